@@ -1,0 +1,1 @@
+"""Who may do what: providers, users, roles, grants. Nodes and registries use it."""

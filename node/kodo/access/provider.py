@@ -1,0 +1,36 @@
+"""The interface of an auth provider: who is this, and what may they do."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from kodo.protocol.access import Principal
+
+__all__ = ["Provider"]
+
+
+class Provider(Protocol):
+    """Says which user a caller is and what it may do. A node asks at every call."""
+
+    name: str
+    """`null`, `local` or `oidc`: what `auth.info` shows."""
+
+    def admits(self, address: str) -> bool:
+        """Whether packets from this IP address (textual, IPv4 or IPv6) are answered at all."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """What a caller can do to log in: the answer of `auth.info`."""
+        ...
+
+    async def identify(self, peer_id: str, token: str | None = None) -> Principal:
+        """Say who the holder of `peer_id` is.
+
+        Raises:
+            CallError: 401 when the token is not valid.
+        """
+        ...
+
+    def describe(self) -> str:
+        """One line for the operator at start: who is let in."""
+        ...

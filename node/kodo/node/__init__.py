@@ -1,0 +1,1 @@
+"""Flows run: catalog, Ray, event log, locks, outputs, access, announcing."""

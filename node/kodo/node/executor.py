@@ -1,0 +1,121 @@
+"""What the node asks of whatever runs flows. `ray_executor` is the real one; tests have one in process.
+
+The executor knows nothing of the event log, of callers or of access: it starts runners and carries what they say.
+A **runner** serves one run. It numbers its own events (`rseq` 1, 2, 3 …), keeps them until told that they are
+committed, and lives on when the node dies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from kodo.p2p.errors import KodoError
+
+__all__ = ["Executor", "ExecutorLoad", "RunSpec", "Runner", "RunnerDiedError", "RunnerEvent"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that a runner needs to run one flow once.
+
+    Attributes:
+        fid: the run.
+        path: the flow's path on this node.
+        entry: `module:attribute` of the callable, importable from the scope's sources.
+        inputs: validated against the flow's schema by the node; validated again, into types, by the runner.
+        resources: what the flow asks of Ray (`num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`); empty: a warm
+            runner will do.
+    """
+
+    fid: str
+    path: str
+    entry: str
+    inputs: dict[str, Any]
+    resources: dict[str, Any] = field(default_factory=dict)
+
+
+class RunnerEvent(NamedTuple):
+    """One event as the runner made it; the node gives it `seq` and `at`."""
+
+    rseq: int
+    event: str
+    data: dict[str, Any]
+
+
+class RunnerDiedError(KodoError):
+    """The runner is gone: killed, out of memory, its machine lost. `str()` is fit for a `fatal` event."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLoad:
+    """Counts of runners: `free` warm ones, `busy` ones, and runs that wait for one."""
+
+    free: int
+    busy: int
+    queued: int
+
+
+class Runner(Protocol):
+    """One run's process, wherever it is. Every method raises `RunnerDiedError` once it is gone."""
+
+    fid: str
+
+    async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
+        """Wait until there are events with `rseq` > `after`, at most `timeout` seconds; `[]` if there were none.
+
+        Calling it says that all events up to `after` are committed: the runner forgets them.
+        Cancelling is safe.
+        """
+        ...
+
+    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+        """Hand a candidate to the flow; the verdict comes as an `unlock` or `unlock-deny` event with this `cid`.
+
+        Handing the same `cid` over again changes nothing.
+        """
+        ...
+
+    async def expire(self, lid: str) -> None:
+        """Say that the lock timed out: the flow goes on with the lock's default, or ends with `fatal`."""
+        ...
+
+    async def read_output(self, name: str, offset: int, length: int) -> bytes:
+        """Read up to `length` bytes of a file that an `output` event named; `b""` at its end."""
+        ...
+
+    async def kill(self) -> None:
+        """End the runner's process and the Ray tasks it started; never raises for one that is gone."""
+        ...
+
+    async def release(self) -> None:
+        """Say that the run is over and all it made is safe: the process ends and its files go."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts runners."""
+
+    async def start(self) -> None:
+        """Make ready: start or join Ray, start the warm runners.
+
+        Raises:
+            KodoError: when Ray cannot be started; says what to do.
+        """
+        ...
+
+    async def adopt(self) -> list[Runner]:
+        """Find the runners that an earlier process of this node left running; call once after `start`."""
+        ...
+
+    async def launch(self, spec: RunSpec) -> Runner:
+        """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe."""
+        ...
+
+    def load(self) -> ExecutorLoad:
+        """Count runners."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop warm runners, and Ray when it was started here; idempotent, bounded to 15 s."""
+        ...

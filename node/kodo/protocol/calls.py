@@ -1,0 +1,169 @@
+"""The ops of `/kodo/call/1`: what each takes. One model an op; an arg that is not named here is refused.
+
+Answers are plain maps, described in the README of the node; readers ignore keys that they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kodo.p2p.errors import CallError
+from kodo.protocol.ids import ID_PATTERN
+
+__all__ = [
+    "CALL_PROTOCOL",
+    "MAX_PAGE",
+    "OPS",
+    "Args",
+    "FidArgs",
+    "FlowListArgs",
+    "FlowSchemaArgs",
+    "LaunchArgs",
+    "LockAnswerArgs",
+    "LockGetArgs",
+    "ManifestArgs",
+    "NoArgs",
+    "PageArgs",
+    "ReadArgs",
+    "RunListArgs",
+    "StreamArgs",
+    "parse_args",
+]
+
+CALL_PROTOCOL = "/kodo/call/1"
+MAX_PAGE = 500
+
+Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Args(BaseModel):
+    """The root of all argument models: strict types, no unknown names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NoArgs(Args):
+    """An op that takes nothing."""
+
+
+class PageArgs(Args):
+    """`p` counts from 1; `pp` rows a page."""
+
+    p: int = Field(1, ge=1, le=1_000_000)
+    pp: int = Field(100, ge=1, le=MAX_PAGE)
+
+
+class FlowListArgs(PageArgs):
+    """`flow.list`: `search` is a glob; `by` is `field asc|desc`, comma separated."""
+
+    search: str | None = Field(None, max_length=512)
+    query: str | None = Field(None, max_length=4096)
+    by: str | None = Field(None, max_length=512)
+
+
+class FlowSchemaArgs(Args):
+    """`flow.schema`."""
+
+    path: Name
+
+
+class LaunchArgs(Args):
+    """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h."""
+
+    path: Name | None = None
+    name: Name | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    key: str | None = Field(None, min_length=1, max_length=256)
+    tags: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=64)
+
+
+class RunListArgs(PageArgs):
+    """`run.list`: `since` is ms UTC."""
+
+    state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
+    path: Name | None = None
+    since: int | None = Field(None, ge=0)
+
+
+class FidArgs(Args):
+    """An op on one run."""
+
+    fid: Fid
+
+
+class StreamArgs(FidArgs):
+    """`run.stream`: events with `seq` > `after`; with `follow` until the run is over."""
+
+    after: int = Field(0, ge=0)
+    follow: bool = True
+
+
+class LockGetArgs(FidArgs):
+    """`lock.get`."""
+
+    lid: Fid
+
+
+class LockAnswerArgs(LockGetArgs):
+    """`lock.answer`: `candidate` is what the lock's schema demands."""
+
+    candidate: Any = None
+    key: str | None = Field(None, min_length=1, max_length=256)
+
+
+class ManifestArgs(FidArgs):
+    """`output.manifest`: the hashes of `count` chunks beginning with chunk `from`."""
+
+    name: Name
+    from_: int = Field(0, ge=0, alias="from")
+    count: int = Field(1024, ge=1, le=16384)
+
+
+class ReadArgs(FidArgs):
+    """`output.read`: `length` bytes beginning at byte `offset`; all that follows when `length` is not given."""
+
+    name: Name
+    offset: int = Field(0, ge=0)
+    length: int | None = Field(None, ge=0)
+
+
+OPS: Mapping[str, type[Args]] = {
+    "node.state": NoArgs,
+    "auth.info": NoArgs,
+    "auth.whoami": NoArgs,
+    "flow.list": FlowListArgs,
+    "flow.schema": FlowSchemaArgs,
+    "run.launch": LaunchArgs,
+    "run.list": RunListArgs,
+    "run.state": FidArgs,
+    "run.stream": StreamArgs,
+    "run.kill": FidArgs,
+    "lock.list": PageArgs,
+    "lock.get": LockGetArgs,
+    "lock.answer": LockAnswerArgs,
+    "output.list": FidArgs,
+    "output.manifest": ManifestArgs,
+    "output.read": ReadArgs,
+}
+"""Every op that this release answers, by name."""
+
+
+def parse_args(op: str, args: Mapping[str, Any]) -> Args:
+    """Check the args of a call.
+
+    Raises:
+        CallError: 404 `no-such-op`, or 400 `bad-args` that names the first bad arg.
+    """
+    model = OPS.get(op)
+    if model is None:
+        raise CallError(404, "no-such-op", f"there is no op {op[:64]!r} here")
+    try:
+        return model.model_validate(dict(args))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        arg = ".".join(str(part) for part in first["loc"]) or "args"
+        raise CallError(400, "bad-args", f"{op}: {arg[:128]}: {first['msg']}", {"arg": arg[:128]}) from None

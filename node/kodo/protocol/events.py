@@ -1,0 +1,252 @@
+"""Events: their kinds, producers and levels, and the state of a run that is derived from them.
+
+State, always: `error` if there was a `fatal`; else `done` if a `final`; else `locked` if a `lock` has neither
+`unlock` nor `lock-timeout`; else `pending`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+__all__ = [
+    "EVENTS",
+    "MAX_EVENT_BYTES",
+    "Event",
+    "EventType",
+    "Kind",
+    "OpenLock",
+    "RunState",
+    "RunView",
+    "event_level",
+    "visible",
+]
+
+MAX_EVENT_BYTES = 256 * 1024
+"""Bound of one event's `data` as msgpack."""
+
+
+class Kind(StrEnum):
+    """What part of a run's life an event belongs to."""
+
+    DATA = "data"
+    PROCESS = "process"
+    LOCK = "lock"
+    MANAGE = "manage"
+
+
+class EventType(NamedTuple):
+    """`level`: the least grant level that sees it. `flow`: a flow's process may make it. `node`: the node may."""
+
+    kind: Kind
+    level: int
+    flow: bool
+    node: bool
+
+
+def _types() -> dict[str, EventType]:
+    table: list[tuple[Kind, int, bool, bool, str]] = [
+        (Kind.DATA, 0, False, True, "inputs version flow"),
+        (Kind.DATA, 2, True, True, "config agent task tool"),
+        (Kind.PROCESS, 0, True, False, "progress final"),
+        (Kind.PROCESS, 0, True, True, "fatal"),
+        (Kind.PROCESS, 1, True, False, "result result-error output"),
+        (Kind.PROCESS, 2, True, False, "action action-error log stdout stderr"),
+        (Kind.LOCK, 0, True, False, "lock unlock unlock-deny"),
+        (Kind.LOCK, 0, False, True, "candidate unlock-timeout lock-timeout"),
+        (Kind.MANAGE, 0, False, True, "acknowledge kill delete share unshare"),
+    ]
+    return {
+        name: EventType(kind, level, flow, node) for kind, level, flow, node, names in table for name in names.split()
+    }
+
+
+EVENTS: Mapping[str, EventType] = _types()
+"""Every event there is, by name."""
+
+
+def event_level(event: str) -> int:
+    """Give the least level that sees `event`; an unknown one is shown at level 2 only."""
+    known = EVENTS.get(event)
+    return known.level if known else 2
+
+
+class Event(NamedTuple):
+    """One entry of a run's log.
+
+    `seq` counts 1, 2, 3 … without gaps in the log; `at` is ms UTC from the node's clock, never decreasing.
+    """
+
+    seq: int
+    at: int
+    kind: str
+    event: str
+    data: dict[str, Any]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Give the map that goes over the wire and into JSON."""
+        return {"seq": self.seq, "at": self.at, "kind": self.kind, "event": self.event, "data": self.data}
+
+    @classmethod
+    def from_wire(cls, value: Mapping[str, Any]) -> Event:
+        """Read an event that a peer sent.
+
+        Raises:
+            ValueError: when a field is missing or of a wrong type.
+        """
+        seq, at, kind, event, data = (value.get(name) for name in ("seq", "at", "kind", "event", "data"))
+        if (
+            not isinstance(seq, int)
+            or not isinstance(at, int)
+            or not isinstance(kind, str)
+            or not isinstance(event, str)
+            or not isinstance(data, dict)
+            or seq < 1
+        ):
+            raise ValueError("not an event: seq, at, kind, event and data are needed")
+        return cls(seq, at, kind, event, data)
+
+
+def visible(event: Event, level: int) -> Event | None:
+    """Give `event` as a reader of `level` (0, 1 or 2) may see it, or None when it may not."""
+    if event_level(event.event) > level:
+        return None
+    if event.event == "fatal" and level < 2 and "traceback" in event.data:
+        return event._replace(data={key: value for key, value in event.data.items() if key != "traceback"})
+    return event
+
+
+class RunState(StrEnum):
+    """The state of a run, derived from its events."""
+
+    PENDING = "pending"
+    LOCKED = "locked"
+    DONE = "done"
+    ERROR = "error"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing but `manage` events can follow."""
+        return self in (RunState.DONE, RunState.ERROR)
+
+
+@dataclass(slots=True)
+class OpenLock:
+    """A lock that waits: `candidate` is the id of the answer that awaits its verdict, if any. Times in ms UTC."""
+
+    lid: str
+    title: str
+    schema: dict[str, Any]
+    opened_at: int
+    expires_at: int
+    default: Any = None
+    has_default: bool = False
+    candidate: str | None = None
+    candidate_at: int = 0
+    roles: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class RunView:
+    """What the events of one run add up to; feed them in order with `apply`.
+
+    Pure and cheap: a node keeps one per live run, a client one per followed run.
+    """
+
+    last_seq: int = 0
+    created: int = 0
+    modified: int = 0
+    progress: dict[str, Any] | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    version: dict[str, Any] = field(default_factory=dict)
+    flow: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    agents: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    locks: dict[str, OpenLock] = field(default_factory=dict)
+    final: dict[str, Any] | None = None
+    fatal: dict[str, Any] | None = None
+    acknowledged: bool = False
+
+    @property
+    def state(self) -> RunState:
+        """The state, by the rule in the module's docstring."""
+        if self.fatal is not None:
+            return RunState.ERROR
+        if self.final is not None:
+            return RunState.DONE
+        return RunState.LOCKED if self.locks else RunState.PENDING
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Apply several events in order."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take the next event; one that was taken before changes nothing."""
+        if event.seq <= self.last_seq:
+            return
+        self.last_seq = event.seq
+        self.created = self.created or event.at
+        self.modified = event.at
+        data = event.data
+        match event.event:
+            case "progress":
+                self.progress = data
+            case "inputs":
+                self.inputs = data
+            case "version":
+                self.version = data
+            case "flow":
+                self.flow = data
+            case "config":
+                self.config |= data
+            case "agent":
+                self.agents.append(data)
+            case "task":
+                self.tasks.append(data)
+            case "tool":
+                self.tools.append(data)
+            case "output":
+                self.outputs[str(data.get("name"))] = data
+            case "final":
+                self.final = data
+            case "fatal":
+                if self.fatal is None:
+                    self.fatal = data
+            case "acknowledge":
+                self.acknowledged = True
+            case _:
+                self._apply_lock(event)
+
+    def _apply_lock(self, event: Event) -> None:
+        data = event.data
+        lid = str(data.get("lid", ""))
+        if event.event == "lock":
+            self.locks[lid] = OpenLock(
+                lid=lid,
+                title=str(data.get("title", "")),
+                schema=data.get("schema") or {},
+                opened_at=event.at,
+                expires_at=event.at + int(float(data.get("expires_s") or 0) * 1000),
+                default=data.get("default"),
+                has_default="default" in data,
+                roles=tuple(data.get("roles") or ()),
+                users=tuple(data.get("users") or ()),
+            )
+        elif event.event in ("unlock", "lock-timeout"):
+            self.locks.pop(lid, None)
+        elif lid in self.locks:
+            lock = self.locks[lid]
+            if event.event == "candidate":
+                lock.candidate, lock.candidate_at = str(data.get("cid", "")), event.at
+            elif event.event in ("unlock-deny", "unlock-timeout") and data.get("cid") in (
+                None,
+                lock.candidate,
+            ):
+                lock.candidate = None

@@ -1,0 +1,83 @@
+"""Outputs and uploads as both sides know them: names, sizes, the SHA-256 of the whole and of each chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+
+__all__ = ["CHUNK_BYTES", "MAX_NAME_BYTES", "Manifest", "ManifestBuilder", "check_output_name"]
+
+CHUNK_BYTES = 1 << 20
+"""Bytes of every chunk but the last."""
+
+MAX_NAME_BYTES = 512
+"""Bound of an output's whole name, UTF-8."""
+
+MAX_PART_BYTES = 255
+"""Bound of one part between slashes: what common file systems take (NAME_MAX)."""
+
+_RESERVED = frozenset(
+    ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One file: `size` in bytes, `sha256` `bytes[32]`, `chunks` a `bytes[32]` for each started MiB."""
+
+    size: int
+    sha256: bytes
+    chunks: tuple[bytes, ...]
+
+
+class ManifestBuilder:
+    """Hashes a file that arrives piece by piece; memory is 32 bytes per MiB seen."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._whole = hashlib.sha256()
+        self._chunk = hashlib.sha256()
+        self._chunks: list[bytes] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the file."""
+        view = memoryview(data)
+        self._whole.update(view)
+        while view:
+            room = CHUNK_BYTES - self.size % CHUNK_BYTES
+            piece, view = view[:room], view[room:]
+            self._chunk.update(piece)
+            self.size += len(piece)
+            if self.size % CHUNK_BYTES == 0:
+                self._chunks.append(self._chunk.digest())
+                self._chunk = hashlib.sha256()
+
+    def finish(self) -> Manifest:
+        """Give the manifest of all that was taken; may be called again after more updates."""
+        tail = (self._chunk.digest(),) if self.size % CHUNK_BYTES else ()
+        return Manifest(self.size, self._whole.digest(), (*self._chunks, *tail))
+
+
+def check_output_name(name: str) -> str:
+    """Give `name` back when a file may bear it on every common system; both sides call this.
+
+    A name is relative, with `/` between its parts, as `charts/size.svg`.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    if not name or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise ValueError(f"an output's name is 1 to {MAX_NAME_BYTES} bytes long")
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name):
+        raise ValueError(f"the output name {name!r} has a control character")
+    if any(character in name for character in '\\:*?"<>|'):
+        raise ValueError(f'the output name {name!r} has one of \\ : * ? " < > |')
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            raise ValueError(f"the output name {name!r} is not a plain relative path")
+        if len(part.encode()) > MAX_PART_BYTES:
+            raise ValueError(f"a part of the output name is longer than {MAX_PART_BYTES} bytes")
+        if part[-1] in ". " or part[0] == " " or part.split(".")[0].lower() in _RESERVED:
+            raise ValueError(f"the part {part!r} of the output name is not portable")
+    return name

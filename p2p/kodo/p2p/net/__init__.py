@@ -1,0 +1,1 @@
+"""The I/O half of p2p: sockets, sessions, streams, calls and discovery on asyncio."""
