@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "EVENTS",
+    "LOCK_EXPIRES_S",
+    "LOCK_VERDICT_S",
     "MAX_EVENT_BYTES",
+    "MAX_LISTED",
     "Event",
     "EventType",
     "Kind",
@@ -26,6 +29,15 @@ __all__ = [
 
 MAX_EVENT_BYTES = 256 * 1024
 """Bound of one event's `data` as msgpack."""
+
+MAX_LISTED = 1000
+"""How many agents, tasks and tools (of each, the latest) a `RunView` keeps."""
+
+LOCK_EXPIRES_S = 64_800.0
+"""Seconds that a lock stays open when it does not say (18 h)."""
+
+LOCK_VERDICT_S = 60.0
+"""Seconds that a flow has to judge a candidate when its lock does not say."""
 
 
 class Kind(StrEnum):
@@ -145,6 +157,7 @@ class OpenLock:
     has_default: bool = False
     candidate: str | None = None
     candidate_at: int = 0
+    verdict_s: float = LOCK_VERDICT_S
     roles: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
 
@@ -207,11 +220,11 @@ class RunView:
             case "config":
                 self.config |= data
             case "agent":
-                self.agents.append(data)
+                _keep(self.agents, data)
             case "task":
-                self.tasks.append(data)
+                _keep(self.tasks, data)
             case "tool":
-                self.tools.append(data)
+                _keep(self.tools, data)
             case "output":
                 self.outputs[str(data.get("name"))] = data
             case "final":
@@ -233,9 +246,10 @@ class RunView:
                 title=str(data.get("title", "")),
                 schema=data.get("schema") or {},
                 opened_at=event.at,
-                expires_at=event.at + int(float(data.get("expires_s") or 0) * 1000),
+                expires_at=event.at + int(float(data.get("expires_s", LOCK_EXPIRES_S)) * 1000),
                 default=data.get("default"),
                 has_default="default" in data,
+                verdict_s=float(data.get("verdict_s", LOCK_VERDICT_S)),
                 roles=tuple(data.get("roles") or ()),
                 users=tuple(data.get("users") or ()),
             )
@@ -250,3 +264,9 @@ class RunView:
                 lock.candidate,
             ):
                 lock.candidate = None
+
+
+def _keep(rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
+    rows.append(data)
+    if len(rows) > MAX_LISTED:
+        del rows[0]
