@@ -1,0 +1,172 @@
+"""Questions to the node's database. Run in reader threads; each is one short read, so checkpoints are not held up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kodo.node.rows import OutputRow, RunRow
+from kodo.protocol.events import EVENTS, Event, RunState, RunView
+from kodo.protocol.manifest import Manifest
+
+__all__ = ["Page", "RunFilter", "events", "output", "outputs", "run", "runs", "unfinished", "view"]
+
+_ANSWER_BYTES = 4 << 20
+_ROW = (
+    "fid, principal, path, name, entry, resources, tags, state, progress, runtime_s, handed, killed,"
+    " created, modified, last_seq, last_rseq"
+)
+_SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", "stderr", "progress")
+"""Events that change nothing in a `RunView` but what the run's row holds too."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC)."""
+
+    principal: str
+    state: str | None = None
+    path: str | None = None
+    since: int | None = None
+
+
+class Page(NamedTuple):
+    """`total`: the principal's runs; `filtered`: those that match; `rows`: one page of them."""
+
+    total: int
+    filtered: int
+    rows: list[RunRow]
+
+
+def _row(values: tuple[Any, ...]) -> RunRow:
+    (fid, principal, path, name, entry, resources, tags, state, progress, runtime, handed, killed, *times) = values
+    created, modified, last_seq, last_rseq = times
+    return RunRow(
+        fid,
+        principal,
+        path,
+        name,
+        entry,
+        msgpack.unpackb(resources, strict_map_key=False),
+        tuple(msgpack.unpackb(tags)),
+        RunState(state),
+        None if progress is None else msgpack.unpackb(progress, strict_map_key=False),
+        runtime,
+        bool(handed),
+        bool(killed),
+        created,
+        modified,
+        last_seq,
+        last_rseq,
+    )
+
+
+def run(connection: sqlite3.Connection, fid: str) -> RunRow | None:
+    """Give one run."""
+    values = connection.execute(f"SELECT {_ROW} FROM runs WHERE fid=?", (fid,)).fetchone()
+    return None if values is None else _row(values)
+
+
+def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> Page:
+    """Give a page of runs, the latest first."""
+    where, args = ["principal=?"], [chosen.principal]
+    bound: list[Any] = list(args)
+    for column, value in (("state=?", chosen.state), ("path=?", chosen.path), ("created>=?", chosen.since)):
+        if value is not None:
+            where.append(column)
+            bound.append(value)
+    condition = " AND ".join(where)
+    total = connection.execute("SELECT count(*) FROM runs WHERE principal=?", args).fetchone()[0]
+    filtered = (
+        total
+        if len(where) == 1
+        else connection.execute(f"SELECT count(*) FROM runs WHERE {condition}", bound).fetchone()[0]
+    )
+    rows = connection.execute(
+        f"SELECT {_ROW} FROM runs WHERE {condition} ORDER BY rid DESC LIMIT ? OFFSET ?", [*bound, pp, (p - 1) * pp]
+    )
+    return Page(total, filtered, [_row(values) for values in rows])
+
+
+def unfinished(connection: sqlite3.Connection) -> list[RunRow]:
+    """Give all runs that are pending or locked, the oldest first."""
+    rows = connection.execute(f"SELECT {_ROW} FROM runs WHERE state IN ('pending', 'locked') ORDER BY rid")
+    return [_row(values) for values in rows]
+
+
+def _event(seq: int, at: int, event: str, data: bytes) -> Event:
+    return Event(seq, at, EVENTS[event].kind.value, event, msgpack.unpackb(data, strict_map_key=False))
+
+
+def events(
+    connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None
+) -> list[Event]:
+    """Give up to `limit` events, about 4 MiB at most, with `seq` > `after`, in order."""
+    condition, bound = "", [fid, after]
+    if only is not None:
+        condition = f" AND event IN ({','.join('?' * len(only))})"
+        bound.extend(only)
+    rows = connection.execute(
+        "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND seq>?"
+        f"{condition} ORDER BY seq LIMIT ?",
+        [*bound, limit],
+    )
+    found: list[Event] = []
+    size = 0
+    for seq, at, event, data in rows:
+        found.append(_event(seq, at, event, data))
+        size += len(data)
+        if size >= _ANSWER_BYTES:
+            break
+    rows.close()
+    return found
+
+
+def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
+    """Give what a run's events add up to."""
+    connection.execute("BEGIN")  # the row and the events must be of one moment
+    try:
+        row = run(connection, fid)
+        if row is None:
+            return None
+        result = RunView()
+        marks = ",".join("?" * len(_SILENT))
+        for seq, at, event, data in connection.execute(
+            "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
+            f" AND event NOT IN ({marks}) ORDER BY seq",
+            (fid, *_SILENT),
+        ):
+            result.apply(_event(seq, at, event, data))
+    finally:
+        connection.execute("COMMIT")
+    result.progress = row.progress
+    result.last_seq, result.modified = row.last_seq, row.modified
+    return result
+
+
+def outputs(connection: sqlite3.Connection, fid: str) -> list[OutputRow]:
+    """Give a run's outputs by name, with empty chunk lists."""
+    rows = connection.execute(
+        "SELECT name, media_type, size, sha256 FROM outputs"
+        " WHERE rid=(SELECT rid FROM runs WHERE fid=?) ORDER BY name",
+        (fid,),
+    )
+    return [OutputRow(name, media, Manifest(size, sha256, ())) for name, media, size, sha256 in rows]
+
+
+def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | None:
+    """Give one output with the hashes of its chunks."""
+    row = connection.execute(
+        "SELECT media_type, size, sha256, chunks FROM outputs"
+        " WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND name=?",
+        (fid, name),
+    ).fetchone()
+    if row is None:
+        return None
+    media, size, sha256, chunks = row
+    hashes = tuple(chunks[start : start + 32] for start in range(0, len(chunks), 32))
+    return OutputRow(name, media, Manifest(size, sha256, hashes))

@@ -1,0 +1,166 @@
+"""What goes into the store and what comes out of it, as data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kodo.p2p.errors import KodoError
+from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, RunState
+from kodo.protocol.manifest import Manifest
+
+__all__ = [
+    "Created",
+    "KeyReusedError",
+    "NewEvent",
+    "NewRun",
+    "OnceKey",
+    "OutputRow",
+    "RunOverError",
+    "RunRow",
+    "digest_of",
+]
+
+
+class RunOverError(KodoError):
+    """An event came for a run that is over, so it was not stored. `state`: done or error."""
+
+    def __init__(self, fid: str, state: RunState):
+        super().__init__(f"the run {fid} is over: {state.value}")
+        self.fid = fid
+        self.state = state
+
+
+class KeyReusedError(KodoError):
+    """An idempotency key came again with other contents; nothing was stored."""
+
+
+class NewEvent(NamedTuple):
+    """An event that asks to be stored. Make it with `NewEvent.make`.
+
+    `rseq` is the runner's own number of it, None for the node's events.
+    """
+
+    event: str
+    data: dict[str, Any]
+    packed: bytes
+    rseq: int | None = None
+
+    @classmethod
+    def make(cls, event: str, data: dict[str, Any], rseq: int | None = None) -> NewEvent:
+        """Pack `data` and check its size.
+
+        Raises:
+            ValueError: when the event is unknown, or its data is not plain or larger than `MAX_EVENT_BYTES`.
+        """
+        if event not in EVENTS:
+            raise ValueError(f"there is no event {event[:64]!r}")
+        try:
+            packed: bytes = msgpack.packb(data)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"the data of {event!r} is not plain data: {type(error).__name__}") from None
+        if len(packed) > MAX_EVENT_BYTES:
+            raise ValueError(f"the event {event!r} has {len(packed)} bytes, above the bound of {MAX_EVENT_BYTES}")
+        return cls(event, data, packed, rseq)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that asks to be stored; the fields are those of `RunRow`."""
+
+    fid: str
+    principal: str
+    path: str
+    name: str
+    entry: str
+    resources: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OnceKey:
+    """An idempotency key: what is stored with it is stored once a day at most.
+
+    Attributes:
+        principal: whose key it is.
+        key: the key itself.
+        value: what a second caller gets instead of a second deed (a fid, a cid).
+        digest: `bytes[32]`, the SHA-256 of what the deed is about.
+    """
+
+    principal: str
+    key: str
+    value: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run, without its events.
+
+    Attributes:
+        principal: to whom it belongs.
+        entry, resources: what an executor needs, see `RunSpec`.
+        created, modified: ms UTC of its first and last event.
+        last_seq, last_rseq: the last numbers that were stored; 0 for none.
+        handed: whether an executor may have started it.
+        killed: whether its log has a `kill`.
+        runtime_s: seconds, as the flow's process measured them; None before `final`.
+    """
+
+    fid: str
+    principal: str
+    path: str
+    name: str
+    entry: str
+    resources: dict[str, Any]
+    tags: tuple[str, ...]
+    state: RunState
+    progress: dict[str, Any] | None
+    runtime_s: float | None
+    handed: bool
+    killed: bool
+    created: int
+    modified: int
+    last_seq: int
+    last_rseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """One output of a run, complete on this node's disk."""
+
+    name: str
+    media_type: str
+    manifest: Manifest
+
+
+class Created(NamedTuple):
+    """The answer to `Store.create`: the run's fid, and whether it was made just now (else: by its key, earlier)."""
+
+    fid: str
+    fresh: bool
+
+
+def digest_of(value: Any) -> bytes:
+    """Give the SHA-256 (`bytes[32]`) of plain data, whatever the order of its maps' keys.
+
+    Raises:
+        ValueError: when `value` is not plain data.
+    """
+    try:
+        return hashlib.sha256(msgpack.packb(_ordered(value))).digest()
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not plain data: {type(error).__name__}") from None
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key]) for key in sorted(value, key=lambda key: (type(key).__name__, key))}
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    return value

@@ -1,0 +1,160 @@
+"""The node's database: its tables, and how connections to it are opened.
+
+One SQLite file. `synchronous=FULL` in WAL mode makes a commit survive the loss of power; `secure_delete` overwrites
+what is deleted. `rid` stands for a run inside the file: 4 bytes where a fid takes 26, and rising with time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
+
+__all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate"]
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x6B6F646F
+"""`kodo` in ASCII: tells our file from any other SQLite file."""
+
+_SCHEMA = """
+CREATE TABLE runs (
+    rid INTEGER PRIMARY KEY AUTOINCREMENT,
+    fid TEXT NOT NULL UNIQUE,
+    principal TEXT NOT NULL,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    resources BLOB NOT NULL,
+    tags BLOB NOT NULL,
+    state TEXT NOT NULL,
+    locks BLOB NOT NULL,
+    progress BLOB,
+    runtime_s REAL,
+    handed INTEGER NOT NULL DEFAULT 0,
+    killed INTEGER NOT NULL DEFAULT 0,
+    created INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    last_rseq INTEGER NOT NULL
+) STRICT;
+CREATE INDEX runs_of ON runs (principal, rid);
+CREATE INDEX runs_of_state ON runs (principal, state, rid);
+CREATE INDEX runs_of_path ON runs (principal, path, rid);
+CREATE INDEX runs_unfinished ON runs (rid) WHERE state IN ('pending', 'locked');
+
+CREATE TABLE events (
+    rid INTEGER NOT NULL REFERENCES runs (rid) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    rseq INTEGER,
+    data BLOB NOT NULL,
+    PRIMARY KEY (rid, seq)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX events_rseq ON events (rid, rseq) WHERE rseq IS NOT NULL;
+
+CREATE TABLE outputs (
+    rid INTEGER NOT NULL REFERENCES runs (rid) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    media_type TEXT NOT NULL,
+    chunks BLOB NOT NULL,
+    PRIMARY KEY (rid, name)
+) STRICT;
+
+CREATE TABLE keys (
+    principal TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (principal, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_at ON keys (at);
+
+CREATE TABLE published (
+    path TEXT NOT NULL,
+    release TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (path, release)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+class StoreError(KodoError):
+    """The database refused in a way that more disk does not mend."""
+
+
+def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
+    """Open the database for writing; make it (mode 0600) when it is not there.
+
+    Args:
+        path: the file.
+        max_bytes: bound of the file's size; None: the disk's.
+
+    Raises:
+        UsageError: when the file is not a node's database, or a newer kodo's.
+        CapacityError: when the disk takes nothing.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        connection = _connect(path)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and owner != APPLICATION_ID:
+            connection.close()
+            raise UsageError(f"{path} is not a database of kodo; move it away, or use another KODO_HOME")
+        if version > SCHEMA_VERSION:
+            connection.close()
+            raise UsageError(f"{path} was written by a newer kodo (schema {version}); update kodo")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if max_bytes is not None:
+            page = connection.execute("PRAGMA page_size").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count={max(max_bytes // page, 1)}")
+        if not version:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID};"
+                f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that can only read."""
+    try:
+        connection = _connect(path)
+        connection.execute("PRAGMA query_only=ON")
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Each connection stays with one thread; only closing happens elsewhere, after that thread has ended.
+    connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout=10000")
+    return connection
+
+
+_DISK = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN])
+
+
+def translate(error: sqlite3.Error, path: Path) -> KodoError:
+    """Give our error for one of SQLite's: `CapacityError` when the disk is at fault."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in _DISK:
+        return CapacityError(f"{path} takes no more ({error}); nothing was stored: free disk space and try again")
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return UsageError(f"{path} is damaged or not a database ({error}); move it away, or use another KODO_HOME")
+    return StoreError(f"{path}: {error}")

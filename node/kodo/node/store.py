@@ -1,0 +1,315 @@
+"""The event log: everything that a node must not forget, in one SQLite file.
+
+One thread writes. All that waits for it goes into one transaction (group commit), so the price of making a commit
+durable is shared by everybody who waits. Reading happens on connections of its own in a few other threads; in WAL
+mode readers and the writer do not wait for each other, and the event loop waits for neither.
+
+Nothing is told to anybody before it is committed: `append` answers, and subscribers are called, afterwards, on the
+event loop, in the order of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kodo.node import queries
+from kodo.node.clock import Clock, SystemClock
+from kodo.node.queries import Page, RunFilter
+from kodo.node.rows import Created, NewEvent, NewRun, OnceKey, OutputRow, RunRow
+from kodo.node.schema import open_reader, open_writer, translate
+from kodo.node.transaction import Commit, Heads, Transaction
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.protocol.events import Event, RunView
+
+__all__ = ["Store"]
+
+_READERS = 4
+_MAX_GROUP = 512
+"""Jobs that share a transaction at most."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Any]
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work
+    future: asyncio.Future[Any]
+
+
+class Store:
+    """The open event log; `async with` opens and closes it.
+
+    Args:
+        path: the database file; made on first use, mode 0600.
+        clock: gives events their `at`.
+        max_bytes: bound of the file's size; None: the disk's.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None, max_bytes: int | None = None):
+        self.path = path
+        self._clock = clock or SystemClock()
+        self._max_bytes = max_bytes
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._subscribers: list[Callable[[Commit], None]] = []
+        self._writer: sqlite3.Connection | None = None
+        self._thread: threading.Thread | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._reading = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heads: Heads = Heads()
+
+    async def __aenter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            UsageError: when it is not ours, damaged, or of a newer kodo.
+            CapacityError: when the disk takes nothing.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._writer = await asyncio.to_thread(open_writer, self.path, self._max_bytes)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="kodo-read")
+        self._thread = threading.Thread(target=self._write_all, name="kodo-write", daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit what waits and close the file."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Commit what waits and close the file; idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._jobs.put(None)
+        await asyncio.to_thread(thread.join)
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        if self._writer is not None:
+            # The last connection to close folds the WAL into the file.
+            await asyncio.to_thread(self._writer.close)
+            self._writer = None
+
+    def subscribe(self, subscriber: Callable[[Commit], None]) -> None:
+        """Have `subscriber` called on the event loop after each commit, in the log's order. It must not block."""
+        self._subscribers.append(subscriber)
+
+    # --- writing ---
+
+    async def create(self, run: NewRun, events: Sequence[NewEvent], key: OnceKey | None = None) -> Created:
+        """Store a run together with its first events; with a `key` seen before, nothing, and its run is named.
+
+        When the wait is cancelled the run may be stored nevertheless.
+
+        Raises:
+            KeyReusedError: the key came with other contents within 24 h.
+            CapacityError: the disk takes no more; nothing was stored.
+        """
+        created: Created = await self._write(lambda tx: tx.create(run, events, key))
+        return created
+
+    async def append(self, fid: str, events: Sequence[NewEvent], *, outputs: Sequence[OutputRow] = ()) -> list[Event]:
+        """Store events and the outputs that they name; give back, numbered, those that were not stored before.
+
+        When the wait is cancelled they may be stored nevertheless.
+
+        Raises:
+            NotFoundError: no such run.
+            RunOverError: the run is over; nothing was stored.
+            CapacityError: the disk takes no more; nothing was stored.
+        """
+        stored: list[Event] = await self._write(lambda tx: tx.append(fid, events, outputs, None))
+        return stored
+
+    async def append_once(self, fid: str, events: Sequence[NewEvent], key: OnceKey) -> str | None:
+        """Store events unless `key` was used within 24 h; then give the value that it was used with.
+
+        Raises:
+            KeyReusedError, NotFoundError, RunOverError, CapacityError: as `create` and `append`.
+        """
+        answer = await self._write(lambda tx: tx.append(fid, events, (), key))
+        return answer if isinstance(answer, str) else None
+
+    async def hand(self, fid: str) -> None:
+        """Note, durably, that an executor may have started the run."""
+        await self._write(lambda tx: tx.hand(fid))
+
+    async def published(self, releases: Sequence[tuple[str, str]]) -> list[int]:
+        """Give, for each (path, release), when this node first offered it, ms UTC."""
+        times: list[int] = await self._write(lambda tx: tx.published(releases))
+        return times
+
+    async def count(self, name: str) -> int:
+        """Give the next number of a counter that never falls, also over restarts."""
+        value: int = await self._write(lambda tx: tx.count(name))
+        return value
+
+    async def _write(self, work: Work) -> Any:
+        if self._thread is None or self._loop is None:
+            raise UsageError(f"the store {self.path} is not open")
+        job = _Job(work, self._loop.create_future())
+        self._jobs.put(job)
+        return await job.future
+
+    # --- reading ---
+
+    async def run(self, fid: str) -> RunRow | None:
+        """Give one run, or None when there is none."""
+        return await self._read(lambda connection: queries.run(connection, fid))
+
+    async def runs(self, chosen: RunFilter, *, p: int = 1, pp: int = 100) -> Page:
+        """Give page `p` (from 1) of `pp` runs, the latest first, with the counts of all and of the chosen ones."""
+        return await self._read(lambda connection: queries.runs(connection, chosen, p, pp))
+
+    async def unfinished(self) -> list[RunRow]:
+        """Give all runs that are pending or locked, the oldest first."""
+        return await self._read(queries.unfinished)
+
+    async def events(
+        self, fid: str, after: int = 0, *, limit: int = 1000, only: Sequence[str] | None = None
+    ) -> list[Event]:
+        """Give up to `limit` events with `seq` > `after`; of the names in `only`, if given. `[]` for no such run.
+
+        An answer stops early at about 4 MiB; it holds at least one event if there is one.
+        """
+        return await self._read(lambda connection: queries.events(connection, fid, after, limit, only))
+
+    async def view(self, fid: str) -> RunView | None:
+        """Give what the run's events add up to, or None when there is no such run."""
+        return await self._read(lambda connection: queries.view(connection, fid))
+
+    async def outputs(self, fid: str) -> list[OutputRow]:
+        """Give the run's outputs by name, without the hashes of their chunks."""
+        return await self._read(lambda connection: queries.outputs(connection, fid))
+
+    async def output(self, fid: str, name: str) -> OutputRow | None:
+        """Give one output, or None."""
+        return await self._read(lambda connection: queries.output(connection, fid, name))
+
+    async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        if self._thread is None or self._readers is None:
+            raise UsageError(f"the store {self.path} is not open")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
+
+    def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection: sqlite3.Connection | None = getattr(self._reading, "connection", None)
+            if connection is None:
+                connection = self._reading.connection = open_reader(self.path)
+                self._connections.append(connection)
+            return ask(connection)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+
+    # --- the writer thread ---
+
+    def _write_all(self) -> None:
+        closing = False
+        while not closing:
+            first = self._jobs.get()
+            if first is None:
+                break
+            jobs = [first]
+            while len(jobs) < _MAX_GROUP:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    closing = True
+                    break
+                jobs.append(job)
+            self._commit(jobs)
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        try:
+            answers, commits = self._transact(jobs)
+        except CapacityError as error:
+            answers, commits = [error] * len(jobs), []
+        except Exception as error:
+            if len(jobs) > 1:
+                # One of them is to blame: let the others pass.
+                for job in jobs:
+                    self._commit([job])
+                return
+            if not isinstance(error, KodoError):
+                _log.exception("a write failed")
+            answers, commits = [error], []
+        loop = self._loop
+        assert loop is not None
+        try:
+            loop.call_soon_threadsafe(self._tell, jobs, answers, commits)
+        except RuntimeError:
+            _log.debug("the event loop was gone before a commit could be told")
+
+    def _transact(self, jobs: list[_Job]) -> tuple[list[Any], list[Commit]]:
+        """Do all jobs in one transaction; answers are results, or the refusals that concern one job only."""
+        answers: list[Any] = []
+        try:
+            if self._writer is None:
+                self._writer = open_writer(self.path, self._max_bytes)
+            connection = self._writer
+            transaction = Transaction(connection, self._heads, self._clock.now_ms())
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for job in jobs:
+                    try:
+                        answers.append(job.work(transaction))
+                    except KodoError as refusal:
+                        answers.append(refusal)
+                transaction.flush()
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            self._reopen()
+            raise translate(error, self.path) from error
+        transaction.keep()
+        return answers, transaction.commits
+
+    def _reopen(self) -> None:
+        """Drop the connection: after a failed write a fresh one is the surest way to know what the file holds."""
+        self._heads.clear()
+        connection, self._writer = self._writer, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error:
+                _log.debug("closing a failed connection failed too")
+
+    def _tell(self, jobs: list[_Job], answers: list[Any], commits: list[Commit]) -> None:
+        for commit in commits:
+            for subscriber in self._subscribers:
+                try:
+                    subscriber(commit)
+                except Exception:
+                    _log.exception("a follower of the event log failed")
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.future.done():
+                continue
+            if isinstance(answer, BaseException):
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(answer)
