@@ -1,0 +1,226 @@
+"""Frames of `/kodo/call/1`: a uvarint length and one msgpack value.
+
+    caller:  {"op": "run.launch", "args": {…}}   then, for an upload, bin frames
+    callee:  {"item": …} *                        zero or more, then exactly one end:
+             {"done": …}   or   {"error": {"code": 404, "reason": "no-such-run", "message": "…", "data": {…}}}
+
+Values are those of JSON, and bytes: no extension types (so no msgpack timestamps), map keys are text, nesting is
+bounded. Sender and reader check the same, so what is wrong is found where it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import msgpack
+
+from kodo.p2p.core.varint import PrefixedFrames, encode_varint
+from kodo.p2p.errors import CallError, CapacityError, PeerError
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_FRAME_BYTES",
+    "Answer",
+    "Done",
+    "FrameReader",
+    "Item",
+    "done",
+    "encode_frame",
+    "error",
+    "item",
+    "read_answer",
+    "read_request",
+    "request",
+]
+
+MAX_FRAME_BYTES = 1 << 20
+"""The msgpack value of one frame, without its length prefix."""
+MAX_DEPTH = 64
+"""Maps and lists inside each other: far below what a recursive reader of the value can bear."""
+
+_MAX_OP_CHARACTERS = 128
+_MAX_REASON_CHARACTERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One of the values that come before the end."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a call that succeeded."""
+
+    value: Any
+
+
+Answer = Item | Done | CallError
+"""What a frame of the callee says; a `CallError` is given, not raised."""
+
+
+def _check(value: Any) -> None:
+    """Check what msgpack itself does not: depth, keys, and no types beside JSON's and bytes.
+
+    Raises:
+        ValueError: naming the fault, never the value.
+    """
+    # Level by level instead of recursive: depth is the hostile dimension.
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for each in level:
+            # The order is that of frequency; the types of subclasses are found by the slower tests.
+            kind = type(each)
+            if kind is str or kind is int or kind is bytes or each is None or kind is float or kind is bool:
+                continue
+            if isinstance(each, Mapping):
+                for key in each:
+                    if not isinstance(key, str):
+                        raise ValueError(f"a map has a key of type {type(key).__name__}, only text is allowed")
+                below.extend(each.values())
+            elif isinstance(each, (list, tuple)):
+                below.extend(each)
+            elif not isinstance(each, (str, int, float, bytes, bytearray, memoryview)):
+                raise ValueError(f"a value has the type {kind.__name__}, only JSON's types and bytes are allowed")
+        if not below:
+            return
+        level = below
+    raise ValueError(f"maps and lists are nested deeper than {MAX_DEPTH}")
+
+
+def encode_frame(value: Any, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
+    """Encode one value with its length prefix. Tuples become lists.
+
+    Raises:
+        ValueError: it holds something that has no place on the wire.
+        CapacityError: it is over `max_bytes`.
+    """
+    _check(value)
+    try:
+        body: bytes = msgpack.packb(value, use_bin_type=True)
+    except (TypeError, OverflowError) as problem:
+        raise ValueError(f"the value cannot be written as msgpack: {problem}") from problem
+    if len(body) > max_bytes:
+        raise CapacityError(f"a call frame of {len(body)} bytes is over the bound of {max_bytes}; send it in parts")
+    return encode_varint(len(body)) + body
+
+
+def _refuse_extension(code: int, _data: bytes) -> NoReturn:
+    raise ValueError(f"extension type {code} is not allowed")
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        value = msgpack.unpackb(body, raw=False, strict_map_key=True, ext_hook=_refuse_extension)
+        _check(value)
+    # UnicodeDecodeError and msgpack's own errors are ValueErrors, except what an unhashable or absurd value provokes.
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as problem:
+        raise PeerError(f"a call frame is not valid: {problem}") from problem
+    return value
+
+
+class FrameReader:
+    """Reads the values of one direction of a call, however the bytes were cut.
+
+    Args:
+        max_bytes: of one value; a frame that announces more is refused before it is kept.
+    """
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._frames = PrefixedFrames(max_bytes, "call frame")
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept of a frame that is not whole yet; not 0 at the stream's end means that it was cut off."""
+        return self._frames.buffered
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes; give the values that are now whole.
+
+        Raises:
+            PeerError: a frame is over the bound or not valid; the stream is lost.
+        """
+        return [_decode(body) for body in self._frames.feed(data)]
+
+
+def request(op: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make the first value of a caller."""
+    return {"op": op, "args": dict(args or {})}
+
+
+def item(value: Any) -> dict[str, Any]:
+    """Make an item."""
+    return {"item": value}
+
+
+def done(value: Any) -> dict[str, Any]:
+    """Make the end of a call that succeeded."""
+    return {"done": value}
+
+
+def error(problem: CallError) -> dict[str, Any]:
+    """Make the end of a call that was refused."""
+    body: dict[str, Any] = {"code": problem.code, "reason": problem.reason, "message": problem.message}
+    if problem.data:
+        body["data"] = problem.data
+    return {"error": body}
+
+
+def read_request(value: Any) -> tuple[str, dict[str, Any]]:
+    """Read the first value of a caller: its op and args (may be absent, then empty).
+
+    Raises:
+        PeerError: it is not a request. Unknown keys beside `op` and `args` are refused: they could change the meaning.
+    """
+    if not isinstance(value, dict):
+        raise PeerError("a call does not start with a map")
+    op, args = value.get("op"), value.get("args", {})
+    if not isinstance(op, str) or not 1 <= len(op) <= _MAX_OP_CHARACTERS:
+        raise PeerError("a call has no op")
+    if not isinstance(args, dict):
+        raise PeerError(f"the args of the call {op!r} are not a map")
+    _refuse_others(value, ("op", "args"), f"the call {op!r}")
+    return op, args
+
+
+def _refuse_others(value: dict[str, Any], known: Sequence[str], what: str) -> None:
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise PeerError(f"{what} has the unknown key {unknown[0][:64]!r}")
+
+
+def read_answer(value: Any) -> Answer:
+    """Read one value of a callee. Keys that are not known are passed over.
+
+    Raises:
+        PeerError: it is not exactly one of item, done and error, or the error is malformed.
+    """
+    if not isinstance(value, dict):
+        raise PeerError("an answer is not a map")
+    match [key for key in ("item", "done", "error") if key in value]:
+        case ["item"]:
+            return Item(value["item"])
+        case ["done"]:
+            return Done(value["done"])
+        case ["error"]:
+            return _read_error(value["error"])
+    raise PeerError("an answer is not exactly one of item, done and error")
+
+
+def _read_error(body: Any) -> CallError:
+    if not isinstance(body, dict):
+        raise PeerError("the error in an answer is not a map")
+    code, reason = body.get("code"), body.get("reason")
+    # Absent and null are the same to callers that write all fields.
+    message, data = body.get("message") or "", body.get("data") or {}
+    if isinstance(code, bool) or not isinstance(code, int) or not 400 <= code <= 599:
+        raise PeerError("the error in an answer has no code from 400 to 599")
+    if not isinstance(reason, str) or not 1 <= len(reason) <= _MAX_REASON_CHARACTERS:
+        raise PeerError("the error in an answer has no reason")
+    if not isinstance(message, str) or not isinstance(data, dict):
+        raise PeerError("the error in an answer has a message that is not text, or data that are not a map")
+    return CallError(code, reason, message, data)
