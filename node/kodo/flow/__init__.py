@@ -1,0 +1,30 @@
+"""What a flow's author imports: `from kodo.flow import flow, progress, lock, output`.
+
+Outside of a node everything here works too: events are printed, locks asked on the terminal, outputs written to
+`./outputs`. So a flow is plain Python that can be called and tested alone.
+"""
+
+from __future__ import annotations
+
+from kodo.flow import output
+from kodo.flow.context import LockExpiredError, fid
+from kodo.flow.decorator import FlowDefinition, event, flow
+from kodo.flow.emit import action, agent, emit, progress, result, task, tool
+from kodo.flow.locks import lock
+
+__all__ = [
+    "FlowDefinition",
+    "LockExpiredError",
+    "action",
+    "agent",
+    "emit",
+    "event",
+    "fid",
+    "flow",
+    "lock",
+    "output",
+    "progress",
+    "result",
+    "task",
+    "tool",
+]

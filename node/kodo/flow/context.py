@@ -1,0 +1,131 @@
+"""What a running flow is connected to: a runner of a node, or, outside of one, the terminal.
+
+One process serves one run, so the context is the process's: emitters find it from any thread, any asyncio task and
+any callback of an agent framework without being handed anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from kodo.p2p.errors import DeadlineError, UsageError
+from kodo.protocol.events import EVENTS
+
+__all__ = ["DONE", "Context", "Demand", "Emitted", "LockExpiredError", "check_event", "current", "fid", "install"]
+
+RESERVED_EVENTS = frozenset(["final", "fatal", "output", "lock", "unlock", "unlock-deny"])
+"""Events with a meaning that `emit` cannot give them: they come of a flow's end, `output.write` and `lock`."""
+
+
+class LockExpiredError(DeadlineError):
+    """Nobody answered a lock in time, and it has no default. Unhandled, it ends the run."""
+
+
+class Emitted:
+    """What an emitter gives back. Awaiting it is optional, and waits while the node is behind."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+DONE = Emitted()
+"""An event that nothing has to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One lock, as the flow asks it.
+
+    Attributes:
+        title: what the human reads.
+        schema: JSON Schema of the answer.
+        accept: turns a candidate into the answer the flow gets and its JSON-like form; raises `ValueError` (a pydantic
+            `ValidationError` is one) whose text, or whose `reasons`, say why not.
+        expires_s: seconds until the lock times out.
+        verdict_s: seconds that one candidate may wait for its verdict.
+        default: the answer on timeout, when `has_default`.
+        roles: who may answer; empty: whoever may answer locks of this run.
+        users: likewise.
+    """
+
+    title: str
+    schema: dict[str, Any]
+    accept: Callable[[Any], tuple[Any, Any]]
+    expires_s: float
+    verdict_s: float
+    default: Any
+    has_default: bool
+    roles: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+class Context(ABC):
+    """Where events, locks and outputs go. Methods may be called from any thread."""
+
+    fid: str | None = None
+    """The run's id; None outside of a node."""
+
+    @abstractmethod
+    def emit(self, event: str, data: dict[str, Any]) -> Emitted:
+        """Make one event; blocks when far more are waiting for the node than is reasonable.
+
+        Raises:
+            CapacityError: the event is larger than 256 KiB.
+        """
+
+    @abstractmethod
+    def lock(self, demand: Demand) -> Future[Any]:
+        """Open a lock; the future's result is the accepted answer."""
+
+    @abstractmethod
+    def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
+        """Store an output and announce it; blocks. Gives the data of its `output` event."""
+
+
+_installed: Context | None = None
+_console_guard = threading.Lock()
+
+
+def install(context: Context | None) -> None:
+    """Make `context` the one that this process's emitters use; None: the terminal again."""
+    global _installed
+    _installed = context
+
+
+def current() -> Context:
+    """Give this process's context; makes the one for a terminal on first use outside of a node."""
+    global _installed
+    context = _installed
+    if context is None:
+        from kodo.flow.console import ConsoleContext
+
+        with _console_guard:
+            if _installed is None:
+                _installed = ConsoleContext()
+            context = _installed
+    return context
+
+
+def fid() -> str | None:
+    """Give the id of the run that this code belongs to, None outside of a node."""
+    return current().fid
+
+
+def check_event(event: str) -> None:
+    """Refuse an event that a flow's code may not make by itself.
+
+    Raises:
+        UsageError: it is unknown, the node's, or made in another way.
+    """
+    known = EVENTS.get(event)
+    if known is None or not known.flow or event in RESERVED_EVENTS:
+        usual = ", ".join(sorted(name for name, kind in EVENTS.items() if kind.flow and name not in RESERVED_EVENTS))
+        raise UsageError(f"a flow cannot emit {event!r}; it can emit {usual}")

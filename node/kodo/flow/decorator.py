@@ -1,0 +1,170 @@
+"""`@flow` marks what a node can offer; `@event` makes events of any function's calls."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+from kodo.flow.context import current
+from kodo.flow.plain import plain
+
+__all__ = ["FLOW_ATTRIBUTE", "FlowDefinition", "event", "flow"]
+
+FLOW_ATTRIBUTE = "__kodo_flow__"
+"""Where the decorator leaves its definition."""
+
+MAX_ARGUMENT_CHARACTERS = 2000
+"""Longer arguments are cut in the events that `@event` makes."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDefinition:
+    """What an author says of a flow; empty text: not said.
+
+    Attributes:
+        name: shown to people; may change.
+        author: a mail address, usually.
+        organization: who stands behind it.
+        release: a version.
+        description: one line; the docstring's first by default.
+        published: ISO date of this release.
+        tags: words to find it by.
+        resources: what it asks of Ray: `num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`.
+    """
+
+    name: str = ""
+    author: str = ""
+    organization: str = ""
+    release: str = ""
+    description: str = ""
+    published: str = ""
+    tags: tuple[str, ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+
+@overload
+def flow(target: F, /) -> F: ...
+
+
+@overload
+def flow(
+    *,
+    name: str = "",
+    author: str = "",
+    organization: str = "",
+    release: str = "",
+    description: str = "",
+    published: str = "",
+    tags: Iterable[str] = (),
+    resources: Mapping[str, Any] | None = None,
+) -> Callable[[F], F]: ...
+
+
+def flow(
+    target: Any = None,
+    /,
+    *,
+    name: str = "",
+    author: str = "",
+    organization: str = "",
+    release: str = "",
+    description: str = "",
+    published: str = "",
+    tags: Iterable[str] = (),
+    resources: Mapping[str, Any] | None = None,
+) -> Any:
+    """Mark a function, generator or class as a flow. It stays what it was: call it as plain Python to test it.
+
+    Hints and defaults of its parameters make the form that its users fill in.
+    """
+
+    def mark(function: F) -> F:
+        lines = (inspect.getdoc(function) or "").strip().splitlines()
+        definition = FlowDefinition(
+            name=name or function.__name__,
+            author=author,
+            organization=organization,
+            release=release,
+            description=description or (lines[0] if lines else ""),
+            published=published,
+            tags=tuple(tags),
+            resources=dict(resources or {}),
+        )
+        setattr(function, FLOW_ATTRIBUTE, definition)
+        return function
+
+    return mark if target is None else mark(target)
+
+
+@overload
+def event(target: F, /) -> F: ...
+
+
+@overload
+def event(*, name: str = ...) -> Callable[[F], F]: ...
+
+
+def event(target: Any = None, /, *, name: str = "") -> Any:
+    """Make an `action` event when the function starts and one when it ends, or an `action-error` when it raises.
+
+    `{name, phase: "start", arguments}` and `{name, phase: "end", runtime_s}`. Works on sync and async functions,
+    methods and callbacks.
+    """
+
+    def wrap(function: F) -> F:
+        title = name or function.__qualname__.replace("<locals>.", "")
+        signature = inspect.signature(function)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call_async(*args: Any, **kwargs: Any) -> Any:
+                with _Span(title, signature, args, kwargs):
+                    return await function(*args, **kwargs)
+
+            return call_async  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _Span(title, signature, args, kwargs):
+                return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return wrap if target is None else wrap(target)
+
+
+class _Span:
+    """The events of one call."""
+
+    def __init__(self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self._name = name
+        self._started = time.monotonic()
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # the call itself is about to say so
+            arguments = {}
+        shown = {key: _short(value) for key, value in arguments.items() if key not in ("self", "cls")}
+        current().emit("action", {"name": name, "phase": "start", "arguments": shown})
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        data: dict[str, Any] = {"name": self._name, "runtime_s": round(time.monotonic() - self._started, 6)}
+        if error is None:
+            current().emit("action", {**data, "phase": "end"})
+        else:
+            current().emit("action-error", {**data, "type": type(error).__name__, "message": str(error)[:10_000]})
+
+
+def _short(value: Any) -> Any:
+    value = plain(value)
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= MAX_ARGUMENT_CHARACTERS else text[:MAX_ARGUMENT_CHARACTERS] + "…"

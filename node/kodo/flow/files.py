@@ -1,0 +1,77 @@
+"""Write what a flow calls an output: bytes, text, a file, or pieces of either; hashed while it is written."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kodo.p2p.errors import UsageError
+from kodo.protocol.manifest import Manifest, ManifestBuilder
+
+__all__ = ["media_type_of", "write_file"]
+
+_PIECE_BYTES = 1 << 20
+
+# Not left to the machine's own tables: the same name has the same type on every worker.
+_TYPES = {".md": "text/markdown", ".json": "application/json", ".svg": "image/svg+xml", ".yaml": "application/yaml"}
+
+
+def media_type_of(name: str) -> str:
+    """Guess a media type by the name's ending."""
+    suffix = os.path.splitext(name)[1].lower()
+    return _TYPES.get(suffix) or mimetypes.guess_type(name, strict=False)[0] or "application/octet-stream"
+
+
+def write_file(path: Path, source: Any) -> Manifest:
+    """Write `source` to `path` by way of a temporary file beside it, and hash it.
+
+    Args:
+        path: where to; missing folders are made (0700).
+        source: bytes, `str` (stored as UTF-8), a `Path` or an open binary file to copy, or an iterable of bytes or text.
+
+    Raises:
+        UsageError: `source` is nothing of that.
+        OSError: reading or writing failed.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:100]}.part")
+    builder = ManifestBuilder()
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            for piece in _pieces(source):
+                builder.update(piece)
+                file.write(piece)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return builder.finish()
+
+
+def _pieces(source: Any) -> Iterator[bytes | memoryview]:
+    if isinstance(source, str):
+        yield source.encode("utf-8", "backslashreplace")
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        view = memoryview(source).cast("B")
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield view[start : start + _PIECE_BYTES]
+    elif isinstance(source, os.PathLike):
+        with open(source, "rb") as file:
+            yield from _read(file)
+    elif hasattr(source, "read"):
+        yield from _read(source)
+    elif isinstance(source, Iterable):
+        for piece in source:
+            if not isinstance(piece, (str, bytes, bytearray, memoryview)):
+                raise UsageError(f"an output is made of bytes or text, not of {type(piece).__name__}")
+            yield from _pieces(piece)
+    else:
+        raise UsageError(f"an output is bytes, text, a path, or pieces of these, not {type(source).__name__}")
+
+
+def _read(file: Any) -> Iterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece.encode() if isinstance(piece, str) else piece

@@ -1,0 +1,146 @@
+"""Locks: a flow asks a human, or a peer, and goes on with the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from kodo.flow.context import Demand, current
+from kodo.flow.plain import plain
+from kodo.p2p.errors import UsageError
+
+__all__ = ["DeniedError", "lock", "seconds"]
+
+_NOTHING: Any = object()
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class DeniedError(ValueError):
+    """A candidate that is not accepted; `reasons` say why."""
+
+    def __init__(self, reasons: Iterable[str]):
+        self.reasons = [str(reason) for reason in reasons]
+        super().__init__("; ".join(self.reasons))
+
+
+def seconds(duration: float | str | timedelta) -> float:
+    """Read a duration: seconds, a `timedelta`, or text as `90s`, `5m`, `18h`, `7d`.
+
+    Raises:
+        UsageError: it is no positive duration.
+    """
+    value = -1.0
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds()
+    elif isinstance(duration, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*", duration)
+        value = float(match[1]) * _UNITS[match[2] or "s"] if match else -1.0
+    elif isinstance(duration, (int, float)):
+        value = float(duration)
+    if not 0 < value < 1e9:
+        raise UsageError(f"{duration!r} is no duration; write seconds, or as 90s, 5m, 18h, 7d")
+    return value
+
+
+def lock(
+    title: str,
+    answer: Any = bool,
+    *,
+    default: Any = _NOTHING,
+    expires: float | str | timedelta = "18h",
+    verdict: float | str | timedelta = 60,
+    roles: Iterable[str] = (),
+    users: Iterable[str] = (),
+    check: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Ask for an answer and wait for it; awaited in async flows, a plain blocking call in sync ones.
+
+    Args:
+        title: what the human reads.
+        answer: what is asked for: a pydantic model or any other type, or a JSON Schema as a map. It makes the form.
+        default: the answer when nobody gives one in time. Without it the run ends with `fatal` then.
+        expires: how long the lock stays open: seconds or text as `18h`.
+        verdict: how long `check` may take for one candidate.
+        roles: roles of which one may answer; users: who may answer. Neither: whoever may answer locks of this run.
+        check: called with each candidate, in a thread of its own: gives the reasons against it (text or several);
+            nothing, None or True accepts it.
+
+    Returns:
+        The accepted answer, as the type asked for; in an async flow by awaiting. A wait that is cancelled leaves
+        the lock open.
+
+    Raises:
+        LockExpiredError: nobody answered in time, and there is no default.
+    """
+    schema, accept = _acceptor(answer, check)
+    demand = Demand(
+        title=title,
+        schema=schema,
+        accept=accept,
+        expires_s=seconds(expires),
+        verdict_s=seconds(verdict),
+        default=None if default is _NOTHING else default,
+        has_default=default is not _NOTHING,
+        roles=tuple(roles),
+        users=tuple(users),
+    )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return current().lock(demand).result()
+    return _wait(demand)
+
+
+async def _wait(demand: Demand) -> Any:
+    future = await asyncio.to_thread(current().lock, demand)
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def _acceptor(answer: Any, check: Callable[[Any], Any] | None) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    if isinstance(answer, dict):
+        validate = _schema_validator(answer)
+        schema = answer
+
+        def dump(value: Any) -> Any:
+            return plain(value)
+    else:
+        from pydantic import TypeAdapter
+
+        adapter: TypeAdapter[Any] = TypeAdapter(answer)
+        schema = adapter.json_schema()
+        validate = adapter.validate_python
+
+        def dump(value: Any) -> Any:
+            return adapter.dump_python(value, mode="json")
+
+    def accept(candidate: Any) -> tuple[Any, Any]:
+        value = validate(candidate)
+        reasons = check(value) if check is not None else None
+        if reasons is False:
+            raise DeniedError(["not accepted"])
+        if reasons and reasons is not True:
+            raise DeniedError([reasons] if isinstance(reasons, str) else reasons)
+        return value, dump(value)
+
+    return schema, accept
+
+
+def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
+    import jsonschema
+
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise UsageError(f"the lock's JSON Schema is not valid: {error.message}") from error
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def validate(candidate: Any) -> Any:
+        errors = [error.message for error in validator.iter_errors(candidate)]
+        if errors:
+            raise DeniedError(errors)
+        return candidate
+
+    return validate
