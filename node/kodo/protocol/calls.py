@@ -14,7 +14,6 @@ from kodo.p2p.errors import CallError
 from kodo.protocol.ids import ID_PATTERN
 
 __all__ = [
-    "CALL_PROTOCOL",
     "MAX_PAGE",
     "OPS",
     "Args",
@@ -33,7 +32,6 @@ __all__ = [
     "parse_args",
 ]
 
-CALL_PROTOCOL = "/kodo/call/1"
 MAX_PAGE = 500
 
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]

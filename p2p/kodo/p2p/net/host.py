@@ -1,0 +1,241 @@
+"""A host is one peer on the network: it listens, dials, and routes streams to handlers by their protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import ipaddress
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from kodo.p2p.core.identity import Identity, PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
+from kodo.p2p.net import identify, udp
+from kodo.p2p.net.discovery import local_addresses
+from kodo.p2p.net.session import Session
+from kodo.p2p.net.stream import StreamHandler
+from kodo.p2p.net.transport import Limits, Link, Listener, Transport
+
+__all__ = ["Host"]
+
+logger = logging.getLogger(__name__)
+
+STAGGER_SECONDS = 0.25
+"""How long one address is tried alone before the next is tried beside it (RFC 8305, 5)."""
+CLOSE_SECONDS = 5.0
+
+
+class Host:
+    """One peer; `async with`. All its sessions end with it.
+
+    Args:
+        identity: the key that every session proves.
+        transport: dials and listens; `WebRtcTransport`, or `MemoryTransport` in tests.
+        agent: what `identify` tells others.
+        limits: bounds of each session and listener.
+    """
+
+    def __init__(
+        self, identity: Identity, transport: Transport, *, agent: str | None = None, limits: Limits | None = None
+    ) -> None:
+        self.identity = identity
+        self.peer_id = identity.peer_id
+        self.agent = agent or f"kodo/{importlib.metadata.version('kodo')}"
+        self.limits = limits or Limits()
+        self._transport = transport
+        self._handlers: dict[str, StreamHandler] = {}
+        self._listeners: list[Listener] = []
+        self._sessions: set[Session] = set()
+        self._by_peer: dict[PeerId, Session] = {}
+        self._dialling: dict[PeerId | Multiaddr, asyncio.Lock] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self.handle(identify.PING, identify.answer_ping)
+        self.handle(identify.IDENTIFY, lambda stream: identify.answer_identify(self, stream))
+
+    async def __aenter__(self) -> Self:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        group, self._group = self._group, None
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*(session.aclose() for session in list(self._sessions)))
+                for listener in self._listeners:
+                    await listener.aclose()
+        except TimeoutError:
+            logger.debug("%d sessions did not close in time", len(self._sessions))
+        finally:
+            for session in self._sessions:
+                session.cancel()
+            if group is not None:
+                # Not the block's error: sessions ended above, the group has only to see their tasks end.
+                await group.__aexit__(None, None, None)
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols that this host speaks."""
+        return list(self._handlers)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that live."""
+        return list(self._sessions)
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """Let `handler` take every stream that a peer opens with `protocol`; it may return before the stream ends."""
+        self._handlers[protocol] = handler
+
+    # listening
+
+    async def listen(self, hosts: Sequence[str] = ("0.0.0.0", "::"), port: int = 0) -> list[Multiaddr]:
+        """Listen on one UDP port of each host address; 0 takes a free one, the same for all.
+
+        A wildcard IPv6 address is left out on machines without IPv6.
+
+        Returns:
+            The addresses as `addresses` gives them.
+
+        Raises:
+            UsageError: when an address cannot be bound.
+        """
+        for host in hosts:
+            try:
+                listener = await self._transport.listen(host, port, self.identity, self.limits, self._accept)
+            except UsageError:
+                if host == "::" and self._listeners:
+                    continue
+                raise
+            self._listeners.append(listener)
+            port = port or listener.address[1]
+        return self.addresses()
+
+    def addresses(self) -> list[Multiaddr]:
+        """Give the full addresses of this host now; those that other machines can use come first."""
+        found: dict[Multiaddr, None] = {}
+        for listener in self._listeners:
+            host, port = listener.address
+            try:
+                wildcard = ipaddress.ip_address(host).is_unspecified
+            except ValueError:
+                wildcard = False
+            for each in local_addresses(6 if ":" in host else 4) if wildcard else [host]:
+                found[self._transport.address_for(each, port).with_peer(self.peer_id)] = None
+        return sorted(found, key=lambda address: (_preference(address.host) == 0, address.family == "ip6"))
+
+    def _accept(self, link: Link) -> None:
+        self._adopt(link)
+
+    def _adopt(self, link: Link) -> Session:
+        if self._group is None:
+            raise LocallyClosedError("this host is closed")
+        session = Session(link, self._handlers, self.limits, self._forget)
+        self._sessions.add(session)
+        session.start(self._group)
+        return session
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if self._by_peer.get(session.remote_peer) is session:
+            del self._by_peer[session.remote_peer]
+
+    # dialling
+
+    async def connect(self, addresses: Sequence[Multiaddr], *, timeout: float = 10.0) -> Session:
+        """Give a session to the peer at `addresses`: one that lives, or a new one; cancelling is safe.
+
+        The addresses are tried nearest first, each a little after the one before; the first that answers wins.
+
+        Args:
+            addresses: all of one peer.
+            timeout: seconds for all of them together.
+
+        Raises:
+            UsageError: the addresses name no peer, or several.
+            IdentityError: somebody else answers there.
+            UnreachableError: nobody answers in time.
+        """
+        if not addresses:
+            raise UsageError("no address to dial")
+        peers = {address.peer_id for address in addresses}
+        if len(peers) > 1:
+            raise UsageError("the addresses are not all of one peer")
+        peer = peers.pop()
+        lock = self._dialling.setdefault(peer or addresses[0], asyncio.Lock())
+        try:
+            async with lock:
+                if peer is not None and (session := self._by_peer.get(peer)) is not None and not session.closed:
+                    return session
+                session = self._adopt(await self._race(addresses, timeout))
+                self._by_peer[session.remote_peer] = session
+                return session
+        finally:
+            if not lock.locked():
+                self._dialling.pop(peer or addresses[0], None)
+
+    async def _race(self, addresses: Sequence[Multiaddr], timeout: float) -> Link:
+        ordered = sorted(addresses, key=lambda address: _preference(address.host))
+        won: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        errors: list[KodoError] = []
+
+        async def attempt(address: Multiaddr, turn: asyncio.Event, next_turn: asyncio.Event) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STAGGER_SECONDS * 4):
+                    await turn.wait()
+            asyncio.get_running_loop().call_later(STAGGER_SECONDS, next_turn.set)
+            try:
+                link = await self._transport.dial(address, self.identity, self.limits)
+            except KodoError as error:
+                errors.append(error)
+                next_turn.set()
+                return
+            if won.done():
+                await link.aclose()
+            else:
+                won.set_result(link)
+
+        turns = [asyncio.Event() for _ in range(len(ordered) + 1)]
+        turns[0].set()
+        attempts = [
+            asyncio.create_task(attempt(address, turns[i], turns[i + 1])) for i, address in enumerate(ordered)
+        ]
+        lost = asyncio.gather(*attempts)
+        waiting: list[asyncio.Future[Any]] = [won, lost]
+        try:
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if won.done():
+                return won.result()
+        except asyncio.CancelledError:
+            if won.done():
+                await won.result().aclose()
+            raise
+        finally:
+            lost.cancel()
+            await asyncio.wait([lost])
+        if won.done():
+            return won.result()
+        for error in errors:
+            if isinstance(error, IdentityError):
+                raise error
+        if len(errors) == len(ordered):
+            raise errors[-1]
+        where = ", ".join(f"{address.host} port {address.port}" for address in ordered[:4])
+        raise UnreachableError(f"nobody answered within {timeout:g} s at {where}")
+
+
+def _preference(host: str) -> int:
+    """Order of dialling: loopback, then local networks, then the rest and names."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return 3
+    if address.is_loopback:
+        return 0
+    return 1 if udp.is_local(host) else 2

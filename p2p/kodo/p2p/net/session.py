@@ -1,0 +1,207 @@
+"""A session: the authenticated, encrypted connection between two peers, and the streams in it.
+
+Alive means that something was heard: any packet counts. After `ping_after_s` of silence the other side is asked for
+a sign of life, after `silence_s` the session is over. What one side does to its streams cannot end the process:
+a bad frame ends its stream, a bad packet its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import BrokenSessionError, CapacityError, KodoError, LocallyClosedError
+from kodo.p2p.net.stream import Stream, StreamHandler
+from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link
+
+__all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
+
+NEGOTIATE_SECONDS = 10.0
+"""How long an opened stream may take to name its protocol."""
+FIN_ACK_SECONDS = 10.0
+"""How long a closed stream waits for the other side to say that it got all (js-libp2p's figure)."""
+WATCH_SECONDS = 1.0
+
+
+class Session:
+    """A session to one peer; made by `Host`.
+
+    Attributes:
+        local_peer, remote_peer: the two peer ids, both proved.
+        remote_address: IP address and UDP port.
+        route: `lan`, `direct` or `memory`.
+        bindings: what upper layers remember of this session; gone with it.
+        error: why the session is over; None while it lives.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        handlers: Mapping[str, StreamHandler],
+        limits: Limits,
+        ended: Callable[[Session], None],
+    ) -> None:
+        self.local_peer: PeerId = link.local_peer
+        self.remote_peer: PeerId = link.remote_peer
+        self.remote_address = link.remote_address
+        self.route = link.route
+        self.dialled = link.dialled
+        self.bindings: dict[str, Any] = {}
+        self.error: KodoError | None = None
+        self.now = asyncio.get_running_loop().time
+        self._link = link
+        self._handlers = handlers
+        self._limits = limits
+        self._on_end = ended
+        self._streams: set[Stream] = set()
+        self._over = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # life
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin, as a task of `group`; the host calls it once."""
+        self._task = group.create_task(self._run())
+
+    def cancel(self) -> None:
+        """End without any ceremony."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._link.start(self)
+                await self._watch()
+                for task in self._serving:
+                    task.cancel()
+        finally:
+            self._over.set()
+            self.error = self.error or LocallyClosedError("this session was closed here")
+            await self._link.aclose()
+            for stream in list(self._streams):
+                stream.channel_closed()
+            self._streams.clear()
+            self._closed.set()
+            self._on_end(self)
+
+    async def _watch(self) -> None:
+        """Wait for the end; meanwhile look after silence and overdue streams."""
+        while not self._over.is_set():
+            try:
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._over.wait()
+            except TimeoutError:
+                self._check_alive()
+                self._check_streams()
+
+    def _check_alive(self) -> None:
+        silence = self.now() - self._link.last_heard
+        if silence > self._limits.silence_s:
+            self.link_lost(BrokenSessionError(f"nothing was heard from {self.remote_peer} for {silence:.0f} s"))
+        elif silence > self._limits.ping_after_s:
+            self._link.probe()
+
+    def _check_streams(self) -> None:
+        now = self.now()
+        for stream in list(self._streams):
+            if stream.negotiating and now - stream.opened_at > NEGOTIATE_SECONDS:
+                stream.expire("the stream named no protocol in time")
+            elif (
+                stream.unacknowledged_since is not None
+                and now - stream.unacknowledged_since > FIN_ACK_SECONDS
+                and not self._link.queued
+            ):
+                stream.expire("the end of the stream was not acknowledged")
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        return self._over.is_set()
+
+    async def wait_closed(self) -> None:
+        """Wait until the session is over; `error` then says why. Cancelling is safe."""
+        await self._closed.wait()
+
+    async def aclose(self) -> None:
+        """Close in an orderly way; idempotent, bounded to a few seconds."""
+        if not self.closed:
+            self.error = LocallyClosedError("this session was closed here")
+            self._over.set()
+        await self._closed.wait()
+
+    # streams
+
+    async def open_stream(self, protocol: str) -> Stream:
+        """Open a stream; the protocol's name travels with the first bytes that are written.
+
+        Raises:
+            CapacityError: too many streams are open.
+            NetworkError: the session is over.
+        """
+        self._raise_error()
+        if len(self._streams) >= self._limits.streams:
+            raise CapacityError(f"{len(self._streams)} streams are open in this session already")
+        stream = Stream(self, protocol)
+        stream.attach(self._link.open_channel(stream))
+        self._streams.add(stream)
+        return stream
+
+    async def drained(self) -> None:
+        """Wait until there is room for more output."""
+        await self._link.drained()
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def stream_ended(self, stream: Stream) -> None:
+        """Forget a stream that is over in both directions."""
+        self._streams.discard(stream)
+
+    def stream_accepted(self, stream: Stream) -> None:
+        """Give a stream that has named its protocol to the protocol's handler."""
+        if self._group is None or self.closed:
+            stream.reset()
+            return
+        task = self._group.create_task(self._serve(stream, self._handlers[stream.protocol]))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, stream: Stream, handler: StreamHandler) -> None:
+        try:
+            await handler(stream)
+        except KodoError as error:
+            logger.debug("a %s stream ended: %s", stream.protocol, error)
+            stream.reset()
+        except Exception:
+            logger.exception("the handler of %s failed", stream.protocol)
+            stream.reset()
+        except BaseException:
+            stream.reset()
+            raise
+
+    # the link's handler
+
+    def channel_opened(self, channel: Channel) -> ChannelHandler | None:
+        """Take a channel that the peer opened, or refuse it."""
+        if len(self._streams) >= self._limits.streams:
+            return None
+        stream = Stream(self, None, self._handlers)
+        stream.attach(channel)
+        self._streams.add(stream)
+        return stream
+
+    def link_lost(self, error: Exception) -> None:
+        """Take the end of the link."""
+        if not self.closed:
+            self.error = error if isinstance(error, KodoError) else BrokenSessionError(str(error))
+            self._over.set()

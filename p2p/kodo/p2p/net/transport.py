@@ -1,0 +1,175 @@
+"""What carries sessions: the interfaces between a session and its transport, and the bounds of both.
+
+A **transport** dials and listens. Either gives **links**: encrypted, authenticated connections to one peer that
+carry **channels**, reliable and ordered sequences of messages of at most 16 KiB. `webrtc` is the real transport,
+`memory` the seeded one of the tests; sessions and streams are built on top and know neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kodo.p2p.core.identity import Identity, PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+
+__all__ = ["Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Transport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one session and of one listener.
+
+    Attributes:
+        streams: open streams of one session, those of both sides counted.
+        queued_out_bytes: what a session keeps for a peer that does not take it; a writer waits long before.
+        unread_bytes: what a session keeps for an application that does not read; a peer beyond it is cut off.
+        ping_after_s: silence after which the other side is asked for a sign of life.
+        silence_s: silence after which a session is over.
+        handshakes: handshakes in progress on one listener.
+        handshakes_per_source: the same from one IPv4 address or IPv6 /64.
+        handshake_s: time that one handshake may take.
+        cookies_above: handshakes in progress above which a source must prove its address first.
+        usernames: STUN usernames that a listener remembers.
+        username_s: how long an unused STUN username is answered.
+    """
+
+    streams: int = 64
+    queued_out_bytes: int = 4 << 20
+    unread_bytes: int = 4 << 20
+    ping_after_s: float = 10.0
+    silence_s: float = 15.0
+    handshakes: int = 128
+    handshakes_per_source: int = 16
+    handshake_s: float = 10.0
+    cookies_above: int = 32
+    usernames: int = 8192
+    username_s: float = 10.0
+
+
+class ChannelHandler(Protocol):
+    """Who takes the messages of one channel. Calls come in order and never wait."""
+
+    def message_received(self, message: bytes) -> None:
+        """Take the next message; `Channel.consumed` says later that it was read."""
+        ...
+
+    def channel_closed(self) -> None:
+        """Nothing comes and nothing goes any more. Called once."""
+        ...
+
+
+class Channel(Protocol):
+    """One reliable, ordered sequence of messages."""
+
+    id: int
+
+    def send(self, message: bytes) -> None:
+        """Queue a message (at most 16 KiB).
+
+        Raises:
+            BrokenSessionError: when the channel is closed.
+        """
+        ...
+
+    def consumed(self, count: int) -> None:
+        """Say that the application has read `count` bytes: the peer may send as many more."""
+        ...
+
+    def close(self) -> None:
+        """Close both directions once what is queued has been sent; idempotent."""
+        ...
+
+
+class LinkHandler(Protocol):
+    """Who takes what happens on a link."""
+
+    def channel_opened(self, channel: Channel) -> ChannelHandler | None:
+        """The peer opened a channel; None refuses it."""
+        ...
+
+    def link_lost(self, error: Exception) -> None:
+        """The link is over and why: `RemotelyClosedError` or `BrokenSessionError`. Called once, not after aclose."""
+        ...
+
+
+class Link(Protocol):
+    """An encrypted connection whose two peer ids are proved."""
+
+    local_peer: PeerId
+    remote_peer: PeerId
+    remote_address: tuple[str, int]
+    route: str
+    dialled: bool
+
+    @property
+    def last_heard(self) -> float:
+        """When the last packet came, on the event loop's clock, seconds."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Bytes that were given to `send` and not yet handed to the network."""
+        ...
+
+    def start(self, handler: LinkHandler) -> None:
+        """Begin to deliver; channels that were opened before are delivered first."""
+        ...
+
+    def open_channel(self, handler: ChannelHandler) -> Channel:
+        """Open a channel; the peer learns of it with the first message."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until there is room for more output; cancelling is safe.
+
+        Raises:
+            NetworkError: when the link is over.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close in an orderly way; idempotent, bounded to 2 s."""
+        ...
+
+
+class Listener(Protocol):
+    """Accepts links on one socket address."""
+
+    address: tuple[str, int]
+
+    async def aclose(self) -> None:
+        """Stop listening and end handshakes; links that exist are ended by their sessions."""
+        ...
+
+
+class Transport(Protocol):
+    """Makes links."""
+
+    def address_for(self, host: str, port: int) -> Multiaddr:
+        """Give the address, without a peer id, at which a listener on this host and port is reached."""
+        ...
+
+    async def listen(
+        self, host: str, port: int, identity: Identity, limits: Limits, accept: Callable[[Link], None]
+    ) -> Listener:
+        """Listen on one address; `accept` gets each link that proved its peer.
+
+        Raises:
+            UsageError: when the address cannot be bound.
+        """
+        ...
+
+    async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
+        """Dial one address. The caller sets the deadline; cancelling is safe.
+
+        Raises:
+            UnreachableError: nobody answers there.
+            IdentityError: somebody else answers there.
+        """
+        ...

@@ -1,0 +1,103 @@
+"""UDP sockets as the listener and the dialer want them: large buffers, one family a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["Endpoint", "bind", "is_local", "plain_host", "route_to", "source_block"]
+
+BUFFER_BYTES = 4 << 20
+"""The kernel's default loses thousands of datagrams in one burst."""
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    """A datagram protocol that hands datagrams and errors to two plain calls."""
+
+    def __init__(
+        self,
+        received: Callable[[bytes, tuple[str, int]], None],
+        failed: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        self._received = received
+        self._failed = failed
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        """See `asyncio.DatagramProtocol`."""
+        self._received(data, (str(addr[0]), int(addr[1])))
+
+    def error_received(self, exc: Exception) -> None:
+        """See `asyncio.DatagramProtocol`."""
+        self._failed(exc)
+
+
+def _with_buffers(sock: socket.socket) -> socket.socket:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    sock.setblocking(False)
+    return sock
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Make a bound, non-blocking socket; port 0 takes a free one.
+
+    Raises:
+        UsageError: when the address is not one of this machine or is in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise UsageError(f"cannot listen on UDP {host} port {port}: {error.strerror or error}") from error
+    return _with_buffers(sock)
+
+
+def connected(host: str, port: int) -> socket.socket:
+    """Make a non-blocking socket that talks to one address only.
+
+    Raises:
+        OSError: when there is no way there.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.connect((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return _with_buffers(sock)
+
+
+def plain_host(host: str) -> str:
+    """Give an address without its scope, an IPv4-mapped one as IPv4."""
+    address = ipaddress.ip_address(host.split("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def source_block(host: str) -> str:
+    """Give what counts as one source: the IPv4 address, or the IPv6 /64."""
+    address = ipaddress.ip_address(plain_host(host))
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is loopback, link-local or private."""
+    address = ipaddress.ip_address(plain_host(host))
+    return address.is_loopback or address.is_link_local or address.is_private
+
+
+def route_to(host: str) -> str:
+    """Name the route to an address: `lan` or `direct`."""
+    return "lan" if is_local(host) else "direct"
