@@ -1,0 +1,284 @@
+"""The registry over HTTP: its routes, and what stands before each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import json
+import platform
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import IdentityError, PeerError
+from kodo.registry.pages import PageRequest, parse_page
+from kodo.registry.problems import problem, problems
+from kodo.registry.record import (
+    MAX_NOTE_BYTES,
+    MAX_RECORD_BYTES,
+    verify_goodbye,
+    verify_heartbeat,
+    verify_record,
+)
+from kodo.registry.store import Store
+from kodo.registry.throttle import Throttle
+
+__all__ = ["MSGPACK_TYPE", "Service", "make_app"]
+
+MSGPACK_TYPE = "application/msgpack"
+
+_BODY_S = 10.0
+"""Seconds in which a body has to arrive."""
+_BODIES = 64
+"""Bodies that may be on their way at once; each is at most 1 MiB."""
+_GZIP_FROM_BYTES = 1024
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Read = TypeVar("_Read")
+
+
+@dataclass(slots=True)
+class Service:
+    """What the routes work with.
+
+    Attributes:
+        store: the data.
+        clock: gives ms UTC.
+        name: of this registry.
+        interval_s: seconds between heartbeats that nodes are told to keep.
+        open: whether nodes that nobody registered are taken.
+        hosts: host names, beside IP addresses and `localhost`, that requests may name.
+        announcements: how often one peer may send `up` and `down`.
+        bodies: how many are being read.
+    """
+
+    store: Store
+    clock: Callable[[], int]
+    name: str
+    interval_s: int
+    open: bool
+    hosts: frozenset[str] = frozenset()
+    announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
+    bodies: int = 0
+
+
+_SERVICE = web.AppKey("service", Service)
+
+
+def make_app(service: Service) -> web.Application:
+    """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
+    app = web.Application(middlewares=[problems, _guard])
+    app[_SERVICE] = service
+    app.add_routes(
+        [
+            web.put("/up", _up),
+            web.post("/connect", _up),
+            web.put("/down", _down),
+            web.post("/disconnect", _down),
+            web.post("/state", _heartbeat),
+            web.put("/state", _heartbeat),
+            web.get("/state", _state),
+            web.get("/nodes", _nodes),
+            web.get("/nodes/{peer_id}", _node),
+            web.get("/flows", _flows),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Refuse what a foreign web page made a browser send: DNS rebinding (Host), cross-site requests (Origin)."""
+    hosts = request.headers.getall(hdrs.HOST, [])
+    name = _host_name(hosts[0]) if len(hosts) == 1 else None
+    if name is None or not _is_own(name, request.app[_SERVICE].hosts):
+        raise problem(421, "wrong-host", "this registry does not go by the host name of the request")
+    for origin in request.headers.getall(hdrs.ORIGIN, []):
+        if origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
+            raise problem(403, "wrong-origin", "pages of other origins may not call this registry")
+    response = await handler(request)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _host_name(header: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{header}")
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.netloc != header or "@" in header or parts.path or parts.query:
+        return None
+    return parts.hostname
+
+
+def _is_own(name: str, hosts: frozenset[str]) -> bool:
+    # A rebinding attack needs a name: an address is what it is.
+    if name == "localhost" or name in hosts:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _up(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    signed = await _body(request, MAX_RECORD_BYTES)
+    record = await asyncio.to_thread(_verified, verify_record, signed)
+    if not service.open:
+        raise problem(403, "not-registered", f"{record.name} is not registered here, and this registry is not open")
+    _throttle(service, record.peer_id)
+    accepted = await service.store.put(record, signed, service.clock())
+    return _json(
+        {
+            "peer_id": record.peer_id,
+            "seq": record.seq,
+            "accepted": accepted.flows,
+            "refused": accepted.refused,
+            "interval_s": service.interval_s,
+        }
+    )
+
+
+async def _down(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    signed = await _body(request, MAX_NOTE_BYTES)
+    goodbye = _verified(verify_goodbye, signed)
+    _throttle(service, goodbye.peer_id)
+    await service.store.goodbye(goodbye, signed, service.clock())
+    return _json({"peer_id": goodbye.peer_id, "seq": goodbye.seq, "online": None})
+
+
+async def _heartbeat(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    heartbeat = _verified(verify_heartbeat, await _body(request, MAX_NOTE_BYTES))
+    # Half the interval: timers and networks jitter.
+    await service.store.heartbeat(heartbeat, service.clock(), gap_ms=service.interval_s * 500)
+    return _json({**_about(service), "interval_s": service.interval_s})
+
+
+async def _state(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    counts = await service.store.counts(service.clock())
+    flows = counts.pop("flows")
+    return _json({**_about(service), "open": service.open, "nodes": counts, "flows": flows})
+
+
+async def _nodes(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    page = await service.store.nodes(_page_request(request), service.clock())
+    return _tagged(request, _encode(page), "application/json")
+
+
+async def _flows(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    page = await service.store.search(_page_request(request), service.clock())
+    return _tagged(request, _encode(page), "application/json")
+
+
+async def _node(request: web.Request) -> web.Response:
+    try:
+        peer_id = PeerId.parse(request.match_info["peer_id"])
+    except ValueError:
+        raise problem(404, "no-such-node", "no node is known here by what is not a peer id") from None
+    return _tagged(request, await request.app[_SERVICE].store.signed_record(str(peer_id)), MSGPACK_TYPE)
+
+
+def _about(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "python": platform.python_version(),
+        "version": version("kodo"),
+        "registry": service.clock(),
+    }
+
+
+def _page_request(request: web.Request) -> PageRequest:
+    for name in request.query:
+        if len(request.query.getall(name)) > 1:
+            raise problem(400, "bad-args", f"the parameter {name[:64]!r} is given more than once", arg=name[:64])
+    return parse_page(request.query)
+
+
+def _throttle(service: Service, peer_id: str) -> None:
+    wait = service.announcements.wait_ms(peer_id, service.clock())
+    if wait:
+        seconds = -(-wait // 1000)
+        raise problem(429, "too-often", f"too many announcements; wait {seconds} s", retry_after_s=seconds)
+
+
+def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
+    try:
+        return verify(signed)
+    except IdentityError as error:
+        raise problem(400, "bad-signature", str(error)) from None
+    except PeerError as error:
+        raise problem(400, "malformed", str(error)) from None
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
+    """Read a msgpack body of at most `limit` bytes."""
+    if request.content_type != MSGPACK_TYPE:
+        raise problem(415, "wrong-content-type", f"the body has to be {MSGPACK_TYPE}")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise problem(415, "wrong-content-encoding", "bodies are taken uncompressed only")
+    too_large = problem(413, "too-large", f"this call takes at most {limit} bytes", limit=limit)
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    service = request.app[_SERVICE]
+    if service.bodies >= _BODIES:
+        raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)
+    service.bodies += 1
+    try:
+        body = bytearray()
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.content.iter_chunked(64 * 1024):
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+        return bytes(body)
+    except TimeoutError:
+        raise problem(408, "too-slow", f"the body did not arrive within {_BODY_S:.0f} s") from None
+    except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError):
+        raise problem(400, "malformed", "the body did not arrive whole") from None
+    finally:
+        service.bodies -= 1
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(
+        body=_encode(value),
+        content_type="application/json",
+        charset="utf-8",
+        headers={hdrs.CACHE_CONTROL: "no-store"},
+    )
+
+
+def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
+    """Answer `body`, or 304 when the caller has it; compressed when that pays and is welcome."""
+    # Weak: the same tag stands for the compressed and for the plain form (RFC 9110, section 8.8.1).
+    tag = aiohttp.ETag(hashlib.sha256(body).hexdigest()[:32], is_weak=True)
+    headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.VARY: "Accept-Encoding"}
+    known = request.if_none_match or ()
+    if any(other.value in (tag.value, "*") for other in known):
+        response = web.Response(status=304, headers=headers)
+    else:
+        response = web.Response(body=body, content_type=content_type, headers=headers)
+        if len(body) >= _GZIP_FROM_BYTES and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
+            response.enable_compression(web.ContentCoding.gzip)
+    response.etag = tag
+    return response

@@ -1,0 +1,161 @@
+"""A registry that runs: its configuration, its socket, and the life of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from kodo.p2p.errors import UsageError
+from kodo.registry.app import Service, make_app
+from kodo.registry.store import Bounds, Store
+
+__all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
+
+DEFAULT_PORT = 8360
+_IDLE_S = 75.0
+_SHUTDOWN_S = 5.0
+
+
+class RegistryConfig(BaseModel):
+    """How a registry runs.
+
+    Attributes:
+        home: folder of its file, `registry.db`.
+        host: address or name to listen on.
+        port: TCP; 0 lets the system choose.
+        name: what it calls itself.
+        open: whether nodes are taken that nobody registered; not given: only when `host` is loopback or private.
+        heartbeat_s: seconds between heartbeats that nodes are told to keep.
+        hosts: names it is reached by, beside IP addresses and `localhost`.
+        max_nodes: node records kept.
+        max_flows: flows kept, of all nodes together.
+        search_s: seconds that one page may take.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
+    name: Annotated[str, Field(min_length=1, max_length=253)] = "registry"
+    open: bool | None = None
+    heartbeat_s: Annotated[int, Field(ge=1, le=150, description="well under the 300 s to `unknown`")] = 60
+    hosts: frozenset[str] = frozenset()
+    max_nodes: Annotated[int, Field(ge=1)] = 100_000
+    max_flows: Annotated[int, Field(ge=1)] = 1_000_000
+    search_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+
+    @property
+    def database(self) -> Path:
+        """The one file that it keeps."""
+        return self.home / "registry.db"
+
+
+def is_local_address(host: str) -> bool:
+    """Say whether only this machine and its private network reach `host`; "all addresses" is not that."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not address.is_unspecified and (address.is_loopback or address.is_private or address.is_link_local)
+
+
+def _system_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Registry:
+    """A running registry: `async with Registry(config) as registry: registry.url`. Closing is idempotent."""
+
+    def __init__(self, config: RegistryConfig, *, clock: Callable[[], int] = _system_clock) -> None:
+        self.config = config
+        self._clock = clock
+        self._stack = contextlib.AsyncExitStack()
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, `http://host:port`; on this machine when it listens on all addresses.
+
+        Raises:
+            UsageError: it does not run.
+        """
+        if self._address is None:
+            raise UsageError("the registry does not run; use `async with`")
+        host, port = self._address
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Registry:
+        """Open the file, listen, answer.
+
+        Raises:
+            UsageError: the file or the address cannot be used.
+        """
+        config = self.config
+        async with contextlib.AsyncExitStack() as stack:
+            listener = stack.enter_context(await _listen(config.host, config.port))
+            host, port = listener.getsockname()[:2]
+            bounds = Bounds(nodes=config.max_nodes, flows=config.max_flows, read_s=config.search_s)
+            store = await stack.enter_async_context(Store(config.database, bounds))
+            service = Service(
+                store=store,
+                clock=self._clock,
+                name=config.name,
+                interval_s=config.heartbeat_s,
+                open=is_local_address(host) if config.open is None else config.open,
+                hosts=frozenset(name.lower() for name in config.hosts),
+            )
+            runner = web.AppRunner(
+                make_app(service),
+                access_log=None,  # searches stand in URLs, and who searches what is nobody's business
+                auto_decompress=False,
+                keepalive_timeout=_IDLE_S,
+                shutdown_timeout=_SHUTDOWN_S,
+            )
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, listener).start()
+            self._address = host, port
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop answering, let requests end (at most 5 s), close the file."""
+        stack, self._stack = self._stack, contextlib.AsyncExitStack()
+        self._address = None
+        await stack.aclose()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"the registry cannot listen on {host}: {error.strerror or error}") from error
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"the registry cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return listener
