@@ -1,0 +1,422 @@
+"""`Client`: find nodes and flows, launch, follow, answer, download."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kodo.client.config import Loaded, load_settings
+from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
+from kodo.client.known_nodes import KnownNodes
+from kodo.client.peer import RemoteNode
+from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, parse_flow, parse_run, safe_text
+from kodo.client.run import Run
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
+from kodo.p2p.net.host import Host
+from kodo.p2p.net.keystore import load_identity, make_home
+from kodo.p2p.net.transport import Transport
+from kodo.p2p.net.webrtc import Certificate, WebRtcTransport
+
+__all__ = ["Client", "FlowOnNode"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NODES_AT_ONCE = 16
+ASK_SECONDS = 10.0
+"""How long one of many nodes may take to answer before the others' answers do without it."""
+
+
+class FlowOnNode:
+    """A flow that was found: `path` on `remote`; `schema` is the answer of `flow.schema`."""
+
+    def __init__(self, remote: RemoteNode, schema: Mapping[str, Any]):
+        self.remote = remote
+        self.schema = dict(schema)
+        self.path = str(schema.get("path", ""))
+
+    @property
+    def name(self) -> str:
+        """The display name."""
+        return str(self.schema.get("name") or self.path)
+
+    @property
+    def inputs_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the inputs; an empty object's when the node gave none."""
+        schema = self.schema.get("schema")
+        return dict(schema) if isinstance(schema, Mapping) else {"type": "object"}
+
+
+class Client:
+    """A user of nodes; `async with`. All its sessions end with it, no run does.
+
+    Args:
+        home: the folder with `user.key` and `known_nodes`; `$KODO_HOME`, or the platform's data folder, by default.
+        registries: URLs; those of the settings by default.
+        lan: look around on the local network; the settings' word by default.
+        node: the node meant when none is named (NODE).
+        timeout: seconds that a call or a dial may take.
+        settings: settings that were loaded already, instead of the environment and `kodo.toml`.
+        finders: other places to find nodes in, asked besides `home`.
+        transport: how to dial; WebRTC by default.
+    """
+
+    def __init__(
+        self,
+        home: str | Path | None = None,
+        *,
+        registries: Sequence[str] | None = None,
+        lan: bool | None = None,
+        node: str | None = None,
+        timeout: float | None = None,
+        settings: Loaded | None = None,
+        finders: Sequence[Finder] | None = None,
+        transport: Transport | None = None,
+    ):
+        flags = {"registry": None if registries is None else list(registries), "lan": lan, "node": node}
+        loaded = settings or load_settings(home, {**flags, "timeout": None if timeout is None else float(timeout)})
+        self.home = loaded.home
+        self.settings = loaded.settings
+        self.known = KnownNodes(self.home / "known_nodes")
+        self._registries = [RegistryFinder(url, min(self.settings.timeout, 10.0)) for url in self.settings.registry]
+        near: list[Finder] = [HomeFinder(self.home)]
+        if finders is not None:
+            near += finders
+        elif self.settings.lan:
+            near.append(LanFinder(self.settings.browse))
+        self._near = Resolver(near, self.known)
+        self._resolver = Resolver([*near, *self._registries], self.known)
+        self._transport = transport
+        self._host: Host | None = None
+        self._stack = AsyncExitStack()
+        self._remotes: dict[PeerId, RemoteNode] = {}
+
+    async def __aenter__(self) -> Self:
+        identity = load_identity(make_home(self.home), "user")
+        # A certificate for this process only: a client is never dialled, and a lasting one could be recognised.
+        transport = self._transport or WebRtcTransport(Certificate.generate())
+        self._host = await self._stack.enter_async_context(Host(identity, transport))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._host = None
+        await self._stack.aclose()
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this user is to nodes."""
+        return self._open_host().peer_id
+
+    # finding
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """Give the nodes that are found: `peer_id, name, addrs, source` (`lan` or `registry`) and what else is known.
+
+        One row a node; a node found in several places has the addresses of the nearest.
+        """
+        rows: dict[PeerId, dict[str, Any]] = {}
+        found = await self._resolver.all()
+        for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
+            row = rows.setdefault(each.peer_id, {})
+            row.update(each.row)
+            row.update(peer_id=str(each.peer_id), name=each.name, addrs=[str(a) for a in each.addresses])
+            row["source"] = "registry" if each.source == "registry" else "lan"
+        return sorted(rows.values(), key=lambda row: (str(row["name"]), row["peer_id"]))
+
+    async def flows(
+        self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Give the flows that are found, those of near nodes first: the row with `node, peer_id, addrs, source`.
+
+        Args:
+            search: a glob over name, description, author, organization, tags.
+            query: a filter, as the registry's.
+            by: `field asc|desc`, comma separated; sorts within one place.
+            node: only those of this node.
+        """
+        filters = {
+            key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
+        }
+
+        async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
+            place = {"node": str(remote), "peer_id": str(remote.peer_id), "addrs": list(remote.addresses)}
+            return [{**row, **place, "source": "lan"} async for row in remote.pages("flow.list", filters)]
+
+        node = node or self.settings.node
+        if node is not None:
+            for row in await ask(await self.node(node)):
+                yield row
+            return
+        seen: set[tuple[str, str]] = set()
+        for _, rows in await self._ask_near(ask, "flow.list"):
+            for row in rows:
+                seen.add((row["peer_id"], str(row.get("path"))))
+                yield row
+        for registry in self._registries:
+            try:
+                async for row in registry.flows(search=search, query=query, by=by):
+                    key = (str(row.get("peer_id")), str(row.get("path")))
+                    if key not in seen:
+                        seen.add(key)
+                        yield {**row, "source": "registry"}
+            except CallError as error:
+                if error.code == 400:
+                    raise
+                logger.warning("%s: %s", registry.label, error)
+            except (KodoError, TimeoutError) as error:
+                logger.warning("%s: %s", registry.label, error)
+
+    async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
+        """Find the flow that FLOW means, and its form.
+
+        Args:
+            flow: `NODE/path`, `NODE/name`, or a path or name that is unique in what is found.
+            node: the node to look on; `flow` is then a path or name there.
+
+        Raises:
+            NotFoundError: there is none.
+            UsageError: there are several; the message lists them.
+        """
+        node = node or self.settings.node
+        if node is not None:
+            return await self._flow_on(await self.node(node), flow)
+        reference = parse_flow(flow)
+        if reference.node is None:
+            return await self._flow_anywhere(flow)
+        try:
+            remote = await self.node(reference.node)
+        except (NotFoundError, UsageError) as no_node:
+            if reference.node.startswith("/"):
+                raise
+            try:
+                return await self._flow_anywhere(flow)  # a path such as flows/x.yaml, without its node
+            except NotFoundError:
+                raise no_node from None
+        return await self._flow_on(remote, reference.rest)
+
+    async def show(self, flow: str, *, node: str | None = None) -> dict[str, Any]:
+        """Describe a flow: the answer of `flow.schema`, with `node` and `peer_id`."""
+        found = await self.find_flow(flow, node=node)
+        return {**found.schema, "node": str(found.remote), "peer_id": str(found.remote.peer_id)}
+
+    async def node(self, text: str) -> RemoteNode:
+        """Find the node that NODE means; it is dialled at its first use.
+
+        Raises:
+            UsageError, NotFoundError, UnreachableError, IdentityError: as `Resolver.node`.
+        """
+        return self._remote(await self._resolver.node(text))
+
+    # running
+
+    async def launch(
+        self,
+        flow: str | FlowOnNode,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        tags: Sequence[str] | None = None,
+        node: str | None = None,
+        **kwargs: Any,
+    ) -> Run:
+        """Launch a flow; the run goes on without this client.
+
+        Args:
+            flow: FLOW, or what `find_flow` gave.
+            inputs: the inputs; keyword arguments that are not named here are inputs too and win.
+            key: the same key gives the same run for 24 h. One is made when none is given, so that a launch whose
+                answer was lost on the way is not done twice.
+            tags: words to find the run by.
+            node: as in `find_flow`.
+        """
+        found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
+        args: dict[str, Any] = {
+            "path": found.path,
+            "inputs": {**(inputs or {}), **kwargs},
+            "key": key or secrets.token_hex(16),
+            "tags": list(tags or ()),
+        }
+        answer = await found.remote.request("run.launch", args)
+        fid = answer.get("fid") if isinstance(answer, Mapping) else None
+        if not isinstance(fid, str):
+            raise PeerError(f"{found.remote} launched the run and did not say its fid")
+        return Run(fid, found.remote, patience=self.settings.patience, launched_state=str(answer.get("state")))
+
+    async def run(self, fid: str, *, node: str | None = None) -> Run:
+        """Give the run that RUN means: `NODE/FID`, or a fid on `node`, or a fid on any near node.
+
+        Raises:
+            UsageError: it is no fid.
+            NotFoundError: no near node knows that run (for this user).
+        """
+        reference = parse_run(fid)
+        place = reference.node or node or self.settings.node
+        remote = await self.node(place) if place is not None else await self._node_of(reference)
+        return Run(reference.rest, remote, patience=self.settings.patience)
+
+    async def runs(
+        self, node: str | None = None, *, state: str | None = None, path: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Give this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`."""
+        filters = {key: value for key, value in (("state", state), ("path", path)) if value is not None}
+        rows = await self._rows("run.list", node, filters)
+        return sorted(rows, key=lambda row: str(row.get("fid")), reverse=True)
+
+    async def locks(self, node: str | None = None) -> list[dict[str, Any]]:
+        """Give the open locks that this user may answer, with `node` and `peer_id`."""
+        return await self._rows("lock.list", node, {})
+
+    # inside
+
+    def _open_host(self) -> Host:
+        if self._host is None:
+            raise LocallyClosedError("a Client is used inside `async with`")
+        return self._host
+
+    def _remote(self, target: Target) -> RemoteNode:
+        remote = self._remotes.get(target.peer_id)
+        if remote is None or (target.name is not None and remote.name != target.name):
+            remote = RemoteNode(target, self._open_host(), self._resolver, self.known, timeout=self.settings.timeout)
+            self._remotes[target.peer_id] = remote
+        return remote
+
+    def _remote_found(self, found: Found) -> RemoteNode:
+        name = found.name or None
+        if name is not None:
+            self.known.check(name, found.peer_id)
+        return self._remote(Target(found.peer_id, found.addresses, name))
+
+    async def _ask_near(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> list[tuple[RemoteNode, T]]:
+        """Ask every near node at once; one that fails is told of in the log."""
+        found: dict[PeerId, Found] = {}
+        for each in sorted(await self._near.all(), key=lambda each: each.source != "home"):
+            found.setdefault(each.peer_id, each)
+        claims: dict[str, set[PeerId]] = {}
+        for each in found.values():
+            claims.setdefault(each.name, set()).add(each.peer_id)
+        slots = asyncio.Semaphore(NODES_AT_ONCE)
+        answers: list[tuple[RemoteNode, T]] = []
+
+        async def one(each: Found) -> None:
+            # A name that several claim is nobody's here: the node goes by its peer id.
+            unique = len(claims[each.name]) == 1
+            try:
+                async with slots, asyncio.timeout(ASK_SECONDS):
+                    remote = (
+                        self._remote_found(each) if unique else self._remote(Target(each.peer_id, each.addresses))
+                    )
+                    answers.append((remote, await ask(remote)))
+            except TimeoutError:
+                logger.warning("%s: no answer to %s within %g s", safe_text(each.name), what, ASK_SECONDS)
+            except CallError as error:
+                if error.code == 400:
+                    raise
+                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
+            except KodoError as error:
+                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in found.values():
+                    group.create_task(one(each))
+        except* CallError as errors:
+            raise errors.exceptions[0] from None
+        return sorted(answers, key=lambda pair: (str(pair[0]), str(pair[0].peer_id)))
+
+    async def _rows(self, op: str, node: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
+            place = {"node": str(remote), "peer_id": str(remote.peer_id)}
+            return [{**row, **place} async for row in remote.pages(op, filters)]
+
+        node = node or self.settings.node
+        if node is not None:
+            return await ask(await self.node(node))
+        return [row for _, rows in await self._ask_near(ask, op) for row in rows]
+
+    async def _flow_on(self, remote: RemoteNode, text: str) -> FlowOnNode:
+        """Find a flow on a node by its path, else by its name."""
+        path = text
+        try:
+            return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
+        except CallError as error:
+            if error.code != 404:
+                raise
+        rows = [row async for row in remote.pages("flow.list")]
+        fitting = _named(rows, text)
+        if not fitting:
+            raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{_nearest(text, rows)}")
+        if len(fitting) > 1:
+            paths = ", ".join(safe_text(row.get("path")) for row in fitting[:8])
+            raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
+        path = str(fitting[0].get("path"))
+        return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
+
+    async def _flow_anywhere(self, text: str) -> FlowOnNode:
+        rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
+        fitting = _named(rows, text)
+        if not fitting:
+            raise NotFoundError(
+                f"no flow {safe_text(text)!r} is found{_nearest(text, rows)}; `koco flows` lists them"
+            )
+        if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
+            places = ", ".join(safe_text(f"{row.get('node')}/{row.get('path')}") for row in fitting[:8])
+            raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")
+        row = fitting[0]
+        known = self._remotes.get(PeerId.parse(row["peer_id"]))
+        if known is None:
+            addresses = tuple(Multiaddr.parse(address) for address in row.get("addrs") or ())
+            found = Found(PeerId.parse(row["peer_id"]), str(row.get("node", "")), addresses, "registry")
+            known = self._remote_found(found)
+        return await self._flow_on(known, str(row.get("path")))
+
+    async def _candidates(self, text: str) -> list[dict[str, Any]]:
+        """Give rows among which a flow of this path or name is, without reading a large registry when it can."""
+        literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
+        rows = [row async for row in self.flows(literal)]
+        return rows if _named(rows, text) else [row async for row in self.flows()]
+
+    async def _node_of(self, reference: Reference) -> RemoteNode:
+        async def knows(remote: RemoteNode) -> bool:
+            try:
+                await remote.request("run.state", {"fid": reference.rest})
+            except CallError as error:
+                if error.code == 404:
+                    return False
+                raise
+            return True
+
+        for remote, known in await self._ask_near(knows, "run.state"):
+            if known:
+                return remote
+        raise NotFoundError(f"no near node has the run {reference.rest}; say where it is: NODE/{reference.rest}")
+
+
+def _named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
+    """Give the rows whose path is `text`, else those of that name, else those that differ in case only."""
+    tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
+        lambda row: row.get("path") == text,
+        lambda row: row.get("name") == text,
+        lambda row: str(row.get("name", "")).casefold() == text.casefold(),
+    )
+    for test in tests:
+        if fitting := [row for row in rows if test(row)]:
+            return fitting
+    return []
+
+
+def _nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [safe_text(row.get(key, "")) for row in rows for key in ("name", "path")]
+    near = difflib.get_close_matches(text, names, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

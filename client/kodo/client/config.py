@@ -1,0 +1,165 @@
+"""Settings: flags over environment over `kodo.toml` over defaults, each with where it came from.
+
+The file lies in the home, `$KODO_HOME/kodo.toml`. It is read once, at the edge, and checked whole: an unknown key is
+an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["ENVIRONMENT", "Loaded", "Settings", "default_home", "load_settings", "parse_bytes"]
+
+_SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*\Z")
+_SECONDS = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*\Z")
+
+
+def parse_bytes(value: object) -> object:
+    """Read `200MB`, `1.5 GiB` or a number as bytes; anything else is left for the model to refuse."""
+    if isinstance(value, str) and (match := _SIZE.match(value)):
+        step = 1024 if match[3] else 1000
+        return int(float(match[1]) * step ** " kmgt".index(match[2].lower() or " "))
+    return value
+
+
+def _parse_seconds(value: object) -> object:
+    if isinstance(value, str) and (match := _SECONDS.match(value)):
+        unit = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[(match[2] or "s").lower()]
+        return float(match[1]) * unit
+    return value
+
+
+def _parse_words(value: object) -> object:
+    return tuple(value.split()) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _parse_whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()) else value
+
+
+def _parse_truth(value: object) -> object:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_parse_words)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(_parse_seconds)]
+Whole = Annotated[int, BeforeValidator(_parse_whole)]
+Truth = Annotated[bool, BeforeValidator(_parse_truth)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Names are those of `kodo.toml`; flags are spelt with dashes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    registry: Words = Field((), description="registries to announce to and to search, URLs separated by spaces")
+    lan: Truth = Field(True, description="find nodes, and be found, on the local network (zeroconf)")
+    node: str | None = Field(None, min_length=1, description="the node meant when a command names none")
+    timeout: Seconds = Field(30.0, gt=0, le=86400, description="seconds that a call or a dial may take")
+    browse: Seconds = Field(2.0, ge=0, le=60, description="seconds to look around on the local network")
+    patience: Seconds = Field(120.0, ge=0, le=86400, description="seconds to redial a lost node before giving up")
+    name: str | None = Field(None, min_length=1, description="this node's name")
+    host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")
+    port: Whole = Field(0, ge=0, le=65535, description="this node's UDP port; 0 takes a free one")
+    open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
+    ray_address: str | None = Field(None, min_length=1, description="an existing Ray cluster to join")
+    num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
+    object_store: Bytes = Field(200_000_000, ge=78_643_200, description="bytes of the embedded Ray's object store")
+    runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
+
+
+ENVIRONMENT: Mapping[str, str] = MappingProxyType({name: f"KODO_{name.upper()}" for name in Settings.model_fields})
+"""The environment variable of each setting; `KODO_HOME` besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force; `sources` says per name `flag`, `env KODO_…`, the file's path, or `default`."""
+
+    home: Path
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def default_home() -> Path:
+    """Give the platform's folder for kodo's state."""
+    return Path(platformdirs.user_data_dir("kodo"))
+
+
+def load_settings(
+    home: Path | str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Put the settings together.
+
+    Args:
+        home: the `--home` flag, if given.
+        flags: what was given explicitly; None values count as not given.
+        environment: `os.environ` when not given.
+
+    Raises:
+        UsageError: naming the setting, where it came from and what is wrong.
+    """
+    environment = os.environ if environment is None else environment
+    sources: dict[str, str] = {}
+    if home is not None:
+        sources["home"] = "flag"
+    elif environment.get("KODO_HOME"):
+        home, sources["home"] = environment["KODO_HOME"], "env KODO_HOME"
+    else:
+        home, sources["home"] = default_home(), "default"
+    folder = Path(home).expanduser().absolute()
+    values: dict[str, Any] = {}
+    file = folder / "kodo.toml"
+    for name, value in _read_file(file).items():
+        values[name], sources[name] = value, str(file)
+    for name, variable in ENVIRONMENT.items():
+        if environment.get(variable):
+            values[name], sources[name] = environment[variable], f"env {variable}"
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name], sources[name] = value, "flag"
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        raise UsageError(f"{name} ({sources.get(name, '?')}): {first['msg']}; it is {first['input']!r}") from None
+    for name in Settings.model_fields:
+        sources.setdefault(name, "default")
+    return Loaded(folder, settings, MappingProxyType(sources))
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        raise UsageError(f"{file.parent} is not a folder; set KODO_HOME to one") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not TOML: {error}") from None
+    for name in values:
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, Settings.model_fields, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(Settings.model_fields)}"
+            raise UsageError(f"{file}: unknown key {name!r}; {hint}")
+    return values

@@ -1,0 +1,176 @@
+"""The places where nodes are found: this user's own home, the local network, registries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kodo.client.resolve import Found, Wanted
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
+from kodo.p2p.net.discovery import Advertisement, Browser
+from kodo.registry.client import RegistryClient
+
+__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "read_home_node"]
+
+logger = logging.getLogger(__name__)
+
+HOME_NODE_FILE = "node.json"
+MAX_FILE_BYTES = 1 << 16
+SECOND_CLAIM_SECONDS = 0.3
+"""How long to listen on for a second claimant of a name: mDNS answers come within 120 ms (RFC 6762, 6)."""
+
+MAX_ROWS = 10_000
+"""Bound of what is taken from one registry for one listing."""
+
+
+def read_home_node(home: Path) -> dict[str, Any] | None:
+    """Give what the node that runs from `home` says of itself: `pid, peer_id, name, addrs`; None when none runs."""
+    try:
+        with (home / HOME_NODE_FILE).open("rb") as file:
+            value = json.loads(file.read(MAX_FILE_BYTES))
+        os.kill(int(value["pid"]), 0)
+    except PermissionError:
+        return None  # that process is not ours, so it is not the one that wrote the file
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class HomeFinder:
+    """The node that runs from this user's own home folder, if one does: found without any network."""
+
+    label = "this home"
+
+    def __init__(self, home: Path):
+        self._home = home
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        """Read `node.json`."""
+        value = read_home_node(self._home)
+        if value is None:
+            return []
+        try:
+            peer_id = PeerId.parse(str(value["peer_id"]))
+            addresses = tuple(Multiaddr.parse(str(text)) for text in value["addrs"])
+        except (KeyError, TypeError, ValueError):
+            logger.warning("%s is damaged; it is made anew when the node starts", self._home / HOME_NODE_FILE)
+            return []
+        return [Found(peer_id, str(value.get("name", "")), addresses, "home", {"online": True})]
+
+
+class LanFinder:
+    """The local network.
+
+    Args:
+        seconds: how long to look around; what is wanted by name or peer id usually comes far earlier.
+    """
+
+    label = "the local network"
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        """Browse; raises NetworkError when multicast cannot be used."""
+        async with Browser() as browser:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    async for nodes in browser.changes():
+                        if wanted is not None and any(_fits(wanted, node) for node in nodes):
+                            break
+            if wanted is not None and wanted.name is not None and any(_fits(wanted, n) for n in browser.nodes()):
+                await asyncio.sleep(SECOND_CLAIM_SECONDS)
+            return [_from_lan(node) for node in browser.nodes()]
+
+
+def _fits(wanted: Wanted, node: Advertisement) -> bool:
+    return wanted.fits(node.name, PeerId.parse(node.peer_id))
+
+
+def _from_lan(node: Advertisement) -> Found:
+    row = {"flows": node.flows, "online": True}
+    return Found(PeerId.parse(node.peer_id), node.name, node.addresses, "lan", row)
+
+
+class RegistryFinder:
+    """One registry.
+
+    Args:
+        url: its base URL.
+        timeout: seconds that it may take to answer.
+    """
+
+    def __init__(self, url: str, timeout: float):
+        self.url = url
+        self.label = f"the registry {url}"
+        self._timeout = timeout
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        """Ask; what is wanted is taken from its signed record, a listing from the registry's rows."""
+        try:
+            async with asyncio.timeout(self._timeout), RegistryClient(self.url) as registry:
+                if wanted is None:
+                    return [found async for row in _rows(registry.nodes) if (found := _from_row(row)) is not None]
+                if wanted.peer_id is not None:
+                    peers = [str(wanted.peer_id)]
+                else:
+                    search = wanted.name or ""
+                    rows = [row async for row in _rows(registry.nodes, search=search)]
+                    peers = [str(row.get("peer_id")) for row in rows if row.get("name") == wanted.name]
+                return [found for peer in peers if (found := await self._record(registry, peer)) is not None]
+        except TimeoutError:
+            raise UnreachableError(f"no answer within {self._timeout:g} s") from None
+
+    async def _record(self, registry: RegistryClient, peer_id: str) -> Found | None:
+        try:
+            record = await registry.record(peer_id)
+        except NotFoundError:
+            return None
+        except CallError as error:
+            if error.code == 404:
+                return None
+            raise
+        return Found(PeerId.parse(record.peer_id), record.name, _addresses(record.addrs), "registry")
+
+    async def flows(self, *, search: str | None, query: str | None, by: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Give the rows of its catalogue that fit."""
+        async with RegistryClient(self.url) as registry:
+            async for row in _rows(registry.flows, search=search, query=query, by=by):
+                yield row
+
+
+async def _rows(ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:
+    page, given = 1, 0
+    while given < MAX_ROWS:
+        answer = await ask(p=page, pp=500, **{key: value for key, value in filters.items() if value is not None})
+        for row in answer.result:
+            if isinstance(row, Mapping):
+                given += 1
+                yield dict(row)
+        if page >= answer.total_pages or not answer.result:
+            return
+        page += 1
+
+
+def _addresses(texts: Any) -> tuple[Multiaddr, ...]:
+    found: list[Multiaddr] = []
+    for text in list(texts)[:32] if isinstance(texts, (list, tuple)) else []:
+        with contextlib.suppress(ValueError):
+            found.append(Multiaddr.parse(str(text)))
+    return tuple(found)
+
+
+def _from_row(row: Mapping[str, Any]) -> Found | None:
+    try:
+        peer_id = PeerId.parse(str(row.get("peer_id")))
+    except ValueError:
+        return None
+    return Found(peer_id, str(row.get("name", "")), _addresses(row.get("addrs")), "registry", row)

@@ -1,0 +1,133 @@
+"""`known_nodes`: which peer id a node's name stood for when it was first used, as SSH keeps `known_hosts`.
+
+One line a node, `name peer-id`; `#` begins a comment. Names are claims that anyone may make; what is pinned here is
+what this user's machine has proved once by a handshake. A name whose peer id changed is refused until the line is
+removed by hand, since only the user can know whether the node was moved or is being impersonated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import IdentityError, UsageError
+from kodo.p2p.net.keystore import write_private
+
+__all__ = ["KnownNodes", "check_name"]
+
+MAX_NAME = 253
+"""Bound of a node's name: that of a domain name (RFC 1035)."""
+
+MAX_FILE_BYTES = 4 << 20
+
+
+def check_name(name: str) -> str:
+    """Give `name` back when a node may bear it: printable, without spaces, slashes or a leading `#`.
+
+    Raises:
+        UsageError: saying what is wrong with it.
+    """
+    if not name or len(name) > MAX_NAME:
+        raise UsageError(f"a node's name is 1 to {MAX_NAME} characters long")
+    if not name.isprintable() or any(character.isspace() or character == "/" for character in name):
+        raise UsageError(f"{name!r} cannot be a node's name: it has a space, a slash or a control character")
+    if name.startswith("#"):
+        raise UsageError(f"{name!r} cannot be a node's name: it begins with #")
+    return name
+
+
+class KnownNodes:
+    """The pins in one file. Safe to use from several processes at once; each read sees a whole file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def all(self) -> Mapping[str, PeerId]:
+        """Give every pin, by name.
+
+        Raises:
+            UsageError: naming the line that cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror}") from error
+        if len(raw) > MAX_FILE_BYTES:
+            raise UsageError(f"{self.path} is larger than {MAX_FILE_BYTES} bytes; remove lines that are not needed")
+        pins: dict[str, PeerId] = {}
+        for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
+            words = [] if line.lstrip().startswith("#") else line.split()
+            if not words:
+                continue
+            try:
+                name, peer = words
+                pins[name] = PeerId.parse(peer)
+            except ValueError:
+                raise UsageError(f"{self.path}, line {number}, is not `name peer-id`; correct or remove it") from None
+        return pins
+
+    def get(self, name: str) -> PeerId | None:
+        """Give the peer id that `name` is pinned to, if it is."""
+        return self.all().get(name)
+
+    def check(self, name: str, peer_id: PeerId) -> bool:
+        """Say whether `name` is pinned to `peer_id` already.
+
+        Raises:
+            IdentityError: it is pinned to another peer id; the message shows both.
+        """
+        pinned = self.get(name)
+        if pinned is None:
+            return False
+        if pinned != peer_id:
+            raise IdentityError(
+                f"the node {name!r} was {pinned} when first used and is now claimed by {peer_id}; if it really got a "
+                f"new key, remove its line from {self.path}"
+            )
+        return True
+
+    def pin(self, name: str, peer_id: PeerId) -> None:
+        """Remember that `name` is `peer_id`; once pinned, a pin stays.
+
+        Raises:
+            IdentityError: it is pinned to another peer id.
+            UsageError: the name or the file is not usable.
+        """
+        check_name(name)
+        if self.check(name, peer_id):
+            return
+        with self._locked():
+            if not self.check(name, peer_id):
+                self._write({**self.all(), name: peer_id})
+
+    def forget(self, name: str) -> bool:
+        """Remove the pin of `name`; say whether there was one."""
+        with self._locked():
+            pins = dict(self.all())
+            if pins.pop(name, None) is None:
+                return False
+            self._write(pins)
+        return True
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A file of its own carries the lock: the pins' file is replaced, and a lock dies with the inode it is on.
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write only
+            yield
+        finally:
+            os.close(lock)
+
+    def _write(self, pins: Mapping[str, PeerId]) -> None:
+        text = "# name peer-id: what each node's name stood for when it was first used\n"
+        text += "".join(f"{name} {peer_id}\n" for name, peer_id in sorted(pins.items()))
+        write_private(self.path, text.encode())

@@ -1,0 +1,210 @@
+"""A node as a client deals with it: dialled when needed, again when it was lost, found again when it moved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from kodo.client.known_nodes import KnownNodes
+from kodo.client.resolve import Resolver, Target
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import (
+    CallError,
+    DeadlineError,
+    IdentityError,
+    LocallyClosedError,
+    NetworkError,
+    PeerError,
+    UnreachableError,
+)
+from kodo.p2p.net.calls import Call, request
+from kodo.p2p.net.host import Host
+from kodo.p2p.net.session import Session
+from kodo.protocol.calls import MAX_PAGE
+from kodo.protocol.events import Event
+
+__all__ = ["Backoff", "RemoteNode"]
+
+logger = logging.getLogger(__name__)
+
+DIAL_SECONDS = 10.0
+ATTEMPTS = 3
+"""How often one request is made when its session breaks; only requests that may be repeated are."""
+
+MAX_ROWS = 100_000
+
+
+class Backoff:
+    """Waits before the next attempt: doubling from 0.1 s to 5 s, with jitter, until a deadline."""
+
+    def __init__(self, patience: float, now: Callable[[], float]):
+        self._patience = patience
+        self._now = now
+        self._attempt = 0
+        self._until = now() + patience
+
+    def succeeded(self) -> None:
+        """Start from the beginning: something arrived."""
+        self._attempt = 0
+        self._until = self._now() + self._patience
+
+    def delay(self) -> float | None:
+        """Give the seconds to wait, or None when the deadline has passed."""
+        left = self._until - self._now()
+        if left <= 0:
+            return None
+        delay: float = min(0.1 * 2**self._attempt, 5.0) * (0.7 + 0.3 * random.random())
+        self._attempt += 1
+        return min(delay, left)
+
+
+class RemoteNode:
+    """One node; made by `Client`.
+
+    Attributes:
+        peer_id: who it has to be; every session proves it.
+        name: the name it was asked for by, or which it says that it has.
+    """
+
+    def __init__(self, target: Target, host: Host, resolver: Resolver, known: KnownNodes, *, timeout: float):
+        self.peer_id: PeerId = target.peer_id
+        self.name = target.name
+        self.route: str | None = None
+        self._addresses = target.addresses
+        self._pin = target.name
+        self._host = host
+        self._resolver = resolver
+        self._known = known
+        self._timeout = timeout
+
+    def __str__(self) -> str:
+        return self.name or str(self.peer_id)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that are dialled now."""
+        return tuple(map(str, self._addresses))
+
+    async def session(self) -> Session:
+        """Give the session to this node: the one that lives, or a new one. Cancelling is safe.
+
+        Raises:
+            UnreachableError: nobody answers, neither where it was nor where it is said to be now.
+            IdentityError: somebody else answers.
+        """
+        timeout = min(self._timeout, DIAL_SECONDS)
+        try:
+            session = await self._dial(timeout)
+        except (NetworkError, DeadlineError, IdentityError) as error:
+            if isinstance(error, LocallyClosedError):
+                raise
+            addresses = await self._resolver.addresses(self.peer_id)
+            if not addresses or set(addresses) <= set(self._addresses):
+                raise
+            self._addresses = addresses
+            session = await self._dial(timeout)
+        if self._pin is not None:
+            self._known.pin(self._pin, self.peer_id)
+            self._pin = None
+        self.route = session.route
+        return session
+
+    async def _dial(self, timeout: float) -> Session:
+        if not self._addresses:
+            raise UnreachableError(f"no address is known for {self}")
+        session = await self._host.connect(self._addresses, timeout=timeout)
+        if session.remote_peer != self.peer_id:
+            raise IdentityError(f"{session.remote_peer} answered where {self.peer_id} should be")
+        return session
+
+    async def request(
+        self, op: str, args: Mapping[str, Any] | None = None, *, timeout: float | None = None, repeat: bool = True
+    ) -> Any:
+        """Make a call that has no items.
+
+        Args:
+            timeout: seconds, the client's own by default.
+            repeat: make it again when the session breaks. Only for what may be done twice, or carries a key.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            session = await self.session()
+            try:
+                return await request(session, op, args, timeout=timeout or self._timeout)
+            except NetworkError as error:
+                if isinstance(error, LocallyClosedError) and not session.closed:
+                    raise
+                if not repeat or attempt == ATTEMPTS:
+                    raise
+                logger.debug("%s is made again: %s", op, error)
+        raise AssertionError("unreachable")
+
+    async def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
+        """Give the rows of a paged answer, page after page."""
+        page, given = 1, 0
+        while given < MAX_ROWS:
+            answer = await self.request(op, {**(args or {}), "p": page, "pp": MAX_PAGE})
+            rows = list(read_rows(answer, op))
+            for row in rows:
+                given += 1
+                yield row
+            if not rows or page >= int(answer.get("total_pages") or 1):
+                return
+            page += 1
+
+    async def events(self, fid: str, after: int, *, follow: bool, patience: float) -> AsyncGenerator[Event, None]:
+        """Give a run's events with `seq` > `after`, each once and in order, over as many sessions as it takes.
+
+        Args:
+            patience: seconds without any event or session after which a lost node is given up.
+        """
+        backoff = Backoff(patience, asyncio.get_running_loop().time)
+        last = after
+        while True:
+            try:
+                async with aclosing(self._stream(fid, last, follow)) as events:
+                    async for event in events:
+                        backoff.succeeded()
+                        if event.seq > last:
+                            last = event.seq
+                            yield event
+                return
+            except (NetworkError, DeadlineError) as error:
+                lost: Exception = error
+            except CallError as error:
+                if error.code not in (429, 503):
+                    raise
+                lost = error
+            delay = backoff.delay()
+            if delay is None:
+                raise lost
+            logger.debug("%s: going on after event %d in %.1f s: %s", fid, last, delay, lost)
+            await asyncio.sleep(delay)
+
+    async def _stream(self, fid: str, after: int, follow: bool) -> AsyncGenerator[Event, None]:
+        session = await self.session()
+        # No deadline per item: a run may be silent for hours. A session that is dead ends by itself within 15 s.
+        async with Call(session, "run.stream", {"fid": fid, "after": after, "follow": follow}, timeout=None) as call:
+            async for item in call:
+                try:
+                    yield Event.from_wire(item)
+                except (ValueError, AttributeError):
+                    raise PeerError(f"{self} sent something that is not an event of {fid}") from None
+            done = await call.done()
+        if follow and isinstance(done, Mapping) and done.get("state") not in ("done", "error"):
+            raise UnreachableError(f"{self} ended the stream of a run that is not over")
+
+
+def read_rows(answer: Any, op: str) -> Iterator[dict[str, Any]]:
+    """Give the rows of an answer that has a `result`.
+
+    Raises:
+        PeerError: it has none.
+    """
+    rows = answer.get("result") if isinstance(answer, Mapping) else None
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+        raise PeerError(f"the answer to {op} has no rows")
+    return (dict(row) for row in rows)

@@ -1,0 +1,231 @@
+"""One run as its user deals with it: follow it, answer it, end it, fetch what it made."""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from kodo.client.peer import RemoteNode, read_rows
+from kodo.client.resolve import safe_text
+from kodo.client.transfer import Download, ManifestPage, OnProgress, download
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import NotFoundError, PeerError
+from kodo.p2p.net.calls import Call
+from kodo.protocol.events import Event, RunView
+from kodo.protocol.manifest import CHUNK_BYTES
+
+__all__ = ["Run", "run_html"]
+
+VERDICT_SECONDS = 90.0
+"""How long an answer's verdict is waited for: the node gives a flow 60 s unless the lock says otherwise."""
+
+
+class Run:
+    """A run on a node; from `Client.launch` or `Client.run`.
+
+    Attributes:
+        fid: the run's id.
+        view: what the events that were followed so far add up to.
+        launched_state: the state that `run.launch` answered, when this client launched it.
+    """
+
+    def __init__(self, fid: str, remote: RemoteNode, *, patience: float, launched_state: str | None = None):
+        self.fid = fid
+        self.view = RunView()
+        self.launched_state = launched_state
+        self._remote = remote
+        self._patience = patience
+
+    @property
+    def node(self) -> str:
+        """The node's name, or its peer id when it was not asked for by name."""
+        return str(self._remote)
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The node's peer id."""
+        return self._remote.peer_id
+
+    @property
+    def address(self) -> str:
+        """What to write to come back to this run: `NODE/FID`."""
+        return f"{self.node}/{self.fid}"
+
+    @property
+    def route(self) -> str | None:
+        """The way of the latest session: `lan` or `direct`; None before the first."""
+        return self._remote.route
+
+    def __repr__(self) -> str:
+        return f"<Run {self.address}: {self.view.state if self.view.last_seq else 'not followed yet'}>"
+
+    def _repr_html_(self) -> str:
+        return run_html(self.address, self.view)
+
+    async def state(self) -> dict[str, Any]:
+        """Give the run as the node describes it now (`run.state`)."""
+        answer = await self._remote.request("run.state", {"fid": self.fid})
+        if not isinstance(answer, Mapping):
+            raise PeerError("the answer to run.state is no map")
+        return dict(answer)
+
+    async def follow(
+        self, after: int = 0, *, live: bool = True, patience: float | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Give the events with `seq` > `after`, each once and in order, until the run is over.
+
+        A lost session is dialled again and its stream taken up where it ended; the caller does not notice. Leaving
+        the loop leaves the run alone.
+
+        Args:
+            after: the last `seq` that is known already.
+            live: wait for what comes; False gives what there is.
+            patience: seconds to look for a lost node before giving up.
+
+        Raises:
+            CallError: 404, there is no such run for this user.
+            NetworkError, DeadlineError: the node stayed away for longer than `patience`.
+        """
+        patience = self._patience if patience is None else patience
+        async with aclosing(self._remote.events(self.fid, after, follow=live, patience=patience)) as events:
+            async for event in events:
+                self.view.apply(event)
+                yield event
+
+    async def wait(self) -> RunView:
+        """Follow the run to its end; give what its events add up to."""
+        async with aclosing(self.follow(self.view.last_seq)) as events:
+            async for _ in events:
+                pass
+        return self.view
+
+    async def lock(self, lid: str) -> dict[str, Any]:
+        """Give what an open lock demands: `fid, lid, title, schema, default?, expires_at`.
+
+        Raises:
+            CallError: 404 no such lock, 410 it is answered or expired.
+        """
+        answer = await self._remote.request("lock.get", {"fid": self.fid, "lid": lid})
+        if not isinstance(answer, Mapping):
+            raise PeerError("the answer to lock.get is no map")
+        return dict(answer)
+
+    async def answer(self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS) -> dict[str, Any]:
+        """Answer a lock and wait for the verdict.
+
+        Args:
+            candidate: what the lock's schema demands.
+            timeout: seconds to wait for the verdict.
+
+        Returns:
+            The `unlock` event's data.
+
+        Raises:
+            CallError: 400 it does not fit the schema; 409 `denied` with the flow's reasons, or `busy`; 410 too late.
+        """
+        args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": secrets.token_hex(16)}
+        answer = await self._remote.request("lock.answer", args, timeout=timeout)
+        unlock = answer.get("unlock") if isinstance(answer, Mapping) else None
+        return dict(unlock) if isinstance(unlock, Mapping) else {}
+
+    async def kill(self) -> dict[str, Any]:
+        """End the run: it gets `kill`, then `fatal`.
+
+        Raises:
+            CallError: 400 when it is over already.
+        """
+        answer = await self._remote.request("run.kill", {"fid": self.fid}, repeat=False)
+        return dict(answer) if isinstance(answer, Mapping) else {}
+
+    async def outputs(self) -> list[dict[str, Any]]:
+        """Give the outputs there are: `name, size, media_type, sha256`."""
+        return list(read_rows(await self._remote.request("output.list", {"fid": self.fid}), "output.list"))
+
+    async def download(
+        self,
+        directory: str | Path,
+        *,
+        names: Sequence[str] | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Download]:
+        """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
+
+        Args:
+            names: which; all of them by default.
+            overwrite: replace files of the same name and other content.
+            on_progress: told after every MiB.
+
+        Raises:
+            NotFoundError: the run has no output of that name.
+            UsageError, IntegrityError, CapacityError, NetworkError: as `kodo.client.transfer.download`.
+        """
+        have = [str(row.get("name", "")) for row in await self.outputs()]
+        for name in names or ():
+            if name not in have:
+                known = ", ".join(map(safe_text, have)) or "none"
+                raise NotFoundError(f"this run has no output {safe_text(name)!r}; it has: {known}")
+        source = _RunSource(self._remote, self.fid)
+        wanted = list(dict.fromkeys(names)) if names else have
+        return await download(source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress)
+
+
+class _RunSource:
+    """A run's outputs, for `transfer`."""
+
+    def __init__(self, remote: RemoteNode, fid: str):
+        self._remote = remote
+        self._fid = fid
+
+    async def manifest(self, name: str, first: int, count: int) -> ManifestPage:
+        args = {"fid": self._fid, "name": name, "from": first, "count": count}
+        answer = await self._remote.request("output.manifest", args)
+        try:
+            if answer["chunk_bytes"] != CHUNK_BYTES:
+                raise PeerError(f"{self._remote} cuts files in chunks of {answer['chunk_bytes']} bytes; update kodo")
+            chunks = tuple(bytes(chunk) for chunk in answer["chunks"])
+            return ManifestPage(int(answer["size"]), bytes.fromhex(answer["sha256"]), int(answer["from"]), chunks)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PeerError(f"the answer to output.manifest is not one: {error!r}") from None
+
+    async def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        session = await self._remote.session()
+        args = {"fid": self._fid, "name": name, "offset": offset}
+        async with Call(session, "output.read", args) as call:
+            async for piece in call:
+                if not isinstance(piece, bytes):
+                    raise PeerError("output.read gave something that is not bytes")
+                yield piece
+            await call.done()
+
+
+def run_html(address: str, view: RunView) -> str:
+    """Describe a run for a notebook. All text is escaped: it comes from elsewhere."""
+    rows = [("run", address), ("state", str(view.state) if view.last_seq else "not followed yet")]
+    if view.flow.get("name"):
+        rows.insert(0, ("flow", str(view.flow["name"])))
+    if view.progress:
+        percent = view.progress.get("percent")
+        shown = f"{percent:.0f} % " if isinstance(percent, (int, float)) else ""
+        rows.append(("progress", shown + str(view.progress.get("text") or "")))
+    rows += [("lock", lock.title) for lock in view.locks.values()]
+    rows += [("output", f"{name} ({output.get('size')} bytes)") for name, output in view.outputs.items()]
+    if view.fatal:
+        rows.append(("fatal", f"{view.fatal.get('type')}: {view.fatal.get('message')}"))
+    elif view.final:
+        rows.append(("final", str(view.final.get("result"))))
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+        f"<td><pre style='margin:0;white-space:pre-wrap'>{html.escape(safe_lines(text))}</pre></td></tr>"
+        for label, text in rows
+    )
+    return f"<table>{cells}</table>"
+
+
+def safe_lines(text: str, limit: int = 10_000) -> str:
+    """Keep line breaks, drop every other control character."""
+    return "\n".join(safe_text(line, limit) for line in text[:limit].splitlines())

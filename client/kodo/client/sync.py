@@ -1,0 +1,242 @@
+"""The same library for code that is not async, scripts and notebooks: `from kodo.client.sync import Client`.
+
+An event loop of its own runs in a thread of its own, so it works inside a notebook, whose loop runs already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kodo.client import client as asynchronous
+from kodo.client.run import Run as AsyncRun
+from kodo.client.run import run_html
+from kodo.client.transfer import Download, OnProgress
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import LocallyClosedError
+from kodo.protocol.events import Event, RunView
+
+__all__ = ["Client", "Run"]
+
+T = TypeVar("T")
+
+CLOSE_SECONDS = 10.0
+
+
+class _Loop:
+    """An event loop in a thread; every call into it waits for its end, and cancels it when interrupted."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="kodo-client", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise LocallyClosedError("this client is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        async def next_item() -> tuple[bool, T | None]:
+            try:
+                return True, await anext(items)
+            except StopAsyncIteration:
+                return False, None
+
+        try:
+            while True:
+                more, item = self.call(next_item())
+                if not more:
+                    return
+                yield item  # type: ignore[misc]
+        finally:
+            if not self._loop.is_closed():
+                self.call(_finish(items))
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+async def _finish(items: AsyncGenerator[Any, None]) -> None:
+    for _ in range(100):
+        try:
+            await items.aclose()
+        except RuntimeError:  # an interrupted step is still being cancelled
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+class Run:
+    """A run; every method is that of `kodo.client.Run`, without await."""
+
+    def __init__(self, run: AsyncRun, loop: _Loop):
+        self._run = run
+        self._loop = loop
+
+    @property
+    def fid(self) -> str:
+        """The run's id."""
+        return self._run.fid
+
+    @property
+    def node(self) -> str:
+        """The node's name or peer id."""
+        return self._run.node
+
+    @property
+    def address(self) -> str:
+        """`NODE/FID`."""
+        return self._run.address
+
+    @property
+    def route(self) -> str | None:
+        """The way of the latest session."""
+        return self._run.route
+
+    @property
+    def view(self) -> RunView:
+        """What the events that were followed so far add up to."""
+        return self._run.view
+
+    def __repr__(self) -> str:
+        return repr(self._run)
+
+    def _repr_html_(self) -> str:
+        return run_html(self.address, self.view)
+
+    def state(self) -> dict[str, Any]:
+        """Give the run as the node describes it now."""
+        return self._loop.call(self._run.state())
+
+    def follow(self, after: int = 0, *, live: bool = True, patience: float | None = None) -> Iterator[Event]:
+        """Give the events with `seq` > `after`, each once and in order, until the run is over."""
+        return self._loop.iterate(self._run.follow(after, live=live, patience=patience))
+
+    def wait(self) -> RunView:
+        """Follow the run to its end."""
+        return self._loop.call(self._run.wait())
+
+    def lock(self, lid: str) -> dict[str, Any]:
+        """Give what an open lock demands."""
+        return self._loop.call(self._run.lock(lid))
+
+    def answer(self, lid: str, candidate: Any) -> dict[str, Any]:
+        """Answer a lock and wait for the verdict."""
+        return self._loop.call(self._run.answer(lid, candidate))
+
+    def kill(self) -> dict[str, Any]:
+        """End the run."""
+        return self._loop.call(self._run.kill())
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """Give the outputs there are."""
+        return self._loop.call(self._run.outputs())
+
+    def download(
+        self,
+        directory: str | Path,
+        *,
+        names: Sequence[str] | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Download]:
+        """Download outputs, verified; `on_progress` is called in the loop's thread."""
+        return self._loop.call(
+            self._run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress)
+        )
+
+
+class Client:
+    """A user of nodes; `with`. Takes what `kodo.client.Client` takes."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._client = asynchronous.Client(*args, **kwargs)
+        self._loop: _Loop | None = None
+
+    def __enter__(self) -> Self:
+        loop = _Loop()
+        try:
+            loop.call(self._client.__aenter__())
+        except BaseException:
+            loop.close()
+            raise
+        self._loop = loop
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            try:
+                loop.call(self._client.__aexit__(None, None, None))
+            finally:
+                loop.close()
+
+    def _open(self) -> _Loop:
+        if self._loop is None:
+            raise LocallyClosedError("a Client is used inside `with`")
+        return self._loop
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this user is to nodes."""
+        return self._client.peer_id
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Give the nodes that are found."""
+        return self._open().call(self._client.nodes())
+
+    def flows(
+        self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Give the flows that are found."""
+        return self._open().iterate(self._client.flows(search, query=query, by=by, node=node))
+
+    def show(self, flow: str, *, node: str | None = None) -> dict[str, Any]:
+        """Describe a flow."""
+        return self._open().call(self._client.show(flow, node=node))
+
+    def launch(
+        self,
+        flow: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        tags: Sequence[str] | None = None,
+        node: str | None = None,
+        **kwargs: Any,
+    ) -> Run:
+        """Launch a flow; the run goes on without this client."""
+        loop = self._open()
+        launching = self._client.launch(flow, inputs={**(inputs or {}), **kwargs}, key=key, tags=tags, node=node)
+        return Run(loop.call(launching), loop)
+
+    def run(self, fid: str, *, node: str | None = None) -> Run:
+        """Give a run by `NODE/FID`, or by its fid."""
+        loop = self._open()
+        return Run(loop.call(self._client.run(fid, node=node)), loop)
+
+    def runs(self, node: str | None = None, **filters: str) -> list[dict[str, Any]]:
+        """Give this user's runs."""
+        return self._open().call(self._client.runs(node, **filters))
+
+    def locks(self, node: str | None = None) -> list[dict[str, Any]]:
+        """Give the open locks that this user may answer."""
+        return self._open().call(self._client.locks(node))

@@ -1,0 +1,397 @@
+"""Downloads that are verified and resumable.
+
+Every MiB is compared with its SHA-256 before it counts, the whole before the file gets its name. Until then the
+bytes lie in `.NAME.HASH.part` beside it, where HASH is made of the file's own SHA-256 and size: a later download of
+the same content takes the part up at its last good chunk, and one of other content cannot mistake it for its own.
+What the part is worth is read from its bytes, by hashing them again, never from a note about them.
+
+The node is not trusted: names are checked again, and each directory on the way is opened relative to its parent
+without following symbolic links, so that nothing is written outside the directory that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kodo.p2p.errors import CapacityError, DeadlineError, IntegrityError, NetworkError, PeerError, UsageError
+from kodo.protocol.manifest import CHUNK_BYTES, Manifest, check_output_name
+
+__all__ = [
+    "Download",
+    "ManifestPage",
+    "OnProgress",
+    "Progress",
+    "Source",
+    "download",
+    "fetch_manifest",
+    "part_name",
+]
+
+PAGE_CHUNKS = 8192
+"""Chunk hashes asked for at once: 256 KiB, well under the bound of a call frame."""
+
+ATTEMPTS_WITHOUT_PROGRESS = 8
+"""Broken streams in a row, none of which brought one good chunk, before a download gives up."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPage:
+    """Part of an output's manifest: `chunks` are the SHA-256 (`bytes[32]`) of the chunks from number `first` on."""
+
+    size: int
+    sha256: bytes
+    first: int
+    chunks: tuple[bytes, ...]
+
+
+class Source(Protocol):
+    """Where one run's outputs come from; `Run` gives one that redials."""
+
+    async def manifest(self, name: str, first: int, count: int) -> ManifestPage:
+        """Give the hashes of up to `count` chunks beginning with chunk `first`."""
+        ...
+
+    def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """Give the bytes from `offset` on; raises NetworkError when the way breaks, and may then be asked again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download is: `done` and `size` are bytes of this file, `file` counts from 1."""
+
+    name: str
+    done: int
+    size: int
+    file: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One verified file: `size` in bytes, `received` those that travelled now, `sha256` hex, `to` where it lies."""
+
+    name: str
+    size: int
+    sha256: str
+    to: Path
+    received: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+async def fetch_manifest(source: Source, name: str, *, room: int | None = None) -> Manifest:
+    """Fetch the whole manifest of the output `name` and check that it is consistent with itself.
+
+    Args:
+        room: bytes that may be stored; asked before the hashes are, since those of a huge size are many.
+
+    Raises:
+        IntegrityError: sizes, counts or hashes do not fit together.
+        CapacityError: the output is larger than `room`.
+    """
+    first = await source.manifest(name, 0, PAGE_CHUNKS)
+    size, sha256 = first.size, first.sha256
+    if size < 0 or len(sha256) != 32:
+        raise IntegrityError(f"the manifest of {name!r} has no proper size and SHA-256")
+    if room is not None and size > room:
+        raise CapacityError(
+            f"{name!r} is {size} bytes and there is room for {room}; free some or choose another disk"
+        )
+    total = -(-size // CHUNK_BYTES)
+    chunks: list[bytes] = list(first.chunks)
+    while len(chunks) < total:
+        before = len(chunks)
+        page = await source.manifest(name, before, min(PAGE_CHUNKS, total - before))
+        if (page.size, page.sha256, page.first) != (size, sha256, before) or not page.chunks:
+            raise IntegrityError(f"the manifest of {name!r} changed while it was read")
+        chunks += page.chunks
+    if len(chunks) != total or any(len(chunk) != 32 for chunk in chunks):
+        raise IntegrityError(f"the manifest of {name!r} has {len(chunks)} chunk hashes for {size} bytes")
+    # A file of at most one chunk is its chunk; a longer one is proved by its whole hash at the end.
+    if total < 2 and sha256 != (chunks[0] if chunks else hashlib.sha256().digest()):
+        raise IntegrityError(f"the manifest of {name!r} contradicts itself")
+    return Manifest(size, sha256, tuple(chunks))
+
+
+def part_name(base: str, manifest: Manifest) -> str:
+    """Give the name of the part that a download of this content, to be called `base`, is kept in."""
+    tag = hashlib.sha256(manifest.sha256 + manifest.size.to_bytes(8) + base.encode()).hexdigest()[:16]
+    head = base.encode()[:200].decode("utf-8", "ignore")
+    return f".{head}.{tag}.part"
+
+
+async def download(
+    source: Source,
+    names: Sequence[str],
+    directory: Path,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    retry_delay: Callable[[int], float] = lambda attempt: min(0.2 * 2**attempt, 5.0),
+) -> list[Download]:
+    """Download the outputs `names` into `directory` (made when it is not there), verified.
+
+    Cancelling is safe: what was verified stays in the part, and the next download goes on from there.
+
+    Args:
+        overwrite: replace a file of the same name and other content; otherwise that is an error.
+        on_progress: called after every chunk, and once for a file that was there already.
+        retry_delay: seconds to wait before attempt 1, 2, … after a break that followed no progress.
+
+    Raises:
+        UsageError: a file is in the way, or the directory cannot be used.
+        PeerError: the node announced a name that no file may bear.
+        IntegrityError: what came is not what was announced.
+        CapacityError: the disk is full, or another download has the part open; the part is kept.
+        NetworkError: the way broke and could not be made again.
+    """
+    for name in names:
+        try:
+            check_output_name(name)
+        except ValueError as error:
+            raise PeerError(f"the node announced an output that cannot be stored: {error}") from None
+    if len({name.casefold() for name in names}) != len(names):
+        raise PeerError("the node announced two outputs of the same name")
+    with _translated(directory):
+        root = await asyncio.to_thread(_open_root, directory)
+    done: list[Download] = []
+    try:
+        for number, name in enumerate(names, 1):
+            report = _reporter(on_progress, name, number, len(names))
+            done.append(await _download_one(source, name, directory, root, overwrite, report, retry_delay))
+    finally:
+        os.close(root)
+    return done
+
+
+def _reporter(on_progress: OnProgress | None, name: str, file: int, files: int) -> Callable[[int, int], None]:
+    def report(done: int, size: int) -> None:
+        if on_progress is not None:
+            on_progress(Progress(name, done, size, file, files))
+
+    return report
+
+
+async def _download_one(
+    source: Source,
+    name: str,
+    directory: Path,
+    root: int,
+    overwrite: bool,
+    report: Callable[[int, int], None],
+    retry_delay: Callable[[int], float],
+) -> Download:
+    *parents, base = name.split("/")
+    target = directory / name
+    disk = os.fstatvfs(root)
+    manifest = await fetch_manifest(source, name, room=disk.f_blocks * disk.f_frsize)
+    with _translated(target), _opened_below(root, parents) as folder:
+        if await asyncio.to_thread(_same_content, folder, base, manifest):
+            report(manifest.size, manifest.size)
+            return Download(name, manifest.size, manifest.sha256.hex(), target, 0)
+        if not overwrite and _exists(folder, base):
+            raise UsageError(f"{target} is there already with other content; move it away or allow overwriting")
+        part = part_name(base, manifest)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "r+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CapacityError(f"another download of {target} is under way; wait for it") from None
+            writer = _PartWriter(file.fileno(), name, manifest)
+            await asyncio.to_thread(writer.resume)
+            missing = manifest.size - writer.good
+            free = disk.f_bavail * disk.f_frsize
+            if missing > free:
+                raise CapacityError(f"{target} needs {missing} more bytes and the disk has {free} free; make room")
+            had = writer.good
+            report(had, manifest.size)
+            await _fill(source, name, writer, report, retry_delay)
+            if writer.digest() != manifest.sha256:
+                os.ftruncate(
+                    file.fileno(), 0
+                )  # every chunk fits and the whole does not: nothing of it is worth keeping
+                raise IntegrityError(f"{name!r} arrived whole and its SHA-256 is not the one announced")
+            await asyncio.to_thread(os.fsync, file.fileno())
+            os.chmod(file.fileno(), 0o666 & ~_umask())
+            os.replace(part, base, src_dir_fd=folder, dst_dir_fd=folder)
+            await asyncio.to_thread(os.fsync, folder)
+    return Download(name, manifest.size, manifest.sha256.hex(), target, manifest.size - had)
+
+
+async def _fill(
+    source: Source,
+    name: str,
+    writer: _PartWriter,
+    report: Callable[[int, int], None],
+    retry_delay: Callable[[int], float],
+) -> None:
+    """Read until the part is complete, over as many streams as it takes while each brings something."""
+    failures = 0
+    while not writer.complete:
+        before = writer.good
+        try:
+            async with contextlib.aclosing(source.read(name, writer.good)) as pieces:
+                async for piece in pieces:
+                    for good in writer.feed(piece):
+                        report(good, writer.size)
+                    if writer.complete:
+                        break
+            if not writer.complete:
+                raise IntegrityError(f"the node ended {name!r} after {writer.received} of {writer.size} bytes")
+        except (NetworkError, DeadlineError):
+            failures = 0 if writer.good > before else failures + 1
+            if failures >= ATTEMPTS_WITHOUT_PROGRESS:
+                raise
+            writer.drop_pending()
+            if failures:
+                await asyncio.sleep(retry_delay(failures))
+
+
+class _PartWriter:
+    """The part on disk: takes bytes in order, writes each chunk once its hash is right."""
+
+    def __init__(self, handle: int, name: str, manifest: Manifest):
+        self._handle = handle
+        self._name = name
+        self._manifest = manifest
+        self._whole = hashlib.sha256()
+        self._pending = bytearray()
+        self.size = manifest.size
+        self.good = 0
+        """Bytes verified and written: the next chunk begins here."""
+
+    @property
+    def complete(self) -> bool:
+        return self.good == self.size
+
+    @property
+    def received(self) -> int:
+        return self.good + len(self._pending)
+
+    def digest(self) -> bytes:
+        return self._whole.digest()
+
+    def drop_pending(self) -> None:
+        self._pending.clear()
+
+    def resume(self) -> None:
+        """Find how many whole chunks of the part are good, and cut off the rest."""
+        for index, expected in enumerate(self._manifest.chunks):
+            chunk = os.pread(self._handle, self._chunk_size(index), index * CHUNK_BYTES)
+            if len(chunk) != self._chunk_size(index) or hashlib.sha256(chunk).digest() != expected:
+                break
+            self._whole.update(chunk)
+            self.good += len(chunk)
+        os.ftruncate(self._handle, self.good)
+
+    def feed(self, data: bytes) -> Iterator[int]:
+        """Take bytes that follow those taken before; gives `good` after each chunk that was completed."""
+        if self.received + len(data) > self.size:
+            raise IntegrityError(f"the node sent more than the {self.size} bytes of {self._name!r} that it announced")
+        self._pending += data
+        while not self.complete:
+            index = self.good // CHUNK_BYTES
+            length = self._chunk_size(index)
+            if len(self._pending) < length:
+                return
+            chunk = bytes(self._pending[:length])
+            del self._pending[:length]
+            if hashlib.sha256(chunk).digest() != self._manifest.chunks[index]:
+                raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
+            self._write(chunk)
+            self._whole.update(chunk)
+            self.good += length
+            yield self.good
+
+    def _chunk_size(self, index: int) -> int:
+        return min(CHUNK_BYTES, self.size - index * CHUNK_BYTES)
+
+    def _write(self, chunk: bytes) -> None:
+        view, at = memoryview(chunk), self.good
+        while view:
+            written = os.pwrite(self._handle, view, at)
+            view, at = view[written:], at + written
+
+
+def _open_root(directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def _opened_below(root: int, parents: Sequence[str]) -> Iterator[int]:
+    """Open the directory `parents` below `root`, making what is missing and following no symbolic link."""
+    handle = os.dup(root)
+    try:
+        for parent in parents:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o777, dir_fd=handle)
+            try:
+                inner = os.open(parent, _DIRECTORY, dir_fd=handle)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise UsageError(
+                        f"{parent!r} in the target directory is a link or a file, not a folder"
+                    ) from None
+                raise
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _exists(folder: int, base: str) -> bool:
+    try:
+        os.stat(base, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _same_content(folder: int, base: str, manifest: Manifest) -> bool:
+    try:
+        handle = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    with os.fdopen(handle, "rb") as file:
+        if os.fstat(handle).st_size != manifest.size:
+            return False
+        try:
+            return hashlib.file_digest(file, "sha256").digest() == manifest.sha256
+        except OSError:
+            return False
+
+
+def _umask() -> int:
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
+
+
+@contextlib.contextmanager
+def _translated(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (TimeoutError, ConnectionError):
+        raise  # of the network, not of the disk
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CapacityError(
+                f"the disk is full and {target} not complete; what came is kept: make room and download again"
+            ) from error
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
