@@ -1,8 +1,8 @@
 """What a node signs: its record, its heartbeats and its goodbye. Pure: bytes in, models out, and back.
 
 On the wire each is `{"payload": bin, "signature": bin}` in canonical msgpack; `payload` is the canonical msgpack of
-the model's fields. The Ed25519 signature (RFC 8032) covers a domain string of the kind, then the payload, so that none
-of the three can pass for another. Canonical means: string keys in ascending order, the shortest form of every number
+the model's fields. The Ed25519 signature (RFC 8032) covers a domain string of the kind, then the payload: none of
+the three can pass for another. Canonical means: string keys in ascending order, the shortest form of every number
 and length, floats as 64 bits, optional fields left out when absent. What is not canonical is refused: one statement
 has one spelling, and bytes that were not checked are nowhere stored.
 """
