@@ -174,7 +174,7 @@ def read_request(value: Any) -> tuple[str, dict[str, Any]]:
     """Read the first value of a caller: its op and args (may be absent, then empty).
 
     Raises:
-        PeerError: it is not a request. Unknown keys beside `op` and `args` are refused: they could change the meaning.
+        PeerError: it is not a request. Keys beside `op` and `args` are refused: they could change its meaning.
     """
     if not isinstance(value, dict):
         raise PeerError("a call does not start with a map")
