@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from kodo.node.rows import OutputRow, RunRow
+from kodo.node.rows import OnceKey, OutputRow, RunRow
 from kodo.protocol.events import EVENTS, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
 
-__all__ = ["Page", "RunFilter", "events", "output", "outputs", "run", "runs", "unfinished", "view"]
+__all__ = ["Page", "RunFilter", "events", "once", "output", "outputs", "run", "runs", "unfinished", "view"]
 
 _ANSWER_BYTES = 4 << 20
 _ROW = (
@@ -170,3 +170,11 @@ def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | N
     media, size, sha256, chunks = row
     hashes = tuple(chunks[start : start + 32] for start in range(0, len(chunks), 32))
     return OutputRow(name, media, Manifest(size, sha256, hashes))
+
+
+def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -> OnceKey | None:
+    """Give what an idempotency key was used for, if that was later than `after` (ms UTC)."""
+    row = connection.execute(
+        "SELECT value, digest FROM keys WHERE principal=? AND key=? AND at>?", (principal, key, after)
+    ).fetchone()
+    return None if row is None else OnceKey(principal, key, row[0], row[1])

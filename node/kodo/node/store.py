@@ -27,7 +27,7 @@ from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
 from kodo.node.rows import Created, NewEvent, NewRun, OnceKey, OutputRow, RunRow
 from kodo.node.schema import open_reader, open_writer, translate
-from kodo.node.transaction import Commit, Heads, Transaction
+from kodo.node.transaction import KEY_LIFE_MS, Commit, Heads, Transaction
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.events import Event, RunView
 
@@ -193,6 +193,13 @@ class Store:
         """
         return await self._read(lambda connection: queries.events(connection, fid, after, limit, only))
 
+    async def every(self, fid: str, only: Sequence[str]) -> list[Event]:
+        """Give all events of the names in `only`: few by their nature, as those about locks are."""
+        found: list[Event] = []
+        while batch := await self.events(fid, found[-1].seq if found else 0, limit=10_000, only=only):
+            found += batch
+        return found
+
     async def view(self, fid: str) -> RunView | None:
         """Give what the run's events add up to, or None when there is no such run."""
         return await self._read(lambda connection: queries.view(connection, fid))
@@ -204,6 +211,11 @@ class Store:
     async def output(self, fid: str, name: str) -> OutputRow | None:
         """Give one output, or None."""
         return await self._read(lambda connection: queries.output(connection, fid, name))
+
+    async def once(self, principal: str, key: str) -> OnceKey | None:
+        """Give what an idempotency key was used for, within the last 24 h."""
+        now = self._clock.now_ms()
+        return await self._read(lambda connection: queries.once(connection, principal, key, now - KEY_LIFE_MS))
 
     async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         if self._thread is None or self._readers is None:

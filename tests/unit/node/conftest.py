@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -69,3 +69,12 @@ FIRST = [
 
 def logs(first: int, last: int) -> list[NewEvent]:
     return [NewEvent.make("log", {"text": f"line {rseq}"}, rseq) for rseq in range(first, last + 1)]
+
+
+async def settled(condition: Callable[[], object]) -> None:
+    """Give the other tasks, and the store's threads, their turns until `condition` holds."""
+    for _ in range(2_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("what was waited for did not come")

@@ -316,5 +316,5 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_an_event_that_is_unknown_oversized_or_not_plain_is_refused(event: str, data: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="event|data"):
+    with pytest.raises(ValueError, match=r"event|data"):
         NewEvent.make(event, data)

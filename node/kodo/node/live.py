@@ -1,0 +1,49 @@
+"""A run that is not over, as the node holds it in memory. All of it can be had again from the log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from kodo.node.executor import Runner
+from kodo.node.rows import RunRow
+from kodo.protocol.events import Event, RunView
+
+__all__ = ["LiveRun"]
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """One live run.
+
+    Attributes:
+        row: its facts as they were when it became live; what changes stands in `view`.
+        view: what its committed events add up to, always up to date.
+        lids: all its locks, open and closed.
+        runner: once there is one.
+        driver: the task that carries the runner's events into the log.
+        ending: held by whoever ends the run from outside.
+        claimed: locks with an answer, or a timeout, under way to the log.
+        handed_at: lock → ms UTC at which its candidate was last handed to the runner.
+    """
+
+    row: RunRow
+    view: RunView = field(default_factory=RunView)
+    lids: set[str] = field(default_factory=set)
+    runner: Runner | None = None
+    driver: asyncio.Task[None] | None = None
+    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    claimed: set[str] = field(default_factory=set)
+    handed_at: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fid(self) -> str:
+        """The run's id."""
+        return self.row.fid
+
+    def apply(self, events: list[Event]) -> None:
+        """Take events that were committed."""
+        self.view.extend(events)
+        for event in events:
+            if event.event == "lock":
+                self.lids.add(str(event.data.get("lid")))

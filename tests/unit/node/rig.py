@@ -1,0 +1,108 @@
+"""Runs, locks and followers over the in-process executor, for the tests of a run's life."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kodo.node.executor import Executor
+from kodo.node.follow import Feed
+from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
+from kodo.node.locks import Locks
+from kodo.node.outputs import Outputs
+from kodo.node.runs import Order, Runs, RunSettings
+from kodo.node.store import Store
+from kodo.protocol.access import Principal
+from kodo.protocol.events import Event
+from kodo.protocol.ids import make_id
+from tests.unit.node.conftest import StillClock, settled
+
+ANA = Principal("ana", "peer-of-ana")
+BOB = Principal("bob", "peer-of-bob")
+
+
+class Rig:
+    """One node without its network: the store and what stands on it."""
+
+    def __init__(self, store: Store, executor: Any, outputs: Outputs, clock: StillClock, settings: RunSettings):
+        numbers = itertools.count(1)
+        self.store = store
+        self.executor = executor
+        self.clock = clock
+        self.outputs = outputs
+        self.feed = Feed(store)
+        self.runs = Runs(
+            store,
+            outputs,
+            executor,
+            new_id=lambda: make_id(clock.ms, next(numbers).to_bytes(10, "big")),
+            clock=clock,
+            settings=settings,
+        )
+        self.locks = Locks(store, self.runs)
+
+    async def launch(self, entry: str = "flow", principal: str = "ana", **fields: Any) -> str:
+        fid, _ = await self.runs.launch(
+            Order(principal, f"flows.{entry}", entry, entry, fields.pop("inputs", {}), **fields)
+        )
+        return fid
+
+    async def all_events(self, fid: str, after: int = 0) -> list[Event]:
+        """Follow the run to its end."""
+        found: list[Event] = []
+        async with contextlib.aclosing(self.feed.follow(fid, after)) as batches:
+            async for batch in batches:
+                found += batch
+        return found
+
+    async def until(self, fid: str, name: str) -> Event:
+        """Follow the run until an event of this name."""
+        async with contextlib.aclosing(self.feed.follow(fid)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if event.event == name:
+                        return event
+        raise AssertionError(f"the run ended without {name}")
+
+    async def gone(self, fid: str) -> None:
+        """Wait until the node has let go of a run that is over."""
+        await settled(lambda: fid not in self.runs.live)
+
+    def runner(self, fid: str) -> InProcessRunner:
+        return self.executor.runners[fid]  # type: ignore[no-any-return]
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    home: Path,
+    executor: Executor | InProcessExecutor,
+    clock: StillClock,
+    settings: RunSettings | None = None,
+    before: Callable[[Rig], None] | None = None,
+) -> AsyncIterator[Rig]:
+    """A node over an executor that may outlive it."""
+    outputs = Outputs(home / "outputs", reserve_bytes=0)
+    async with Store(home / "node.db", clock=clock) as store:
+        outputs.open()
+        made = Rig(store, executor, outputs, clock, settings or RunSettings())
+        if before is not None:
+            before(made)
+        async with made.runs:
+            made.locks.start()
+            yield made
+
+
+@contextlib.asynccontextmanager
+async def rig_of(
+    home: Path,
+    clock: StillClock,
+    flows: Mapping[str, InProcessFlow],
+    settings: RunSettings | None = None,
+    slots: int = 64,
+) -> AsyncIterator[Rig]:
+    """A node whose executor ends with it."""
+    async with InProcessExecutor(flows, slots=slots) as executor, rig(home, executor, clock, settings) as made:
+        yield made
