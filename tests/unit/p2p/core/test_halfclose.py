@@ -104,6 +104,16 @@ def test_a_channel_that_closes_without_fin_breaks_both_ways():
     assert (ways.write, ways.read) == (WriteState.RESET, ReadState.RESET)
 
 
+def test_a_channel_that_closes_after_we_stopped_reading_has_broken_nothing_that_we_wanted():
+    ways = after(Event.LOCAL_CLOSE_READ, Event.CHANNEL_CLOSED)
+    assert (ways.write, ways.read) == (WriteState.RESET, ReadState.CLOSED)
+
+
+def test_a_channel_that_closes_before_a_stopped_writer_said_fin_breaks_the_way_out():
+    ways = after(Event.REMOTE_STOP_SENDING, Event.CHANNEL_CLOSED)
+    assert (ways.write, ways.read) == (WriteState.RESET, ReadState.RESET)
+
+
 def test_a_channel_that_closes_instead_of_fin_ack_ends_the_way_out():
     ways = after(Event.REMOTE_FIN, Event.LOCAL_CLOSE_WRITE, Event.CHANNEL_CLOSED)
     assert (ways.write, ways.read) == (WriteState.CLOSED, ReadState.CLOSED)

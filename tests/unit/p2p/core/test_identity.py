@@ -89,3 +89,9 @@ def test_the_seed_stays_out_of_the_repr():
     identity = Identity.from_seed(SEED)
     assert identity.seed == SEED
     assert repr(identity) == f"Identity('{identity.peer_id}')"
+
+
+def test_a_multihash_of_another_kind_is_refused():
+    data = PeerId(bytes(32)).to_bytes()
+    with pytest.raises(ValueError, match="not the peer id of an Ed25519 key"):
+        PeerId.from_bytes(b"\x12\x24" + data[2:])
