@@ -47,8 +47,8 @@ class Demand:
     Attributes:
         title: what the human reads.
         schema: JSON Schema of the answer.
-        accept: turns a candidate into the answer the flow gets and its JSON-like form; raises `ValueError` (a pydantic
-            `ValidationError` is one) whose text, or whose `reasons`, say why not.
+        accept: turns a candidate into the answer the flow gets and its JSON-like form; raises `ValueError` (a
+            pydantic `ValidationError` is one) whose text, or whose `reasons`, say why not.
         expires_s: seconds until the lock times out.
         verdict_s: seconds that one candidate may wait for its verdict.
         default: the answer on timeout, when `has_default`.

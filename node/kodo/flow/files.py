@@ -30,7 +30,8 @@ def write_file(path: Path, source: Any) -> Manifest:
 
     Args:
         path: where to; missing folders are made (0700).
-        source: bytes, `str` (stored as UTF-8), a `Path` or an open binary file to copy, or an iterable of bytes or text.
+        source: bytes, `str` (stored as UTF-8), a `Path` or an open binary file to copy, or an iterable of
+            bytes or text.
 
     Raises:
         UsageError: `source` is nothing of that.

@@ -1,7 +1,7 @@
 """Files that a run makes: `output.write("report.md", text)`.
 
-Awaited in async flows, a plain blocking call in sync ones: where an event loop runs in the calling thread, `write` gives
-an awaitable.
+Awaited in async flows, a plain blocking call in sync ones: where an event loop runs in the calling thread,
+`write` gives an awaitable.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""An embedded Ray: started as processes of its own, found again by a restarted node, stopped by exactly these processes.
+"""An embedded Ray: processes of its own that a restarted node finds again, stopped to the last one.
 
 The node never owns Ray's life: a node that dies leaves Ray, and so its runs, alive. What ties the two together is a
 record, `$KODO_HOME/ray/cluster.json`.
 
 What is open: nothing beyond the loopback interface. Ray 2.60 turns a given 127.0.0.1 into the machine's address
-unless the switch that its macOS and Windows builds use (`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`) is set; with it the head,
-the raylet, the agents, every worker and the driver listen on 127.0.0.1 only. `tests/contract/test_ray_ports.py` lists
-every listening socket and holds us to that. Other users of this machine can reach loopback: what they meet is Ray's
-token authentication, with a token of this home's own (0600), never the one in `~/.ray`.
+unless the switch that its macOS and Windows builds use (`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`) is set; with it the
+head, the raylet, the agents, every worker and the driver listen on 127.0.0.1 only. `tests/contract/test_ray_ports.py`
+lists every listening socket and holds us to that. Other users of this machine can reach loopback: what they meet is
+Ray's token authentication, with a token of this home's own (0600), never the one in `~/.ray`.
 
 Everything Ray writes (logs, sockets, spilled objects) lies under `$KODO_HOME/ray`, mode 0700. A path to a Unix socket
 has at most 107 bytes, of which Ray uses 64; a home with a long path is therefore reached by a short symbolic link in
@@ -39,7 +39,7 @@ from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 __all__ = ["RayCluster", "driver_environment", "find_cluster", "listening_sockets", "start_cluster", "stop_cluster"]
 
 MAX_TEMP_PATH_BYTES = 40
-"""Longest temporary directory whose sockets still have a valid path: 107 bytes (104 on macOS) less what Ray appends."""
+"""Longest temporary directory whose sockets have a valid path: 107 bytes (103 on macOS) less what Ray appends."""
 
 START_TIMEOUT = 60.0
 """Seconds that `ray start` may take; about 3 are usual."""
@@ -193,7 +193,7 @@ def _write_record(home: Path, record: Mapping[str, Any]) -> None:
 
 
 def _temp_dir(home: Path, recorded: str | None) -> str:
-    """Give a path to `$KODO_HOME/ray/sessions` that is short enough for sockets; makes the link when one is needed."""
+    """Give a path to `$KODO_HOME/ray/sessions` that is short enough for sockets, by a link when need be."""
     real = _folder(home) / "sessions"
     real.mkdir(mode=0o700, exist_ok=True)
     real.chmod(0o700)

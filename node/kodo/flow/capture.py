@@ -1,0 +1,151 @@
+"""What a flow prints and logs, as events: file descriptors 1 and 2 become pipes that threads of this process read.
+
+Redirecting the descriptors, not Python's `sys.stdout`, also catches what C libraries and child processes write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+
+__all__ = ["MAX_LINE_BYTES", "EventLogHandler", "StreamCapture"]
+
+MAX_LINE_BYTES = 32 * 1024
+"""A longer line becomes several events."""
+
+MAX_LOG_CHARACTERS = 64 * 1024
+"""A longer log record is cut."""
+
+_READ_BYTES = 64 * 1024
+
+
+class StreamCapture:
+    """Takes over stdout and stderr of this process for the rest of its life.
+
+    `sink(event, text)` is called in reader threads, once per line, without its line end; `event` is `stdout` or
+    `stderr`. A sink that blocks makes whoever prints wait: that is the back-pressure.
+    """
+
+    def __init__(self, sink: Callable[[str, str], None]):
+        self.sink = sink
+        self._marks: dict[bytes, threading.Event] = {}
+
+    def start(self) -> None:
+        """Redirect; nothing that is printed from now on reaches where it went before. stdin becomes empty."""
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        for descriptor, event in ((1, "stdout"), (2, "stderr")):
+            with contextlib.suppress(OSError, ValueError):
+                (sys.stdout if descriptor == 1 else sys.stderr).flush()
+            reading, writing = os.pipe()
+            os.dup2(writing, descriptor)  # inheritable, as children need it
+            os.close(writing)
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
+                encoding="utf-8",
+                errors="backslashreplace",
+                line_buffering=True,
+            )
+            if descriptor == 1:
+                sys.stdout = stream
+            else:
+                sys.stderr = stream
+            threading.Thread(target=self._read, args=(reading, event), name=f"kodo-{event}", daemon=True).start()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until all that was printed before has been handed to the sink.
+
+        A mark is sent through each pipe: waiting for its end would wait for every child that still holds it.
+        """
+        with contextlib.suppress(Exception):  # a flow may have replaced or closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).fflush(None)
+        done = []
+        for descriptor in (1, 2):
+            mark = b"\x00kodo-" + secrets.token_hex(16).encode() + b"\x00\n"
+            event = self._marks[mark] = threading.Event()
+            done.append(event)
+            # A full pipe would block this write, so another thread does it.
+            threading.Thread(target=_write, args=(descriptor, mark), daemon=True).start()
+        return sum(event.wait(timeout) for event in done) == len(done)
+
+    def _read(self, descriptor: int, event: str) -> None:
+        rest = b""
+        while True:
+            try:
+                data = os.read(descriptor, _READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._line(event, line)
+            while len(rest) > MAX_LINE_BYTES:
+                cut = _boundary(rest, MAX_LINE_BYTES)
+                self._say(event, rest[:cut])
+                rest = rest[cut:]
+
+    def _line(self, event: str, line: bytes) -> None:
+        if b"\x00kodo-" in line:
+            text, _, mark = line.rpartition(b"\x00kodo-")
+            waiting = self._marks.pop(b"\x00kodo-" + mark + b"\n", None)
+            if waiting is not None:
+                if text:
+                    self._say(event, text)
+                waiting.set()
+                return
+        while len(line) > MAX_LINE_BYTES:
+            cut = _boundary(line, MAX_LINE_BYTES)
+            self._say(event, line[:cut])
+            line = line[cut:]
+        self._say(event, line)
+
+    def _say(self, event: str, line: bytes) -> None:
+        # A progress bar redraws its line after a carriage return: what would be left on a screen counts.
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+        with contextlib.suppress(Exception):  # a reader that ends would block every print for ever
+            self.sink(event, text)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, data)
+
+
+def _boundary(data: bytes, limit: int) -> int:
+    """Cut at most `limit` bytes off, not inside of a UTF-8 sequence."""
+    cut = limit
+    while cut > limit - 4 and data[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return cut
+
+
+class EventLogHandler(logging.Handler):
+    """Turns log records into `log` events: `{level, logger, text}`."""
+
+    def __init__(self, emit: Callable[[str, dict[str, object]], object]):
+        super().__init__()
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Make the event; a record that cannot be formatted is said to be so, without its arguments."""
+        try:
+            text = self.format(record)
+        except Exception as error:  # arguments that do not fit the format, a __str__ that fails
+            text = f"{record.msg!s:.1000} <{type(error).__name__}>"
+        with contextlib.suppress(Exception):  # logging must not raise in the flow
+            self._emit(
+                "log",
+                {"level": record.levelname, "logger": record.name, "text": text[:MAX_LOG_CHARACTERS]},
+            )

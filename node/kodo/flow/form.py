@@ -1,0 +1,193 @@
+"""A callable's parameters as a form: JSON Schema out of hints and defaults, and inputs back into typed arguments."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic.json_schema import PydanticJsonSchemaWarning
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["Form", "InputsError", "example_of", "reasons_of"]
+
+
+class InputsError(UsageError):
+    """Inputs that do not fit the form; says each field and why."""
+
+
+class Form:
+    """The form of one callable.
+
+    Raises:
+        UsageError: a parameter cannot be filled in by name, or its type cannot be resolved.
+    """
+
+    def __init__(self, function: Callable[..., Any], skip: int = 0):
+        """Read the signature of `function`, without its first `skip` parameters (`self`)."""
+        self._function = function
+        self._names: list[str] = []
+        self._fields: dict[str, Any] = {}
+        try:
+            parameters = list(inspect.signature(function).parameters.values())[skip:]
+            hints = typing.get_type_hints(_hinted(function), include_extras=True)
+        except (NameError, TypeError, ValueError) as error:
+            raise UsageError(f"the parameters of {_name(function)} cannot be read: {error}") from error
+        texts = _parameter_texts(inspect.getdoc(function) or "")
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise UsageError(f"the parameter {parameter} of {_name(function)} cannot be filled in by name")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            field = Field(
+                default,
+                alias=parameter.name,
+                title=parameter.name.replace("_", " ").strip().capitalize() or parameter.name,
+                description=texts.get(parameter.name),
+            )
+            # Fields bear other names than the parameters, which might clash with a model's own attributes.
+            self._fields[f"field_{len(self._names)}"] = (hints.get(parameter.name, Any), field)
+            self._names.append(parameter.name)
+
+    @cached_property
+    def _model(self) -> type[BaseModel]:
+        try:
+            model: type[BaseModel] = create_model(
+                "Inputs", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **self._fields
+            )
+        except (PydanticUserError, TypeError, NameError) as error:
+            raise UsageError(f"the parameters of {_name(self._function)} make no form: {error}") from error
+        return model
+
+    def schema(self) -> dict[str, Any]:
+        """Give the JSON Schema of the inputs.
+
+        Raises:
+            UsageError: a type has none.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PydanticJsonSchemaWarning)  # a default that JSON cannot hold
+                schema = self._model.model_json_schema(by_alias=True)
+        except PydanticUserError as error:
+            raise UsageError(f"the parameters of {_name(self._function)} make no form: {error.message}") from error
+        schema.setdefault("properties", {})
+        schema.pop("title", None)
+        return schema
+
+    def arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn inputs into typed arguments; those not given are left to the callable's own defaults.
+
+        Raises:
+            InputsError: they do not fit.
+        """
+        try:
+            filled = self._model.model_validate(dict(inputs))
+        except ValidationError as error:
+            raise InputsError("; ".join(reasons_of(error))) from None
+        return {
+            name: getattr(filled, field)
+            for field, name in zip(self._fields, self._names, strict=True)
+            if field in filled.model_fields_set
+        }
+
+
+def reasons_of(error: Exception) -> list[str]:
+    """Say what a validation found wrong, one text per field; never repeats the value."""
+    if isinstance(error, ValidationError):
+        return [
+            ": ".join(part for part in (".".join(str(step) for step in item["loc"]), item["msg"]) if part)
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    reasons = getattr(error, "reasons", None)
+    return list(reasons) if reasons else [str(error) or type(error).__name__]
+
+
+def example_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Make inputs that show the form: defaults and examples where there are some, else a value of the right type."""
+    value = _example(schema, schema.get("$defs") or {}, 0)
+    return value if isinstance(value, dict) else {}
+
+
+_BY_FORMAT = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "time": "12:00:00",
+    "email": "ana@example.com",
+    "uri": "https://example.com/",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "duration": "PT1H",
+}
+
+
+def _example(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int) -> Any:
+    if "default" in schema:
+        return schema["default"]
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    if depth > 8:
+        return None
+    if "$ref" in schema:
+        return _example(definitions.get(str(schema["$ref"]).rpartition("/")[2], {}), definitions, depth + 1)
+    for several in ("anyOf", "oneOf", "allOf"):
+        if schema.get(several):
+            return _example(schema[several][0], definitions, depth + 1)
+    match schema.get("type"):
+        case "object":
+            needed = schema.get("required") or ()
+            properties = schema.get("properties") or {}
+            return {
+                name: _example(part, definitions, depth + 1)
+                for name, part in properties.items()
+                if name in needed or "default" in part or depth == 0
+            }
+        case "array":
+            items, least = schema.get("items") or {}, int(schema.get("minItems") or 0)
+            return [_example(items, definitions, depth + 1) for _ in range(min(least, 8))]
+        case "integer" | "number" as kind:
+            bound = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+            value = bound + 1 if "exclusiveMinimum" in schema else bound
+            return int(value) if kind == "integer" else value
+        case "boolean":
+            return False
+        case "string":
+            text = _BY_FORMAT.get(str(schema.get("format")), "text")
+            return text.ljust(int(schema.get("minLength") or 0), ".")[: schema.get("maxLength")]
+    return None
+
+
+def _hinted(function: Callable[..., Any]) -> Any:
+    """Where the hints stand: a class's are on its `__init__`, an object's on its `__call__`."""
+    if inspect.isclass(function):
+        return function.__init__
+    return function if inspect.isroutine(function) else inspect.unwrap(type(function).__call__)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _parameter_texts(docstring: str) -> dict[str, str]:
+    """Read the `Args:` part of a Google-style docstring."""
+    texts: dict[str, str] = {}
+    name, inside = "", False
+    for line in docstring.splitlines():
+        if re.fullmatch(r"(Args|Arguments|Parameters):", line.strip()):
+            inside = True
+        elif inside and line.strip() and not line.startswith(" "):
+            break
+        elif inside and (match := re.fullmatch(r" {2,4}(\w+)(?: \([^)]*\))?: *(.*)", line)):
+            name = match[1]
+            texts[name] = match[2].strip()
+        elif inside and name and line.strip():
+            texts[name] = f"{texts[name]} {line.strip()}".strip()
+    return texts
