@@ -207,6 +207,9 @@ def _life(row: sqlite3.Row) -> dict[str, Any]:
         "online": None if online is None else bool(online),
         "state": state.value,
         "ping": None if row["ping"] is None else json.loads(row["ping"]),
+        # Shares that a registry measures by dialling; null says that this one has not.
+        "availability": None,
+        "performance": None,
     }
 
 

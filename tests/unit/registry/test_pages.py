@@ -1,0 +1,241 @@
+import pytest
+
+from kodo.p2p.errors import CallError
+from kodo.registry.pages import COUNT_LIMIT, PageRequest, parse_page
+from kodo.registry.record import verify_record
+from kodo.registry.store import Store
+from tests.support.records import NOW, address, flow, identity, signed_record
+
+FLOWS = {
+    1: [
+        flow("flows.market.Competitor", name="Competitor Analysis", author="ana@example.com", tags=("market", "ÖL")),
+        flow(
+            "flows.trend.Scout", name="Trend Scout", author="bob@example.com", tags=("a*b", 'say "hi"'), release="2"
+        ),
+    ],
+    2: [
+        flow("flows.trend.Radar", name="Straße", organization="Other", description="Finds TRENDS early", tags=()),
+        flow("atlas", name="Code Atlas", author="eve@example.com", tags=("back\\slash", "x"), published=5),
+    ],
+}
+NAMES = {1: "alpha.example.com", 2: "Beta.example.com"}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with Store(tmp_path / "registry.db") as store:
+        for number, flows in FLOWS.items():
+            signed = signed_record(identity(number), *flows, name=NAMES[number])
+            await store.put(verify_record(signed), signed, NOW + number)
+        yield store
+
+
+async def found(store, search):
+    page = await store.search(PageRequest(search=search), NOW)
+    return {row["path"].rpartition(".")[2] for row in page["result"]}
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ("trend", {"Scout", "Radar"}),
+        ("trend*", {"Scout"}),
+        ("*EARLY", {"Radar"}),
+        ("alpha", {"Competitor", "Scout"}),
+        ("beta.*", {"Radar", "atlas"}),
+        ("strasse", {"Radar"}),
+        ("STRASSE", {"Radar"}),
+        ("bob@example.com", {"Scout"}),
+        ("other", {"Radar"}),
+        ("market", {"Competitor"}),
+        ("öl", {"Competitor"}),
+        ("Öl", {"Competitor"}),
+        ("x", {"Competitor", "Scout", "Radar", "atlas"}),
+        ("[x]", {"atlas"}),
+        ("a[*]b", {"Scout"}),
+        ('"hi"', {"Scout"}),
+        ('say "hi"', {"Scout"}),
+        ("back\\slash", {"atlas"}),
+        ("k\\s", {"atlas"}),
+        ("b*hi", set()),
+        ('market", "öl', set()),
+        ("%", set()),
+        ("Competitor*Analysis", {"Competitor"}),
+        ("Competitor*market", set()),
+        ("NEAR OR AND", set()),
+        ("zzz", set()),
+    ],
+)
+async def test_a_search_finds(store, search, expected):
+    assert await found(store, search) == expected
+
+
+async def test_the_path_is_no_field_of_the_search(store):
+    assert await found(store, "flows.trend") == set()
+
+
+async def test_a_flow_row_has_its_fields_and_those_of_its_node(store):
+    page = await store.search(PageRequest(search="code atlas"), NOW)
+    assert page["result"] == [
+        {
+            "path": "atlas",
+            "name": "Code Atlas",
+            "source": "flows/market.py",
+            "description": "Looks at who else sells it",
+            "author": "eve@example.com",
+            "organization": "Example",
+            "published": 5,
+            "release": "0.1.2",
+            "tags": ["back\\slash", "x"],
+            "inputs_schema_sha256": "",
+            "node": "Beta.example.com",
+            "peer_id": str(identity(2).peer_id),
+            "addrs": [address(identity(2))],
+            "online": True,
+            "state": "online",
+            "ping": None,
+            "availability": None,
+            "performance": None,
+        }
+    ]
+
+
+async def test_a_node_row_has_what_one_dials(store):
+    page = await store.nodes(PageRequest(search="alpha*"), NOW)
+    assert page["result"] == [
+        {
+            "name": "alpha.example.com",
+            "peer_id": str(identity(1).peer_id),
+            "addrs": [address(identity(1))],
+            "online": True,
+            "state": "online",
+            "ping": None,
+            "availability": None,
+            "performance": None,
+            "flows": 2,
+            "seq": 1,
+            "issued_at": NOW,
+            "expires_at": NOW + 3_600_000,
+            "seen_at": NOW + 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ("beta", ["Beta.example.com"]),
+        ("competitor*", ["alpha.example.com"]),
+        ("trend", list(NAMES.values())),
+        ("q", []),
+    ],
+)
+async def test_a_node_is_found_by_its_name_and_its_flows(store, search, expected):
+    page = await store.nodes(PageRequest(search=search), NOW)
+    assert [row["name"] for row in page["result"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("name", ["Code Atlas", "Competitor Analysis", "Straße", "Trend Scout"]),
+        ("name desc", ["Trend Scout", "Straße", "Competitor Analysis", "Code Atlas"]),
+        ("node desc, name ASC", ["Code Atlas", "Straße", "Competitor Analysis", "Trend Scout"]),
+        ("published asc,path", ["Code Atlas", "Competitor Analysis", "Straße", "Trend Scout"]),
+        # Equal rows stand in the order in which they came, or in its reverse: the last key says which.
+        ("release desc,author desc", ["Trend Scout", "Code Atlas", "Straße", "Competitor Analysis"]),
+        ("organization desc , path", ["Straße", "Code Atlas", "Competitor Analysis", "Trend Scout"]),
+    ],
+)
+async def test_flows_are_sorted(store, by, expected):
+    page = await store.search(PageRequest(by=by), NOW)
+    assert [row["name"] for row in page["result"]] == expected
+
+
+async def test_nodes_that_are_online_come_first(store):
+    third = signed_record(identity(3), name="aaa")
+    await store.put(verify_record(third), third, NOW - 290_000)
+    page = await store.nodes(PageRequest(by="online desc,name asc"), NOW + 20_000)
+    assert [(row["name"], row["online"]) for row in page["result"]] == [
+        ("alpha.example.com", True),
+        ("Beta.example.com", True),
+        ("aaa", False),
+    ]
+    flows = await store.search(PageRequest(by="online asc,name desc"), NOW + 300_001)
+    assert [row["online"] for row in flows["result"]] == [False, False, True, True]
+
+
+async def test_pages_join_without_gap_or_double(store):
+    pages = [await store.search(PageRequest(p=p, pp=3), NOW) for p in (1, 2, 3)]
+    assert [len(page["result"]) for page in pages] == [3, 1, 0]
+    assert len({row["path"] for page in pages for row in page["result"]}) == 4
+    assert [page["total_pages"] for page in pages] == [2, 2, 2]
+
+
+async def test_a_page_tells_totals_and_repeats_the_request(store):
+    page = await store.search(PageRequest(search="trend", by="name desc", p=1, pp=1), NOW)
+    del page["result"]
+    assert page == {
+        "total_records": 4,
+        "filtered_records": 2,
+        "total_pages": 2,
+        "search": "trend",
+        "query": None,
+        "by": "name desc",
+        "p": 1,
+        "pp": 1,
+    }
+
+
+async def test_totals_over_the_limit_are_lower_bounds(tmp_path):
+    async with Store(tmp_path / "registry.db") as store:
+        for number in range(1, 6):
+            flows = [flow(f"f{index}", name="n", description="same words") for index in range(2001)]
+            signed = signed_record(identity(number), *flows, name=f"node{number}")
+            await store.put(verify_record(signed), signed, NOW)
+        page = await store.search(PageRequest(search="words", pp=500), NOW)
+    assert (page["total_records"], page["filtered_records"]) == (COUNT_LIMIT, COUNT_LIMIT)
+    assert (page["total_pages"], page["total_is_lower_bound"], len(page["result"])) == (20, True, 500)
+
+
+def test_a_request_has_defaults():
+    assert parse_page({}) == PageRequest(search=None, by="name asc", p=1, pp=100)
+    assert parse_page({"search": "", "by": ""}) == PageRequest()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arg"),
+    [
+        ({"p": "0"}, "p"),
+        ({"p": "1.5"}, "p"),
+        ({"p": "-1"}, "p"),
+        ({"p": "١"}, "p"),
+        ({"p": "1000001"}, "p"),
+        ({"p": "9" * 5000}, "p"),
+        ({"pp": "501"}, "pp"),
+        ({"pp": "0"}, "pp"),
+        ({"search": "a" * 513}, "search"),
+        ({"search": "a\0b"}, "search"),
+        ({"serach": "a"}, "serach"),
+    ],
+)
+def test_a_wrong_parameter_is_named(parameters, arg):
+    with pytest.raises(CallError) as caught:
+        parse_page(parameters)
+    assert (caught.value.code, caught.value.reason, caught.value.data["arg"]) == (400, "bad-args", arg)
+
+
+def test_query_is_refused_by_name_for_now():
+    with pytest.raises(CallError, match="does not take `query` yet") as caught:
+        parse_page({"query": "online"})
+    assert (caught.value.code, caught.value.reason) == (400, "no-query")
+
+
+@pytest.mark.parametrize(
+    "by", ["secret", "name up", "name asc desc", "name,", ",", "name;drop", "name,name,name,name,name", "data asc"]
+)
+async def test_a_wrong_sort_key_is_refused(store, by):
+    for read in (store.search, store.nodes):
+        with pytest.raises(CallError) as caught:
+            await read(PageRequest(by=by), NOW)
+        assert (caught.value.code, caught.value.data) == (400, {"arg": "by"})
