@@ -22,6 +22,8 @@ __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
 
 DEFAULT_PORT = 8360
 _IDLE_S = 75.0
+_LINGER_S = 1.0
+"""Seconds for which the rest of a refused body is still read, so that its sender gets to see the refusal."""
 _SHUTDOWN_S = 5.0
 
 
@@ -122,6 +124,7 @@ class Registry:
                 access_log=None,  # searches stand in URLs, and who searches what is nobody's business
                 auto_decompress=False,
                 keepalive_timeout=_IDLE_S,
+                lingering_time=_LINGER_S,
                 shutdown_timeout=_SHUTDOWN_S,
             )
             await runner.setup()

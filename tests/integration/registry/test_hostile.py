@@ -6,6 +6,7 @@ import sqlite3
 import msgpack
 import pytest
 
+from kodo.registry import app
 from tests.support.records import flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 MSGPACK = "application/msgpack"
@@ -273,3 +274,35 @@ async def test_nothing_but_the_documented_fields_is_kept(http, config):
     kept = b"".join(file.read_bytes() for file in config.home.iterdir())
     assert b"competitor" in kept.lower()
     assert b"canary" not in kept
+
+
+def head(path, length):
+    lines = (f"PUT {path} HTTP/1.1", "Host: localhost", f"Content-Type: {MSGPACK}", f"Content-Length: {length}")
+    return "\r\n".join((*lines, "\r\n")).encode()
+
+
+async def test_a_body_that_never_comes_is_408(raw, monkeypatch):
+    monkeypatch.setattr(app, "_BODY_S", 0.1)
+    answer = await raw(head("/up", 1000).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"some")
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b'"reason": "too-slow"' in answer
+
+
+async def test_bodies_over_the_bound_at_once_are_503(registry, http, monkeypatch):
+    monkeypatch.setattr(app, "_BODIES", 1)
+    host, port = registry.url.removeprefix("http://").split(":")
+    body = signed_record()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    # 100 Continue is what says that the first body is being waited for.
+    writer.write(head("/up", len(body)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    headers = {"Content-Type": MSGPACK}
+    async with http.put("/up", data=signed_record(identity(2), name="other"), headers=headers) as response:
+        await problem(response, 503, "busy")
+        assert response.headers["Retry-After"] == "1"
+    writer.write(body)
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
+    async with http.put("/up", data=signed_record(identity(2), name="other"), headers=headers) as response:
+        assert response.status == 200
