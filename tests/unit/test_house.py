@@ -1,0 +1,173 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE_ROOTS = ["p2p", "node", "registry", "client"]
+FOLDERS = [*SOURCE_ROOTS, "scripts", "tests", "tests/interop", "tests/vectors"]
+NOT_OURS = {".git", ".venv", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
+
+MAX_MODULE_LINES = 600
+
+HEAVY = {
+    "aiortc": ["kodo/p2p/net/webrtc.py"],
+    "aioice": ["kodo/p2p/core/stun.py", "kodo/p2p/net/webrtc.py"],
+    "zeroconf": ["kodo/p2p/net/discovery.py"],
+    "ray": ["kodo/node/ray_cluster.py", "kodo/node/ray_executor.py", "kodo/node/runner.py", "kodo/samples/"],
+    "aiohttp": ["kodo/registry/", "kodo/cli/"],
+    "typer": ["kodo/cli/"],
+    "rich": ["kodo/cli/"],
+    "hypothesis": [],
+    "pytest": [],
+}
+"""Where alone a library may be imported: modules, or folders where it ends with a slash."""
+
+
+def shipped() -> list[Path]:
+    """Every module of kodo."""
+    return sorted(path for root in SOURCE_ROOTS for path in (ROOT / root / "kodo").rglob("*.py"))
+
+
+def in_wheel(path: Path) -> str:
+    """The module's path as it is installed."""
+    return path.relative_to(ROOT).as_posix().partition("/")[2]
+
+
+def module_name(path: Path) -> str:
+    return in_wheel(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The top-level names of all that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every text file of the project, by its path."""
+    for path in sorted(ROOT.rglob("*")):
+        relative = path.relative_to(ROOT)
+        if NOT_OURS & set(relative.parts) or not path.is_file():
+            continue
+        if any(part.endswith(("_cache", ".egg-info")) for part in relative.parts):
+            continue
+        try:
+            yield relative.as_posix(), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+@pytest.mark.parametrize("root", SOURCE_ROOTS)
+def test_kodo_is_a_namespace_package(root: str) -> None:
+    assert (ROOT / root / "kodo").is_dir()
+    assert not (ROOT / root / "kodo" / "__init__.py").exists()
+
+
+def test_every_package_is_typed() -> None:
+    packages = [path for root in SOURCE_ROOTS for path in (ROOT / root / "kodo").iterdir() if path.name[0] != "_"]
+    assert {path.name for path in packages} >= {"p2p", "protocol", "node", "flow", "registry", "client", "cli"}
+    assert [path.name for path in packages if not (path / "py.typed").is_file()] == []
+    assert [path.name for path in packages if not (path / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_says_what_it_is_for(folder: str) -> None:
+    readme = ROOT / folder / "README.md"
+    assert readme.is_file()
+    assert len(readme.read_text(encoding="utf-8")) > 200
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_public_names_are_listed_and_exist(path: Path) -> None:
+    if path.name == "__main__.py":
+        return
+    module = importlib.import_module(module_name(path))
+    tree = ast.parse(path.read_bytes())
+    definitions = [
+        node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    ]
+    if any(not node.name.startswith("_") for node in definitions):
+        assert hasattr(module, "__all__"), "it defines public names and lists none"
+    for name in getattr(module, "__all__", []):
+        assert hasattr(module, name), name
+
+
+@pytest.mark.parametrize("library", sorted(HEAVY))
+def test_a_heavy_library_is_imported_in_its_place_only(library: str) -> None:
+    allowed = HEAVY[library]
+    elsewhere = [
+        in_wheel(path)
+        for path in shipped()
+        if library in set(imported(ast.parse(path.read_bytes())))
+        and not any(
+            in_wheel(path) == place or (place[-1] == "/" and in_wheel(path).startswith(place)) for place in allowed
+        )
+    ]
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_a_module_stays_readable(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_bytes()))
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_tasks_have_an_owner(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, owner = node.func.attr, node.func.value
+            assert name != "ensure_future", f"line {node.lineno}"
+            if name == "create_task":
+                loose = isinstance(owner, ast.Call) or (
+                    isinstance(owner, ast.Name) and owner.id in ("asyncio", "loop")
+                )
+                assert not loose, f"line {node.lineno}: only a TaskGroup starts tasks"
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    # Put together here so that this file does not name them.
+    places = ["/" + place for place in ("work/", "tmp/w/", "root/.", "Users/")] + ["shared" + "/design"]
+    found = [(name, place) for name, text in texts() for place in places if place in text]
+    assert found == []
+
+
+def test_no_file_leaves_work_for_later() -> None:
+    words = ["TO" + "DO", "FIX" + "ME", "X" + "XX:"]
+    sources = (".py", ".mjs", ".md", ".toml", ".yaml")
+    found = [(name, word) for name, text in texts() for word in words if name.endswith(sources) and word in text]
+    assert found == []
+
+
+def test_the_lock_file_of_npm_names_no_registry() -> None:
+    text = (ROOT / "tests" / "interop" / "package-lock.json").read_text(encoding="utf-8")
+    assert "resolved" not in text
+    assert "registry." not in text
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    found = [in_wheel(path) for path in shipped() if f'"{version}"' in path.read_text(encoding="utf-8")]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["scripts/run", "scripts/test", "scripts/python", ".ci/run", "bumpy.py"])
+def test_what_is_started_by_hand_can_be(name: str) -> None:
+    path = ROOT / name
+    assert path.stat().st_mode & 0o111 == 0o111
+    assert path.read_bytes().startswith(b"#!/usr/bin/env ")
