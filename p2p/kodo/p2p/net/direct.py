@@ -7,6 +7,7 @@ is no offer, no answer and no candidate, for the address says it all. Source: li
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import socket
 import string
@@ -24,6 +25,7 @@ from kodo.p2p.net.webrtc import Certificate, WebRtcLink
 __all__ = ["WebRtcTransport"]
 
 _ICE_CHARACTERS = string.ascii_letters + string.digits
+_HELLO_SECONDS = (0.15, 0.45)
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
 _HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
 """ICE's priority of a host candidate (RFC 8445, 5.1.2)."""
@@ -73,6 +75,7 @@ class WebRtcTransport:
         endpoint = udp.Endpoint(lambda data, _: receive(data), before_link)
         receive: Callable[[bytes], None] = before_link
         transport, _ = await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
+        hello = _Hello(transport.sendto)
         link: WebRtcLink | None = None
         try:
             await self._check(transport, inbox, where)
@@ -80,12 +83,12 @@ class WebRtcTransport:
                 identity,
                 self._dialling_certificate,
                 limits,
-                transport.sendto,
+                hello.send,
                 (udp.plain_host(host), address.port),
                 server=False,
                 route=udp.route_to(host),
             )
-            receive = _demultiplexer(link)
+            receive = _demultiplexer(link, hello)
             await link.authenticate(expected_digest=address.certhash)
             if address.peer_id is not None and link.remote_peer != address.peer_id:
                 raise IdentityError(f"{where} is {link.remote_peer}, not {address.peer_id} as its address says")
@@ -94,6 +97,8 @@ class WebRtcTransport:
                 await link.aclose()
             transport.close()
             raise
+        finally:
+            hello.heard()
         link.on_end = transport.close
         return link
 
@@ -130,9 +135,41 @@ class WebRtcTransport:
                 wait = min(2 * wait, _LAST_RETRY_SECONDS)
 
 
-def _demultiplexer(link: WebRtcLink) -> Callable[[bytes], None]:
+class _Hello:
+    """Repeats the first datagram until something is heard.
+
+    A busy listener ignores a ClientHello; OpenSSL would repeat it after 1, 2, 4 … seconds, all dialers in step.
+    """
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._first: bytes | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, data: bytes) -> None:
+        self._send(data)
+        if self._first is None:
+            self._first = data
+            self._arm()
+
+    def _arm(self) -> None:
+        wait = random.uniform(*_HELLO_SECONDS)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._repeat)
+
+    def _repeat(self) -> None:
+        self._send(self._first or b"")
+        self._arm()
+
+    def heard(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _demultiplexer(link: WebRtcLink, hello: _Hello) -> Callable[[bytes], None]:
     def receive(data: bytes) -> None:
         if stun.is_dtls(data):
+            hello.heard()
             link.datagram_received(data)
 
     return receive

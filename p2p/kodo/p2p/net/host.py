@@ -9,7 +9,7 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
@@ -206,19 +206,21 @@ class Host:
         attempts = [
             asyncio.create_task(attempt(address, turns[i], turns[i + 1])) for i, address in enumerate(ordered)
         ]
-        lost = asyncio.gather(*attempts)
-        waiting: list[asyncio.Future[Any]] = [won, lost]
         try:
-            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if won.done():
-                return won.result()
+            async with asyncio.timeout(timeout):
+                pending = set(attempts)
+                while pending and not won.done():
+                    _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            pass
         except asyncio.CancelledError:
             if won.done():
                 await won.result().aclose()
             raise
         finally:
-            lost.cancel()
-            await asyncio.wait([lost])
+            for task in attempts:
+                task.cancel()
+            await asyncio.wait(attempts)
         if won.done():
             return won.result()
         for error in errors:

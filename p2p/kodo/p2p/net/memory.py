@@ -7,6 +7,7 @@ comes one retransmission later, and what follows on the same channel waits for i
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -232,8 +233,8 @@ class MemoryLink:
         while self._waiting and self._under_way < WINDOW_BYTES and self._error is None:
             channel, message = self._waiting.popleft()
             self._under_way += len(message or b"")
-            # Order within a channel holds: nothing overtakes what was delayed before it.
-            channel.due = max(channel.due, self._loop.time() + self._network.delay())
+            # Order within a channel holds: nothing overtakes, or comes at the same time as, what was sent before.
+            channel.due = max(math.nextafter(channel.due, math.inf), self._loop.time() + self._network.delay())
             self._loop.call_at(channel.due, self.other.arrive, channel.id, message)
         if self._waiting:
             self._drained.clear()
@@ -302,6 +303,7 @@ class MemoryLink:
     def probed(self) -> None:
         """Answer a probe."""
         if self._error is None:
+            self.heard()
             self._loop.call_later(self._network.delay(), self.other.heard)
 
     def heard(self) -> None:

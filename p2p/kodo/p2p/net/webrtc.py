@@ -219,11 +219,13 @@ class _Dtls(RTCDtlsTransport):
             IdentityError: when it has another.
             BrokenSessionError: when the handshake failed.
         """
-        self._ssl = connection or SSL.Connection(self._context)
-        if self._role == "server":
-            self._ssl.set_accept_state()
-        else:
-            self._ssl.set_connect_state()
+        if connection is None:
+            connection = SSL.Connection(self._context)
+            if self._role == "server":
+                connection.set_accept_state()
+            else:
+                connection.set_connect_state()
+        self._ssl = connection
         self._set_state(State.CONNECTING)
         await self._do_handshake()
         if self._state is not State.CONNECTING:

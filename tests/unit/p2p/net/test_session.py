@@ -1,0 +1,114 @@
+"""Sessions over links in memory, in virtual time: silence, deadlines, delay, loss and cuts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.support.peers import make_pair
+from tests.support.virtual_time import run_virtual
+
+from kodo.p2p.errors import BrokenSessionError, DeadlineError, NetworkError
+from kodo.p2p.net.calls import Call, request
+from kodo.p2p.net.session import NEGOTIATE_SECONDS
+from kodo.p2p.net.transport import Limits
+
+
+def test_an_idle_session_lives_for_hours() -> None:
+    async def story() -> None:
+        async with make_pair("memory", delay_s=0.02) as pair:
+            session = await pair.client.connect(pair.addresses)
+            await asyncio.sleep(4 * 3600)
+            assert await request(session, "echo", {"a": 1}) == {"a": 1}
+
+    run_virtual(story())
+
+
+def test_a_session_whose_other_side_fell_silent_is_over_after_fifteen_seconds() -> None:
+    async def story() -> float:
+        async with make_pair("memory") as pair:
+            session = await pair.client.connect(pair.addresses)
+            await request(session, "echo")
+            assert pair.network is not None
+            for link in pair.network.links:
+                link.arrive = lambda channel, message: None  # type: ignore[method-assign]
+                link.probed = lambda: None  # type: ignore[method-assign]
+            began = asyncio.get_running_loop().time()
+            await session.wait_closed()
+            assert isinstance(session.error, BrokenSessionError)
+            return asyncio.get_running_loop().time() - began
+
+    limits = Limits()
+    assert limits.silence_s <= run_virtual(story()) <= limits.silence_s + 2
+
+
+def test_a_cut_breaks_what_is_in_progress_and_is_no_orderly_end() -> None:
+    async def story() -> None:
+        async with make_pair("memory", delay_s=0.01) as pair:
+            session = await pair.client.connect(pair.addresses)
+            async with Call(session, "hang", timeout=None) as call:
+                await pair.started.wait()
+                assert pair.network is not None
+                pair.network.cut()
+                with pytest.raises(BrokenSessionError):
+                    await call.done()
+            await pair.cancelled.wait()
+            with pytest.raises(NetworkError):
+                await session.open_stream("/ipfs/ping/1.0.0")
+            again = await pair.client.connect(pair.addresses)
+            assert await request(again, "echo") == {}
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_loss_and_jitter_below_change_nothing_above(seed: int) -> None:
+    async def story() -> None:
+        async with make_pair("memory", seed=seed, delay_s=0.05, jitter_s=0.04, loss=0.1) as pair:
+            session = await pair.client.connect(pair.addresses)
+
+            async def count(n: int) -> None:
+                async with Call(session, "count", {"n": n}) as call:
+                    assert [item async for item in call] == list(range(n))
+
+            await asyncio.gather(*(count(n) for n in (0, 1, 10, 1000, 20_000)))
+
+    run_virtual(story())
+
+
+def test_a_stream_that_names_no_protocol_is_ended() -> None:
+    async def story() -> None:
+        async with make_pair("memory") as pair:
+            session = await pair.client.connect(pair.addresses)
+            stream = await session.open_stream("/kodo/call/1")
+            stream._send(b"\x00")  # an empty message opens the channel and says nothing
+            began = asyncio.get_running_loop().time()
+            stream._hello = b""
+            with pytest.raises(BrokenSessionError):
+                await stream.read()
+            assert asyncio.get_running_loop().time() - began <= NEGOTIATE_SECONDS + 2
+            assert await request(session, "echo") == {}
+
+    run_virtual(story())
+
+
+def test_a_call_that_does_not_say_what_it_wants_is_ended() -> None:
+    async def story() -> None:
+        async with make_pair("memory") as pair:
+            session = await pair.client.connect(pair.addresses)
+            stream = await session.open_stream("/kodo/call/1")
+            with pytest.raises(NetworkError):
+                await stream.read()
+
+    run_virtual(story())
+
+
+def test_each_answer_of_a_slow_call_has_the_whole_timeout() -> None:
+    async def story() -> None:
+        async with make_pair("memory", delay_s=3) as pair:
+            session = await pair.client.connect(pair.addresses, timeout=60)
+            assert await request(session, "echo", {"a": 1}, timeout=10) == {"a": 1}
+            with pytest.raises(DeadlineError, match="5 s"):
+                await request(session, "echo", timeout=5)
+
+    run_virtual(story())
