@@ -192,9 +192,13 @@ class RayExecutor:
         if local:
             from kodo.node.ray_cluster import driver_environment, start_cluster
 
-            cluster = start_cluster(self._home, num_cpus=self._num_cpus, object_store_bytes=self._object_store_bytes)
-            address = cluster.address
             os.environ.update(driver_environment(self._home))
+            # Importing Ray takes this process about as long as starting it takes the others.
+            importing = threading.Thread(target=_import_ray, daemon=True)
+            importing.start()
+            cluster = start_cluster(self._home, num_cpus=self._num_cpus, object_store_bytes=self._object_store_bytes)
+            importing.join()
+            address = cluster.address
         else:
             address = str(self._address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -298,20 +302,34 @@ class RayExecutor:
     async def _start(self, spec: RunSpec, options: dict[str, Any]) -> RayRunner:
         from kodo.node.runner import kodo_version
 
+        warm = await self._ready_runner(options)
+        runner = RayRunner(self, warm.name, warm.handle, spec.fid)
+        message = {
+            "fid": spec.fid,
+            "path": spec.path,
+            "entry": spec.entry,
+            "inputs": spec.inputs,
+            "kodo": kodo_version(),
+        }
+        try:
+            # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
+            # by the first poll.
+            with contextlib.suppress(RunnerDiedError):
+                await _within(_died(warm.handle.start.remote(message)), CALL_TIMEOUT, "a runner did not take its run")
+        except BaseException:
+            self._kill(warm.handle)
+            raise
+        # The replacement's imports take CPU: they start once this run is on its way.
+        self._refill()
+        return runner
+
+    async def _ready_runner(self, options: dict[str, Any]) -> _Warm:
+        """Give a runner that has no run yet and answers."""
         for attempt in (1, 2, 3):
             warm = self._spawn(options) if options else self._take()
             try:
                 # Waiting for CPUs that others use is a queue; everything else must be quick.
                 await _within(_died(warm.ready), None if options else READY_TIMEOUT, "a runner did not become ready")
-                runner = RayRunner(self, warm.name, warm.handle, spec.fid)
-                message = {
-                    "fid": spec.fid,
-                    "path": spec.path,
-                    "entry": spec.entry,
-                    "inputs": spec.inputs,
-                    "kodo": kodo_version(),
-                }
-                await _within(_died(warm.handle.start.remote(message)), CALL_TIMEOUT, "a runner did not take its run")
             except RunnerDiedError:
                 # A warm runner may have died while it was idle; a flow's own resources fail the same way again.
                 if attempt == 3 or options:
@@ -320,9 +338,7 @@ class RayExecutor:
                 self._kill(warm.handle)
                 raise
             else:
-                # The replacement's imports take CPU: they start once this run is on its way.
-                self._refill()
-                return runner
+                return warm
         raise AssertionError("unreachable")
 
     async def _adopt(self, name: str) -> RayRunner | None:

@@ -1,0 +1,161 @@
+"""Flows that the Ray tests run; imported by runners only."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+
+from pydantic import BaseModel
+
+from kodo.flow import action, fid, flow, lock, output, progress, result
+
+
+class Approval(BaseModel):
+    approved: bool
+    comment: str = ""
+
+
+@flow
+async def hello(topic: str, depth: int = 3) -> str:
+    """Say hello."""
+    await progress(10, "reading")
+    assert isinstance(depth, int)
+    return f"# {topic} {depth}"
+
+
+@flow
+def count(n: int):
+    for number in range(n):
+        yield number
+    return {"n": n}
+
+
+@flow
+async def many(n: int = 10_000):
+    for number in range(n):
+        await action(n=number)
+
+
+@flow
+def many_sync(n: int = 10_000):
+    for number in range(n):
+        action(n=number)
+    return time.time()
+
+
+@flow
+def fails(secret: str):
+    raise ValueError(f"no {secret}")
+
+
+@flow
+def leaves():
+    sys.exit(3)
+
+
+@flow
+async def sleeps(seconds: float = 600):
+    result(pid=os.getpid())
+    await asyncio.sleep(seconds)
+
+
+@flow
+def starts_child():
+    child = subprocess.Popen(["sleep", "600"])
+    result(pid=child.pid)
+    time.sleep(600)
+
+
+@flow
+def dies():
+    os._exit(7)
+
+
+@flow
+async def prints(secret: str):
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def task():
+        print(f"task print {secret}")
+        os.write(2, f"task write {secret}\n".encode())
+        subprocess.run(["sh", "-c", f"echo task child {secret}"], check=True)
+        progress(50, f"task progress {secret}")
+        time.sleep(0.2)
+        return os.getpid()
+
+    @ray.remote(num_cpus=1)
+    def broken():
+        raise ValueError(f"task error {secret}")
+
+    print(f"flow print {secret}")
+    os.write(2, f"flow write {secret}\n".encode())
+    subprocess.run(["sh", "-c", f"echo flow child {secret}"], check=True)
+    logging.getLogger("my.logger").info("flow log %s", secret)
+    sys.stdout.write(f"tail {secret}")
+    assert await task.remote() != os.getpid()
+    try:
+        await broken.remote()
+    except ValueError as error:
+        result(error=type(error).__name__)
+    return secret
+
+
+@flow
+async def asks(wait: float = 60):
+    answer = await lock(
+        "Approve?", Approval, expires=wait, check=lambda value: None if value.approved else "approve it", roles=["boss"]
+    )
+    assert isinstance(answer, Approval)
+    return {"comment": answer.comment, "fid": fid()}
+
+
+@flow
+def asks_with_default():
+    return lock("Number?", int, default=7)
+
+
+@flow
+async def writes(size: int):
+    info = await output.write("data/blob.bin", (bytes([number % 256]) * 65536 for number in range(size // 65536)))
+    try:
+        await output.write("data/BLOB.bin", b"again")
+    except Exception as error:
+        result(type=type(error).__name__)
+    return info
+
+
+@flow
+def large_result(size: int):
+    return "x" * size
+
+
+@flow
+def large_event(size: int):
+    result("x" * size)
+
+
+@flow(resources={"num_cpus": 1})
+def with_cpu():
+    import ray
+
+    return ray.get_runtime_context().get_assigned_resources()
+
+
+@flow
+async def survives():
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def task(number):
+        return number * 2
+
+    total = 0
+    for number in range(100):
+        await result(n=number)
+        await asyncio.sleep(0.1)
+        if number % 25 == 24:
+            total += await task.remote(number)
+    return total

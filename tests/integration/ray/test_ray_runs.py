@@ -1,0 +1,216 @@
+"""Runs on a real Ray, from launch to release."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from kodo.node.executor import RunnerDiedError, RunSpec
+from kodo.p2p.errors import CapacityError, UsageError
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def until(condition, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return condition()
+
+
+async def test_a_run_goes_from_its_inputs_to_its_final(run):
+    made = await run("hello", topic="stars", depth=2)
+    end = await made.end()
+    assert [event.event for event in made.events] == ["progress", "final"]
+    assert end["result"] == "# stars 2"
+    assert end["runtime_s"] >= 0
+    assert end["runtime"].endswith(" s")
+
+
+async def test_each_yield_of_a_generator_is_a_result(run):
+    made = await run("count", n=3)
+    end = await made.end()
+    assert [event.data for event in made.events[:-1]] == [{"value": 0}, {"value": 1}, {"value": 2}]
+    assert end["result"] == {"n": 3}
+
+
+async def test_events_come_in_order_and_once_each(run):
+    made = await run("many", n=10_000)
+    await made.end()
+    assert [event.rseq for event in made.events] == list(range(1, 10_002))
+    assert [event.data["n"] for event in made.events[:-1]] == list(range(10_000))
+
+
+async def test_a_runner_keeps_what_was_not_committed_and_forgets_what_was(run):
+    made = await run("count", n=3)
+
+    async def kept(after: int) -> list[int]:
+        return [event.rseq for event in await made.runner.poll(after, 1.0)]
+
+    while len(await kept(0)) < 4:
+        pass
+    assert await kept(0) == [1, 2, 3, 4]
+    assert await kept(2) == [3, 4]
+    assert await kept(0) == [3, 4]
+
+
+async def test_a_flow_that_nobody_polls_waits_instead_of_filling_memory(run):
+    made = await run("many_sync", n=50_000)
+    first = await made.runner.poll(0, 5.0)
+    await asyncio.sleep(1.0)
+    finished = time.time()
+    made.events += first
+    end = await made.end()
+    assert end["result"] > finished
+    assert [event.rseq for event in made.events] == list(range(1, 50_002))
+
+
+async def test_an_exception_becomes_fatal_and_says_where(run):
+    end = await (await run("fails", secret="bread")).end()
+    assert (end["event"], end["type"], end["message"]) == ("fatal", "ValueError", "no bread")
+    assert end["where"].startswith("ray_flows.py:")
+    assert end["where"].endswith(" in fails")
+    assert "runner.py" not in end["traceback"]
+
+
+async def test_sys_exit_is_fatal(run):
+    end = await (await run("leaves")).end()
+    assert (end["event"], end["type"]) == ("fatal", "SystemExit")
+
+
+async def test_inputs_that_do_not_fit_are_fatal_and_not_repeated(run):
+    end = await (await run("hello", topic=["private"])).end()
+    assert (end["event"], end["type"]) == ("fatal", "InputsError")
+    assert "topic" in end["message"]
+    assert "private" not in end["message"]
+
+
+async def test_what_cannot_be_imported_on_the_worker_is_fatal(executor, run):
+    made = await run("nowhere")
+    assert (await made.end())["type"] == "NotFoundError"
+
+
+async def test_another_version_of_kodo_on_the_worker_is_fatal(run, monkeypatch):
+    monkeypatch.setattr("kodo.node.runner.version", lambda name: "0.0.0-other")
+    end = await (await run("hello", topic="x")).end()
+    assert end["event"] == "fatal"
+    assert "0.0.0-other" in end["message"]
+
+
+async def test_a_process_that_ends_itself_is_a_dead_runner_and_is_not_started_again(run):
+    made = await run("dies")
+    with pytest.raises(RunnerDiedError):
+        await made.until("final", "fatal")
+
+
+async def test_a_killed_process_is_noticed_at_once(executor, run):
+    made = await run("sleeps")
+    pid = (await made.until("result")).data["pid"]
+    waiting = asyncio.ensure_future(made.runner.poll(1, 30.0))
+    await asyncio.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RunnerDiedError):
+        async with asyncio.timeout(2.0):
+            await waiting
+    assert executor.load().busy == 0
+
+
+async def test_kill_ends_the_process_and_what_it_started(executor, run):
+    made = await run("starts_child")
+    pid = (await made.until("result")).data["pid"]
+    await made.runner.kill()
+    assert await until(lambda: gone(pid))
+    assert executor.load().busy == 0
+    with pytest.raises(RunnerDiedError):
+        await made.runner.poll(1, 1.0)
+
+
+async def test_an_output_is_read_back_with_its_hash(run):
+    made = await run("writes", size=1 << 20)
+    await made.until("final")
+    output = next(event for event in made.events if event.event == "output").data
+    data, offset = b"", 0
+    while piece := await made.runner.read_output("data/blob.bin", offset, 300_000):
+        data += piece
+        offset += len(piece)
+    assert (output["size"], output["sha256"]) == (1 << 20, hashlib.sha256(data).hexdigest())
+    await made.runner.release()
+
+
+async def test_a_second_output_of_a_name_is_refused_whatever_its_case(run):
+    made = await run("writes", size=65536)
+    await made.end()
+    assert next(event.data for event in made.events if event.event == "result") == {"type": "UsageError"}
+
+
+async def test_only_announced_outputs_can_be_read(run):
+    made = await run("writes", size=65536)
+    await made.until("final")
+    with pytest.raises(UsageError):
+        await made.runner.read_output("../work/x", 0, 10)
+    await made.runner.release()
+
+
+async def test_a_result_too_large_for_an_event_becomes_an_output(run):
+    made = await run("large_result", size=300_000)
+    final = (await made.until("final")).data
+    assert final["output"] == "final.json"
+    assert final["result"] is None
+    assert len(await made.runner.read_output("final.json", 0, 1 << 20)) == 300_002
+    await made.runner.release()
+
+
+async def test_any_other_event_too_large_is_an_error_in_the_flow(run):
+    end = await (await run("large_event", size=300_000)).end()
+    assert (end["event"], end["type"]) == ("fatal", "CapacityError")
+
+
+async def test_a_flow_gets_the_cpus_that_it_asks_for(run):
+    end = await (await run("with_cpu", {"num_cpus": 1})).end()
+    assert end["result"] == {"CPU": 1.0}
+
+
+async def test_more_cpus_than_there_are_is_an_error_at_once(run):
+    with pytest.raises(CapacityError, match="99"):
+        await run("with_cpu", {"num_cpus": 99})
+
+
+async def test_runs_beyond_the_bound_wait_in_order(executor, run):
+    made = [await run("sleeps") for _ in range(3)]
+    waiting = [
+        asyncio.ensure_future(executor.launch(RunSpec(f"{number:026}", "p", "ray_flows:count", {"n": 0})))
+        for number in range(2)
+    ]
+    await asyncio.sleep(0.2)
+    assert executor.load().queued == 2
+    await made[0].runner.kill()
+    first = await asyncio.wait_for(waiting[0], 20)
+    assert not waiting[1].done()
+    waiting[1].cancel()
+    await asyncio.wait(waiting)
+    assert executor.load().queued == 0
+    await first.release()
+    for one in made[1:]:
+        await one.runner.kill()
+    assert executor.load().busy == 0
+
+
+async def test_files_of_a_released_run_are_gone(home, run):
+    made = await run("writes", size=65536)
+    await made.until("final")
+    folder = home / "ray" / "runs" / made.runner.name
+    assert (folder / "files" / "data" / "blob.bin").exists()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    await made.runner.release()
+    assert not folder.exists()
