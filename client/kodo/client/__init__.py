@@ -9,9 +9,33 @@
 `kodo.client.sync` is the same without async.
 """
 
-from kodo.client.client import Client, FlowOnNode
-from kodo.client.run import Run
-from kodo.client.transfer import Download, Progress
-from kodo.protocol.events import Event, RunState, RunView
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kodo.client.client import Client, FlowOnNode
+    from kodo.client.run import Run
+    from kodo.client.transfer import Download, Progress
+    from kodo.protocol.events import Event, RunState, RunView
 
 __all__ = ["Client", "Download", "Event", "FlowOnNode", "Progress", "Run", "RunState", "RunView"]
+
+_HOMES = {
+    "Client": "kodo.client.client",
+    "FlowOnNode": "kodo.client.client",
+    "Run": "kodo.client.run",
+    "Download": "kodo.client.transfer",
+    "Progress": "kodo.client.transfer",
+    "Event": "kodo.protocol.events",
+    "RunState": "kodo.protocol.events",
+    "RunView": "kodo.protocol.events",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: the transport takes longer to import than many a command takes to run.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

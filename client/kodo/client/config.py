@@ -95,6 +95,17 @@ class Loaded:
     settings: Settings
     sources: Mapping[str, str]
 
+    def override(self, **flags: Any) -> Loaded:
+        """Give the same with further flags; None values count as not given.
+
+        Raises:
+            UsageError: naming the flag and what is wrong with it.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        values = {**self.settings.model_dump(), **given}
+        sources = {**self.sources, **dict.fromkeys(given, "flag")}
+        return Loaded(self.home, _validated(values, sources), MappingProxyType(sources))
+
 
 def default_home() -> Path:
     """Give the platform's folder for kodo's state."""
@@ -135,15 +146,19 @@ def load_settings(
     for name, value in (flags or {}).items():
         if value is not None:
             values[name], sources[name] = value, "flag"
+    settings = _validated(values, sources)
+    for name in Settings.model_fields:
+        sources.setdefault(name, "default")
+    return Loaded(folder, settings, MappingProxyType(sources))
+
+
+def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Settings:
     try:
-        settings = Settings.model_validate(values)
+        return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
         raise UsageError(f"{name} ({sources.get(name, '?')}): {first['msg']}; it is {first['input']!r}") from None
-    for name in Settings.model_fields:
-        sources.setdefault(name, "default")
-    return Loaded(folder, settings, MappingProxyType(sources))
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""How a command is made: its own parameters plus those that every command takes.
+
+Command modules are imported for `koco --help`, so that this one and they import nothing heavy at their top.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["COMMON", "command"]
+
+HELP_COMMON = "Common options"
+
+Json = Annotated[
+    bool, typer.Option("--json", help="JSON on stdout, and nothing else there.", rich_help_panel=HELP_COMMON)
+]
+Node = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NODE", help="A node's name, peer id or address.", rich_help_panel=HELP_COMMON),
+]
+Registry = Annotated[
+    list[str] | None,
+    typer.Option("--registry", metavar="URL", help="A registry; may be repeated.", rich_help_panel=HELP_COMMON),
+]
+Lan = Annotated[
+    bool | None,
+    typer.Option("--lan/--no-lan", help="Use the local network.", rich_help_panel=HELP_COMMON, show_default=False),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="SECONDS", help="How long a call may take.", rich_help_panel=HELP_COMMON),
+]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", help="Where keys and state lie.", rich_help_panel=HELP_COMMON),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Tell more; tracebacks of errors.", rich_help_panel=HELP_COMMON)
+]
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "json": (Json, False),
+    "node": (Node, None),
+    "registry": (Registry, None),
+    "lan": (Lan, None),
+    "timeout": (Timeout, None),
+    "home": (Home, None),
+    "verbose": (Verbose, False),
+}
+"""The parameters of every command: annotation and default."""
+
+
+def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., Awaitable[int | None]]], Any]:
+    """Make `async def name(context, …) -> exit code or None` a command of `app`."""
+
+    def register(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
+        # Commands name their context's type for type checkers only: importing it here would make `--help` slow.
+        signature = inspect.signature(function, eval_str=True, locals={"Context": object})
+        own = list(signature.parameters.values())[1:]
+
+        def run(**values: Any) -> None:
+            from kodo.cli.runtime import execute
+
+            common = {key: values.pop(key) for key in COMMON}
+            raise typer.Exit(execute(function, values, common))
+
+        extra = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for key, (annotation, default) in COMMON.items()
+        ]
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, **options)(run)
+        return run
+
+    return register

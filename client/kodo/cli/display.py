@@ -1,0 +1,258 @@
+"""A run's events for people: plain lines, or on a terminal a live tree of progress and agents below what scrolls by.
+
+Everything shown comes from a node and a flow: it goes through `text` first and is never read as markup.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from kodo.cli.text import compact, human_bytes, human_seconds, line, lines
+from kodo.protocol.events import Event, RunView
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.tree import Tree
+
+__all__ = ["Display", "JsonDisplay", "LiveDisplay", "PlainDisplay", "describe"]
+
+MAX_NODES = 40
+"""Progress entries and agents that the live tree shows at most."""
+
+
+def describe(event: Event) -> str:
+    """Give what an event says, for people, on one line (the texts of `stdout` and results may have more)."""
+    data = event.data
+    match event.event:
+        case "progress":
+            return _progress_text(data)
+        case "log":
+            return line(f"{data.get('level', '')} {data.get('logger', '')}: {data.get('text', '')}")
+        case "stdout" | "stderr":
+            return lines(data.get("text", ""))
+        case "lock":
+            return line(f"{data.get('title', '')} ({data.get('lid', '')})")
+        case "candidate":
+            return line(f"{compact(data.get('answer'))} by {data.get('by', '')}")
+        case "unlock":
+            return compact(data.get("answer"))
+        case "unlock-deny":
+            reasons = data.get("reasons")
+            return line("; ".join(map(str, reasons)) if isinstance(reasons, (list, tuple)) else "")
+        case "output":
+            return line(f"{data.get('name', '')} ({human_bytes(data.get('size'))})")
+        case "final":
+            return f"after {human_seconds(data.get('runtime_s'))}"
+        case "fatal":
+            where = f" ({data['where']})" if data.get("where") else ""
+            return line(f"{data.get('type', '')}: {data.get('message', '')}{where}")
+        case "flow":
+            return line(f"{data.get('name', '')} {data.get('release', '')}")
+        case _:
+            text = data.get("text")
+            return lines(text) if isinstance(text, str) and len(data) == 1 else compact(data)
+
+
+def _progress_text(data: Mapping[str, Any]) -> str:
+    parts = []
+    percent = data.get("percent")
+    if isinstance(percent, (int, float)):
+        parts.append(f"{percent:3.0f} %")
+    if data.get("done") is not None:
+        total = data.get("total")
+        parts.append(line(f"{data['done']}/{total}" if total is not None else data["done"], 60))
+    if data.get("text"):
+        parts.append(line(data["text"]))
+    return " ".join(parts)
+
+
+class Display(Protocol):
+    """Shows a run while it goes on; `with`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: Event, view: RunView) -> None:
+        """Take the next event; `view` includes it already."""
+        ...
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Leave the terminal to a form."""
+        ...
+
+
+class _NoPause(AbstractContextManager[None]):
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class _Simple:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def pause(self) -> AbstractContextManager[None]:
+        return _NoPause()
+
+
+class JsonDisplay(_Simple):
+    """One JSON object per event."""
+
+    def __init__(self, fid: str, emit: Callable[[Mapping[str, Any]], None]):
+        self._fid = fid
+        self._emit = emit
+
+    def show(self, event: Event, view: RunView) -> None:
+        self._emit({"fid": self._fid, **event.to_wire()})
+
+
+class PlainDisplay(_Simple):
+    """One line per event, as for a log file."""
+
+    def __init__(self, write: Callable[[str], None]):
+        self._write = write
+
+    def show(self, event: Event, view: RunView) -> None:
+        at = datetime.datetime.fromtimestamp(_seconds(event.at)).astimezone().strftime("%H:%M:%S")
+        text = describe(event).replace("\n", "\n    ")
+        self._write(f"{at} {event.seq:>5} {line(event.event, 40):<10} {text}".rstrip())
+
+
+def _seconds(at: int) -> float:
+    return min(max(at / 1000, 0.0), 253_402_214_400.0)  # up to the year 9999: the clock is the node's
+
+
+class LiveDisplay:
+    """A terminal: results, actions and output scroll by, progress and agents stay below.
+
+    Args:
+        console: a rich console.
+        title: what is run, and where.
+    """
+
+    def __init__(self, console: Console, title: str, *, now: Callable[[], float] = time.monotonic):
+        from rich.live import Live
+
+        self._console = console
+        self._title = line(title, 200)
+        self._now = now
+        self._begun = now()
+        self._progress: dict[str, Mapping[str, Any]] = {}
+        self._agents: dict[str, str] = {}
+        self._view = RunView()
+        self._live: Live = Live(
+            console=console, get_renderable=self.render, refresh_per_second=8, transient=True, redirect_stdout=False
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, event: Event, view: RunView) -> None:
+        """Take the next event."""
+        self._view = view
+        data = event.data
+        if event.event == "progress":
+            key = line(data.get("id", ""), 100)
+            if key in self._progress or len(self._progress) < 1000:
+                self._progress[key] = data
+            return
+        if event.event in ("agent", "task", "tool"):
+            name = line(data.get("name") or data.get("role") or compact(data, 80), 80)
+            if name in self._agents or len(self._agents) < 1000:
+                self._agents[name] = event.event
+            return
+        if event.event in ("inputs", "version", "config", "flow", "final"):
+            return
+        self._scroll(event)
+
+    def _scroll(self, event: Event) -> None:
+        from rich.text import Text
+
+        styles = {
+            "result": "green",
+            "fatal": "bold red",
+            "result-error": "red",
+            "action-error": "red",
+            "stderr": "dim",
+            "log": "dim",
+            "lock": "bold yellow",
+            "unlock": "yellow",
+            "output": "cyan",
+        }
+        style = styles.get(event.event, "")
+        head = "" if event.event in ("stdout", "stderr") else f"{line(event.event, 40)} "
+        self._console.print(Text(head + describe(event), style=style), soft_wrap=True)
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Take the live part away while a form is filled in."""
+        return _Paused(self._live)
+
+    def render(self) -> Tree:
+        """Give the live part as it is now."""
+        from rich.text import Text
+        from rich.tree import Tree
+
+        state = str(self._view.state)
+        passed = human_seconds(self._now() - self._begun)
+        tree = Tree(Text(f"{self._title}  {state}  {passed}", style="bold"))
+        children: dict[str, list[str]] = {}
+        for key, data in list(self._progress.items())[-MAX_NODES:]:
+            parent = line(data.get("parent", ""), 100)
+            children.setdefault(parent if parent in self._progress and parent != key else "/", []).append(key)
+        placed: set[str] = set()
+        self._grow(tree, "/", children, placed)
+        for name, kind in list(self._agents.items())[-8:]:
+            tree.add(Text(f"{kind} {name}", style="magenta"))
+        for lock in list(self._view.locks.values())[:8]:
+            tree.add(Text(f"waits: {line(lock.title, 200)}", style="bold yellow"))
+        return tree
+
+    def _grow(self, tree: Tree, parent: str, children: Mapping[str, list[str]], placed: set[str]) -> None:
+        from rich.text import Text
+
+        for key in children.get(parent, []):
+            if key not in placed:
+                placed.add(key)
+                branch = tree.add(Text(_bar(self._progress[key]) + _progress_text(self._progress[key])))
+                self._grow(branch, key, children, placed)
+
+
+def _bar(data: Mapping[str, Any], width: int = 20) -> str:
+    percent = data.get("percent")
+    done, total = data.get("done"), data.get("total")
+    if percent is None and isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
+        percent = 100 * done / total
+    if not isinstance(percent, (int, float)) or percent != percent:
+        return ""
+    full = round(width * min(max(percent, 0), 100) / 100)
+    return "━" * full + "╌" * (width - full) + " "
+
+
+class _Paused(AbstractContextManager[None]):
+    def __init__(self, live: Live):
+        self._live = live
+
+    def __enter__(self) -> None:
+        self._live.stop()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.start(refresh=True)

@@ -1,0 +1,124 @@
+"""`koco nodes`, `koco flows`, `koco show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+
+async def nodes(context: Context) -> None:
+    """List the nodes that are found, on the local network and in registries."""
+    from kodo.cli.table import Table
+
+    async with context.client() as client:
+        rows = await client.nodes()
+    if context.json:
+        for row in rows:
+            context.emit(row)
+        return
+    table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE")
+    for row in rows:
+        online = {True: "yes", False: "unknown", None: "no"}.get(row.get("online"), "?")
+        table.add(row["name"], row["peer_id"], row.get("flows", ""), online, row["source"])
+    context.show(table.render() if rows else "no node is found; start one with `koco up`, or name a --registry")
+
+
+async def flows(
+    context: Context,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="GLOB", help="As '*market*': name, description, author, tags.")
+    ] = None,
+    query: Annotated[str | None, typer.Option("--query", metavar="EXPR", help="A filter, for registries.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="FIELDS", help="As 'name asc,published desc'.")] = None,
+) -> None:
+    """List the flows that are found."""
+    from kodo.cli.table import Table
+
+    table, count = Table("FLOW", "NAME", "RELEASE", "AUTHOR", "DESCRIPTION"), 0
+    async with context.client() as client, aclosing(client.flows(search, query=query, by=by)) as rows:
+        async for row in rows:
+            count += 1
+            if context.json:
+                context.emit(row)
+                continue
+            broken = f"broken: {row['broken']}" if row.get("broken") else _first_line(row.get("description"))
+            flow = f"{row.get('node')}/{row.get('path')}"
+            table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
+    if not context.json:
+        context.show(table.render() if count else "no flow is found; `koco nodes` lists the nodes that are")
+
+
+async def show(
+    context: Context,
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, or a unique path or name.")],
+) -> None:
+    """Show what a flow does, which inputs it takes, and an example."""
+    from kodo.cli.text import compact
+
+    async with context.client() as client:
+        answer = await client.show(flow)
+    if context.json:
+        context.emit(answer)
+        return
+    context.show(f"{answer.get('name')}  ({answer.get('node')}/{answer.get('path')})")
+    if answer.get("description"):
+        context.show(f"\n{answer['description']}")
+    schema = answer.get("schema")
+    rows = _input_rows(schema) if isinstance(schema, Mapping) else []
+    context.show("\nInputs:" if rows else "\nIt takes no inputs.")
+    for row in rows:
+        context.show(f"  {row}")
+    if answer.get("contents_for"):
+        context.show(f"\nWhat runs contain can be read by: {compact(answer['contents_for'])}")
+    example = answer.get("example")
+    words = (
+        " ".join(f"{key}={compact(value)!r}" for key, value in example.items()) if isinstance(example, dict) else ""
+    )
+    context.show(f"\nkoco run {_quoted(answer)} {words}".rstrip())
+
+
+def _quoted(answer: Mapping[str, Any]) -> str:
+    import shlex
+
+    return shlex.quote(f"{answer.get('node')}/{answer.get('path')}")
+
+
+def _input_rows(schema: Mapping[str, Any]) -> list[str]:
+    from kodo.cli.text import compact, line
+    from kodo.cli.values import branches, choices, properties, resolve
+
+    required = schema.get("required")
+    rows = []
+    for name, inner in properties(schema).items():
+        field = resolve(inner, schema)
+        kinds = " or ".join(
+            ", ".join(map(compact, values)) if (values := choices(option)) else str(option.get("type", "anything"))
+            for option in branches(field, schema)
+        )
+        needed = "needed" if isinstance(required, list) and name in required else "optional"
+        if "default" in field:
+            needed = f"default {compact(field['default'], 80)}"
+        text = field.get("description") or ""
+        rows.append(line(f"{name}  {kinds}, {needed}" + (f"  {text}" if text else "")))
+    return rows
+
+
+def _first_line(text: object) -> str:
+    return str(text or "").strip().split("\n", 1)[0]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "nodes", rich_help_panel="Find")(nodes)
+    command(app, "flows", rich_help_panel="Find")(flows)
+    command(app, "show", rich_help_panel="Find")(show)

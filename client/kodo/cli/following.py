@@ -1,0 +1,189 @@
+"""Following a run in a terminal: its events as they come, its locks as forms, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from kodo.cli.display import Display, JsonDisplay, LiveDisplay, PlainDisplay
+from kodo.cli.exits import Exit
+from kodo.cli.text import human_bytes, lines
+from kodo.p2p.errors import CallError
+from kodo.protocol.events import OpenLock, RunState
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.client import Run
+
+__all__ = ["answer_lock", "come_back", "follow_run", "last_line", "make_display", "show_end"]
+
+SETTLE_SECONDS = 0.3
+"""How long a lock stands before anything is done about it: events that are read again may close it at once."""
+
+
+def come_back(run: Run) -> str:
+    """Say how to come back to a run that goes on."""
+    return f"the run goes on; come back with: koco follow {shlex.quote(run.address)}"
+
+
+def make_display(context: Context, run: Run, title: str) -> Display:
+    """Choose how events are shown."""
+    if context.json:
+        return JsonDisplay(run.fid, context.emit)
+    if context.interactive and sys.stdout.isatty():
+        from rich.console import Console
+
+        return LiveDisplay(Console(), title)
+    return PlainDisplay(context.show)
+
+
+async def follow_run(
+    context: Context, run: Run, title: str, *, after: int = 0, live: bool = True, defaults: bool = False
+) -> None:
+    """Show a run's events from `after` on until it is over; see to its locks meanwhile.
+
+    Args:
+        live: wait for what comes.
+        defaults: answer each lock with its default.
+    """
+    changed = asyncio.Event()
+    with make_display(context, run, title) as display:
+        async with (
+            _background(_see_to_locks(context, run, display, changed, defaults), wanted=live),
+            aclosing(run.follow(after, live=live)) as events,
+        ):
+            async for event in events:
+                display.show(event, run.view)
+                changed.set()
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Any, *, wanted: bool) -> AsyncIterator[None]:
+    """Do `work` beside the block and end it with the block."""
+    if not wanted:
+        work.close()
+        yield
+        return
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def _see_to_locks(context: Context, run: Run, display: Display, changed: asyncio.Event, defaults: bool) -> None:
+    """Answer the locks that come, one after the other: by a form, by their defaults, or say how to."""
+    seen: set[str] = set()
+    while True:
+        await changed.wait()
+        changed.clear()
+        await asyncio.sleep(SETTLE_SECONDS)
+        while lock := next((each for lid, each in run.view.locks.items() if lid not in seen), None):
+            seen.add(lock.lid)
+            if defaults and lock.has_default:
+                await _try_answer(context, run, lock, lock.default)
+            elif context.interactive:
+                with display.pause():
+                    await _ask_while_open(context, run, lock, changed)
+            else:
+                context.say(f"waits for an answer: {lock.title}; give it with: {_how(run, lock)}")
+
+
+def _how(run: Run, lock: OpenLock) -> str:
+    return f"koco answer {shlex.quote(run.address)} {lock.lid} name=value …"
+
+
+async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: asyncio.Event) -> None:
+    """Ask until the lock is answered, here or elsewhere."""
+    form = asyncio.ensure_future(_ask(context, run, lock))
+    try:
+        while not form.done() and lock.lid in run.view.locks and not run.view.state.over:
+            waiting = asyncio.ensure_future(changed.wait())
+            await asyncio.wait([form, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            changed.clear()
+        if form.done():
+            form.result()
+        else:
+            context.say("")
+            context.say(f"answered elsewhere: {lock.title}")
+    finally:
+        form.cancel()
+        await asyncio.wait([form])
+        changed.set()
+
+
+async def _ask(context: Context, run: Run, lock: OpenLock) -> None:
+    while True:
+        candidate = await ask_for(context, lock.title, lock.schema, lock.default, lock.has_default)
+        if await _try_answer(context, run, lock, candidate):
+            return
+
+
+async def ask_for(context: Context, title: str, schema: Any, default: Any, has_default: bool) -> Any:
+    """Fill in a lock's form."""
+    from kodo.cli.forms import fill_form
+    from kodo.cli.terminal import ask_line
+
+    context.say("")
+    context.say(title)
+    preset = {"default": default} if has_default else {}
+    return await fill_form(schema, ask_line, context.say, **preset)
+
+
+async def _try_answer(context: Context, run: Run, lock: OpenLock, candidate: Any) -> bool:
+    """Give an answer; say whether nothing is left to be asked."""
+    try:
+        await run.answer(lock.lid, candidate)
+    except CallError as error:
+        reasons = error.data.get("reasons")
+        said = "; ".join(map(str, reasons)) if isinstance(reasons, (list, tuple)) else error.message or error.reason
+        context.say(f"not accepted: {said}")
+        return error.code not in (400, 409, 422)
+    return True
+
+
+async def answer_lock(context: Context, run: Run, lid: str, candidate: Any) -> dict[str, Any]:
+    """Answer a lock once; errors are the caller's."""
+    return await run.answer(lid, candidate)
+
+
+def last_line(run: Run) -> dict[str, Any]:
+    """Give the line that ends `run --json` and `follow --json`."""
+    view = run.view
+    ending: dict[str, Any] = {"fid": run.fid, "state": str(view.state)}
+    if view.final is not None:
+        ending["final"] = view.final
+    if view.fatal is not None:
+        ending["fatal"] = view.fatal
+    return {**ending, "outputs": list(view.outputs.values()), "route": run.route}
+
+
+def show_end(context: Context, run: Run, *, downloads: bool = True) -> int:
+    """Show how the run ended; give the exit code."""
+    view = run.view
+    code = Exit.RUN_FAILED if view.state is RunState.ERROR else Exit.OK
+    if context.json:
+        return code
+    if view.fatal is not None:
+        context.say(f"the run failed: {view.fatal.get('type')}: {view.fatal.get('message')}")
+        if context.verbose and view.fatal.get("traceback"):
+            print(lines(view.fatal["traceback"]), file=sys.stderr)
+    elif view.final is not None and view.final.get("result") is not None:
+        result = view.final["result"]
+        from kodo.cli.text import compact
+
+        context.show(result if isinstance(result, str) else compact(result, 20_000))
+    for output in view.outputs.values():
+        context.say(f"output: {output.get('name')} ({human_bytes(output.get('size'))})")
+    if downloads and view.outputs and view.state.over:
+        context.say(f"fetch what it made with: koco download {shlex.quote(run.address)}")
+    if not view.state.over:
+        context.say(come_back(run))
+    return code

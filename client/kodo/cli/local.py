@@ -1,0 +1,100 @@
+"""A local flow: a node of its own inside this process, for this one run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kodo.client.config import Loaded
+from kodo.p2p.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.client import Client
+
+__all__ = ["embedded_node", "local_entry", "only_flow"]
+
+_FILE_AND_NAME = re.compile(r"(?s)(.+\.py):([A-Za-z_][\w.]*)\Z")
+
+
+def local_entry(text: str, folder: Path) -> tuple[str, Path]:
+    """Give the entry of a scope that means this local flow, and the folder that it is relative to.
+
+    `./dir/x.py:flow` is module `x` in `dir`; a module is looked for in `folder`, the working directory.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UsageError: it is no local flow.
+    """
+    if match := _FILE_AND_NAME.match(text):
+        file, name = _file(match[1], folder), match[2]
+        if not file.stem.isidentifier():
+            raise UsageError(f"{file.name} cannot be imported: its name is no Python name")
+        return f"{file.stem}:{name}", file.parent
+    if text.lower().endswith((".yaml", ".yml")):
+        file = _file(text, folder)
+        return f"./{file.name}", file.parent
+    if ":" in text and not text.startswith((".", "/", "~")):
+        return text, folder
+    raise UsageError(f"{text!r} is no local flow: ./file.py:flow, module:flow or ./file.yaml")
+
+
+def _file(text: str, folder: Path) -> Path:
+    path = (folder / Path(text).expanduser()).resolve()
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}")
+    return path
+
+
+@contextlib.asynccontextmanager
+async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
+    """Run a node that offers `flow` alone, on loopback, not announced; gives its address.
+
+    Its home is a temporary folder that goes with it; the user's own key and settings stay in use.
+
+    Raises:
+        UsageError: Ray is not installed, or this is no local flow.
+        NotFoundError: there is no such file.
+    """
+    from kodo.cli.nodes import need_ray, node_config, running_node
+
+    need_ray()
+    entry, folder = local_entry(flow, Path.cwd())
+    settings = context.loaded.override(host=["127.0.0.1"], port=0, lan=False, name="local", open=False)
+    if settings.settings.runners is None:
+        settings = settings.override(runners=1)
+    home = Path(tempfile.mkdtemp(prefix="koco-"))
+    try:
+        context.say("starting a node for this run")
+        config = node_config(
+            Loaded(home, settings.settings, settings.sources),
+            scope=None,
+            registries=(),
+            entries=(entry,),
+            roots=(folder,),
+        )
+        async with running_node(config) as node:
+            yield str(node.addresses[0])
+    finally:
+        context.say("stopping the node of this run")
+        await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+
+
+async def only_flow(client: Client, node: str) -> str:
+    """Give the path of the one flow that an embedded node offers.
+
+    Raises:
+        UsageError: it cannot be run; says why.
+    """
+    rows = [row async for row in client.flows(node=node)]
+    if len(rows) != 1:
+        raise UsageError(f"that means {len(rows)} flows; name one: ./file.py:flow or module:flow")
+    if rows[0].get("broken"):
+        raise UsageError(f"the flow cannot be run: {rows[0]['broken']}")
+    return str(rows[0].get("path"))

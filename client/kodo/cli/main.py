@@ -1,0 +1,66 @@
+"""`koco`: the composition root. Puts the commands together; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kodo.cli import find, manage, outputs, running, serve
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="koco",
+    help="Find flows on the nodes around you, run them, follow them, answer them, fetch what they made.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _group in (find, running, outputs, manage, serve):
+    _group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("kodo"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `koco` and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `koco`; give the exit code.
+
+    Misuse of options is one line too, as JSON where that was asked for.
+    """
+    try:
+        code = app(list(arguments), standalone_mode=False, prog_name="koco")
+    except typer.TyperException as error:
+        from kodo.cli.runtime import report
+        from kodo.p2p.errors import UsageError
+
+        return report(UsageError(error.format_message()), json="--json" in arguments, verbose=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        from kodo.cli.runtime import close_pipe
+
+        return close_pipe()
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,62 @@
+"""`koco id`, `koco config`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+
+async def show_id(context: Context) -> None:
+    """Show who you are, and the node that runs from this home."""
+    from kodo.client.finders import read_home_node
+    from kodo.p2p.net.keystore import load_identity, make_home
+
+    home = make_home(context.loaded.home)
+    user = str(load_identity(home, "user").peer_id)
+    node = read_home_node(home)
+    if context.json:
+        # The node's key is made here too when there is none yet, so that its peer id can be told before it starts.
+        peer_id = node["peer_id"] if node else str(load_identity(home, "node").peer_id)
+        running = {"name": node.get("name"), "addrs": node.get("addrs", [])} if node else {"addrs": []}
+        context.emit({"peer_id": peer_id, **running, "user_peer_id": user})
+        return
+    context.show(f"user  {user}")
+    if node is None:
+        context.show("node  none runs from this home")
+        return
+    context.show(f"node  {node.get('peer_id')}  {node.get('name')}")
+    for address in node.get("addrs") or ():
+        context.show(f"      {address}")
+
+
+async def config(context: Context) -> None:
+    """Show every setting and where it comes from."""
+    from kodo.cli.table import Table
+    from kodo.client.config import ENVIRONMENT, Settings
+
+    values = {"home": str(context.loaded.home), **context.loaded.settings.model_dump(mode="json")}
+    sources = context.loaded.sources
+    if context.json:
+        context.emit({name: {"value": value, "source": sources[name]} for name, value in values.items()})
+        return
+    table = Table("SETTING", "VALUE", "FROM", "ENVIRONMENT", "MEANING")
+    fields = Settings.model_fields
+    for name, value in values.items():
+        shown = " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value
+        meaning = fields[name].description if name in fields else "where keys and state lie"
+        table.add(name, shown, sources[name], ENVIRONMENT.get(name, "KODO_HOME"), meaning)
+    context.show(table.render())
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "id", rich_help_panel="Identity and settings")(show_id)
+    command(app, "config", rich_help_panel="Identity and settings")(config)

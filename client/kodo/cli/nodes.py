@@ -1,0 +1,103 @@
+"""Nodes that a command starts: their configuration, their life, and the note that tells other commands of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kodo.client.config import Loaded
+from kodo.client.finders import HOME_NODE_FILE
+from kodo.p2p.errors import UsageError
+from kodo.p2p.net.keystore import write_private
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.node.app import Node
+    from kodo.node.config import NodeConfig
+
+__all__ = ["node_config", "print_ready", "running_node", "written_address"]
+
+
+def need_ray() -> None:
+    """Check that nodes can run here.
+
+    Raises:
+        UsageError: the `node` extra is not installed; says how to.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("running a node needs Ray; install it with: pip install 'kodo[node]'")
+
+
+def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str], **more: Any) -> NodeConfig:
+    """Make a node's configuration of the settings; what is not set is left to the node's own defaults."""
+    need_ray()
+    from kodo.node.config import NodeConfig
+
+    settings = loaded.settings
+    given = {
+        "home": loaded.home,
+        "scope": scope,
+        "name": settings.name,
+        "hosts": settings.host,
+        "port": settings.port,
+        "registries": tuple(registries),
+        "ray_address": settings.ray_address,
+        "num_cpus": settings.num_cpus,
+        "object_store_bytes": settings.object_store,
+        "runners": settings.runners,
+        "open": settings.open,
+        "announce_lan": settings.lan,
+        **more,
+    }
+    return NodeConfig(**{name: value for name, value in given.items() if value is not None})
+
+
+@contextlib.asynccontextmanager
+async def running_node(config: NodeConfig) -> AsyncIterator[Node]:
+    """Run a node for as long as the block lasts."""
+    from kodo.node.app import Node
+
+    async with Node(config) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def written_address(home: Path, node: Node) -> Iterator[None]:
+    """Keep `node.json` in the home while the node runs: how this user's other commands find it."""
+    path = home / HOME_NODE_FILE
+    note = {
+        "pid": os.getpid(),
+        "peer_id": str(node.peer_id),
+        "name": node.name,
+        "addrs": [str(address) for address in node.addresses],
+    }
+    write_private(path, json.dumps(note).encode() + b"\n")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            # A node that was started since then has written its own.
+            if json.loads(path.read_bytes()).get("pid") == os.getpid():
+                path.unlink()
+
+
+def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None:
+    """Say that the node takes calls."""
+    addresses = [str(address) for address in node.addresses]
+    if context.json:
+        context.emit({"ready": True, "name": node.name, "peer_id": str(node.peer_id), "addrs": addresses})
+        return
+    context.show(f"node      {node.name}")
+    context.show(f"peer id   {node.peer_id}")
+    for address in addresses:
+        context.show(f"address   {address}")
+    for url in registries:
+        context.show(f"registry  {url}")
+    context.show(f"lets in   {node.provider.describe()}")
+    context.say("Ctrl-C stops it")

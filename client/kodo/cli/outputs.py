@@ -1,0 +1,121 @@
+"""`koco outputs`, `koco download`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.client import Progress, Run
+
+__all__ = ["fetch", "register"]
+
+RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+
+
+async def outputs(context: Context, fid: RunId) -> None:
+    """List what a run made."""
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_bytes
+
+    async with context.client() as client:
+        found = await client.run(fid)
+        rows = await found.outputs()
+    if context.json:
+        context.emit({"fid": found.fid, "result": rows})
+        return
+    table = Table("NAME", "SIZE", "TYPE", "SHA-256")
+    for row in rows:
+        table.add(row.get("name"), human_bytes(row.get("size")), row.get("media_type"), row.get("sha256"))
+    context.show(table.render() if rows else "this run made no outputs")
+
+
+async def download(
+    context: Context,
+    fid: RunId,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which; all by default.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+) -> None:
+    """Download what a run made, verified; a download that was cut goes on where it was."""
+    import shlex
+
+    async with context.client() as client:
+        found = await client.run(fid)
+        again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out))}"
+        context.farewell = f"what came so far is kept; go on with: {again}"
+        answer = await fetch(context, found, out, names, overwrite)
+    if context.json:
+        context.emit(answer)
+
+
+async def fetch(
+    context: Context, run: Run, directory: Path, names: Sequence[str] | None, overwrite: bool
+) -> dict[str, Any]:
+    """Download with a progress bar; give the JSON answer of `download`."""
+    from kodo.cli.text import human_bytes, human_seconds
+
+    begun = time.monotonic()
+    with _bars(context) as on_progress:
+        files = await run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress)
+    seconds = time.monotonic() - begun
+    received = sum(file.received for file in files)
+    if not context.json:
+        for file in files:
+            kept = " (was there)" if not file.received and file.size else ""
+            context.say(f"verified: {file.to} ({human_bytes(file.size)}){kept}")
+        context.say(f"{len(files)} files, {human_bytes(received)} in {human_seconds(seconds)}")
+    rows = [{"name": file.name, "size": file.size, "sha256": file.sha256, "to": str(file.to)} for file in files]
+    return {"fid": run.fid, "files": rows, "bytes": received, "seconds": round(seconds, 3)}
+
+
+@contextlib.contextmanager
+def _bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
+    if not context.interactive:
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from kodo.cli.text import line
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(progress: Any) -> None:
+            if progress.name not in tasks:
+                label = escape(line(progress.name, 40))
+                # What was there from before does not count towards the rate.
+                tasks[progress.name] = bars.add_task(label, total=progress.size, completed=progress.done)
+            bars.update(tasks[progress.name], completed=progress.done)
+
+        yield on_progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "outputs", rich_help_panel="Outputs")(outputs)
+    command(app, "download", rich_help_panel="Outputs")(download)

@@ -1,0 +1,288 @@
+"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.client import FlowOnNode
+
+__all__ = ["register"]
+
+Flow = Annotated[
+    str,
+    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.yaml, module:attr."),
+]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="NAME=@FILE reads a file.")]
+Inputs = Annotated[
+    str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML with all values; - is stdin.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "--defaults", help="Answer each lock with its default; ask nothing.")]
+
+
+async def run(
+    context: Context,
+    flow: Flow,
+    words: Words = None,
+    inputs: Inputs = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Launch, and do not wait.")] = False,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Same key, same run, for 24 h.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="May be repeated.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Download the outputs there at the end.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    yes: Yes = False,
+) -> int | None:
+    """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
+    from kodo.cli.following import come_back, follow_run, last_line, show_end
+    from kodo.cli.outputs import fetch
+    from kodo.client.resolve import is_local_flow
+    from kodo.p2p.errors import UsageError
+
+    local = is_local_flow(flow) and context.node is None
+    if local and detach:
+        raise UsageError("a local flow runs on a node of its own that ends with this command; it cannot be detached")
+    async with AsyncExitStack() as stack:
+        client_options: dict[str, Any] = {}
+        node = None
+        if local:
+            from kodo.cli.local import embedded_node, only_flow
+
+            context.cleaning = True
+            node = await stack.enter_async_context(embedded_node(context, flow))
+            client_options["finders"] = []
+        client = await stack.enter_async_context(context.client(**client_options))
+        if node is not None:
+            flow = await only_flow(client, node)
+        found = await client.find_flow(flow, node=node)
+        values = await _inputs(context, found, words or [], inputs, ask=not yes)
+        started = await client.launch(found, inputs=values, key=key, tags=tag)
+        context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
+        if detach:
+            answer = {"fid": started.fid, "node": started.node, "state": started.launched_state}
+            if context.json:
+                context.emit(answer)
+            else:
+                context.show(started.address)
+                context.say(come_back(started))
+            return None
+        if not context.json:
+            context.say(f"{found.name} on {started.node}: {started.fid}")
+        await follow_run(context, started, f"{found.name} on {started.node}", defaults=yes)
+        context.farewell = None
+        code = show_end(context, started, downloads=out is None and not local)
+        files: dict[str, Any] = {}
+        if out is not None and started.view.outputs:
+            files = await fetch(context, started, out, None, overwrite)
+        elif local and started.view.outputs and not context.json:
+            context.say("its outputs are gone with its node; give --out DIR to keep them")
+        if context.json:
+            context.emit({**last_line(started), **({"files": files["files"]} if files else {})})
+        return code
+
+
+async def _inputs(
+    context: Context, found: FlowOnNode, words: list[str], file: str | None, *, ask: bool
+) -> dict[str, Any]:
+    from kodo.cli.forms import fill_missing, missing_inputs
+    from kodo.cli.values import parse_assignments, read_inputs_file
+
+    schema = found.inputs_schema
+    values = read_inputs_file(file) if file is not None else {}
+    values |= parse_assignments(words, schema)
+    if ask and context.interactive and missing_inputs(schema, values):
+        from kodo.cli.terminal import ask_line
+
+        context.say(f"{found.name} needs:")
+        values = await fill_missing(schema, values, ask_line, context.say)
+    return values
+
+
+async def ps(
+    context: Context,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="pending, locked, done or error.")
+    ] = None,
+) -> None:
+    """List your runs."""
+    from kodo.cli.display import _progress_text
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_seconds
+
+    async with context.client() as client:
+        rows = await client.runs(state=state)
+    if context.json:
+        context.emit({"total_records": len(rows), "result": rows})
+        return
+    table = Table("RUN", "FLOW", "STATE", "RUNTIME", "PROGRESS")
+    for row in rows:
+        progress = row.get("progress")
+        shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
+        runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), runtime, shown)
+    context.show(table.render() if rows else "there are no runs of yours on the nodes that are found")
+
+
+async def state(context: Context, fid: RunId) -> None:
+    """Show the state of a run."""
+    from kodo.cli.text import compact
+
+    async with context.client() as client:
+        answer = await (await client.run(fid)).state()
+    if context.json:
+        context.emit(answer)
+        return
+    for name, value in answer.items():
+        if value not in (None, [], {}, ""):
+            context.show(f"{name:<13} {value if isinstance(value, str) else compact(value, 2000)}")
+
+
+async def follow(
+    context: Context,
+    fid: RunId,
+    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events after number N.")] = 0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Show what there is and leave.")] = False,
+    yes: Yes = False,
+) -> int:
+    """Follow a run to its end, from any event on."""
+    from kodo.cli.following import come_back, follow_run, last_line, show_end
+
+    async with context.client() as client:
+        found = await client.run(fid)
+        context.farewell = come_back(found)
+        await follow_run(context, found, found.address, after=after, live=not no_wait, defaults=yes)
+        context.farewell = None
+        if after and not found.view.state.over:
+            await _complete(found)
+        if context.json:
+            context.emit(last_line(found))
+        return show_end(context, found)
+
+
+async def _complete(run: Any) -> None:
+    """Learn the end of a run of which nothing was left to be shown."""
+    state = await run.state()
+    view = run.view
+    if state.get("state") == "done":
+        view.final = state.get("final") if isinstance(state.get("final"), dict) else {"result": state.get("final")}
+    elif state.get("state") == "error" and view.fatal is None:
+        view.fatal = state.get("fatal") if isinstance(state.get("fatal"), dict) else {}
+    for output in state.get("outputs") or ():
+        if isinstance(output, Mapping):
+            view.outputs.setdefault(str(output.get("name")), dict(output))
+
+
+async def locks(context: Context) -> None:
+    """List the questions that wait for your answer."""
+    import datetime
+
+    from kodo.cli.table import Table
+
+    async with context.client() as client:
+        rows = await client.locks()
+    if context.json:
+        context.emit({"total_records": len(rows), "result": rows})
+        return
+    table = Table("RUN", "LOCK", "UNTIL", "TITLE")
+    for row in rows:
+        until = row.get("expires_at")
+        shown = ""
+        if isinstance(until, int) and 0 <= until < 253_402_214_400_000:
+            shown = datetime.datetime.fromtimestamp(until / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), shown, row.get("title"))
+    context.show(table.render() if rows else "nothing waits for you on the nodes that are found")
+
+
+async def answer(
+    context: Context,
+    fid: RunId,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LID] [NAME=VALUE]…", help="LID can be left out when one lock is open."),
+    ] = None,
+    inputs: Inputs = None,
+    yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the lock's default.")] = False,
+) -> None:
+    """Answer a run's lock."""
+    from kodo.p2p.errors import NotFoundError, UsageError
+    from kodo.protocol.ids import is_id
+
+    rest = list(words or [])
+    lid = rest.pop(0) if rest and is_id(rest[0]) else None
+    async with context.client() as client:
+        found = await client.run(fid)
+        if lid is None:
+            state = await found.state()
+            rows = [row for row in state.get("locks") or () if isinstance(row, Mapping)]
+            if not rows:
+                raise NotFoundError(f"no lock is open in {found.address}")
+            if len(rows) > 1:
+                choices = ", ".join(f"{row.get('lid')} ({row.get('title')})" for row in rows[:8])
+                raise UsageError(f"several locks are open; name one: {choices}")
+            lid = str(rows[0].get("lid"))
+        candidate = await _candidate(context, await found.lock(lid), rest, inputs, yes)
+        unlock = await found.answer(lid, candidate)
+    if context.json:
+        context.emit({"fid": found.fid, "lid": lid, "unlock": unlock})
+    else:
+        context.say("accepted")
+
+
+async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str], file: str | None, yes: bool) -> Any:
+    from kodo.cli.following import ask_for
+    from kodo.cli.values import (
+        is_object,
+        parse_assignments,
+        parse_value,
+        properties,
+        read_inputs_file,
+        resolve,
+    )
+    from kodo.p2p.errors import UsageError
+
+    schema = lock.get("schema")
+    root = schema if isinstance(schema, Mapping) else {}
+    fields = is_object(resolve(root, root))
+    if fields and (words or file is not None):
+        return {**(read_inputs_file(file) if file is not None else {}), **parse_assignments(words, root)}
+    if words:
+        text = " ".join(words).removeprefix("value=")
+        try:
+            return parse_value(text, root, root)
+        except ValueError as error:
+            raise UsageError(f"the answer should be {error}; it is {text[:80]!r}") from None
+    if yes:
+        if "default" not in lock:
+            raise UsageError("this lock has no default; give its answer")
+        return lock["default"]
+    if context.interactive:
+        return await ask_for(context, str(lock.get("title", "")), root, lock.get("default"), "default" in lock)
+    needed = ", ".join(properties(resolve(root, root))) if fields else "one value"
+    raise UsageError(f"give the answer: {needed}; or --yes to take the default")
+
+
+async def kill(context: Context, fid: RunId) -> None:
+    """End a run."""
+    async with context.client() as client:
+        found = await client.run(fid)
+        done = await found.kill()
+    if context.json:
+        context.emit({"fid": found.fid, **done})
+    else:
+        context.say(f"killed {found.address}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for function in (run, ps, state, follow, locks, answer, kill):
+        command(app, function.__name__, rich_help_panel="Run")(function)

@@ -1,0 +1,179 @@
+"""Runs one command: settings, event loop, signals, errors, what goes to stdout and what to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kodo.cli.exits import Exit, failure_of
+from kodo.cli.text import line, lines, to_json
+from kodo.client.config import Loaded, load_settings
+
+if TYPE_CHECKING:
+    from kodo.client import Client
+
+__all__ = ["Context", "execute", "report"]
+
+
+class Context:
+    """What a command knows of its surroundings.
+
+    Attributes:
+        json: only JSON on stdout.
+        node: the `--node` option, or the setting.
+        loaded: the settings in force.
+        interactive: there is a person: stdin and stderr are terminals, and `--json` was not given.
+        farewell: what to say when the user interrupts; None when there is nothing to say.
+        stop: set by a signal instead of cancelling the command, when the command says so.
+        cleaning: the command has something to stop (a node): a second interrupt does not cut that short.
+    """
+
+    def __init__(self, loaded: Loaded, *, json: bool, verbose: bool):
+        self.loaded = loaded
+        self.json = json
+        self.verbose = verbose
+        self.node = loaded.settings.node
+        self.farewell: str | None = None
+        self.cleaning = False
+        self.interactive = not json and sys.stdin.isatty() and sys.stderr.isatty()
+        self.signal: signal.Signals | None = None
+        self.stop: asyncio.Event | None = None
+
+    def client(self, **options: Any) -> Client:
+        """Make a client with the settings in force."""
+        from kodo.client import Client
+
+        return Client(settings=self.loaded, **options)
+
+    def emit(self, value: Mapping[str, Any]) -> None:
+        """Write one JSON document, one line."""
+        print(to_json(value), flush=True)
+
+    def show(self, text: object = "") -> None:
+        """Write for people on stdout, made safe."""
+        print(lines(text), flush=True)
+
+    def say(self, text: object) -> None:
+        """Write a remark on stderr, made safe."""
+        print(line(text), file=sys.stderr, flush=True)
+
+
+def execute(
+    function: Callable[..., Awaitable[int | None]], values: Mapping[str, Any], common: Mapping[str, Any]
+) -> int:
+    """Run a command; give its exit code. Errors were reported when it returns."""
+    json, verbose = bool(common["json"]), bool(common["verbose"])
+    _configure_logging(verbose)
+    try:
+        flags = {name: common[name] for name in ("node", "registry", "lan", "timeout")}
+        loaded = load_settings(common["home"], flags)
+        context = Context(loaded, json=json, verbose=verbose)
+        with asyncio.Runner() as runner:
+            return runner.run(_main(function, values, context))
+    except BrokenPipeError:
+        return close_pipe()
+    except BaseException as error:
+        if isinstance(error, (SystemExit, GeneratorExit)):
+            raise
+        return report(error, json=json, verbose=verbose)
+
+
+async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[str, Any], context: Context) -> int:
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if context.signal is None:
+            context.signal = number
+            if context.stop is not None:
+                context.stop.set()
+            elif task is not None:
+                task.cancel()
+        elif context.cleaning:
+            context.say("still stopping what was started here; it takes some seconds")
+        else:
+            # The second time at once: nothing of ours has to be put in order but the terminal.
+            _leave(context)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await function(context, **values) or Exit.OK
+    except asyncio.CancelledError:
+        if context.signal is None:
+            raise
+        if task is not None:
+            task.uncancel()
+    except BaseExceptionGroup as group:
+        if context.signal is None:
+            raise
+        logging.getLogger(__name__).debug("while stopping: %s", failure_of(group).message)
+    return _say_farewell(context)
+
+
+def _say_farewell(context: Context) -> int:
+    code = Exit.INTERRUPTED if context.signal == signal.SIGINT else Exit.TERMINATED
+    if context.json:
+        message = line(context.farewell or "interrupted")
+        context.emit({"error": {"code": 499, "reason": "interrupted", "message": message, "exit": code}})
+    elif context.farewell:
+        context.say(context.farewell)
+    return code
+
+
+def _leave(context: Context) -> None:
+    with contextlib.suppress(OSError):
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")  # a live display may have hidden the cursor
+        if context.farewell and not context.json:
+            context.say(context.farewell)
+        sys.stdout.flush()
+    os._exit(Exit.INTERRUPTED)
+
+
+def report(error: BaseException, *, json: bool, verbose: bool) -> int:
+    """Tell of an error on one line, with `json` as an object on stdout; give the exit code. `verbose` shows where."""
+    failure = failure_of(error)
+    if verbose:
+        print(lines("".join(traceback.format_exception(error))), file=sys.stderr)
+    try:
+        if json:
+            print(to_json(failure.to_json()), flush=True)
+        else:
+            print(f"koco: {failure.message}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        return close_pipe()
+    return failure.exit
+
+
+def close_pipe() -> int:
+    """Nobody reads any more: be silent from here on, also when the interpreter flushes at its end."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, sys.stdout.fileno())
+    return Exit.PIPE_CLOSED
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            level = record.levelname.lower()
+            text = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:
+                text += f": {record.exc_info[1]!r}"
+            print(f"{level}: {line(text)}", file=sys.stderr, flush=True)
+
+
+def _configure_logging(verbose: bool) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.addHandler(_Handler())
+    root.setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    logging.getLogger("kodo").setLevel(logging.DEBUG if verbose else logging.WARNING)

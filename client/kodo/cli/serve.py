@@ -1,0 +1,112 @@
+"""`koco up`, `koco registry`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+Host = Annotated[
+    list[str] | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; may be repeated.")
+]
+
+
+async def up(
+    context: Context,
+    scope: Annotated[
+        Path | None, typer.Argument(metavar="[SCOPE]", help="The file that names the node and lists its flows.")
+    ] = None,
+    with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry too.")] = False,
+    registry_port: Annotated[int | None, typer.Option("--registry-port", min=0, max=65535, metavar="PORT")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The node's name.")] = None,
+    host: Host = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="UDP port; 0 takes a free one.")
+    ] = None,
+    open_: Annotated[
+        bool | None, typer.Option("--open", help="Let in peers from everywhere, not only from the local network.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+    ] = None,
+    num_cpus: Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs of the embedded Ray.")] = None,
+    object_store: Annotated[
+        str | None, typer.Option("--object-store", metavar="SIZE", help="Of the embedded Ray, as 200MB.")
+    ] = None,
+    runners: Annotated[int | None, typer.Option("--runners", min=0, help="Warm runners to keep.")] = None,
+) -> None:
+    """Start a node; it runs until Ctrl-C."""
+    from kodo.cli.nodes import node_config, print_ready, running_node, written_address
+
+    context.cleaning = True
+    settings = context.loaded.override(
+        name=name,
+        host=host or None,
+        port=port,
+        open=open_,
+        ray_address=ray_address,
+        num_cpus=num_cpus,
+        object_store=object_store,
+        runners=runners,
+    )
+    async with AsyncExitStack() as stack:
+        registries = list(settings.settings.registry)
+        if with_registry:
+            own = await stack.enter_async_context(_registry(settings.home, None, registry_port))
+            registries.append(own.url)
+            context.say(f"registry {own.url}")
+        config = node_config(settings, scope=scope, registries=registries)
+        node = await stack.enter_async_context(running_node(config))
+        stack.enter_context(written_address(settings.home, node))
+        # From here on a signal is the orderly way to end, no interruption.
+        context.stop = asyncio.Event()
+        print_ready(context, node, registries)
+        await context.stop.wait()
+        context.say("stopping")
+
+
+async def registry(
+    context: Context,
+    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; loopback.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="TCP; 0 takes a free one.")] = None,
+    open_: Annotated[
+        bool | None,
+        typer.Option("--open/--closed", help="Take nodes that nobody registered.", show_default=False),
+    ] = None,
+) -> None:
+    """Start a registry; it runs until Ctrl-C."""
+    context.cleaning = True
+    async with _registry(context.loaded.home, host, port, open_) as running:
+        context.stop = asyncio.Event()
+        if context.json:
+            context.emit({"ready": True, "url": running.url})
+        else:
+            context.show(f"registry {running.url}")
+            context.say("Ctrl-C stops it")
+        await context.stop.wait()
+        context.say("stopping")
+
+
+def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None) -> Any:
+    from kodo.p2p.net.keystore import make_home
+    from kodo.registry.server import Registry, RegistryConfig
+
+    given: dict[str, Any] = {"host": host, "port": port, "open": open_}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return Registry(RegistryConfig(home=make_home(home), **chosen))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "up", rich_help_panel="Serve")(up)
+    command(app, "registry", rich_help_panel="Serve")(registry)

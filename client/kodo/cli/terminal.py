@@ -1,0 +1,72 @@
+"""One line from the person at the terminal, without blocking the event loop, and given up at once when cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import termios
+from collections.abc import Iterator
+
+from kodo.cli.text import line
+from kodo.p2p.errors import UsageError
+
+__all__ = ["ask_line"]
+
+MAX_LINE_BYTES = 1 << 20
+
+
+async def ask_line(prompt: str, secret: bool = False) -> str:
+    """Show `prompt` on stderr and give the next line of stdin, which has to be a terminal. Cancelling is safe.
+
+    The terminal itself collects the line (canonical mode), so no thread has to wait for it; one that waited could not
+    be ended.
+
+    Args:
+        secret: what is typed is not shown.
+
+    Raises:
+        UsageError: the input ended (Ctrl-D).
+    """
+    loop = asyncio.get_running_loop()
+    handle = sys.stdin.fileno()
+    answered: asyncio.Future[bytes] = loop.create_future()
+    buffer = bytearray()
+
+    def readable() -> None:
+        try:
+            piece = os.read(handle, 65536)
+        except OSError:
+            piece = b""
+        buffer.extend(piece)
+        if not answered.done() and (not piece or b"\n" in piece or len(buffer) > MAX_LINE_BYTES):
+            answered.set_result(bytes(buffer))
+
+    print(line(prompt), end="" if prompt.endswith(" ") else " ", file=sys.stderr, flush=True)
+    with _echo(handle, not secret):
+        loop.add_reader(handle, readable)
+        try:
+            answer = await answered
+        finally:
+            loop.remove_reader(handle)
+    if secret or not answer.endswith(b"\n"):
+        print(file=sys.stderr)
+    if not answer:
+        raise UsageError("the input ended before the form was complete")
+    return answer.decode("utf-8", "replace").rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def _echo(handle: int, wanted: bool) -> Iterator[None]:
+    if wanted:
+        yield
+        return
+    before = termios.tcgetattr(handle)
+    quiet = termios.tcgetattr(handle)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(handle, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(handle, termios.TCSADRAIN, before)

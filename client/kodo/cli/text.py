@@ -1,0 +1,86 @@
+"""Text that comes from elsewhere, made safe for a terminal and for JSON. Everything a peer says is hostile."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["compact", "human_bytes", "human_seconds", "line", "lines", "to_json"]
+
+_UNSAFE = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
+"""Control and format characters (terminal escapes, bidirectional overrides), surrogates, line separators."""
+
+_JOINERS = frozenset("\u200c\u200d")
+"""Zero-width (non-)joiner: scripts and emoji need them, and they cannot reorder text."""
+
+
+def _safe(character: str) -> str:
+    if character.isprintable() or character in _JOINERS:
+        return character
+    return "�" if unicodedata.category(character) in _UNSAFE else " "
+
+
+def line(value: object, limit: int = 2000) -> str:
+    """Give `value` as one line without control characters."""
+    text = str(value)[: limit * 4].replace("\t", " ").replace("\r\n", " ").replace("\n", " ")
+    text = "".join(map(_safe, text))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def lines(value: object, limit: int = 200_000) -> str:
+    """Give `value` with its line breaks, without other control characters."""
+    text = str(value)
+    cut = "\n…" if len(text) > limit else ""
+    # A lone carriage return would let a later text overwrite an earlier one.
+    split = text[:limit].replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ").split("\n")
+    return "\n".join("".join(map(_safe, each)) for each in split) + cut
+
+
+def compact(value: object, limit: int = 500) -> str:
+    """Give JSON-like data on one line for people."""
+    if isinstance(value, str):
+        return line(value, limit)
+    return line(json.dumps(_plain(value), ensure_ascii=False, separators=(", ", ": ")), limit)
+
+
+def to_json(value: object) -> str:
+    """Give `value` as strict JSON on one line, ASCII only, so that no character of it can act on a terminal."""
+    return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def human_bytes(size: object) -> str:
+    """Give a size for people: `1.2 MB`."""
+    if not isinstance(size, (int, float)) or isinstance(size, bool) or size < 0:
+        return "?"
+    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 99.5 else f"{value:.1f} {units[0]}"
+
+
+def human_seconds(seconds: object) -> str:
+    """Give a duration for people: `1 min 4 s`."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < 1e9:
+        return "?"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

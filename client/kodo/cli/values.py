@@ -1,0 +1,252 @@
+"""`name=value` on the command line, read by the JSON Schema of what is asked for. Pure but for `@file`.
+
+The schema is a guide, not a judge: it says whether `3` is a number or a text. Whether the whole fits is for the node
+to say; it has the flow's own types. Schemas come from peers: patterns and remote references in them are never used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["Schema", "is_object", "parse_assignments", "parse_value", "properties", "read_inputs_file", "resolve"]
+
+Schema = Mapping[str, Any]
+
+MAX_FILE_BYTES = 16 << 20
+MAX_DEPTH = 16
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
+_TRUE = frozenset(["true", "yes", "y", "on", "1"])
+_FALSE = frozenset(["false", "no", "n", "off", "0"])
+
+
+def resolve(schema: Any, root: Schema) -> Schema:
+    """Follow `$ref` within `root` (`#/$defs/Name`) and a lone `allOf`; what cannot be followed is an empty schema."""
+    for _ in range(MAX_DEPTH):
+        if not isinstance(schema, Mapping):
+            return {}
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            target: Any = root
+            for part in reference.removeprefix("#").strip("/").split("/"):
+                key = part.replace("~1", "/").replace("~0", "~")
+                target = target.get(key) if isinstance(target, Mapping) else None
+            beside = {key: value for key, value in schema.items() if key != "$ref"}
+            schema = {**target, **beside} if isinstance(target, Mapping) else beside
+        elif isinstance(parts := schema.get("allOf"), list) and len(parts) == 1 and isinstance(parts[0], Mapping):
+            schema = {**parts[0], **{key: value for key, value in schema.items() if key != "allOf"}}
+        else:
+            return schema
+    return {}
+
+
+def properties(schema: Schema) -> dict[str, Any]:
+    """Give the named fields of an object's schema."""
+    found = schema.get("properties")
+    return {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
+def is_object(schema: Schema) -> bool:
+    """Whether the schema demands an object with fields."""
+    return schema.get("type") == "object" or "properties" in schema
+
+
+def choices(schema: Schema) -> list[Any] | None:
+    """Give the values of an enum or const, None when there is no such bound."""
+    if "const" in schema:
+        return [schema["const"]]
+    found = schema.get("enum")
+    return list(found) if isinstance(found, (list, tuple)) and found else None
+
+
+def branches(schema: Schema, root: Schema) -> list[Schema]:
+    """Give the alternatives of `anyOf`, `oneOf` or a list of types; the schema itself when there are none."""
+    for key in ("anyOf", "oneOf"):
+        found = schema.get(key)
+        if isinstance(found, (list, tuple)) and found:
+            return [resolve(each, root) for each in found[:64]]
+    kinds = schema.get("type")
+    if isinstance(kinds, (list, tuple)):
+        return [{**schema, "type": kind} for kind in kinds[:16]]
+    return [schema]
+
+
+def parse_value(text: str, schema: Any, root: Schema, depth: int = 0) -> Any:
+    """Read `text` as the schema demands.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError("a simpler value: its schema is nested too deeply")
+    schema = resolve(schema, root)
+    if (values := choices(schema)) is not None:
+        for value in values:
+            if text == (value if isinstance(value, str) else json.dumps(value)):
+                return value
+        raise ValueError(
+            f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
+        )
+    options = branches(schema, root)
+    if len(options) > 1:
+        return _parse_any(text, options, root, depth)
+    match options[0].get("type"):
+        case "string":
+            return text
+        case "boolean":
+            return _parse_truth(text)
+        case "integer":
+            if re.fullmatch(r"[+-]?\d{1,4000}", text.strip()):
+                return int(text)
+            raise ValueError("a whole number")
+        case "number":
+            if _NUMBER.match(text.strip()) and math.isfinite(value := float(text)):
+                return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text.strip()) else value
+            raise ValueError("a number")
+        case "null":
+            if text.strip() in ("", "null", "none"):
+                return None
+            raise ValueError("nothing")
+        case "array":
+            return _parse_array(text, options[0], root, depth)
+        case "object":
+            return _parse_json(text, dict, 'a JSON object such as {"a": 1}')
+        case _:
+            if is_object(options[0]):
+                return _parse_json(text, dict, 'a JSON object such as {"a": 1}')
+            try:
+                return json.loads(text)
+            except ValueError:
+                return text
+
+
+def _parse_any(text: str, options: Sequence[Schema], root: Schema, depth: int) -> Any:
+    # A text takes anything, so it comes last; an optional number's "3" is the number.
+    expected: list[str] = []
+    for option in sorted(options, key=lambda option: option.get("type") == "string" and not choices(option)):
+        if option.get("type") == "null" and text == "" and any(each.get("type") == "string" for each in options):
+            continue
+        try:
+            return parse_value(text, option, root, depth + 1)
+        except ValueError as error:
+            expected.append(str(error))
+    raise ValueError(" or ".join(dict.fromkeys(expected)))
+
+
+def _parse_truth(text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("yes or no")
+
+
+def _parse_array(text: str, schema: Schema, root: Schema, depth: int) -> list[Any]:
+    if text.lstrip().startswith("["):
+        found: list[Any] = _parse_json(text, list, 'a JSON list such as ["a", "b"]')
+        return found
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    items = schema.get("items", {})
+    if resolve(items, root).get("type") in ("object", "array"):
+        raise ValueError("a JSON list such as [{…}, {…}]")
+    return [parse_value(word, items, root, depth + 1) for word in words]
+
+
+def _parse_json(text: str, kind: type, expected: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(expected) from None
+    if not isinstance(value, kind):
+        raise ValueError(expected)
+    return value
+
+
+def parse_assignments(words: Sequence[str], schema: Any) -> dict[str, Any]:
+    """Read `name=value`, `name=@file` and `outer.inner=value` as fields of an object of this schema.
+
+    Raises:
+        UsageError: naming the word, and what was expected.
+    """
+    root: Schema = schema if isinstance(schema, Mapping) else {}
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{word!r} is not name=value")
+        field, place, last = _field(name, resolve(root, root), root, found)
+        if text.startswith("@"):
+            text = _read_text(text[1:], word)
+        try:
+            value = parse_value(text, field, root)
+        except ValueError as error:
+            raise UsageError(f"{name} should be {error}; it is {text[:80]!r}") from None
+        if last in place:
+            raise UsageError(f"{name} is given twice")
+        place[last] = value
+    return found
+
+
+def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
+    """Give the schema of the field `name`, the map that its value goes into, and the key there."""
+    fields = properties(schema)
+    if name in fields:
+        return fields[name], found, name
+    head, dot, rest = name.partition(".")
+    if dot and head in fields:
+        for option in branches(resolve(fields[head], root), root):
+            if is_object(option):
+                inner = found.setdefault(head, {})
+                if not isinstance(inner, dict):
+                    raise UsageError(f"{head} is given as a whole and again in parts")
+                return _field(rest, option, root, inner)
+    if schema.get("additionalProperties") is False or (fields and "additionalProperties" not in schema):
+        near = difflib.get_close_matches(name, fields, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(fields) or 'none'}"
+        raise UsageError(f"there is no input {name!r}; {hint}")
+    return schema.get("additionalProperties") or {}, found, name
+
+
+def _read_text(name: str, word: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if name == "-" else _read_file(Path(name).expanduser())
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{word}: {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{word}: {name} is not UTF-8 text") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise UsageError(f"{word}: {name} is larger than {MAX_FILE_BYTES} bytes")
+    return text
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def read_inputs_file(name: str) -> dict[str, Any]:
+    """Read `--inputs FILE`, JSON or YAML (`-` is stdin): a map.
+
+    Raises:
+        UsageError: it cannot be read, or is no map.
+    """
+    import yaml
+
+    text = _read_text(name, "--inputs")
+    try:
+        value = json.loads(text) if text.lstrip().startswith(("{", "[")) else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"--inputs {name} is neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"--inputs {name} has to be a map of names to values")
+    return value
