@@ -1,0 +1,42 @@
+"""Measure kodo beside its references: bench.py sessions|runs|registry|all [--json] [--rounds N]
+
+Machines are shared and noisy: every figure is taken in turn with its reference (A B A B …) and given as a median
+with its spread; what to quote is the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+
+from benchmarks import registry, runs, sessions
+from benchmarks.measure import Table
+
+TABLES = {"sessions": sessions.measure, "runs": runs.measure, "registry": registry.measure}
+
+
+async def measure(names: list[str], rounds: int, as_json: bool) -> None:
+    """Measure the tables in turn and print each as soon as it is there."""
+    for name in names:
+        table: Table = await TABLES[name](rounds)
+        print(json.dumps(table.to_json()) if as_json else table.to_text(), flush=True)
+
+
+def main() -> int:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=[*TABLES, "all"])
+    parser.add_argument("--json", action="store_true", help="one JSON object per table")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds takes a number from 1")
+    names = list(TABLES) if arguments.what == "all" else [arguments.what]
+    asyncio.run(measure(names, arguments.rounds, arguments.json))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
