@@ -390,8 +390,8 @@ def _translated(target: Path) -> Iterator[None]:
     except (TimeoutError, ConnectionError):
         raise  # of the network, not of the disk
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise CapacityError(
-                f"the disk is full and {target} not complete; what came is kept: make room and download again"
+                f"there is no room for the rest of {target}; what came is kept: make room and download again"
             ) from error
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,100 @@
+"""Settings: which word counts, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kodo.client.config import ENVIRONMENT, Settings, load_settings, parse_bytes
+from kodo.p2p.errors import UsageError
+
+
+def write(home: Path, text: str) -> None:
+    (home / "kodo.toml").write_text(text)
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    loaded = load_settings(tmp_path, environment={})
+    assert loaded.settings == Settings()
+    assert set(loaded.sources.values()) == {"flag", "default"}
+
+
+def test_the_file_wins_over_defaults(tmp_path: Path) -> None:
+    write(tmp_path, "port = 4711\n")
+    loaded = load_settings(tmp_path, environment={})
+    assert loaded.settings.port == 4711
+    assert loaded.sources["port"] == str(tmp_path / "kodo.toml")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "port = 4711\n")
+    loaded = load_settings(tmp_path, environment={"KODO_PORT": "4712"})
+    assert loaded.settings.port == 4712
+    assert loaded.sources["port"] == "env KODO_PORT"
+
+
+def test_flags_win_over_the_environment(tmp_path: Path) -> None:
+    loaded = load_settings(tmp_path, {"port": 4713}, {"KODO_PORT": "4712"})
+    assert loaded.settings.port == 4713
+    assert loaded.sources["port"] == "flag"
+
+
+def test_a_flag_that_was_not_given_does_not_count(tmp_path: Path) -> None:
+    assert load_settings(tmp_path, {"port": None}, {"KODO_PORT": "4712"}).settings.port == 4712
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    write(tmp_path, "name = 'n'\n")
+    assert load_settings(tmp_path, environment={"KODO_NAME": ""}).settings.name == "n"
+
+
+def test_the_home_comes_from_the_environment(tmp_path: Path) -> None:
+    write(tmp_path, "port = 1\n")
+    loaded = load_settings(environment={"KODO_HOME": str(tmp_path)})
+    assert (loaded.home, loaded.settings.port) == (tmp_path, 1)
+    assert loaded.sources["home"] == "env KODO_HOME"
+
+
+def test_an_unknown_key_is_an_error_with_the_nearest_known_name(tmp_path: Path) -> None:
+    write(tmp_path, "ray_adress = 'x'\n")
+    with pytest.raises(UsageError, match="ray_address"):
+        load_settings(tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("port", "70000"), ("port", "x"), ("lan", "maybe"), ("timeout", "-1"), ("object_store", "1k")]
+)
+def test_a_bad_value_is_refused_with_its_place(tmp_path: Path, name: str, text: str) -> None:
+    variable = ENVIRONMENT[name]
+    with pytest.raises(UsageError, match=variable):
+        load_settings(tmp_path, environment={variable: text})
+
+
+def test_several_registries_stand_in_one_variable(tmp_path: Path) -> None:
+    loaded = load_settings(tmp_path, environment={"KODO_REGISTRY": "http://a:1 http://b:2"})
+    assert loaded.settings.registry == ("http://a:1", "http://b:2")
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "port 4711")
+    with pytest.raises(UsageError, match="not TOML"):
+        load_settings(tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("200MB", 200_000_000), ("1 GiB", 1 << 30), ("1.5k", 1500), ("7", 7), ("2kib", 2048)]
+)
+def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+def test_further_flags_are_told_as_flags(tmp_path: Path) -> None:
+    loaded = load_settings(tmp_path, environment={"KODO_PORT": "1"}).override(port=2, name=None)
+    assert (loaded.settings.port, loaded.sources["port"]) == (2, "flag")
+    assert loaded.sources["name"] == "default"
+
+
+def test_a_further_flag_is_checked_too(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="port"):
+        load_settings(tmp_path, environment={}).override(port=-1)

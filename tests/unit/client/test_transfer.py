@@ -1,0 +1,331 @@
+"""Downloads: verified, resumable, and never outside the directory."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import pytest
+
+from kodo.client.transfer import Download, ManifestPage, Progress, download, fetch_manifest, part_name
+from kodo.p2p.errors import (
+    BrokenSessionError,
+    CapacityError,
+    IntegrityError,
+    PeerError,
+    UnreachableError,
+    UsageError,
+)
+from kodo.protocol.manifest import CHUNK_BYTES, Manifest, ManifestBuilder
+
+PIECE = 64 * 1024
+
+
+class Memory:
+    """Outputs in memory. `cuts`: bytes after which each of the next reads breaks; `spoil` changes what is read."""
+
+    def __init__(self, **files: bytes):
+        self.files = {name.replace("__", "/").replace("_", "."): data for name, data in files.items()}
+        self.cuts: list[int] = []
+        self.offsets: list[int] = []
+        self.spoil: Callable[[int, bytes], bytes] = lambda offset, piece: piece
+        self.page_chunks = 2
+        self.pages: Callable[[ManifestPage], ManifestPage] = lambda page: page
+
+    def whole(self, name: str) -> Manifest:
+        builder = ManifestBuilder()
+        builder.update(self.files[name])
+        return builder.finish()
+
+    async def manifest(self, name: str, first: int, count: int) -> ManifestPage:
+        whole = self.whole(name)
+        chunks = whole.chunks[first : first + min(count, self.page_chunks)]
+        return self.pages(ManifestPage(whole.size, whole.sha256, first, chunks))
+
+    async def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        self.offsets.append(offset)
+        data = self.files[name]
+        left = self.cuts.pop(0) if self.cuts else len(data) + 1
+        for at in range(offset, len(data), PIECE):
+            if left <= 0:
+                raise BrokenSessionError("cut")
+            piece = data[at : at + min(PIECE, left)]
+            left -= len(piece)
+            yield self.spoil(at, piece)
+        if left <= 0 and offset < len(data):
+            raise BrokenSessionError("cut")
+
+
+def content(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+BIG = content(3 * CHUNK_BYTES + 12345)
+
+
+async def fetch(source: Memory, directory: Path, **options: object) -> list[Download]:
+    return await download(
+        source,
+        list(source.files),
+        directory,
+        retry_delay=lambda attempt: 0,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES])
+async def test_every_size_arrives_whole(tmp_path: Path, size: int) -> None:
+    source = Memory(x_bin=content(size))
+    [file] = await fetch(source, tmp_path / "out")
+    assert file.to.read_bytes() == source.files["x.bin"]
+    assert (file.size, file.received, file.sha256) == (size, size, source.whole("x.bin").sha256.hex())
+    assert os.listdir(tmp_path / "out") == ["x.bin"]
+
+
+async def test_folders_in_names_are_made(tmp_path: Path) -> None:
+    [file] = await fetch(Memory(charts__size_svg=b"<svg/>"), tmp_path)
+    assert file.to == tmp_path / "charts" / "size.svg"
+    assert file.to.read_bytes() == b"<svg/>"
+
+
+async def test_a_broken_stream_is_taken_up_at_the_last_good_chunk(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.cuts = [CHUNK_BYTES + 100, CHUNK_BYTES * 2 + 5]
+    [file] = await fetch(source, tmp_path)
+    assert file.to.read_bytes() == BIG
+    assert source.offsets == [0, CHUNK_BYTES, 3 * CHUNK_BYTES]
+
+
+async def test_a_download_that_gave_up_goes_on_where_it_was(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.cuts = [2 * CHUNK_BYTES + 7, *[0] * 20]
+    with pytest.raises(BrokenSessionError):
+        await fetch(source, tmp_path)
+    assert not (tmp_path / "x.bin").exists()
+    source.cuts, source.offsets = [], []
+    [file] = await fetch(source, tmp_path)
+    assert source.offsets == [2 * CHUNK_BYTES]
+    assert file.received == len(BIG) - 2 * CHUNK_BYTES
+    assert file.to.read_bytes() == BIG
+
+
+async def test_a_damaged_part_counts_up_to_its_first_bad_chunk(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    part = tmp_path / part_name("x.bin", source.whole("x.bin"))
+    part.write_bytes(BIG[:CHUNK_BYTES] + b"\0" + BIG[CHUNK_BYTES + 1 :] + b"more")
+    [file] = await fetch(source, tmp_path)
+    assert source.offsets == [CHUNK_BYTES]
+    assert file.to.read_bytes() == BIG
+
+
+async def test_a_part_of_other_content_is_not_taken_up(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.cuts = [2 * CHUNK_BYTES, *[0] * 20]
+    with pytest.raises(BrokenSessionError):
+        await fetch(source, tmp_path)
+    other = Memory(x_bin=content(3 * CHUNK_BYTES))
+    [file] = await fetch(other, tmp_path)
+    assert other.offsets == [0]
+    assert file.to.read_bytes() == other.files["x.bin"]
+
+
+async def test_a_wrong_chunk_is_refused_and_what_was_good_is_kept(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.spoil = lambda at, piece: piece if at < CHUNK_BYTES * 2 else b"\0" * len(piece)
+    with pytest.raises(IntegrityError, match="chunk 2"):
+        await fetch(source, tmp_path)
+    [part] = os.listdir(tmp_path)
+    assert (tmp_path / part).read_bytes() == BIG[: 2 * CHUNK_BYTES]
+
+
+async def test_chunks_that_fit_and_a_whole_that_does_not_are_refused(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.pages = lambda page: ManifestPage(page.size, bytes(32), page.first, page.chunks)
+    with pytest.raises(IntegrityError, match="SHA-256"):
+        await fetch(source, tmp_path)
+    assert not (tmp_path / "x.bin").exists()
+
+
+async def test_more_bytes_than_announced_are_refused(tmp_path: Path) -> None:
+    source = Memory(x_bin=b"abc")
+    source.spoil = lambda at, piece: piece + b"d"
+    with pytest.raises(IntegrityError, match="more than"):
+        await fetch(source, tmp_path)
+
+
+async def test_fewer_bytes_than_announced_are_refused(tmp_path: Path) -> None:
+    source = Memory(x_bin=b"abc")
+    source.spoil = lambda at, piece: piece[:2]
+    with pytest.raises(IntegrityError, match="2 of 3"):
+        await fetch(source, tmp_path)
+
+
+async def test_a_file_of_the_same_content_is_not_fetched_again(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    await fetch(source, tmp_path)
+    source.offsets = []
+    [file] = await fetch(source, tmp_path)
+    assert source.offsets == []
+    assert file.received == 0
+
+
+async def test_a_file_of_other_content_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="other content"):
+        await fetch(Memory(x_bin=b"theirs"), tmp_path)
+    assert (tmp_path / "x.bin").read_bytes() == b"mine"
+
+
+async def test_a_file_of_other_content_is_replaced_when_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"mine")
+    [file] = await fetch(Memory(x_bin=b"theirs"), tmp_path, overwrite=True)
+    assert file.to.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\b", "x\x1b[2J", "", "CON"])
+async def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    source = Memory()
+    source.files = {name: b"x"}
+    with pytest.raises(PeerError):
+        await fetch(source, tmp_path / "out")
+    assert not (tmp_path / "x").exists()
+
+
+async def test_two_names_that_some_disks_hold_for_one_are_refused(tmp_path: Path) -> None:
+    source = Memory()
+    source.files = {"a.txt": b"1", "A.TXT": b"2"}
+    with pytest.raises(PeerError, match="same name"):
+        await fetch(source, tmp_path)
+
+
+async def test_a_link_in_the_directory_is_not_followed(tmp_path: Path) -> None:
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    out.mkdir()
+    (out / "charts").symlink_to(outside)
+    with pytest.raises(UsageError, match="link"):
+        await fetch(Memory(charts__a_svg=b"x"), out)
+    assert list(outside.iterdir()) == []
+
+
+async def test_a_link_in_the_place_of_the_file_is_replaced_not_written_through(tmp_path: Path) -> None:
+    outside, out = tmp_path / "outside.txt", tmp_path / "out"
+    outside.write_bytes(b"keep")
+    out.mkdir()
+    (out / "x.bin").symlink_to(outside)
+    with pytest.raises(UsageError):
+        await fetch(Memory(x_bin=b"new"), out)
+    await fetch(Memory(x_bin=b"new"), out, overwrite=True)
+    assert outside.read_bytes() == b"keep"
+    assert not (out / "x.bin").is_symlink()
+
+
+async def test_a_link_in_the_place_of_the_part_is_not_followed(tmp_path: Path) -> None:
+    source = Memory(x_bin=b"new")
+    outside = tmp_path / "outside.txt"
+    outside.write_bytes(b"keep")
+    (tmp_path / part_name("x.bin", source.whole("x.bin"))).symlink_to(outside)
+    with pytest.raises(UsageError):
+        await fetch(source, tmp_path)
+    assert outside.read_bytes() == b"keep"
+
+
+async def test_two_downloads_of_the_same_file_do_not_mix(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    second: list[str] = []
+
+    async def read(name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        with pytest.raises(CapacityError, match="under way"):
+            await fetch(Memory(x_bin=BIG), tmp_path)
+        second.append(name)
+        yield BIG[offset:]
+
+    source.read = read  # type: ignore[method-assign]
+    [file] = await fetch(source, tmp_path)
+    assert second == ["x.bin"]
+    assert file.to.read_bytes() == BIG
+
+
+async def test_a_size_beyond_the_disk_is_refused_before_its_hashes_are_asked_for(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    asked: list[int] = []
+
+    def huge(page: ManifestPage) -> ManifestPage:
+        asked.append(page.first)
+        return ManifestPage(1 << 62, page.sha256, page.first, page.chunks)
+
+    source.pages = huge
+    with pytest.raises(CapacityError):
+        await fetch(source, tmp_path)
+    assert asked == [0]
+
+
+async def test_no_more_room_is_told_and_the_part_is_kept(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK_BYTES, before[1]))
+    try:
+        with pytest.raises(CapacityError, match="room"):
+            await fetch(source, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    source.offsets = []
+    await fetch(source, tmp_path)
+    assert source.offsets == [CHUNK_BYTES]
+
+
+async def test_a_node_that_stays_away_ends_the_download_in_time(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+
+    async def read(name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        source.offsets.append(offset)
+        raise UnreachableError("away")
+        yield b""
+
+    source.read = read  # type: ignore[method-assign]
+    with pytest.raises(UnreachableError):
+        await fetch(source, tmp_path)
+    assert len(source.offsets) == 8
+
+
+async def test_progress_is_told_after_every_chunk(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    await fetch(Memory(x_bin=BIG), tmp_path, on_progress=told.append)
+    assert [progress.done for progress in told] == [0, CHUNK_BYTES, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, len(BIG)]
+    assert {(progress.size, progress.file, progress.files) for progress in told} == {(len(BIG), 1, 1)}
+
+
+async def test_a_manifest_is_read_page_by_page() -> None:
+    source = Memory(x_bin=BIG)
+    assert await fetch_manifest(source, "x.bin") == source.whole("x.bin")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda page: ManifestPage(page.size - 1 if page.first else page.size, page.sha256, page.first, page.chunks),
+        lambda page: ManifestPage(
+            page.size, page.sha256, page.first, page.chunks[:-1] if page.first else page.chunks
+        ),
+        lambda page: ManifestPage(page.size, page.sha256, page.first, (b"short", *page.chunks[1:])),
+        lambda page: ManifestPage(page.size, page.sha256[1:], page.first, page.chunks),
+        lambda page: ManifestPage(page.size, page.sha256, page.first, (*page.chunks, *page.chunks, *page.chunks)),
+        lambda page: ManifestPage(-1, page.sha256, page.first, page.chunks),
+    ],
+)
+async def test_a_manifest_that_contradicts_itself_is_refused(lie: Callable[[ManifestPage], ManifestPage]) -> None:
+    source = Memory(x_bin=content(3 * CHUNK_BYTES))
+    source.pages = lie
+    with pytest.raises(IntegrityError):
+        await fetch_manifest(source, "x.bin")
+
+
+async def test_a_small_file_whose_hashes_differ_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    source = Memory(x_bin=b"abc")
+    source.pages = lambda page: ManifestPage(page.size, bytes(32), page.first, page.chunks)
+    with pytest.raises(IntegrityError, match="contradicts"):
+        await fetch(source, tmp_path)
+    assert source.offsets == []
