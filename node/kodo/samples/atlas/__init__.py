@@ -34,7 +34,6 @@ ALL_FUNCTIONS = 1_000_000
     author="kodo",
     organization="kodo",
     release="1.0.0",
-    published="2026-11-22",
     tags=["sample", "code", "python"],
 )
 async def atlas(
