@@ -24,7 +24,7 @@ _FILE_AND_NAME = re.compile(r"(?s)(.+\.py):([A-Za-z_][\w.]*)\Z")
 
 
 def local_entry(text: str, folder: Path) -> tuple[str, Path]:
-    """Give the entry of a scope that means this local flow, and the folder that it is relative to.
+    """Give the entry that means this local flow, and the folder that its code is imported from.
 
     `./dir/x.py:flow` is module `x` in `dir`; a module is looked for in `folder`, the working directory.
 
@@ -38,8 +38,7 @@ def local_entry(text: str, folder: Path) -> tuple[str, Path]:
             raise UsageError(f"{file.name} cannot be imported: its name is no Python name")
         return f"{file.stem}:{name}", file.parent
     if text.lower().endswith((".yaml", ".yml")):
-        file = _file(text, folder)
-        return f"./{file.name}", file.parent
+        return str(Path(text).expanduser()), _file(text, folder).parent
     if ":" in text and not text.startswith((".", "/", "~")):
         return text, folder
     raise UsageError(f"{text!r} is no local flow: ./file.py:flow, module:flow or ./file.yaml")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kodo.node.app import Node
     from kodo.node.config import NodeConfig
 
-__all__ = ["node_config", "print_ready", "running_node", "written_address"]
+__all__ = ["node_config", "print_ready", "running_node", "samples_scope", "written_address"]
 
 
 def need_ray() -> None:
@@ -58,6 +58,13 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
     return NodeConfig(**{name: value for name, value in given.items() if value is not None})
 
 
+def samples_scope() -> Path:
+    """Give the scope of the flows that come with kodo."""
+    import kodo.samples
+
+    return Path(next(iter(kodo.samples.__path__))) / "scope.yaml"
+
+
 @contextlib.asynccontextmanager
 async def running_node(config: NodeConfig) -> AsyncIterator[Node]:
     """Run a node for as long as the block lasts."""
@@ -91,7 +98,15 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
     """Say that the node takes calls."""
     addresses = [str(address) for address in node.addresses]
     if context.json:
-        context.emit({"ready": True, "name": node.name, "peer_id": str(node.peer_id), "addrs": addresses})
+        context.emit(
+            {
+                "ready": True,
+                "name": node.name,
+                "peer_id": str(node.peer_id),
+                "addrs": addresses,
+                "registries": list(registries),
+            }
+        )
         return
     context.show(f"node      {node.name}")
     context.show(f"peer id   {node.peer_id}")
@@ -99,5 +114,5 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
         context.show(f"address   {address}")
     for url in registries:
         context.show(f"registry  {url}")
-    context.show(f"lets in   {node.provider.describe()}")
+    context.show(f"lets in   {node.describe_access()}")
     context.say("Ctrl-C stops it")

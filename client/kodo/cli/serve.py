@@ -24,7 +24,8 @@ Host = Annotated[
 async def up(
     context: Context,
     scope: Annotated[
-        Path | None, typer.Argument(metavar="[SCOPE]", help="The file that names the node and lists its flows.")
+        Path | None,
+        typer.Argument(metavar="[SCOPE]", help="The file that lists the node's flows; the samples by default."),
     ] = None,
     with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry too.")] = False,
     registry_port: Annotated[int | None, typer.Option("--registry-port", min=0, max=65535, metavar="PORT")] = None,
@@ -46,7 +47,8 @@ async def up(
     runners: Annotated[int | None, typer.Option("--runners", min=0, help="Warm runners to keep.")] = None,
 ) -> None:
     """Start a node; it runs until Ctrl-C."""
-    from kodo.cli.nodes import node_config, print_ready, running_node, written_address
+    from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
+    from kodo.node.scope import default_name
 
     context.cleaning = True
     settings = context.loaded.override(
@@ -65,6 +67,9 @@ async def up(
             own = await stack.enter_async_context(_registry(settings.home, None, registry_port))
             registries.append(own.url)
             context.say(f"registry {own.url}")
+        if scope is None:
+            # The samples: something to run at once. Their scope's name would be claimed by every such node.
+            scope, settings = samples_scope(), settings.override(name=settings.settings.name or default_name())
         config = node_config(settings, scope=scope, registries=registries)
         node = await stack.enter_async_context(running_node(config))
         stack.enter_context(written_address(settings.home, node))

@@ -21,10 +21,10 @@ from kodo.client.run import Run
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
+from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
-from kodo.p2p.net.webrtc import Certificate, WebRtcTransport
 
 __all__ = ["Client", "FlowOnNode"]
 
@@ -103,9 +103,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         identity = load_identity(make_home(self.home), "user")
-        # A certificate for this process only: a client is never dialled, and a lasting one could be recognised.
-        transport = self._transport or WebRtcTransport(Certificate.generate())
-        self._host = await self._stack.enter_async_context(Host(identity, transport))
+        self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
         return self
 
     async def __aexit__(
