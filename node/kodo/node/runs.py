@@ -39,6 +39,9 @@ Listener = Callable[[LiveRun, list[Event]], None]
 _COMMIT_EVENTS = 4096
 """Events of one run that go into one transaction at most."""
 
+_COMMIT_BYTES = 4 << 20
+"""Their bytes, roughly."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
@@ -379,6 +382,7 @@ class Runs:
         while not conduct.over:
             said = await self._poll(runner, conduct.rseq)
             batch: list[NewEvent] = []
+            size = 0
             try:
                 for event in said:
                     new = conduct.check(event)
@@ -388,8 +392,10 @@ class Runs:
                         await self.append(live, [new], [fetched])
                     else:
                         batch.append(new)
-                        if len(batch) >= _COMMIT_EVENTS:
+                        size += len(new.packed)
+                        if len(batch) >= _COMMIT_EVENTS or size >= _COMMIT_BYTES:
                             await self._flush(live, batch)
+                            size = 0
                     if conduct.over:
                         break
             except MisconductError:

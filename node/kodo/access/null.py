@@ -1,0 +1,120 @@
+"""The provider of a node that has none: everybody nearby may use all flows, each seeing its own runs only."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ifaddr
+
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Grant, Principal, Role
+
+__all__ = ["NullProvider", "on_link_networks"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NEAR: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8",  # loopback, RFC 1122
+        "169.254.0.0/16",  # link-local, RFC 3927
+        "10.0.0.0/8",  # private, RFC 1918
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fe80::/10",  # link-local, RFC 4291
+        "fc00::/7",  # unique local, RFC 4193
+    )
+)
+
+_WIDEST = {4: 8, 6: 32}
+"""A shorter prefix on an interface is a routing trick, no neighbourhood."""
+
+_REFRESH_S = 15.0
+
+
+def on_link_networks() -> list[Network]:
+    """Give the networks that this machine's interfaces are on."""
+    found: list[Network] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            network = ipaddress.ip_network(f"{host}/{ip.network_prefix}", strict=False)
+            if network.prefixlen >= _WIDEST[network.version]:
+                found.append(network)
+    return found
+
+
+class NullProvider:
+    """Knows no users: a principal is a peer id. The user key of the node's own home is its operator.
+
+    Args:
+        operator: the peer id of that user key.
+        open: whether strangers from anywhere are answered; else loopback, link-local, private and on-link ones only.
+        networks: gives the networks that this machine is on.
+        now: a clock in seconds.
+    """
+
+    name = "null"
+
+    def __init__(
+        self,
+        operator: str,
+        *,
+        open: bool = False,
+        networks: Callable[[], Iterable[Network]] = on_link_networks,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.operator = operator
+        self.open = open
+        self._networks = networks
+        self._now = now
+        self._on_link: tuple[Network, ...] = ()
+        self._read_at: float | None = None
+
+    def admits(self, address: str) -> bool:
+        """Say whether packets from this IP address are answered at all."""
+        if self.open:
+            return True
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in _NEAR) or any(ip in network for network in self._neighbours())
+
+    def info(self) -> dict[str, Any]:
+        """Give the answer of `auth.info`: there is nothing to log in to."""
+        return {
+            "provider": self.name,
+            "login": [],
+            "message": "no login: a caller is known by its peer id and sees its own runs",
+        }
+
+    async def identify(self, peer_id: str, token: str | None = None) -> Principal:
+        """Say who the holder of `peer_id` is.
+
+        Raises:
+            CallError: 401 `no-login` when there is a token: nobody here could check it.
+        """
+        if token is not None:
+            raise CallError(401, "no-login", "this node knows no users; call without a token")
+        roles = {Role.USER, Role.OPERATOR} if peer_id == self.operator else {Role.USER}
+        return Principal(peer_id, peer_id, roles=frozenset(roles), grants=(Grant("flow", "*", 2, "x"),))
+
+    def describe(self) -> str:
+        """Give the line for the operator at start."""
+        who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"
+        return f"no auth provider: {who} may use all flows, each seeing its own runs only"
+
+    def _neighbours(self) -> tuple[Network, ...]:
+        # Asked for every packet: interfaces are looked at now and then only.
+        now = self._now()
+        if self._read_at is None or now - self._read_at >= _REFRESH_S:
+            self._on_link = tuple(self._networks())
+            self._read_at = now
+        return self._on_link

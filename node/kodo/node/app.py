@@ -1,0 +1,293 @@
+"""The node, put together: `async with Node(config)`. Prints nothing, and leaves nothing running."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import platform
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kodo.access.null import NullProvider
+from kodo.node.announce import Announcer, Said
+from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
+from kodo.node.clock import SystemClock
+from kodo.node.config import NodeConfig
+from kodo.node.executor import Executor
+from kodo.node.follow import Feed
+from kodo.node.home import hold_home, last_port, remember_port
+from kodo.node.load import LoadMeter
+from kodo.node.locks import Locks
+from kodo.node.outputs import Outputs
+from kodo.node.rows import digest_of
+from kodo.node.runs import Runs, RunSettings
+from kodo.node.scope import Scope, default_name, load_scope
+from kodo.node.service import NodeFacts, Service
+from kodo.node.store import Store
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import NetworkError, UsageError
+from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
+from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.discovery import Advertisement, Advertiser
+from kodo.p2p.net.host import Host
+from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
+from kodo.p2p.net.transport import Transport
+from kodo.protocol.ids import make_id
+from kodo.registry.record import FlowRecord, Ping
+
+__all__ = ["Node"]
+
+_log = logging.getLogger(__name__)
+
+
+class Node:
+    """A node that runs while it is open.
+
+    Args:
+        config: the settings.
+        executor: what runs the flows; None: Ray, as the config says.
+        transport: how peers reach the node; None: WebRTC Direct.
+        describe: how flows are described; None: by a process of their own.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        executor: Executor | None = None,
+        transport: Transport | None = None,
+        describe: Describe = describe_flows,
+    ):
+        self.config = config
+        self._executor = executor
+        self._transport = transport
+        self._describe = describe
+        self._stack: contextlib.AsyncExitStack | None = None
+        self._scope = Scope()
+        self._identity: Identity | None = None
+        self._provider: NullProvider | None = None
+        self._catalog: Catalog | None = None
+        self._host: Host | None = None
+        self._name = ""
+
+    async def __aenter__(self) -> Self:
+        """Start; when this returns the node takes calls.
+
+        Raises:
+            UsageError: the config, the scope or the home is wrong, or another node has the home.
+            KodoError: flows cannot be described, Ray cannot be started.
+        """
+        stack = contextlib.AsyncExitStack()
+        try:
+            await self._start(stack)
+        except BaseException:
+            await stack.aclose()
+            raise
+        self._stack = stack
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye, end the runs (unless they are kept) and the sessions, stop Ray; bounded."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    # --- what the node is ---
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._name
+
+    @property
+    def peer_id(self) -> str:
+        """The node's peer id."""
+        assert self._identity is not None, "the node is not open"
+        return str(self._identity.peer_id)
+
+    @property
+    def addresses(self) -> list[Multiaddr]:
+        """Where the node is reached now, each with its peer id."""
+        return self._host.addresses() if self._host is not None else []
+
+    @property
+    def flows(self) -> list[Flow]:
+        """What it offers, broken flows too."""
+        return self._catalog.flows if self._catalog is not None else []
+
+    def describe_access(self) -> str:
+        """Give one line for the operator: who is let in."""
+        return self._provider.describe() if self._provider is not None else ""
+
+    # --- start ---
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config, clock = self.config, SystemClock()
+        home = make_home(config.home)
+        stack.enter_context(hold_home(home))
+        self._identity = identity = load_identity(home, "node")
+        self._provider = provider = NullProvider(str(load_identity(home, "user").peer_id), open=config.open)
+        scope_roots = self._read_scope()
+        store = await stack.enter_async_context(Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes))
+        feed = Feed(store)
+        outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
+        outputs.open()
+        self._catalog = catalog = self._make_catalog(scope_roots)
+        await catalog.load(store)
+        roots = [*scope_roots, *config.roots]
+        executor = self._executor or _ray(config, identity, roots, catalog)
+        stack.push_async_callback(executor.aclose)
+        await executor.start()
+        transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
+        self._host = host = await stack.enter_async_context(Host(identity, transport))
+        runs = Runs(
+            store,
+            outputs,
+            executor,
+            new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
+            clock=clock,
+            settings=RunSettings(
+                max_live=config.max_live,
+                grace_s=config.adopt_s,
+                keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,
+                versions={**_versions(), "node": self._name},
+            ),
+        )
+        locks = Locks(store, runs)
+        await stack.enter_async_context(runs)
+        locks.start()
+        meter = LoadMeter(executor, home)
+        records = _records(catalog)
+        announcer = Announcer(
+            identity,
+            config.registries,
+            said=lambda: Said(self._name, tuple(map(str, host.addresses()[:32])), records),
+            ping=lambda: _ping(meter),
+            next_seq=lambda: store.count("record"),
+            clock=clock,
+            chance=random.random,
+        )
+        facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
+        service = Service(facts, provider, catalog, store, feed, runs, locks, outputs, clock, meter.read)
+        host.handle(CALL_PROTOCOL, CallServer(service))
+        await self._listen(host, home)
+        await stack.enter_async_context(announcer)
+        if config.announce_lan:
+            await stack.enter_async_context(_advertised(self._advertisement))
+
+    def _read_scope(self) -> list[Path]:
+        """Read the scope file and settle the name; give the folders that the scope's flows are imported from."""
+        config = self.config
+        roots: list[Path] = []
+        if config.scope is not None:
+            self._scope = load_scope(config.scope)
+            roots.append(config.scope.resolve().parent)
+        self._name = config.name or self._scope.name or default_name()
+        return roots
+
+    def _make_catalog(self, scope_roots: list[Path]) -> Catalog:
+        config = self.config
+        base = scope_roots[0] if scope_roots else Path.cwd()
+        return Catalog(
+            [*self._scope.flows, *config.entries],
+            scope=self._scope,
+            roots=[*scope_roots, *config.roots],
+            base=base,
+            strict=config.scope is not None,
+            describe=self._describe,
+        )
+
+    async def _listen(self, host: Host, home: Path) -> None:
+        port = self.config.port or last_port(home)
+        try:
+            addresses = await host.listen(self.config.hosts, port)
+        except UsageError:
+            if self.config.port:
+                raise
+            addresses = await host.listen(self.config.hosts, 0)
+        if addresses:
+            remember_port(home, addresses[0].port)
+
+    def _advertisement(self) -> Advertisement:
+        working = sum(flow.error is None for flow in self.flows)
+        return Advertisement(self.peer_id, self._name, working, tuple(self.addresses))
+
+
+@contextlib.asynccontextmanager
+async def _advertised(current: Callable[[], Advertisement]) -> AsyncIterator[None]:
+    """Announce on the local network; a machine without one does without."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(Advertiser(current))
+        except NetworkError as error:
+            _log.warning("the node is not announced on the local network: %s", error)
+        yield
+
+
+def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog) -> Executor:
+    # Imported here: a node with another executor, and every client, does without Ray.
+    try:
+        from kodo.node.ray_executor import RayExecutor
+    except ImportError as error:
+        raise UsageError(f"Ray is not installed ({error}); do: pip install 'kodo[node]'") from error
+    return RayExecutor(
+        config.home,
+        f"kodo-{identity.peer_id}",
+        roots=roots,
+        preload=[flow.entry for flow in catalog.flows if flow.error is None and not flow.resources],
+        num_cpus=config.num_cpus,
+        object_store_bytes=config.object_store_bytes,
+        ray_address=config.ray_address,
+        runners=config.runners,
+        max_runs=config.max_runs,
+    )
+
+
+def _records(catalog: Catalog) -> tuple[FlowRecord, ...]:
+    return tuple(
+        FlowRecord(
+            path=flow.path[:512],
+            name=flow.name[:256],
+            source=flow.source[:512],
+            description=flow.description[:4096],
+            author=flow.author[:256],
+            organization=flow.organization[:256],
+            published=flow.published,
+            release=flow.release[:64],
+            tags=tuple(tag[:128] for tag in flow.tags[:64] if tag),
+            inputs_schema_sha256=digest_of(flow.schema),
+        )
+        for flow in catalog.flows[:10_000]
+        if flow.error is None
+    )
+
+
+def _ping(meter: LoadMeter) -> Ping:
+    load = meter.read()
+    return Ping(
+        cpu=min(load.cpu, 100.0),
+        memory=min(load.memory, 100.0),
+        disk=min(load.disk, 100.0),
+        runners_free=max(load.free, 0),
+        runners_busy=load.busy,
+        queued=load.queued,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    return {"kodo": _version("kodo"), "python": platform.python_version(), "ray": _version("ray")}

@@ -1,0 +1,62 @@
+"""What a node is told at its start. Checked once, here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from kodo.node.scope import check_node_name
+
+__all__ = ["NodeConfig"]
+
+
+class NodeConfig(BaseModel):
+    """A node's settings.
+
+    Attributes:
+        home: `$KODO_HOME`: keys, database, outputs, Ray's files. Made when it is not there.
+        scope: the file that lists the flows.
+        entries: flows to offer besides, or instead: as in a scope's `flows`, relative to the working folder.
+        roots: folders from which `entries` are imported; the scope's own folder is one by itself.
+        name: of the node; else the scope's, else the host's.
+        hosts: addresses to listen on.
+        port: UDP; 0: the one used last time if it is free, else any.
+        registries: URLs to announce to.
+        announce_lan: whether zeroconf announces the node.
+        open: whether callers from beyond the local networks are answered.
+        ray_address: an existing Ray cluster, `host:port`; None: an embedded one.
+        num_cpus: CPUs of an embedded Ray; None: all.
+        object_store_bytes: shared memory of an embedded Ray; None: Ray's choice.
+        runners: warm runners to keep.
+        max_runs: runs that execute at once; further ones wait.
+        max_live: runs that are not over at once, waiting ones too.
+        keep_runs: whether runs go on when the node is closed in order; None: on a joined cluster only.
+        disk_reserve_bytes: disk that flows may not use.
+        max_db_bytes: bound of the database file; None: the disk's.
+        adopt_s: seconds in which a restarted node looks for its runners.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: Path
+    scope: Path | None = None
+    entries: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
+    name: Annotated[str, AfterValidator(check_node_name)] | None = None
+    hosts: tuple[str, ...] = ("0.0.0.0", "::")
+    port: int = Field(default=0, ge=0, le=65535)
+    registries: tuple[str, ...] = ()
+    announce_lan: bool = True
+    open: bool = False
+    ray_address: str | None = None
+    num_cpus: int | None = Field(default=None, ge=1)
+    object_store_bytes: int | None = Field(default=None, ge=80 << 20)
+    runners: int = Field(default=2, ge=0, le=256)
+    max_runs: int = Field(default=16, ge=1, le=100_000)
+    max_live: int = Field(default=1000, ge=1, le=100_000)
+    keep_runs: bool | None = None
+    disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
+    max_db_bytes: int | None = Field(default=None, ge=1 << 20)
+    adopt_s: float = Field(default=30.0, gt=0)

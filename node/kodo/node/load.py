@@ -1,0 +1,51 @@
+"""How busy the machine and the node are: counts and percentages, never who runs what."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from kodo.node.executor import Executor
+
+__all__ = ["Load", "LoadMeter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`cpu`, `memory`, `disk`: percent in use, 0–100. The others count runners, and runs that wait for one."""
+
+    cpu: float
+    memory: float
+    disk: float
+    free: int
+    busy: int
+    queued: int
+
+
+class LoadMeter:
+    """Reads the load; CPU use is that since the reading before.
+
+    Args:
+        home: whose disk is meant.
+    """
+
+    def __init__(self, executor: Executor, home: Path):
+        self._executor = executor
+        self._home = home
+        psutil.cpu_percent(interval=None)
+
+    def read(self) -> Load:
+        """Read the load now. Does not block."""
+        runners = self._executor.load()
+        disk = shutil.disk_usage(self._home)
+        return Load(
+            cpu=float(psutil.cpu_percent(interval=None)),
+            memory=float(psutil.virtual_memory().percent),
+            disk=round(100 * disk.used / max(disk.total, 1), 1),
+            free=runners.free,
+            busy=runners.busy,
+            queued=runners.queued,
+        )

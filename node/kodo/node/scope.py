@@ -1,0 +1,131 @@
+"""The scope file: the node's name and the flows that it offers. YAML, checked whole before anything is done."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["FlowLimits", "Override", "Resources", "Scope", "check_node_name", "default_name", "load_scope"]
+
+_MAX_BYTES = 1 << 20
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
+
+
+def check_node_name(name: str) -> str:
+    """Give `name` back when a node may bear it.
+
+    Raises:
+        ValueError: it is not like a domain: labels of letters, digits, `_` and `-`, with dots between them.
+    """
+    if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
+        raise ValueError(f"the node name {name!r} is not like a domain: letters, digits, - and _ between dots")
+    return name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Resources(_Strict):
+    """What a flow asks of Ray.
+
+    Attributes:
+        num_cpus: CPUs.
+        num_gpus: GPUs.
+        memory_mb: memory in MiB.
+        resources: custom resources of the cluster.
+        runtime_env: Ray's runtime environment.
+    """
+
+    num_cpus: float | None = Field(default=None, ge=0)
+    num_gpus: float | None = Field(default=None, ge=0)
+    memory_mb: int | None = Field(default=None, ge=1)
+    resources: dict[str, float] | None = None
+    runtime_env: dict[str, Any] | None = None
+
+
+class FlowLimits(_Strict):
+    """Bounds of one flow; `concurrent_runs`: unfinished runs of it at once."""
+
+    concurrent_runs: int | None = Field(default=None, ge=1)
+
+
+class Override(_Strict):
+    """What the operator changes of one flow. `tags` and each of the `resources` replace the author's."""
+
+    tags: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(default=None, max_length=64)
+    resources: Resources = Resources()
+    limits: FlowLimits = FlowLimits()
+
+
+class Scope(_Strict):
+    """A scope file.
+
+    Attributes:
+        name: of the node; None: the machine's host name.
+        flows: what is offered: `module:attribute`, `module`, `package.*`, or a YAML file relative to this one.
+        overrides: by a flow's path.
+    """
+
+    name: Annotated[str, AfterValidator(check_node_name)] | None = None
+    flows: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=10_000)
+    overrides: dict[str, Override] = Field(default_factory=dict)
+
+
+_KEYS = {
+    (): list(Scope.model_fields),
+    ("overrides", 1): list(Override.model_fields),
+    ("overrides", 1, "resources"): list(Resources.model_fields),
+    ("overrides", 1, "limits"): list(FlowLimits.model_fields),
+}
+
+
+def load_scope(path: Path) -> Scope:
+    """Read and check a scope file.
+
+    Raises:
+        UsageError: saying which file, which place, and what would be right.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise UsageError(f"the scope {path} is larger than {_MAX_BYTES >> 20} MiB")
+        content = yaml.safe_load(raw)
+    except OSError as error:
+        raise UsageError(f"the scope {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"the scope {path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"the scope {path} is not a map with `name` and `flows`")
+    try:
+        return Scope.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"the scope {path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = tuple(first["loc"])
+    where = ".".join(str(part) for part in place)
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg']}"
+    parent = place[:-1]
+    keys = _KEYS.get(("overrides", 1, *parent[2:]) if len(parent) > 1 else parent, [])
+    near = difflib.get_close_matches(str(place[-1]), keys, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
+    return f"{where} is not known; {hint}"
+
+
+def default_name() -> str:
+    """Give the machine's host name, made fit to be a node's."""
+    labels = [re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:63] for label in socket.gethostname().split(".")]
+    return ".".join(label.strip("-").lower() for label in labels if label.strip("-")) or "node"

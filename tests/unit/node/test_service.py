@@ -1,0 +1,352 @@
+"""Calls: every op answers as the README says, and what is somebody else's does not exist."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kodo.access.null import NullProvider
+from kodo.node.catalog import Catalog
+from kodo.node.inprocess import InProcessRunner
+from kodo.node.load import Load
+from kodo.node.runs import RunSettings
+from kodo.node.scope import Scope
+from kodo.node.service import NodeFacts, Service
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Grant, Principal
+from kodo.protocol.events import Event, RunView
+from tests.unit.node.conftest import StillClock, fid_of
+from tests.unit.node.rig import Rig, rig_of
+
+LID = "0" * 25 + "1"
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+async def work(run: InProcessRunner) -> int:
+    run.emit("progress", {"percent": 10})
+    run.emit("agent", {"name": "analyst"})
+    run.emit("log", {"text": "secret detail"})
+    run.output("report.md", b"# Report" * 20_000, media_type="text/markdown")
+    return int(run.spec.inputs["n"])
+
+
+async def ask(run: InProcessRunner) -> Any:
+    return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
+
+
+def info(path: str, entry: str) -> dict[str, Any]:
+    said = {"path": path, "name": path.upper(), "entry": entry, "author": "ana", "release": "1", "description": "d"}
+    return {**said, "organization": "org", "schema": SCHEMA, "example": {"n": 1}}
+
+
+class Node:
+    def __init__(self, rig: Rig, service: Service, provider: NullProvider):
+        self.rig = rig
+        self.service = service
+        self.provider = provider
+        self.items: list[Any] = []
+
+    async def call(self, op: str, peer: str = "ana", **args: Any) -> Any:
+        items: list[Any] = []
+
+        async def send(item: Any) -> None:
+            items.append(item)
+
+        async def send_all(many: Iterable[Any]) -> None:
+            items.extend(many)
+
+        session = SimpleNamespace(remote_peer=peer)
+        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all)
+        try:
+            return await self.service(asked)
+        finally:
+            self.items = items
+
+    async def refused(self, op: str, peer: str = "ana", **args: Any) -> CallError:
+        with pytest.raises(CallError) as caught:
+            await self.call(op, peer, **args)
+        return caught.value
+
+    async def finished(self, path: str = "flows.work", **args: Any) -> str:
+        fid = (await self.call("run.launch", path=path, inputs={"n": 3}, **args))["fid"]
+        await self.rig.all_events(fid)
+        return str(fid)
+
+
+@contextlib.asynccontextmanager
+async def node_of(
+    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None
+) -> AsyncIterator[Node]:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [info("flows.work", "work"), info("flows.ask", "ask")]
+
+    async with rig_of(tmp_path, clock, {"work": work, "ask": ask}, RunSettings(versions={"kodo": "0.1.0"})) as rig:
+        catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
+        await catalog.load(rig.store)
+        provider = NullProvider("home")
+        facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
+        service = Service(
+            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, clock,
+            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6),
+        )  # fmt: skip
+        yield Node(rig, service, provider)
+
+
+async def test_node_state(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        clock.advance(90)
+        state = await node.call("node.state")
+        assert (state["name"], state["peer_id"], state["version"], state["uptime_s"]) == (
+            "flows.example.com",
+            "peer-of-node",
+            "0.1.0",
+            90.0,
+        )
+        assert state["load"] == {"cpu": 1.0, "memory": 2.0, "runners": {"free": 4, "busy": 5}, "queued": 6}
+        assert state["registries"] == []
+
+
+async def test_whoami_and_info(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        assert (await node.call("auth.info"))["provider"] == "null"
+        who = await node.call("auth.whoami", "home")
+        assert (who["principal"], who["roles"], who["grants"]) == ("home", ["operator", "user"], ["flow://*/2/x"])
+
+
+async def test_flows_are_listed_in_pages(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        page = await node.call("flow.list", pp=1, p=2, by="path")
+        assert (page["total_records"], page["filtered_records"], page["total_pages"]) == (2, 2, 2)
+        assert [row["path"] for row in page["result"]] == ["flows.work"]
+        assert (await node.refused("flow.list", query="x > 1")).data == {"arg": "query"}
+
+
+async def test_flow_schema(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        schema = await node.call("flow.schema", path="flows.work")
+        assert (schema["schema"], schema["example"], schema["contents_for"]) == (SCHEMA, {"n": 1}, [])
+
+
+async def test_a_launched_run_is_streamed_to_its_end(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        launched = await node.call("run.launch", name="FLOWS.WORK", inputs={"n": 3}, tags=["t"])
+        assert launched["state"] == "pending"
+        done = await node.call("run.stream", fid=launched["fid"])
+        events = [Event.from_wire(item) for item in node.items]
+        assert [event.event for event in events] == [
+            "version", "flow", "inputs", "progress", "agent", "log", "output", "final",
+        ]  # fmt: skip
+        assert done == {"last_seq": 8, "state": "done"}
+        assert events[1].data["organization"] == "org"
+
+
+async def test_a_stream_begins_after_any_offset(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        await node.call("run.stream", fid=fid, after=6)
+        assert [item["seq"] for item in node.items] == [7, 8]
+        assert await node.call("run.stream", fid=fid, after=8) == {"last_seq": 8, "state": "done"}
+        assert node.items == []
+
+
+async def test_a_stream_that_does_not_follow_ends_at_the_end_of_the_log(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]
+        await node.rig.until(fid, "lock")
+        assert await node.call("run.stream", fid=fid, follow=False) == {"last_seq": 4, "state": "locked"}
+
+
+async def test_run_state_adds_the_events_up(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished(tags=["t"])
+        state = await node.call("run.state", fid=fid)
+        assert (state["state"], state["final"]["result"], state["tags"], state["level"], state["modes"]) == (
+            "done",
+            3,
+            ["t"],
+            2,
+            ["r", "x"],
+        )
+        assert (state["inputs"], state["version"], state["progress"]) == (
+            {"n": 3},
+            {"kodo": "0.1.0"},
+            {"percent": 10},
+        )
+        assert [output["name"] for output in state["outputs"]] == ["report.md"]
+        assert (state["author"], state["organization"], state["release"]) == ("ana", "org", "1")
+        assert state["node"] == {"name": "flows.example.com", "peer_id": "peer-of-node"}
+        view = RunView()
+        await node.call("run.stream", fid=fid)
+        view.extend(Event.from_wire(item) for item in node.items)
+        assert state["agents"] == view.agents
+
+
+async def test_runs_are_listed_to_their_owner_only(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        page = await node.call("run.list", state="done")
+        assert [row["fid"] for row in page["result"]] == [fid]
+        assert page["result"][0]["progress"] == {"percent": 10}
+        assert (await node.call("run.list", "bob"))["total_records"] == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("run.state", {}),
+        ("run.stream", {}),
+        ("run.kill", {}),
+        ("lock.get", {"lid": LID}),
+        ("lock.answer", {"lid": LID, "candidate": True}),
+        ("output.list", {}),
+        ("output.manifest", {"name": "report.md"}),
+        ("output.read", {"name": "report.md"}),
+    ],
+)
+async def test_for_others_a_run_does_not_exist(
+    tmp_path: Path, clock: StillClock, op: str, args: dict[str, Any]
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        refusals = [
+            await node.refused(op, "bob", fid=fid, **args),
+            await node.refused(op, "home", fid=fid, **args),
+            await node.refused(op, "bob", fid=fid_of(7), **args),
+        ]
+        assert {(error.code, error.reason, error.message) for error in refusals} == {
+            (404, "no-such-run", "there is no such run here, or it is not yours")
+        }
+
+
+async def test_one_key_belongs_to_one_principal(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        first = await node.call("run.launch", path="flows.work", inputs={"n": 1}, key="k")
+        again = await node.call("run.launch", path="flows.work", inputs={"n": 1}, key="k")
+        other = await node.call("run.launch", "bob", path="flows.work", inputs={"n": 2}, key="k")
+        assert first["fid"] == again["fid"] != other["fid"]
+        assert (await node.refused("run.launch", path="flows.work", inputs={"n": 2}, key="k")).reason == "key-reused"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "reason"),
+    [
+        ({}, 400, "bad-args"),
+        ({"path": "flows.work", "name": "x"}, 400, "bad-args"),
+        ({"path": "flows.none"}, 404, "no-such-flow"),
+        ({"path": "flows.work"}, 400, "bad-inputs"),
+        ({"path": "flows.work", "inputs": {"n": "x"}}, 400, "bad-inputs"),
+        ({"path": "flows.work", "inputs": {"n": 1}, "colour": "red"}, 400, "bad-args"),
+    ],
+)
+async def test_a_launch_that_cannot_be_is_refused(
+    tmp_path: Path, clock: StillClock, args: dict[str, Any], code: int, reason: str
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        error = await node.refused("run.launch", **args)
+        assert (error.code, error.reason) == (code, reason)
+
+
+async def test_a_flow_at_its_limit_refuses(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, {"flows.ask": {"limits": {"concurrent_runs": 1}}}) as node:
+        await node.call("run.launch", path="flows.ask", inputs={"n": 1})
+        assert (await node.refused("run.launch", path="flows.ask", inputs={"n": 1})).code == 429
+        await node.call("run.launch", path="flows.work", inputs={"n": 1})
+
+
+async def test_a_run_is_killed_once(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]
+        assert await node.call("run.kill", fid=fid) == {"fid": fid, "state": "error"}
+        error = await node.refused("run.kill", fid=fid)
+        assert (error.code, error.reason, error.data) == (400, "bad-state", {"state": "error"})
+
+
+async def test_a_lock_is_listed_shown_and_answered(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]
+        await node.rig.until(fid, "lock")
+        row = (await node.call("lock.list"))["result"][0]
+        assert row == {
+            "fid": fid,
+            "lid": LID,
+            "title": "Go on?",
+            "flow": "flows.ask",
+            "expires_at": clock.ms + 50_000,
+        }
+        assert (await node.call("lock.list", "bob"))["result"] == []
+        lock = await node.call("lock.get", fid=fid, lid=LID)
+        assert (lock["schema"], lock["default"]) == ({"type": "boolean"}, False)
+        answer = await node.call("lock.answer", fid=fid, lid=LID, candidate=True)
+        assert answer["unlock"]["answer"] is True
+        assert (await node.call("lock.list"))["result"] == []
+
+
+async def test_outputs_are_listed_described_and_read(tmp_path: Path, clock: StillClock) -> None:
+    content = b"# Report" * 20_000
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        (row,) = (await node.call("output.list", fid=fid))["result"]
+        assert (row["name"], row["size"], row["media_type"]) == ("report.md", len(content), "text/markdown")
+        manifest = await node.call("output.manifest", fid=fid, name="report.md")
+        assert (manifest["sha256"], manifest["total_chunks"], len(manifest["chunks"])) == (row["sha256"], 1, 1)
+        assert await node.call("output.read", fid=fid, name="report.md") == {"bytes": len(content)}
+        assert b"".join(node.items) == content
+        assert max(map(len, node.items)) <= 64 * 1024
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (5, 10), (100_000, 70_000), (159_999, 50), (160_000, None)])
+async def test_any_part_of_an_output_can_be_read(
+    tmp_path: Path, clock: StillClock, offset: int, length: int | None
+) -> None:
+    content = b"# Report" * 20_000
+    expected = content[offset:] if length is None else content[offset : offset + length]
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        done = await node.call("output.read", fid=fid, name="report.md", offset=offset, length=length)
+        assert (done, b"".join(node.items)) == ({"bytes": len(expected)}, expected)
+
+
+async def test_what_an_output_has_not_cannot_be_read(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        assert (await node.refused("output.read", fid=fid, name="report.md", offset=160_001)).code == 416
+        assert (await node.refused("output.read", fid=fid, name="../node.db")).reason == "no-such-output"
+        (tmp_path / "outputs" / fid / "report.md").unlink()
+        assert (await node.refused("output.read", fid=fid, name="report.md")).reason == "output-gone"
+
+
+async def test_a_link_in_the_place_of_an_output_is_not_followed(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        file = tmp_path / "outputs" / fid / "report.md"
+        file.unlink()
+        file.symlink_to(tmp_path / "node.db")
+        assert (await node.refused("output.read", fid=fid, name="report.md")).reason == "output-gone"
+
+
+async def test_the_level_of_a_grant_filters_on_the_node(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+
+        async def low(peer_id: str, token: str | None = None) -> Principal:
+            return Principal(peer_id, peer_id, grants=(Grant("flow", "*", 0, "r"),))
+
+        node.provider.identify = low  # type: ignore[method-assign]
+        await node.call("run.stream", fid=fid)
+        assert [item["event"] for item in node.items] == ["version", "flow", "inputs", "progress", "final"]
+        state = await node.call("run.state", fid=fid)
+        assert (state["outputs"], state["agents"], state["modes"]) == ([], [], ["r"])
+        assert (await node.refused("output.read", fid=fid, name="report.md")).code == 403
+        assert (await node.refused("run.kill", fid=fid)).code == 403
+        assert (await node.refused("run.launch", path="flows.work", inputs={"n": 1})).code == 403
+
+
+async def test_an_unknown_op_and_an_unknown_arg_are_named(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        assert (await node.refused("run.fly")).reason == "no-such-op"
+        assert (await node.refused("run.state", fid=fid_of(1), when="now")).data == {"arg": "when"}
