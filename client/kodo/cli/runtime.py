@@ -174,6 +174,10 @@ def _configure_logging(verbose: bool) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(_Handler())
-    root.setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    handler = _Handler()
+    if not verbose:
+        # Some libraries set their loggers' levels themselves; what they remark on is nothing a user can act upon.
+        handler.addFilter(logging.Filter("kodo"))
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
     logging.getLogger("kodo").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -290,11 +290,15 @@ class Client:
             self._remotes[target.peer_id] = remote
         return remote
 
-    def _remote_found(self, found: Found) -> RemoteNode:
-        name = found.name or None
-        if name is not None:
-            self.known.check(name, found.peer_id)
-        return self._remote(Target(found.peer_id, found.addresses, name))
+    def _remote_found(self, found: Found, *, unique: bool = True) -> RemoteNode:
+        """Give a node that nobody asked for by name: its name is shown where nothing speaks against it, never pinned."""
+        remote = self._remote(Target(found.peer_id, found.addresses))
+        pinned = self.known.get(found.name)
+        if pinned not in (None, found.peer_id):
+            logger.warning("%s claims the name %s of another node", found.peer_id, safe_text(found.name))
+        elif unique and found.name:
+            remote.label = found.name
+        return remote
 
     async def _ask_near(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> list[tuple[RemoteNode, T]]:
         """Ask every near node at once; one that fails is told of in the log."""
@@ -312,9 +316,7 @@ class Client:
             unique = len(claims[each.name]) == 1
             try:
                 async with slots, asyncio.timeout(ASK_SECONDS):
-                    remote = (
-                        self._remote_found(each) if unique else self._remote(Target(each.peer_id, each.addresses))
-                    )
+                    remote = self._remote_found(each, unique=unique)
                     answers.append((remote, await ask(remote)))
             except TimeoutError:
                 logger.warning("%s: no answer to %s within %g s", safe_text(each.name), what, ASK_SECONDS)

@@ -67,12 +67,15 @@ class RemoteNode:
 
     Attributes:
         peer_id: who it has to be; every session proves it.
-        name: the name it was asked for by, or which it says that it has.
+        name: the name it was asked for by, which is pinned once it proved its key.
+        label: the name that it claims where it was found; for people to read.
+        route: the way of the latest session.
     """
 
     def __init__(self, target: Target, host: Host, resolver: Resolver, known: KnownNodes, *, timeout: float):
         self.peer_id: PeerId = target.peer_id
         self.name = target.name
+        self.label: str | None = None
         self.route: str | None = None
         self._addresses = target.addresses
         self._pin = target.name
@@ -82,7 +85,7 @@ class RemoteNode:
         self._timeout = timeout
 
     def __str__(self) -> str:
-        return self.name or str(self.peer_id)
+        return self.name or self.label or str(self.peer_id)
 
     @property
     def addresses(self) -> tuple[str, ...]:
