@@ -118,10 +118,21 @@ def local_addresses(family: int | None = None) -> list[str]:
     return sorted(found, key=lambda host: (found[host], ":" in host, host))
 
 
+def _interfaces() -> list[str | int]:
+    """Give what zeroconf is to speak on: every IPv4 address, and IPv6 where it can multicast (not on loopback)."""
+    found: list[str | int] = [*local_addresses(4)]
+    for adapter in ifaddr.get_adapters():
+        six = [ipaddress.ip_address(ip.ip[0]) for ip in adapter.ips if not isinstance(ip.ip, str)]
+        if adapter.index is not None and any(not address.is_loopback for address in six):
+            found.append(adapter.index)
+    return found
+
+
 def _open() -> AsyncZeroconf:
-    for version in (IPVersion.All, IPVersion.V4Only):
+    interfaces = _interfaces()
+    for chosen, version in ((interfaces, IPVersion.All), (local_addresses(4), IPVersion.V4Only)):
         with contextlib.suppress(OSError):
-            return AsyncZeroconf(ip_version=version)
+            return AsyncZeroconf(interfaces=chosen, ip_version=version)
     raise NetworkError("multicast DNS cannot be used on this machine: no interface takes it")
 
 
