@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Run
 
-__all__ = ["answer_lock", "come_back", "follow_run", "last_line", "make_display", "show_end"]
+__all__ = ["ask_for", "come_back", "follow_run", "last_line", "make_display", "show_end"]
 
 SETTLE_SECONDS = 0.3
 """How long a lock stands before anything is done about it: events that are read again may close it at once."""
@@ -101,28 +101,24 @@ def _how(run: Run, lock: OpenLock) -> str:
 
 async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: asyncio.Event) -> None:
     """Ask until the lock is answered, here or elsewhere."""
-    form = asyncio.ensure_future(_ask(context, run, lock))
-    try:
-        while not form.done() and lock.lid in run.view.locks and not run.view.state.over:
-            waiting = asyncio.ensure_future(changed.wait())
-            await asyncio.wait([form, waiting], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            changed.clear()
-        if form.done():
-            form.result()
-        else:
+    while True:
+        form = asyncio.ensure_future(ask_for(context, lock.title, lock.schema, lock.default, lock.has_default))
+        try:
+            while not form.done() and lock.lid in run.view.locks and not run.view.state.over:
+                waiting = asyncio.ensure_future(changed.wait())
+                await asyncio.wait([form, waiting], return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                changed.clear()
+        finally:
+            if not form.done():
+                form.cancel()
+            await asyncio.wait([form])
+            changed.set()
+        if form.cancelled():
             context.say("")
             context.say(f"answered elsewhere: {lock.title}")
-    finally:
-        form.cancel()
-        await asyncio.wait([form])
-        changed.set()
-
-
-async def _ask(context: Context, run: Run, lock: OpenLock) -> None:
-    while True:
-        candidate = await ask_for(context, lock.title, lock.schema, lock.default, lock.has_default)
-        if await _try_answer(context, run, lock, candidate):
+            return
+        if await _try_answer(context, run, lock, form.result()):
             return
 
 
@@ -147,11 +143,6 @@ async def _try_answer(context: Context, run: Run, lock: OpenLock, candidate: Any
         context.say(f"not accepted: {said}")
         return error.code not in (400, 409, 422)
     return True
-
-
-async def answer_lock(context: Context, run: Run, lid: str, candidate: Any) -> dict[str, Any]:
-    """Answer a lock once; errors are the caller's."""
-    return await run.answer(lid, candidate)
 
 
 def last_line(run: Run) -> dict[str, Any]:

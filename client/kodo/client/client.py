@@ -291,7 +291,7 @@ class Client:
         return remote
 
     def _remote_found(self, found: Found, *, unique: bool = True) -> RemoteNode:
-        """Give a node that nobody asked for by name: its name is shown where nothing speaks against it, never pinned."""
+        """Give a node that nobody asked for by name: its name is shown if nothing speaks against it."""
         remote = self._remote(Target(found.peer_id, found.addresses))
         pinned = self.known.get(found.name)
         if pinned not in (None, found.peer_id):
