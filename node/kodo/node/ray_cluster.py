@@ -256,6 +256,7 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     except BaseException:
         _stop(home)
         raise
+    (folder / "sessions").chmod(0o700)  # Ray opens it to everybody
     try:
         address = (Path(temp_dir) / "ray_current_cluster").read_text().strip()
         session = os.path.join(temp_dir, os.path.basename(os.readlink(os.path.join(temp_dir, "session_latest"))))

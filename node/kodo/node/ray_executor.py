@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import threading
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
@@ -189,6 +190,8 @@ class RayExecutor:
 
     def _connect(self) -> Any:
         local = self._address is None
+        # Ray's own handler would take SIGTERM from the node, print a stack and abort on the way out. Read at import.
+        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         if local:
             from kodo.node.ray_cluster import driver_environment, start_cluster
 
@@ -201,11 +204,14 @@ class RayExecutor:
             address = cluster.address
         else:
             address = str(self._address)
+            _knock(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
             from ray._private import ray_constants
             from ray._private import worker as ray_worker
+
+            raylet: Any = importlib.import_module("ray._raylet")
         except ImportError as error:
             raise UsageError("a node needs Ray: pip install 'kodo[node]'") from error
         if ray.is_initialized():
@@ -213,13 +219,16 @@ class RayExecutor:
         # Ray reports on workers, a flow's errors among them, in this process's output, `log_to_driver` or not.
         ray_worker.print_to_stdstream = _print_nothing
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        # Ray reads the variable when it is imported, which somebody else may have done before us.
-        ray_constants.ENABLE_RAY_CLUSTER = not local and not ray_constants.IS_WINDOWS_OR_OSX
+        # Ray reads these variables when it is imported, which somebody else may have done before us.
+        loopback = local or address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+        ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
         runtime_env: dict[str, Any] = {"worker_process_setup_hook": "kodo.node.runner.prepare_worker"}
         if not local and self._roots:
             runtime_env["py_modules"] = [str(root) for root in self._roots]
             runtime_env["excludes"] = [".git", "__pycache__", ".venv", "node_modules", "outputs"]
-        settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if local else {}
+        settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if loopback else {}
         try:
             ray.init(
                 address=address,
@@ -501,6 +510,15 @@ class RayRunner:
                 self._executor.ended(self)
                 await asyncio.to_thread(self._executor.remove_files, self)
                 raise
+
+
+def _knock(address: str) -> None:
+    """Make sure that something listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
+    except (OSError, ValueError) as error:
+        raise UnreachableError(f"no Ray listens at {address!r}; give the head's host:port: {error}") from error
 
 
 def _import_ray() -> None:

@@ -80,6 +80,10 @@ def prepare_worker() -> None:
     _capture.start()
     install(context)
     _log_as_events(context)
+    from ray._private import worker
+
+    # A flow blocks its own thread, not the actor's loop, for which Ray would scold it once.
+    worker.blocking_get_inside_async_warned = worker.blocking_wait_inside_async_warned = True
     add_roots([*json.loads(os.environ.get("KODO_ROOTS", "[]")), *_unpacked_roots()])
 
 

@@ -1,11 +1,11 @@
 """A run outlives the node's process, and the next one takes it up."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,7 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
     before = find_cluster(home)
     os.kill(first_node.pid, signal.SIGKILL)
     first_node.wait()
-    time.sleep(1.0)  # events go on being made meanwhile
+    await asyncio.sleep(1.0)  # events go on being made meanwhile
 
     executor = RayExecutor(home, "kodo-test", [], [], num_cpus=2, object_store_bytes=150_000_000, runners=1)
     await executor.start()

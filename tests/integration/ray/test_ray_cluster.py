@@ -40,8 +40,6 @@ def test_two_homes_start_at_once_whatever_their_paths_and_end_without_a_rest(hom
     for home in homes:
         private = [home / "ray", home / "ray" / "sessions", home / "ray" / "token", home / "ray" / "cluster.json"]
         assert [path.stat().st_mode & 0o077 for path in private] == [0, 0, 0, 0]
-        for path in (home / "ray" / "sessions").rglob("*"):
-            assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
     processes = [process for home in homes for process in processes_of(home)]
     assert len(processes) >= 6
     for home in homes:

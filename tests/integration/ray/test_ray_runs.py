@@ -24,7 +24,7 @@ def gone(pid: int) -> bool:
 
 async def until(condition, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 (another process wakes nobody)
         await asyncio.sleep(0.02)
     return condition()
 

@@ -27,8 +27,7 @@ async def hello(topic: str, depth: int = 3) -> str:
 
 @flow
 def count(n: int):
-    for number in range(n):
-        yield number
+    yield from range(n)
     return {"n": n}
 
 
@@ -92,7 +91,7 @@ async def prints(secret: str):
 
     print(f"flow print {secret}")
     os.write(2, f"flow write {secret}\n".encode())
-    subprocess.run(["sh", "-c", f"echo flow child {secret}"], check=True)
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", f"echo flow child {secret}"], check=True)
     logging.getLogger("my.logger").info("flow log %s", secret)
     sys.stdout.write(f"tail {secret}")
     assert await task.remote() != os.getpid()
@@ -106,7 +105,11 @@ async def prints(secret: str):
 @flow
 async def asks(wait: float = 60):
     answer = await lock(
-        "Approve?", Approval, expires=wait, check=lambda value: None if value.approved else "approve it", roles=["boss"]
+        "Approve?",
+        Approval,
+        expires=wait,
+        check=lambda value: None if value.approved else "approve it",
+        roles=["boss"],
     )
     assert isinstance(answer, Approval)
     return {"comment": answer.comment, "fid": fid()}
