@@ -55,7 +55,10 @@ class LoadedFlow:
         function, takes_map = callable_of(self.target)
         if takes_map:
             return None
-        return Form(function, 1 if inspect.isclass(self.target) and not inspect.ismethod(function) else 0)
+        unbound = inspect.isclass(self.target) and inspect.isfunction(
+            inspect.getattr_static(self.target, function.__name__, None)
+        )
+        return Form(function, int(unbound))
 
 
 def add_roots(roots: Iterable[str]) -> None:
@@ -79,14 +82,13 @@ def callable_of(target: Any) -> tuple[Any, bool]:
         return target, False
     owner = target if inspect.isclass(target) else type(target)
     for name in (*KICKOFF_METHODS, "__call__"):
-        method = inspect.getattr_static(owner, name, None)
-        if method is None or (name == "__call__" and inspect.isclass(target) and owner.__call__ is type.__call__):
+        if not any(name in vars(base) for base in owner.__mro__):
             continue
-        function = getattr(target, name)
-        if name in KICKOFF_METHODS:
-            names = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
-            return function, bool(names) and names[0] in ("inputs", "input")
-        return function if inspect.isclass(target) else target, False
+        function = getattr(target, name) if inspect.isclass(target) or name in KICKOFF_METHODS else target
+        if name == "__call__":
+            return function, False
+        names = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
+        return function, bool(names) and names[0] in ("inputs", "input")
     raise UsageError(f"{_title(target)} is no flow: it is not callable, and has neither kickoff nor invoke")
 
 

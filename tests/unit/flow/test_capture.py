@@ -1,0 +1,68 @@
+"""Output capture, in a process of its own because it takes over file descriptors."""
+
+import json
+import os
+import subprocess
+import sys
+
+from kodo.flow.capture import MAX_LINE_BYTES
+
+SCRIPT = """
+import json, os, subprocess, sys
+from kodo.flow.capture import StreamCapture
+real = os.dup(1)
+lines = []
+capture = StreamCapture(lambda event, text: lines.append([event, text]))
+capture.start()
+{body}
+assert capture.flush(10)
+os.write(real, json.dumps(lines).encode())
+os._exit(0)
+"""
+
+
+def captured(body: str) -> list[list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("{body}", body)],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.stderr == b""
+    lines: list[list[str]] = json.loads(done.stdout)
+    return lines
+
+
+def test_prints_writes_and_children_are_lines():
+    body = "print('a\\nb')\nos.write(1, b'c\\n')\nsubprocess.run(['echo', 'd'])\nos.write(2, b'e')"
+    lines = captured(body)
+    assert [text for event, text in lines if event == "stdout"] == ["a", "b", "c", "d"]
+    assert [text for event, text in lines if event == "stderr"] == ["e"]
+
+
+def test_a_tail_without_line_end_is_kept():
+    assert captured("sys.stdout.write('tail')") == [["stdout", "tail"]]
+
+
+def test_bytes_that_are_no_utf8_are_replaced():
+    assert captured("os.write(1, b'\\xff\\n')") == [["stdout", "\ufffd"]]
+
+
+def test_a_redrawn_line_is_what_a_screen_would_show():
+    assert captured("os.write(1, b'10%\\r50%\\r100%\\r\\n')") == [["stdout", "100%"]]
+
+
+def test_a_long_line_is_cut_between_characters():
+    lines = captured("os.write(1, b'\\xc3\\xa4' * 40000)")
+    assert "".join(text for _, text in lines) == "ä" * 40000
+    assert max(len(text.encode()) for _, text in lines) <= MAX_LINE_BYTES
+
+
+def test_stdin_is_empty():
+    assert captured("print(repr(sys.stdin.read()))") == [["stdout", "''"]]
+
+
+def test_a_child_that_goes_on_does_not_hold_up_the_end():
+    lines = captured("child = subprocess.Popen(['sleep', '600'])\nprint('x')\ncapture.flush(10)\nchild.kill()")
+    assert lines == [["stdout", "x"]]

@@ -1,0 +1,16 @@
+import subprocess
+import sys
+
+
+def test_what_an_author_imports_brings_neither_ray_nor_pydantic_nor_the_node():
+    script = (
+        "import kodo.flow, sys; print([n for n in ('ray', 'pydantic', 'kodo.node', 'aiortc') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_executor_and_the_runner_import_no_ray():
+    script = "import kodo.node.executor, kodo.node.ray_executor, kodo.node.runner, sys; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
