@@ -97,8 +97,8 @@ class Feed:
             return []
         for events, _ in reversed(channel.tail):
             if events[0].seq <= after + 1:
-                start: int = after + 1 - events[0].seq
-                return events[start:]
+                batch: list[Event] = events[after + 1 - events[0].seq :]
+                return batch
         return None
 
     def _committed(self, commit: Commit) -> None:

@@ -108,6 +108,7 @@ class Runs:
         self._listeners: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._closing = False
         store.subscribe(self._committed)
 
@@ -128,22 +129,28 @@ class Runs:
 
     async def aclose(self) -> None:
         """End the live runs with `fatal` (or leave them, with `keep_runs`) and stop; idempotent, bounded."""
-        group, self._group = self._group, None
-        self._closing = True
-        if group is None:
+        group = self._group
+        if group is None or self._closing:
             return
-        lives = list(self._live.values())
-        if not self.settings.keep_runs and lives:
-            try:
-                async with asyncio.timeout(2 * self.settings.end_s + 5.0), asyncio.TaskGroup() as ending:
-                    for live in lives:
-                        ending.create_task(self._stop(live))
-            except TimeoutError:
-                _log.error("not every run could be ended before the node's own end")
+        self._closing = True
+        await self._wind_up()
+        self._group = None
         for task in list(self._tasks):
             task.cancel()
         await group.__aexit__(None, None, None)
         self._live.clear()
+
+    async def _wind_up(self) -> None:
+        if not self.settings.keep_runs:
+            try:
+                async with asyncio.timeout(2 * self.settings.end_s + 5.0), asyncio.TaskGroup() as ending:
+                    for live in list(self._live.values()):
+                        ending.create_task(self._stop(live))
+            except TimeoutError:
+                _log.error("not every run could be ended before the node's own end")
+        if self._releasing:
+            # A runner that is not let go would outlive its run.
+            await asyncio.wait(self._releasing, timeout=self.settings.end_s)
 
     # --- asked from outside ---
 
@@ -444,8 +451,12 @@ class Runs:
     async def _retire(self, live: LiveRun) -> None:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
-        if live.runner is not None:
-            await self._bounded(live.runner.release())
+        runner = live.runner
+        if runner is not None:
+            release = self._task(lambda: self._bounded(runner.release()))
+            self._releasing.add(release)
+            release.add_done_callback(self._releasing.discard)
+            await asyncio.shield(release)
 
     async def _dismiss(self, runner: Runner, *, known: bool) -> None:
         """End a runner that no live run needs: one of a run that is over, or of none that the log knows."""

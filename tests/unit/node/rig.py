@@ -68,8 +68,8 @@ class Rig:
         raise AssertionError(f"the run ended without {name}")
 
     async def gone(self, fid: str) -> None:
-        """Wait until the node has let go of a run that is over."""
-        await settled(lambda: fid not in self.runs.live)
+        """Wait until the node has let go of a run that is over, and of its runner."""
+        await settled(lambda: fid not in self.runs.live and not self.runs._releasing)
 
     def runner(self, fid: str) -> InProcessRunner:
         return self.executor.runners[fid]  # type: ignore[no-any-return]

@@ -462,6 +462,30 @@ async def test_a_node_that_stops_ends_its_runs(tmp_path: Path, clock: StillClock
         assert caught.value.code == 503
 
 
+async def test_a_node_that_stops_waits_until_its_runners_are_let_go(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": hello}) as node:
+        slowly, begun = asyncio.Event(), asyncio.Event()
+        fid = await node.launch()
+        await settled(lambda: fid in node.executor.runners)
+        runner = node.runner(fid)
+        release = runner.release
+
+        async def slow() -> None:
+            begun.set()
+            await slowly.wait()
+            await release()
+
+        runner.release = slow  # type: ignore[method-assign]
+        await begun.wait()
+        closing = asyncio.create_task(node.runs._wind_up())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        slowly.set()
+        await closing
+        assert runner.released
+
+
 async def test_a_node_that_keeps_its_runs_leaves_them_alone(tmp_path: Path, clock: StillClock) -> None:
     async with rig_of(tmp_path, clock, {"flow": forever}, KEEP) as node:
         fid = await node.launch()
