@@ -60,6 +60,16 @@ def test_a_folder_src_is_not_part_of_a_modules_name(tmp_path: Path) -> None:
         assert [(source.module, source.package) for source in tree.sources] == [("p.a", "p"), ("tests.b", "tests")]
 
 
+def test_where_all_is_in_one_folder_the_packages_are_below_it(tmp_path: Path) -> None:
+    files = {"n/m/p/a.py": "", "n/m/q/r/b.py": "", "n/m/c.py": ""}
+    with open_tree(str(folder(tmp_path, files))) as tree:
+        assert {source.module: source.package for source in tree.sources} == {
+            "n.m.c": "n.m",
+            "n.m.p.a": "n.m.p",
+            "n.m.q.r.b": "n.m.q",
+        }
+
+
 def test_a_root_that_is_a_package_names_its_modules(tmp_path: Path) -> None:
     with open_tree(str(folder(tmp_path / "pack", {"__init__.py": "", "a.py": "", "q/b.py": ""}))) as tree:
         assert [source.module for source in tree.sources] == ["pack", "pack.a", "pack.q.b"]

@@ -96,20 +96,25 @@ def _checked(tree: Tree) -> Tree:
 
 
 def _sources(sizes: dict[str, int], root_name: str = "") -> list[Source]:
-    """Name the modules of all files, as their imports do.
+    """Name the modules of all files, as their imports do, and the package that each counts to.
 
     A folder `src` that is no package is where packages lie, not part of their names; and where the root itself is a
-    package, its name stands before all others.
+    package, its name stands before all others. Packages are the folders right below the root, or, where all files
+    lie in one of these, right below that.
     """
     inside_src = "src/__init__.py" not in sizes
     top = f"{root_name}." if root_name and "__init__.py" in sizes else ""
+    inner = {path: path.removeprefix("src/") if inside_src else path for path in sizes}
+    folders = {path: tuple(name.split("/")[:-1]) for path, name in inner.items()}
+    shortest, longest = min(folders.values(), default=()), max(folders.values(), default=())
+    shared = 0
+    while shared < len(shortest) and shortest[shared] == longest[shared]:
+        shared += 1
     sources = []
     for path, size in sizes.items():
-        inner = path.removeprefix("src/") if inside_src else path
-        package, slash, _ = inner.partition("/")
-        name = top + inner.removesuffix(".py").replace("/", ".")
+        name = top + inner[path].removesuffix(".py").replace("/", ".")
         name = name.removesuffix(".__init__")
-        sources.append(Source(path, size, name, package if slash else ""))
+        sources.append(Source(path, size, name, ".".join(folders[path][: shared + 1])))
     return sources
 
 
