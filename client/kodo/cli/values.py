@@ -7,11 +7,12 @@ to say; it has the flow's own types. Schemas come from peers: patterns and remot
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ Schema = Mapping[str, Any]
 
 MAX_FILE_BYTES = 16 << 20
 MAX_DEPTH = 16
+MAX_STEPS = 100_000
+"""How many schemas one value may be held against: alternatives of alternatives multiply."""
+
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 _TRUE = frozenset(["true", "yes", "y", "on", "1"])
 _FALSE = frozenset(["false", "no", "n", "off", "0"])
@@ -36,7 +40,7 @@ def resolve(schema: Any, root: Schema) -> Schema:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             target: Any = root
-            for part in reference.removeprefix("#").strip("/").split("/"):
+            for part in filter(None, reference.removeprefix("#").split("/")):
                 key = part.replace("~1", "/").replace("~0", "~")
                 target = target.get(key) if isinstance(target, Mapping) else None
             beside = {key: value for key, value in schema.items() if key != "$ref"}
@@ -79,14 +83,22 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
     return [schema]
 
 
-def parse_value(text: str, schema: Any, root: Schema, depth: int = 0) -> Any:
+class _TooManyError(ValueError):
+    """The schema has no end."""
+
+
+def parse_value(text: str, schema: Any, root: Schema) -> Any:
     """Read `text` as the schema demands.
 
     Raises:
         ValueError: saying what was expected.
     """
-    if depth > MAX_DEPTH:
-        raise ValueError("a simpler value: its schema is nested too deeply")
+    return _parse(text, schema, root, itertools.repeat(None, MAX_STEPS), 0)
+
+
+def _parse(text: str, schema: Any, root: Schema, steps: Iterator[None], depth: int) -> Any:
+    if depth > MAX_DEPTH or next(steps, _TooManyError) is not None:
+        raise _TooManyError("something simpler: the schema has too many alternatives")
     schema = resolve(schema, root)
     if (values := choices(schema)) is not None:
         for value in values:
@@ -97,7 +109,7 @@ def parse_value(text: str, schema: Any, root: Schema, depth: int = 0) -> Any:
         )
     options = branches(schema, root)
     if len(options) > 1:
-        return _parse_any(text, options, root, depth)
+        return _parse_any(text, options, root, steps, depth)
     match options[0].get("type"):
         case "string":
             return text
@@ -116,7 +128,7 @@ def parse_value(text: str, schema: Any, root: Schema, depth: int = 0) -> Any:
                 return None
             raise ValueError("nothing")
         case "array":
-            return _parse_array(text, options[0], root, depth)
+            return _parse_array(text, options[0], root, steps, depth)
         case "object":
             return _parse_json(text, dict, 'a JSON object such as {"a": 1}')
         case _:
@@ -128,14 +140,16 @@ def parse_value(text: str, schema: Any, root: Schema, depth: int = 0) -> Any:
                 return text
 
 
-def _parse_any(text: str, options: Sequence[Schema], root: Schema, depth: int) -> Any:
+def _parse_any(text: str, options: Sequence[Schema], root: Schema, steps: Iterator[None], depth: int) -> Any:
     # A text takes anything, so it comes last; an optional number's "3" is the number.
     expected: list[str] = []
     for option in sorted(options, key=lambda option: option.get("type") == "string" and not choices(option)):
         if option.get("type") == "null" and text == "" and any(each.get("type") == "string" for each in options):
             continue
         try:
-            return parse_value(text, option, root, depth + 1)
+            return _parse(text, option, root, steps, depth + 1)
+        except _TooManyError:
+            raise
         except ValueError as error:
             expected.append(str(error))
     raise ValueError(" or ".join(dict.fromkeys(expected)))
@@ -150,7 +164,7 @@ def _parse_truth(text: str) -> bool:
     raise ValueError("yes or no")
 
 
-def _parse_array(text: str, schema: Schema, root: Schema, depth: int) -> list[Any]:
+def _parse_array(text: str, schema: Schema, root: Schema, steps: Iterator[None], depth: int) -> list[Any]:
     if text.lstrip().startswith("["):
         found: list[Any] = _parse_json(text, list, 'a JSON list such as ["a", "b"]')
         return found
@@ -158,7 +172,7 @@ def _parse_array(text: str, schema: Schema, root: Schema, depth: int) -> list[An
     items = schema.get("items", {})
     if resolve(items, root).get("type") in ("object", "array"):
         raise ValueError("a JSON list such as [{…}, {…}]")
-    return [parse_value(word, items, root, depth + 1) for word in words]
+    return [_parse(word, items, root, steps, depth + 1) for word in words]
 
 
 def _parse_json(text: str, kind: type, expected: str) -> Any:

@@ -1,0 +1,80 @@
+"""Events for people."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from kodo.cli.display import LiveDisplay, PlainDisplay, describe
+from kodo.protocol.events import EVENTS, Event, RunView
+
+EVIL = "\x1b[2J\x1b]0;owned\x07\u202e[bold]x[/bold]\r"
+
+
+def event(event_name: str, seq: int = 1, /, **data: Any) -> Event:
+    kind = EVENTS[event_name].kind if event_name in EVENTS else "process"
+    return Event(seq, 1_700_000_000_000, str(kind), event_name, data)
+
+
+def clean(text: str) -> bool:
+    return not any(character in text for character in "\x1b\x07\u202e\r\x9b")
+
+
+def live(*events: Event) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=False, width=100, color_system=None)
+    display = LiveDisplay(console, f"flow {EVIL}", now=lambda: 0.0)
+    view = RunView()
+    for each in events:
+        view.apply(each)
+        display.show(each, view)
+    console.print(display.render())
+    return out.getvalue()
+
+
+def test_progress_tells_percent_count_and_text() -> None:
+    assert describe(event("progress", percent=42, done=3, total=10, text="reading")) == " 42 % 3/10 reading"
+
+
+def test_no_event_acts_on_the_terminal() -> None:
+    for name in [*EVENTS, "unheard-of"]:
+        keys = ["text", "name", "title", "lid", "level", "logger", "type", "message", "where", "by", "answer", "role"]
+        data = {**dict.fromkeys(keys, EVIL), "reasons": [EVIL], "id": EVIL, "done": EVIL, EVIL: EVIL}
+        assert clean(describe(event(name, **data)).replace("\n", "")), name
+        assert clean(live(event(name, **data))), name
+
+
+def test_events_of_odd_types_are_shown_all_the_same() -> None:
+    for name in EVENTS:
+        for value in (None, 3, [], {"a": None}, float("nan"), b"x"):
+            describe(event(name, text=value, percent=value, reasons=value, size=value, done=1, total=value))
+            live(event(name, text=value, percent=value, done=value, total=value, id=value, parent=value))
+
+
+def test_plain_lines_carry_the_number_and_the_kind() -> None:
+    out: list[str] = []
+    PlainDisplay(out.append).show(event("result", 7, text="a\nb"), RunView())
+    assert out[0].split()[1:] == ["7", "result", "a", "b"]
+    assert "\n    b" in out[0]
+
+
+def test_markup_in_a_text_is_text() -> None:
+    assert "[bold]x[/bold]" in live(event("result", text="[bold]x[/bold]"))
+
+
+def test_nested_progress_grows_as_a_tree() -> None:
+    shown = live(
+        event("progress", 1, id="a", text="whole", percent=10),
+        event("progress", 2, id="b", parent="a", text="part", done=1, total=2),
+        event("agent", 3, name="Researcher"),
+    )
+    whole, part = (next(row for row in shown.splitlines() if word in row) for word in ("whole", "part"))
+    assert part.index("━") > whole.index("━")
+    assert "Researcher" in shown
+
+
+def test_progress_whose_parents_form_a_circle_is_no_endless_tree() -> None:
+    live(event("progress", 1, id="a", parent="b"), event("progress", 2, id="b", parent="a"))
+    assert "self" in live(event("progress", 1, id="s", parent="s", text="self"))

@@ -1,0 +1,107 @@
+"""The composition root: fast, lazy, one line per error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kodo.cli import main
+
+HEAVY = ("ray", "aiortc", "zeroconf", "aiohttp", "pydantic", "kodo.client", "kodo.node", "kodo.registry", "asyncio")
+
+
+def python(code: str, home: Path) -> str:
+    environment = {**os.environ, "KODO_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_making_the_commands_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys, kodo.cli.main; print(*[name for name in sys.argv[1:] + %r if name in sys.modules])"
+    loaded = python(code % [name for name in HEAVY if name not in ("pydantic", "asyncio")], tmp_path)
+    assert loaded.split() == []
+
+
+@pytest.mark.parametrize("command", ["config", "id", "nodes --no-lan", "flows --no-lan", "ps --no-lan"])
+def test_no_client_command_imports_ray(tmp_path: Path, command: str) -> None:
+    code = f"""
+import sys, kodo.cli.main as main
+code = main.run({command.split()!r})
+assert code == 0, code
+assert not [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("kodo.node")]
+"""
+    python(code, tmp_path / "home")
+
+
+def test_every_command_takes_the_common_options(capsys: pytest.CaptureFixture[str]) -> None:
+    names = "up registry nodes flows show run ps state follow locks answer kill outputs download id config"
+    for name in names.split():
+        assert main.run([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for option in ("--json", "--node", "--registry", "--timeout", "--home", "--verbose"):
+            assert option in shown, (name, option)
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["run"], ["up", "--port", "70000"], ["nodes", "--wrong"]])
+def test_misuse_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("koco: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_misuse_is_json_where_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["nodes", "--wrong", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["reason"]) == (400, "usage")
+
+
+def test_a_bad_setting_is_told_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kodo.toml").write_text("prot = 1\n")
+    monkeypatch.setenv("KODO_HOME", str(tmp_path))
+    assert main.run(["config"]) == 2
+    assert "did you mean 'port'?" in capsys.readouterr().err
+
+
+def test_config_tells_each_value_and_where_it_comes_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kodo.toml").write_text("port = 4711\n")
+    monkeypatch.setenv("KODO_HOME", str(tmp_path))
+    monkeypatch.setenv("KODO_NAME", "n.example")
+    assert main.run(["config", "--json", "--timeout", "7s"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["port"] == {"value": 4711, "source": str(tmp_path / "kodo.toml")}
+    assert told["name"] == {"value": "n.example", "source": "env KODO_NAME"}
+    assert told["timeout"] == {"value": 7.0, "source": "flag"}
+    assert told["lan"] == {"value": True, "source": "default"}
+
+
+def test_id_tells_both_peer_ids_and_keeps_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for _ in range(2):
+        assert main.run(["id", "--json", "--home", str(tmp_path / "home")]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert told[0]["addrs"] == []
+    assert told[0]["peer_id"] != told[0]["user_peer_id"]
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    code = "import kodo.cli.main as m, sys; sys.exit(m.run(['config']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "KODO_HOME": str(tmp_path)}
+    with os.fdopen(writing, "wb") as stdout:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    assert done.stderr == b""
+    assert done.returncode == 141
