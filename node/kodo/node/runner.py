@@ -113,10 +113,9 @@ class RunnerActor:
 
     def __init__(self, preload: Sequence[str], folder: str | None):
         """Start importing the modules of `preload`; keep files in `folder`, or in a new temporary one."""
-        base = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="kodo-run-"))
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = base
-        self._context = RunnerContext(base / "files")
+        self._wanted = folder
+        self._folder: Path | None = None
+        self._context = RunnerContext()
         if _capture is not None:
             _capture.sink = self._context.line
         install(self._context)
@@ -144,6 +143,9 @@ class RunnerActor:
         if self._spec is not None:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
         self._spec = spec
+        self._folder = Path(self._wanted or tempfile.mkdtemp(prefix="kodo-run-"))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._context.folder = self._folder / "files"
         self._context.fid = spec["fid"]
         threading.Thread(target=self._run, name="kodo-flow", daemon=True).start()
 
@@ -173,11 +175,13 @@ class RunnerActor:
 
     async def clean(self) -> None:
         """Remove the run's files from this machine."""
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _run(self) -> None:
-        context, spec = self._context, self._spec
+        context, spec, folder = self._context, self._spec, self._folder
         assert spec is not None
+        assert folder is not None
         started = time.monotonic()
         try:
             if spec["kodo"] != kodo_version():
@@ -186,7 +190,7 @@ class RunnerActor:
                     "install the same version on every machine of the Ray cluster"
                 )
             self._preload.join(PRELOAD_TIMEOUT)
-            work = self._folder / "work"
+            work = folder / "work"
             work.mkdir(mode=0o700, exist_ok=True)
             os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
             value = invoke(load_entry(spec["entry"]), spec["inputs"])
@@ -210,10 +214,10 @@ class RunnerActor:
 class RunnerContext(Context):
     """The flow's side of a runner."""
 
-    def __init__(self, folder: Path):
+    def __init__(self) -> None:
         self.buffer = EventBuffer()
         self.has_tasks = False
-        self._folder = folder
+        self.folder: Path | None = None  # of outputs; there is none before there is a run
         self._outputs: dict[str, str] = {}  # by case-folded name: some clients' disks do not tell case apart
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
@@ -303,12 +307,14 @@ class RunnerContext(Context):
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         check_output_name(name)
+        if self.folder is None:
+            raise UsageError("an output is written while a flow runs, not when its module is imported")
         with self._guard:
             if name.casefold() in self._outputs:
                 raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
             self._outputs[name.casefold()] = name
         try:
-            manifest = write_file(self._folder / name, source)
+            manifest = write_file(self.folder / name, source)
         except BaseException as error:
             with self._guard:
                 del self._outputs[name.casefold()]
@@ -330,9 +336,9 @@ class RunnerContext(Context):
         Raises:
             UsageError: there is no such output.
         """
-        if self._outputs.get(name.casefold()) != name:
+        if self.folder is None or self._outputs.get(name.casefold()) != name:
             raise UsageError(f"this run has no output {name!r}")
-        with open(self._folder / name, "rb") as file:
+        with open(self.folder / name, "rb") as file:
             file.seek(offset)
             return file.read(length)
 
