@@ -216,19 +216,19 @@ def main_job(homes: Path, terminal: Terminal, inputs: Sequence[str], *, once: bo
         terminal.step("Find the node by zeroconf, as another user, who knows nothing of it")
         terminal.command(["nodes"])
         row = found(user, peer_id)
-        terminal.say(f"found {row['name']} at {row['addrs'][0]}")
+        address = row["addrs"][0]
+        terminal.say(f"found {row['name']} at {address}")
 
         terminal.step(f"Open an encrypted session, launch {FLOW}, follow and answer it, download what it makes")
         # Whether there is somebody to ask is for the terminal to say; without one the default is taken.
         asked = [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--yes"]
-        user.show("run", f"{peer_id}/{FLOW}", *inputs, "--out", str(folder), *asked)
+        user.show("run", f"{address}/{FLOW}", *inputs, "--out", str(folder), *asked)
 
         terminal.step("Check what was downloaded")
-        [run] = user.rows("ps", "--node", peer_id)[0]["result"]
+        [run] = user.rows("ps", "--node", address)[0]["result"]
         if run["state"] != "done":
             raise FailedError(f"the run is {run['state']}")
-        address = f"{peer_id}/{run['fid']}"
-        for path in verified(folder, user.rows("outputs", address)[0]["result"]):
+        for path in verified(folder, user.rows("outputs", run["fid"], "--node", address)[0]["result"]):
             terminal.say(f"{path}  {path.stat().st_size:,} bytes, its SHA-256 is the node's")
 
         if once:
@@ -236,11 +236,11 @@ def main_job(homes: Path, terminal: Terminal, inputs: Sequence[str], *, once: bo
         else:
             terminal.step("The node stays up until Ctrl-C. In another terminal:")
             for line in [
-                f"export KODO_HOME={shlex.quote(str(user.home))} PATH={shlex.quote(str(KOCO.parent))}:$PATH",
-                "koco nodes",
-                f"koco follow {address}",
-                f"koco run {shlex.quote(f'{peer_id}/{FLOW}')} root={shlex.quote(str(ROOT))} --out .run/own",
-                f"node tests/interop/dial.mjs {ready['addrs'][0]}",
+                f"export PATH={shlex.quote(str(KOCO.parent))}:$PATH KODO_HOME={shlex.quote(str(user.home))}",
+                f"export KODO_NODE={address}",
+                "koco ps",
+                f"koco follow {run['fid']}",
+                f"koco run {shlex.quote(FLOW)} root={shlex.quote(str(ROOT))} --out .run/own",
             ]:
                 terminal.say(line)
             while True:
