@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import statistics
 import tempfile
@@ -84,7 +85,7 @@ async def measure(rounds: int) -> Table:
                 Row("heartbeats, one after the other", "1/s", Series((beaten,)), higher_is_better=True),
             ]
             for name, search in (("all flows", None), ("a word", "*bicycle*"), ("nothing fits", "*zzzz*")):
-                rows += await reads(rounds, name, lambda search=search: client.flows(search=search, pp=50))
+                rows += await reads(rounds, name, functools.partial(client.flows, search=search, pp=50))
     return Table(
         "Registry",
         rows,

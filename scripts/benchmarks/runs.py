@@ -75,17 +75,17 @@ def bare_ray() -> None:
 
     ray.init(num_cpus=CPUS, include_dashboard=False, object_store_memory=150 << 20, log_to_driver=False)
 
-    @ray.remote(num_cpus=0)
-    class Actor:
+    class Callee:
         def call(self) -> int:
             return 1
 
-    spare = Actor.remote()
+    actor: Any = ray.remote(num_cpus=0)(Callee)
+    spare = actor.remote()
     ray.get(spare.call.remote())
     print(json.dumps("ready"), flush=True)
     for question in sys.stdin:
         begin = time.perf_counter()
-        ray.get((spare if question.strip() == "spare" else Actor.remote()).call.remote())
+        ray.get((spare if question.strip() == "spare" else actor.remote()).call.remote())
         print(json.dumps((time.perf_counter() - begin) * 1000), flush=True)
     ray.shutdown()
 

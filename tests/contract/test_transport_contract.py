@@ -8,7 +8,6 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.peers import CLIENT, SERVER, STRANGER, Pair, another_client, make_pair
 
 from kodo.p2p.core.negotiate import ProtocolRefusedError
 from kodo.p2p.errors import (
@@ -27,6 +26,7 @@ from kodo.p2p.net.calls import Call, request
 from kodo.p2p.net.identify import identify, ping
 from kodo.p2p.net.stream import Stream
 from kodo.p2p.net.transport import Limits
+from tests.support.peers import CLIENT, SERVER, STRANGER, Pair, another_client, make_pair
 
 KINDS = ["memory", "webrtc"]
 

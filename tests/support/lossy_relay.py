@@ -34,6 +34,7 @@ class LossyRelay(asyncio.DatagramProtocol):
         self.target = target
         self.loss, self.duplicate, self.delay, self.jitter = loss, duplicate, delay_s, jitter_s
         self.cut = False
+        self.newcomer = asyncio.Event()
         self._random = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._front: asyncio.DatagramTransport | None = None
@@ -71,6 +72,7 @@ class LossyRelay(asyncio.DatagramProtocol):
 
         back, _ = await self._loop.create_datagram_endpoint(Back, remote_addr=self.target)
         self._backs[addr] = back
+        self.newcomer.set()
         for data in self._waiting.pop(addr):
             self._pass(data, back, None)
 

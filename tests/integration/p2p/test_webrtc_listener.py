@@ -8,19 +8,19 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.support.lossy_relay import lossy_relay
-from tests.support.peers import CLIENT, SERVER, STRANGER, Pair, make_pair
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import BrokenSessionError, IdentityError, UnreachableError
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, request
+from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.identify import ping
 from kodo.p2p.net.transport import Limits
-from kodo.p2p.net.webrtc import Certificate
+from tests.support.lossy_relay import lossy_relay
+from tests.support.peers import CLIENT, SERVER, STRANGER, Pair, make_pair
 
 UFRAG = "libp2p+webrtc+v2/abcdefgh"
 
@@ -152,8 +152,7 @@ async def test_a_handshake_that_stalls_is_dropped_and_its_place_is_free_again() 
         address = pair.addresses[0]
         async with lossy_relay((address.host, address.port), seed=1) as relay:
             stalled = asyncio.ensure_future(pair.client.connect(through(relay.port, address), timeout=20))
-            while not relay._backs:
-                await asyncio.sleep(0.001)
+            await relay.newcomer.wait()
             await asyncio.sleep(0.003)
             relay.cut = True
             async with Host(STRANGER, WebRtcTransport()) as other:
@@ -167,7 +166,9 @@ async def test_a_hundred_dials_at_once_all_succeed(pair: Pair) -> None:
     async with asyncio.TaskGroup() as group:
 
         async def dial(i: int) -> None:
-            async with Host(Identity.from_seed(i.to_bytes(32, "big")), WebRtcTransport(Certificate.generate())) as host:
+            async with Host(
+                Identity.from_seed(i.to_bytes(32, "big")), WebRtcTransport(Certificate.generate())
+            ) as host:
                 session = await host.connect(pair.addresses, timeout=40)
                 assert await request(session, "echo", {"i": i}, timeout=40) == {"i": i}
 
@@ -226,7 +227,11 @@ async def test_sources_that_are_not_admitted_hear_nothing() -> None:
 
 
 async def test_one_port_serves_both_families() -> None:
-    async with asyncio.timeout(30), Host(SERVER, WebRtcTransport()) as server, Host(CLIENT, WebRtcTransport()) as client:
+    async with (
+        asyncio.timeout(30),
+        Host(SERVER, WebRtcTransport()) as server,
+        Host(CLIENT, WebRtcTransport()) as client,
+    ):
 
         async def echo(call: object) -> str:
             return "here"

@@ -18,9 +18,10 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, UnreachableError
 from kodo.p2p.net import udp
+from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import WebRtcListener
 from kodo.p2p.net.transport import Limits, Link
-from kodo.p2p.net.webrtc import Certificate, WebRtcLink
 
 __all__ = ["WebRtcTransport"]
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
-from kodo.p2p.net.webrtc import Certificate
+from kodo.p2p.net.certificate import Certificate
 
 __all__ = ["load_certificate", "load_identity", "make_home", "write_private"]
 

@@ -17,8 +17,9 @@ from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
+from kodo.p2p.net.certificate import Certificate, CookieGate
+from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.transport import Limits, Link
-from kodo.p2p.net.webrtc import Certificate, CookieGate, WebRtcLink
 
 __all__ = ["WebRtcListener"]
 

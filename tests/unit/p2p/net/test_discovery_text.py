@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.peers import CLIENT, SERVER
 
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.discovery import Advertisement
+from tests.support.peers import CLIENT, SERVER
 
 PEER = str(SERVER.peer_id)
 ADDRESSES = tuple(

@@ -45,9 +45,9 @@ def test_a_key_that_others_may_read_is_refused_with_what_to_do(tmp_path: Path, n
     load_identity(tmp_path, "node")
     load_certificate(tmp_path)
     (tmp_path / name).chmod(0o640)
+    load = {"node.key": lambda: load_identity(tmp_path, "node"), "node.crt": lambda: load_certificate(tmp_path)}
     with pytest.raises(UsageError, match=f"chmod 600 .*{name}"):
-        load_identity(tmp_path, "node")
-        load_certificate(tmp_path)
+        load[name]()
 
 
 def test_a_home_that_others_may_write_to_is_refused(tmp_path: Path) -> None:

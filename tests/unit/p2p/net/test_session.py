@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.peers import make_pair
-from tests.support.virtual_time import run_virtual
 
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, NetworkError
 from kodo.p2p.net.calls import Call, request
 from kodo.p2p.net.session import NEGOTIATE_SECONDS
 from kodo.p2p.net.transport import Limits
+from tests.support.peers import make_pair
+from tests.support.virtual_time import run_virtual
 
 
 def test_an_idle_session_lives_for_hours() -> None:
