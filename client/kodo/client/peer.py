@@ -78,6 +78,7 @@ class RemoteNode:
         self.label: str | None = None
         self.route: str | None = None
         self._addresses = target.addresses
+        self._given = str(target.addresses[0]) if target.given else None
         self._pin = target.name
         self._host = host
         self._resolver = resolver
@@ -86,6 +87,11 @@ class RemoteNode:
 
     def __str__(self) -> str:
         return self.name or self.label or str(self.peer_id)
+
+    @property
+    def reach(self) -> str:
+        """What to write to mean this node another time: the address when that is how it was asked for."""
+        return self._given or str(self)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -90,11 +90,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A peer to dial; `name` is set when that is how it was asked for, and is to be pinned once it proved its key."""
+    """A peer to dial.
+
+    Attributes:
+        name: set when it was asked for by name, which is to be pinned once it proved its key.
+        given: whether it was asked for by its address, and so may be nowhere to be found without it.
+    """
 
     peer_id: PeerId
     addresses: tuple[Multiaddr, ...]
     name: str | None = None
+    given: bool = False
 
 
 class Finder(Protocol):
@@ -272,7 +278,7 @@ def _from_address(text: str) -> Target:
         raise UsageError(f"not an address: {error}") from None
     if address.peer_id is None:
         raise UsageError("the address says not who is there; it has to end with /p2p/PEER")
-    return Target(address.peer_id, (address,))
+    return Target(address.peer_id, (address,), given=True)
 
 
 def _merge(found: Sequence[Found], peer_id: PeerId) -> tuple[Multiaddr, ...]:

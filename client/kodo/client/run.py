@@ -53,7 +53,7 @@ class Run:
     @property
     def address(self) -> str:
         """What to write to come back to this run: `NODE/FID`."""
-        return f"{self.node}/{self.fid}"
+        return f"{self._remote.reach}/{self.fid}"
 
     @property
     def route(self) -> str | None:
