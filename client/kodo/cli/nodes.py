@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from kodo.client.config import Loaded
 from kodo.client.finders import HOME_NODE_FILE
 from kodo.p2p.errors import UsageError
@@ -55,7 +57,15 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "announce_lan": settings.lan,
         **more,
     }
-    return NodeConfig(**{name: value for name, value in given.items() if value is not None})
+    try:
+        return NodeConfig(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise _usage(error) from None
+
+
+def _usage(error: ValidationError) -> UsageError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def samples_scope() -> Path:

@@ -79,7 +79,7 @@ class Settings(BaseModel):
     open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
     ray_address: str | None = Field(None, min_length=1, description="an existing Ray cluster to join")
     num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
-    object_store: Bytes = Field(200_000_000, ge=78_643_200, description="bytes of the embedded Ray's object store")
+    object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")
     runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
 
 

@@ -1,0 +1,302 @@
+"""The library against a node in memory: real calls over real sessions, links that can be cut."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kodo.client import Client
+from kodo.client.peer import Backoff
+from kodo.client.resolve import Found, Wanted
+from kodo.client.sync import Client as SyncClient
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import CallError, LocallyClosedError, NetworkError, NotFoundError, UsageError
+from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
+from kodo.p2p.net.host import Host
+from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
+from kodo.protocol.events import Event
+from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
+
+FID = "01jd2n8x4q5w6e7r8t9y0abcde"
+DATA = bytes(range(256)) * 5000
+
+
+def event(seq: int, name: str = "result", **data: Any) -> dict[str, Any]:
+    return Event(seq, 1000 + seq, "process", name, data or {"text": str(seq)}).to_wire()
+
+
+class Service:
+    """One run of `events`; `cuts`: the `seq` after which the network breaks, once each; `calls`: what was asked."""
+
+    def __init__(self, network: MemoryNetwork, events: Sequence[dict[str, Any]]):
+        self.network = network
+        self.events = list(events)
+        self.cuts: list[int] = []
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
+        self.flows = [
+            {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
+            {"path": "flows.b", "name": "Twin"},
+            {"path": "flows.c", "name": "Twin"},
+        ]
+
+    async def __call__(self, request: Request) -> Any:
+        self.calls.append((request.op, request.args))
+        args = request.args
+        match request.op:
+            case "flow.list":
+                return {"result": self.flows, "total_pages": 1}
+            case "flow.schema":
+                if args["path"] not in [flow["path"] for flow in self.flows]:
+                    raise CallError(404, "no-such-flow", "none")
+                return {"path": args["path"], "name": "n", "schema": {"type": "object"}}
+            case "run.launch":
+                return {"fid": FID, "state": "pending"}
+            case "run.stream":
+                return await self._stream(request, args["after"])
+            case "run.state":
+                if args["fid"] != FID:
+                    raise CallError(404, "no-such-run", "none")
+                return {"fid": FID, "state": "done"}
+            case "lock.answer":
+                return {"unlock": {"lid": args["lid"], "answer": args["candidate"]}}
+            case "output.list":
+                return {"result": [{"name": "x.bin", "size": len(DATA)}]}
+            case "output.manifest":
+                builder = ManifestBuilder()
+                builder.update(DATA)
+                whole = builder.finish()
+                head = {"size": whole.size, "sha256": whole.sha256.hex(), "chunk_bytes": CHUNK_BYTES}
+                return {**head, "from": args["from"], "chunks": list(whole.chunks[args["from"] :])}
+            case "output.read":
+                for at in range(args["offset"], len(DATA), 65536):
+                    await request.send(DATA[at : at + 65536])
+                return {"bytes": len(DATA) - args["offset"]}
+        raise CallError(404, "no-such-op", request.op)
+
+    async def _stream(self, request: Request, after: int) -> Any:
+        for item in self.extra(after):
+            await request.send(item)
+        for each in self.events:
+            if each["seq"] > after:
+                await request.send(each)
+                if self.cuts and each["seq"] == self.cuts[0]:
+                    self.cuts.pop(0)
+                    await request.stream.session._link.drained()
+                    self.network.cut()
+        return {"last_seq": self.events[-1]["seq"], "state": "done"}
+
+
+class Place:
+    label = "memory"
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        return self.found
+
+
+class World:
+    """A network with one node, its service, and where it is found."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork(delay_s=0)
+        self.service = Service(
+            self.network, [event(seq) for seq in range(1, 200)] + [event(200, "final", result="r")]
+        )
+        self.place = Place()
+        self.host = Host(Identity.from_seed(b"n" * 32), MemoryTransport(self.network))
+        self.host.handle(CALL_PROTOCOL, CallServer(self.service))
+
+    def client(self, home: Path, **options: Any) -> Client:
+        return Client(home, lan=False, registries=[], finders=[self.place], transport=self.transport(), **options)
+
+    def transport(self) -> MemoryTransport:
+        return MemoryTransport(self.network)
+
+    def claim(self, name: str) -> None:
+        self.place.found = [Found(self.host.peer_id, name, tuple(self.host.addresses()), "lan")]
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    for name in ("KODO_HOME", "KODO_REGISTRY", "KODO_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    world = World()
+    async with world.host:
+        await world.host.listen(["10.0.0.1"], 4711)
+        world.claim("n.example")
+        yield world
+
+
+async def test_a_launch_goes_by_path_with_its_inputs_and_a_key(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.launch("n.example/Competitor Analysis", topic="bikes", inputs={"depth": 2}, tags=["t"])
+    assert (run.fid, run.node, run.address) == (FID, "n.example", f"n.example/{FID}")
+    args = world.service.calls[-1][1]
+    assert (args["path"], args["inputs"]) == ("flows.market.Competitor", {"depth": 2, "topic": "bikes"})
+    assert (args["tags"], len(args["key"])) == (["t"], 32)
+
+
+async def test_a_name_is_pinned_once_the_node_proved_its_key(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        remote = await client.node("n.example")
+        assert client.known.get("n.example") is None
+        await remote.request("flow.list")
+        assert client.known.get("n.example") == world.host.peer_id
+
+
+async def test_looking_around_pins_nothing(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        rows = [row async for row in client.flows()]
+        assert {(row["node"], row["source"]) for row in rows} == {("n.example", "lan")}
+        assert client.known.all() == {}
+
+
+async def test_a_flow_is_found_by_its_unique_name_or_path_alone(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        for text in ("Competitor Analysis", "competitor analysis", "flows.market.Competitor"):
+            assert (await client.find_flow(text)).path == "flows.market.Competitor"
+
+
+async def test_a_name_of_several_flows_is_refused_with_the_choices(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        for text in ("Twin", "n.example/Twin"):
+            with pytest.raises(UsageError, match=r"flows\.b.*flows\.c"):
+                await client.find_flow(text)
+
+
+async def test_an_unknown_flow_is_not_found_and_the_nearest_is_named(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        with pytest.raises(NotFoundError, match="Competitor Analysis"):
+            await client.find_flow("n.example/Competitor Analysys")
+
+
+async def test_following_gives_every_event_once_and_in_order_over_broken_links(world: World, tmp_path: Path) -> None:
+    world.service.cuts = [1, 50, 51, 199]
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        seen = [each.seq async for each in run.follow()]
+    assert seen == list(range(1, 201))
+    assert world.service.cuts == []
+    assert run.view.final == {"result": "r"}
+
+
+async def test_following_begins_after_the_event_that_is_known(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        assert [each.seq async for each in run.follow(198)] == [199, 200]
+
+
+async def test_an_event_that_comes_again_is_not_given_again(world: World, tmp_path: Path) -> None:
+    world.service.extra = lambda after: [event(3), event(1), event(2), event(3)]
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        seen = [each.seq async for each in run.follow()]
+    assert seen == [3, *range(4, 201)]
+
+
+async def test_a_node_that_moved_is_found_again(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        events = run.follow()
+        assert (await anext(events)).seq == 1
+        await world.host._listeners.pop().aclose()
+        world.network.cut()
+        await world.host.listen(["10.0.0.2"], 4712)
+        world.claim("n.example")
+        assert [each.seq async for each in events] == list(range(2, 201))
+
+
+async def test_a_node_that_stays_away_is_given_up_when_patience_ends(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        events = run.follow(patience=0)
+        assert (await anext(events)).seq == 1
+        world.place.found = []
+        await world.host._listeners.pop().aclose()
+        world.network.cut()
+        with pytest.raises(NetworkError):
+            async for _ in events:
+                pass
+
+
+async def test_a_run_is_looked_for_on_the_nodes_nearby(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        assert (await client.run(FID)).peer_id == world.host.peer_id
+        with pytest.raises(NotFoundError, match="NODE/"):
+            await client.run("0" * 26)
+
+
+async def test_a_request_is_made_again_when_its_session_broke(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        await run.state()
+        world.network.cut()
+        assert (await run.state())["state"] == "done"
+
+
+async def test_an_answer_carries_a_key_so_that_it_counts_once(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        assert (await run.answer(FID, {"ok": True}))["answer"] == {"ok": True}
+    assert len(world.service.calls[-1][1]["key"]) == 32
+
+
+async def test_outputs_arrive_verified(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        [file] = await run.download(tmp_path / "out")
+        assert file.to.read_bytes() == DATA
+        with pytest.raises(NotFoundError, match=r"x\.bin"):
+            await run.download(tmp_path / "out", names=["y.bin"])
+
+
+async def test_a_client_is_used_while_it_is_open(world: World, tmp_path: Path) -> None:
+    client = world.client(tmp_path / "h")
+    with pytest.raises(LocallyClosedError):
+        await client.launch("n.example/flows.b")
+
+
+async def test_what_a_notebook_shows_of_a_run_is_escaped(world: World, tmp_path: Path) -> None:
+    world.service.events = [event(1, "final", result="<script>\x1b[0m</script>")]
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        await run.wait()
+        shown = run._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "\x1b" not in shown
+
+
+def test_without_async_a_closed_client_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KODO_NODE", raising=False)
+    network = MemoryNetwork()
+    with SyncClient(tmp_path / "h", lan=False, registries=[], transport=MemoryTransport(network)) as client:
+        assert client.nodes() == []
+        assert list(client.flows()) == []
+        with pytest.raises(NotFoundError):
+            client.launch("nobody.example/flow")
+    with pytest.raises(LocallyClosedError):
+        client.nodes()
+
+
+def test_waits_between_attempts_grow_and_end() -> None:
+    now = [0.0]
+    backoff = Backoff(10, lambda: now[0])
+    first = backoff.delay()
+    for _ in range(10):
+        last = backoff.delay()
+    assert first is not None
+    assert last is not None
+    assert first <= 0.1 < last <= 5
+    now[0] = 9.9
+    assert (backoff.delay() or 9) <= 0.11
+    now[0] = 10
+    assert backoff.delay() is None
+    backoff.succeeded()
+    assert (backoff.delay() or 9) <= 0.1
