@@ -19,6 +19,7 @@ import queue
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -50,6 +51,9 @@ PRELOAD_TIMEOUT = 20.0
 FLUSH_TIMEOUT = 5.0
 """Seconds that the end of a run waits for what was printed."""
 
+TASK_QUIET_SECONDS = 0.25
+"""How long the flow's Ray tasks must have said nothing at the run's end."""
+
 MAX_READ_BYTES = 4 * 1024 * 1024
 """Bound of one `read_output`."""
 
@@ -58,6 +62,9 @@ MAX_TRACEBACK_CHARACTERS = 50_000
 
 _RAY_MARK = re.compile(r":(job_id:[0-9a-f]{8}|actor_name:\w+|task_name:[\w.<>]+)")
 """What Ray prints into a worker's output for its log monitor."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_RAY_FOLDER = os.path.join(sysconfig.get_path("purelib"), "ray") + os.sep
 
 _capture: StreamCapture | None = None
 
@@ -80,6 +87,7 @@ def prepare_worker() -> None:
     _capture.start()
     install(context)
     _log_as_events(context)
+    context.hello()
     from ray._private import worker
 
     # A flow blocks its own thread, not the actor's loop, for which Ray would scold it once.
@@ -153,9 +161,15 @@ class RunnerActor:
         """See `EventBuffer.poll`."""
         return await self._context.buffer.poll(after, timeout)
 
+    async def hello(self, pid: int) -> None:
+        """Learn of a worker that the flow's Ray tasks run in: its last lines are waited for."""
+        if pid != os.getpid():
+            self._context.has_tasks = True
+
     async def ingest(self, events: list[bytes]) -> None:
         """Take events that a Ray task of the flow made; waits while the node is behind."""
         self._context.has_tasks = True
+        self._context.last_ingest = time.monotonic()
         for packed in events:
             while self._context.buffer.full and not self._context.buffer.closed:
                 await self._context.buffer.drained()
@@ -205,8 +219,13 @@ class RunnerActor:
             context.end("final", {"result": value, "runtime_s": seconds, "runtime": runtime_text(seconds)})
 
     def _finish(self) -> None:
-        if self._context.has_tasks:
-            time.sleep(0.1)  # the last lines of Ray tasks are on their way
+        context, now = self._context, time.monotonic()
+        while context.has_tasks and time.monotonic() < now + FLUSH_TIMEOUT:
+            # The last lines of Ray tasks are on their way: a task's result may overtake what it printed.
+            quiet = time.monotonic() - max(now, context.last_ingest)
+            if quiet > TASK_QUIET_SECONDS:
+                break
+            time.sleep(TASK_QUIET_SECONDS - quiet + 0.01)
         if _capture is not None:
             _capture.flush(FLUSH_TIMEOUT)
 
@@ -217,6 +236,7 @@ class RunnerContext(Context):
     def __init__(self) -> None:
         self.buffer = EventBuffer()
         self.has_tasks = False
+        self.last_ingest = 0.0
         self.folder: Path | None = None  # of outputs; there is none before there is a run
         self._outputs: dict[str, str] = {}  # by case-folded name: some clients' disks do not tell case apart
         self._guard = threading.Lock()
@@ -357,7 +377,6 @@ class _TaskContext(Context):
         self._namespace = namespace
         self._queue: queue.Queue[bytes] = queue.Queue(maxsize=10_000)
         self._sender: threading.Thread | None = None
-        self._guard = threading.Lock()
         self._runner: Any = None
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
@@ -380,15 +399,17 @@ class _TaskContext(Context):
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         raise UsageError("an output is written in the flow itself: return its bytes from the Ray task")
 
+    def hello(self) -> None:
+        """Tell the runner of this worker, and be ready to forward."""
+        self._sender = threading.Thread(target=self._forward, name="kodo-forward", daemon=True)
+        self._sender.start()
+
     def _send(self, packed: bytes) -> None:
-        if self._sender is None:
-            with self._guard:
-                if self._sender is None:
-                    self._sender = threading.Thread(target=self._forward, name="kodo-forward", daemon=True)
-                    self._sender.start()
         self._queue.put(packed)
 
     def _forward(self) -> None:
+        with contextlib.suppress(Exception):  # as below
+            self._find_runner().hello.remote(os.getpid())
         while True:
             batch = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
@@ -402,9 +423,14 @@ class _TaskContext(Context):
     def _deliver(self, batch: list[bytes]) -> None:
         import ray
 
+        ray.get(self._find_runner().ingest.remote(batch))
+
+    def _find_runner(self) -> Any:
+        import ray
+
         if self._runner is None:
             self._runner = ray.get_actor(self._name, namespace=self._namespace)
-        ray.get(self._runner.ingest.remote(batch))
+        return self._runner
 
 
 def _import_all(entries: list[str]) -> None:
@@ -415,19 +441,18 @@ def _import_all(entries: list[str]) -> None:
 
 
 def _fatal(error: BaseException) -> dict[str, Any]:
+    # An error in a Ray task comes wrapped; what went wrong is its cause, and Ray colours the text for terminals.
     cause = getattr(error, "cause", None)
-    if type(error).__name__.startswith("RayTaskError") and isinstance(cause, BaseException):
-        kind = type(cause).__name__
-    else:
-        kind = type(error).__name__
+    wrapped = type(error).__name__.startswith("RayTaskError") and isinstance(cause, BaseException)
+    told: BaseException = cause if wrapped and cause is not None else error
     trace = _own_part(error.__traceback__)
-    frames = traceback.extract_tb(trace)
-    text = "".join(traceback.format_exception(type(error), error, trace))
+    text = _COLOUR.sub("", "".join(traceback.format_exception(type(error), error, trace)))
     data: dict[str, Any] = {
-        "type": kind,
-        "message": _message(error)[:MAX_MESSAGE_CHARACTERS],
+        "type": type(told).__name__,
+        "message": _message(told)[:MAX_MESSAGE_CHARACTERS],
         "traceback": text[-MAX_TRACEBACK_CHARACTERS:],
     }
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_RAY_FOLDER)]
     if frames:
         data["where"] = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"
     result: dict[str, Any] = plain(data)

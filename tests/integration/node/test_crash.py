@@ -67,7 +67,8 @@ def test_an_open_lock_survives_a_killed_node_and_is_answered_once(tmp_path: Path
         with node(tmp_path):
             after = state(tmp_path, fid)
             assert (after["state"], after["locks"]) == ("locked", before)
-            [lock] = koco_json(tmp_path, "locks", "--node", "tests.local", "--no-lan")
+            [page] = koco_json(tmp_path, "locks", "--node", "tests.local", "--no-lan")
+            [lock] = page["result"]
             assert (lock["fid"], lock["lid"]) == (fid, before[0]["lid"])
             koco_json(tmp_path, "answer", fid, "approved=true", "why=good", "--node", "tests.local", "--no-lan")
             [*_, end] = koco_json(tmp_path, "follow", fid, "--node", "tests.local", "--no-lan")
