@@ -51,7 +51,7 @@ PRELOAD_TIMEOUT = 20.0
 FLUSH_TIMEOUT = 5.0
 """Seconds that the end of a run waits for what was printed."""
 
-TASK_QUIET_SECONDS = 0.25
+TASK_QUIET_SECONDS = 0.5
 """How long the flow's Ray tasks must have said nothing at the run's end."""
 
 MAX_READ_BYTES = 4 * 1024 * 1024
@@ -87,7 +87,7 @@ def prepare_worker() -> None:
     _capture.start()
     install(context)
     _log_as_events(context)
-    context.hello()
+    context.start()
     from ray._private import worker
 
     # A flow blocks its own thread, not the actor's loop, for which Ray would scold it once.
@@ -128,6 +128,7 @@ class RunnerActor:
             _capture.sink = self._context.line
         install(self._context)
         _log_as_events(self._context)
+        _notice_tasks(self._context)
         self._spec: dict[str, Any] | None = None
         self._preload = threading.Thread(target=_import_all, args=(list(preload),), name="kodo-preload", daemon=True)
         self._preload.start()
@@ -161,14 +162,8 @@ class RunnerActor:
         """See `EventBuffer.poll`."""
         return await self._context.buffer.poll(after, timeout)
 
-    async def hello(self, pid: int) -> None:
-        """Learn of a worker that the flow's Ray tasks run in: its last lines are waited for."""
-        if pid != os.getpid():
-            self._context.has_tasks = True
-
     async def ingest(self, events: list[bytes]) -> None:
         """Take events that a Ray task of the flow made; waits while the node is behind."""
-        self._context.has_tasks = True
         self._context.last_ingest = time.monotonic()
         for packed in events:
             while self._context.buffer.full and not self._context.buffer.closed:
@@ -399,8 +394,8 @@ class _TaskContext(Context):
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         raise UsageError("an output is written in the flow itself: return its bytes from the Ray task")
 
-    def hello(self) -> None:
-        """Tell the runner of this worker, and be ready to forward."""
+    def start(self) -> None:
+        """Be ready to forward before there is something: a short task would be over before its first line."""
         self._sender = threading.Thread(target=self._forward, name="kodo-forward", daemon=True)
         self._sender.start()
 
@@ -409,7 +404,7 @@ class _TaskContext(Context):
 
     def _forward(self) -> None:
         with contextlib.suppress(Exception):  # as below
-            self._find_runner().hello.remote(os.getpid())
+            self._find_runner()
         while True:
             batch = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
@@ -431,6 +426,21 @@ class _TaskContext(Context):
         if self._runner is None:
             self._runner = ray.get_actor(self._name, namespace=self._namespace)
         return self._runner
+
+
+def _notice_tasks(context: RunnerContext) -> None:
+    """Let the context know when the flow gives Ray a task or makes an actor: their lines come by another way."""
+    from ray.actor import ActorClass
+    from ray.remote_function import RemoteFunction
+
+    for owner in (RemoteFunction, ActorClass):
+        original = owner._remote
+
+        def noticed(self: Any, *args: Any, _original: Any = original, **options: Any) -> Any:
+            context.has_tasks = True
+            return _original(self, *args, **options)
+
+        owner._remote = noticed  # type: ignore[method-assign]
 
 
 def _import_all(entries: list[str]) -> None:
