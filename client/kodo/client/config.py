@@ -71,7 +71,7 @@ class Settings(BaseModel):
     lan: Truth = Field(True, description="find nodes, and be found, on the local network (zeroconf)")
     node: str | None = Field(None, min_length=1, description="the node meant when a command names none")
     timeout: Seconds = Field(30.0, gt=0, le=86400, description="seconds that a call or a dial may take")
-    browse: Seconds = Field(2.0, ge=0, le=60, description="seconds to look around on the local network")
+    browse: Seconds = Field(1.5, ge=0, le=60, description="seconds to look around on the local network")
     patience: Seconds = Field(120.0, ge=0, le=86400, description="seconds to redial a lost node before giving up")
     name: str | None = Field(None, min_length=1, description="this node's name")
     host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")

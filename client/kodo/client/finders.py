@@ -66,11 +66,15 @@ class HomeFinder:
         return [Found(peer_id, str(value.get("name", "")), addresses, "home", {"online": True})]
 
 
+PATIENCE = 3.0
+
+
 class LanFinder:
     """The local network.
 
     Args:
-        seconds: how long to look around; what is wanted by name or peer id usually comes far earlier.
+        seconds: how long to look around; longer, up to `PATIENCE` times, while nothing that is wanted was found:
+            on a busy machine or network an answer takes its time.
     """
 
     label = "the local network"
@@ -81,12 +85,21 @@ class LanFinder:
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Browse; raises NetworkError when multicast cannot be used."""
         async with Browser() as browser:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    async for nodes in browser.changes():
-                        if wanted is not None and any(_fits(wanted, node) for node in nodes):
+
+            def enough() -> bool:
+                nodes = browser.nodes()
+                return any(_fits(wanted, node) for node in nodes) if wanted is not None else bool(nodes)
+
+            try:
+                async with asyncio.timeout(PATIENCE * self._seconds):
+                    if wanted is None:
+                        await asyncio.sleep(self._seconds)
+                    async for _ in browser.changes():
+                        if enough():
                             break
-            if wanted is not None and wanted.name is not None and any(_fits(wanted, n) for n in browser.nodes()):
+            except TimeoutError:
+                return []
+            if wanted is not None and wanted.name is not None:
                 await asyncio.sleep(SECOND_CLAIM_SECONDS)
             return [_from_lan(node) for node in browser.nodes()]
 
