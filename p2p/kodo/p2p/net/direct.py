@@ -19,6 +19,7 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, UnreachableError
 from kodo.p2p.net import udp
 from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import WebRtcListener
 from kodo.p2p.net.transport import Limits, Link
@@ -60,52 +61,38 @@ class WebRtcTransport:
 
     async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
         """Dial one address; see `transport.Transport`."""
-        loop = asyncio.get_running_loop()
         where = f"{address.host} port {address.port}"
         try:
             host = await _resolve(address)
             sock = udp.connected(host, address.port)
         except OSError as error:
             raise UnreachableError(f"there is no way to {where}: {error.strerror or error}") from error
-        inbox: asyncio.Queue[bytes | Exception] = asyncio.Queue(16)
-
-        def before_link(data: bytes | Exception) -> None:
-            if not inbox.full():
-                inbox.put_nowait(data)
-
-        endpoint = udp.Endpoint(lambda data, _: receive(data), before_link)
-        receive: Callable[[bytes], None] = before_link
-        transport, _ = await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
-        hello = _Hello(transport.sendto)
+        dialling = _Dialling(sock)
         link: WebRtcLink | None = None
         try:
-            await self._check(transport, inbox, where)
+            await self._check(dialling, where)
             link = WebRtcLink(
                 identity,
                 self._dialling_certificate,
                 limits,
-                hello.send,
+                dialling.send,
                 (udp.plain_host(host), address.port),
                 server=False,
                 route=udp.route_to(host),
             )
-            receive = _demultiplexer(link, hello)
+            dialling.link = link
             await link.authenticate(expected_digest=address.certhash)
             if address.peer_id is not None and link.remote_peer != address.peer_id:
                 raise IdentityError(f"{where} is {link.remote_peer}, not {address.peer_id} as its address says")
         except BaseException:
             if link is not None:
                 await link.aclose()
-            transport.close()
+            dialling.close()
             raise
-        finally:
-            hello.heard()
-        link.on_end = transport.close
+        link.on_end = dialling.close
         return link
 
-    async def _check(
-        self, transport: asyncio.DatagramTransport, inbox: asyncio.Queue[bytes | Exception], where: str
-    ) -> None:
+    async def _check(self, dialling: _Dialling, where: str) -> None:
         """Send binding requests until one is answered; the caller's deadline ends it."""
         password = "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(24))
         client_ufrag = "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(8))
@@ -120,11 +107,11 @@ class WebRtcTransport:
         )
         wait = _FIRST_RETRY_SECONDS
         while True:
-            transport.sendto(request)
+            dialling.endpoint.send([request])
             try:
                 async with asyncio.timeout(wait):
                     while True:
-                        answer = await inbox.get()
+                        answer = await dialling.inbox.get()
                         if isinstance(answer, Exception):
                             raise UnreachableError(f"nobody listens at {where}")
                         try:
@@ -136,44 +123,60 @@ class WebRtcTransport:
                 wait = min(2 * wait, _LAST_RETRY_SECONDS)
 
 
-class _Hello:
-    """Repeats the first datagram until something is heard.
+class _Dialling:
+    """The socket of one link, from the first binding request to the end.
 
-    A busy listener ignores a ClientHello; OpenSSL would repeat it after 1, 2, 4 … seconds, all dialers in step.
+    It repeats the first DTLS datagram until something is heard: a busy listener ignores a ClientHello, and OpenSSL
+    would repeat it after 1, 2, 4 … seconds, all dialers in step.
     """
 
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self._send = send
-        self._first: bytes | None = None
+    def __init__(self, sock: socket.socket) -> None:
+        self.inbox: asyncio.Queue[bytes | Exception] = asyncio.Queue(16)
+        self.link: WebRtcLink | None = None
+        self.endpoint = Endpoint(sock, self._received, self._batch_ended, self._failed)
+        self._loop = asyncio.get_running_loop()
+        self._hello: list[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def send(self, data: bytes) -> None:
-        self._send(data)
-        if self._first is None:
-            self._first = data
-            self._arm()
+    def _received(self, data: bytes, _: Source) -> None:
+        if self.link is None:
+            if not self.inbox.full():
+                self.inbox.put_nowait(data)
+        elif stun.is_dtls(data):
+            self._stop_repeating()
+            self.link.datagram_received(data)
 
-    def _arm(self) -> None:
-        wait = random.uniform(*_HELLO_SECONDS)
-        self._timer = asyncio.get_running_loop().call_later(wait, self._repeat)
+    def _batch_ended(self) -> None:
+        if self.link is not None:
+            self.link.flush()
+
+    def _failed(self, error: OSError) -> None:
+        if self.link is None and not self.inbox.full():
+            self.inbox.put_nowait(error)
+
+    def send(self, datagrams: list[bytes]) -> None:
+        """Send a batch of the link."""
+        self.endpoint.send(datagrams)
+        if self._hello is None:
+            self._hello = datagrams
+            self._repeat_later()
+
+    def _repeat_later(self) -> None:
+        self._timer = self._loop.call_later(random.uniform(*_HELLO_SECONDS), self._repeat)
 
     def _repeat(self) -> None:
-        self._send(self._first or b"")
-        self._arm()
+        self.endpoint.send(self._hello or [])
+        self._repeat_later()
 
-    def heard(self) -> None:
+    def _stop_repeating(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-
-def _demultiplexer(link: WebRtcLink, hello: _Hello) -> Callable[[bytes], None]:
-    def receive(data: bytes) -> None:
-        if stun.is_dtls(data):
-            hello.heard()
-            link.datagram_received(data)
-
-    return receive
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        self._stop_repeating()
+        self.endpoint.close()
 
 
 async def _resolve(address: Multiaddr) -> str:

@@ -1,40 +1,50 @@
 """One WebRTC Direct link: an authenticated connection to one peer that carries channels.
 
-DTLS, SCTP, then Noise XX on channel 0, which proves both peer ids; nothing else is looked at before.
-Source: libp2p/specs webrtc/webrtc-direct.md.
+DTLS, then SCTP, then Noise XX on channel 0, which proves both peer ids; nothing else is looked at before. The link is
+the thin I/O shell of `core.sctp`: datagrams go in, what the association wants sent goes out in one batch, one timer
+is armed. Source: libp2p/specs webrtc/webrtc-direct.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
+import os
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from OpenSSL import SSL
 
-from kodo.p2p.core import framing, noise
+from kodo.p2p.core import framing, noise, sctp
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError, RemotelyClosedError
+from kodo.p2p.errors import (
+    BrokenSessionError,
+    IdentityError,
+    KodoError,
+    LocallyClosedError,
+    PeerError,
+)
 from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
-from kodo.p2p.net.webrtc import NOISE_CHANNEL, Association, DatagramPipe, Dtls, RawChannel
 
 __all__ = ["WebRtcLink"]
 
 logger = logging.getLogger(__name__)
 
-NOISE_MESSAGES = 8
+NOISE_CHANNEL = 0
 NOISE_END_SECONDS = 5.0
 """When a listener closes the handshake's channel if the dialer has not."""
 CLOSE_SECONDS = 1.0
-WRITE_AHEAD_BYTES = 256 << 10
-"""Output that one link queues before writers wait: all channels share one queue, so more would delay calls."""
+WRITE_AHEAD_BYTES = 1 << 20
+"""Output that one link queues before writers wait. Channels take turns, so it does not delay the others."""
 EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
 """What a peer may open and send before its last handshake message has arrived."""
+ROUNDS = 4
+"""Batches that one link sends before others have their turn."""
 _SHA256_MULTIHASH = b"\x12\x20"
 
 
@@ -44,73 +54,78 @@ class _Channel:
 
     link: WebRtcLink
     id: int
-    raw: RawChannel
     handler: ChannelHandler | None = None
-    unread: int = 0
     closed: bool = False
 
     def send(self, message: bytes) -> None:
-        if self.closed or self.raw.readyState in ("closing", "closed"):
+        if self.closed:
             raise BrokenSessionError("the stream's channel is closed")
-        # aiortc keeps what is sent on a channel that is not announced yet behind the announcement.
-        self.link.send(self.raw, message)
+        self.link.send(self.id, message)
 
     def consumed(self, count: int) -> None:
-        self.unread -= count
         self.link.consumed(count)
 
     def close(self) -> None:
         if not self.closed:
-            self.raw.close()
+            self.link.close_channel(self.id)
 
 
 class WebRtcLink:
-    """One WebRTC Direct link. Make it, feed it datagrams, `await authenticate()`, then `start`."""
+    """One WebRTC Direct link. Make it, feed it datagrams, `await authenticate()`, then `start`.
+
+    Args:
+        send: sends a batch of datagrams to the peer.
+        connection: the DTLS connection that passed the cookie gate, if there was one.
+    """
 
     def __init__(
         self,
         identity: Identity,
         certificate: Certificate,
         limits: Limits,
-        send: Callable[[bytes], None],
+        send: Callable[[list[bytes]], None],
         remote_address: tuple[str, int],
         *,
         server: bool,
         route: str,
+        connection: SSL.Connection | None = None,
     ) -> None:
         self.local_peer = identity.peer_id
         self.remote_peer: PeerId
         self.remote_address = remote_address
         self.route = route
         self.dialled = not server
-        self._established = asyncio.Event()
         self.on_end: Callable[[], None] = lambda: None
         self._identity = identity
         self._certificate = certificate
         self._limits = limits
+        self._send_datagrams = send
         self._loop = asyncio.get_running_loop()
         self._last_heard = self._loop.time()
-        self._pipe = DatagramPipe(send, "controlled" if server else "controlling")
-        self._dtls = Dtls(
-            self._pipe,
-            certificate,
-            server=server,
-            lost=lambda: self.fail(RemotelyClosedError("the other side closed the session")),
+        self._dtls = Dtls(certificate, server=server, connection=connection)
+        self._sctp = sctp.Association(
+            client=not server,
+            tag=secrets.randbelow(0xFFFFFFFF) + 1,
+            initial_tsn=secrets.randbits(32),
+            cookie_secret=os.urandom(32),
+            settings=sctp.Settings(window=limits.unread_bytes),
         )
-        self._sctp = Association(self._dtls, self)
+        self._expected_digest: bytes | None = None
+        self._noise: noise.NoiseXX | None = None
+        self._noise_messages, self._noise_frames = framing.MessageReader(), noise.NoiseFrames()
+        self._noise_end: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[None] = self._loop.create_future()
         self._channels: dict[int, _Channel] = {}
         self._handler: LinkHandler | None = None
         self._early: list[tuple[_Channel, list[bytes]]] = []
-        self._noise_inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._idle = asyncio.Event()
-        self._noise_end: asyncio.TimerHandle | None = None
-        self._closing = False
-        self._buffered = 0
         self._unread = 0
         self._drained = asyncio.Event()
         self._drained.set()
+        self._idle = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Handle | None = None
         self._error: Exception | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     # datagrams
 
@@ -119,24 +134,91 @@ class WebRtcLink:
         """When the last packet came, on the event loop's clock, seconds."""
         return self._last_heard
 
-    def left_queue(self, count: int) -> None:
-        """Note that the association has taken `count` bytes of the queue."""
-        self._buffered -= count
-
     def heard(self) -> None:
         """Note a sign of life that is no datagram of the link, such as a consent check."""
         self._last_heard = self._loop.time()
 
-    def datagram_received(self, data: bytes) -> None:
-        """Take one DTLS datagram."""
-        self._last_heard = self._loop.time()
-        self._pipe.datagram_received(data)
+    def datagram_received(self, datagram: bytes) -> None:
+        """Take one DTLS datagram; call `flush` after the last of a batch."""
+        if self._error is not None:
+            return
+        self._last_heard = now = self._loop.time()
+        try:
+            if not self._dtls.finished:
+                self._step(datagram)
+                return
+            payload = self._dtls.decrypt(datagram)
+            if not payload and (unsent := self._dtls.unsent()):
+                self._send_datagrams(unsent)
+            while payload:
+                self._sctp.receive_datagram(payload, now)
+                payload = self._dtls.rest()
+        except KodoError as error:
+            self.fail(error)
+
+    def flush(self) -> None:
+        """Deliver what came, send what may go, arm the timer."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if not self._dtls.finished:
+            self._arm()
+            return
+        try:
+            self._deliver_events()
+            for _ in range(ROUNDS):
+                packets = self._sctp.datagrams_to_send(self._loop.time())
+                if not packets:
+                    break
+                encrypt = self._dtls.encrypt
+                self._send_datagrams([encrypt(packet) for packet in packets])
+            else:
+                self._flush_soon()
+            self._deliver_events()
+        except KodoError as error:
+            self.fail(error)
+        if self._error is None:
+            self._arm()
+
+    def _flush_soon(self) -> None:
+        """Flush in the next turn of the loop: what is sent until then goes along."""
+        if self._flushing is None and self._error is None:
+            self._flushing = self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = None
+        if self._error is None:
+            self.flush()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._dtls.finished:
+            due = self._sctp.get_timer()
+        else:
+            seconds = self._dtls.timeout()
+            due = None if seconds is None else self._loop.time() + seconds
+        if due is not None and self._error is None:
+            self._timer = self._loop.call_at(due, self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._timer = None
+        if self._error is not None:
+            return
+        try:
+            if self._dtls.finished:
+                self._sctp.handle_timer(self._loop.time())
+            elif repeated := self._dtls.handle_timeout():
+                self._send_datagrams(repeated)
+        except KodoError as error:
+            self.fail(error)
+            return
+        self.flush()
 
     # handshake
 
-    async def authenticate(
-        self, *, expected_digest: bytes | None = None, connection: SSL.Connection | None = None
-    ) -> None:
+    async def authenticate(self, *, expected_digest: bytes | None = None) -> None:
         """Run DTLS, SCTP and Noise. The caller sets the deadline; after an error call `aclose`.
 
         Raises:
@@ -144,76 +226,110 @@ class WebRtcLink:
             PeerError: it broke the protocol.
             NetworkError: it went away.
         """
-        await self._dtls.handshake(connection, expected_digest)
-        raw = await self._sctp.begin()
-        await self._established.wait()
-        self._raise_error()
-        await self._noise(raw)
-        if self._dtls_is_server:
-            # Closed at once, the channel's end may overtake the last handshake message inside the other side.
-            self._noise_end = self._loop.call_later(NOISE_END_SECONDS, raw.close)
-        else:
-            raw.close()
+        self._expected_digest = expected_digest
+        try:
+            self._step(None)
+        except KodoError as error:
+            self.fail(error)
+        self.flush()
+        await self._ready
 
-    @property
-    def _dtls_is_server(self) -> bool:
-        return not self.dialled
+    def _step(self, datagram: bytes | None) -> None:
+        if self._dtls.finished:
+            return
+        if answers := self._dtls.step(datagram):
+            self._send_datagrams(answers)
+        if self._dtls.finished:
+            expected = self._expected_digest
+            if expected is not None and not hmac.compare_digest(self._dtls.remote_digest, expected):
+                raise IdentityError("the DTLS certificate is not the one that the address names")
+            self._sctp.open_channel(channel_id=NOISE_CHANNEL, negotiated=True)
+            self._sctp.connect(self._loop.time())
 
-    async def _noise(self, raw: RawChannel) -> None:
-        local, remote = (
-            _SHA256_MULTIHASH + digest for digest in (self._certificate.digest, self._dtls.remote_digest)
-        )
-        server, client = (local, remote) if self._dtls_is_server else (remote, local)
+    def _begin_noise(self) -> None:
+        server = not self.dialled
+        local = _SHA256_MULTIHASH + self._certificate.digest
+        remote = _SHA256_MULTIHASH + self._dtls.remote_digest
         # The DTLS server is the initiator, so that the client's first stream needs no further round trip.
-        handshake = noise.NoiseXX(
-            initiator=self._dtls_is_server,
+        self._noise = noise.NoiseXX(
+            initiator=server,
             static_private=X25519PrivateKey.generate().private_bytes_raw(),
             ephemeral_private=X25519PrivateKey.generate().private_bytes_raw(),
-            prologue=b"libp2p-webrtc-noise:" + client + server,
+            prologue=b"libp2p-webrtc-noise:" + (remote + local if server else local + remote),
             identity=self._identity,
         )
-        messages, frames = framing.MessageReader(), noise.NoiseFrames()
-        writing = self._dtls_is_server
-        received: deque[bytes] = deque()
-        while not handshake.finished:
-            if writing:
-                raw.send(framing.encode_message(message=noise.frame_noise(handshake.write_message())))
-            else:
-                while not received:
-                    for flag, payload in messages.feed(await self._next_noise_message()):
-                        if flag is not None and flag is not framing.Flag.FIN:
-                            raise PeerError("the other side broke off the handshake")
-                        received.extend(frames.feed(payload))
-                handshake.read_message(received.popleft())
-            writing = not writing
-        if handshake.remote_peer is None:
+        if server:
+            self._write_noise()
+
+    def _write_noise(self) -> None:
+        assert self._noise is not None
+        message = noise.frame_noise(self._noise.write_message())
+        self._sctp.send(NOISE_CHANNEL, framing.encode_message(message=message))
+        self._end_noise()
+
+    def _read_noise(self, data: bytes) -> None:
+        handshake = self._noise
+        if handshake is None or handshake.finished:
+            return
+        for flag, payload in self._noise_messages.feed(data):
+            if flag is not None and flag is not framing.Flag.FIN:
+                raise PeerError("the other side broke off the handshake")
+            for message in self._noise_frames.feed(payload):
+                handshake.read_message(message)
+                if handshake.finished:
+                    self._end_noise()
+                    return
+                self._write_noise()
+
+    def _end_noise(self) -> None:
+        if self._noise is None or not self._noise.finished or self._ready.done():
+            return
+        if self._noise.remote_peer is None:
             raise PeerError("the handshake proved nobody")
-        self.remote_peer = handshake.remote_peer
+        self.remote_peer = self._noise.remote_peer
+        self._ready.set_result(None)
+        if self.dialled:
+            self._sctp.close_channel(NOISE_CHANNEL)
+        else:
+            # Closed at once, the channel's end may overtake the last handshake message inside the other side.
+            self._noise_end = self._loop.call_later(NOISE_END_SECONDS, self._close_noise)
 
-    async def _next_noise_message(self) -> bytes:
-        message = await self._noise_inbox.get()
-        self._raise_error()
-        return message
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _close_noise(self) -> None:
+        self._noise_end = None
+        if self._error is None:
+            self._sctp.close_channel(NOISE_CHANNEL)
+            self._flush_soon()
 
     # what the association says
 
-    def message_received(self, stream_id: int, data: bytes) -> None:
-        """Route one message of the association."""
-        channel = self._channels.get(stream_id)
+    def _deliver_events(self) -> None:
+        while self._error is None and (event := self._sctp.next_event()) is not None:
+            match event:
+                case sctp.MessageReceived():
+                    self._message(event)
+                case sctp.Drained():
+                    self._check_drained()
+                case sctp.ChannelOpened():
+                    self._opened(event.channel_id)
+                case sctp.ChannelClosed():
+                    self._closed(event.channel_id)
+                case sctp.Established():
+                    self._begin_noise()
+                case sctp.Ended():
+                    self.fail(event.error)
+
+    def _message(self, event: sctp.MessageReceived) -> None:
+        data, channel = event.data, self._channels.get(event.channel_id)
         if channel is None:
-            if stream_id == NOISE_CHANNEL and self._noise_inbox.qsize() < NOISE_MESSAGES:
-                self._noise_inbox.put_nowait(data)
-            self._sctp.read(len(data))
+            self._sctp.consumed(len(data))
+            if event.channel_id == NOISE_CHANNEL:
+                self._read_noise(data)
             return
+        if event.text:
+            raise PeerError("the other side sent text where libp2p sends bytes")
         self._unread += len(data)
-        if self._unread > self._limits.unread_bytes:
-            self.fail(PeerError("the other side sent more than this side was ready to keep"))
-            return
-        channel.unread += len(data)
+        if self._unread > self._limits.unread_bytes + EARLY_BYTES:
+            raise PeerError("the other side sent more than this side was ready to keep")
         if channel.handler is not None:
             channel.handler.message_received(data)
             return
@@ -221,12 +337,10 @@ class WebRtcLink:
             if early is channel:
                 messages.append(data)
         if self._unread > EARLY_BYTES:
-            self.fail(PeerError("too much came before the handshake was over"))
+            raise PeerError("too much came before the handshake was over")
 
-    def channel_opened(self, raw: RawChannel) -> None:
-        """Take a channel that the peer opened."""
-        channel = _Channel(self, int(raw.id or 0), raw)
-        self._channels[channel.id] = channel
+    def _opened(self, channel_id: int) -> None:
+        channel = self._channels[channel_id] = _Channel(self, channel_id)
         if self._handler is not None:
             self._deliver(channel, [])
         elif len(self._early) < EARLY_CHANNELS:
@@ -234,9 +348,8 @@ class WebRtcLink:
         else:
             channel.close()
 
-    def channel_closed(self, stream_id: int) -> None:
-        """Tell the handler that its channel is gone."""
-        channel = self._channels.pop(stream_id, None)
+    def _closed(self, channel_id: int) -> None:
+        channel = self._channels.pop(channel_id, None)
         if channel is None or channel.closed:
             return
         channel.closed = True
@@ -247,17 +360,23 @@ class WebRtcLink:
         """End the link because of `error`; the first one counts."""
         if self._error is not None:
             return
-        self._error = error
-        self._pipe.close()
-        self._drained.set()
-        self._idle.set()
-        self._established.set()
-        self._noise_inbox.put_nowait(b"")
-        self.on_end()
-        for stream_id in list(self._channels):
-            self.channel_closed(stream_id)
+        self._end(error)
         if self._handler is not None:
             self._handler.link_lost(error)
+
+    def _end(self, error: Exception) -> None:
+        self._error = error
+        for handle in (self._timer, self._noise_end, self._flushing):
+            if handle is not None:
+                handle.cancel()
+        self._drained.set()
+        self._idle.set()
+        if not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # whoever waits raises it; nobody may wait
+        for channel_id in list(self._channels):
+            self._closed(channel_id)
+        self.on_end()
 
     # transport.Link
 
@@ -276,9 +395,8 @@ class WebRtcLink:
             return
         channel.handler = self._handler.channel_opened(channel)
         if channel.handler is None:
+            self.consumed(sum(map(len, messages)))
             channel.close()
-            self.consumed(channel.unread)
-            channel.unread = 0
             return
         for message in messages:
             channel.handler.message_received(message)
@@ -286,35 +404,35 @@ class WebRtcLink:
     def open_channel(self, handler: ChannelHandler) -> Channel:
         """Open a channel; see `transport.Link`."""
         self._raise_error()
-        raw = self._sctp.open_channel()
-        stream_id = int(raw.id or 0)
-        channel = _Channel(self, stream_id, raw, handler)
-        self._channels[stream_id] = channel
+        channel_id = self._sctp.open_channel()
+        channel = self._channels[channel_id] = _Channel(self, channel_id, handler)
         return channel
 
-    def send(self, raw: RawChannel, message: bytes) -> None:
+    def send(self, channel_id: int, message: bytes) -> None:
         """Queue one message of a channel."""
         self._raise_error()
-        if self.queued + len(message) > self._limits.queued_out_bytes:
+        if self._sctp.queued + len(message) > self._limits.queued_out_bytes:
             self.fail(BrokenSessionError("the other side does not take what it is sent"))
-            raise BrokenSessionError("the other side does not take what it is sent")
-        self._buffered += len(message)
-        raw.send(message)
-        self.acknowledged()
+            self._raise_error()
+        self._sctp.send(channel_id, message)
+        self._check_drained()
+        self._flush_soon()
+
+    def close_channel(self, channel_id: int) -> None:
+        """Close a channel once what is queued has been sent."""
+        if self._error is None:
+            self._sctp.close_channel(channel_id)
+            self._flush_soon()
 
     @property
     def queued(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
-        return self._buffered + self._sctp.in_flight
+        return self._sctp.queued
 
-    def association_established(self) -> None:
-        """Note that SCTP is up."""
-        self._established.set()
-
-    def acknowledged(self) -> None:
+    def _check_drained(self) -> None:
         """Let writers go on, or make them wait."""
-        queued = self.queued
-        if self._error is not None or queued < WRITE_AHEAD_BYTES:
+        queued = self._sctp.queued
+        if queued < WRITE_AHEAD_BYTES:
             self._drained.set()
         else:
             self._drained.clear()
@@ -326,26 +444,22 @@ class WebRtcLink:
         await self._drained.wait()
         self._raise_error()
 
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
     def consumed(self, count: int) -> None:
         """Give window back for bytes that the application read."""
         self._unread -= count
-        self._sctp.read(count)
+        if self._error is None:
+            self._sctp.consumed(count)
+            self._flush_soon()
 
     def probe(self) -> None:
         """Ask for a sign of life; see `transport.Link`."""
         if self._error is None:
-            self.spawn(self._sctp.heartbeat())
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine of the association as a task that the link owns."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self.fail(error if isinstance(error, KodoError) else BrokenSessionError(str(error)))
+            self._sctp.heartbeat(self._loop.time())
+            self._flush_soon()
 
     async def aclose(self) -> None:
         """Close in an orderly way; see `transport.Link`."""
@@ -353,22 +467,23 @@ class WebRtcLink:
             return
         self._closing = True
         try:
-            if self._error is None and self.queued:
+            if self._error is None and self._sctp.queued:
                 self._idle.clear()
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._idle.wait()
         except TimeoutError:
-            logger.debug("closing with %d bytes unacknowledged", self.queued)
+            logger.debug("closing with %d bytes unacknowledged", self._sctp.queued)
         finally:
             if self._error is None:
-                self._error = LocallyClosedError("this side closed the session")
-            # Both only send one packet each and never wait on the network.
-            await self._sctp.stop()
-            await self._dtls.stop()
-            self._pipe.close()
-            self._drained.set()
-            if self._noise_end is not None:
-                self._noise_end.cancel()
-            for task in self._tasks:
-                task.cancel()
-            self.on_end()
+                self._say_goodbye()
+                self._end(LocallyClosedError("this side closed the session"))
+
+    def _say_goodbye(self) -> None:
+        if self._dtls.finished:
+            self._sctp.abort("closed")
+            try:
+                packets = self._sctp.datagrams_to_send(self._loop.time())
+                self._send_datagrams([self._dtls.encrypt(packet) for packet in packets])
+            except KodoError:
+                return
+        self._send_datagrams(self._dtls.close())

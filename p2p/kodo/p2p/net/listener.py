@@ -11,21 +11,19 @@ import asyncio
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
 from kodo.p2p.net.certificate import Certificate, CookieGate
+from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.transport import Limits, Link
 
 __all__ = ["WebRtcListener"]
 
 logger = logging.getLogger(__name__)
-
-Source = tuple[str, int]
 
 AMPLIFICATION = 3
 """Before a source has answered, at most this many times the bytes it sent are sent to it (as in RFC 9000, 8.1)."""
@@ -63,7 +61,8 @@ class WebRtcListener:
         self._admits = admits
         self._gate = CookieGate(certificate)
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.DatagramTransport | None = None
+        self._endpoint: Endpoint | None = None
+        self._touched: set[WebRtcLink] = set()
         self._sources: OrderedDict[Source, _Source] = OrderedDict()
         self._first_seen: OrderedDict[str, float] = OrderedDict()
         self._live: Counter[str] = Counter()
@@ -77,12 +76,8 @@ class WebRtcListener:
         Raises:
             UsageError: when the address cannot be bound.
         """
-        sock = udp.bind(host, port)
-        self._transport, _ = await self._loop.create_datagram_endpoint(
-            lambda: udp.Endpoint(self._datagram_received), sock=sock
-        )
-        name = sock.getsockname()
-        self.address = (name[0], name[1])
+        self._endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
+        self.address = self._endpoint.address
 
     async def aclose(self) -> None:
         """Stop accepting, end handshakes; the socket stays for the links that live, and closes with the last."""
@@ -94,9 +89,9 @@ class WebRtcListener:
         links = [source.link for source in self._sources.values() if source.link is not None]
         for link in links:
             await link.aclose()
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
 
     # datagrams
 
@@ -106,15 +101,21 @@ class WebRtcListener:
             known.budget += AMPLIFICATION * len(data)
             known.flights += 1
             known.link.datagram_received(data)
+            self._touched.add(known.link)
         elif stun.is_stun(data):
             self._check(data, source)
         elif known is not None and known.link is None and stun.is_dtls_handshake(data):
             known.budget += AMPLIFICATION * len(data)
             self._begin(known, source, data)
 
-    def _send(self, data: bytes, source: Source) -> None:
-        if self._transport is not None:
-            self._transport.sendto(data, source)
+    def _batch_ended(self) -> None:
+        touched, self._touched = self._touched, set()
+        for link in touched:
+            link.flush()
+
+    def _send(self, datagrams: list[bytes], source: Source) -> None:
+        if self._endpoint is not None:
+            self._endpoint.send(datagrams, source)
 
     def _check(self, data: bytes, source: Source) -> None:
         if not self._admits(udp.plain_host(source[0])):
@@ -142,7 +143,7 @@ class WebRtcListener:
         known.budget += AMPLIFICATION * len(data)
         answer = stun.binding_response(request, source)
         known.budget -= len(answer)
-        self._send(answer, source)
+        self._send([answer], source)
 
     def _forget_sources(self) -> None:
         for source in list(self._sources)[: max(0, len(self._sources) - self._limits.usernames)]:
@@ -163,16 +164,17 @@ class WebRtcListener:
             if connection is None:
                 if answer and known.budget >= len(answer):
                     known.budget -= len(answer)
-                    self._send(answer, source)
+                    self._send([answer], source)
                 return
             known.flights = 2  # the cookie proved the address
 
-        def send(datagram: bytes) -> None:
+        def send(datagrams: list[bytes]) -> None:
             if known.flights < 2:
-                if known.budget < len(datagram):
+                size = sum(map(len, datagrams))
+                if known.budget < size:
                     return
-                known.budget -= len(datagram)
-            self._send(datagram, source)
+                known.budget -= size
+            self._send(datagrams, source)
 
         link = WebRtcLink(
             self._identity,
@@ -182,6 +184,7 @@ class WebRtcListener:
             (udp.plain_host(source[0]), source[1]),
             server=True,
             route=udp.route_to(source[0]),
+            connection=connection,
         )
         known.link = link
         self._live[known.username] += 1
@@ -190,14 +193,14 @@ class WebRtcListener:
         if connection is None:
             known.flights = 1
             link.datagram_received(data)
-        task = self._loop.create_task(self._handshake(link, connection, block))
+        task = self._loop.create_task(self._handshake(link, block))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handshake(self, link: WebRtcLink, connection: Any, block: str) -> None:
+    async def _handshake(self, link: WebRtcLink, block: str) -> None:
         try:
             async with asyncio.timeout(self._limits.handshake_s):
-                await link.authenticate(connection=connection)
+                await link.authenticate()
         except (KodoError, TimeoutError) as error:
             logger.debug("a handshake from %s failed: %s", block, error)
             await link.aclose()

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["Endpoint", "bind", "is_local", "plain_host", "route_to", "source_block"]
+__all__ = ["bind", "connected", "is_local", "plain_host", "route_to", "source_block"]
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
-
-
-class Endpoint(asyncio.DatagramProtocol):
-    """A datagram protocol that hands datagrams and errors to two plain calls."""
-
-    def __init__(
-        self,
-        received: Callable[[bytes, tuple[str, int]], None],
-        failed: Callable[[Exception], None] = lambda error: None,
-    ) -> None:
-        self._received = received
-        self._failed = failed
-
-    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
-        """See `asyncio.DatagramProtocol`."""
-        self._received(data, (str(addr[0]), int(addr[1])))
-
-    def error_received(self, exc: Exception) -> None:
-        """See `asyncio.DatagramProtocol`."""
-        self._failed(exc)
 
 
 def _with_buffers(sock: socket.socket) -> socket.socket:

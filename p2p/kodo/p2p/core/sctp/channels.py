@@ -1,0 +1,318 @@
+"""Data channels over streams: opening (DCEP), closing (stream reset), and the ids that become free again.
+
+The DTLS client opens channels with even ids, the server with odd ones. An OPEN travels as the first message of its
+stream, so messages may follow it at once (RFC 8832, 6). Which streams a reset request names and how it was answered
+is remembered by channel, not by id: an id may be in use again when a late answer comes.
+
+Ids that became free wait behind `_ID_REST` others before they are used again: the peer may hear of the end of the
+old channel only after the new one's OPEN.
+
+Source: RFC 8831, 6; RFC 8832; RFC 6525, 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Final
+
+from kodo.p2p.core.sctp.outbound import Outbound, OutboundStream
+from kodo.p2p.core.sctp.states import ChannelState, ChannelStep, next_channel_state
+from kodo.p2p.core.sctp.wire import (
+    PARAMETER_ADD_STREAMS,
+    PARAMETER_RESET_INCOMING,
+    PARAMETER_RESET_OUTGOING,
+    PARAMETER_RESET_RESPONSE,
+    PARAMETER_RESET_TSN,
+    ResetRequest,
+    encode_parameter,
+    parse_reset_request,
+)
+from kodo.p2p.errors import BrokenSessionError, CapacityError, UsageError
+
+__all__ = [
+    "PROTOCOL_BINARY",
+    "PROTOCOL_BINARY_EMPTY",
+    "PROTOCOL_DCEP",
+    "PROTOCOL_TEXT",
+    "PROTOCOL_TEXT_EMPTY",
+    "Channel",
+    "Channels",
+    "Resets",
+    "encode_open",
+    "parse_open",
+]
+
+PROTOCOL_DCEP: Final = 50
+PROTOCOL_TEXT: Final = 51
+PROTOCOL_BINARY: Final = 53
+PROTOCOL_TEXT_EMPTY: Final = 56
+PROTOCOL_BINARY_EMPTY: Final = 57
+
+_OPEN: Final = Struct(">BBHIHH")
+_OPEN_TYPE: Final = 3
+_ACK: Final = b"\x02"
+_RESPONSE: Final = Struct(">II")
+_MASK: Final = 0xFFFFFFFF
+_ID_REST: Final = 64
+_STREAMS_PER_REQUEST: Final = 128
+
+_NOTHING_TO_DO, _PERFORMED, _DENIED, _BUSY, _BAD_SEQUENCE, _IN_PROGRESS = 0, 1, 2, 4, 5, 6
+
+
+def encode_open(label: str, protocol: str) -> bytes:
+    """Give a DATA_CHANNEL_OPEN for a reliable, ordered channel."""
+    name, sub = label.encode(), protocol.encode()
+    return _OPEN.pack(_OPEN_TYPE, 0, 256, 0, len(name), len(sub)) + name + sub
+
+
+def parse_open(data: bytes) -> tuple[str, str]:
+    """Give label and protocol of a DATA_CHANNEL_OPEN.
+
+    What it says about reliability and order binds its sender's messages, which arrive as they were sent; ours are
+    always reliable and ordered, which is more than was asked for.
+
+    Raises:
+        ValueError: when it is malformed.
+    """
+    if len(data) < _OPEN.size:
+        raise ValueError("an OPEN is too short")
+    *_, name, sub = _OPEN.unpack_from(data)
+    if len(data) < _OPEN.size + name + sub:
+        raise ValueError("an OPEN does not fit into its message")
+    text = data[_OPEN.size :]
+    return text[:name].decode("utf-8"), text[name : name + sub].decode("utf-8")
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """A channel.
+
+    Attributes:
+        id: its stream, both ways.
+        stream: what it has queued.
+        state: see `states`.
+    """
+
+    id: int
+    stream: OutboundStream
+    state: ChannelState = ChannelState.OPEN
+
+    def step(self, step: ChannelStep) -> bool:
+        """Take a step; False if it is not possible now."""
+        state = next_channel_state(self.state, step)
+        if state is None:
+            return False
+        self.state = state
+        return True
+
+
+class Channels:
+    """The channels of one association."""
+
+    def __init__(self, outbound: Outbound, *, client: bool, streams: int, most: int) -> None:
+        self.by_id: dict[int, Channel] = {}
+        self.closing: dict[int, Channel] = {}
+        """Those that still have a reset to ask for."""
+        self.streams = streams
+        self._outbound = outbound
+        self._most = most
+        self._fresh = 0 if client else 1
+        self._rested: deque[int] = deque()
+
+    def create(self, label: str, protocol: str, channel_id: int | None, *, negotiated: bool) -> Channel:
+        """Open a channel.
+
+        Raises:
+            UsageError: the id is in use, or a negotiated channel names none.
+            CapacityError: there are too many, or the peer has no stream left.
+        """
+        if channel_id is None:
+            if negotiated:
+                raise UsageError("a negotiated channel needs an id that both sides know")
+            channel_id = self._free_id()
+        elif channel_id in self.by_id or not 0 <= channel_id < self.streams:
+            raise UsageError(f"channel {channel_id} is in use or out of range")
+        elif len(self.by_id) >= self._most:
+            raise CapacityError(f"{self._most} channels are open already")
+        channel = self.by_id[channel_id] = Channel(channel_id, OutboundStream(channel_id))
+        if not negotiated:
+            self._outbound.put(channel.stream, PROTOCOL_DCEP, encode_open(label, protocol))
+        return channel
+
+    def _free_id(self) -> int:
+        if len(self.by_id) >= self._most:
+            raise CapacityError(f"{self._most} channels are open already")
+        while self._fresh in self.by_id:
+            self._fresh += 2
+        if self._rested and (len(self._rested) > _ID_REST or self._fresh >= self.streams):
+            channel_id = self._rested.popleft()
+            return channel_id if channel_id not in self.by_id else self._free_id()
+        if self._fresh >= self.streams:
+            raise CapacityError("the other side has no stream left")
+        self._fresh += 2
+        return self._fresh - 2
+
+    def accept(self, channel_id: int) -> Channel | None:
+        """Take a channel that the peer opened and acknowledge it; None if there are too many."""
+        channel = Channel(channel_id, OutboundStream(channel_id))
+        if len(self.by_id) >= 2 * self._most or channel_id >= self.streams:
+            return None
+        self.by_id[channel_id] = channel
+        self._outbound.put(channel.stream, PROTOCOL_DCEP, _ACK)
+        if len(self.by_id) > self._most:
+            self.close(channel)
+            return None
+        return channel
+
+    def get_open(self, channel_id: int) -> Channel:
+        """Give a channel that messages may be sent on.
+
+        Raises:
+            BrokenSessionError: when there is none.
+        """
+        channel = self.by_id.get(channel_id)
+        if channel is None or channel.state is not ChannelState.OPEN:
+            raise BrokenSessionError("the stream's channel is closed")
+        return channel
+
+    def close(self, channel: Channel) -> None:
+        """Close it once its queue is empty."""
+        if channel.step(ChannelStep.CLOSE):
+            self.closing[channel.id] = channel
+
+    def peer_reset(self, channel: Channel) -> bool:
+        """Note that the peer's stream was reset; True if the channel is closed by it."""
+        channel.step(ChannelStep.PEER_RESET)
+        if channel.state is ChannelState.FLUSHING:
+            self.closing[channel.id] = channel
+        return channel.state is ChannelState.CLOSED
+
+    def forget(self, channel: Channel) -> None:
+        """Free the id of a closed channel."""
+        channel.state = ChannelState.CLOSED
+        if self.by_id.get(channel.id) is channel:
+            del self.by_id[channel.id]
+            self.closing.pop(channel.id, None)
+            if channel.id & 1 == self._fresh & 1 and channel.id < self._fresh:
+                self._rested.append(channel.id)
+
+
+@dataclass(slots=True)
+class Resets:
+    """Stream resets, both ways (RFC 6525).
+
+    Attributes:
+        channels: the registry.
+        sequence: the number of our next request.
+        peer_sequence: the number that the peer's next request must have.
+        closed: told of each channel that is closed on both sides.
+        reset_inbound: told to begin a stream anew.
+    """
+
+    channels: Channels
+    sequence: int
+    peer_sequence: int
+    closed: Callable[[Channel], None]
+    reset_inbound: Callable[[int], None]
+    supported: bool = True
+    request: ResetRequest | None = None
+    _asked: list[Channel] = field(default_factory=list)
+    _deferred: ResetRequest | None = None
+    _last_result: int = _PERFORMED
+
+    def next_request(self, next_tsn: int) -> ResetRequest | None:
+        """Ask for the resets that are due; None if there are none, or a request is out already."""
+        if self.request is not None or not self.channels.closing:
+            return None
+        due = [channel for channel in self.channels.closing.values() if not channel.stream.messages]
+        due = due[:_STREAMS_PER_REQUEST]
+        if not due:
+            return None
+        for channel in due:
+            del self.channels.closing[channel.id]
+            channel.step(ChannelStep.FLUSHED)
+        if not self.supported:
+            for channel in due:
+                self.channels.forget(channel)
+                self.closed(channel)
+            return None
+        self._asked = due
+        self.request = ResetRequest(
+            self.sequence, (self.peer_sequence - 1) & _MASK, next_tsn - 1, tuple(channel.id for channel in due)
+        )
+        self.sequence = (self.sequence + 1) & _MASK
+        return self.request
+
+    def implied(self, channel: Channel) -> bool:
+        """Say whether the peer's use of the id for a new channel shows that both ways of this one were reset."""
+        return channel.state is ChannelState.RESETTING
+
+    def take_parameter(self, kind: int, body: bytes, last_tsn: int, unwrap: Callable[[int], int]) -> bytes:
+        """Take one parameter of a RE-CONFIG; give the parameter that answers it, b"" for none.
+
+        Raises:
+            ValueError: when it is malformed.
+        """
+        if kind == PARAMETER_RESET_RESPONSE:
+            self._take_response(body)
+            return b""
+        if kind == PARAMETER_RESET_OUTGOING:
+            request = parse_reset_request(body)
+            if request.sequence == self.peer_sequence:
+                self.peer_sequence = (self.peer_sequence + 1) & _MASK
+                self._deferred = request
+                self._last_result = _IN_PROGRESS
+                return self.perform(last_tsn, unwrap) or self._answer(request.sequence)
+            if request.sequence == (self.peer_sequence - 1) & _MASK:
+                return self._answer(request.sequence)
+            return encode_parameter(PARAMETER_RESET_RESPONSE, _RESPONSE.pack(request.sequence, _BAD_SEQUENCE))
+        if kind in (PARAMETER_RESET_INCOMING, PARAMETER_RESET_TSN, PARAMETER_ADD_STREAMS, PARAMETER_ADD_STREAMS + 1):
+            if len(body) < 4:
+                raise ValueError("a request is too short")
+            number = int.from_bytes(body[:4], "big")
+            if number == self.peer_sequence:
+                self.peer_sequence = (self.peer_sequence + 1) & _MASK
+                # All streams that there can be are accepted from the beginning.
+                self._last_result = _PERFORMED if kind == PARAMETER_ADD_STREAMS else _DENIED
+            return self._answer(number)
+        return b""
+
+    def _answer(self, sequence: int) -> bytes:
+        return encode_parameter(PARAMETER_RESET_RESPONSE, _RESPONSE.pack(sequence, self._last_result))
+
+    def perform(self, last_tsn: int, unwrap: Callable[[int], int]) -> bytes:
+        """Perform the peer's request if all that was sent before it has arrived; give the answer, b"" for none."""
+        request = self._deferred
+        if request is None or last_tsn < unwrap(request.last_tsn):
+            return b""
+        self._deferred = None
+        self._last_result = _PERFORMED
+        for stream in request.streams or tuple(self.channels.by_id):
+            self.reset_inbound(stream)
+            channel = self.channels.by_id.get(stream)
+            if channel is not None and self.channels.peer_reset(channel):
+                self.channels.forget(channel)
+                self.closed(channel)
+        return self._answer(request.sequence)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request of the peer waits for data that was sent before it."""
+        return self._deferred is not None
+
+    def _take_response(self, body: bytes) -> None:
+        if len(body) < _RESPONSE.size:
+            raise ValueError("a response is too short")
+        sequence, result = _RESPONSE.unpack_from(body)
+        request = self.request
+        if request is None or sequence != request.sequence or result in (_IN_PROGRESS, _BUSY):
+            return
+        asked, self._asked, self.request = self._asked, [], None
+        for channel in asked:
+            # A peer that refuses has no use for the stream either: there is nothing left to do with it.
+            if channel.step(ChannelStep.CONFIRMED) and channel.state is ChannelState.CLOSED:
+                self.channels.forget(channel)
+                self.closed(channel)

@@ -1,0 +1,277 @@
+"""How much may be out, and how fast it may go: congestion control behind one small interface.
+
+`RateController` keeps what the path carries per second (the highest delivery rate of the last ten round trips) times
+what a round trip takes when no queue stands (the shortest of the last ten seconds) in flight, twice over, and paces
+packets at that rate. Now and then it sends a little faster to see whether more fits, then slower to let the queue go;
+every ten seconds it drains the path to see the round trip without a queue. A loss alone says nothing (radio loses
+packets that no queue has dropped); losing more than a tenth in a round trip does. On paths of under two milliseconds
+rate and round trip are those of two event loops, not of a network: no pacing there, and a window of a fixed least
+size that halves gently on loss.
+
+`Cubic` is what TCP does, for reference and comparison.
+
+Source: N. Cardwell et al., "BBR: Congestion-Based Congestion Control"; RFC 9438.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Final, Protocol
+
+__all__ = ["Controller", "Cubic", "RateController"]
+
+INITIAL_WINDOW: Final = 64 << 10
+"""Bytes; RFC 6928's ten segments are for paths of which nothing is known; here is a handshake's round trip."""
+LOCAL_RTT: Final = 0.002
+LOCAL_WINDOW: Final = 256 << 10
+LOCAL_WINDOW_LEAST: Final = 48 << 10
+LOCAL_WINDOW_MOST: Final = 1 << 20
+RATE_ROUNDS: Final = 10
+RTT_SECONDS: Final = 10.0
+HEAVY_LOSS: Final = 0.1
+_STARTUP_GAIN: Final = 2.885
+_CYCLE: Final = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+_DRAIN_SECONDS: Final = 0.2
+
+
+class Controller(Protocol):
+    """What the association asks of a congestion control."""
+
+    window: int
+    """Bytes that may be out."""
+    pacing: float
+    """Bytes per second at which packets go; 0.0 for as they come."""
+
+    def acknowledged(
+        self,
+        now: float,
+        *,
+        acked: int,
+        lost: int,
+        rate: float,
+        idle: bool,
+        rtt: float,
+        in_flight: int,
+        delivered: int,
+        delivered_before: int,
+    ) -> None:
+        """Take the news of one SACK.
+
+        Args:
+            now: seconds.
+            acked: bytes newly acknowledged.
+            lost: bytes that newly count as lost.
+            rate: bytes per second delivered between the sending of the newest acknowledged packet and now.
+            idle: the sender had nothing more to send then, so the path may carry more.
+            rtt: round trip time in seconds; 0.0 if the SACK gives none.
+            in_flight: bytes still out.
+            delivered: bytes acknowledged since the beginning.
+            delivered_before: the same when that packet was sent.
+        """
+        ...
+
+    def timed_out(self, now: float) -> None:
+        """Take a retransmission timeout."""
+        ...
+
+
+class _Mode(Enum):
+    STARTUP = 1
+    DRAIN = 2
+    CRUISE = 3
+    PROBE_RTT = 4
+
+
+class RateController:
+    """Delivery rate times shortest round trip. `mtu` is a packet's bytes."""
+
+    def __init__(self, mtu: int) -> None:
+        self._least = 4 * mtu
+        self._burst = 16 * mtu
+        self.window = INITIAL_WINDOW
+        self.pacing = 0.0
+        self._mode = _Mode.STARTUP
+        self._rates: deque[float] = deque(maxlen=RATE_ROUNDS)
+        self._round_rate = 0.0
+        self._rate = 0.0
+        self._round_ends = 0
+        self._round_acked = 0
+        self._round_lost = 0
+        self._full_rate = 0.0
+        self._full_rounds = 0
+        self._shortest = 0.0
+        self._shortest_at = 0.0
+        self._phase = 0
+        self._phase_at = 0.0
+        self._probe_until = 0.0
+        self._local_window = LOCAL_WINDOW
+        self._timed_out = False
+
+    @property
+    def rate(self) -> float:
+        """What the path is thought to carry, bytes per second."""
+        return self._rate
+
+    def acknowledged(
+        self,
+        now: float,
+        *,
+        acked: int,
+        lost: int,
+        rate: float,
+        idle: bool,
+        rtt: float,
+        in_flight: int,
+        delivered: int,
+        delivered_before: int,
+    ) -> None:
+        """See `Controller`."""
+        self._timed_out = False
+        self._round_acked += acked
+        self._round_lost += lost
+        expired = self._shortest > 0 and now - self._shortest_at > RTT_SECONDS
+        if rtt and (not self._shortest or rtt <= self._shortest or expired):
+            self._shortest, self._shortest_at = rtt, now
+        if rate > self._round_rate and (not idle or rate > self._rate):
+            self._round_rate = rate
+            if rate > self._rate:
+                self._rate = rate
+        if delivered_before >= self._round_ends:
+            self._round_ends = delivered
+            self._end_round(idle)
+        bandwidth_delay = self._rate * self._shortest
+        self._move(now, in_flight, bandwidth_delay, expired)
+        self._set(bandwidth_delay)
+
+    def _end_round(self, idle: bool) -> None:
+        if self._round_rate:
+            self._rates.append(self._round_rate)
+            self._rate = max(self._rates)
+        self._round_rate = 0.0
+        total = self._round_acked + self._round_lost
+        heavy = self._round_lost > 8 * self._least // 4 and self._round_lost > HEAVY_LOSS * total
+        if self._round_lost:
+            self._local_window = max(LOCAL_WINDOW_LEAST, int(self._local_window * 0.8))
+        elif not idle:
+            self._local_window = min(LOCAL_WINDOW_MOST, self._local_window + self._burst)
+        self._round_acked = self._round_lost = 0
+        if self._mode is _Mode.STARTUP and not idle:
+            if self._rate >= 1.25 * self._full_rate and not heavy:
+                self._full_rate, self._full_rounds = self._rate, 0
+            else:
+                self._full_rounds += 1
+                if self._full_rounds >= 3 or heavy:
+                    self._mode = _Mode.DRAIN
+        elif heavy and self._mode is _Mode.CRUISE:
+            # Beyond what radio loses: somebody's queue is full.
+            kept = [rate * 0.9 for rate in self._rates]
+            self._rates.clear()
+            self._rates.extend(kept)
+            self._rate = max(self._rates, default=0.0)
+
+    def _move(self, now: float, in_flight: int, bandwidth_delay: float, expired: bool) -> None:
+        mode = self._mode
+        if mode is _Mode.DRAIN and in_flight <= bandwidth_delay:
+            self._mode, self._phase, self._phase_at = _Mode.CRUISE, 2, now
+        elif mode is _Mode.CRUISE:
+            over = now - self._phase_at > self._shortest
+            gain = _CYCLE[self._phase]
+            if over or (gain < 1 and in_flight <= bandwidth_delay):
+                self._phase = (self._phase + 1) % len(_CYCLE)
+                self._phase_at = now
+            if expired:
+                self._mode = _Mode.PROBE_RTT
+                self._probe_until = now + max(_DRAIN_SECONDS, self._shortest)
+        elif mode is _Mode.PROBE_RTT and now >= self._probe_until:
+            self._shortest_at = now
+            self._mode, self._phase, self._phase_at = _Mode.CRUISE, 2, now
+
+    def _set(self, bandwidth_delay: float) -> None:
+        mode = self._mode
+        if self._shortest < LOCAL_RTT:
+            self.pacing = 0.0
+            self.window = max(int(2 * bandwidth_delay) + self._burst, self._local_window)
+            return
+        if mode is _Mode.STARTUP:
+            gain = window_gain = _STARTUP_GAIN
+        elif mode is _Mode.DRAIN:
+            gain, window_gain = 1 / _STARTUP_GAIN, 2.0
+        elif mode is _Mode.PROBE_RTT:
+            gain, window_gain = 1.0, 0.5
+        else:
+            gain, window_gain = _CYCLE[self._phase], 2.0
+        self.pacing = max(gain * self._rate, self._least / self._shortest)
+        target = int(window_gain * bandwidth_delay) + (self._least if mode is _Mode.PROBE_RTT else self._burst)
+        if mode is _Mode.STARTUP:
+            target = max(target, INITIAL_WINDOW)
+        self.window = max(target, self._least)
+
+    def timed_out(self, now: float) -> None:
+        """See `Controller`."""
+        # What was known about the path may be wrong by now; the next SACK says how much of it still holds.
+        self.window = self._least
+        self._local_window = max(LOCAL_WINDOW_LEAST, self._local_window // 2)
+        if self._timed_out:
+            self._rates.clear()
+            self._rate *= 0.5
+        self._timed_out = True
+
+
+class Cubic:
+    """TCP's: slow start, then a window that follows a cubic function of the time since the last loss."""
+
+    _SCALE: Final = 0.4
+    _BETA: Final = 0.7
+
+    def __init__(self, mtu: int) -> None:
+        self.window = 10 * mtu
+        self.pacing = 0.0
+        self._mtu = mtu
+        self._threshold = float("inf")
+        self._highest = 0.0
+        self._epoch = 0.0
+        self._rtt = 0.1
+        self._recovers_at = -1.0
+
+    def acknowledged(
+        self,
+        now: float,
+        *,
+        acked: int,
+        lost: int,
+        rate: float,
+        idle: bool,
+        rtt: float,
+        in_flight: int,
+        delivered: int,
+        delivered_before: int,
+    ) -> None:
+        """See `Controller`."""
+        if rtt:
+            self._rtt += (rtt - self._rtt) / 8
+        if lost:
+            if now >= self._recovers_at:  # one reduction a round trip
+                self._recovers_at = now + self._rtt
+                self._highest = self.window / self._mtu
+                self.window = max(int(self.window * self._BETA), 2 * self._mtu)
+                self._threshold = self.window
+                self._epoch = now
+            return
+        if idle:
+            return
+        if self.window < self._threshold:
+            self.window += acked
+            return
+        period = (self._highest * (1 - self._BETA) / self._SCALE) ** (1 / 3)
+        target = self._SCALE * (now - self._epoch + self._rtt - period) ** 3 + self._highest
+        segments = self.window / self._mtu
+        growth = max(target - segments, 0.01 * segments) / segments
+        self.window += int(min(growth, 0.5) * acked)
+
+    def timed_out(self, now: float) -> None:
+        """See `Controller`."""
+        self._threshold = max(self.window * self._BETA, 2 * self._mtu)
+        self._highest = self.window / self._mtu
+        self.window = 2 * self._mtu
+        self._epoch = now

@@ -1,0 +1,115 @@
+"""The UDP endpoint on real sockets: batches both ways, with and without the kernel's help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from kodo.p2p.net import udp
+from kodo.p2p.net.endpoint import Endpoint, Source
+
+
+class Collector:
+    """Keeps what arrives and counts the batches."""
+
+    def __init__(self) -> None:
+        self.datagrams: list[bytes] = []
+        self.sources: set[Source] = set()
+        self.batches = 0
+        self.errors: list[OSError] = []
+        self._arrived = asyncio.Event()
+
+    def received(self, data: bytes, source: Source) -> None:
+        self.datagrams.append(data)
+        self.sources.add(source)
+        self._arrived.set()
+
+    def batch_ended(self) -> None:
+        self.batches += 1
+        self._arrived.set()
+
+    def failed(self, error: OSError) -> None:
+        self.errors.append(error)
+        self._arrived.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.datagrams) < count and not self.errors:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+
+@contextlib.contextmanager
+def listening(host: str) -> Iterator[tuple[Endpoint, Collector]]:
+    collector = Collector()
+    endpoint = Endpoint(udp.bind(host, 0), collector.received, collector.batch_ended)
+    try:
+        yield endpoint, collector
+    finally:
+        endpoint.close()
+
+
+@contextlib.contextmanager
+def connected(to: Source) -> Iterator[tuple[Endpoint, Collector]]:
+    collector = Collector()
+    endpoint = Endpoint(udp.connected(*to), collector.received, collector.batch_ended, collector.failed)
+    try:
+        yield endpoint, collector
+    finally:
+        endpoint.close()
+
+
+SIZES = {
+    "equal": [1200] * 200,
+    "one": [1],
+    "last is shorter": [1200] * 70 + [7],
+    "mixed": [1200, 1200, 50, 1200, 1300, 1300, 1, 1, 1200],
+    "large": [9000] * 20,
+}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("offload", [True, False])
+async def test_a_batch_arrives_datagram_by_datagram(host: str, sizes: list[int], offload: bool) -> None:
+    sent = [bytes([index % 256]) * size for index, size in enumerate(sizes)]
+    with listening(host) as (server, at_server), connected(server.address) as (client, at_client):
+        if not offload:
+            server._gso = server._gro = client._gso = client._gro = False
+        client.send(sent)
+        await at_server.until(len(sent))
+        assert at_server.datagrams == sent
+        assert at_server.sources == {client.address}
+        server.send(sent, client.address)
+        await at_client.until(len(sent))
+        assert at_client.datagrams == sent
+
+
+async def test_many_datagrams_come_in_few_batches() -> None:
+    with listening("127.0.0.1") as (server, at_server), connected(server.address) as (client, _):
+        client.send([bytes(1200)] * 50)
+        await at_server.until(50)
+        assert at_server.batches <= 5
+
+
+async def test_a_port_where_nobody_listens_is_told() -> None:
+    with listening("127.0.0.1") as (server, _):
+        address = server.address
+    with connected(address) as (client, at_client):
+        client.send([b"hello?"])
+        await at_client.until(1)
+        assert isinstance(at_client.errors[0], ConnectionRefusedError)
+
+
+async def test_a_closed_endpoint_sends_nothing_and_closes_again() -> None:
+    with listening("127.0.0.1") as (server, at_server), connected(server.address) as (client, _):
+        client.close()
+        client.send([b"late"])
+        client.close()
+        with connected(server.address) as (other, _):
+            other.send([b"in time"])
+            await at_server.until(1)
+    assert at_server.datagrams == [b"in time"]

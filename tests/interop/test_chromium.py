@@ -1,0 +1,97 @@
+"""Real Chromium, from a plain page without a library, against our DTLS, SCTP and data channels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.raw_peer import echo_server
+
+HERE = Path(__file__).parent
+FLAGS = [
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextlib.asynccontextmanager
+async def page_server() -> AsyncIterator[tuple[str, asyncio.Future[Any]]]:
+    """Serve the page; the future gets what it reports."""
+    reported: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def report(request: web.Request) -> web.Response:
+        if not reported.done():
+            reported.set_result(json.loads(await request.text()))
+        return web.Response()
+
+    async def page(_: web.Request) -> web.FileResponse:
+        return web.FileResponse(HERE / "page.html")
+
+    app = web.Application()
+    app.add_routes([web.get("/", page), web.post("/report", report)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"{site.name.replace('0.0.0.0', '127.0.0.1')}", reported
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def chromium(url: str, profile: Path) -> AsyncIterator[None]:
+    """Show a page in a Chromium of its own."""
+    executable = shutil.which("chromium")
+    assert executable, "Chromium is missing; scripts/test installs it"
+    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    browser = await asyncio.create_subprocess_exec(
+        executable,
+        *flags,
+        f"--user-data-dir={profile}",
+        "--remote-debugging-port=0",
+        url,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(browser.pid, 9)
+        await browser.wait()
+
+
+async def test_a_plain_page_opens_channels_and_gets_back_what_it_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(90), echo_server(monkeypatch) as (server, listener, certificate), page_server() as (
+        base,
+        reported,
+    ):
+        fingerprint = certificate.digest.hex(":").upper()
+        host, port = listener.address
+        async with chromium(f"{base}/#host={host}&port={port}&fingerprint={fingerprint}", tmp_path):
+            report = await reported
+        assert "error" not in report, report["error"]
+        assert report["large"] is True
+        assert report["small"] is True
+        assert report["several"] == [True] * 20
+        assert report["reused"] == [True] * 10
+        assert sum(size for size in server.messages if size > 0) == 640 * 16384 + 200_000 + 20 * 100_000 + 100
