@@ -97,11 +97,11 @@ class WebRtcListener:
 
     def _datagram_received(self, data: bytes, source: Source) -> None:
         known = self._sources.get(source)
-        if known is not None and known.link is not None and stun.is_dtls(data):
+        if known is not None and (link := known.link) is not None and stun.is_dtls(data):
             known.budget += AMPLIFICATION * len(data)
             known.flights += 1
-            known.link.datagram_received(data)
-            self._touched.add(known.link)
+            link.datagram_received(data)
+            self._touched.add(link)
         elif stun.is_stun(data):
             self._check(data, source)
         elif known is not None and known.link is None and stun.is_dtls_handshake(data):

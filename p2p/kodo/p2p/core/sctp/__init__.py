@@ -1,7 +1,8 @@
 """An SCTP association with WebRTC data channels, without I/O, clock or randomness.
 
 `association` ties it together: `wire` (bytes), `states` (tables), `handshake` (the cookie), `outbound` (what waits),
-`recovery` (what is out), `congestion` (how much may be out), `reassembly` (what arrived), `channels` (opening and
+`recovery` (what is out), `congestion` (how much may be out), `sender` (what goes into a packet), `reassembly` (what
+arrived), `receiver` (what is taken and acknowledged), `channels` (opening and
 closing), `events` (what the owner is told, and the settings).
 """
 

@@ -9,10 +9,6 @@ Nothing here reads a clock, a socket or a source of randomness; the owner calls
 `datagrams_to_send` gives at most `BATCH` packets, so that the owner may do something else in between; while more
 could go at once, `get_timer` names a time that has passed.
 
-The peer's window. What the peer announced is respected except for one packet that probes a closed window; T3 repeats
-it. Our window is what is neither kept in reassembly nor given to the application without `consumed`; once it is
-closed, new data is dropped unless it fills a gap.
-
 Source: RFC 9260, 8261, 8831, 8832, 8841, 6525, 7053.
 """
 
@@ -46,11 +42,11 @@ from kodo.p2p.core.sctp.events import (
     Settings,
 )
 from kodo.p2p.core.sctp.handshake import make_cookie, read_cookie
-from kodo.p2p.core.sctp.outbound import Outbound
-from kodo.p2p.core.sctp.reassembly import CHUNK_COST, MAX_AHEAD, Message, Reassembly, Received
-from kodo.p2p.core.sctp.recovery import Recovery
+from kodo.p2p.core.sctp.reassembly import Message
+from kodo.p2p.core.sctp.receiver import Receiver
+from kodo.p2p.core.sctp.sender import BATCH, Sender
 from kodo.p2p.core.sctp.states import AssociationEvent, AssociationState, ChannelState, next_association_state
-from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, FLAG_IMMEDIATE, HEADER_BYTES, Init, PacketCodec
+from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, HEADER_BYTES, Init, PacketCodec
 from kodo.p2p.errors import (
     BrokenSessionError,
     KodoError,
@@ -62,7 +58,6 @@ from kodo.p2p.errors import (
 
 __all__ = ["BATCH", "Association"]
 
-BATCH: Final = 64
 _MAX_CONTROL: Final = 64
 """Answers that wait to be sent; more are dropped, as a network would."""
 _MASK: Final = 0xFFFFFFFF
@@ -103,33 +98,14 @@ class Association:
         self._codec_in = PacketCodec(settings.port, tag)
         self._codec_out: PacketCodec | None = None
         self._peer_tag = 0
-        self._peer_window = 0
         self._now = 0.0
-        self._more = False
-        # One cycle up, so that no TSN is ever negative.
-        first = initial_tsn + (1 << 32)
         self._initial_tsn = initial_tsn
-        self._recovery = Recovery(
-            first,
-            controller or RateController(settings.mtu),
-            rto_initial=settings.rto_initial,
-            rto_min=settings.rto_min,
-            rto_max=settings.rto_max,
+        self._sender = Sender(settings, initial_tsn, controller or RateController(settings.mtu))
+        self._receiver = Receiver(settings)
+        self._channels = Channels(
+            self._sender.outbound, client=client, streams=settings.streams, most=settings.max_channels
         )
-        self._fragment = (settings.mtu - HEADER_BYTES - DATA_HEADER_BYTES) & ~3
-        self._outbound = Outbound(self._fragment)
-        self._received = Received(0)
-        self._reassembly = Reassembly(settings.max_inbound_message, 2 * settings.max_channels + 16)
-        self._channels = Channels(self._outbound, client=client, streams=settings.streams, most=settings.max_channels)
-        self._resets = Resets(self._channels, initial_tsn, 0, self._channel_closed, self._reassembly.reset)
-        # What the application has not read yet, and in how many messages (the count is an estimate after reads).
-        self._unread = 0
-        self._unread_messages = 0.0
-        self._announced = settings.window
-        self._packets_unacknowledged = 0
-        self._sack_now = False
-        self._sack_at: float | None = None
-        self._urgent = 0
+        self._resets = Resets(self._channels, initial_tsn, 0, self._channel_closed, self._receiver.reset)
         self._control: list[bytes] = []
         self._raw: list[bytes] = []
         self._handshake_chunk = b""
@@ -142,9 +118,6 @@ class Association:
         self._reset_failures = 0
         self._heartbeat_at: float | None = None
         self._heartbeat_failures = 0
-        self._pace_at: float | None = None
-        self._allowance = 0.0
-        self._paced_at = 0.0
         self._handlers: dict[int, Callable[[bytes], None]] = {
             wire.INIT_ACK: self._take_init_ack,
             wire.COOKIE_ECHO: self._take_cookie_echo,
@@ -164,7 +137,7 @@ class Association:
     @property
     def queued(self) -> int:
         """Bytes of all channels that are queued or not acknowledged."""
-        return self._outbound.queued + self._recovery.outstanding
+        return self._sender.queued
 
     @property
     def established(self) -> bool:
@@ -212,21 +185,14 @@ class Association:
         if len(data) > self._settings.max_message:
             raise UsageError(f"a message of {len(data)} bytes is longer than {self._settings.max_message}")
         if data:
-            self._outbound.put(channel.stream, PROTOCOL_TEXT if text else PROTOCOL_BINARY, data)
+            self._sender.outbound.put(channel.stream, PROTOCOL_TEXT if text else PROTOCOL_BINARY, data)
         else:
             # SCTP cannot carry nothing: one byte stands for it (RFC 8831, 6.6).
-            self._outbound.put(channel.stream, PROTOCOL_TEXT_EMPTY if text else PROTOCOL_BINARY_EMPTY, b"\0")
+            self._sender.outbound.put(channel.stream, PROTOCOL_TEXT_EMPTY if text else PROTOCOL_BINARY_EMPTY, b"\0")
 
     def consumed(self, count: int) -> None:
         """Note that the application has read `count` bytes of what it was given; opens the window."""
-        before = self._unread
-        self._unread = max(0, before - count)
-        self._unread_messages = self._unread_messages * self._unread / before if before else 0.0
-        if self._state in _RECEIVING:
-            window, announced = self._window(), self._announced
-            quarter = self._settings.window >> 2
-            if window - announced >= quarter or announced < quarter <= window:
-                self._sack_now = True
+        self._receiver.consumed(count)
 
     def close_channel(self, channel_id: int) -> None:
         """Close a channel once what is queued on it was sent; what still arrives on it is thrown away."""
@@ -274,15 +240,12 @@ class Association:
             return
         self._move(_E.END)
         self._control.clear()
-        self._outbound.clear()
+        self._sender.stop()
+        self._receiver.quiet()
         if cause:
             body = wire.encode_parameter(cause, reason.encode()[:256])
             self._control.append(wire.encode_chunk(wire.ABORT, body))
-        self._recovery.lose_all()
-        self._recovery.timeout_at = self._recovery.probe_at = None
-        self._handshake_at = self._sack_at = self._shutdown_at = self._reset_at = None
-        self._heartbeat_at = self._pace_at = None
-        self._sack_now = self._more = False
+        self._handshake_at = self._shutdown_at = self._reset_at = self._heartbeat_at = None
         self._channels.by_id.clear()
         self._channels.closing.clear()
         if error is not None:
@@ -295,16 +258,16 @@ class Association:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` (and then `datagrams_to_send`) is to be called; None for never."""
-        if self._more:
+        if self._sender.more:
             return self._now
-        recovery = self._recovery
+        recovery = self._sender.recovery
         times = [
             time
             for time in (
                 recovery.timeout_at,
                 recovery.probe_at,
-                self._sack_at,
-                self._pace_at,
+                self._receiver.sack_at,
+                self._sender.pace_at,
                 self._handshake_at,
                 self._reset_at,
                 self._heartbeat_at,
@@ -317,19 +280,21 @@ class Association:
     def handle_timer(self, now: float) -> None:
         """Do what is due at `now`."""
         self._now = now
-        recovery, settings = self._recovery, self._settings
+        recovery, settings = self._sender.recovery, self._settings
         failed = False
-        if self._sack_at is not None and now >= self._sack_at:
-            self._sack_now = True
-        if self._pace_at is not None and now >= self._pace_at:
-            self._pace_at = None
+        sender, receiver = self._sender, self._receiver
+        if receiver.sack_at is not None and now >= receiver.sack_at:
+            receiver.sack_at = None
+            receiver.sack_now = True
+        if sender.pace_at is not None and now >= sender.pace_at:
+            sender.pace_at = None
         if recovery.timeout_at is not None and now >= recovery.timeout_at:
             if not recovery.outstanding:
                 recovery.timeout_at = None
             elif recovery.failures >= settings.max_retransmits:
                 failed = True
             else:
-                recovery.timed_out(now, probing=not self._peer_window)
+                recovery.timed_out(now, probing=not sender.peer_window)
         elif recovery.probe_at is not None and now >= recovery.probe_at:
             recovery.probe()
         if self._handshake_at is not None and now >= self._handshake_at:
@@ -353,7 +318,7 @@ class Association:
             self._end(BrokenSessionError("the other side does not answer any more"), wire.CAUSE_USER_ABORT)
 
     def _backed_off(self, failures: int) -> float:
-        return float(min(self._recovery.rto * 2.0 ** min(failures, 16), self._settings.rto_max))
+        return float(min(self._sender.recovery.rto * 2.0 ** min(failures, 16), self._settings.rto_max))
 
     # handshake
 
@@ -361,7 +326,7 @@ class Association:
         self._handshake_chunk = packet
         self._handshake_failures = 0
         self._handshake_sent_at = now
-        self._handshake_at = now + self._recovery.rto
+        self._handshake_at = now + self._sender.recovery.rto
         self._send_handshake_step()
 
     def _send_handshake_step(self) -> None:
@@ -388,7 +353,7 @@ class Association:
             return
         self._move(_E.INIT_ACK)
         if not self._handshake_failures:
-            self._recovery.measured(max(self._now - self._handshake_sent_at, 1e-6))
+            self._sender.recovery.measured(max(self._now - self._handshake_sent_at, 1e-6))
         codec = self._learn(init)
         self._begin_handshake_step(codec.encode(wire.encode_chunk(wire.COOKIE_ECHO, init.cookie)), self._now)
 
@@ -415,8 +380,8 @@ class Association:
     def _learn(self, init: Init) -> PacketCodec:
         self._peer_tag = init.tag
         self._codec_out = codec = PacketCodec(self._settings.port, init.tag)
-        self._peer_window = init.window
-        self._received = Received(init.tsn)
+        self._sender.peer_window = init.window
+        self._receiver.start(init.tsn)
         self._channels.streams = min(self._settings.streams, init.inbound)
         self._resets.peer_sequence = init.tsn
         self._resets.supported = init.resets
@@ -475,7 +440,7 @@ class Association:
                     raise ValueError("a DATA chunk is empty or does not fit into its packet")
                 if self._state in _RECEIVING:
                     got_data = True
-                    self._take_data(
+                    self._receiver.take(
                         flags, tsn, stream, sequence, protocol, data[position + DATA_HEADER_BYTES : end], messages
                     )
             else:
@@ -497,43 +462,11 @@ class Association:
                     return
             position = end + (-end & 3)
         if got_data:
-            self._packets_unacknowledged += 1
-            if self._packets_unacknowledged >= self._settings.sack_every or self._urgent:
-                self._sack_now = True
-                self._urgent -= self._urgent > 0
-            elif self._sack_at is None:
-                self._sack_at = self._now + self._settings.sack_delay
+            self._receiver.packet_ended(self._now)
             if messages:
                 self._deliver(messages)
             if self._resets.waiting:
                 self._perform_reset()
-
-    def _take_data(
-        self, flags: int, tsn: int, stream: int, sequence: int, protocol: int, data: bytes, out: list[Message]
-    ) -> None:
-        received = self._received
-        last = received.last
-        tsn = last + ((tsn - last + 0x80000000) & _MASK) - 0x80000000
-        if flags & FLAG_IMMEDIATE:
-            self._sack_now = True
-        gaps = received.gaps
-        if tsn != last + 1 or gaps:
-            if tsn > last + MAX_AHEAD:
-                return
-            if not gaps or tsn > gaps[-1][1] + 1:
-                if tsn > last + 1:
-                    self._urgent = 4  # a new gap: the peer waits for three reports
-            elif tsn <= last or tsn <= gaps[-1][1]:
-                self._sack_now = True
-        window = self._settings.window
-        used = self._reassembly.held + self._unread + CHUNK_COST * int(self._unread_messages)
-        if used >= window and (used >= 2 * window or not received.fills_gap(tsn)):
-            self._sack_now = True
-            return
-        if not received.add(tsn):
-            self._sack_now = True
-            return
-        self._reassembly.add(tsn, flags, stream, sequence, protocol, data, out)
 
     def _deliver(self, messages: list[Message]) -> None:
         events, channels = self._events, self._channels.by_id
@@ -547,8 +480,7 @@ class Association:
             ):
                 continue
             if protocol in _BINARY or protocol in _TEXT:
-                self._unread += len(data)
-                self._unread_messages += 1
+                self._receiver.delivered(len(data))
                 events.append(MessageReceived(stream, data, protocol in _TEXT))
             elif protocol in (PROTOCOL_BINARY_EMPTY, PROTOCOL_TEXT_EMPTY):
                 events.append(MessageReceived(stream, b"", protocol == PROTOCOL_TEXT_EMPTY))
@@ -570,27 +502,9 @@ class Association:
         if self._channels.accept(stream) is not None:
             self._events.append(ChannelOpened(stream, label, protocol))
 
-    def _window(self) -> int:
-        used = self._reassembly.held + self._unread + CHUNK_COST * int(self._unread_messages)
-        return max(0, self._settings.window - used)
-
     def _take_sack(self, packet: bytes, start: int, end: int) -> None:
-        if self._state not in _SENDING:
-            return
-        recovery = self._recovery
-        tsn, window, offsets, duplicates = wire.parse_sack(packet, start, end)
-        last = recovery.acknowledged
-        tsn = last + ((tsn - last + 0x80000000) & _MASK) - 0x80000000
-        if tsn < last:
-            return  # overtaken by a later one
-        acked = recovery.acknowledge(tsn, offsets, duplicates, self._now)
-        if not window:
-            recovery.failures = 0  # the peer is alive; its application only does not read
-        elif not self._peer_window and recovery.outstanding:
-            recovery.lose_all()  # what was sent into the closed window was dropped there
-        self._peer_window = window
-        if acked:
-            self._events.append(Drained(self._outbound.queued + recovery.outstanding))
+        if self._state in _SENDING and self._sender.take_sack(packet, start, end, self._now):
+            self._events.append(Drained(self._sender.queued))
             if self._state is not _S.ESTABLISHED:
                 self._check_shutdown(self._now)
 
@@ -634,7 +548,7 @@ class Association:
 
     def _send_shutdown(self, now: float) -> None:
         if self._state is _S.SHUTDOWN_SENT:
-            self._answer(wire.encode_chunk(wire.SHUTDOWN, (self._received.last & _MASK).to_bytes(4, "big")))
+            self._answer(wire.encode_chunk(wire.SHUTDOWN, (self._receiver.last_tsn & _MASK).to_bytes(4, "big")))
         else:
             self._answer(wire.encode_chunk(wire.SHUTDOWN_ACK))
         self._shutdown_at = now + self._backed_off(self._shutdown_failures)
@@ -663,7 +577,7 @@ class Association:
         if self._state not in _RECEIVING:
             return
         for kind, content in wire.parse_parameters(body):
-            answer = self._resets.take_parameter(kind, content, self._received.last, self._received.unwrap)
+            answer = self._resets.take_parameter(kind, content, self._receiver.last_tsn, self._receiver.unwrap)
             if answer:
                 self._answer(wire.encode_chunk(wire.RE_CONFIG, answer))
         if self._resets.request is None:
@@ -673,7 +587,7 @@ class Association:
             self._reset_failures = 0  # it answers, if only "not yet"
 
     def _perform_reset(self) -> None:
-        answer = self._resets.perform(self._received.last, self._received.unwrap)
+        answer = self._resets.perform(self._receiver.last_tsn, self._receiver.unwrap)
         if answer:
             self._answer(wire.encode_chunk(wire.RE_CONFIG, answer))
 
@@ -698,14 +612,13 @@ class Association:
         if codec is None:
             return packets
         state = self._state
-        self._more = False
         if state in _SENDING and self._channels.closing and self._reset_at is None:
             self._reset_failures = 0
-            if self._resets.next_request(self._recovery.next_tsn) is not None:
+            if self._resets.next_request(self._sender.recovery.next_tsn) is not None:
                 self._send_reset(now)
         head = self._take_head(codec, packets)
-        if state in _SENDING and (self._outbound or self._recovery.has_lost):
-            head = self._send_data(now, codec, packets, head)
+        if state in _SENDING and self._sender.ready:
+            head = self._sender.send(now, codec, packets, head)
         if head:
             packets.append(codec.encode(head))
         return packets
@@ -714,8 +627,11 @@ class Association:
         """Give what is not data and goes first, one packet of it; full ones before go to `packets`."""
         room = self._settings.mtu - HEADER_BYTES
         head = b""
-        if self._sack_now or self._packets_unacknowledged >= self._settings.sack_every or self._sack_at is not None:
-            head = self._take_sack_chunk(room)
+        if self._receiver.wants_sack:
+            if self._state in _RECEIVING:
+                head = self._receiver.take_sack(room)
+            else:
+                self._receiver.quiet()
         if self._control:
             control, self._control = self._control, []
             for chunk in control:
@@ -724,105 +640,3 @@ class Association:
                     head = b""
                 head += chunk
         return head
-
-    def _take_sack_chunk(self, room: int) -> bytes:
-        self._sack_now = False
-        self._sack_at = None
-        if self._state not in _RECEIVING:
-            return b""
-        self._packets_unacknowledged = 0
-        received = self._received
-        self._announced = self._window()
-        chunk = wire.encode_sack(received.last, self._announced, received.gaps, received.duplicates, (room - 16) // 4)
-        if received.duplicates:
-            received.duplicates.clear()
-        return chunk
-
-    def _send_data(self, now: float, codec: PacketCodec, packets: list[bytes], head: bytes) -> bytes:
-        """Append data packets, the first behind `head`; give what of `head` has not gone."""
-        recovery, outbound = self._recovery, self._outbound
-        controller = recovery.controller
-        congestion_window, pacing, peer_window = controller.window, controller.pacing, self._peer_window
-        allowance = self._take_allowance(now, pacing)
-        full = self._settings.mtu - HEADER_BYTES
-        fragment = self._fragment
-        small_window = congestion_window if congestion_window < 16 * self._settings.mtu else 1 << 60
-        pack_header, encode = DATA_HEADER.pack, codec.encode
-        take, sent = outbound.take, recovery.sent
-        idle = False
-        sent_any = False
-        recovery.begin(now)
-        while True:
-            if recovery.in_flight:
-                if recovery.in_flight >= congestion_window:
-                    break
-                if allowance <= 0:
-                    self._pace_at = now + max(self._pacing_burst(pacing) / 2 - allowance, 0.0) / pacing
-                    break
-            if len(packets) >= BATCH:
-                self._more = True
-                break
-            room = full - len(head)
-            body = head
-            recovery.order += 1
-            lost = recovery.has_lost
-            if lost:
-                if not peer_window and recovery.in_flight:
-                    break
-                while (chunk := recovery.resend(room)) is not None:
-                    body += chunk
-                    room -= len(chunk)
-            if not lost:
-                while room > DATA_HEADER_BYTES:
-                    if recovery.outstanding and recovery.outstanding + fragment > peer_window:
-                        idle = True  # the peer's reader is what limits, not the path
-                        break
-                    taken = take(room - DATA_HEADER_BYTES)
-                    if taken is None:
-                        break
-                    flags, stream, sequence, protocol, data = taken
-                    size = len(data)
-                    if not outbound or recovery.in_flight + size >= small_window:
-                        flags |= FLAG_IMMEDIATE
-                    chunk = pack_header(
-                        0, flags, DATA_HEADER_BYTES + size, recovery.next_tsn & _MASK, stream, sequence, protocol
-                    )
-                    chunk += data
-                    if size & 3:
-                        chunk += bytes(-size & 3)
-                    sent(chunk, size)
-                    body = body + chunk if body else chunk
-                    room -= len(chunk)
-            if len(body) == len(head):
-                if room == full:
-                    idle = True
-                    break
-                # Only the head stands in the way, or there is nothing.
-                if head and (lost or outbound) and not idle:
-                    packets.append(encode(head))
-                    head = b""
-                    continue
-                idle = True
-                break
-            packets.append(encode(body))
-            allowance -= len(body)
-            head = b""
-            sent_any = True
-        self._allowance = allowance
-        if sent_any:
-            recovery.end(now, idle=idle)
-        return head
-
-    def _pacing_burst(self, pacing: float) -> float:
-        # An event loop's timer is good for about a millisecond.
-        return max(pacing * 0.004, 10.0 * self._settings.mtu)
-
-    def _take_allowance(self, now: float, pacing: float) -> float:
-        """Give the bytes that pacing lets go now."""
-        self._pace_at = None
-        if not pacing:
-            return float("inf")
-        burst = self._pacing_burst(pacing)
-        allowance = self._allowance + (now - self._paced_at) * pacing
-        self._paced_at = now
-        return min(allowance, burst)

@@ -169,7 +169,7 @@ class Recovery:
         self._last_offsets = offsets
         acked = before - self.outstanding
         if duplicates and self._retransmitted and self.reordering < _MAX_REORDERING:
-            self.reordering *= 2
+            self.reordering = min(self.reordering * 2, _MAX_REORDERING)
             self._retransmitted = False
         newest = self._newest
         if newest is None:

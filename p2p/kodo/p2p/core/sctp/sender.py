@@ -1,0 +1,187 @@
+"""The sending half: what goes into which packet, as far as windows and pacing let it.
+
+Lost chunks go first, then new ones, bundled until a packet is full. The peer's window is respected except for one
+packet that probes a closed one; T3 repeats it. The last chunk of all that is queued asks to be acknowledged at once
+(RFC 7053), as do those of a window so small that its sender would wait for the peer's delay.
+
+Source: RFC 9260, 6.1, 6.3, 6.10.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kodo.p2p.core.sctp import wire
+from kodo.p2p.core.sctp.congestion import Controller
+from kodo.p2p.core.sctp.events import Settings
+from kodo.p2p.core.sctp.outbound import Outbound
+from kodo.p2p.core.sctp.recovery import Recovery
+from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, FLAG_IMMEDIATE, HEADER_BYTES, PacketCodec
+
+__all__ = ["BATCH", "Sender"]
+
+BATCH: Final = 64
+"""Packets that are given at once."""
+_MASK: Final = 0xFFFFFFFF
+_TIMER_SECONDS: Final = 0.004
+"""What pacing lets go at once: an event loop's timer is good for a millisecond or two."""
+
+
+class Sender:
+    """What is queued and what is out.
+
+    Attributes:
+        outbound: what is queued.
+        recovery: what is out.
+        peer_window: bytes that the peer is ready to keep.
+        pace_at: when pacing lets the next packet go; None if it does not hold anything up.
+        more: whether only `BATCH` ended the last call.
+    """
+
+    def __init__(self, settings: Settings, initial_tsn: int, controller: Controller) -> None:
+        self._fragment = (settings.mtu - HEADER_BYTES - DATA_HEADER_BYTES) & ~3
+        self._mtu = settings.mtu
+        self._room = settings.mtu - HEADER_BYTES
+        self.outbound = Outbound(self._fragment)
+        # One cycle up, so that no TSN is ever negative.
+        self.recovery = Recovery(
+            initial_tsn + (1 << 32),
+            controller,
+            rto_initial=settings.rto_initial,
+            rto_min=settings.rto_min,
+            rto_max=settings.rto_max,
+        )
+        self.peer_window = 0
+        self.pace_at: float | None = None
+        self.more = False
+        self._allowance = 0.0
+        self._paced_at = 0.0
+
+    @property
+    def queued(self) -> int:
+        """Bytes that are queued or not acknowledged."""
+        return self.outbound.queued + self.recovery.outstanding
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything that could go."""
+        return bool(self.outbound) or self.recovery.has_lost
+
+    def take_sack(self, packet: bytes, start: int, end: int, now: float) -> int:
+        """Take the SACK chunk in `packet`; give the bytes that it newly acknowledges.
+
+        Raises:
+            ValueError: when it is malformed or acknowledges what was never sent.
+        """
+        recovery = self.recovery
+        tsn, window, offsets, duplicates = wire.parse_sack(packet, start, end)
+        last = recovery.acknowledged
+        tsn = last + ((tsn - last + 0x80000000) & _MASK) - 0x80000000
+        if tsn < last:
+            return 0  # overtaken by a later one
+        acked = recovery.acknowledge(tsn, offsets, duplicates, now)
+        if not window:
+            recovery.failures = 0  # the peer is alive; its application only does not read
+        elif not self.peer_window and recovery.outstanding:
+            recovery.lose_all()  # what was sent into the closed window was dropped there
+        self.peer_window = window
+        return acked
+
+    def send(self, now: float, codec: PacketCodec, packets: list[bytes], head: bytes) -> bytes:
+        """Append packets, the first of them behind the chunks `head`; give what of `head` has not gone."""
+        recovery = self.recovery
+        window, pacing = recovery.controller.window, recovery.controller.pacing
+        small_window = window if window < 16 * self._mtu else 1 << 60
+        allowance = self._take_allowance(now, pacing)
+        full = self._room
+        idle = sent_any = False
+        recovery.begin(now)
+        while True:
+            if recovery.in_flight:
+                if recovery.in_flight >= window:
+                    break
+                if allowance <= 0:
+                    self.pace_at = now + (self._burst(pacing) / 2 - allowance) / pacing
+                    break
+            if len(packets) >= BATCH:
+                self.more = True
+                break
+            recovery.order += 1
+            if recovery.has_lost:
+                if not self.peer_window and recovery.in_flight:
+                    break
+                body = self._bundle_lost(head, full)
+            else:
+                body = self._bundle_new(head, full, small_window)
+            if len(body) > len(head):
+                packets.append(codec.encode(body))
+                allowance -= len(body)
+                head = b""
+                sent_any = True
+            elif head and self._fits_alone():
+                # Only the head stands in its way.
+                packets.append(codec.encode(head))
+                head = b""
+            else:
+                idle = True  # nothing is left, or the peer's reader is what limits: not the path
+                break
+        self._allowance = allowance
+        if sent_any:
+            recovery.end(now, idle=idle)
+        return head
+
+    def _bundle_lost(self, body: bytes, full: int) -> bytes:
+        while (chunk := self.recovery.resend(full - len(body))) is not None:
+            body += chunk
+        return body
+
+    def _bundle_new(self, body: bytes, full: int, small_window: int) -> bytes:
+        recovery, outbound = self.recovery, self.outbound
+        room = full - len(body)
+        fragment, peer_window = self._fragment, self.peer_window
+        while room > DATA_HEADER_BYTES:
+            if recovery.outstanding and recovery.outstanding + fragment > peer_window:
+                break
+            taken = outbound.take(room - DATA_HEADER_BYTES)
+            if taken is None:
+                break
+            flags, stream, sequence, protocol, data = taken
+            size = len(data)
+            if not outbound or recovery.in_flight + size >= small_window:
+                flags |= FLAG_IMMEDIATE
+            header = DATA_HEADER.pack(
+                0, flags, DATA_HEADER_BYTES + size, recovery.next_tsn & _MASK, stream, sequence, protocol
+            )
+            chunk = header + data + bytes(-size & 3) if size & 3 else header + data
+            recovery.sent(chunk, size)
+            body = body + chunk if body else chunk
+            room -= len(chunk)
+        return body
+
+    def _fits_alone(self) -> bool:
+        """Whether something could go in a packet without a head."""
+        recovery = self.recovery
+        if recovery.has_lost:
+            return True
+        return bool(self.outbound) and (
+            not recovery.outstanding or recovery.outstanding + self._fragment <= self.peer_window
+        )
+
+    def _burst(self, pacing: float) -> float:
+        return max(pacing * _TIMER_SECONDS, 10.0 * self._mtu)
+
+    def _take_allowance(self, now: float, pacing: float) -> float:
+        """Give the bytes that pacing lets go now."""
+        self.pace_at = None
+        self.more = False
+        elapsed, self._paced_at = now - self._paced_at, now
+        if not pacing:
+            return float("inf")
+        return min(self._allowance + elapsed * pacing, self._burst(pacing))
+
+    def stop(self) -> None:
+        """Forget what is queued, and send nothing more."""
+        self.outbound.clear()
+        self.recovery.lose_all()
+        self.recovery.timeout_at = self.recovery.probe_at = self.pace_at = None
+        self.more = False
