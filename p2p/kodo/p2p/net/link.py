@@ -349,6 +349,10 @@ class WebRtcLink:
             channel.close()
 
     def _closed(self, channel_id: int) -> None:
+        if channel_id == NOISE_CHANNEL and self._noise_end is not None:
+            # The id is free for a stream now.
+            self._noise_end.cancel()
+            self._noise_end = None
         channel = self._channels.pop(channel_id, None)
         if channel is None or channel.closed:
             return
@@ -385,8 +389,9 @@ class WebRtcLink:
         self._handler = handler
         early, self._early = self._early, []
         for channel, messages in early:
-            if not channel.closed:
-                self._deliver(channel, messages)
+            self._deliver(channel, messages)
+            if channel.closed and channel.handler is not None:
+                channel.handler.channel_closed()
         if self._error is not None:
             handler.link_lost(self._error)
 

@@ -437,7 +437,7 @@ class Association:
                 _, flags, length, tsn, stream, sequence, protocol = DATA_HEADER.unpack_from(data, position)
                 end = position + length
                 if length <= DATA_HEADER_BYTES or end > size:
-                    raise ValueError("a DATA chunk is empty or does not fit into its packet")
+                    raise ValueError("a DATA chunk does not fit into its packet")
                 if self._state in _RECEIVING:
                     got_data = True
                     self._receiver.take(
@@ -448,6 +448,8 @@ class Association:
                 end = position + length
                 if length < 4 or end > size:
                     raise ValueError("a chunk does not fit into its packet")
+                if kind == wire.DATA:
+                    raise ValueError("a DATA chunk is empty")
                 if kind == wire.SACK:
                     self._take_sack(data, position, end)
                 elif (handler := self._handlers.get(kind)) is not None:

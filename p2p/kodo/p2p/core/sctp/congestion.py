@@ -201,7 +201,9 @@ class RateController:
             gain, window_gain = 1.0, 0.5
         else:
             gain, window_gain = _CYCLE[self._phase], 2.0
-        self.pacing = max(gain * self._rate, self._least / self._shortest)
+        # In the beginning little may be known because little was sent.
+        unproven = INITIAL_WINDOW if mode is _Mode.STARTUP else self._least
+        self.pacing = max(gain * self._rate, unproven / self._shortest)
         target = int(window_gain * bandwidth_delay) + (self._least if mode is _Mode.PROBE_RTT else self._burst)
         if mode is _Mode.STARTUP:
             target = max(target, INITIAL_WINDOW)
@@ -232,7 +234,7 @@ class Cubic:
         self._highest = 0.0
         self._epoch = 0.0
         self._rtt = 0.1
-        self._recovers_at = -1.0
+        self._recovered_at = 0
 
     def acknowledged(
         self,
@@ -251,8 +253,8 @@ class Cubic:
         if rtt:
             self._rtt += (rtt - self._rtt) / 8
         if lost:
-            if now >= self._recovers_at:  # one reduction a round trip
-                self._recovers_at = now + self._rtt
+            if delivered >= self._recovered_at:  # one reduction for all that was out together
+                self._recovered_at = delivered + in_flight
                 self._highest = self.window / self._mtu
                 self.window = max(int(self.window * self._BETA), 2 * self._mtu)
                 self._threshold = self.window
