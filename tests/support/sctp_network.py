@@ -62,7 +62,7 @@ class Network:
         self,
         seed: int = 1,
         *,
-        settings: Settings = Settings(),
+        settings: Settings | None = None,
         tsn: tuple[int, int] = (1000, 2000),
         controllers: tuple[Controller | None, Controller | None] = (None, None),
         **path: float,
@@ -73,7 +73,7 @@ class Network:
             tag=11,
             initial_tsn=tsn[0],
             cookie_secret=b"c" * 32,
-            settings=settings,
+            settings=settings or Settings(),
             controller=controllers[0],
         )
         self.server = Association(
@@ -81,7 +81,7 @@ class Network:
             tag=22,
             initial_tsn=tsn[1],
             cookie_secret=b"s" * 32,
-            settings=settings,
+            settings=settings or Settings(),
             controller=controllers[1],
         )
         chance = random.Random(seed)

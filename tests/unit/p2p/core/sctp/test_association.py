@@ -479,8 +479,14 @@ def test_too_many_channels_of_a_peer_are_closed_again():
     network.run()
     assert len(events(network, network.server, ChannelOpened)) == 2
     assert ChannelClosed(4) in events(network, network.client, ChannelClosed)
+
+
+def test_a_side_opens_no_more_channels_than_it_may():
+    network = Network(settings=Settings(max_channels=3)).connect()
+    for _ in range(3):
+        network.client.open_channel()
     with pytest.raises(CapacityError):
-        network.server.open_channel()
+        network.client.open_channel()
 
 
 def test_misuse_is_told():
