@@ -7,6 +7,7 @@ is raised when we had closed; `BrokenSessionError` when it broke: a RESET, a los
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
@@ -235,7 +236,9 @@ class Stream:
         elif self._accepting is not None:
             answer = self._accepting.feed(payload)
             if answer and self._half.may_write:
-                self._send(encode_message(message=answer))
+                # The channel may be closed already; the handler is to learn of that, not of the answer.
+                with contextlib.suppress(KodoError):
+                    self._send(encode_message(message=answer))
             if self._accepting.protocol is None:
                 return 0
             self.protocol, payload = self._accepting.protocol, self._accepting.leftover
