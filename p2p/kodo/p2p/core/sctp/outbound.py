@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kodo.p2p.core.sctp.wire import FLAG_BEGIN, FLAG_END
+from kodo.p2p.core.sctp.wire import FLAG_BEGIN, FLAG_END, PROTOCOL_DCEP
 
 __all__ = ["Fragment", "Outbound", "OutboundStream"]
 
@@ -74,10 +74,11 @@ class Outbound:
         self.queued -= size
         stream.messages.popleft()
         stream.sequence = (sequence + 1) & 0xFFFF
-        if stream.messages:
-            ready.rotate(-1)
-        else:
+        if not stream.messages:
             ready.popleft()
+        elif protocol != PROTOCOL_DCEP:
+            # A channel's announcement goes with its first message: nothing of a later channel comes between.
+            ready.rotate(-1)
         if offset:
             stream.offset = 0
             return FLAG_END, stream.id, sequence, protocol, data[offset:]
