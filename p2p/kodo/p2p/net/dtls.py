@@ -42,9 +42,7 @@ class Dtls:
         connection: one that has passed `CookieGate`.
     """
 
-    def __init__(
-        self, certificate: Certificate, *, server: bool, connection: SSL.Connection | None = None
-    ) -> None:
+    def __init__(self, certificate: Certificate, *, server: bool, connection: SSL.Connection | None = None) -> None:
         if connection is None:
             connection = SSL.Connection(certificate.context)
             if server:

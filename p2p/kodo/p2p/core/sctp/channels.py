@@ -26,6 +26,7 @@ from kodo.p2p.core.sctp.wire import (
     PARAMETER_RESET_OUTGOING,
     PARAMETER_RESET_RESPONSE,
     PARAMETER_RESET_TSN,
+    PROTOCOL_DCEP,
     ResetRequest,
     encode_parameter,
     parse_reset_request,
@@ -45,7 +46,6 @@ __all__ = [
     "parse_open",
 ]
 
-PROTOCOL_DCEP: Final = 50
 PROTOCOL_TEXT: Final = 51
 PROTOCOL_BINARY: Final = 53
 PROTOCOL_TEXT_EMPTY: Final = 56

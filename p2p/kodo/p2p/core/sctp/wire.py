@@ -43,6 +43,7 @@ __all__ = [
     "PARAMETER_RESET_OUTGOING",
     "PARAMETER_RESET_RESPONSE",
     "PARAMETER_RESET_TSN",
+    "PROTOCOL_DCEP",
     "RE_CONFIG",
     "SACK",
     "SHUTDOWN",
@@ -79,6 +80,9 @@ SHUTDOWN_COMPLETE: Final = 14
 RE_CONFIG: Final = 130
 
 FLAG_END: Final = 0x01
+PROTOCOL_DCEP: Final = 50
+"""Payload protocol of what opens data channels (RFC 8832, 8.1)."""
+
 FLAG_BEGIN: Final = 0x02
 FLAG_UNORDERED: Final = 0x04
 FLAG_IMMEDIATE: Final = 0x08
