@@ -35,6 +35,8 @@ WRITE_AHEAD_BYTES = 256 << 10
 """Output that one link queues before writers wait: all channels share one queue, so more would delay calls."""
 EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
 """What a peer may open and send before its last handshake message has arrived."""
+CLOSING_CHANNELS = 1024
+"""Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
 _SHA256_MULTIHASH = b"\x12\x20"
 
 
@@ -227,6 +229,9 @@ class WebRtcLink:
         """Take a channel that the peer opened."""
         channel = _Channel(self, int(raw.id or 0), raw)
         self._channels[channel.id] = channel
+        if len(self._channels) > self._limits.streams + CLOSING_CHANNELS:
+            self.fail(PeerError("the other side opens channels without closing any"))
+            return
         if self._handler is not None:
             self._deliver(channel, [])
         elif len(self._early) < EARLY_CHANNELS:

@@ -2,8 +2,9 @@
 
 aiortc gives the DTLS handshake, the SCTP association and the data channels; what it leaves open is closed here in
 subclasses: the certificate's hash is checked against the address, the receive window follows what the application
-has read, the peer's window is respected, a bad packet ends the link and nothing else. `tests/contract` fails when
-a new release changes one of the internals that are touched.
+has read, the peer's window is respected, a bad packet ends the link and nothing else, and what a peer can make us
+keep or compute by small pieces, gaps and channels without number is bounded. `tests/contract` fails when a new
+release changes one of the internals that are touched.
 
 Source: RFC 8831, 8832, 9260.
 """
@@ -20,8 +21,10 @@ from typing import Any, Protocol, cast
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import RTCDtlsTransport, State
 from aiortc.rtcsctptransport import (
+    SCTP_DATA_UNORDERED,
     WEBRTC_BINARY,
     WEBRTC_DCEP,
+    ForwardTsnChunk,
     HeartbeatChunk,
     RTCSctpCapabilities,
     RTCSctpTransport,
@@ -41,6 +44,16 @@ SCTP_PORT = 5000
 NOISE_CHANNEL = 0
 QUEUED_DATAGRAMS = 512
 """Datagrams that wait for one link; more are dropped, as a network would."""
+MISORDERED_CHUNKS = 1024
+"""How far beyond the first missing chunk others are kept (the window holds 900 of full size). The window counts
+bytes alone, and a chunk of one byte costs hundreds."""
+MESSAGE_CHUNKS = 64
+"""Pieces of one message; 16 KiB are 33 at the smallest MTU that the Internet has to carry."""
+MESSAGE_BYTES = 64 << 10
+INBOUND_STREAMS = 2048
+"""SCTP streams on which something has come and that are not reset."""
+DCEP_BYTES = 1024
+"""A channel's announcement: 12 bytes, and a label and protocol that libp2p leaves empty."""
 
 
 class RawChannel(Protocol):
@@ -204,6 +217,9 @@ class Association(RTCSctpTransport):
         self._link = link
         self._peer_window = 1 << 16
         self._window_size = self._advertised_rwnd
+        self._chunks_kept = 0
+        # Nobody may give up what was sent: libp2p's channels are reliable.
+        self._local_partial_reliability = False
 
     async def begin(self) -> RawChannel:
         """Begin the handshake; gives the channel on which Noise will run."""
@@ -229,6 +245,8 @@ class Association(RTCSctpTransport):
             await super()._handle_data(data)
         except asyncio.CancelledError:
             raise
+        except PeerError as error:
+            self._link.fail(error)
         except ConnectionError as error:
             self._link.fail(BrokenSessionError(str(error)))
         except Exception as error:
@@ -236,23 +254,53 @@ class Association(RTCSctpTransport):
             self._link.fail(PeerError(f"a packet broke the association: {type(error).__name__}"))
 
     async def _receive_chunk(self, chunk: Any) -> None:
+        if isinstance(chunk, ForwardTsnChunk):
+            raise PeerError("the other side skips data of a reliable stream")
         window = getattr(chunk, "advertised_rwnd", None)
         if isinstance(window, int) and not hasattr(chunk, "gaps"):  # INIT, INIT ACK
             self._peer_window = window
         await super()._receive_chunk(chunk)
 
     async def _receive_data_chunk(self, chunk: Any) -> None:
-        if self._advertised_rwnd <= 0 and not self._fills_gap(chunk.tsn):
+        if not chunk.user_data or chunk.flags & SCTP_DATA_UNORDERED:
+            raise PeerError("the other side sent an empty or unordered chunk")
+        if self._last_received_tsn is None:
+            raise PeerError("the other side sent data before the association was set up")
+        ahead = (chunk.tsn - self._last_received_tsn) & 0xFFFFFFFF
+        if MISORDERED_CHUNKS < ahead < 0x80000000 or (self._advertised_rwnd <= 0 and not self._fills_gap(chunk.tsn)):
             # The window is closed: what comes all the same is a probe (or a peer that does not care). Not
             # acknowledged, so it is sent again.
             self._sack_needed = True
             return
+        stream = self._get_inbound_stream(chunk.stream_id)
+        kept = len(stream.reassembly)
         await super()._receive_data_chunk(chunk)
+        self._chunks_kept += len(stream.reassembly) - kept
+        # Before the first missing chunk all messages are complete but one: chunks of one message come in a row.
+        if self._chunks_kept > len(self._sack_misordered) + MESSAGE_CHUNKS:
+            raise PeerError("the other side sent too many pieces of messages that do not end")
+        if len(self._inbound_streams) > INBOUND_STREAMS:
+            raise PeerError(f"the other side uses more than {INBOUND_STREAMS} streams at once")
+
+    def _mark_received(self, tsn: int) -> bool:
+        # As above it, but without sorting all that is misordered for every chunk.
+        first_missing = ((self._last_received_tsn or 0) + 1) & 0xFFFFFFFF
+        if (tsn - first_missing) & 0x80000000 or tsn in self._sack_misordered:
+            self._sack_duplicates.append(tsn)
+            return True
+        self._sack_misordered.add(tsn)
+        while first_missing in self._sack_misordered:
+            self._sack_misordered.remove(first_missing)
+            self._last_received_tsn = first_missing
+            first_missing = (first_missing + 1) & 0xFFFFFFFF
+        return False
 
     def _fills_gap(self, tsn: int) -> bool:
         return any((highest - tsn) & 0xFFFFFFFF < 0x80000000 for highest in self._sack_misordered)
 
     async def _receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
+        if len(data) > (DCEP_BYTES if pp_id == WEBRTC_DCEP else MESSAGE_BYTES):
+            raise PeerError(f"the other side sent a message of {len(data)} bytes")
         if pp_id == WEBRTC_BINARY:
             self._advertised_rwnd -= len(data)
             self._link.message_received(stream_id, data)
@@ -282,6 +330,7 @@ class Association(RTCSctpTransport):
             self._link.fail(BrokenSessionError(f"nothing can be sent any more: {error}"))
 
     async def _receive_sack_chunk(self, chunk: Any) -> None:
+        chunk.gaps = self._gaps_of_what_was_sent(chunk)
         reopened = not self._peer_window and chunk.advertised_rwnd
         self._peer_window = chunk.advertised_rwnd
         if reopened:
@@ -292,6 +341,21 @@ class Association(RTCSctpTransport):
                     sent._retransmit = True
         await super()._receive_sack_chunk(chunk)
         self._link.acknowledged()
+
+    def _gaps_of_what_was_sent(self, chunk: Any) -> list[tuple[int, int]]:
+        """Give the gap blocks, ascending and apart as they have to be, without what was never sent.
+
+        Each may cover 65,536 chunks, which are counted one by one above: 1 kB of them took a second.
+        """
+        outstanding = (self._local_tsn - 1 - chunk.cumulative_tsn) & 0xFFFFFFFF
+        found: list[tuple[int, int]] = []
+        seen = 0
+        for first, last in chunk.gaps if outstanding < 0x80000000 else ():
+            block = (max(first, seen + 1), min(last, outstanding))
+            if block[0] <= block[1]:
+                found.append(block)
+                seen = block[1]
+        return found
 
     async def _transmit(self) -> None:
         congestion_window = self._cwnd
