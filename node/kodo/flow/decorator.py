@@ -33,7 +33,7 @@ class FlowDefinition:
         organization: who stands behind it.
         release: a version.
         description: one line; the docstring's first by default.
-        published: ISO date of this release.
+        published: ISO date of this release; a date without a time zone is UTC.
         tags: words to find it by.
         resources: what it asks of Ray: `num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`.
     """
@@ -43,7 +43,7 @@ class FlowDefinition:
     organization: str = ""
     release: str = ""
     description: str = ""
-    published: str = ""
+    published: str | date = ""
     tags: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ def flow(
     organization: str = "",
     release: str = "",
     description: str = "",
-    published: str = "",
+    published: str | date = "",
     tags: Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
@@ -75,7 +75,7 @@ def flow(
     organization: str = "",
     release: str = "",
     description: str = "",
-    published: str = "",
+    published: str | date = "",
     tags: Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -93,7 +93,7 @@ def flow(
             release=release,
             description=description or (lines[0] if lines else ""),
             published=published,
-            tags=tuple(tags),
+            tags=(tags,) if isinstance(tags, str) else tuple(tags),
             resources=dict(resources or {}),
         )
         setattr(function, FLOW_ATTRIBUTE, definition)

@@ -184,10 +184,11 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
     if not isinstance(said, dict) or set(said) - {*_TEXTS, "tags"}:
         raise UsageError(f"in {spec}, `flow` is a map of {', '.join(_TEXTS)} and tags")
     loaded = load_entry(value["entry"])
+    tags = said.get("tags") or loaded.definition.tags
     definition = replace(
         loaded.definition,
         **{name: str(said[name]) for name in _TEXTS if said.get(name) is not None},
-        tags=tuple(str(tag) for tag in said.get("tags") or loaded.definition.tags),
+        tags=(tags,) if isinstance(tags, str) else tuple(map(str, tags)),
         resources={**loaded.definition.resources, **(value.get("resources") or {})},
     )
     schema = _yaml_schema(spec, value["inputs"]) if value.get("inputs") is not None else None

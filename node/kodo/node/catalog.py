@@ -110,7 +110,7 @@ async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         async with asyncio.timeout(_DESCRIBE_S):
             answer, _ = await process.communicate(json.dumps(dict(request)).encode())
     except TimeoutError:
-        raise KodoError(f"the flows could not be described within {_DESCRIBE_S:.0f} s: does one hang?") from None
+        raise KodoError(f"importing it did not end within {_DESCRIBE_S:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -118,9 +118,7 @@ async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     try:
         flows = json.loads(answer)["flows"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise KodoError(
-            f"describing the flows failed (exit code {process.returncode}): does one end Python?"
-        ) from None
+        raise KodoError(f"Python ended with exit code {process.returncode} when it was imported") from None
     return list(flows)
 
 
@@ -162,16 +160,9 @@ class Catalog:
         """Describe the flows anew.
 
         Raises:
-            KodoError: they cannot be described.
             UsageError: an override is for no flow.
         """
-        infos: list[dict[str, Any]] = []
-        if self._specs:
-            request: dict[str, Any] = {"roots": self._roots, "flows": self._specs, "strict": self._strict}
-            if self._base is not None:
-                request["base"] = str(self._base)
-            infos = await self._describe(request)
-        flows = {flow.path: flow for flow in map(_flow, infos)}
+        flows = {flow.path: flow for flow in map(_flow, await self._infos(self._specs))}
         for path, override in self._scope.overrides.items():
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
@@ -189,6 +180,20 @@ class Catalog:
         for flow, time in zip(unsaid, times, strict=True):
             flows[flow.path] = replace(flow, published=time)
         self._flows = dict(sorted(flows.items()))
+
+    async def _infos(self, specs: Sequence[str]) -> list[dict[str, Any]]:
+        """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
+        if not specs:
+            return []
+        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs), "strict": self._strict}
+        if self._base is not None:
+            request["base"] = str(self._base)
+        try:
+            return await self._describe(request)
+        except KodoError as error:
+            if len(specs) == 1:
+                return [{"path": specs[0].replace(":", "."), "entry": specs[0], "error": str(error)}]
+        return [info for spec in specs for info in await self._infos([spec])]
 
     def find(
         self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True
