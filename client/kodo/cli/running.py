@@ -1,4 +1,4 @@
-"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`."""
+"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`, `restart`, `ack`, `delete`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -42,9 +43,10 @@ async def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     yes: Yes = False,
+    keep: Keep = False,
 ) -> int | None:
     """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
-    from kodo.cli.following import come_back, follow_run, last_line, show_end
+    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
@@ -83,8 +85,10 @@ async def run(
         code = show_end(context, started, downloads=out is None and not local)
         files: dict[str, Any] = {}
         if out is not None and started.view.outputs:
-            files = await fetch(context, started, out, None, overwrite)
-        elif local and started.view.outputs and not context.json:
+            files = await fetch(context, started, out, None, overwrite, keep=keep)
+        elif not local and not keep:
+            await settle(started)
+        if local and out is None and started.view.outputs and not context.json:
             context.say("its outputs are gone with its node; give --out DIR to keep them")
         if context.json:
             context.emit({**last_line(started), **({"files": files["files"]} if files else {})})
@@ -153,9 +157,10 @@ async def follow(
     after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events after number N.")] = 0,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Show what there is and leave.")] = False,
     yes: Yes = False,
+    keep: Keep = False,
 ) -> int:
     """Follow a run to its end, from any event on."""
-    from kodo.cli.following import come_back, follow_run, last_line, show_end
+    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
 
     async with context.client() as client:
         found = await client.run(fid)
@@ -164,6 +169,8 @@ async def follow(
         context.farewell = None
         if after and not found.view.state.over:
             await _complete(found)
+        if not keep:
+            await settle(found)
         if context.json:
             context.emit(last_line(found))
         return show_end(context, found)
@@ -282,7 +289,45 @@ async def kill(context: Context, fid: RunId) -> None:
         context.say(f"killed {found.address}")
 
 
+async def restart(context: Context, fid: RunId) -> None:
+    """Start a new run with the same inputs."""
+    from kodo.cli.following import come_back
+
+    async with context.client() as client:
+        found = await client.run(fid)
+        started = await found.restart()
+    if context.json:
+        context.emit(
+            {"fid": started.fid, "node": started.node, "state": started.launched_state, "restarted": found.fid}
+        )
+    else:
+        context.show(started.address)
+        context.say(come_back(started))
+
+
+async def ack(context: Context, fid: RunId) -> None:
+    """Acknowledge a run that is over: its node may delete it after a while."""
+    async with context.client() as client:
+        found = await client.run(fid)
+        done = await found.ack()
+    if context.json:
+        context.emit({"fid": found.fid, **done})
+    else:
+        context.say(f"acknowledged {found.address}")
+
+
+async def delete(context: Context, fid: RunId) -> None:
+    """Delete a run that is over and all it made from its node."""
+    async with context.client() as client:
+        found = await client.run(fid)
+        done = await found.delete()
+    if context.json:
+        context.emit({"fid": found.fid, **done})
+    else:
+        context.say(f"deleted {found.address}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (run, ps, state, follow, locks, answer, kill):
+    for function in (run, ps, state, follow, locks, answer, kill, restart, ack, delete):
         command(app, function.__name__, rich_help_panel="Run")(function)

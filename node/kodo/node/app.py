@@ -23,6 +23,7 @@ from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.load import LoadMeter
 from kodo.node.locks import Locks
+from kodo.node.manage import Manager
 from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs, RunSettings
@@ -164,6 +165,8 @@ class Node:
         locks = Locks(store, runs)
         await stack.enter_async_context(runs)
         locks.start()
+        manager = Manager(store, runs, outputs)
+        manager.start()
         meter = LoadMeter(executor, home)
         records = _records(catalog)
         announcer = Announcer(
@@ -176,7 +179,7 @@ class Node:
             chance=random.random,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
-        service = Service(facts, provider, catalog, store, feed, runs, locks, outputs, clock, meter.read)
+        service = Service(facts, provider, catalog, store, feed, runs, locks, outputs, clock, meter.read, manager)
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)

@@ -29,7 +29,7 @@ from kodo.node.transaction import Commit
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError
 from kodo.protocol.events import Event, RunState
 
-__all__ = ["Order", "RunSettings", "Runs"]
+__all__ = ["Order", "RunSettings", "Runs", "bad_state"]
 
 _log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Runs:
         live = self._live.get(fid)
         if live is None:
             row = await self._store.run(fid)
-            raise _bad_state("kill", RunState.ERROR if row is None else row.state)
+            raise bad_state("kill", RunState.ERROR if row is None else row.state)
         return await self.undisturbed(lambda: self._kill(live, by))
 
     async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
@@ -479,13 +479,13 @@ class Runs:
     async def _kill(self, live: LiveRun, by: str) -> RunState:
         async with live.ending:
             if live.view.state.over or live.fid not in self._live:
-                raise _bad_state("kill", live.view.state)
+                raise bad_state("kill", live.view.state)
             await self._halt(live)
             try:
                 await self._store.append(live.fid, [NewEvent.make("kill", {"by": by})])
             except RunOverError as error:
                 self.spawn(partial(self._retire, live))
-                raise _bad_state("kill", error.state) from None
+                raise bad_state("kill", error.state) from None
             except CapacityError as error:
                 self._drive(live)
                 raise CallError(507, "disk-full", str(error)) from None
@@ -510,7 +510,12 @@ def _stopping() -> CallError:
     return CallError(503, "stopping", "this node is stopping; try again when it is back")
 
 
-def _bad_state(what: str, state: RunState) -> CallError:
+def bad_state(what: str, state: RunState) -> CallError:
+    """Give the refusal of something that a run in `state` does not allow."""
+    needed = "pending or locked" if state.over else "done or error"
     return CallError(
-        400, "bad-state", f"cannot {what} a run that is {state.value}; it must be pending or locked", {"state": state}
+        400,
+        "bad-state",
+        f"cannot {what} a run that is {state.value}; it must be {needed}",
+        {"state": state.value},
     )

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from kodo.access.provider import Provider
-from kodo.node.catalog import Catalog, paged
+from kodo.node.catalog import Catalog, Flow, paged
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.load import Load
 from kodo.node.locks import Locks
+from kodo.node.manage import Manager
 from kodo.node.outputs import Outputs
 from kodo.node.queries import RunFilter
 from kodo.node.rows import OutputRow, RunRow
@@ -102,6 +103,7 @@ class Service:
         outputs: Outputs,
         clock: Clock,
         load: Callable[[], Load],
+        manager: Manager,
     ):
         self._facts = facts
         self._provider = provider
@@ -113,6 +115,7 @@ class Service:
         self._outputs = outputs
         self._clock = clock
         self._load = load
+        self._manager = manager
         handlers: dict[str, Callable[[_Caller, Any], Awaitable[Any]]] = {
             "node.state": self._node_state,
             "auth.info": self._auth_info,
@@ -124,6 +127,9 @@ class Service:
             "run.state": self._run_state,
             "run.stream": self._run_stream,
             "run.kill": self._run_kill,
+            "run.restart": self._run_restart,
+            "run.ack": self._run_ack,
+            "run.delete": self._run_delete,
             "lock.list": self._lock_list,
             "lock.get": self._lock_get,
             "lock.answer": self._lock_answer,
@@ -206,11 +212,26 @@ class Service:
     async def _run_launch(self, caller: _Caller, args: LaunchArgs) -> dict[str, Any]:
         if (args.path is None) == (args.name is None):
             raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
+        flow = self._catalog.find(path=args.path, name=args.name, granted=_granted(caller.principal))
+        return await self._launch(caller, flow, args.inputs, tuple(args.tags), args.key)
+
+    async def _run_restart(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        flow = self._catalog.find(path=row.path, granted=_granted(caller.principal))
+        view = await self._store.view(args.fid)
+        if view is None:
+            raise _no_such_run()
+        return await self._launch(caller, flow, view.inputs, row.tags, None)
+
+    async def _launch(
+        self, caller: _Caller, flow: Flow, inputs: dict[str, Any], tags: tuple[str, ...], key: str | None
+    ) -> dict[str, Any]:
         principal = caller.principal
-        flow = self._catalog.find(path=args.path, name=args.name, granted=_granted(principal))
         if principal.flow_grant(flow.path, "x") is None:
             raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
-        flow.check(args.inputs)
+        flow.check(inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
             raise CallError(
@@ -221,11 +242,11 @@ class Service:
             path=flow.path,
             name=flow.name,
             entry=flow.entry,
-            inputs=args.inputs,
+            inputs=inputs,
             resources=flow.resources,
             about=flow.about(),
-            tags=tuple(args.tags),
-            key=args.key,
+            tags=tags,
+            key=key,
         )
         fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}
@@ -244,6 +265,7 @@ class Service:
                 "modified": row.modified,
                 "runtime_s": self._runtime(row),
                 "tags": list(row.tags),
+                "acknowledged": row.acknowledged is not None,
             }
             for row in page.rows
         ]
@@ -287,6 +309,7 @@ class Service:
             "last_seq": view.last_seq,
             "tags": list(row.tags),
             "level": level,
+            "own": row.principal == caller.principal.id,
             "modes": ["r", "x"] if caller.principal.flow_grant(row.path, "x") else ["r"],
         }
 
@@ -308,6 +331,17 @@ class Service:
         self._check_mode(caller, row)
         state = await self._runs.kill(args.fid, caller.principal.id)
         return {"fid": args.fid, "state": state.value}
+
+    async def _run_ack(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        state = await self._manager.acknowledge(args.fid, caller.principal.id)
+        return {"fid": args.fid, "state": state.value, "acknowledged": True}
+
+    async def _run_delete(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
 
     # --- locks ---
 

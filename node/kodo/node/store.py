@@ -26,7 +26,7 @@ from kodo.node import queries
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
 from kodo.node.rows import Created, NewEvent, NewRun, OnceKey, OutputRow, RunRow
-from kodo.node.schema import open_reader, open_writer, translate
+from kodo.node.schema import open_reader, open_writer, translate, truncate_wal
 from kodo.node.transaction import KEY_LIFE_MS, Commit, Heads, Transaction
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.events import Event, RunView
@@ -148,6 +148,23 @@ class Store:
         """
         answer = await self._write(lambda tx: tx.append(fid, events, (), key))
         return answer if isinstance(answer, str) else None
+
+    async def delete(self, fid: str) -> None:
+        """Remove a run that is over, all its rows overwritten; `scrub` afterwards cleans the write-ahead log too.
+
+        Raises:
+            NotFoundError: no such run.
+            RunNotOverError: it is not over; nothing was removed.
+            CapacityError: the disk takes no more; nothing was removed.
+        """
+        await self._write(lambda tx: tx.delete(fid))
+
+    async def scrub(self) -> bool:
+        """Cut the write-ahead log to nothing, where what was deleted may still stand; say whether that was possible.
+
+        A reader in the midst of its work, or a full disk, prevents it: try again later.
+        """
+        return await asyncio.to_thread(truncate_wal, self.path)
 
     async def hand(self, fid: str) -> None:
         """Note, durably, that an executor may have started the run."""

@@ -14,6 +14,7 @@ from kodo.access.null import NullProvider
 from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
+from kodo.node.manage import Manager
 from kodo.node.runs import RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import NodeFacts, Service
@@ -92,7 +93,7 @@ async def node_of(
         facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, clock,
-            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6),
+            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
         )  # fmt: skip
         yield Node(rig, service, provider)
 
@@ -350,3 +351,40 @@ async def test_an_unknown_op_and_an_unknown_arg_are_named(tmp_path: Path, clock:
     async with node_of(tmp_path, clock) as node:
         assert (await node.refused("run.fly")).reason == "no-such-op"
         assert (await node.refused("run.state", fid=fid_of(1), when="now")).data == {"arg": "when"}
+
+
+async def test_run_ack_delete_and_restart_follow_the_state_rules(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}, tags=["t"]))["fid"]
+        await node.rig.until(fid, "lock")
+        for op in ("run.ack", "run.delete"):
+            refused = await node.refused(op, fid=fid)
+            assert (refused.code, refused.reason, refused.data) == (400, "bad-state", {"state": "locked"})
+            assert "locked" in refused.message
+        await node.call("run.kill", fid=fid)
+        assert await node.call("run.ack", fid=fid) == {"fid": fid, "state": "error", "acknowledged": True}
+        assert (await node.call("run.state", fid=fid))["acknowledged"] is True
+        assert (await node.call("run.list"))["result"][0]["acknowledged"] is True
+
+        again = await node.call("run.restart", fid=fid)
+        assert again["fid"] != fid
+        await node.rig.until(again["fid"], "lock")
+        state = await node.call("run.state", fid=again["fid"])
+        assert (state["inputs"], state["tags"], state["acknowledged"], state["own"]) == ({"n": 1}, ["t"], False, True)
+        events = await node.rig.store.events(again["fid"])
+        assert [event.event for event in events] == ["version", "flow", "inputs", "lock"]
+
+        answer = await node.call("run.delete", fid=fid)
+        assert answer == {"fid": fid, "deleted": True, "erased": True}
+        for op in ("run.state", "run.ack", "run.delete", "run.restart", "run.kill"):
+            assert (await node.refused(op, fid=fid)).reason == "no-such-run"
+
+
+async def test_somebody_elses_run_is_neither_acknowledged_nor_deleted_nor_restarted(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        for op in ("run.ack", "run.delete", "run.restart"):
+            assert (await node.refused(op, "bob", fid=fid)).reason == "no-such-run"
+        assert (await node.call("run.state", fid=fid))["state"] == "done"
