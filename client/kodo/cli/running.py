@@ -121,34 +121,36 @@ async def ps(
     """List your runs."""
     from kodo.cli.display import _progress_text
     from kodo.cli.table import Table
-    from kodo.cli.text import human_seconds
+    from kodo.cli.text import human_seconds, human_time
 
     async with context.client() as client:
         rows = await client.runs(state=state)
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("RUN", "FLOW", "STATE", "RUNTIME", "PROGRESS")
+    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", "PROGRESS")
     for row in rows:
-        progress = row.get("progress")
+        # How far a run had come says nothing once it is over.
+        progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
         shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), runtime, shown)
-    context.show(table.render() if rows else "there are no runs of yours on the nodes that are found")
+        created = human_time(row.get("created"))
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, shown)
+    none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
+    context.show(table.render() if rows else none)
 
 
 async def state(context: Context, fid: RunId) -> None:
     """Show the state of a run."""
-    from kodo.cli.text import compact
+    from kodo.cli.display import state_rows
 
     async with context.client() as client:
         answer = await (await client.run(fid)).state()
     if context.json:
         context.emit(answer)
         return
-    for name, value in answer.items():
-        if value not in (None, [], {}, ""):
-            context.show(f"{name:<13} {value if isinstance(value, str) else compact(value, 2000)}")
+    for name, value in state_rows(answer):
+        context.show(f"{name:<13} {value}")
 
 
 async def follow(
@@ -191,9 +193,8 @@ async def _complete(run: Any) -> None:
 
 async def locks(context: Context) -> None:
     """List the questions that wait for your answer."""
-    import datetime
-
     from kodo.cli.table import Table
+    from kodo.cli.text import human_time
 
     async with context.client() as client:
         rows = await client.locks()
@@ -202,12 +203,10 @@ async def locks(context: Context) -> None:
         return
     table = Table("RUN", "LOCK", "UNTIL", "TITLE")
     for row in rows:
-        until = row.get("expires_at")
-        shown = ""
-        if isinstance(until, int) and 0 <= until < 253_402_214_400_000:
-            shown = datetime.datetime.fromtimestamp(until / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), shown, row.get("title"))
-    context.show(table.render() if rows else "nothing waits for you on the nodes that are found")
+        until = human_time(row.get("expires_at"))
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), until, row.get("title"))
+    none = "nothing waits for you on the near nodes; --node NODE asks one that is further away"
+    context.show(table.render() if rows else none)
 
 
 async def answer(
