@@ -44,7 +44,15 @@ class RunnerEvent(NamedTuple):
 
 
 class RunnerDiedError(KodoError):
-    """The runner is gone: killed, out of memory, its machine lost. `str()` is fit for a `fatal` event."""
+    """The runner is gone: killed, out of memory, its machine lost. `str()` is fit for a `fatal` event.
+
+    Attributes:
+        signal: what ended its process, as `SIGSEGV`, when that is known.
+        stack: where its Python was then, when that is known.
+    """
+
+    signal: str | None = None
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 from kodo.node.executor import Runner
 from kodo.node.rows import RunRow
 from kodo.protocol.events import Event, RunView
 
-__all__ = ["LiveRun"]
+__all__ = ["STDERR_LINES", "LiveRun"]
+
+STDERR_LINES = 40
+"""How many lines of stderr the `fatal` of a runner that died repeats."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +29,7 @@ class LiveRun:
         ending: held by whoever ends the run from outside.
         claimed: locks with an answer, or a timeout, under way to the log.
         handed_at: lock → ms UTC at which its candidate was last handed to the runner.
+        stderr: the last lines that it printed there, for the case that its process dies.
     """
 
     row: RunRow
@@ -35,6 +40,7 @@ class LiveRun:
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     claimed: set[str] = field(default_factory=set)
     handed_at: dict[str, int] = field(default_factory=dict)
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
     @property
     def fid(self) -> str:
@@ -47,3 +53,5 @@ class LiveRun:
         for event in events:
             if event.event == "lock":
                 self.lids.add(str(event.data.get("lid")))
+            elif event.event == "stderr":
+                self.stderr.append(str(event.data.get("text"))[:1000])

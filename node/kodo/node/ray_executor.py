@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 import msgpack
 
+from kodo.flow.inlet import EVENTS_VARIABLE, fits
+from kodo.node.crash import CRASH_FILE, add_crash
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UnreachableError, UsageError
 
@@ -52,6 +54,8 @@ TELEMETRY_OFF = {
     "CREWAI_TRACING_ENABLED": "false",
     "LANGSMITH_TRACING": "false",
     "LANGCHAIN_TRACING_V2": "false",
+    "LANGCHAIN_TRACING": "false",
+    "OTEL_SDK_DISABLED": "true",
     "ANONYMIZED_TELEMETRY": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
@@ -281,6 +285,8 @@ class RayExecutor:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         folder = self._home / "ray" / "runs" / name if local else None
+        if folder is not None and fits(folder / "events"):
+            variables[EVENTS_VARIABLE] = str(folder / "events")  # for Ray tasks; the flow has it from its runner
         handle = (
             self._ray.remote(RunnerActor)
             .options(
@@ -433,6 +439,11 @@ class RayExecutor:
         """End a runner's process, and so its Ray tasks; returns at once."""
         self._kill(runner.handle)
 
+    def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
+        """Let an error say what the dying process left behind on this machine."""
+        if self._address is None:
+            add_crash(error, self._home / "ray" / "runs" / runner.name / CRASH_FILE)
+
     def remove_files(self, runner: RayRunner) -> None:
         """Remove an ended runner's files from this machine."""
         if self._address is None:
@@ -508,6 +519,7 @@ class RayRunner:
                     await asyncio.sleep(0.5)
                     continue
                 self._executor.ended(self)
+                await asyncio.to_thread(self._executor.autopsy, self, error)
                 await asyncio.to_thread(self._executor.remove_files, self)
                 raise
 

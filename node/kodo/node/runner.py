@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import importlib
 import json
 import logging
@@ -36,9 +37,11 @@ from kodo.flow.capture import EventLogHandler, StreamCapture
 from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError, install
 from kodo.flow.files import media_type_of, write_file
 from kodo.flow.form import reasons_of
+from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
 from kodo.flow.load import add_roots, load_entry
 from kodo.flow.plain import plain
+from kodo.node.crash import CRASH_FILE
 from kodo.p2p.errors import CapacityError, UsageError
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import check_output_name
@@ -129,6 +132,7 @@ class RunnerActor:
         install(self._context)
         _log_as_events(self._context)
         _notice_tasks(self._context)
+        self._inlet = EventInlet(self._context.emit)
         self._spec: dict[str, Any] | None = None
         self._preload = threading.Thread(target=_import_all, args=(list(preload),), name="kodo-preload", daemon=True)
         self._preload.start()
@@ -184,6 +188,7 @@ class RunnerActor:
 
     async def clean(self) -> None:
         """Remove the run's files from this machine."""
+        await asyncio.to_thread(self._inlet.close)
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -201,6 +206,8 @@ class RunnerActor:
             self._preload.join(PRELOAD_TIMEOUT)
             work = folder / "work"
             work.mkdir(mode=0o700, exist_ok=True)
+            faulthandler.enable(open(folder / CRASH_FILE, "w"))  # noqa: SIM115 (open for as long as this process lives)
+            os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
             os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
             value = invoke(load_entry(spec["entry"]), spec["inputs"])
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the run too, not this process
@@ -223,6 +230,7 @@ class RunnerActor:
             time.sleep(TASK_QUIET_SECONDS - quiet + 0.01)
         if _capture is not None:
             _capture.flush(FLUSH_TIMEOUT)
+        self._inlet.flush(FLUSH_TIMEOUT)
 
 
 class RunnerContext(Context):

@@ -354,7 +354,7 @@ class Runs:
         except RunOverError:
             await self._retire(live)
         except RunnerDiedError as error:
-            await self._end(live, "RunnerDied", str(error))
+            await self._end(live, "RunnerDied", str(error), _remains(error, live))
         except MisconductError as error:
             await self._end(live, "Misconduct", str(error))
         except IntegrityError as error:
@@ -435,9 +435,9 @@ class Runs:
             except NotFoundError as error:
                 raise IntegrityError("an output is not where its runner put it") from error
 
-    async def _end(self, live: LiveRun, kind: str, message: str) -> None:
+    async def _end(self, live: LiveRun, kind: str, message: str, more: Mapping[str, Any] | None = None) -> None:
         """End a run with `fatal` unless it is over, and its runner."""
-        fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node"})
+        fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node", **(more or {})})
         try:
             await self.append(live, [fatal])
         except RunOverError:
@@ -504,6 +504,14 @@ class Runs:
                 await self._end(live, "NodeStopped", "the node was stopped")
         except Exception as error:
             _log.error("run %s did not end in order: %s", live.fid, type(error).__name__)
+
+
+def _remains(error: RunnerDiedError, live: LiveRun) -> dict[str, Any]:
+    """Tell what is known of a process that died: its signal, and, as its traceback, its last words."""
+    words = "\n".join(live.stderr)
+    parts = [error.stack, f"Last lines of stderr:\n{words}" if words else ""]
+    told = {"signal": error.signal, "traceback": "\n".join(part for part in parts if part)}
+    return {name: value for name, value in told.items() if value}
 
 
 def _stopping() -> CallError:
