@@ -62,7 +62,7 @@ async def show(
     context: Context,
     flow: Annotated[
         str,
-        typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.yaml, module:attr."),
+        typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
     ],
 ) -> None:
     """Show what a flow does, which inputs it takes, and an example."""

@@ -42,7 +42,7 @@ async def outputs(context: Context, fid: RunId) -> None:
 async def download(
     context: Context,
     fid: RunId,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which; all by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all by default.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     keep: Keep = False,
@@ -74,7 +74,8 @@ async def fetch(
         for file in files:
             kept = " (was there)" if not file.received and file.size else ""
             context.say(f"verified: {file.to} ({human_bytes(file.size)}){kept}")
-        context.say(f"{len(files)} files, {human_bytes(received)} in {human_seconds(seconds)}")
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        context.say(f"{count}, {human_bytes(received)} in {human_seconds(seconds)}")
     rows = [{"name": file.name, "size": file.size, "sha256": file.sha256, "to": str(file.to)} for file in files]
     return {"fid": run.fid, "files": rows, "bytes": received, "seconds": round(seconds, 3)}
 

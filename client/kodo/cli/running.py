@@ -20,10 +20,10 @@ __all__ = ["register"]
 
 Flow = Annotated[
     str,
-    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.yaml, module:attr."),
+    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
-Words = Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="NAME=@FILE reads a file.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="NAME=@FILE reads a file.")]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML with all values; - is stdin.")
 ]
@@ -78,9 +78,10 @@ async def run(
                 context.show(started.address)
                 context.say(come_back(started))
             return None
+        title = found.name if local else f"{found.name} on {started.node}"
         if not context.json:
-            context.say(f"{found.name} on {started.node}: {started.fid}")
-        await follow_run(context, started, f"{found.name} on {started.node}", defaults=yes)
+            context.say(f"{title}: {started.fid}")
+        await follow_run(context, started, title, defaults=yes)
         context.farewell = None
         code = show_end(context, started, downloads=out is None and not local)
         files: dict[str, Any] = {}
@@ -214,7 +215,7 @@ async def answer(
     fid: RunId,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LID] [NAME=VALUE]…", help="LID can be left out when one lock is open."),
+        typer.Argument(metavar="LID|NAME=VALUE", help="The answer; first LID, unless one lock alone is open."),
     ] = None,
     inputs: Inputs = None,
     yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the lock's default.")] = False,

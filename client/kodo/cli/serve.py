@@ -25,7 +25,7 @@ async def up(
     context: Context,
     scope: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCOPE]", help="The file that lists the node's flows; the samples by default."),
+        typer.Argument(metavar="SCOPE", help="The file that lists the node's flows; the samples by default."),
     ] = None,
     with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry too.")] = False,
     registry_port: Annotated[int | None, typer.Option("--registry-port", min=0, max=65535, metavar="PORT")] = None,
