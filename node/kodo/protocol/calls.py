@@ -35,6 +35,7 @@ __all__ = [
 MAX_PAGE = 500
 
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
+Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="as large as the database takes")]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -84,7 +85,7 @@ class RunListArgs(PageArgs):
 
     state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
     path: Name | None = None
-    since: int | None = Field(None, ge=0)
+    since: Count | None = None
 
 
 class FidArgs(Args):
@@ -96,7 +97,7 @@ class FidArgs(Args):
 class StreamArgs(FidArgs):
     """`run.stream`: events with `seq` > `after`; with `follow` until the run is over."""
 
-    after: int = Field(0, ge=0)
+    after: Count = 0
     follow: bool = True
 
 
