@@ -30,7 +30,7 @@ class OpenNode:
 
 
 def context(tmp_path: Any, **flags: bool) -> Context:
-    return Context(Loaded(tmp_path, Settings(), {}), verbose=False, **flags)
+    return Context(Loaded(tmp_path, Settings.model_validate({}), {}), verbose=False, **flags)
 
 
 def test_up_says_what_it_offers_and_what_is_broken(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
