@@ -44,6 +44,10 @@ async def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     yes: Yes = False,
     keep: Keep = False,
+    later: Annotated[
+        bool,
+        typer.Option("--later", help="Launch without required inputs; the run waits until `koco answer` gives them."),
+    ] = False,
 ) -> int | None:
     """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
@@ -67,8 +71,8 @@ async def run(
         if node is not None:
             flow = await only_flow(client, node)
         found = await client.find_flow(flow, node=node)
-        values = await _inputs(context, found, words or [], inputs, ask=not yes)
-        started = await client.launch(found, inputs=values, key=key, tags=tag)
+        values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+        started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
         if detach:
             answer = {"fid": started.fid, "node": started.node, "state": started.launched_state}

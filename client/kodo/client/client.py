@@ -227,6 +227,7 @@ class Client:
         key: str | None = None,
         tags: Sequence[str] | None = None,
         node: str | None = None,
+        strict: bool = False,
         **kwargs: Any,
     ) -> Run:
         """Launch a flow; the run goes on without this client.
@@ -238,6 +239,8 @@ class Client:
                 answer was lost on the way is not done twice.
             tags: words to find the run by.
             node: as in `find_flow`.
+            strict: refuse the launch when required inputs are missing; else the run begins with a lock that asks
+                for them.
         """
         found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
         args: dict[str, Any] = {
@@ -246,6 +249,8 @@ class Client:
             "key": key or secrets.token_hex(16),
             "tags": list(tags or ()),
         }
+        if strict:
+            args["strict"] = True
         answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):

@@ -234,11 +234,13 @@ class Client:
         key: str | None = None,
         tags: Sequence[str] | None = None,
         node: str | None = None,
+        strict: bool = False,
         **kwargs: Any,
     ) -> Run:
         """Launch a flow; the run goes on without this client."""
         loop = self._open()
-        launching = self._client.launch(flow, inputs={**(inputs or {}), **kwargs}, key=key, tags=tags, node=node)
+        given = {**(inputs or {}), **kwargs}
+        launching = self._client.launch(flow, inputs=given, key=key, tags=tags, node=node, strict=strict)
         return Run(loop.call(launching), loop)
 
     def run(self, fid: str, *, node: str | None = None) -> Run:

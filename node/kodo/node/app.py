@@ -162,7 +162,7 @@ class Node:
                 versions={**_versions(), "node": self._name},
             ),
         )
-        locks = Locks(store, runs)
+        locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
         locks.start()
         manager = Manager(store, runs, outputs)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.node.forms import missing, places
+from kodo.node.live import LiveRun
 from kodo.node.scope import FlowLimits, Scope
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError, KodoError, UsageError
@@ -88,6 +89,23 @@ class Flow:
                 f"the inputs are not what {self.path} takes; {what}",
                 {"places": faults, "missing": absent},
             )
+
+    def demand(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the JSON Schema of the required inputs that are missing, None when none is.
+
+        Raises:
+            CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit.
+        """
+        absent = missing(self.schema, inputs) if self.error is None else []
+        if not absent:
+            self.check(inputs)
+            return None
+        replace(self, schema={**self.schema, "required": []}).check(inputs)
+        fields = self.schema.get("properties", {})
+        # What the fields refer to comes along.
+        around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}
+        wanted = {name: fields.get(name, {}) for name in absent}
+        return {**around, "type": "object", "properties": wanted, "required": absent, "additionalProperties": False}
 
 
 async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -219,6 +237,18 @@ class Catalog:
                 {"paths": paths[:50]},
             )
         raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
+
+    def judge(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+        """Say what is wrong with the inputs of a run that waited for some of them."""
+        flow = self._flows.get(live.row.path)
+        if flow is None:
+            return ["this node does not offer the flow any more"]
+        try:
+            flow.check(inputs)
+        except CallError as error:
+            places = error.data.get("places", [])
+            return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
+        return []
 
     def search(self, search: str | None, by: str | None, granted: Callable[[str], bool]) -> tuple[int, list[Flow]]:
         """Give the count of flows granted, and those that match `search`, in the order `by`.

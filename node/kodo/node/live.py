@@ -28,6 +28,7 @@ class LiveRun:
         driver: the task that carries the runner's events into the log.
         ending: held by whoever ends the run from outside.
         claimed: locks with an answer, or a timeout, under way to the log.
+        moved: set after each commit.
         handed_at: lock → ms UTC at which its candidate was last handed to the runner.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
@@ -39,6 +40,7 @@ class LiveRun:
     driver: asyncio.Task[None] | None = None
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     claimed: set[str] = field(default_factory=set)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
     handed_at: dict[str, int] = field(default_factory=dict)
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
@@ -50,6 +52,7 @@ class LiveRun:
     def apply(self, events: list[Event]) -> None:
         """Take events that were committed."""
         self.view.extend(events)
+        self.moved.set()
         for event in events:
             if event.event == "lock":
                 self.lids.add(str(event.data.get("lid")))

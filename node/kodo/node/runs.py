@@ -26,8 +26,8 @@ from kodo.node.outputs import Outputs
 from kodo.node.rows import KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError, RunRow, digest_of
 from kodo.node.store import Store
 from kodo.node.transaction import Commit
-from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError
-from kodo.protocol.events import Event, RunState
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, NotFoundError
+from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, Event, RunState
 
 __all__ = ["Order", "RunSettings", "Runs", "bad_state"]
 
@@ -68,7 +68,10 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event."""
+    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
+
+    `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
+    """
 
     principal: str
     path: str
@@ -79,6 +82,7 @@ class Order:
     about: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     key: str | None = None
+    demand: dict[str, Any] | None = None
 
 
 class Runs:
@@ -179,6 +183,8 @@ class Runs:
                 NewEvent.make("flow", order.about),
                 NewEvent.make("inputs", order.inputs),
             ]
+            if order.demand is not None:
+                first.append(_ask_inputs(self.new_id(), order))
             digest = digest_of([order.path, order.inputs])
         except ValueError as error:
             raise CallError(413, "too-large", f"inputs do not fit an event: {error}; upload large ones") from None
@@ -293,7 +299,7 @@ class Runs:
             raise
         if created.fresh:
             self._drive(live)
-            return run.fid, RunState.PENDING
+            return run.fid, live.view.state
         self._live.pop(run.fid, None)
         earlier = await self._store.run(created.fid)
         return created.fid, earlier.state if earlier else RunState.PENDING
@@ -347,6 +353,7 @@ class Runs:
         """Drive one run to its end."""
         try:
             if live.runner is None:
+                await self._inputs(live)
                 await self._patiently(lambda: self._store.hand(live.fid))
                 spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources)
                 live.runner = await self._executor.launch(spec)
@@ -368,6 +375,18 @@ class Runs:
             await self._end(live, "InternalError", f"the node failed: {type(error).__name__}")
         else:
             await self._retire(live)
+
+    async def _inputs(self, live: LiveRun) -> None:
+        """Wait until the lock that asks for missing inputs is answered, if there is one.
+
+        Raises:
+            DeadlineError: nobody answered it in time.
+        """
+        while live.view.locks:
+            live.moved.clear()
+            await live.moved.wait()
+        if live.lids and await self._store.every(live.fid, ["lock-timeout"]):
+            raise DeadlineError("nobody gave the missing inputs in time")
 
     async def _patiently(self, write: Callable[[], Awaitable[None]]) -> None:
         pause = 0.5
@@ -512,6 +531,11 @@ def _remains(error: RunnerDiedError, live: LiveRun) -> dict[str, Any]:
     parts = [error.stack, f"Last lines of stderr:\n{words}" if words else ""]
     told = {"signal": error.signal, "traceback": "\n".join(part for part in parts if part)}
     return {name: value for name, value in told.items() if value}
+
+
+def _ask_inputs(lid: str, order: Order) -> NewEvent:
+    data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
+    return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
 
 
 def _stopping() -> CallError:

@@ -213,7 +213,7 @@ class Service:
         if (args.path is None) == (args.name is None):
             raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
         flow = self._catalog.find(path=args.path, name=args.name, granted=_granted(caller.principal))
-        return await self._launch(caller, flow, args.inputs, tuple(args.tags), args.key)
+        return await self._launch(caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict)
 
     async def _run_restart(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
         """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
@@ -226,12 +226,21 @@ class Service:
         return await self._launch(caller, flow, view.inputs, row.tags, None)
 
     async def _launch(
-        self, caller: _Caller, flow: Flow, inputs: dict[str, Any], tags: tuple[str, ...], key: str | None
+        self,
+        caller: _Caller,
+        flow: Flow,
+        inputs: dict[str, Any],
+        tags: tuple[str, ...],
+        key: str | None,
+        *,
+        strict: bool = False,
     ) -> dict[str, Any]:
         principal = caller.principal
         if principal.flow_grant(flow.path, "x") is None:
             raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
-        flow.check(inputs)
+        if strict:
+            flow.check(inputs)
+        demand = flow.demand(inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
             raise CallError(
@@ -247,6 +256,7 @@ class Service:
             about=flow.about(),
             tags=tags,
             key=key,
+            demand=demand,
         )
         fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}

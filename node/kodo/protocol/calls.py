@@ -71,13 +71,17 @@ class FlowSchemaArgs(Args):
 
 
 class LaunchArgs(Args):
-    """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h."""
+    """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h.
+
+    Required inputs that are missing are demanded by a lock that the run begins with; with `strict` they are refused.
+    """
 
     path: Name | None = None
     name: Name | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
     key: str | None = Field(None, min_length=1, max_length=256)
     tags: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=64)
+    strict: bool = False
 
 
 class RunListArgs(PageArgs):

@@ -68,7 +68,7 @@ def _types() -> dict[str, EventType]:
         (Kind.PROCESS, 0, True, True, "fatal"),
         (Kind.PROCESS, 1, True, False, "result result-error output"),
         (Kind.PROCESS, 2, True, False, "action action-error log stdout stderr"),
-        (Kind.LOCK, 0, True, False, "lock unlock unlock-deny"),
+        (Kind.LOCK, 0, True, True, "lock unlock unlock-deny"),
         (Kind.LOCK, 0, False, True, "candidate unlock-timeout lock-timeout"),
         (Kind.MANAGE, 0, False, True, "acknowledge kill delete share unshare"),
     ]

@@ -42,7 +42,8 @@ class Rig:
             clock=clock,
             settings=settings,
         )
-        self.locks = Locks(store, self.runs)
+        self.faults: list[str] = []
+        self.locks = Locks(store, self.runs, judge=lambda live, inputs: self.faults)
 
     async def launch(self, entry: str = "flow", principal: str = "ana", **fields: Any) -> str:
         fid, _ = await self.runs.launch(

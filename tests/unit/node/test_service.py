@@ -239,7 +239,7 @@ async def test_one_key_belongs_to_one_principal(tmp_path: Path, clock: StillCloc
         ({}, 400, "bad-args"),
         ({"path": "flows.work", "name": "x"}, 400, "bad-args"),
         ({"path": "flows.none"}, 404, "no-such-flow"),
-        ({"path": "flows.work"}, 400, "bad-inputs"),
+        ({"path": "flows.work", "strict": True}, 400, "bad-inputs"),
         ({"path": "flows.work", "inputs": {"n": "x"}}, 400, "bad-inputs"),
         ({"path": "flows.work", "inputs": {"n": 1}, "colour": "red"}, 400, "bad-args"),
     ],
@@ -388,3 +388,24 @@ async def test_somebody_elses_run_is_neither_acknowledged_nor_deleted_nor_restar
         for op in ("run.ack", "run.delete", "run.restart"):
             assert (await node.refused(op, "bob", fid=fid)).reason == "no-such-run"
         assert (await node.call("run.state", fid=fid))["state"] == "done"
+
+
+async def test_a_launch_without_required_inputs_begins_with_a_lock_unless_strict(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        refused = await node.refused("run.launch", path="flows.work", strict=True)
+        assert (refused.reason, refused.data["missing"]) == ("bad-inputs", ["n"])
+        launched = await node.call("run.launch", path="flows.work")
+        fid = launched["fid"]
+        assert launched["state"] == "locked"
+        [row] = (await node.call("lock.list"))["result"]
+        lock = await node.call("lock.get", fid=fid, lid=row["lid"])
+        assert (row["fid"], lock["schema"]["required"]) == (fid, ["n"])
+        assert (await node.refused("lock.answer", fid=fid, lid=row["lid"], candidate={})).reason == "bad-candidate"
+        await node.call("lock.answer", fid=fid, lid=row["lid"], candidate={"n": 4})
+        await node.rig.all_events(fid)
+        state = await node.call("run.state", fid=fid)
+        assert (state["state"], state["inputs"]) == ("done", {"n": 4})
+        wrong = await node.refused("run.launch", path="flows.work", inputs={"n": "x"})
+        assert wrong.reason == "bad-inputs"
