@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kodo.flow.adapters import schema_by_adapter
 from kodo.flow.form import example_of
 from kodo.flow.load import LoadedFlow, add_roots, entries_of, load_entry, load_yaml, modules_of
 from kodo.flow.plain import plain
@@ -55,7 +56,9 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
     form = loaded.form()
     schema = loaded.schema
     if schema is None:
-        schema = form.schema() if form else {"type": "object", "properties": {}, "additionalProperties": True}
+        schema = form.schema() if form else schema_by_adapter(loaded.target)
+    if schema is None:
+        schema = {"type": "object", "properties": {}, "additionalProperties": True}
     info = {
         "path": loaded.path,
         "name": said.name,
