@@ -138,6 +138,8 @@ async def ps(
         # How far a run had come says nothing once it is over.
         progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
         shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
+        if isinstance(place := row.get("queue_position"), int):
+            shown = f"waits for its turn: {place}"
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
         created = human_time(row.get("created"))
         table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, shown)

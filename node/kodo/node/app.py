@@ -157,6 +157,7 @@ class Node:
             clock=clock,
             settings=RunSettings(
                 max_live=config.max_live,
+                max_runs=config.max_runs,
                 grace_s=config.adopt_s,
                 keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,
                 versions={**_versions(), "node": self._name},
@@ -167,7 +168,7 @@ class Node:
         locks.start()
         manager = Manager(store, runs, outputs)
         manager.start()
-        meter = LoadMeter(executor, home)
+        meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)
         announcer = Announcer(
             identity,

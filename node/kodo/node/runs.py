@@ -23,6 +23,7 @@ from kodo.node.clock import Clock, SystemClock
 from kodo.node.executor import Executor, Runner, RunnerDiedError, RunSpec
 from kodo.node.live import LiveRun
 from kodo.node.outputs import Outputs
+from kodo.node.queue import FairQueue
 from kodo.node.rows import KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError, RunRow, digest_of
 from kodo.node.store import Store
 from kodo.node.transaction import Commit
@@ -49,6 +50,7 @@ class RunSettings:
 
     Attributes:
         max_live: runs that are not over at once, waiting ones too.
+        max_runs: runs that have a runner at once; further ones wait in line.
         poll_s: how long one poll waits for news.
         grace_s: how long a restarted node looks for the runners it left.
         end_s: how long a runner may take to end.
@@ -58,6 +60,7 @@ class RunSettings:
     """
 
     max_live: int = 1000
+    max_runs: int = 64
     poll_s: float = 20.0
     grace_s: float = 30.0
     end_s: float = 10.0
@@ -108,6 +111,7 @@ class Runs:
         self._store = store
         self._outputs = outputs
         self._executor = executor
+        self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._listeners: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
@@ -322,6 +326,8 @@ class Runs:
             locks = await self._store.every(row.fid, ["lock"])
             live = LiveRun(row, view, {str(event.data.get("lid")) for event in locks}, runners.pop(row.fid, None))
             self._live[row.fid] = live
+            if live.runner is not None:
+                self.queue.take(row.fid)
             if row.killed:
                 self.spawn(partial(self._finish_kill, live))
             elif live.runner is not None or not row.handed:
@@ -354,6 +360,7 @@ class Runs:
         try:
             if live.runner is None:
                 await self._inputs(live)
+                await self.queue.turn(live.row.principal, live.fid)
                 await self._patiently(lambda: self._store.hand(live.fid))
                 spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources)
                 live.runner = await self._executor.launch(spec)
@@ -471,10 +478,13 @@ class Runs:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
         runner = live.runner
-        if runner is not None:
+        if runner is None:
+            self.queue.leave(live.fid)
+        else:
             release = self._task(lambda: self._bounded(runner.release()))
             self._releasing.add(release)
             release.add_done_callback(self._releasing.discard)
+            release.add_done_callback(lambda _: self.queue.leave(live.fid))
             await asyncio.shield(release)
 
     async def _dismiss(self, runner: Runner, *, known: bool) -> None:

@@ -276,6 +276,7 @@ class Service:
                 "runtime_s": self._runtime(row),
                 "tags": list(row.tags),
                 "acknowledged": row.acknowledged is not None,
+                "queue_position": self._runs.queue.position(row.fid),
             }
             for row in page.rows
         ]
@@ -319,6 +320,7 @@ class Service:
             "last_seq": view.last_seq,
             "tags": list(row.tags),
             "level": level,
+            "queue_position": self._runs.queue.position(row.fid),
             "own": row.principal == caller.principal.id,
             "modes": ["r", "x"] if caller.principal.flow_grant(row.path, "x") else ["r"],
         }
