@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Progress, Run
 
-__all__ = ["Keep", "fetch", "register"]
+__all__ = ["Keep", "bars", "fetch", "register"]
 
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run once all of it has arrived.")]
@@ -66,7 +66,7 @@ async def fetch(
     from kodo.cli.text import human_bytes, human_seconds
 
     begun = time.monotonic()
-    with _bars(context) as on_progress:
+    with bars(context) as on_progress:
         files = await run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep)
     seconds = time.monotonic() - begun
     received = sum(file.received for file in files)
@@ -81,7 +81,8 @@ async def fetch(
 
 
 @contextlib.contextmanager
-def _bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
+def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a transfer on a terminal: gives what is to be called with its progress; None without a terminal."""
     if not context.interactive:
         yield None
         return

@@ -14,7 +14,7 @@ from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import FlowOnNode
+    from kodo.client import Client, FlowOnNode
 
 __all__ = ["register"]
 
@@ -72,6 +72,7 @@ async def run(
             flow = await only_flow(client, node)
         found = await client.find_flow(flow, node=node)
         values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+        values = await _upload(context, client, found, values)
         started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
         if detach:
@@ -104,10 +105,10 @@ async def _inputs(
     context: Context, found: FlowOnNode, words: list[str], file: str | None, *, ask: bool
 ) -> dict[str, Any]:
     from kodo.cli.forms import fill_missing, missing_inputs
-    from kodo.cli.values import parse_assignments, read_inputs_file
+    from kodo.cli.values import name_files, parse_assignments, read_inputs_file
 
     schema = found.inputs_schema
-    values = read_inputs_file(file) if file is not None else {}
+    values = name_files(read_inputs_file(file), schema) if file is not None else {}
     values |= parse_assignments(words, schema)
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line
@@ -115,6 +116,21 @@ async def _inputs(
         context.say(f"{found.name} needs:")
         values = await fill_missing(schema, values, ask_line, context.say)
     return values
+
+
+async def _upload(context: Context, client: Client, found: FlowOnNode, values: dict[str, Any]) -> dict[str, Any]:
+    """Upload the files among the inputs, with a progress bar."""
+    from kodo.cli.outputs import bars
+    from kodo.client.upload import files_in, upload_inputs
+
+    if not files_in(values):
+        return values
+    context.farewell = "what was uploaded so far is kept for a day; the same command goes on from there"
+    with bars(context) as on_progress:
+        patience = client.settings.patience
+        filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
+    context.farewell = None
+    return filled
 
 
 async def ps(

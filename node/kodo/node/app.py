@@ -30,6 +30,7 @@ from kodo.node.runs import Runs, RunSettings
 from kodo.node.scope import Scope, default_name, load_scope
 from kodo.node.service import NodeFacts, Service
 from kodo.node.store import Store
+from kodo.node.uploads import Uploads
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError, UsageError
@@ -141,6 +142,13 @@ class Node:
         feed = Feed(store)
         outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
         outputs.open()
+        uploads = Uploads(
+            home / "uploads",
+            clock=clock,
+            new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
+            check_room=outputs.check_room,
+        )
+        uploads.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
         await catalog.load(store)
         roots = [*scope_roots, *config.roots]
@@ -162,6 +170,7 @@ class Node:
                 keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,
                 versions={**_versions(), "node": self._name},
             ),
+            files=uploads.files,
         )
         locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
@@ -180,7 +189,9 @@ class Node:
             chance=random.random,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
-        service = Service(facts, provider, catalog, store, feed, runs, locks, outputs, clock, meter.read, manager)
+        service = Service(
+            facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager
+        )
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)

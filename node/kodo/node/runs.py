@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar, cast
 
 from kodo.node.checks import Conduct, MisconductError
 from kodo.node.clock import Clock, SystemClock
-from kodo.node.executor import Executor, Runner, RunnerDiedError, RunSpec
+from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
 from kodo.node.live import LiveRun
 from kodo.node.outputs import Outputs
 from kodo.node.queue import FairQueue
@@ -93,6 +93,7 @@ class Runs:
 
     Args:
         new_id: gives a fresh fid, cid or lid.
+        files: gives the uploads of a principal that inputs name.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Runs:
         new_id: Callable[[], str],
         clock: Clock | None = None,
         settings: RunSettings | None = None,
+        files: Callable[[str, Mapping[str, Any]], tuple[InputFile, ...]] = lambda principal, inputs: (),
     ):
         self.settings = settings or RunSettings()
         self.new_id = new_id
@@ -111,6 +113,7 @@ class Runs:
         self._store = store
         self._outputs = outputs
         self._executor = executor
+        self._files = files
         self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._listeners: list[Listener] = []
@@ -362,7 +365,8 @@ class Runs:
                 await self._inputs(live)
                 await self.queue.turn(live.row.principal, live.fid)
                 await self._patiently(lambda: self._store.hand(live.fid))
-                spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources)
+                files = self._files(live.row.principal, live.view.inputs)
+                spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
                 live.runner = await self._executor.launch(spec)
             await self._pump(live, live.runner)
         except RunOverError:

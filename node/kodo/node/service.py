@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -23,6 +23,7 @@ from kodo.node.queries import RunFilter
 from kodo.node.rows import OutputRow, RunRow
 from kodo.node.runs import Order, Runs
 from kodo.node.store import Store
+from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError, NotFoundError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import (
@@ -31,6 +32,7 @@ from kodo.protocol.calls import (
     FidArgs,
     FlowListArgs,
     FlowSchemaArgs,
+    InputWriteArgs,
     LaunchArgs,
     LockAnswerArgs,
     LockGetArgs,
@@ -70,6 +72,10 @@ class Asked(Protocol):
         """Send several items."""
         ...
 
+    def uploads(self) -> AsyncIterator[bytes]:
+        """Give the bytes that follow the args."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
@@ -101,6 +107,7 @@ class Service:
         runs: Runs,
         locks: Locks,
         outputs: Outputs,
+        uploads: Uploads,
         clock: Clock,
         load: Callable[[], Load],
         manager: Manager,
@@ -113,6 +120,7 @@ class Service:
         self._runs = runs
         self._locks = locks
         self._outputs = outputs
+        self._uploads = uploads
         self._clock = clock
         self._load = load
         self._manager = manager
@@ -136,6 +144,7 @@ class Service:
             "output.list": self._output_list,
             "output.manifest": self._output_manifest,
             "output.read": self._output_read,
+            "input.write": self._input_write,
         }
         assert handlers.keys() == OPS.keys()
         self._handlers = cast("Mapping[str, Callable[[_Caller, Args], Awaitable[Any]]]", handlers)
@@ -241,6 +250,7 @@ class Service:
         if strict:
             flow.check(inputs)
         demand = flow.demand(inputs)
+        self._uploads.check(principal.id, flow.schema, inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
             raise CallError(
@@ -433,6 +443,15 @@ class Service:
         except NotFoundError as error:
             raise CallError(410, "output-gone", str(error)) from None
         return {"bytes": sent}
+
+    # --- inputs ---
+
+    async def _input_write(self, caller: _Caller, args: InputWriteArgs) -> dict[str, Any]:
+        principal = caller.principal
+        if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
+            raise CallError(403, "not-granted", "you may run no flow here, so there is nothing to upload for")
+        await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
+        return await self._uploads.write(principal.id, args, caller.asked.uploads())
 
     # --- inside ---
 

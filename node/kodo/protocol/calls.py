@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.p2p.errors import CallError
 from kodo.protocol.ids import ID_PATTERN
+from kodo.protocol.uploads import UPLOAD_PATTERN
 
 __all__ = [
     "MAX_PAGE",
@@ -20,6 +21,7 @@ __all__ = [
     "FidArgs",
     "FlowListArgs",
     "FlowSchemaArgs",
+    "InputWriteArgs",
     "LaunchArgs",
     "LockAnswerArgs",
     "LockGetArgs",
@@ -134,6 +136,17 @@ class ReadArgs(FidArgs):
     length: int | None = Field(None, ge=0)
 
 
+class InputWriteArgs(Args):
+    """`input.write`: bytes of a file follow, those from `offset` on; without `upload` a new one, or the one begun."""
+
+    upload: str | None = Field(None, pattern=UPLOAD_PATTERN)
+    offset: int | None = Field(None, ge=0)
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    size: int = Field(ge=0, le=1 << 53)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole, hex")
+    chunks: list[Annotated[bytes, Field(min_length=32, max_length=32)]] | None = Field(None, max_length=16384)
+
+
 OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
     "auth.info": NoArgs,
@@ -154,6 +167,7 @@ OPS: Mapping[str, type[Args]] = {
     "output.list": FidArgs,
     "output.manifest": ManifestArgs,
     "output.read": ReadArgs,
+    "input.write": InputWriteArgs,
 }
 """Every op that this release answers, by name."""
 

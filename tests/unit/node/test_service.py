@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
 from kodo.node.manage import Manager
-from kodo.node.runs import RunSettings
+from kodo.node.runs import Order, RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import NodeFacts, Service
 from kodo.p2p.errors import CallError
@@ -40,6 +41,10 @@ async def ask(run: InProcessRunner) -> Any:
     return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
 
 
+async def read(run: InProcessRunner) -> str:
+    return run.spec.files[0].path.read_text()
+
+
 def info(path: str, entry: str) -> dict[str, Any]:
     said = {"path": path, "name": path.upper(), "entry": entry, "author": "ana", "release": "1", "description": "d"}
     return {**said, "organization": "org", "schema": SCHEMA, "example": {"n": 1}}
@@ -52,7 +57,7 @@ class Node:
         self.provider = provider
         self.items: list[Any] = []
 
-    async def call(self, op: str, peer: str = "ana", **args: Any) -> Any:
+    async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:
         items: list[Any] = []
 
         async def send(item: Any) -> None:
@@ -61,8 +66,12 @@ class Node:
         async def send_all(many: Iterable[Any]) -> None:
             items.extend(many)
 
+        async def uploads() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
         session = SimpleNamespace(remote_peer=peer)
-        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all)
+        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all, uploads=uploads)
         try:
             return await self.service(asked)
         finally:
@@ -81,18 +90,20 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node_of(
-    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None
+    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None, more: Sequence[Any] = ()
 ) -> AsyncIterator[Node]:
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [info("flows.work", "work"), info("flows.ask", "ask")]
+        return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
 
-    async with rig_of(tmp_path, clock, {"work": work, "ask": ask}, RunSettings(versions={"kodo": "0.1.0"})) as rig:
+    async with rig_of(
+        tmp_path, clock, {"work": work, "ask": ask, "read": read}, RunSettings(versions={"kodo": "0.1.0"})
+    ) as rig:
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         await catalog.load(rig.store)
         provider = NullProvider("home")
         facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
         service = Service(
-            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, clock,
+            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
         )  # fmt: skip
         yield Node(rig, service, provider)
@@ -388,6 +399,51 @@ async def test_somebody_elses_run_is_neither_acknowledged_nor_deleted_nor_restar
         for op in ("run.ack", "run.delete", "run.restart"):
             assert (await node.refused(op, "bob", fid=fid)).reason == "no-such-run"
         assert (await node.call("run.state", fid=fid))["state"] == "done"
+
+
+FILE = {"type": "object", "properties": {"doc": {"type": "string", "format": "file", "pattern": "^upload-"}}}
+TEXT = {"name": "doc.txt", "size": 4, "sha256": hashlib.sha256(b"text").hexdigest()}
+
+
+async def test_a_flow_gets_the_file_that_was_uploaded_for_it(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, more=[{**info("flows.read", "read"), "schema": FILE}]) as node:
+        begun = await node.call("input.write", **TEXT)
+        assert (begun["offset"], begun["complete"]) == (0, False)
+        done = await node.call("input.write", **TEXT, upload=begun["upload"], offset=0, pieces=[b"te", b"xt"])
+        assert done == {"upload": begun["upload"], "offset": 4, "complete": True}
+        inputs = {"doc": done["upload"]}
+        fid = (await node.call("run.launch", path="flows.read", inputs=inputs))["fid"]
+        assert (await node.rig.all_events(fid))[-1].data["result"] == "text"
+        refusals = [
+            await node.refused("run.launch", "bob", path="flows.read", inputs=inputs),
+            await node.refused("run.launch", path="flows.read", inputs={"doc": "/etc/passwd"}),
+            await node.refused("input.write", **{**TEXT, "sha256": "x"}),
+        ]
+        assert [error.reason for error in refusals] == ["no-such-upload", "bad-inputs", "bad-args"]
+
+
+async def test_who_may_run_nothing_may_upload_nothing(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        reader = Principal("r", "r", grants=(Grant("flow", "*", 2, "r"),))
+
+        async def identify(peer: str) -> Principal:
+            return reader
+
+        node.provider.identify = identify  # type: ignore[method-assign]
+        assert (await node.refused("input.write", **TEXT)).code == 403
+
+
+async def test_old_uploads_go_when_new_ones_come_but_not_those_of_unfinished_runs(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        old = (await node.call("input.write", **TEXT, pieces=[b"text"]))["upload"]
+        used = (await node.call("input.write", **{**TEXT, "name": "used"}, pieces=[b"text"]))["upload"]
+        fid, _ = await node.rig.runs.launch(Order("ana", "flows.ask", "ask", "ask", {"doc": used}))
+        await node.rig.until(fid, "lock")
+        clock.advance(25 * 3600)
+        new = (await node.call("input.write", **{**TEXT, "name": "new"}))["upload"]
+        assert {each.name for each in node.rig.uploads.root.iterdir()} == {used, new} != {old}
 
 
 async def test_a_launch_without_required_inputs_begins_with_a_lock_unless_strict(
