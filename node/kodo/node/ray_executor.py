@@ -30,6 +30,7 @@ from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEven
 from kodo.node.ray_cluster import cluster_lives, start_cluster, stop_cluster
 from kodo.node.ray_link import RayLink
 from kodo.node.telemetry import TELEMETRY_OFF
+from kodo.node.sending import send_files
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 
 __all__ = ["RayExecutor", "RayRunner"]
@@ -372,6 +373,10 @@ class RayExecutor:
             "kodo": kodo_version(),
         }
         try:
+            give = warm.handle.take_input.remote
+            await send_files(
+                spec.files, lambda *part: link.ask(lambda: give(*part), CALL_TIMEOUT, "the runner took no file")
+            )
             # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
             # by the first poll.
             with contextlib.suppress(RunnerDiedError):
