@@ -77,6 +77,7 @@ class Node:
         self._catalog: Catalog | None = None
         self._host: Host | None = None
         self._name = ""
+        self._runs: Runs | None = None
 
     async def __aenter__(self) -> Self:
         """Start; when this returns the node takes calls.
@@ -125,6 +126,11 @@ class Node:
         """What it offers, broken flows too."""
         return self._catalog.flows if self._catalog is not None else []
 
+    async def asked_to_stop(self) -> None:
+        """Wait until an operator has asked the node to stop and the runs that it shall wait for are over."""
+        assert self._runs is not None, "the node is not open"
+        await self._runs.drained.wait()
+
     def describe_access(self) -> str:
         """Give one line for the operator: who is let in."""
         return self._provider.describe() if self._provider is not None else ""
@@ -172,6 +178,7 @@ class Node:
             ),
             files=uploads.files,
         )
+        self._runs = runs
         locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
         locks.start()

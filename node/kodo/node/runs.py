@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from kodo.node.checks import Conduct, MisconductError
-from kodo.node.clock import Clock, SystemClock
+from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
 from kodo.node.live import LiveRun
 from kodo.node.outputs import Outputs
@@ -39,6 +39,8 @@ Listener = Callable[[LiveRun, list[Event]], None]
 
 _COMMIT_EVENTS = 4096
 """Events of one run that go into one transaction at most."""
+
+_ANSWER_S = 0.25
 
 _COMMIT_BYTES = 4 << 20
 """Their bytes, roughly."""
@@ -121,6 +123,10 @@ class Runs:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._draining: asyncio.Task[None] | None = None
+        self._fewer = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Set once the runs that `drain` waits for are over, or its time is."""
         store.subscribe(self._committed)
 
     async def __aenter__(self) -> Self:
@@ -173,6 +179,16 @@ class Runs:
     def listen(self, listener: Listener) -> None:
         """Have `listener` called with each live run's committed events. It must not block."""
         self._listeners.append(listener)
+
+    def drain(self, seconds: float) -> None:
+        """Take no more launches and wait for the runs that are there; `drained` is set in the end.
+
+        Args:
+            seconds: how long at most; asked again, the latest word counts.
+        """
+        if self._draining is not None:
+            self._draining.cancel()
+        self._draining = self.spawn(partial(self._drain, seconds))
 
     async def launch(self, order: Order) -> tuple[str, RunState]:
         """Store a run and have it started; with a key that was used before, name the run that it made.
@@ -275,7 +291,7 @@ class Runs:
         return task
 
     def _check_open(self) -> None:
-        if self._closing or self._group is None:
+        if self._closing or self._draining is not None or self._group is None:
             raise _stopping()
         if len(self._live) >= self.settings.max_live:
             raise CallError(
@@ -481,6 +497,7 @@ class Runs:
     async def _retire(self, live: LiveRun) -> None:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
+        self._fewer.set()
         runner = live.runner
         if runner is None:
             self.queue.leave(live.fid)
@@ -501,6 +518,15 @@ class Runs:
                 await work
         except (TimeoutError, KodoError) as error:
             _log.warning("a runner did not end as asked: %s", type(error).__name__)
+
+    async def _drain(self, seconds: float) -> None:
+        deadline = self.clock.now_ms() + seconds * 1000
+        # Whoever asked gets the answer before sessions end.
+        await self.clock.sleep(_ANSWER_S)
+        while self._live and (left := deadline - self.clock.now_ms()) > 0:
+            self._fewer.clear()
+            await wait_or_sleep(self.clock, self._fewer, left / 1000)
+        self.drained.set()
 
     async def _halt(self, live: LiveRun) -> None:
         """Stop the driver; what it was storing goes into the log before anything that is stored from now on."""

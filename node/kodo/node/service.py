@@ -41,6 +41,7 @@ from kodo.protocol.calls import (
     PageArgs,
     ReadArgs,
     RunListArgs,
+    ShutdownArgs,
     StreamArgs,
     parse_args,
 )
@@ -126,6 +127,7 @@ class Service:
         self._manager = manager
         handlers: dict[str, Callable[[_Caller, Any], Awaitable[Any]]] = {
             "node.state": self._node_state,
+            "node.shutdown": self._node_shutdown,
             "auth.info": self._auth_info,
             "auth.whoami": self._auth_whoami,
             "flow.list": self._flow_list,
@@ -177,6 +179,11 @@ class Service:
             },
             "registries": self._facts.registries(),
         }
+
+    async def _node_shutdown(self, caller: _Caller, args: ShutdownArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        self._runs.drain(args.drain_s)
+        return {"stopping": True, "unfinished": len(self._runs.live), "drain_s": args.drain_s}
 
     async def _auth_info(self, caller: _Caller, args: NoArgs) -> dict[str, Any]:
         return self._provider.info()
@@ -486,6 +493,11 @@ class Service:
             return row.runtime_s
         end = row.modified if row.state.over else self._clock.now_ms()
         return max(end - row.created, 0) / 1000
+
+
+def _check_operator(principal: Principal) -> None:
+    if not principal.operator:
+        raise CallError(403, "operator-only", "only the node's operator may do this: the user of the node's own home")
 
 
 def _granted(principal: Principal) -> Callable[[str], bool]:

@@ -30,6 +30,7 @@ __all__ = [
     "PageArgs",
     "ReadArgs",
     "RunListArgs",
+    "ShutdownArgs",
     "StreamArgs",
     "parse_args",
 ]
@@ -120,6 +121,12 @@ class LockAnswerArgs(LockGetArgs):
     key: str | None = Field(None, min_length=1, max_length=256)
 
 
+class ShutdownArgs(Args):
+    """`node.shutdown`: seconds that runs are waited for before the node ends."""
+
+    drain_s: float = Field(0.0, ge=0, le=7 * 86400)
+
+
 class ManifestArgs(FidArgs):
     """`output.manifest`: the hashes of `count` chunks beginning with chunk `from`."""
 
@@ -149,6 +156,7 @@ class InputWriteArgs(Args):
 
 OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
+    "node.shutdown": ShutdownArgs,
     "auth.info": NoArgs,
     "auth.whoami": NoArgs,
     "flow.list": FlowListArgs,

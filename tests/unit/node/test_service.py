@@ -22,7 +22,7 @@ from kodo.node.service import NodeFacts, Service
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
-from tests.unit.node.conftest import StillClock, fid_of
+from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import Rig, rig_of
 
 LID = "0" * 25 + "1"
@@ -465,3 +465,15 @@ async def test_a_launch_without_required_inputs_begins_with_a_lock_unless_strict
         assert (state["state"], state["inputs"]) == ("done", {"n": 4})
         wrong = await node.refused("run.launch", path="flows.work", inputs={"n": "x"})
         assert wrong.reason == "bad-inputs"
+
+
+async def test_only_the_operator_stops_the_node(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        refused = await node.refused("node.shutdown", drain_s=5)
+        assert (refused.code, refused.reason) == (403, "operator-only")
+        assert (await node.call("run.launch", path="flows.work", inputs={"n": 1}))["state"] == "pending"
+        await settled(lambda: not node.rig.runs.live)
+        told = await node.call("node.shutdown", "home", drain_s=5)
+        assert told == {"stopping": True, "unfinished": 0, "drain_s": 5}
+        assert (await node.refused("run.launch", path="flows.work", inputs={"n": 1})).reason == "stopping"
+        await settled(lambda: clock.advance(0.3) or node.rig.runs.drained.is_set())
