@@ -40,6 +40,7 @@ __all__ = [
     "RayCluster",
     "cluster_lives",
     "driver_environment",
+    "end_marked",
     "find_cluster",
     "listening_sockets",
     "start_cluster",
@@ -147,6 +148,16 @@ def stop_cluster(home: Path, *, politely: bool = True) -> None:
         return
     with _locked(home):
         _stop(home, politely=politely)
+
+
+def end_marked(variable: str, value: str) -> None:
+    """Kill this user's processes in whose environment `variable` is `value`; blocks for at most 5 s."""
+    deadline = time.monotonic() + 5.0
+    while (found := _marked(variable, value)) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=0.5)
 
 
 def listening_sockets(home: Path) -> list[tuple[int, str, str, int]]:
@@ -381,13 +392,17 @@ def _heads(temp_dir: str) -> list[psutil.Process]:
     return found
 
 
-def _marked(home: Path) -> list[psutil.Process]:
-    """Find what this home's Ray started by its environment: workers and their children lose their parent with it."""
-    mine, mark = os.getuid(), str(_folder(home))
+def _marked(variable: str, value: str) -> list[psutil.Process]:
+    """Find processes of this user by their environment, which they give to what they start."""
+    mine = os.getuid()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.uids().real == mine and process.environ().get(MARK) == mark:
+            if (
+                process.pid != os.getpid()
+                and process.uids().real == mine
+                and process.environ().get(variable) == value
+            ):
                 found.append(process)
     return found
 
@@ -401,7 +416,8 @@ def _tree(home: Path, record: Mapping[str, Any]) -> list[psutil.Process]:
                 heads.append(psutil.Process(pid))
     if record.get("temp_dir"):
         heads += _heads(str(record["temp_dir"]))
-    heads += _marked(home)
+    # Workers and what they started have lost their parent when the raylet was killed.
+    heads += _marked(MARK, str(_folder(home)))
     found: dict[int, psutil.Process] = {}
     for head in heads:
         found[head.pid] = head

@@ -27,10 +27,10 @@ import msgpack
 from kodo.flow.inlet import EVENTS_VARIABLE, fits
 from kodo.node.crash import CRASH_FILE, add_crash
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
-from kodo.node.ray_cluster import cluster_lives, start_cluster, stop_cluster
+from kodo.node.ray_cluster import cluster_lives, end_marked, start_cluster, stop_cluster
 from kodo.node.ray_link import RayLink
-from kodo.node.telemetry import TELEMETRY_OFF
 from kodo.node.sending import send_files
+from kodo.node.telemetry import TELEMETRY_OFF
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 
 __all__ = ["RayExecutor", "RayRunner"]
@@ -499,8 +499,9 @@ class RayExecutor:
             add_crash(error, self._home / "ray" / "runs" / runner.name / CRASH_FILE)
 
     def remove_files(self, runner: RayRunner) -> None:
-        """Remove an ended runner's files from this machine."""
+        """Remove an ended runner's files from this machine, and what its flow left running."""
         if self._address is None:
+            end_marked("KODO_RUNNER", runner.name)
             shutil.rmtree(self._home / "ray" / "runs" / runner.name, ignore_errors=True)
 
 
