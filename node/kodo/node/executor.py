@@ -134,6 +134,10 @@ class Executor(Protocol):
         """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe."""
         ...
 
+    def scale(self, runners: int) -> None:
+        """Keep so many warm runners from now on: more are started, those that are too many end. Returns at once."""
+        ...
+
     def load(self) -> ExecutorLoad:
         """Count runners."""
         ...

@@ -163,6 +163,14 @@ class RayExecutor:
             self._next()
         return runner
 
+    def scale(self, runners: int) -> None:
+        """See `Executor.scale`."""
+        self._runners = runners
+        while len(self._warm) > runners:
+            warm = self._warm.pop()
+            warm.link.kill(warm.handle)
+        self._refill()
+
     def load(self) -> ExecutorLoad:
         """Count runners."""
         queued = sum(1 for waiting in self._waiting if not waiting.done())
@@ -344,7 +352,7 @@ class RayExecutor:
         except KodoError as error:
             logger.warning("a runner could not be warmed: %s", error)
         else:
-            if self._closed or link.lost:
+            if self._closed or link.lost or len(self._warm) >= self._runners:
                 link.kill(warm.handle)
             else:
                 self._warm.append(warm)

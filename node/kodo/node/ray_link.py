@@ -207,6 +207,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
     ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
+    settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if loopback else {}
     try:
         ray.init(
             address=address,
@@ -214,7 +215,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
             runtime_env={"worker_process_setup_hook": "kodo.node.runner.prepare_worker", **runtime_env},
             log_to_driver=False,
             configure_logging=False,
-            **({"_node_ip_address": "127.0.0.1"} if loopback else {}),
+            **settings,
         )
         return RayLink(ray)
     except Exception as error:  # a foreign library's whole range

@@ -215,6 +215,10 @@ class Runs:
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
         return await self.undisturbed(lambda: self._launch(run, first, key))
 
+    def scale(self, runners: int) -> None:
+        """Have so many warm runners kept from now on."""
+        self._executor.scale(runners)
+
     async def kill(self, fid: str, by: str) -> RunState:
         """End a run that is pending or locked; when this returns its runner is gone. Cancelling does not undo it.
 

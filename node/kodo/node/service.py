@@ -41,6 +41,7 @@ from kodo.protocol.calls import (
     PageArgs,
     ReadArgs,
     RunListArgs,
+    ScaleArgs,
     ShutdownArgs,
     StreamArgs,
     parse_args,
@@ -128,6 +129,7 @@ class Service:
         handlers: dict[str, Callable[[_Caller, Any], Awaitable[Any]]] = {
             "node.state": self._node_state,
             "node.shutdown": self._node_shutdown,
+            "node.scale": self._node_scale,
             "auth.info": self._auth_info,
             "auth.whoami": self._auth_whoami,
             "flow.list": self._flow_list,
@@ -184,6 +186,11 @@ class Service:
         _check_operator(caller.principal)
         self._runs.drain(args.drain_s)
         return {"stopping": True, "unfinished": len(self._runs.live), "drain_s": args.drain_s}
+
+    async def _node_scale(self, caller: _Caller, args: ScaleArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        self._runs.scale(args.runners)
+        return {"runners": args.runners}
 
     async def _auth_info(self, caller: _Caller, args: NoArgs) -> dict[str, Any]:
         return self._provider.info()

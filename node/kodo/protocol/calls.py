@@ -30,6 +30,7 @@ __all__ = [
     "PageArgs",
     "ReadArgs",
     "RunListArgs",
+    "ScaleArgs",
     "ShutdownArgs",
     "StreamArgs",
     "parse_args",
@@ -154,9 +155,16 @@ class InputWriteArgs(Args):
     chunks: list[Annotated[bytes, Field(min_length=32, max_length=32)]] | None = Field(None, max_length=16384)
 
 
+class ScaleArgs(Args):
+    """`node.scale`: how many warm runners to keep."""
+
+    runners: int = Field(ge=0, le=256)
+
+
 OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
     "node.shutdown": ShutdownArgs,
+    "node.scale": ScaleArgs,
     "auth.info": NoArgs,
     "auth.whoami": NoArgs,
     "flow.list": FlowListArgs,

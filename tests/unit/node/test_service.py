@@ -477,3 +477,12 @@ async def test_only_the_operator_stops_the_node(tmp_path: Path, clock: StillCloc
         assert told == {"stopping": True, "unfinished": 0, "drain_s": 5}
         assert (await node.refused("run.launch", path="flows.work", inputs={"n": 1})).reason == "stopping"
         await settled(lambda: clock.advance(0.3) or node.rig.runs.drained.is_set())
+
+
+async def test_only_the_operator_says_how_many_runners_are_kept_warm(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        assert (await node.refused("node.scale", "ana", runners=3)).reason == "operator-only"
+        assert (await node.refused("node.scale", "home", runners=-1)).reason == "bad-args"
+        assert node.rig.executor.warm == 0
+        assert await node.call("node.scale", "home", runners=3) == {"runners": 3}
+        assert node.rig.executor.warm == 3
