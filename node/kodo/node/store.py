@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgpack
+
 from kodo.node import queries
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
@@ -71,6 +73,7 @@ class Store:
         self._connections: list[sqlite3.Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heads: Heads = Heads()
+        self._unsure: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -300,6 +303,7 @@ class Store:
             transaction = Transaction(connection, self._heads, self._clock.now_ms())
             connection.execute("BEGIN IMMEDIATE")
             try:
+                late = self._find_late(connection)
                 for job in jobs:
                     try:
                         answers.append(job.work(transaction))
@@ -311,12 +315,25 @@ class Store:
                 # SQLite has rolled back by itself after some errors.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                for commit in transaction.commits:
+                    self._unsure.setdefault(commit.fid, commit.events[0].seq - 1)
                 raise
         except sqlite3.Error as error:
             self._reopen()
             raise translate(error, self.path) from error
         transaction.keep()
-        return answers, transaction.commits
+        self._unsure.clear()
+        return answers, late + transaction.commits
+
+    def _find_late(self, connection: sqlite3.Connection) -> list[Commit]:
+        """Find what is stored although its commit failed: what has been written counts, even if its fsync has not."""
+        late: list[Commit] = []
+        for fid, told in self._unsure.items():
+            row, after = queries.run(connection, fid), told
+            while row is not None and (events := queries.events(connection, fid, after, 1000, None)):
+                after = events[-1].seq
+                late.append(Commit(fid, events, row.state, sum(len(msgpack.packb(event.data)) for event in events)))
+        return late
 
     def _reopen(self) -> None:
         """Drop the connection: after a failed write a fresh one is the surest way to know what the file holds."""
