@@ -24,11 +24,11 @@ def invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
         InputsError: the inputs do not fit the parameters.
         BaseException: whatever the flow raises.
     """
-    adapted = run_by_adapter(loaded.target)
-    if adapted is not None:
-        return adapted(loaded.target, inputs)
-    form = loaded.form()
     target = loaded.target() if inspect.isclass(loaded.target) else loaded.target
+    adapted = run_by_adapter(target)
+    if adapted is not None:
+        return adapted(target, inputs)
+    form = loaded.form()
     function, takes_map = callable_of(target)
     if form is None or takes_map:
         return _finish(function(dict(inputs)))

@@ -75,7 +75,7 @@ async def run(executor: RayExecutor) -> AsyncIterator[Callable[..., Awaitable[Ru
     made: list[Run] = []
 
     async def launch(name: str, resources: dict[str, Any] | None = None, **inputs: Any) -> Run:
-        entry = name if ":" in name else f"ray_flows:{name}"
+        entry = name if ":" in name or name.endswith(".yaml") else f"ray_flows:{name}"
         spec = RunSpec(new_id(), entry.replace(":", "."), entry, inputs, resources or {})
         made.append(Run(await executor.launch(spec)))
         return made[-1]

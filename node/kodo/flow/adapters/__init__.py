@@ -12,6 +12,8 @@ from typing import Any
 __all__ = ["run_by_adapter", "schema_by_adapter"]
 
 _ADAPTERS: Mapping[tuple[str, str], str] = {
+    ("crewai", "Crew"): "kodo.flow.adapters.crewai",
+    ("crewai", "Flow"): "kodo.flow.adapters.crewai",
     ("langgraph", "Pregel"): "kodo.flow.adapters.langgraph",
 }
 """Package and class of what an adapter runs. It is known by these names, so that nothing is imported to find out."""
