@@ -1,7 +1,7 @@
 """A crew that is written in YAML alone: agents and tasks as in crewAI's own `agents.yaml` and `tasks.yaml`.
 
-An agent's `llm` may also be a map, as `{model: small, provider: openai, base_url: "http://…"}`, for any model that speaks
-the OpenAI chat API.
+An agent's `llm` may also be a map, as `{model: small, provider: openai, base_url: "http://…"}`, for any model that
+speaks the OpenAI chat API.
 """
 
 from __future__ import annotations

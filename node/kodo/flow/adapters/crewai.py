@@ -21,8 +21,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crewai.events import crewai_event_bus
-
 from kodo.flow.adapters.fit import fit
 from kodo.flow.emit import emit
 from kodo.p2p.errors import KodoError
@@ -92,6 +90,8 @@ class Listener:
 
         The bus calls its handlers in threads, in any order; so what is emitted is taken on its way in.
         """
+        from crewai.events import crewai_event_bus
+
         original = crewai_event_bus.emit
 
         def emit_and_tell(source: Any, event: Any, *rest: Any, **more: Any) -> Any:
