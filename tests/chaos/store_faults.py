@@ -97,9 +97,9 @@ async def drill(
     connect = schema._connect
     told: list[int] = []
 
-    def failing(database: Path) -> sqlite3.Connection:
+    def failing(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            database, timeout=10.0, isolation_level=None, check_same_thread=False, factory=_failing(disk)
+            path, timeout=10.0, isolation_level=None, check_same_thread=False, factory=_failing(disk)
         )
         connection.execute("PRAGMA busy_timeout=10000")
         return connection
