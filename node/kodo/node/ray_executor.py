@@ -392,8 +392,7 @@ class RayExecutor:
                     lambda: warm.handle.start.remote(message), CALL_TIMEOUT, "a runner did not take its run"
                 )
         except BaseException:
-            link.kill(warm.handle)
-            self.remove_files(runner)
+            await runner.kill()  # and its files, which are on its machine
             raise
         # The replacement's imports take CPU: they start once this run is on its way.
         self._refill()

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -116,6 +117,10 @@ def sha256_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def run_folders():
+    return set(Path(tempfile.gettempdir()).glob("kodo-run-*"))
+
+
 def fill(path):
     with open(path, "wb") as file:
         for index in range(BIG >> 20):
@@ -182,5 +187,7 @@ async def test_a_file_that_is_not_what_was_uploaded_stops_the_launch(far, tmp_pa
     file = tmp_path / "data"
     file.write_text("something else")
     uid = "upload-" + new_id()
+    before = run_folders()
     with pytest.raises(Exception, match="did not arrive as it was sent"):
         await launch(far, "read", [InputFile(uid, "doc", file, 14, "0" * 64)], doc=uid, text="t")
+    assert run_folders() <= before

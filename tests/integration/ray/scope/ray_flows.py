@@ -199,3 +199,10 @@ def clings():
 @flow
 def leaves_child():
     result(pid=subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
+
+
+@flow
+def needs() -> str:
+    import needed
+
+    return str(needed.WORD)
