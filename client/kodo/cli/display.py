@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from kodo.cli.text import compact, human_bytes, human_seconds, line, lines
+from kodo.cli.text import compact, human_bytes, human_seconds, human_time, line, lines
 from kodo.protocol.events import Event, RunView
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.tree import Tree
 
-__all__ = ["Display", "JsonDisplay", "LiveDisplay", "PlainDisplay", "describe"]
+__all__ = ["Display", "JsonDisplay", "LiveDisplay", "PlainDisplay", "describe", "state_rows"]
 
 MAX_NODES = 40
 """Progress entries and agents that the live tree shows at most."""
@@ -70,6 +70,39 @@ def _progress_text(data: Mapping[str, Any]) -> str:
     if data.get("text"):
         parts.append(line(data["text"]))
     return " ".join(parts)
+
+
+def state_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give the state of a run for people: what is empty is left out, a list takes a line for each of its entries."""
+    rows: list[tuple[str, str]] = []
+    for name, value in state.items():
+        if value in (None, [], {}, ""):
+            continue
+        label = line(name, 40)
+        for each in value if isinstance(value, (list, tuple)) and isinstance(value[0], Mapping) else [value]:
+            rows.append((label, _state_text(name, each)))
+            label = ""
+    return rows
+
+
+def _state_text(name: str, value: Any) -> str:
+    if name in ("created", "modified"):
+        return human_time(value) or compact(value)
+    if name == "runtime_s":
+        return human_seconds(value)
+    if not isinstance(value, Mapping):
+        return compact(value, 2000)
+    if name == "node":
+        return line(f"{value.get('name')}  {value.get('peer_id')}")
+    if name == "progress":
+        return _progress_text(value)
+    if name == "locks":
+        return line(f"{value.get('lid')}  {value.get('title')}  (until {human_time(value.get('expires_at'))})")
+    if name == "outputs":
+        return line(f"{value.get('name')} ({human_bytes(value.get('size'))})")
+    if name == "fatal":
+        return line(f"{value.get('type')}: {value.get('message')}")
+    return compact(value["result"] if name == "final" and "result" in value else value, 2000)
 
 
 class Display(Protocol):

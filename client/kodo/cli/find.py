@@ -60,17 +60,29 @@ async def flows(
 
 async def show(
     context: Context,
-    flow: Annotated[str, typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, or a unique path or name.")],
+    flow: Annotated[
+        str,
+        typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
+    ],
 ) -> None:
     """Show what a flow does, which inputs it takes, and an example."""
-    from kodo.cli.text import compact
+    import shlex
 
-    async with context.client() as client:
-        answer = await client.show(flow)
+    from kodo.cli.text import compact
+    from kodo.client.resolve import is_local_flow
+
+    if is_local_flow(flow) and context.node is None:
+        from kodo.cli.local import describe_local
+
+        answer, address = await describe_local(flow), flow
+    else:
+        async with context.client() as client:
+            answer = await client.show(flow)
+        address = f"{answer.get('node')}/{answer.get('path')}"
     if context.json:
         context.emit(answer)
         return
-    context.show(f"{answer.get('name')}  ({answer.get('node')}/{answer.get('path')})")
+    context.show(f"{answer.get('name')}  ({address})")
     if answer.get("description"):
         context.show(f"\n{answer['description']}")
     schema = answer.get("schema")
@@ -84,33 +96,34 @@ async def show(
     words = (
         " ".join(f"{key}={compact(value)!r}" for key, value in example.items()) if isinstance(example, dict) else ""
     )
-    context.show(f"\nkoco run {_quoted(answer)} {words}".rstrip())
-
-
-def _quoted(answer: Mapping[str, Any]) -> str:
-    import shlex
-
-    return shlex.quote(f"{answer.get('node')}/{answer.get('path')}")
+    context.show(f"\nkoco run {shlex.quote(address)} {words}".rstrip())
 
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:
     from kodo.cli.text import compact, line
-    from kodo.cli.values import branches, choices, properties, resolve
+    from kodo.cli.values import branches, properties, resolve
 
     required = schema.get("required")
     rows = []
     for name, inner in properties(schema).items():
         field = resolve(inner, schema)
-        kinds = " or ".join(
-            ", ".join(map(compact, values)) if (values := choices(option)) else str(option.get("type", "anything"))
-            for option in branches(field, schema)
-        )
+        kinds = " or ".join(map(_kind, branches(field, schema)))
         needed = "needed" if isinstance(required, list) and name in required else "optional"
         if "default" in field:
             needed = f"default {compact(field['default'], 80)}"
         text = field.get("description") or ""
         rows.append(line(f"{name}  {kinds}, {needed}" + (f"  {text}" if text else "")))
     return rows
+
+
+def _kind(option: Mapping[str, Any]) -> str:
+    from kodo.cli.text import compact
+    from kodo.cli.values import choices
+
+    if values := choices(option):
+        return ", ".join(map(compact, values))
+    kind = str(option.get("type", "anything"))
+    return f"{kind} ({compact(option['format'], 40)})" if "format" in option else kind
 
 
 def _first_line(text: object) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Run
 
-__all__ = ["ask_for", "come_back", "follow_run", "last_line", "make_display", "show_end"]
+__all__ = ["ask_for", "come_back", "follow_run", "last_line", "make_display", "settle", "show_end"]
 
 SETTLE_SECONDS = 0.3
 """How long a lock stands before anything is done about it: events that are read again may close it at once."""
@@ -143,6 +143,12 @@ async def _try_answer(context: Context, run: Run, lock: OpenLock, candidate: Any
         context.say(f"not accepted: {said}")
         return error.code not in (400, 409, 422)
     return True
+
+
+async def settle(run: Run) -> None:
+    """Acknowledge a run that is done and was followed to its end, when it made no file to be fetched."""
+    if run.view.state is RunState.DONE and not run.view.outputs:
+        await run.settle({})
 
 
 def last_line(run: Run) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kodo.client.config import Loaded
 from kodo.p2p.errors import NotFoundError, UsageError
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Client
 
-__all__ = ["embedded_node", "local_entry", "only_flow"]
+__all__ = ["describe_local", "embedded_node", "local_entry", "only_flow"]
 
-_FILE_AND_NAME = re.compile(r"(?s)(.+\.py):([A-Za-z_][\w.]*)\Z")
+_FILE_AND_NAME = re.compile(r"(?s)(.+\.py)(:[A-Za-z_][\w.]*)?\Z")
 
 
 def local_entry(text: str, folder: Path) -> tuple[str, Path]:
     """Give the entry that means this local flow, and the folder that its code is imported from.
 
-    `./dir/x.py:flow` is module `x` in `dir`; a module is looked for in `folder`, the working directory.
+    `./dir/x.py:flow` is module `x` in `dir`, and `./dir/x.py` each `@flow` in it; a module is looked for in `folder`,
+    the working directory.
 
     Raises:
         NotFoundError: there is no such file.
         UsageError: it is no local flow.
     """
     if match := _FILE_AND_NAME.match(text):
-        file, name = _file(match[1], folder), match[2]
+        file = _file(match[1], folder)
         if not file.stem.isidentifier():
             raise UsageError(f"{file.name} cannot be imported: its name is no Python name")
-        return f"{file.stem}:{name}", file.parent
+        return file.stem + (match[2] or ""), file.parent
     if text.lower().endswith((".yaml", ".yml")):
         return str(Path(text).expanduser()), _file(text, folder).parent
     if ":" in text and not text.startswith((".", "/", "~")):
@@ -91,9 +92,31 @@ async def only_flow(client: Client, node: str) -> str:
     Raises:
         UsageError: it cannot be run; says why.
     """
-    rows = [row async for row in client.flows(node=node)]
+    return str(_only([row async for row in client.flows(node=node)])["path"])
+
+
+async def describe_local(flow: str) -> dict[str, Any]:
+    """Describe a local flow as `flow.schema` of a node would, without a node.
+
+    Raises:
+        UsageError: kodo's `node` extra is not installed, or it cannot be run; says why.
+        NotFoundError: there is no such file.
+    """
+    from kodo.cli.nodes import need_ray
+
+    need_ray()
+    from kodo.node.catalog import describe_flows
+
+    entry, folder = local_entry(flow, Path.cwd())
+    infos = await describe_flows({"roots": [str(folder)], "flows": [entry], "base": str(Path.cwd())})
+    info = _only([{**info, "broken": info.get("error")} for info in infos])
+    return {key: info[key] for key in ("path", "name", "description", "schema", "example")}
+
+
+def _only(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     if len(rows) != 1:
-        raise UsageError(f"that means {len(rows)} flows; name one: ./file.py:flow or module:flow")
+        names = ", ".join(str(row.get("path")).rpartition(".")[2] for row in rows[:20])
+        raise UsageError(f"that means {len(rows)} flows ({names}); name one: ./file.py:flow or module:flow")
     if rows[0].get("broken"):
         raise UsageError(f"the flow cannot be run: {rows[0]['broken']}")
-    return str(rows[0].get("path"))
+    return rows[0]

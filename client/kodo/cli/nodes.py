@@ -105,8 +105,11 @@ def written_address(home: Path, node: Node) -> Iterator[None]:
 
 
 def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None:
-    """Say that the node takes calls."""
+    """Say that the node takes calls, what it offers, and which flows are broken and why."""
     addresses = [str(address) for address in node.addresses]
+    broken = [flow for flow in node.flows if flow.error is not None]
+    for flow in broken:
+        context.say(f"warning: the flow {flow.path} is broken: {flow.error}")
     if context.json:
         context.emit(
             {
@@ -115,6 +118,8 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
                 "peer_id": str(node.peer_id),
                 "addrs": addresses,
                 "registries": list(registries),
+                "flows": len(node.flows) - len(broken),
+                "broken": [flow.path for flow in broken],
             }
         )
         return
@@ -124,5 +129,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
         context.show(f"address   {address}")
     for url in registries:
         context.show(f"registry  {url}")
+    names = ", ".join(flow.name for flow in node.flows if flow.error is None)
+    context.show(f"offers    {names or 'no flow'}")
     context.show(f"lets in   {node.describe_access()}")
     context.say("Ctrl-C stops it")

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Progress, Run
 
-__all__ = ["fetch", "register"]
+__all__ = ["Keep", "bars", "fetch", "register"]
 
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run once all of it has arrived.")]
 
 
 async def outputs(context: Context, fid: RunId) -> None:
@@ -41,9 +42,10 @@ async def outputs(context: Context, fid: RunId) -> None:
 async def download(
     context: Context,
     fid: RunId,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which; all by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all by default.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    keep: Keep = False,
 ) -> None:
     """Download what a run made, verified; a download that was cut goes on where it was."""
     import shlex
@@ -52,33 +54,35 @@ async def download(
         found = await client.run(fid)
         again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out))}"
         context.farewell = f"what came so far is kept; go on with: {again}"
-        answer = await fetch(context, found, out, names, overwrite)
+        answer = await fetch(context, found, out, names, overwrite, keep=keep)
     if context.json:
         context.emit(answer)
 
 
 async def fetch(
-    context: Context, run: Run, directory: Path, names: Sequence[str] | None, overwrite: bool
+    context: Context, run: Run, directory: Path, names: Sequence[str] | None, overwrite: bool, *, keep: bool = False
 ) -> dict[str, Any]:
     """Download with a progress bar; give the JSON answer of `download`."""
     from kodo.cli.text import human_bytes, human_seconds
 
     begun = time.monotonic()
-    with _bars(context) as on_progress:
-        files = await run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress)
+    with bars(context) as on_progress:
+        files = await run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep)
     seconds = time.monotonic() - begun
     received = sum(file.received for file in files)
     if not context.json:
         for file in files:
             kept = " (was there)" if not file.received and file.size else ""
             context.say(f"verified: {file.to} ({human_bytes(file.size)}){kept}")
-        context.say(f"{len(files)} files, {human_bytes(received)} in {human_seconds(seconds)}")
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        context.say(f"{count}, {human_bytes(received)} in {human_seconds(seconds)}")
     rows = [{"name": file.name, "size": file.size, "sha256": file.sha256, "to": str(file.to)} for file in files]
     return {"fid": run.fid, "files": rows, "bytes": received, "seconds": round(seconds, 3)}
 
 
 @contextlib.contextmanager
-def _bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
+def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a transfer on a terminal: gives what is to be called with its progress; None without a terminal."""
     if not context.interactive:
         yield None
         return

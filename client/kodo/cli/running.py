@@ -1,4 +1,4 @@
-"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`."""
+"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`, `restart`, `ack`, `delete`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import FlowOnNode
+    from kodo.client import Client, FlowOnNode
 
 __all__ = ["register"]
 
 Flow = Annotated[
     str,
-    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.yaml, module:attr."),
+    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
-Words = Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="NAME=@FILE reads a file.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="NAME=@FILE reads a file.")]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML with all values; - is stdin.")
 ]
@@ -42,9 +43,14 @@ async def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     yes: Yes = False,
+    keep: Keep = False,
+    later: Annotated[
+        bool,
+        typer.Option("--later", help="Launch without required inputs; the run waits until `koco answer` gives them."),
+    ] = False,
 ) -> int | None:
     """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
-    from kodo.cli.following import come_back, follow_run, last_line, show_end
+    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
@@ -65,8 +71,9 @@ async def run(
         if node is not None:
             flow = await only_flow(client, node)
         found = await client.find_flow(flow, node=node)
-        values = await _inputs(context, found, words or [], inputs, ask=not yes)
-        started = await client.launch(found, inputs=values, key=key, tags=tag)
+        values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+        values = await _upload(context, client, found, values)
+        started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
         if detach:
             answer = {"fid": started.fid, "node": started.node, "state": started.launched_state}
@@ -76,15 +83,18 @@ async def run(
                 context.show(started.address)
                 context.say(come_back(started))
             return None
+        title = found.name if local else f"{found.name} on {started.node}"
         if not context.json:
-            context.say(f"{found.name} on {started.node}: {started.fid}")
-        await follow_run(context, started, f"{found.name} on {started.node}", defaults=yes)
+            context.say(f"{title}: {started.fid}")
+        await follow_run(context, started, title, defaults=yes)
         context.farewell = None
         code = show_end(context, started, downloads=out is None and not local)
         files: dict[str, Any] = {}
         if out is not None and started.view.outputs:
-            files = await fetch(context, started, out, None, overwrite)
-        elif local and started.view.outputs and not context.json:
+            files = await fetch(context, started, out, None, overwrite, keep=keep)
+        elif not local and not keep:
+            await settle(started)
+        if local and out is None and started.view.outputs and not context.json:
             context.say("its outputs are gone with its node; give --out DIR to keep them")
         if context.json:
             context.emit({**last_line(started), **({"files": files["files"]} if files else {})})
@@ -95,10 +105,10 @@ async def _inputs(
     context: Context, found: FlowOnNode, words: list[str], file: str | None, *, ask: bool
 ) -> dict[str, Any]:
     from kodo.cli.forms import fill_missing, missing_inputs
-    from kodo.cli.values import parse_assignments, read_inputs_file
+    from kodo.cli.values import name_files, parse_assignments, read_inputs_file
 
     schema = found.inputs_schema
-    values = read_inputs_file(file) if file is not None else {}
+    values = name_files(read_inputs_file(file), schema) if file is not None else {}
     values |= parse_assignments(words, schema)
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line
@@ -106,6 +116,21 @@ async def _inputs(
         context.say(f"{found.name} needs:")
         values = await fill_missing(schema, values, ask_line, context.say)
     return values
+
+
+async def _upload(context: Context, client: Client, found: FlowOnNode, values: dict[str, Any]) -> dict[str, Any]:
+    """Upload the files among the inputs, with a progress bar."""
+    from kodo.cli.outputs import bars
+    from kodo.client.upload import files_in, upload_inputs
+
+    if not files_in(values):
+        return values
+    context.farewell = "what was uploaded so far is kept for a day; the same command goes on from there"
+    with bars(context) as on_progress:
+        patience = client.settings.patience
+        filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
+    context.farewell = None
+    return filled
 
 
 async def ps(
@@ -117,34 +142,38 @@ async def ps(
     """List your runs."""
     from kodo.cli.display import _progress_text
     from kodo.cli.table import Table
-    from kodo.cli.text import human_seconds
+    from kodo.cli.text import human_seconds, human_time
 
     async with context.client() as client:
         rows = await client.runs(state=state)
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("RUN", "FLOW", "STATE", "RUNTIME", "PROGRESS")
+    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", "PROGRESS")
     for row in rows:
-        progress = row.get("progress")
+        # How far a run had come says nothing once it is over.
+        progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
         shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
+        if isinstance(place := row.get("queue_position"), int):
+            shown = f"waits for its turn: {place}"
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), runtime, shown)
-    context.show(table.render() if rows else "there are no runs of yours on the nodes that are found")
+        created = human_time(row.get("created"))
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, shown)
+    none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
+    context.show(table.render() if rows else none)
 
 
 async def state(context: Context, fid: RunId) -> None:
     """Show the state of a run."""
-    from kodo.cli.text import compact
+    from kodo.cli.display import state_rows
 
     async with context.client() as client:
         answer = await (await client.run(fid)).state()
     if context.json:
         context.emit(answer)
         return
-    for name, value in answer.items():
-        if value not in (None, [], {}, ""):
-            context.show(f"{name:<13} {value if isinstance(value, str) else compact(value, 2000)}")
+    for name, value in state_rows(answer):
+        context.show(f"{name:<13} {value}")
 
 
 async def follow(
@@ -153,9 +182,10 @@ async def follow(
     after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events after number N.")] = 0,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Show what there is and leave.")] = False,
     yes: Yes = False,
+    keep: Keep = False,
 ) -> int:
     """Follow a run to its end, from any event on."""
-    from kodo.cli.following import come_back, follow_run, last_line, show_end
+    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
 
     async with context.client() as client:
         found = await client.run(fid)
@@ -164,6 +194,8 @@ async def follow(
         context.farewell = None
         if after and not found.view.state.over:
             await _complete(found)
+        if not keep:
+            await settle(found)
         if context.json:
             context.emit(last_line(found))
         return show_end(context, found)
@@ -184,9 +216,8 @@ async def _complete(run: Any) -> None:
 
 async def locks(context: Context) -> None:
     """List the questions that wait for your answer."""
-    import datetime
-
     from kodo.cli.table import Table
+    from kodo.cli.text import human_time
 
     async with context.client() as client:
         rows = await client.locks()
@@ -195,12 +226,10 @@ async def locks(context: Context) -> None:
         return
     table = Table("RUN", "LOCK", "UNTIL", "TITLE")
     for row in rows:
-        until = row.get("expires_at")
-        shown = ""
-        if isinstance(until, int) and 0 <= until < 253_402_214_400_000:
-            shown = datetime.datetime.fromtimestamp(until / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), shown, row.get("title"))
-    context.show(table.render() if rows else "nothing waits for you on the nodes that are found")
+        until = human_time(row.get("expires_at"))
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), until, row.get("title"))
+    none = "nothing waits for you on the near nodes; --node NODE asks one that is further away"
+    context.show(table.render() if rows else none)
 
 
 async def answer(
@@ -208,7 +237,7 @@ async def answer(
     fid: RunId,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LID] [NAME=VALUE]…", help="LID can be left out when one lock is open."),
+        typer.Argument(metavar="LID|NAME=VALUE", help="The answer; first LID, unless one lock alone is open."),
     ] = None,
     inputs: Inputs = None,
     yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the lock's default.")] = False,
@@ -282,7 +311,45 @@ async def kill(context: Context, fid: RunId) -> None:
         context.say(f"killed {found.address}")
 
 
+async def restart(context: Context, fid: RunId) -> None:
+    """Start a new run with the same inputs."""
+    from kodo.cli.following import come_back
+
+    async with context.client() as client:
+        found = await client.run(fid)
+        started = await found.restart()
+    if context.json:
+        context.emit(
+            {"fid": started.fid, "node": started.node, "state": started.launched_state, "restarted": found.fid}
+        )
+    else:
+        context.show(started.address)
+        context.say(come_back(started))
+
+
+async def ack(context: Context, fid: RunId) -> None:
+    """Acknowledge a run that is over: its node may delete it after a while."""
+    async with context.client() as client:
+        found = await client.run(fid)
+        done = await found.ack()
+    if context.json:
+        context.emit({"fid": found.fid, **done})
+    else:
+        context.say(f"acknowledged {found.address}")
+
+
+async def delete(context: Context, fid: RunId) -> None:
+    """Delete a run that is over and all it made from its node."""
+    async with context.client() as client:
+        found = await client.run(fid)
+        done = await found.delete()
+    if context.json:
+        context.emit({"fid": found.fid, **done})
+    else:
+        context.say(f"deleted {found.address}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (run, ps, state, follow, locks, answer, kill):
+    for function in (run, ps, state, follow, locks, answer, kill, restart, ack, delete):
         command(app, function.__name__, rich_help_panel="Run")(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,7 @@ async def up(
     context: Context,
     scope: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCOPE]", help="The file that lists the node's flows; the samples by default."),
+        typer.Argument(metavar="SCOPE", help="The file that lists the node's flows; the samples by default."),
     ] = None,
     with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry too.")] = False,
     registry_port: Annotated[int | None, typer.Option("--registry-port", min=0, max=65535, metavar="PORT")] = None,
@@ -76,8 +77,19 @@ async def up(
         # From here on a signal is the orderly way to end, no interruption.
         context.stop = asyncio.Event()
         print_ready(context, node, registries)
-        await context.stop.wait()
+        await _first(context.stop.wait(), node.asked_to_stop())
         context.say("stopping")
+
+
+async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of `waits` is over, and end the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def registry(

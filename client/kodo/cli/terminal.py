@@ -48,6 +48,9 @@ async def ask_line(prompt: str, secret: bool = False) -> str:
         loop.add_reader(handle, readable)
         try:
             answer = await answered
+        except asyncio.CancelledError:
+            print(file=sys.stderr)  # what is said next begins on a line of its own
+            raise
         finally:
             loop.remove_reader(handle)
     if secret or not answer.endswith(b"\n"):

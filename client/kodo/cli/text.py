@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import math
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["compact", "human_bytes", "human_seconds", "line", "lines", "to_json"]
+__all__ = ["compact", "human_bytes", "human_seconds", "human_time", "line", "lines", "to_json"]
 
 _UNSAFE = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 """Control and format characters (terminal escapes, bidirectional overrides), surrogates, line separators."""
@@ -84,3 +85,10 @@ def human_seconds(seconds: object) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def human_time(ms: object) -> str:
+    """Give a time in ms UTC for people, in their own time zone: `2026-01-31 18:05`; empty when it is none."""
+    if not isinstance(ms, int) or isinstance(ms, bool) or not 0 <= ms < 253_402_214_400_000:
+        return ""
+    return datetime.datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

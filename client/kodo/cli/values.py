@@ -17,8 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from kodo.p2p.errors import UsageError
+from kodo.protocol.uploads import FILE_FORMATS, is_upload_id
 
-__all__ = ["Schema", "is_object", "parse_assignments", "parse_value", "properties", "read_inputs_file", "resolve"]
+__all__ = [
+    "Schema",
+    "is_object",
+    "name_files",
+    "parse_assignments",
+    "parse_value",
+    "properties",
+    "read_inputs_file",
+    "resolve",
+    "takes_file",
+]
 
 Schema = Mapping[str, Any]
 
@@ -112,7 +123,7 @@ def _parse(text: str, schema: Any, root: Schema, steps: Iterator[None], depth: i
         return _parse_any(text, options, root, steps, depth)
     match options[0].get("type"):
         case "string":
-            return text
+            return _file_or_text(text, options[0])
         case "boolean":
             return _parse_truth(text)
         case "integer":
@@ -153,6 +164,22 @@ def _parse_any(text: str, options: Sequence[Schema], root: Schema, steps: Iterat
         except ValueError as error:
             expected.append(str(error))
     raise ValueError(" or ".join(dict.fromkeys(expected)))
+
+
+def _file_or_text(text: str, schema: Schema) -> Any:
+    """A `Path` stands for a file that is to be uploaded; an id for one that was."""
+    if schema.get("format") != "file" or is_upload_id(text):
+        return text
+    return Path(text.removeprefix("@")).expanduser()
+
+
+def takes_file(schema: Any, root: Schema) -> bool:
+    """Whether a value of this schema may be a file that is uploaded."""
+    options = branches(resolve(schema, root), root)
+    return any(
+        option.get("type") == "string" and isinstance(form := option.get("format"), str) and form in FILE_FORMATS
+        for option in options
+    )
 
 
 def _parse_truth(text: str) -> bool:
@@ -198,16 +225,40 @@ def parse_assignments(words: Sequence[str], schema: Any) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{word!r} is not name=value")
         field, place, last = _field(name, resolve(root, root), root, found)
-        if text.startswith("@"):
-            text = _read_text(text[1:], word)
         try:
-            value = parse_value(text, field, root)
+            if text.startswith("@") and takes_file(field, root):
+                value = Path(text[1:]).expanduser()
+            else:
+                if text.startswith("@") and not _takes_files(field, root):
+                    text = _read_text(text[1:], word)
+                value = parse_value(text, field, root)
         except ValueError as error:
             raise UsageError(f"{name} should be {error}; it is {text[:80]!r}") from None
         if last in place:
             raise UsageError(f"{name} is given twice")
         place[last] = value
     return found
+
+
+def name_files(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Take the texts in the places of `format: file` for names of local files, as in `--inputs`."""
+    fields = properties(schema)
+
+    def read(value: Any, field: Any) -> Any:
+        for option in branches(resolve(field, schema), schema):
+            if isinstance(value, str) and option.get("type") == "string" and option.get("format") == "file":
+                return _file_or_text(value, option)
+            if isinstance(value, list) and option.get("type") == "array":
+                return [read(each, option.get("items", {})) for each in value]
+        return value
+
+    return {name: read(value, fields.get(name, {})) for name, value in values.items()}
+
+
+def _takes_files(schema: Any, root: Schema) -> bool:
+    """Whether it is a list of files: `docs=@a.pdf,@b.pdf`."""
+    options = branches(resolve(schema, root), root)
+    return any(option.get("type") == "array" and takes_file(option.get("items"), root) for option in options)
 
 
 def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:

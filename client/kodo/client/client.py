@@ -18,6 +18,8 @@ from kodo.client.known_nodes import KnownNodes
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, parse_flow, parse_run, safe_text
 from kodo.client.run import Run
+from kodo.client.transfer import OnProgress
+from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
@@ -227,30 +229,58 @@ class Client:
         key: str | None = None,
         tags: Sequence[str] | None = None,
         node: str | None = None,
+        strict: bool = False,
         **kwargs: Any,
     ) -> Run:
         """Launch a flow; the run goes on without this client.
 
         Args:
             flow: FLOW, or what `find_flow` gave.
-            inputs: the inputs; keyword arguments that are not named here are inputs too and win.
+            inputs: the inputs; keyword arguments that are not named here are inputs too and win. A `Path` inside
+                them is uploaded first.
             key: the same key gives the same run for 24 h. One is made when none is given, so that a launch whose
                 answer was lost on the way is not done twice.
             tags: words to find the run by.
             node: as in `find_flow`.
+            strict: refuse the launch when required inputs are missing; else the run begins with a lock that asks
+                for them.
         """
         found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
+        patience = self.settings.patience
+        given = await upload_inputs(found.remote, {**(inputs or {}), **kwargs}, patience=patience)
         args: dict[str, Any] = {
             "path": found.path,
-            "inputs": {**(inputs or {}), **kwargs},
+            "inputs": given,
             "key": key or secrets.token_hex(16),
             "tags": list(tags or ()),
         }
+        if strict:
+            args["strict"] = True
         answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")
         return Run(fid, found.remote, patience=self.settings.patience, launched_state=str(answer.get("state")))
+
+    async def upload(
+        self, path: str | Path, *, node: str | RemoteNode | None = None, on_progress: OnProgress | None = None
+    ) -> str:
+        """Upload a file to a node; give the id that stands for it in the inputs of a launch there, for 24 h.
+
+        What the node has of this file already is not sent again.
+
+        Args:
+            node: NODE, what `node` gave, or by default the settings' node.
+            on_progress: called as the file is sent.
+
+        Raises:
+            UsageError: the file cannot be read, or no node is said.
+        """
+        node = node or self.settings.node
+        if node is None:
+            raise UsageError("say which node the file is for: upload(path, node=…)")
+        remote = node if isinstance(node, RemoteNode) else await self.node(node)
+        return await upload(remote, Path(path), patience=self.settings.patience, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
         """Give the run that RUN means: `NODE/FID`, or a fid on `node`, or a fid on any near node.

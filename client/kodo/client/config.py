@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["ENVIRONMENT", "Loaded", "Settings", "default_home", "load_settings", "parse_bytes"]
+__all__ = ["ENVIRONMENT", "Loaded", "Settings", "default_home", "load_settings", "parse_bytes", "parse_seconds"]
 
 _SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*\Z")
 _SECONDS = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*\Z")
@@ -35,7 +35,8 @@ def parse_bytes(value: object) -> object:
     return value
 
 
-def _parse_seconds(value: object) -> object:
+def parse_seconds(value: object) -> object:
+    """Read `60s`, `500 ms`, `1.5h`, `7d` or a number as seconds; anything else is left for the model to refuse."""
     if isinstance(value, str) and (match := _SECONDS.match(value)):
         unit = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[(match[2] or "s").lower()]
         return float(match[1]) * unit
@@ -57,7 +58,7 @@ def _parse_truth(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_parse_words)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Seconds = Annotated[float, BeforeValidator(_parse_seconds)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]
 

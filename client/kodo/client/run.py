@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -13,12 +14,14 @@ from kodo.client.peer import RemoteNode, read_rows
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import NotFoundError, PeerError
+from kodo.p2p.errors import KodoError, NotFoundError, PeerError
 from kodo.p2p.net.calls import Call
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 
 __all__ = ["Run", "run_html"]
+
+logger = logging.getLogger(__name__)
 
 VERDICT_SECONDS = 90.0
 """How long an answer's verdict is waited for: the node gives a flow 60 s unless the lock says otherwise."""
@@ -141,6 +144,60 @@ class Run:
         answer = await self._remote.request("run.kill", {"fid": self.fid}, repeat=False)
         return dict(answer) if isinstance(answer, Mapping) else {}
 
+    async def restart(self) -> Run:
+        """Start a new run of the same flow with the same inputs; give it.
+
+        Raises:
+            CallError: 404 the flow is not offered any more; 400 it takes other inputs by now.
+        """
+        # Not made again when the answer was lost: that would start a second one.
+        answer = await self._remote.request("run.restart", {"fid": self.fid}, repeat=False)
+        fid = answer.get("fid") if isinstance(answer, Mapping) else None
+        if not isinstance(fid, str):
+            raise PeerError(f"{self._remote} restarted the run and did not say its fid")
+        return Run(fid, self._remote, patience=self._patience, launched_state=str(answer.get("state")))
+
+    async def ack(self) -> dict[str, Any]:
+        """Acknowledge the run: its outcome was received, and the node may delete it when its retention has passed.
+
+        Raises:
+            CallError: 400 when it is not over.
+        """
+        answer = await self._remote.request("run.ack", {"fid": self.fid})
+        return dict(answer) if isinstance(answer, Mapping) else {}
+
+    async def delete(self) -> dict[str, Any]:
+        """Delete the run and everything about it from the node.
+
+        Raises:
+            CallError: 400 when it is not over.
+        """
+        answer = await self._remote.request("run.delete", {"fid": self.fid}, repeat=False)
+        return dict(answer) if isinstance(answer, Mapping) else {}
+
+    async def settle(self, have: Mapping[str, str]) -> bool:
+        """Acknowledge the run if this user launched it, it is over, and `have` holds all it made.
+
+        Args:
+            have: the outputs that were received and verified: name → SHA-256 (hex).
+
+        Returns:
+            Whether it is acknowledged. That it could not be is no error: what was received is received.
+        """
+        try:
+            state = await self.state()
+            if state.get("acknowledged"):
+                return True
+            made = {str(row["name"]): str(row["sha256"]) for row in state.get("outputs") or ()}
+            seen_all = all(have.get(name) == digest for name, digest in made.items())
+            if not state.get("own") or state.get("state") not in ("done", "error") or not seen_all:
+                return False
+            await self.ack()
+        except (KodoError, KeyError, TypeError, TimeoutError) as error:
+            logger.debug("%s was not acknowledged: %s", self.fid, error)
+            return False
+        return True
+
     async def outputs(self) -> list[dict[str, Any]]:
         """Give the outputs there are: `name, size, media_type, sha256`."""
         return list(read_rows(await self._remote.request("output.list", {"fid": self.fid}), "output.list"))
@@ -152,6 +209,7 @@ class Run:
         names: Sequence[str] | None = None,
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
+        keep: bool = False,
     ) -> list[Download]:
         """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
 
@@ -159,6 +217,8 @@ class Run:
             names: which; all of them by default.
             overwrite: replace files of the same name and other content.
             on_progress: told after every MiB.
+            keep: do not acknowledge. Else a run that this user launched and that is over is acknowledged once all
+                its outputs were received and verified by this call.
 
         Raises:
             NotFoundError: the run has no output of that name.
@@ -171,7 +231,10 @@ class Run:
                 raise NotFoundError(f"this run has no output {safe_text(name)!r}; it has: {known}")
         source = _RunSource(self._remote, self.fid)
         wanted = list(dict.fromkeys(names)) if names else have
-        return await download(source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress)
+        files = await download(source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress)
+        if not keep:
+            await self.settle({file.name: file.sha256 for file in files})
+        return files
 
 
 class _RunSource:

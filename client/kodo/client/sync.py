@@ -144,6 +144,18 @@ class Run:
         """End the run."""
         return self._loop.call(self._run.kill())
 
+    def restart(self) -> Run:
+        """Start a new run of the same flow with the same inputs."""
+        return Run(self._loop.call(self._run.restart()), self._loop)
+
+    def ack(self) -> dict[str, Any]:
+        """Acknowledge the run."""
+        return self._loop.call(self._run.ack())
+
+    def delete(self) -> dict[str, Any]:
+        """Delete the run and everything about it from the node."""
+        return self._loop.call(self._run.delete())
+
     def outputs(self) -> list[dict[str, Any]]:
         """Give the outputs there are."""
         return self._loop.call(self._run.outputs())
@@ -155,10 +167,11 @@ class Run:
         names: Sequence[str] | None = None,
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
+        keep: bool = False,
     ) -> list[Download]:
         """Download outputs, verified; `on_progress` is called in the loop's thread."""
         return self._loop.call(
-            self._run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress)
+            self._run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep)
         )
 
 
@@ -221,12 +234,20 @@ class Client:
         key: str | None = None,
         tags: Sequence[str] | None = None,
         node: str | None = None,
+        strict: bool = False,
         **kwargs: Any,
     ) -> Run:
         """Launch a flow; the run goes on without this client."""
         loop = self._open()
-        launching = self._client.launch(flow, inputs={**(inputs or {}), **kwargs}, key=key, tags=tags, node=node)
+        given = {**(inputs or {}), **kwargs}
+        launching = self._client.launch(flow, inputs=given, key=key, tags=tags, node=node, strict=strict)
         return Run(loop.call(launching), loop)
+
+    def upload(
+        self, path: str | Path, *, node: str | None = None, on_progress: OnProgress | None = None
+    ) -> str:
+        """Upload a file to a node; give the id that stands for it in inputs there."""
+        return self._open().call(self._client.upload(path, node=node, on_progress=on_progress))
 
     def run(self, fid: str, *, node: str | None = None) -> Run:
         """Give a run by `NODE/FID`, or by its fid."""

@@ -10,9 +10,11 @@ from kodo.flow import output
 from kodo.flow.context import LockExpiredError, fid
 from kodo.flow.decorator import FlowDefinition, event, flow
 from kodo.flow.emit import action, agent, emit, progress, result, task, tool
+from kodo.flow.given import File
 from kodo.flow.locks import lock
 
 __all__ = [
+    "File",
     "FlowDefinition",
     "LockExpiredError",
     "action",

@@ -91,10 +91,7 @@ class StreamCapture:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._line(event, line)
-            while len(rest) > MAX_LINE_BYTES:
-                cut = _boundary(rest, MAX_LINE_BYTES)
-                self._say(event, rest[:cut])
-                rest = rest[cut:]
+            rest = self._say_most(event, rest)
 
     def _line(self, event: str, line: bytes) -> None:
         if b"\x00kodo-" in line:
@@ -102,14 +99,18 @@ class StreamCapture:
             waiting = self._marks.pop(b"\x00kodo-" + mark + b"\n", None)
             if waiting is not None:
                 if text:
-                    self._say(event, text)
+                    self._say(event, self._say_most(event, text))
                 waiting.set()
                 return
+        self._say(event, self._say_most(event, line))
+
+    def _say_most(self, event: str, line: bytes) -> bytes:
+        """Say what is too long for one event; give the rest."""
         while len(line) > MAX_LINE_BYTES:
             cut = _boundary(line, MAX_LINE_BYTES)
             self._say(event, line[:cut])
             line = line[cut:]
-        self._say(event, line)
+        return line
 
     def _say(self, event: str, line: bytes) -> None:
         # A progress bar redraws its line after a carriage return: what would be left on a screen counts.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, TypeVar, overload
 
 from kodo.flow.context import current
@@ -33,7 +35,7 @@ class FlowDefinition:
         organization: who stands behind it.
         release: a version.
         description: one line; the docstring's first by default.
-        published: ISO date of this release.
+        published: ISO date of this release; a date without a time zone is UTC.
         tags: words to find it by.
         resources: what it asks of Ray: `num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`.
     """
@@ -43,7 +45,7 @@ class FlowDefinition:
     organization: str = ""
     release: str = ""
     description: str = ""
-    published: str = ""
+    published: str | date = ""
     tags: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ def flow(
     organization: str = "",
     release: str = "",
     description: str = "",
-    published: str = "",
+    published: str | date = "",
     tags: Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
@@ -75,7 +77,7 @@ def flow(
     organization: str = "",
     release: str = "",
     description: str = "",
-    published: str = "",
+    published: str | date = "",
     tags: Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -93,7 +95,7 @@ def flow(
             release=release,
             description=description or (lines[0] if lines else ""),
             published=published,
-            tags=tuple(tags),
+            tags=(tags,) if isinstance(tags, str) else tuple(tags),
             resources=dict(resources or {}),
         )
         setattr(function, FLOW_ATTRIBUTE, definition)
@@ -113,41 +115,86 @@ def event(*, name: str = ...) -> Callable[[F], F]: ...
 def event(target: Any = None, /, *, name: str = "") -> Any:
     """Make an `action` event when the function starts and one when it ends, or an `action-error` when it raises.
 
-    `{name, phase: "start", arguments}` and `{name, phase: "end", runtime_s}`. Works on sync and async functions,
-    methods and callbacks.
+    `{name, phase: "start", arguments}` and `{name, phase: "end", runtime_s}`. Works on sync and async functions and
+    generators, on methods (class and static ones too) and on any other callable, as a `functools.partial`.
     """
 
-    def wrap(function: F) -> F:
-        title = name or function.__qualname__.replace("<locals>.", "")
-        signature = inspect.signature(function)
+    def wrap(function: Any) -> Any:
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(wrap(function.__func__))
+        plain_one = inspect.isroutine(function) or isinstance(function, (type, functools.partial))
+        called = function if plain_one else type(function).__call__
+        title = name or _title(function)
+        signature = _signature(function)
 
-        if inspect.iscoroutinefunction(function):
+        if inspect.isasyncgenfunction(called):
 
-            @functools.wraps(function)
+            @_like(function)
+            async def iterate_async(*args: Any, **kwargs: Any) -> Any:
+                with _Span(title, signature, args, kwargs):
+                    # A generator's own end, also by `aclose`, is the end of what it wraps.
+                    async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                        async for item in items:
+                            yield item
+
+            return iterate_async
+
+        if inspect.isgeneratorfunction(called):
+
+            @_like(function)
+            def iterate(*args: Any, **kwargs: Any) -> Any:
+                with _Span(title, signature, args, kwargs):
+                    return (yield from function(*args, **kwargs))
+
+            return iterate
+
+        if inspect.iscoroutinefunction(called):
+
+            @_like(function)
             async def call_async(*args: Any, **kwargs: Any) -> Any:
                 with _Span(title, signature, args, kwargs):
                     return await function(*args, **kwargs)
 
-            return call_async  # type: ignore[return-value]
+            return call_async
 
-        @functools.wraps(function)
+        @_like(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             with _Span(title, signature, args, kwargs):
                 return function(*args, **kwargs)
 
-        return call  # type: ignore[return-value]
+        return call
 
     return wrap if target is None else wrap(target)
+
+
+def _like(function: Any) -> Callable[[Any], Any]:
+    """Let a wrapper look like what it wraps; a callback may be an object without a name."""
+    return functools.wraps(
+        function, assigned=[name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(function, name)]
+    )
+
+
+def _title(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        return _title(function.func)
+    return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some written in C have none
+        return None
 
 
 class _Span:
     """The events of one call."""
 
-    def __init__(self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]):
+    def __init__(self, name: str, signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]):
         self._name = name
         self._started = time.monotonic()
         try:
-            arguments = signature.bind(*args, **kwargs).arguments
+            arguments = signature.bind(*args, **kwargs).arguments if signature else {}
         except TypeError:  # the call itself is about to say so
             arguments = {}
         shown = {key: _short(value) for key, value in arguments.items() if key not in ("self", "cls")}
@@ -158,7 +205,7 @@ class _Span:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         data: dict[str, Any] = {"name": self._name, "runtime_s": round(time.monotonic() - self._started, 6)}
-        if error is None:
+        if error is None or isinstance(error, GeneratorExit):  # whoever iterated had enough
             current().emit("action", {**data, "phase": "end"})
         else:
             current().emit("action-error", {**data, "type": type(error).__name__, "message": str(error)[:10_000]})

@@ -13,14 +13,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kodo.flow.adapters import schema_by_adapter
 from kodo.flow.form import example_of
 from kodo.flow.load import LoadedFlow, add_roots, entries_of, load_entry, load_yaml, modules_of
 from kodo.flow.plain import plain
-from kodo.p2p.errors import KodoError, NotFoundError
+from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 
 __all__ = ["describe", "flow_info", "main"]
 
@@ -44,13 +46,19 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
-    """Give a flow's row: path, name, entry, source, description, author, organization, published, release, tags,
-    schema, example, resources, and `error` when it cannot be offered."""
+    """Give a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
+    tags, schema, example, resources, and `error` when it cannot be offered.
+
+    Raises:
+        UsageError: its date is none, or its parameters make no form.
+    """
     said = loaded.definition
     form = loaded.form()
     schema = loaded.schema
     if schema is None:
-        schema = form.schema() if form else {"type": "object", "properties": {}, "additionalProperties": True}
+        schema = form.schema() if form else schema_by_adapter(loaded.target)
+    if schema is None:
+        schema = {"type": "object", "properties": {}, "additionalProperties": True}
     info = {
         "path": loaded.path,
         "name": said.name,
@@ -66,7 +74,7 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
         "resources": plain(dict(said.resources)),
     }
     if said.published:
-        info["published"] = said.published
+        info["published"] = _milliseconds(said.published)
     lacking = [name for name in REQUIRED if not info[name]]
     if strict and lacking:
         info["error"] = f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file"
@@ -74,6 +82,15 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
         info["author"] = info["author"] or "unknown"
         info["release"] = info["release"] or "0"
     return info
+
+
+def _milliseconds(published: object) -> int:
+    """Give the time that an author wrote, as a date, as text or as an object, in ms UTC."""
+    try:
+        time = datetime.fromisoformat(str(published))
+        return max(0, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise UsageError(f"published={str(published)!r} is no ISO date, as 2026-01-31") from None
 
 
 def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
@@ -104,7 +121,9 @@ def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list
 
 def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[str, Any]:
     try:
-        return flow_info(load(), strict=strict)
+        # Plain, since what one author wrote must not keep the whole answer from being JSON.
+        info: dict[str, Any] = plain(flow_info(load(), strict=strict))
+        return info
     except (Exception, SystemExit) as error:  # user code
         return _broken(spec, error)
 

@@ -6,13 +6,15 @@ call would in the end block its thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from kodo.flow.context import Emitted, check_event, current
 from kodo.flow.plain import is_plain, plain
 
-__all__ = ["action", "agent", "emit", "progress", "result", "task", "tool"]
+__all__ = ["action", "agent", "emit", "normal", "progress", "result", "task", "tool"]
 
 
 def emit(event: str, data: Mapping[str, Any] | None = None) -> Emitted:
@@ -23,7 +25,7 @@ def emit(event: str, data: Mapping[str, Any] | None = None) -> Emitted:
         CapacityError: its data is larger than 256 KiB; write an output instead.
     """
     check_event(event)
-    return _emit(event, dict(data or {}))
+    return _emit(event, normal(event, dict(data or {})))
 
 
 def progress(
@@ -45,12 +47,8 @@ def progress(
         id: names one of several progresses.
         parent: the `id` of the progress that this one is part of.
     """
-    if percent is None and done is not None and total:
-        percent = round(100 * done / total, 2)
-    if percent is not None:
-        percent = min(100, max(0, percent))
     fields = {"percent": percent, "text": text, "done": done, "total": total, "id": id, "parent": parent}
-    return _emit("progress", {name: value for name, value in fields.items() if value is not None})
+    return _emit("progress", normal("progress", {name: value for name, value in fields.items() if value is not None}))
 
 
 def action(what: Any = None, /, **fields: Any) -> Emitted:
@@ -76,6 +74,27 @@ def task(name: str, /, **fields: Any) -> Emitted:
 def tool(name: str, /, **fields: Any) -> Emitted:
     """Describe a tool that an agent uses."""
     return _emit("tool", {"name": name, **fields})
+
+
+def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Give an event's data as every way to make it has it: a progress's percent worked out, and between 0 and 100."""
+    if event != "progress":
+        return data
+    percent, done, total = (_number(data.get(name)) for name in ("percent", "done", "total"))
+    if percent is None and done is not None and total:
+        percent = round(100 * done / total, 2)
+    if percent is not None:
+        percent = min(100, max(0, percent))
+    numbers = {"percent": percent, "done": done, "total": total}
+    rest = {name: value for name, value in data.items() if name not in numbers}
+    return {**{name: value for name, value in numbers.items() if value is not None}, **rest}
+
+
+def _number(value: Any) -> float | None:
+    """Give a finite number; anything else counts as not known."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _emit(event: str, data: dict[str, Any]) -> Emitted:

@@ -119,6 +119,7 @@ _BY_FORMAT = {
     "date-time": "2026-01-31T12:00:00Z",
     "time": "12:00:00",
     "email": "ana@example.com",
+    "file": "upload-" + "0" * 26,
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
     "duration": "PT1H",

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from kodo.flow.adapters import run_by_adapter
 from kodo.flow.emit import result
 from kodo.flow.load import LoadedFlow, callable_of
 
@@ -16,16 +17,34 @@ __all__ = ["invoke"]
 def invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
     """Run the flow to its end in this thread and give its result; an async one gets an event loop of its own.
 
-    A generator's result is what it returns, an async generator's is None.
+    A generator's result is what it returns, an async generator's is None. A crew or graph, and one that a function
+    returns, is run by its adapter.
 
     Raises:
         InputsError: the inputs do not fit the parameters.
         BaseException: whatever the flow raises.
     """
-    form = loaded.form()
     target = loaded.target() if inspect.isclass(loaded.target) else loaded.target
+    adapted = run_by_adapter(target)
+    if adapted is not None:
+        return adapted(target, inputs)
+    form = loaded.form()
     function, takes_map = callable_of(target)
-    value = function(dict(inputs)) if form is None or takes_map else function(**form.arguments(inputs))
+    if form is None or takes_map:
+        return _finish(function(dict(inputs)))
+    arguments = form.arguments(inputs)
+    value = _finish(function(**arguments))
+    adapted = run_by_adapter(value)
+    if adapted is None:
+        return value
+    # A factory: what it makes is run with the inputs that it was given, its own defaults among them.
+    given = inspect.signature(function).bind(**arguments)
+    given.apply_defaults()
+    return adapted(value, given.arguments)
+
+
+def _finish(value: Any) -> Any:
+    """Wait for what a call gave."""
     if inspect.isasyncgen(value):
         return asyncio.run(_drain(value))
     if inspect.isawaitable(value):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.flow.form import Form
 from kodo.p2p.errors import NotFoundError, UsageError
@@ -23,6 +24,7 @@ KICKOFF_METHODS = ("kickoff", "invoke")
 """How agent frameworks call what starts a crew or a graph."""
 
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_YAML = (".yaml", ".yml")
 _TEXTS = ("name", "author", "organization", "release", "description", "published")
 
 
@@ -93,13 +95,15 @@ def callable_of(target: Any) -> tuple[Any, bool]:
 
 
 def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFlow:
-    """Import `module:attribute`.
+    """Import `module:attribute`, or read the YAML file of a crew.
 
     Raises:
         UsageError: the entry is malformed, or names something that cannot be a flow.
         NotFoundError: the module or the attribute does not exist.
         Exception: whatever the module raises when it is imported.
     """
+    if entry.endswith(_YAML):
+        return load_yaml(entry, _root_of(entry))
     if not _ENTRY.fullmatch(entry):
         raise UsageError(f"{entry!r} is no entry; write module:attribute, as flows.market:competitor")
     module_name, _, attribute = entry.partition(":")
@@ -158,7 +162,7 @@ def modules_of(package: str) -> list[str]:
 
 
 def load_yaml(spec: str, base: Path) -> LoadedFlow:
-    """Read a flow's YAML file and import its `entry`.
+    """Read a flow's YAML file; import its `entry`, or take its `crew`.
 
     Raises:
         UsageError: the file is malformed.
@@ -173,25 +177,45 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
         raise NotFoundError(f"there is no file {spec} in {base}") from None
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise UsageError(f"{spec} cannot be read as YAML: {error}") from error
-    if not isinstance(value, dict) or not isinstance(value.get("entry"), str):
-        raise UsageError(f"{spec} has no `entry: module:attribute`, which says what to run")
-    unknown = set(value) - {"flow", "entry", "inputs", "resources"}
+    if not isinstance(value, dict) or isinstance(value.get("entry"), str) == ("crew" in value):
+        raise UsageError(f"{spec} has to say what to run: either `entry: module:attribute` or a `crew`")
+    unknown = set(value) - {"flow", "entry", "crew", "inputs", "resources"}
     if unknown:
         raise UsageError(
-            f"{spec} has {', '.join(sorted(map(str, unknown)))}; known are flow, entry, inputs, resources"
+            f"{spec} has {', '.join(sorted(map(str, unknown)))}; known are flow, entry, crew, inputs, resources"
         )
     said = value.get("flow") or {}
     if not isinstance(said, dict) or set(said) - {*_TEXTS, "tags"}:
         raise UsageError(f"in {spec}, `flow` is a map of {', '.join(_TEXTS)} and tags")
-    loaded = load_entry(value["entry"])
+    loaded = load_entry(value["entry"]) if "entry" in value else _load_crew(spec, base, value["crew"])
+    tags = said.get("tags") or loaded.definition.tags
     definition = replace(
         loaded.definition,
         **{name: str(said[name]) for name in _TEXTS if said.get(name) is not None},
-        tags=tuple(str(tag) for tag in said.get("tags") or loaded.definition.tags),
+        tags=(tags,) if isinstance(tags, str) else tuple(map(str, tags)),
         resources={**loaded.definition.resources, **(value.get("resources") or {})},
     )
-    schema = _yaml_schema(spec, value["inputs"]) if value.get("inputs") is not None else None
+    schema = _yaml_schema(spec, value["inputs"]) if value.get("inputs") is not None else loaded.schema
     return replace(loaded, path=spec, definition=definition, source=spec, schema=schema)
+
+
+def _load_crew(spec: str, base: Path, said: Any) -> LoadedFlow:
+    crew = YamlCrew(said)
+    file = (base / spec).resolve()
+    roots = [Path(root).resolve() for root in sys.path if root]
+    below = next((root for root in roots if file.is_relative_to(root)), None)
+    if below is None:
+        raise UsageError(f"{spec} has to lie below the scope's folder: a runner looks for it there")
+    entry = str(file.relative_to(below))
+    return LoadedFlow(spec, entry, crew, FlowDefinition(name=file.stem), spec, crew.schema())
+
+
+def _root_of(file: str) -> Path:
+    """Find the folder on the import path that holds a file."""
+    for root in sys.path:
+        if root and (Path(root) / file).is_file():
+            return Path(root)
+    raise NotFoundError(f"there is no file {file} on the scope's import path")
 
 
 def _yaml_schema(spec: str, properties: Any) -> dict[str, Any]:

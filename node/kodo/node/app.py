@@ -23,12 +23,14 @@ from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.load import LoadMeter
 from kodo.node.locks import Locks
+from kodo.node.manage import Manager
 from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs, RunSettings
 from kodo.node.scope import Scope, default_name, load_scope
 from kodo.node.service import NodeFacts, Service
 from kodo.node.store import Store
+from kodo.node.uploads import Uploads
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError, UsageError
@@ -75,6 +77,7 @@ class Node:
         self._catalog: Catalog | None = None
         self._host: Host | None = None
         self._name = ""
+        self._runs: Runs | None = None
 
     async def __aenter__(self) -> Self:
         """Start; when this returns the node takes calls.
@@ -123,6 +126,11 @@ class Node:
         """What it offers, broken flows too."""
         return self._catalog.flows if self._catalog is not None else []
 
+    async def asked_to_stop(self) -> None:
+        """Wait until an operator has asked the node to stop and the runs that it shall wait for are over."""
+        assert self._runs is not None, "the node is not open"
+        await self._runs.drained.wait()
+
     def describe_access(self) -> str:
         """Give one line for the operator: who is let in."""
         return self._provider.describe() if self._provider is not None else ""
@@ -140,6 +148,13 @@ class Node:
         feed = Feed(store)
         outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
         outputs.open()
+        uploads = Uploads(
+            home / "uploads",
+            clock=clock,
+            new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
+            check_room=outputs.check_room,
+        )
+        uploads.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
         await catalog.load(store)
         roots = [*scope_roots, *config.roots]
@@ -156,15 +171,20 @@ class Node:
             clock=clock,
             settings=RunSettings(
                 max_live=config.max_live,
+                max_runs=config.max_runs,
                 grace_s=config.adopt_s,
                 keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,
                 versions={**_versions(), "node": self._name},
             ),
+            files=uploads.files,
         )
-        locks = Locks(store, runs)
+        self._runs = runs
+        locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
         locks.start()
-        meter = LoadMeter(executor, home)
+        manager = Manager(store, runs, outputs)
+        manager.start()
+        meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)
         announcer = Announcer(
             identity,
@@ -176,7 +196,9 @@ class Node:
             chance=random.random,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
-        service = Service(facts, provider, catalog, store, feed, runs, locks, outputs, clock, meter.read)
+        service = Service(
+            facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager
+        )
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)

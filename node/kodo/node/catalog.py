@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.node.forms import missing, places
+from kodo.node.live import LiveRun
 from kodo.node.scope import FlowLimits, Scope
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError, KodoError, UsageError
@@ -89,6 +90,23 @@ class Flow:
                 {"places": faults, "missing": absent},
             )
 
+    def demand(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the JSON Schema of the required inputs that are missing, None when none is.
+
+        Raises:
+            CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit.
+        """
+        absent = missing(self.schema, inputs) if self.error is None else []
+        if not absent:
+            self.check(inputs)
+            return None
+        replace(self, schema={**self.schema, "required": []}).check(inputs)
+        fields = self.schema.get("properties", {})
+        # What the fields refer to comes along.
+        around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}
+        wanted = {name: fields.get(name, {}) for name in absent}
+        return {**around, "type": "object", "properties": wanted, "required": absent, "additionalProperties": False}
+
 
 async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Have flows described by `python -m kodo.flow.describe`; give its FlowInfos.
@@ -110,7 +128,7 @@ async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         async with asyncio.timeout(_DESCRIBE_S):
             answer, _ = await process.communicate(json.dumps(dict(request)).encode())
     except TimeoutError:
-        raise KodoError(f"the flows could not be described within {_DESCRIBE_S:.0f} s: does one hang?") from None
+        raise KodoError(f"importing it did not end within {_DESCRIBE_S:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -118,9 +136,7 @@ async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     try:
         flows = json.loads(answer)["flows"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise KodoError(
-            f"describing the flows failed (exit code {process.returncode}): does one end Python?"
-        ) from None
+        raise KodoError(f"Python ended with exit code {process.returncode} when it was imported") from None
     return list(flows)
 
 
@@ -162,16 +178,9 @@ class Catalog:
         """Describe the flows anew.
 
         Raises:
-            KodoError: they cannot be described.
             UsageError: an override is for no flow.
         """
-        infos: list[dict[str, Any]] = []
-        if self._specs:
-            request: dict[str, Any] = {"roots": self._roots, "flows": self._specs, "strict": self._strict}
-            if self._base is not None:
-                request["base"] = str(self._base)
-            infos = await self._describe(request)
-        flows = {flow.path: flow for flow in map(_flow, infos)}
+        flows = {flow.path: flow for flow in map(_flow, await self._infos(self._specs))}
         for path, override in self._scope.overrides.items():
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
@@ -189,6 +198,20 @@ class Catalog:
         for flow, time in zip(unsaid, times, strict=True):
             flows[flow.path] = replace(flow, published=time)
         self._flows = dict(sorted(flows.items()))
+
+    async def _infos(self, specs: Sequence[str]) -> list[dict[str, Any]]:
+        """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
+        if not specs:
+            return []
+        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs), "strict": self._strict}
+        if self._base is not None:
+            request["base"] = str(self._base)
+        try:
+            return await self._describe(request)
+        except KodoError as error:
+            if len(specs) == 1:
+                return [{"path": specs[0].replace(":", "."), "entry": specs[0], "error": str(error)}]
+        return [info for spec in specs for info in await self._infos([spec])]
 
     def find(
         self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True
@@ -214,6 +237,18 @@ class Catalog:
                 {"paths": paths[:50]},
             )
         raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
+
+    def judge(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+        """Say what is wrong with the inputs of a run that waited for some of them."""
+        flow = self._flows.get(live.row.path)
+        if flow is None:
+            return ["this node does not offer the flow any more"]
+        try:
+            flow.check(inputs)
+        except CallError as error:
+            places = error.data.get("places", [])
+            return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
+        return []
 
     def search(self, search: str | None, by: str | None, granted: Callable[[str], bool]) -> tuple[int, list[Flow]]:
         """Give the count of flows granted, and those that match `search`, in the order `by`.

@@ -8,11 +8,23 @@ committed, and lives on when the node dies.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kodo.p2p.errors import KodoError
 
-__all__ = ["Executor", "ExecutorLoad", "RunSpec", "Runner", "RunnerDiedError", "RunnerEvent"]
+__all__ = ["Executor", "ExecutorLoad", "InputFile", "RunSpec", "Runner", "RunnerDiedError", "RunnerEvent"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """An upload that a run's inputs name by `id`: verified, at `path` on the node; `sha256` hex."""
+
+    id: str
+    name: str
+    path: Path
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class RunSpec:
         inputs: validated against the flow's schema by the node; validated again, into types, by the runner.
         resources: what the flow asks of Ray (`num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`); empty: a warm
             runner will do.
+        files: the uploads among the inputs; the flow gets a path on its own machine in the place of each id.
     """
 
     fid: str
@@ -33,6 +46,7 @@ class RunSpec:
     entry: str
     inputs: dict[str, Any]
     resources: dict[str, Any] = field(default_factory=dict)
+    files: tuple[InputFile, ...] = ()
 
 
 class RunnerEvent(NamedTuple):
@@ -44,7 +58,15 @@ class RunnerEvent(NamedTuple):
 
 
 class RunnerDiedError(KodoError):
-    """The runner is gone: killed, out of memory, its machine lost. `str()` is fit for a `fatal` event."""
+    """The runner is gone: killed, out of memory, its machine lost. `str()` is fit for a `fatal` event.
+
+    Attributes:
+        signal: what ended its process, as `SIGSEGV`, when that is known.
+        stack: where its Python was then, when that is known.
+    """
+
+    signal: str | None = None
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,10 @@ class Executor(Protocol):
 
     async def launch(self, spec: RunSpec) -> Runner:
         """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe."""
+        ...
+
+    def scale(self, runners: int) -> None:
+        """Keep so many warm runners from now on: more are started, those that are too many end. Returns at once."""
         ...
 
     def load(self) -> ExecutorLoad:

@@ -31,6 +31,7 @@ class _Channel:
     last_seq: int = 0
     over: bool = False
     known: bool = False
+    deleted: Event | None = None
     tail: deque[tuple[list[Event], int]] = field(default_factory=deque)
     tail_bytes: int = 0
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +66,10 @@ class Feed:
                 if batch is None:
                     batch = await self._store.events(fid, after, limit=_BATCH)
                     if not batch:
-                        return  # the run was deleted meanwhile
+                        # The run was deleted meanwhile: a follower that was still reading is told.
+                        if channel.deleted is not None:
+                            yield [channel.deleted]
+                        return
                 if last is not None:
                     batch = [event for event in batch if event.seq <= last]
                 if batch:
@@ -111,4 +115,8 @@ class Feed:
             channel.tail_bytes -= channel.tail.popleft()[1]
         channel.last_seq = commit.events[-1].seq
         channel.over = channel.over or commit.state.over
+        if commit.events[-1].event == "delete":
+            channel.deleted = commit.events[-1]
+            channel.tail.clear()
+            channel.tail_bytes = 0
         channel.woken.set()

@@ -52,4 +52,7 @@ def last_port(home: Path) -> int:
 def remember_port(home: Path, port: int) -> None:
     """Keep the port for the next start: a node's address is worth keeping."""
     with contextlib.suppress(OSError):
-        (home / "node.port").write_text(f"{port}\n")
+        descriptor = os.open(home / "node.port", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(f"{port}\n")

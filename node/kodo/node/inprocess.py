@@ -171,6 +171,7 @@ class InProcessExecutor:
         self.flows = dict(flows)
         self.runners: dict[str, InProcessRunner] = {}
         self.launched: list[RunSpec] = []
+        self.warm = 0
         self._slots = slots
         self._free = asyncio.Semaphore(slots)
         self._queued = 0
@@ -210,6 +211,10 @@ class InProcessExecutor:
         self.runners[spec.fid] = runner
         runner.task = self._group.create_task(self._run(runner))
         return runner
+
+    def scale(self, runners: int) -> None:
+        """Remember it: coroutines are not warmed."""
+        self.warm = runners
 
     def load(self) -> ExecutorLoad:
         """Count slots."""

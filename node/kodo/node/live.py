@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 from kodo.node.executor import Runner
 from kodo.node.rows import RunRow
 from kodo.protocol.events import Event, RunView
 
-__all__ = ["LiveRun"]
+__all__ = ["STDERR_LINES", "LiveRun"]
+
+STDERR_LINES = 40
+"""How many lines of stderr the `fatal` of a runner that died repeats."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +28,9 @@ class LiveRun:
         driver: the task that carries the runner's events into the log.
         ending: held by whoever ends the run from outside.
         claimed: locks with an answer, or a timeout, under way to the log.
+        moved: set after each commit.
         handed_at: lock → ms UTC at which its candidate was last handed to the runner.
+        stderr: the last lines that it printed there, for the case that its process dies.
     """
 
     row: RunRow
@@ -34,7 +40,9 @@ class LiveRun:
     driver: asyncio.Task[None] | None = None
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     claimed: set[str] = field(default_factory=set)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
     handed_at: dict[str, int] = field(default_factory=dict)
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
     @property
     def fid(self) -> str:
@@ -44,6 +52,9 @@ class LiveRun:
     def apply(self, events: list[Event]) -> None:
         """Take events that were committed."""
         self.view.extend(events)
+        self.moved.set()
         for event in events:
             if event.event == "lock":
                 self.lids.add(str(event.data.get("lid")))
+            elif event.event == "stderr":
+                self.stderr.append(str(event.data.get("text"))[:1000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,11 @@ class LoadMeter:
 
     Args:
         home: whose disk is meant.
+        waiting: how many runs wait for the executor.
     """
 
-    def __init__(self, executor: Executor, home: Path):
+    def __init__(self, executor: Executor, home: Path, waiting: Callable[[], int] = lambda: 0):
+        self._waiting = waiting
         self._executor = executor
         self._home = home
         psutil.cpu_percent(interval=None)
@@ -47,5 +50,5 @@ class LoadMeter:
             disk=round(100 * disk.used / max(disk.total, 1), 1),
             free=runners.free,
             busy=runners.busy,
-            queued=runners.queued,
+            queued=runners.queued + self._waiting(),
         )

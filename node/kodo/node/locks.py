@@ -13,6 +13,7 @@ times are kept by one task for all runs; they follow from the log, so a restarte
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,12 +36,18 @@ _HAND_S = 10.0
 _IDLE_S = 3600.0
 
 Verdict = dict[str, Any] | CallError
+Judge = Callable[[LiveRun, dict[str, Any]], list[str]]
 
 
 class Locks:
-    """All open locks of a node's live runs. Make it before `runs` is entered, `start` it afterwards."""
+    """All open locks of a node's live runs. Make it before `runs` is entered, `start` it afterwards.
 
-    def __init__(self, store: Store, runs: Runs):
+    Args:
+        judge: says what is wrong with a run's inputs, once those that were missing are there.
+    """
+
+    def __init__(self, store: Store, runs: Runs, judge: Judge = lambda live, inputs: []):
+        self._judge_inputs = judge
         self._store = store
         self._runs = runs
         self._changed = asyncio.Event()
@@ -50,7 +57,7 @@ class Locks:
     def start(self) -> None:
         """Hand over what an earlier process left undecided, and keep the locks' times from now on."""
         for live in list(self._runs.live.values()):
-            if live.lids and live.runner is not None:
+            if live.lids:
                 now = self._runs.clock.now_ms()
                 live.handed_at.update({lid: now for lid, lock in live.view.locks.items() if lock.candidate})
                 self._runs.spawn(partial(self._resume, live))
@@ -157,6 +164,24 @@ class Locks:
         runner = live.runner
         if runner is not None:
             await _bounded(lambda: runner.answer(lid, cid, answer))
+        elif isinstance(answer, dict):
+            # No runner yet: the node itself asked, for inputs that were missing.
+            await self._take_inputs(live, lid, cid, answer)
+
+    async def _take_inputs(self, live: LiveRun, lid: str, cid: str, answer: dict[str, Any]) -> None:
+        inputs = {**live.view.inputs, **answer}
+        try:
+            verdict = [
+                NewEvent.make("unlock", {"lid": lid, "cid": cid, "answer": answer}),
+                NewEvent.make("inputs", inputs),
+            ]
+            reasons = self._judge_inputs(live, inputs)
+        except ValueError as error:
+            reasons = [str(error)]
+        if reasons:
+            verdict = [NewEvent.make("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})]
+        with contextlib.suppress(RunOverError):
+            await self._runs.append(live, verdict)
 
     async def _verdict(self, fid: str, lid: str, cid: str) -> dict[str, Any]:
         """Wait for the verdict on a candidate, or find it in the log. It comes: the lock's times see to that."""

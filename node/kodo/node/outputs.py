@@ -131,6 +131,19 @@ class Outputs:
         finally:
             os.close(descriptor)
 
+    async def remove(self, fid: str) -> None:
+        """Remove all files of a run; there may be none.
+
+        Raises:
+            CapacityError: a file cannot be removed.
+        """
+        if not is_id(fid):
+            raise KodoError("not a fid")
+        try:
+            await asyncio.to_thread(_remove, self.root / fid)
+        except OSError as error:
+            raise CapacityError(f"the outputs of {fid} could not be removed: {error.strerror}") from error
+
     async def _piece(self, runner: Runner, name: str, offset: int, length: int) -> bytes:
         try:
             async with asyncio.timeout(self._fetch_timeout):
@@ -175,6 +188,11 @@ class Outputs:
             yield descriptor, leaf
         finally:
             os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _take(descriptor: int, builder: ManifestBuilder, piece: bytes) -> None:

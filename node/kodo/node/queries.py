@@ -18,7 +18,7 @@ __all__ = ["Page", "RunFilter", "events", "once", "output", "outputs", "run", "r
 _ANSWER_BYTES = 4 << 20
 _ROW = (
     "fid, principal, path, name, entry, resources, tags, state, progress, runtime_s, handed, killed,"
-    " created, modified, last_seq, last_rseq"
+    " created, modified, last_seq, last_rseq, acknowledged"
 )
 _SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", "stderr", "progress")
 """Events that change nothing in a `RunView` but what the run's row holds too."""
@@ -44,7 +44,7 @@ class Page(NamedTuple):
 
 def _row(values: tuple[Any, ...]) -> RunRow:
     (fid, principal, path, name, entry, resources, tags, state, progress, runtime, handed, killed, *times) = values
-    created, modified, last_seq, last_rseq = times
+    created, modified, last_seq, last_rseq, acknowledged = times
     return RunRow(
         fid,
         principal,
@@ -62,6 +62,7 @@ def _row(values: tuple[Any, ...]) -> RunRow:
         modified,
         last_seq,
         last_rseq,
+        acknowledged,
     )
 
 

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,16 @@ import psutil
 
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 
-__all__ = ["RayCluster", "driver_environment", "find_cluster", "listening_sockets", "start_cluster", "stop_cluster"]
+__all__ = [
+    "RayCluster",
+    "cluster_lives",
+    "driver_environment",
+    "end_marked",
+    "find_cluster",
+    "listening_sockets",
+    "start_cluster",
+    "stop_cluster",
+]
 
 MAX_TEMP_PATH_BYTES = 40
 """Longest temporary directory whose sockets have a valid path: 107 bytes (103 on macOS) less what Ray appends."""
@@ -49,6 +58,9 @@ STOP_TIMEOUT = 10.0
 
 MIN_OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray refuses a smaller object store (`OBJECT_STORE_MINIMUM_MEMORY_BYTES`, 75 MB), with a margin."""
+
+MARK = "KODO_RAY"
+"""Environment variable of all of an embedded Ray's processes: its folder. What a flow starts inherits it."""
 
 _RECORD_VERSION = 1
 _PARTS = ("gcs_server", "raylet", "monitor.py", "dashboard.py", "log_monitor.py")
@@ -109,7 +121,7 @@ def start_cluster(home: Path, *, num_cpus: int | None = None, object_store_bytes
         found = _find(home)
         if found is not None:
             return found
-        _stop(home)
+        _stop(home, politely=False)
         return _start(home, num_cpus, object_store_bytes)
 
 
@@ -121,18 +133,37 @@ def find_cluster(home: Path) -> RayCluster | None:
         return _find(home)
 
 
-def stop_cluster(home: Path) -> None:
-    """End every process of this home's Ray, workers and what they started included; idempotent, bounded to 15 s."""
+def cluster_lives(home: Path) -> bool:
+    """Say whether the processes without which this home's Ray is none are there; takes less than 1 ms."""
+    return _needed_live(_read_record(home).get("processes") or ())
+
+
+def stop_cluster(home: Path, *, politely: bool = True) -> None:
+    """End every process of this home's Ray, workers and what they started included; idempotent, bounded to 15 s.
+
+    Args:
+        politely: give them 2 s to end by themselves; a Ray that is broken cannot.
+    """
     if not _record_path(home).exists():
         return
     with _locked(home):
-        _stop(home)
+        _stop(home, politely=politely)
+
+
+def end_marked(variable: str, value: str) -> None:
+    """Kill this user's processes in whose environment `variable` is `value`; blocks for at most 5 s."""
+    deadline = time.monotonic() + 5.0
+    while (found := _marked(variable, value)) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=0.5)
 
 
 def listening_sockets(home: Path) -> list[tuple[int, str, str, int]]:
     """List every TCP socket on which this home's Ray listens: `(pid, process name, ip, port)`."""
     found = []
-    for process in _tree(_read_record(home)):
+    for process in _tree(home, _read_record(home)):
         with contextlib.suppress(psutil.Error):
             for connection in process.net_connections(kind="tcp"):
                 if connection.status == psutil.CONN_LISTEN:
@@ -287,6 +318,7 @@ def _environment(home: Path) -> dict[str, str]:
     return {
         **kept,
         **driver_environment(home),
+        MARK: str(_folder(home)),
         "PYTHONUNBUFFERED": "1",
         # Runners are warmed by the node, with an environment that no prestarted worker has.
         "RAY_enable_worker_prestart": "0",
@@ -308,8 +340,7 @@ def _find(home: Path) -> RayCluster | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    needed = [entry for entry in processes if entry[2] in ("gcs_server", "raylet")]
-    if len(needed) < 2 or not all(_alive(pid, created) for pid, created, _ in needed):
+    if not _needed_live(processes):
         return None
     if not os.path.exists(cluster.temp_dir):
         # A cleaner of temporary files took the link away; Ray's processes still hold the path.
@@ -327,6 +358,11 @@ def _find(home: Path) -> RayCluster | None:
             "stop it with the version that started it"
         )
     return cluster
+
+
+def _needed_live(processes: Iterable[Sequence[Any]]) -> bool:
+    needed = [entry for entry in processes if entry[2] in ("gcs_server", "raylet")]
+    return len(needed) >= 2 and all(_alive(pid, created) for pid, created, _ in needed)
 
 
 def _alive(pid: int, created: float) -> bool:
@@ -356,7 +392,22 @@ def _heads(temp_dir: str) -> list[psutil.Process]:
     return found
 
 
-def _tree(record: Mapping[str, Any]) -> list[psutil.Process]:
+def _marked(variable: str, value: str) -> list[psutil.Process]:
+    """Find processes of this user by their environment, which they give to what they start."""
+    mine = os.getuid()
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (
+                process.pid != os.getpid()
+                and process.uids().real == mine
+                and process.environ().get(variable) == value
+            ):
+                found.append(process)
+    return found
+
+
+def _tree(home: Path, record: Mapping[str, Any]) -> list[psutil.Process]:
     """All processes of the recorded Ray and their descendants."""
     heads: list[psutil.Process] = []
     for pid, created, _ in record.get("processes") or ():
@@ -365,6 +416,8 @@ def _tree(record: Mapping[str, Any]) -> list[psutil.Process]:
                 heads.append(psutil.Process(pid))
     if record.get("temp_dir"):
         heads += _heads(str(record["temp_dir"]))
+    # Workers and what they started have lost their parent when the raylet was killed.
+    heads += _marked(MARK, str(_folder(home)))
     found: dict[int, psutil.Process] = {}
     for head in heads:
         found[head.pid] = head
@@ -374,23 +427,24 @@ def _tree(record: Mapping[str, Any]) -> list[psutil.Process]:
     return list(found.values())
 
 
-def _stop(home: Path) -> None:
+def _stop(home: Path, *, politely: bool = True) -> None:
     record = _read_record(home)
     deadline = time.monotonic() + STOP_TIMEOUT
-    processes = _tree(record)
-    # The raylet first and politely: it takes its workers along. What is left then is killed.
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=2.0)
-    while alive and time.monotonic() < deadline:
+    alive = _tree(home, record)
+    if politely:
+        # The raylet takes its workers along.
         for process in alive:
             with contextlib.suppress(psutil.Error):
-                alive += [child for child in process.children(recursive=True) if child not in alive]
+                process.terminate()
+        _, alive = psutil.wait_procs(alive, timeout=2.0)
+        alive = list({*alive, *_tree(home, record)})
+    while alive and time.monotonic() < deadline:
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         _, alive = psutil.wait_procs(alive, timeout=1.0)
+        # What they had started meanwhile.
+        alive = list({*alive, *_tree(home, record)})
     if alive:
         raise DeadlineError(f"these processes of Ray do not end: {', '.join(str(process.pid) for process in alive)}")
     temp_dir = record.get("temp_dir")

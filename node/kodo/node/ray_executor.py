@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import os
 import secrets
 import shutil
-import socket
 import threading
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 
+from kodo.flow.inlet import EVENTS_VARIABLE, fits
+from kodo.node.crash import CRASH_FILE, add_crash
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
-from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UnreachableError, UsageError
+from kodo.node.ray_cluster import cluster_lives, end_marked, start_cluster, stop_cluster
+from kodo.node.ray_link import RayLink
+from kodo.node.sending import send_files
+from kodo.node.telemetry import TELEMETRY_OFF
+from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 
 __all__ = ["RayExecutor", "RayRunner"]
 
@@ -41,25 +46,15 @@ CALL_TIMEOUT = 20.0
 CLOSE_TIMEOUT = 3.0
 """Seconds for each step of letting a runner go."""
 
+MIND_SECONDS = 0.5
+"""How often the embedded Ray is looked at."""
+
 UNAVAILABLE_TIMEOUT = 10.0
 """Seconds for which a runner that cannot be reached may still come back."""
 
 NAME_PREFIX = "runner-"
 
-TELEMETRY_OFF = {
-    "CREWAI_DISABLE_TELEMETRY": "true",
-    "CREWAI_DISABLE_TRACKING": "true",
-    "CREWAI_TRACING_ENABLED": "false",
-    "LANGSMITH_TRACING": "false",
-    "LANGCHAIN_TRACING_V2": "false",
-    "ANONYMIZED_TELEMETRY": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-}
-"""What agent frameworks read; a node that has one of these set keeps its own value."""
-
 _RESOURCES = frozenset(["num_cpus", "num_gpus", "memory_mb", "resources", "runtime_env"])
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -67,8 +62,9 @@ class _Warm:
     """A runner without a run, and what awaits its imports."""
 
     name: str
+    link: RayLink
     handle: Any
-    ready: Any
+    ready: Future[Any]
 
 
 class RayExecutor:
@@ -108,7 +104,12 @@ class RayExecutor:
         self._address = ray_address
         self._runners = runners
         self._max_runs = max_runs
-        self._ray: Any = None
+        self._link: RayLink | None = None
+        self._up = asyncio.Event()
+        self._changing = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+        self._minding: asyncio.Task[None] | None = None
+        self._spawning = 0
         self._warm: deque[_Warm] = deque()
         self._live: dict[str, RayRunner] = {}
         self._starting = 0
@@ -116,21 +117,28 @@ class RayExecutor:
         self._closed = False
 
     async def start(self) -> None:
-        """Start or join Ray, then start the warm runners without waiting for them.
+        """Start or join Ray, then start the warm runners without waiting until they are ready.
+
+        An embedded Ray that dies later is replaced: its runs are lost, launches wait meanwhile.
 
         Raises:
             KodoError: Ray cannot be started or reached.
         """
-        if self._ray is None:
-            self._ray = await asyncio.to_thread(self._connect)
-        self._refill()
+        if self._group is None:
+            link = await asyncio.to_thread(self._connect)
+            self._group = asyncio.TaskGroup()
+            await self._group.__aenter__()
+            await self._use(link)
+            if self._address is None:
+                self._minding = self._group.create_task(self._mind())
 
     async def adopt(self) -> list[Runner]:
         """Find this node's runners that have a run; end those that have none, or do not answer."""
         mine = {warm.name for warm in self._warm} | {runner.name for runner in self._live.values()}
-        names = await asyncio.to_thread(self._ray.util.list_named_actors)
+        link = self._open_link()
+        names = await link.block(link.ray.util.list_named_actors, CALL_TIMEOUT, "Ray did not list its actors")
         names = [name for name in names if name.startswith(NAME_PREFIX) and name not in mine]
-        adopted = await asyncio.gather(*(self._adopt(name) for name in names))
+        adopted = await asyncio.gather(*(self._adopt(link, name) for name in names))
         runners: list[Runner] = [runner for runner in adopted if runner is not None]
         if self._address is None:
             await asyncio.to_thread(self._sweep)
@@ -144,8 +152,7 @@ class RayExecutor:
             CapacityError: no machine has the resources that the flow asks for.
             RunnerDiedError: no runner could be started.
         """
-        if self._ray is None or self._closed:
-            raise KodoError("the executor is not running")
+        self._open_link()
         options = self._options(spec.resources)
         await self._turn()
         try:
@@ -155,6 +162,14 @@ class RayExecutor:
             self._starting -= 1
             self._next()
         return runner
+
+    def scale(self, runners: int) -> None:
+        """See `Executor.scale`."""
+        self._runners = runners
+        while len(self._warm) > runners:
+            warm = self._warm.pop()
+            warm.link.kill(warm.handle)
+        self._refill()
 
     def load(self) -> ExecutorLoad:
         """Count runners."""
@@ -172,82 +187,100 @@ class RayExecutor:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(KodoError("the node is closing: the run was not started"))
-        if self._ray is None:
+        if self._group is None:
             return
-        for warm in self._warm:
-            self._kill(warm.handle)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(14.0):
+                # A Ray that is just being started must have started to be stopped.
+                async with self._changing:
+                    await self._leave()
+
+    async def _leave(self) -> None:
+        group, self._group = self._group, None
+        if self._minding is not None:
+            self._minding.cancel()
+        if group is not None:
+            await group.__aexit__(None, None, None)
+        link, self._link = self._link, None
+        if link is not None:
+            for warm in self._warm:
+                link.kill(warm.handle)
         self._warm.clear()
         if self._address is None:
             await asyncio.to_thread(self._sweep)
-        going_on = len(self._live)
+        going_on = sum(runner.alive for runner in self._live.values())
         if going_on:
             logger.warning("%d runs go on; Ray stays until they are over and the node was started again", going_on)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(14.0):
-                await asyncio.to_thread(self._disconnect, going_on == 0)
+        await asyncio.to_thread(self._disconnect, link, going_on == 0)
+
+    # Ray's death.
+
+    async def _mind(self) -> None:
+        """Notice when the embedded Ray has died, and start another."""
+        while True:
+            await asyncio.sleep(MIND_SECONDS)
+            if not cluster_lives(self._home):
+                async with self._changing:
+                    await self._replace()
+
+    async def _replace(self) -> None:
+        """Give up the dead Ray, all that ran in it too, and start another; tries until it succeeds."""
+        logger.error("the embedded Ray has died; its runs are over, and another is started")
+        self._up.clear()
+        lost, pause = self._link, 0.5
+        if lost is not None:
+            lost.lose("the node's Ray died, and the flow's process with it")
+        self._warm.clear()
+        while not self._closed:
+            try:
+                link = await asyncio.shield(asyncio.to_thread(self._reconnect, lost))
+            except KodoError as error:
+                logger.error("Ray could not be started again: %s", error)
+                await asyncio.sleep(pause)
+                lost, pause = None, min(pause * 2, 5.0)
+            else:
+                await self._use(link)
+                await asyncio.to_thread(self._sweep)
+                return
+
+    def _reconnect(self, lost: RayLink | None) -> RayLink:
+        # Its processes first: a flow must not go on for long when its run is over.
+        stop_cluster(self._home, politely=False)
+        leaving = threading.Thread(target=lost.disconnect if lost else int, daemon=True)
+        leaving.start()
+        start_cluster(self._home, num_cpus=self._num_cpus, object_store_bytes=self._object_store_bytes)
+        leaving.join()
+        self._link = None
+        if self._closed:
+            raise KodoError("the node is closing")
+        return self._connect()
+
+    async def _use(self, link: RayLink) -> None:
+        self._link = link
+        self._up.set()
+        while len(self._warm) < self._runners:
+            try:
+                self._warm.append(await self._spawn(link, {}))
+            except KodoError as error:
+                logger.error("no runner could be warmed: %s", error)
+                return
+
+    def _open_link(self) -> RayLink:
+        if self._link is None or self._closed:
+            raise KodoError("the executor is not running")
+        return self._link
 
     # Ray, in threads: its own calls block.
 
-    def _connect(self) -> Any:
-        local = self._address is None
-        # Ray's own handler would take SIGTERM from the node, print a stack and abort on the way out. Read at import.
-        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
-        if local:
-            from kodo.node.ray_cluster import driver_environment, start_cluster
+    def _connect(self) -> RayLink:
+        if self._address is None:
+            return RayLink.embed(self._home, self._namespace, self._num_cpus, self._object_store_bytes)
+        return RayLink.join(self._address, self._namespace, self._roots)
 
-            os.environ.update(driver_environment(self._home))
-            # Importing Ray takes this process about as long as starting it takes the others.
-            importing = threading.Thread(target=_import_ray, daemon=True)
-            importing.start()
-            cluster = start_cluster(self._home, num_cpus=self._num_cpus, object_store_bytes=self._object_store_bytes)
-            importing.join()
-            address = cluster.address
-        else:
-            address = str(self._address)
-            _knock(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-            from ray._private import ray_constants
-            from ray._private import worker as ray_worker
-
-            raylet: Any = importlib.import_module("ray._raylet")
-        except ImportError as error:
-            raise UsageError("a node needs Ray: pip install 'kodo[node]'") from error
-        if ray.is_initialized():
-            raise UsageError("this process is connected to Ray already; one process has one executor")
-        # Ray reports on workers, a flow's errors among them, in this process's output, `log_to_driver` or not.
-        ray_worker.print_to_stdstream = _print_nothing
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
-        # Ray reads these variables when it is imported, which somebody else may have done before us.
-        loopback = local or address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
-        ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-        runtime_env: dict[str, Any] = {"worker_process_setup_hook": "kodo.node.runner.prepare_worker"}
-        if not local and self._roots:
-            runtime_env["py_modules"] = [str(root) for root in self._roots]
-            runtime_env["excludes"] = [".git", "__pycache__", ".venv", "node_modules", "outputs"]
-        settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if loopback else {}
-        try:
-            ray.init(
-                address=address,
-                namespace=self._namespace,
-                runtime_env=runtime_env,
-                log_to_driver=False,
-                configure_logging=False,
-                **settings,
-            )
-        except Exception as error:  # a foreign library's whole range
-            raise UnreachableError(f"Ray at {address} cannot be joined: {error}") from error
-        return ray
-
-    def _disconnect(self, stop: bool) -> None:
-        with contextlib.suppress(Exception):  # Ray may be gone
-            self._ray.shutdown()
+    def _disconnect(self, link: RayLink | None, stop: bool) -> None:
+        if link is not None:
+            link.disconnect()
         if self._address is None and stop:
-            from kodo.node.ray_cluster import stop_cluster
-
             stop_cluster(self._home)
 
     def _sweep(self) -> None:
@@ -257,14 +290,17 @@ class RayExecutor:
             if folder.name not in alive:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _kill(self, handle: Any) -> None:
-        with contextlib.suppress(Exception):  # it is gone
-            self._ray.kill(handle, no_restart=True)
-
     # Runners.
 
-    def _spawn(self, options: Mapping[str, Any]) -> _Warm:
-        """Ask Ray for a runner; returns at once."""
+    async def _spawn(self, link: RayLink, options: Mapping[str, Any]) -> _Warm:
+        """Ask Ray for a runner; returns before it is ready.
+
+        Raises:
+            RunnerDiedError: Ray is gone.
+            KodoError: Ray refused.
+        """
+        from ray.exceptions import RayError
+
         from kodo.node.runner import RunnerActor
 
         name = NAME_PREFIX + secrets.token_hex(8)
@@ -281,30 +317,53 @@ class RayExecutor:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         folder = self._home / "ray" / "runs" / name if local else None
-        handle = (
-            self._ray.remote(RunnerActor)
-            .options(
-                **{"num_cpus": 0, **options, "runtime_env": {**given, "env_vars": variables}},
-                name=name,
-                lifetime="detached",
-                max_restarts=0,
-                max_task_retries=0,
-                max_concurrency=64,
+        if folder is not None and fits(folder / "events"):
+            variables[EVENTS_VARIABLE] = str(folder / "events")  # for Ray tasks; the flow has it from its runner
+
+        def ask() -> _Warm:
+            handle = (
+                link.ray.remote(RunnerActor)
+                .options(
+                    **{"num_cpus": 0, **options, "runtime_env": {**given, "env_vars": variables}},
+                    name=name,
+                    lifetime="detached",
+                    max_restarts=0,
+                    max_task_retries=0,
+                    max_concurrency=64,
+                )
+                .remote(self._preload, str(folder) if folder else None)
             )
-            .remote(self._preload, str(folder) if folder else None)
-        )
-        return _Warm(name, handle, handle.ready.remote())
+            return _Warm(name, link, handle, handle.ready.remote().future())
+
+        try:
+            return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
+        except RayError as error:
+            raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
 
     def _refill(self) -> None:
-        while not self._closed and len(self._warm) < self._runners:
-            self._warm.append(self._spawn({}))
+        link, group = self._link, self._group
+        while link and group and not self._closed and len(self._warm) + self._spawning < self._runners:
+            self._spawning += 1
+            group.create_task(self._add(link))
 
-    def _take(self) -> _Warm:
-        """Take a warm runner, one that is ready if possible, and have it replaced."""
+    async def _add(self, link: RayLink) -> None:
+        try:
+            warm = await self._spawn(link, {})
+        except KodoError as error:
+            logger.warning("a runner could not be warmed: %s", error)
+        else:
+            if self._closed or link.lost or len(self._warm) >= self._runners:
+                link.kill(warm.handle)
+            else:
+                self._warm.append(warm)
+        finally:
+            self._spawning -= 1
+
+    async def _take(self, link: RayLink) -> _Warm:
+        """Take a warm runner, one that is ready if possible, else a fresh one."""
         if not self._warm:
-            return self._spawn({})
-        ready, _ = self._ray.wait([warm.ready for warm in self._warm], num_returns=1, timeout=0)
-        taken = next((warm for warm in self._warm if warm.ready in ready), self._warm[0])
+            return await self._spawn(link, {})
+        taken = next((warm for warm in self._warm if warm.ready.done()), self._warm[0])
         self._warm.remove(taken)
         return taken
 
@@ -312,7 +371,8 @@ class RayExecutor:
         from kodo.node.runner import kodo_version
 
         warm = await self._ready_runner(options)
-        runner = RayRunner(self, warm.name, warm.handle, spec.fid)
+        link = warm.link
+        runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
         message = {
             "fid": spec.fid,
             "path": spec.path,
@@ -321,12 +381,18 @@ class RayExecutor:
             "kodo": kodo_version(),
         }
         try:
+            give = warm.handle.take_input.remote
+            await send_files(
+                spec.files, lambda *part: link.ask(lambda: give(*part), CALL_TIMEOUT, "the runner took no file")
+            )
             # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
             # by the first poll.
             with contextlib.suppress(RunnerDiedError):
-                await _within(_died(warm.handle.start.remote(message)), CALL_TIMEOUT, "a runner did not take its run")
+                await link.ask(
+                    lambda: warm.handle.start.remote(message), CALL_TIMEOUT, "a runner did not take its run"
+                )
         except BaseException:
-            self._kill(warm.handle)
+            await runner.kill()  # and its files, which are on its machine
             raise
         # The replacement's imports take CPU: they start once this run is on its way.
         self._refill()
@@ -334,35 +400,40 @@ class RayExecutor:
 
     async def _ready_runner(self, options: dict[str, Any]) -> _Warm:
         """Give a runner that has no run yet and answers."""
-        for attempt in (1, 2, 3):
-            warm = self._spawn(options) if options else self._take()
+        attempt = 0
+        while True:
+            await self._up.wait()
+            link = self._open_link()
             try:
-                # Waiting for CPUs that others use is a queue; everything else must be quick.
-                await _within(_died(warm.ready), None if options else READY_TIMEOUT, "a runner did not become ready")
-            except RunnerDiedError:
-                # A warm runner may have died while it was idle; a flow's own resources fail the same way again.
-                if attempt == 3 or options:
+                warm = await (self._spawn(link, options) if options else self._take(link))
+                try:
+                    # Waiting for CPUs that others use is a queue; everything else must be quick.
+                    deadline = None if options else READY_TIMEOUT
+                    await warm.link.ask(warm.ready, deadline, "a runner did not become ready")
+                    return warm
+                except BaseException:
+                    warm.link.kill(warm.handle)
                     raise
-            except BaseException:
-                self._kill(warm.handle)
-                raise
-            else:
-                return warm
-        raise AssertionError("unreachable")
+            except RunnerDiedError:
+                # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
+                # all of Ray died, it is no runner's fault.
+                attempt += not link.lost
+                if attempt and (attempt == 3 or options):
+                    raise
 
-    async def _adopt(self, name: str) -> RayRunner | None:
+    async def _adopt(self, link: RayLink, name: str) -> RayRunner | None:
         try:
-            handle = await asyncio.to_thread(self._ray.get_actor, name)
+            handle = await link.block(lambda: link.ray.get_actor(name), CALL_TIMEOUT, "Ray did not find an actor")
         except ValueError:
             return None
         try:
-            told = await _within(_died(handle.describe.remote()), 5.0, "a runner does not answer")
+            told = await link.ask(handle.describe.remote, 5.0, "a runner does not answer")
         except (RunnerDiedError, DeadlineError):
             told = {"fid": None}
         if not told["fid"]:
-            self._kill(handle)
+            link.kill(handle)
             return None
-        runner = RayRunner(self, name, handle, told["fid"])
+        runner = RayRunner(self, link, name, handle, told["fid"])
         self._live[name] = runner
         return runner
 
@@ -389,7 +460,7 @@ class RayExecutor:
         if "memory_mb" in options:
             options["memory"] = int(options.pop("memory_mb") * 1024 * 1024)
         if self._address is None:
-            total = self._ray.cluster_resources()
+            total = self._open_link().totals
             asked = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
             asked |= {"memory": options.get("memory", 0), **(options.get("resources") or {})}
             for name, amount in asked.items():
@@ -429,24 +500,32 @@ class RayExecutor:
         if self._live.pop(runner.name, None) is not None:
             self._next()
 
-    def end(self, runner: RayRunner) -> None:
-        """End a runner's process, and so its Ray tasks; returns at once."""
-        self._kill(runner.handle)
+    def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
+        """Let an error say what the dying process left behind on this machine."""
+        if self._address is None:
+            add_crash(error, self._home / "ray" / "runs" / runner.name / CRASH_FILE)
 
     def remove_files(self, runner: RayRunner) -> None:
-        """Remove an ended runner's files from this machine."""
+        """Remove an ended runner's files from this machine, and what its flow left running."""
         if self._address is None:
+            end_marked("KODO_RUNNER", runner.name)
             shutil.rmtree(self._home / "ray" / "runs" / runner.name, ignore_errors=True)
 
 
 class RayRunner:
     """One run's process; implements `kodo.node.executor.Runner`."""
 
-    def __init__(self, executor: RayExecutor, name: str, handle: Any, fid: str):
+    def __init__(self, executor: RayExecutor, link: RayLink, name: str, handle: Any, fid: str):
         self.fid = fid
         self.name = name
         self.handle = handle
         self._executor = executor
+        self._link = link
+
+    @property
+    def alive(self) -> bool:
+        """Whether its Ray is."""
+        return not self._link.lost
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """See `Runner.poll`."""
@@ -476,20 +555,20 @@ class RayRunner:
         if self._executor._address is not None:
             # Where the files lie, only the runner knows.
             with contextlib.suppress(KodoError):
-                await _within(_died(self.handle.clean.remote()), CLOSE_TIMEOUT, "")
+                await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
         await self._end()
 
     async def release(self) -> None:
         """See `Runner.release`."""
         with contextlib.suppress(KodoError):
-            await _within(_died(self.handle.clean.remote()), CLOSE_TIMEOUT, "")
+            await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
         await self._end()
 
     async def _end(self) -> None:
-        self._executor.end(self)
+        self._link.kill(self.handle)
         with contextlib.suppress(KodoError):
             # Ray's kill does not wait; whoever asked for it may expect that the process is gone.
-            await _within(_died(self.handle.describe.remote()), CLOSE_TIMEOUT, "")
+            await self._link.ask(self.handle.describe.remote, CLOSE_TIMEOUT, "a runner did not end")
         self._executor.ended(self)
         await asyncio.to_thread(self._executor.remove_files, self)
 
@@ -500,81 +579,17 @@ class RayRunner:
         give_up = loop.time() + UNAVAILABLE_TIMEOUT
         while True:
             try:
-                reference = getattr(self.handle, method).remote(*args)
-                return await _within(_died(reference), deadline, f"the runner of {self.fid} does not answer {method}")
+                return await self._link.ask(
+                    lambda: getattr(self.handle, method).remote(*args),
+                    deadline,
+                    f"the runner of {self.fid} does not answer {method}",
+                )
             except RunnerDiedError as error:
                 # The way to it broke, perhaps not the runner: every call may be made again.
                 if isinstance(error.__cause__, ActorUnavailableError) and loop.time() < give_up:
                     await asyncio.sleep(0.5)
                     continue
                 self._executor.ended(self)
+                await asyncio.to_thread(self._executor.autopsy, self, error)
                 await asyncio.to_thread(self._executor.remove_files, self)
                 raise
-
-
-def _knock(address: str) -> None:
-    """Make sure that something listens there: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-    except (OSError, ValueError) as error:
-        raise UnreachableError(f"no Ray listens at {address!r}; give the head's host:port: {error}") from error
-
-
-def _import_ray() -> None:
-    with contextlib.suppress(ImportError):  # it is told where it is needed
-        importlib.import_module("ray")
-
-
-def _print_nothing(data: Any, ignore_prefix: bool) -> None:
-    """Stand in for Ray's printing."""
-
-
-async def _within(awaitable: Awaitable[T], seconds: float | None, what: str) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await awaitable
-    except TimeoutError:
-        raise DeadlineError(f"{what} within {seconds:g} s") from None
-
-
-async def _died(reference: Any) -> Any:
-    """Await an actor's answer; Ray's errors become ours."""
-    from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
-
-    try:
-        return await reference
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, KodoError) else None
-        raise cause or KodoError(f"the runner could not do it: {type(error.cause).__name__}") from error
-    except ActorDiedError as error:
-        raise RunnerDiedError(_cause_of_death(str(error))) from error
-    except RayActorError as error:
-        raise RunnerDiedError(_cause_of_death(str(error))) from error
-    except RayError as error:
-        raise RunnerDiedError(f"the runner could not be started: {_last_line(str(error))}") from error
-
-
-def _cause_of_death(text: str) -> str:
-    """Say for people what Ray says at length."""
-    if "OutOfMemory" in text or "memory on the node" in text or "memory pressure" in text:
-        return "the flow's process was ended because its machine ran out of memory"
-    if "ray.kill" in text:
-        return "the flow's process was killed"
-    if "creation task" in text or "__init__" in text:
-        return f"the flow's process did not start: {_last_line(text)}"
-    if "node was terminated" in text or "node died" in text or "node has died" in text:
-        return "the machine that ran the flow left the Ray cluster"
-    if "runtime_env" in text or "runtime environment" in text.lower():
-        return f"the flow's runtime_env could not be made: {_last_line(text)}"
-    code = text.partition("exit code ")[2].split(".")[0].split()[:1]
-    return (
-        "the flow's process ended without a word"
-        + (f" (exit code {code[0]})" if code and code[0].isdigit() else "")
-        + ": it was killed, crashed, or called os._exit"
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "no reason given"

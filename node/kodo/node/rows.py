@@ -20,6 +20,7 @@ __all__ = [
     "NewRun",
     "OnceKey",
     "OutputRow",
+    "RunNotOverError",
     "RunOverError",
     "RunRow",
     "digest_of",
@@ -31,6 +32,15 @@ class RunOverError(KodoError):
 
     def __init__(self, fid: str, state: RunState):
         super().__init__(f"the run {fid} is over: {state.value}")
+        self.fid = fid
+        self.state = state
+
+
+class RunNotOverError(KodoError):
+    """Something was asked that only a run which is over allows. `state`: pending or locked."""
+
+    def __init__(self, fid: str, state: RunState):
+        super().__init__(f"the run {fid} is not over: {state.value}")
         self.fid = fid
         self.state = state
 
@@ -110,6 +120,7 @@ class RunRow:
         handed: whether an executor may have started it.
         killed: whether its log has a `kill`.
         runtime_s: seconds, as the flow's process measured them; None before `final`.
+        acknowledged: ms UTC at which it was acknowledged, if it was.
     """
 
     fid: str
@@ -128,6 +139,7 @@ class RunRow:
     modified: int
     last_seq: int
     last_rseq: int
+    acknowledged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import importlib
 import json
 import logging
@@ -36,9 +37,12 @@ from kodo.flow.capture import EventLogHandler, StreamCapture
 from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError, install
 from kodo.flow.files import media_type_of, write_file
 from kodo.flow.form import reasons_of
+from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
 from kodo.flow.load import add_roots, load_entry
 from kodo.flow.plain import plain
+from kodo.node.crash import CRASH_FILE
+from kodo.node.inbox import Inbox
 from kodo.p2p.errors import CapacityError, UsageError
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import check_output_name
@@ -129,7 +133,9 @@ class RunnerActor:
         install(self._context)
         _log_as_events(self._context)
         _notice_tasks(self._context)
+        self._inlet = EventInlet(self._context.emit)
         self._spec: dict[str, Any] | None = None
+        self._inbox = Inbox()
         self._preload = threading.Thread(target=_import_all, args=(list(preload),), name="kodo-preload", daemon=True)
         self._preload.start()
 
@@ -152,11 +158,20 @@ class RunnerActor:
         if self._spec is not None:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
         self._spec = spec
-        self._folder = Path(self._wanted or tempfile.mkdtemp(prefix="kodo-run-"))
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._context.folder = self._folder / "files"
+        self._context.folder = self._make_folder() / "files"
         self._context.fid = spec["fid"]
         threading.Thread(target=self._run, name="kodo-flow", daemon=True).start()
+
+    async def take_input(self, uid: str, name: str, offset: int, data: bytes, sha256: str | None) -> None:
+        """Take a piece of a file that the inputs name, before `start`; see `Inbox.take`."""
+        folder = self._make_folder() / "inputs"
+        await asyncio.to_thread(self._inbox.take, folder, uid, name, offset, data, sha256)
+
+    def _make_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(self._wanted or tempfile.mkdtemp(prefix="kodo-run-"))
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._folder
 
     async def poll(self, after: int, timeout: float) -> bytes:
         """See `EventBuffer.poll`."""
@@ -184,6 +199,7 @@ class RunnerActor:
 
     async def clean(self) -> None:
         """Remove the run's files from this machine."""
+        await asyncio.to_thread(self._inlet.close)
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -201,8 +217,10 @@ class RunnerActor:
             self._preload.join(PRELOAD_TIMEOUT)
             work = folder / "work"
             work.mkdir(mode=0o700, exist_ok=True)
+            faulthandler.enable(open(folder / CRASH_FILE, "w"))  # noqa: SIM115 (open for as long as this process lives)
+            os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
             os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
-            value = invoke(load_entry(spec["entry"]), spec["inputs"])
+            value = invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"]))
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the run too, not this process
             data = _fatal(error)
             self._finish()
@@ -223,6 +241,7 @@ class RunnerActor:
             time.sleep(TASK_QUIET_SECONDS - quiet + 0.01)
         if _capture is not None:
             _capture.flush(FLUSH_TIMEOUT)
+        self._inlet.flush(FLUSH_TIMEOUT)
 
 
 class RunnerContext(Context):

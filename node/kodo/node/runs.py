@@ -19,17 +19,18 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from kodo.node.checks import Conduct, MisconductError
-from kodo.node.clock import Clock, SystemClock
-from kodo.node.executor import Executor, Runner, RunnerDiedError, RunSpec
+from kodo.node.clock import Clock, SystemClock, wait_or_sleep
+from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
 from kodo.node.live import LiveRun
 from kodo.node.outputs import Outputs
+from kodo.node.queue import FairQueue
 from kodo.node.rows import KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError, RunRow, digest_of
 from kodo.node.store import Store
 from kodo.node.transaction import Commit
-from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError
-from kodo.protocol.events import Event, RunState
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, NotFoundError
+from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, Event, RunState
 
-__all__ = ["Order", "RunSettings", "Runs"]
+__all__ = ["Order", "RunSettings", "Runs", "bad_state"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ Listener = Callable[[LiveRun, list[Event]], None]
 
 _COMMIT_EVENTS = 4096
 """Events of one run that go into one transaction at most."""
+
+_ANSWER_S = 0.25
 
 _COMMIT_BYTES = 4 << 20
 """Their bytes, roughly."""
@@ -49,6 +52,7 @@ class RunSettings:
 
     Attributes:
         max_live: runs that are not over at once, waiting ones too.
+        max_runs: runs that have a runner at once; further ones wait in line.
         poll_s: how long one poll waits for news.
         grace_s: how long a restarted node looks for the runners it left.
         end_s: how long a runner may take to end.
@@ -58,6 +62,7 @@ class RunSettings:
     """
 
     max_live: int = 1000
+    max_runs: int = 64
     poll_s: float = 20.0
     grace_s: float = 30.0
     end_s: float = 10.0
@@ -68,7 +73,10 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event."""
+    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
+
+    `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
+    """
 
     principal: str
     path: str
@@ -79,6 +87,7 @@ class Order:
     about: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     key: str | None = None
+    demand: dict[str, Any] | None = None
 
 
 class Runs:
@@ -86,6 +95,7 @@ class Runs:
 
     Args:
         new_id: gives a fresh fid, cid or lid.
+        files: gives the uploads of a principal that inputs name.
     """
 
     def __init__(
@@ -97,6 +107,7 @@ class Runs:
         new_id: Callable[[], str],
         clock: Clock | None = None,
         settings: RunSettings | None = None,
+        files: Callable[[str, Mapping[str, Any]], tuple[InputFile, ...]] = lambda principal, inputs: (),
     ):
         self.settings = settings or RunSettings()
         self.new_id = new_id
@@ -104,12 +115,18 @@ class Runs:
         self._store = store
         self._outputs = outputs
         self._executor = executor
+        self._files = files
+        self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._listeners: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._draining: asyncio.Task[None] | None = None
+        self._fewer = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Set once the runs that `drain` waits for are over, or its time is."""
         store.subscribe(self._committed)
 
     async def __aenter__(self) -> Self:
@@ -163,6 +180,16 @@ class Runs:
         """Have `listener` called with each live run's committed events. It must not block."""
         self._listeners.append(listener)
 
+    def drain(self, seconds: float) -> None:
+        """Take no more launches and wait for the runs that are there; `drained` is set in the end.
+
+        Args:
+            seconds: how long at most; asked again, the latest word counts.
+        """
+        if self._draining is not None:
+            self._draining.cancel()
+        self._draining = self.spawn(partial(self._drain, seconds))
+
     async def launch(self, order: Order) -> tuple[str, RunState]:
         """Store a run and have it started; with a key that was used before, name the run that it made.
 
@@ -179,12 +206,18 @@ class Runs:
                 NewEvent.make("flow", order.about),
                 NewEvent.make("inputs", order.inputs),
             ]
+            if order.demand is not None:
+                first.append(_ask_inputs(self.new_id(), order))
             digest = digest_of([order.path, order.inputs])
         except ValueError as error:
             raise CallError(413, "too-large", f"inputs do not fit an event: {error}; upload large ones") from None
         run = NewRun(fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags)
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
         return await self.undisturbed(lambda: self._launch(run, first, key))
+
+    def scale(self, runners: int) -> None:
+        """Have so many warm runners kept from now on."""
+        self._executor.scale(runners)
 
     async def kill(self, fid: str, by: str) -> RunState:
         """End a run that is pending or locked; when this returns its runner is gone. Cancelling does not undo it.
@@ -195,7 +228,7 @@ class Runs:
         live = self._live.get(fid)
         if live is None:
             row = await self._store.run(fid)
-            raise _bad_state("kill", RunState.ERROR if row is None else row.state)
+            raise bad_state("kill", RunState.ERROR if row is None else row.state)
         return await self.undisturbed(lambda: self._kill(live, by))
 
     async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
@@ -262,7 +295,7 @@ class Runs:
         return task
 
     def _check_open(self) -> None:
-        if self._closing or self._group is None:
+        if self._closing or self._draining is not None or self._group is None:
             raise _stopping()
         if len(self._live) >= self.settings.max_live:
             raise CallError(
@@ -293,7 +326,7 @@ class Runs:
             raise
         if created.fresh:
             self._drive(live)
-            return run.fid, RunState.PENDING
+            return run.fid, live.view.state
         self._live.pop(run.fid, None)
         earlier = await self._store.run(created.fid)
         return created.fid, earlier.state if earlier else RunState.PENDING
@@ -316,6 +349,8 @@ class Runs:
             locks = await self._store.every(row.fid, ["lock"])
             live = LiveRun(row, view, {str(event.data.get("lid")) for event in locks}, runners.pop(row.fid, None))
             self._live[row.fid] = live
+            if live.runner is not None:
+                self.queue.take(row.fid)
             if row.killed:
                 self.spawn(partial(self._finish_kill, live))
             elif live.runner is not None or not row.handed:
@@ -347,14 +382,17 @@ class Runs:
         """Drive one run to its end."""
         try:
             if live.runner is None:
+                await self._inputs(live)
+                await self.queue.turn(live.row.principal, live.fid)
                 await self._patiently(lambda: self._store.hand(live.fid))
-                spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources)
+                files = self._files(live.row.principal, live.view.inputs)
+                spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
                 live.runner = await self._executor.launch(spec)
             await self._pump(live, live.runner)
         except RunOverError:
             await self._retire(live)
         except RunnerDiedError as error:
-            await self._end(live, "RunnerDied", str(error))
+            await self._end(live, "RunnerDied", str(error), _remains(error, live))
         except MisconductError as error:
             await self._end(live, "Misconduct", str(error))
         except IntegrityError as error:
@@ -368,6 +406,18 @@ class Runs:
             await self._end(live, "InternalError", f"the node failed: {type(error).__name__}")
         else:
             await self._retire(live)
+
+    async def _inputs(self, live: LiveRun) -> None:
+        """Wait until the lock that asks for missing inputs is answered, if there is one.
+
+        Raises:
+            DeadlineError: nobody answered it in time.
+        """
+        while live.view.locks:
+            live.moved.clear()
+            await live.moved.wait()
+        if live.lids and await self._store.every(live.fid, ["lock-timeout"]):
+            raise DeadlineError("nobody gave the missing inputs in time")
 
     async def _patiently(self, write: Callable[[], Awaitable[None]]) -> None:
         pause = 0.5
@@ -435,9 +485,9 @@ class Runs:
             except NotFoundError as error:
                 raise IntegrityError("an output is not where its runner put it") from error
 
-    async def _end(self, live: LiveRun, kind: str, message: str) -> None:
+    async def _end(self, live: LiveRun, kind: str, message: str, more: Mapping[str, Any] | None = None) -> None:
         """End a run with `fatal` unless it is over, and its runner."""
-        fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node"})
+        fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node", **(more or {})})
         try:
             await self.append(live, [fatal])
         except RunOverError:
@@ -451,11 +501,15 @@ class Runs:
     async def _retire(self, live: LiveRun) -> None:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
+        self._fewer.set()
         runner = live.runner
-        if runner is not None:
+        if runner is None:
+            self.queue.leave(live.fid)
+        else:
             release = self._task(lambda: self._bounded(runner.release()))
             self._releasing.add(release)
             release.add_done_callback(self._releasing.discard)
+            release.add_done_callback(lambda _: self.queue.leave(live.fid))
             await asyncio.shield(release)
 
     async def _dismiss(self, runner: Runner, *, known: bool) -> None:
@@ -469,6 +523,15 @@ class Runs:
         except (TimeoutError, KodoError) as error:
             _log.warning("a runner did not end as asked: %s", type(error).__name__)
 
+    async def _drain(self, seconds: float) -> None:
+        deadline = self.clock.now_ms() + seconds * 1000
+        # Whoever asked gets the answer before sessions end.
+        await self.clock.sleep(_ANSWER_S)
+        while self._live and (left := deadline - self.clock.now_ms()) > 0:
+            self._fewer.clear()
+            await wait_or_sleep(self.clock, self._fewer, left / 1000)
+        self.drained.set()
+
     async def _halt(self, live: LiveRun) -> None:
         """Stop the driver; what it was storing goes into the log before anything that is stored from now on."""
         driver, live.driver = live.driver, None
@@ -479,13 +542,13 @@ class Runs:
     async def _kill(self, live: LiveRun, by: str) -> RunState:
         async with live.ending:
             if live.view.state.over or live.fid not in self._live:
-                raise _bad_state("kill", live.view.state)
+                raise bad_state("kill", live.view.state)
             await self._halt(live)
             try:
                 await self._store.append(live.fid, [NewEvent.make("kill", {"by": by})])
             except RunOverError as error:
                 self.spawn(partial(self._retire, live))
-                raise _bad_state("kill", error.state) from None
+                raise bad_state("kill", error.state) from None
             except CapacityError as error:
                 self._drive(live)
                 raise CallError(507, "disk-full", str(error)) from None
@@ -506,11 +569,29 @@ class Runs:
             _log.error("run %s did not end in order: %s", live.fid, type(error).__name__)
 
 
+def _remains(error: RunnerDiedError, live: LiveRun) -> dict[str, Any]:
+    """Tell what is known of a process that died: its signal, and, as its traceback, its last words."""
+    words = "\n".join(live.stderr)
+    parts = [error.stack, f"Last lines of stderr:\n{words}" if words else ""]
+    told = {"signal": error.signal, "traceback": "\n".join(part for part in parts if part)}
+    return {name: value for name, value in told.items() if value}
+
+
+def _ask_inputs(lid: str, order: Order) -> NewEvent:
+    data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
+    return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
+
+
 def _stopping() -> CallError:
     return CallError(503, "stopping", "this node is stopping; try again when it is back")
 
 
-def _bad_state(what: str, state: RunState) -> CallError:
+def bad_state(what: str, state: RunState) -> CallError:
+    """Give the refusal of something that a run in `state` does not allow."""
+    needed = "pending or locked" if state.over else "done or error"
     return CallError(
-        400, "bad-state", f"cannot {what} a run that is {state.value}; it must be pending or locked", {"state": state}
+        400,
+        "bad-state",
+        f"cannot {what} a run that is {state.value}; it must be {needed}",
+        {"state": state.value},
     )

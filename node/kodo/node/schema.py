@@ -12,9 +12,9 @@ from pathlib import Path
 
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 
-__all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate"]
+__all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6B6F646F
 """`kodo` in ASCII: tells our file from any other SQLite file."""
 
@@ -37,12 +37,14 @@ CREATE TABLE runs (
     created INTEGER NOT NULL,
     modified INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
-    last_rseq INTEGER NOT NULL
+    last_rseq INTEGER NOT NULL,
+    acknowledged INTEGER
 ) STRICT;
 CREATE INDEX runs_of ON runs (principal, rid);
 CREATE INDEX runs_of_state ON runs (principal, state, rid);
 CREATE INDEX runs_of_path ON runs (principal, path, rid);
 CREATE INDEX runs_unfinished ON runs (rid) WHERE state IN ('pending', 'locked');
+CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT NULL;
 
 CREATE TABLE events (
     rid INTEGER NOT NULL REFERENCES runs (rid) ON DELETE CASCADE,
@@ -86,6 +88,15 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
 """
 
 
+_UPGRADES = {
+    1: """
+ALTER TABLE runs ADD COLUMN acknowledged INTEGER;
+CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT NULL;
+""",
+}
+"""From each earlier schema version to the next."""
+
+
 class StoreError(KodoError):
     """The database refused in a way that more disk does not mend."""
 
@@ -113,6 +124,9 @@ def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
         if version > SCHEMA_VERSION:
             connection.close()
             raise UsageError(f"{path} was written by a newer kodo (schema {version}); update kodo")
+        if not tables:
+            # Space that deleted runs leave can then be given back to the disk piece by piece.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
@@ -125,6 +139,11 @@ def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID};"
                 f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
+        while version and version < SCHEMA_VERSION:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version={version + 1}; COMMIT;"
+            )
+            version += 1
     except sqlite3.Error as error:
         raise translate(error, path) from error
     return connection
@@ -138,6 +157,23 @@ def open_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise translate(error, path) from error
     return connection
+
+
+def truncate_wal(path: Path) -> bool:
+    """Fold the write-ahead log into the file and cut it to nothing; say whether that was possible just now.
+
+    What was deleted is overwritten in the file by then, and nowhere else. Waits 0.2 s for readers at most: a writer
+    waits that long too.
+    """
+    try:
+        connection = _connect(path)
+        try:
+            connection.execute("PRAGMA busy_timeout=200")
+            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False
 
 
 def _connect(path: Path) -> sqlite3.Connection:

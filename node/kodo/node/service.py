@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from kodo.access.provider import Provider
-from kodo.node.catalog import Catalog, paged
+from kodo.node.catalog import Catalog, Flow, paged
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.load import Load
 from kodo.node.locks import Locks
+from kodo.node.manage import Manager
 from kodo.node.outputs import Outputs
 from kodo.node.queries import RunFilter
 from kodo.node.rows import OutputRow, RunRow
 from kodo.node.runs import Order, Runs
 from kodo.node.store import Store
+from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError, NotFoundError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import (
@@ -30,6 +32,7 @@ from kodo.protocol.calls import (
     FidArgs,
     FlowListArgs,
     FlowSchemaArgs,
+    InputWriteArgs,
     LaunchArgs,
     LockAnswerArgs,
     LockGetArgs,
@@ -38,6 +41,8 @@ from kodo.protocol.calls import (
     PageArgs,
     ReadArgs,
     RunListArgs,
+    ScaleArgs,
+    ShutdownArgs,
     StreamArgs,
     parse_args,
 )
@@ -67,6 +72,10 @@ class Asked(Protocol):
 
     async def send_all(self, items: Iterable[Any]) -> None:
         """Send several items."""
+        ...
+
+    def uploads(self) -> AsyncIterator[bytes]:
+        """Give the bytes that follow the args."""
         ...
 
 
@@ -100,8 +109,10 @@ class Service:
         runs: Runs,
         locks: Locks,
         outputs: Outputs,
+        uploads: Uploads,
         clock: Clock,
         load: Callable[[], Load],
+        manager: Manager,
     ):
         self._facts = facts
         self._provider = provider
@@ -111,10 +122,14 @@ class Service:
         self._runs = runs
         self._locks = locks
         self._outputs = outputs
+        self._uploads = uploads
         self._clock = clock
         self._load = load
+        self._manager = manager
         handlers: dict[str, Callable[[_Caller, Any], Awaitable[Any]]] = {
             "node.state": self._node_state,
+            "node.shutdown": self._node_shutdown,
+            "node.scale": self._node_scale,
             "auth.info": self._auth_info,
             "auth.whoami": self._auth_whoami,
             "flow.list": self._flow_list,
@@ -124,12 +139,16 @@ class Service:
             "run.state": self._run_state,
             "run.stream": self._run_stream,
             "run.kill": self._run_kill,
+            "run.restart": self._run_restart,
+            "run.ack": self._run_ack,
+            "run.delete": self._run_delete,
             "lock.list": self._lock_list,
             "lock.get": self._lock_get,
             "lock.answer": self._lock_answer,
             "output.list": self._output_list,
             "output.manifest": self._output_manifest,
             "output.read": self._output_read,
+            "input.write": self._input_write,
         }
         assert handlers.keys() == OPS.keys()
         self._handlers = cast("Mapping[str, Callable[[_Caller, Args], Awaitable[Any]]]", handlers)
@@ -162,6 +181,16 @@ class Service:
             },
             "registries": self._facts.registries(),
         }
+
+    async def _node_shutdown(self, caller: _Caller, args: ShutdownArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        self._runs.drain(args.drain_s)
+        return {"stopping": True, "unfinished": len(self._runs.live), "drain_s": args.drain_s}
+
+    async def _node_scale(self, caller: _Caller, args: ScaleArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        self._runs.scale(args.runners)
+        return {"runners": args.runners}
 
     async def _auth_info(self, caller: _Caller, args: NoArgs) -> dict[str, Any]:
         return self._provider.info()
@@ -206,11 +235,36 @@ class Service:
     async def _run_launch(self, caller: _Caller, args: LaunchArgs) -> dict[str, Any]:
         if (args.path is None) == (args.name is None):
             raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
+        flow = self._catalog.find(path=args.path, name=args.name, granted=_granted(caller.principal))
+        return await self._launch(caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict)
+
+    async def _run_restart(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        flow = self._catalog.find(path=row.path, granted=_granted(caller.principal))
+        view = await self._store.view(args.fid)
+        if view is None:
+            raise _no_such_run()
+        return await self._launch(caller, flow, view.inputs, row.tags, None)
+
+    async def _launch(
+        self,
+        caller: _Caller,
+        flow: Flow,
+        inputs: dict[str, Any],
+        tags: tuple[str, ...],
+        key: str | None,
+        *,
+        strict: bool = False,
+    ) -> dict[str, Any]:
         principal = caller.principal
-        flow = self._catalog.find(path=args.path, name=args.name, granted=_granted(principal))
         if principal.flow_grant(flow.path, "x") is None:
             raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
-        flow.check(args.inputs)
+        if strict:
+            flow.check(inputs)
+        demand = flow.demand(inputs)
+        self._uploads.check(principal.id, flow.schema, inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
             raise CallError(
@@ -221,11 +275,12 @@ class Service:
             path=flow.path,
             name=flow.name,
             entry=flow.entry,
-            inputs=args.inputs,
+            inputs=inputs,
             resources=flow.resources,
             about=flow.about(),
-            tags=tuple(args.tags),
-            key=args.key,
+            tags=tags,
+            key=key,
+            demand=demand,
         )
         fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}
@@ -244,6 +299,8 @@ class Service:
                 "modified": row.modified,
                 "runtime_s": self._runtime(row),
                 "tags": list(row.tags),
+                "acknowledged": row.acknowledged is not None,
+                "queue_position": self._runs.queue.position(row.fid),
             }
             for row in page.rows
         ]
@@ -287,6 +344,8 @@ class Service:
             "last_seq": view.last_seq,
             "tags": list(row.tags),
             "level": level,
+            "queue_position": self._runs.queue.position(row.fid),
+            "own": row.principal == caller.principal.id,
             "modes": ["r", "x"] if caller.principal.flow_grant(row.path, "x") else ["r"],
         }
 
@@ -308,6 +367,17 @@ class Service:
         self._check_mode(caller, row)
         state = await self._runs.kill(args.fid, caller.principal.id)
         return {"fid": args.fid, "state": state.value}
+
+    async def _run_ack(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        state = await self._manager.acknowledge(args.fid, caller.principal.id)
+        return {"fid": args.fid, "state": state.value, "acknowledged": True}
+
+    async def _run_delete(self, caller: _Caller, args: FidArgs) -> dict[str, Any]:
+        row = await self._own_run(caller, args.fid)
+        self._check_mode(caller, row)
+        return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
 
     # --- locks ---
 
@@ -388,6 +458,15 @@ class Service:
             raise CallError(410, "output-gone", str(error)) from None
         return {"bytes": sent}
 
+    # --- inputs ---
+
+    async def _input_write(self, caller: _Caller, args: InputWriteArgs) -> dict[str, Any]:
+        principal = caller.principal
+        if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
+            raise CallError(403, "not-granted", "you may run no flow here, so there is nothing to upload for")
+        await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
+        return await self._uploads.write(principal.id, args, caller.asked.uploads())
+
     # --- inside ---
 
     async def _own_run(self, caller: _Caller, fid: str) -> RunRow:
@@ -421,6 +500,11 @@ class Service:
             return row.runtime_s
         end = row.modified if row.state.over else self._clock.now_ms()
         return max(end - row.created, 0) / 1000
+
+
+def _check_operator(principal: Principal) -> None:
+    if not principal.operator:
+        raise CallError(403, "operator-only", "only the node's operator may do this: the user of the node's own home")
 
 
 def _granted(principal: Principal) -> Callable[[str], bool]:

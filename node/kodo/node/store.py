@@ -22,11 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgpack
+
 from kodo.node import queries
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
 from kodo.node.rows import Created, NewEvent, NewRun, OnceKey, OutputRow, RunRow
-from kodo.node.schema import open_reader, open_writer, translate
+from kodo.node.schema import open_reader, open_writer, translate, truncate_wal
 from kodo.node.transaction import KEY_LIFE_MS, Commit, Heads, Transaction
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.events import Event, RunView
@@ -71,6 +73,7 @@ class Store:
         self._connections: list[sqlite3.Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heads: Heads = Heads()
+        self._unsure: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -148,6 +151,23 @@ class Store:
         """
         answer = await self._write(lambda tx: tx.append(fid, events, (), key))
         return answer if isinstance(answer, str) else None
+
+    async def delete(self, fid: str) -> None:
+        """Remove a run that is over, all its rows overwritten; `scrub` afterwards cleans the write-ahead log too.
+
+        Raises:
+            NotFoundError: no such run.
+            RunNotOverError: it is not over; nothing was removed.
+            CapacityError: the disk takes no more; nothing was removed.
+        """
+        await self._write(lambda tx: tx.delete(fid))
+
+    async def scrub(self) -> bool:
+        """Cut the write-ahead log to nothing, where what was deleted may still stand; say whether that was possible.
+
+        A reader in the midst of its work, or a full disk, prevents it: try again later.
+        """
+        return await asyncio.to_thread(truncate_wal, self.path)
 
     async def hand(self, fid: str) -> None:
         """Note, durably, that an executor may have started the run."""
@@ -283,6 +303,7 @@ class Store:
             transaction = Transaction(connection, self._heads, self._clock.now_ms())
             connection.execute("BEGIN IMMEDIATE")
             try:
+                late = self._find_late(connection)
                 for job in jobs:
                     try:
                         answers.append(job.work(transaction))
@@ -294,12 +315,25 @@ class Store:
                 # SQLite has rolled back by itself after some errors.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                for commit in transaction.commits:
+                    self._unsure.setdefault(commit.fid, commit.events[0].seq - 1)
                 raise
         except sqlite3.Error as error:
             self._reopen()
             raise translate(error, self.path) from error
         transaction.keep()
-        return answers, transaction.commits
+        self._unsure.clear()
+        return answers, late + transaction.commits
+
+    def _find_late(self, connection: sqlite3.Connection) -> list[Commit]:
+        """Find what is stored although its commit failed: what has been written counts, even if its fsync has not."""
+        late: list[Commit] = []
+        for fid, told in self._unsure.items():
+            row, after = queries.run(connection, fid), told
+            while row is not None and (events := queries.events(connection, fid, after, 1000, None)):
+                after = events[-1].seq
+                late.append(Commit(fid, events, row.state, sum(len(msgpack.packb(event.data)) for event in events)))
+        return late
 
     def _reopen(self) -> None:
         """Drop the connection: after a failed write a fresh one is the surest way to know what the file holds."""

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from kodo.node.rows import Created, KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError
+from kodo.node.rows import (
+    Created,
+    KeyReusedError,
+    NewEvent,
+    NewRun,
+    OnceKey,
+    OutputRow,
+    RunNotOverError,
+    RunOverError,
+)
 from kodo.p2p.errors import NotFoundError
 from kodo.protocol.events import EVENTS, Event, Kind, RunState
 
@@ -50,6 +59,7 @@ class _Head:
     fatal: bool
     progress: bytes | None
     runtime_s: float | None
+    acknowledged: int | None
 
     @property
     def state(self) -> RunState:
@@ -59,7 +69,7 @@ class _Head:
             return RunState.DONE
         return RunState.LOCKED if self.locks else RunState.PENDING
 
-    def apply(self, new: NewEvent) -> None:
+    def apply(self, new: NewEvent, at: int) -> None:
         match new.event:
             case "progress":
                 self.progress = new.packed
@@ -75,6 +85,8 @@ class _Head:
                 self.fatal = True
             case "kill":
                 self.killed = True
+            case "acknowledge":
+                self.acknowledged = at
 
 
 Heads = OrderedDict[str, _Head]
@@ -125,7 +137,7 @@ class Transaction:
             ),
         )
         assert cursor.lastrowid is not None
-        head = _Head(cursor.lastrowid, 0, 0, self._now, False, set(), False, False, None, None)
+        head = _Head(cursor.lastrowid, 0, 0, self._now, False, set(), False, False, None, None, None)
         self._touched[run.fid] = head
         self._write(run.fid, head, events)
         return Created(run.fid, True)
@@ -151,6 +163,8 @@ class Transaction:
                     continue
                 last_rseq = new.rseq
             fresh.append(new)
+        if head.acknowledged is not None:
+            fresh = [new for new in fresh if new.event != "acknowledge"]
         over = head.state.over
         for new in fresh:
             if over and EVENTS[new.event].kind is not Kind.MANAGE:
@@ -175,6 +189,26 @@ class Transaction:
                 ),
             )
         return self._write(fid, head, fresh)
+
+    def delete(self, fid: str) -> None:
+        """Remove a run that is over, its events and outputs, and the idempotency keys that name it.
+
+        Its followers are told by a `delete` event that is not stored.
+
+        Raises:
+            NotFoundError: when there is no such run.
+            RunNotOverError: when it is pending or locked; nothing was removed.
+        """
+        head = self._head(fid)
+        if not head.state.over:
+            raise RunNotOverError(fid, head.state)
+        del self._touched[fid]
+        self._connection.execute("DELETE FROM runs WHERE rid=?", (head.rid,))
+        self._connection.execute(
+            "DELETE FROM keys WHERE value=? OR (key>=? AND key<?)", (fid, f"answer/{fid}/", f"answer/{fid}0")
+        )
+        event = Event(head.last_seq + 1, max(self._now, head.modified), EVENTS["delete"].kind.value, "delete", {})
+        self.commits.append(Commit(fid, [event], head.state, 0))
 
     def hand(self, fid: str) -> None:
         """Note that from now on an executor may have started the run."""
@@ -203,8 +237,8 @@ class Transaction:
     def flush(self) -> None:
         """Write the rows of all runs that were touched; call once, before the commit."""
         self._connection.executemany(
-            "UPDATE runs SET state=?, locks=?, progress=?, runtime_s=?, killed=?, modified=?, last_seq=?, last_rseq=?"
-            " WHERE rid=?",
+            "UPDATE runs SET state=?, locks=?, progress=?, runtime_s=?, killed=?, modified=?, last_seq=?,"
+            " last_rseq=?, acknowledged=? WHERE rid=?",
             [
                 (
                     head.state.value,
@@ -215,6 +249,7 @@ class Transaction:
                     head.modified,
                     head.last_seq,
                     head.last_rseq,
+                    head.acknowledged,
                     head.rid,
                 )
                 for head in self._touched.values()
@@ -233,13 +268,13 @@ class Transaction:
         head = self._touched.get(fid) or self._heads.pop(fid, None)
         if head is None:
             row = self._connection.execute(
-                "SELECT rid, last_seq, last_rseq, modified, killed, locks, state, progress, runtime_s"
+                "SELECT rid, last_seq, last_rseq, modified, killed, locks, state, progress, runtime_s, acknowledged"
                 " FROM runs WHERE fid=?",
                 (fid,),
             ).fetchone()
             if row is None:
                 raise NotFoundError(f"there is no run {fid}")
-            rid, seq, rseq, modified, killed, locks, state, progress, runtime_s = row
+            rid, seq, rseq, modified, killed, locks, state, progress, runtime_s, acknowledged = row
             head = _Head(
                 rid,
                 seq,
@@ -251,6 +286,7 @@ class Transaction:
                 state == RunState.ERROR.value,
                 progress,
                 runtime_s,
+                acknowledged,
             )
         self._touched[fid] = head
         return head
@@ -268,7 +304,7 @@ class Transaction:
             rows.append((head.rid, seq, at, new.event, new.rseq, new.packed))
             if new.rseq is not None:
                 head.last_rseq = new.rseq
-            head.apply(new)
+            head.apply(new, at)
         self._connection.executemany(
             "INSERT INTO events (rid, seq, at, event, rseq, data) VALUES (?,?,?,?,?,?)", rows
         )

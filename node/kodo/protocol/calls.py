@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.p2p.errors import CallError
 from kodo.protocol.ids import ID_PATTERN
+from kodo.protocol.uploads import UPLOAD_PATTERN
 
 __all__ = [
     "MAX_PAGE",
@@ -20,6 +21,7 @@ __all__ = [
     "FidArgs",
     "FlowListArgs",
     "FlowSchemaArgs",
+    "InputWriteArgs",
     "LaunchArgs",
     "LockAnswerArgs",
     "LockGetArgs",
@@ -28,6 +30,8 @@ __all__ = [
     "PageArgs",
     "ReadArgs",
     "RunListArgs",
+    "ScaleArgs",
+    "ShutdownArgs",
     "StreamArgs",
     "parse_args",
 ]
@@ -35,6 +39,7 @@ __all__ = [
 MAX_PAGE = 500
 
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
+Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="as large as the database takes")]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -70,13 +75,17 @@ class FlowSchemaArgs(Args):
 
 
 class LaunchArgs(Args):
-    """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h."""
+    """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h.
+
+    Required inputs that are missing are demanded by a lock that the run begins with; with `strict` they are refused.
+    """
 
     path: Name | None = None
     name: Name | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
     key: str | None = Field(None, min_length=1, max_length=256)
     tags: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=64)
+    strict: bool = False
 
 
 class RunListArgs(PageArgs):
@@ -84,7 +93,7 @@ class RunListArgs(PageArgs):
 
     state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
     path: Name | None = None
-    since: int | None = Field(None, ge=0)
+    since: Count | None = None
 
 
 class FidArgs(Args):
@@ -96,7 +105,7 @@ class FidArgs(Args):
 class StreamArgs(FidArgs):
     """`run.stream`: events with `seq` > `after`; with `follow` until the run is over."""
 
-    after: int = Field(0, ge=0)
+    after: Count = 0
     follow: bool = True
 
 
@@ -111,6 +120,12 @@ class LockAnswerArgs(LockGetArgs):
 
     candidate: Any = None
     key: str | None = Field(None, min_length=1, max_length=256)
+
+
+class ShutdownArgs(Args):
+    """`node.shutdown`: seconds that runs are waited for before the node ends."""
+
+    drain_s: float = Field(0.0, ge=0, le=7 * 86400)
 
 
 class ManifestArgs(FidArgs):
@@ -129,8 +144,27 @@ class ReadArgs(FidArgs):
     length: int | None = Field(None, ge=0)
 
 
+class InputWriteArgs(Args):
+    """`input.write`: bytes of a file follow, those from `offset` on; without `upload` a new one, or the one begun."""
+
+    upload: str | None = Field(None, pattern=UPLOAD_PATTERN)
+    offset: int | None = Field(None, ge=0)
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    size: int = Field(ge=0, le=1 << 53)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole, hex")
+    chunks: list[Annotated[bytes, Field(min_length=32, max_length=32)]] | None = Field(None, max_length=16384)
+
+
+class ScaleArgs(Args):
+    """`node.scale`: how many warm runners to keep."""
+
+    runners: int = Field(ge=0, le=256)
+
+
 OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
+    "node.shutdown": ShutdownArgs,
+    "node.scale": ScaleArgs,
     "auth.info": NoArgs,
     "auth.whoami": NoArgs,
     "flow.list": FlowListArgs,
@@ -140,12 +174,16 @@ OPS: Mapping[str, type[Args]] = {
     "run.state": FidArgs,
     "run.stream": StreamArgs,
     "run.kill": FidArgs,
+    "run.restart": FidArgs,
+    "run.ack": FidArgs,
+    "run.delete": FidArgs,
     "lock.list": PageArgs,
     "lock.get": LockGetArgs,
     "lock.answer": LockAnswerArgs,
     "output.list": FidArgs,
     "output.manifest": ManifestArgs,
     "output.read": ReadArgs,
+    "input.write": InputWriteArgs,
 }
 """Every op that this release answers, by name."""
 

@@ -33,6 +33,8 @@ MAX_EVENT_BYTES = 256 * 1024
 MAX_LISTED = 1000
 """How many agents, tasks and tools (of each, the latest) a `RunView` keeps."""
 
+_MAX_SECONDS = 1e9
+
 LOCK_EXPIRES_S = 64_800.0
 """Seconds that a lock stays open when it does not say (18 h)."""
 
@@ -66,7 +68,7 @@ def _types() -> dict[str, EventType]:
         (Kind.PROCESS, 0, True, True, "fatal"),
         (Kind.PROCESS, 1, True, False, "result result-error output"),
         (Kind.PROCESS, 2, True, False, "action action-error log stdout stderr"),
-        (Kind.LOCK, 0, True, False, "lock unlock unlock-deny"),
+        (Kind.LOCK, 0, True, True, "lock unlock unlock-deny"),
         (Kind.LOCK, 0, False, True, "candidate unlock-timeout lock-timeout"),
         (Kind.MANAGE, 0, False, True, "acknowledge kill delete share unshare"),
     ]
@@ -244,14 +246,14 @@ class RunView:
             self.locks[lid] = OpenLock(
                 lid=lid,
                 title=str(data.get("title", "")),
-                schema=data.get("schema") or {},
+                schema=schema if isinstance(schema := data.get("schema"), dict) else {},
                 opened_at=event.at,
-                expires_at=event.at + int(float(data.get("expires_s", LOCK_EXPIRES_S)) * 1000),
+                expires_at=event.at + int(_seconds(data.get("expires_s"), LOCK_EXPIRES_S) * 1000),
                 default=data.get("default"),
                 has_default="default" in data,
-                verdict_s=float(data.get("verdict_s", LOCK_VERDICT_S)),
-                roles=tuple(data.get("roles") or ()),
-                users=tuple(data.get("users") or ()),
+                verdict_s=_seconds(data.get("verdict_s"), LOCK_VERDICT_S),
+                roles=_words(data.get("roles")),
+                users=_words(data.get("users")),
             )
         elif event.event in ("unlock", "lock-timeout"):
             self.locks.pop(lid, None)
@@ -264,6 +266,17 @@ class RunView:
                 lock.candidate,
             ):
                 lock.candidate = None
+
+
+def _seconds(value: Any, default: float) -> float:
+    """Read seconds; a client's events are what some node says, and no number of it may be trusted to be one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        return default
+    return min(float(value), _MAX_SECONDS)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, (list, tuple)) else ()
 
 
 def _keep(rows: list[dict[str, Any]], data: dict[str, Any]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.errors import BrokenSessionError, IdentityError, UnreachableError
+from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, UnreachableError
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, request
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.direct import WebRtcTransport
@@ -160,6 +162,40 @@ async def test_a_handshake_that_stalls_is_dropped_and_its_place_is_free_again() 
                 assert await request(session, "echo") == {}
             stalled.cancel()
             await asyncio.wait([stalled])
+
+
+@pytest.mark.parametrize("limits", [Limits(sessions=1), Limits(sessions_per_source=1)], ids=["all", "source"])
+async def test_beyond_the_bound_of_sessions_nobody_is_let_in_until_one_ends(limits: Limits) -> None:
+    async with asyncio.timeout(30), make_pair("webrtc", server_limits=limits) as pair:
+        session = await pair.client.connect(pair.addresses)
+        async with Host(STRANGER, WebRtcTransport()) as other:
+            with pytest.raises(UnreachableError):
+                await other.connect(pair.addresses[:1], timeout=1)
+            assert await request(session, "echo") == {}
+            await session.aclose()
+            assert await request(await other.connect(pair.addresses[:1], timeout=20), "echo") == {}
+
+
+async def test_a_peer_that_never_lets_channels_close_loses_its_session_and_nobody_else() -> None:
+    async with asyncio.timeout(60), make_pair("webrtc") as pair:
+        hostile = await pair.client.connect(pair.addresses)
+        async with Host(STRANGER, WebRtcTransport()) as other:
+            honest = await other.connect(pair.addresses)
+            await request(hostile, "echo")
+            link: Any = hostile._link
+            link._sctp._receive_reconfig_param = _nothing
+            with contextlib.suppress(KodoError):
+                while not hostile.closed and len(pair.server.sessions) == 2:
+                    raw = link._sctp.open_channel()
+                    link.send(raw, b"x")
+                    await link.drained()
+                    await asyncio.sleep(0)
+            assert [session.remote_peer for session in pair.server.sessions] == [STRANGER.peer_id]
+            assert await request(honest, "echo", {"a": 1}) == {"a": 1}
+
+
+async def _nothing(_: object) -> None:
+    return None
 
 
 async def test_a_hundred_dials_at_once_all_succeed(pair: Pair) -> None:

@@ -71,11 +71,12 @@ class Run:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def run(executor: RayExecutor) -> AsyncIterator[Callable[..., Awaitable[Run]]]:
-    """Launch a flow of `ray_flows`; what still runs after the test is killed."""
+    """Launch a flow of `ray_flows`, or `module:flow`; what still runs after the test is killed."""
     made: list[Run] = []
 
     async def launch(name: str, resources: dict[str, Any] | None = None, **inputs: Any) -> Run:
-        spec = RunSpec(new_id(), f"ray_flows.{name}", f"ray_flows:{name}", inputs, resources or {})
+        entry = name if ":" in name or name.endswith(".yaml") else f"ray_flows:{name}"
+        spec = RunSpec(new_id(), entry.replace(":", "."), entry, inputs, resources or {})
         made.append(Run(await executor.launch(spec)))
         return made[-1]
 

@@ -16,7 +16,7 @@ def start(home: Path) -> ray_cluster.RayCluster:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    return ray_cluster._tree(ray_cluster._read_record(home))
+    return ray_cluster._tree(home, ray_cluster._read_record(home))
 
 
 @pytest.fixture

@@ -136,6 +136,24 @@ async def test_kill_ends_the_process_and_what_it_started(executor, run):
         await made.runner.poll(1, 1.0)
 
 
+async def test_kill_ends_whatever_a_flow_that_clings_to_life_has_started(executor, run):
+    made = await run("clings")
+    pids = list((await made.until("result")).data["pids"])
+    pids += map(int, (await made.until("progress")).data["text"].split())
+    assert not any(gone(pid) for pid in pids)
+    await made.runner.kill()
+    assert await until(lambda: all(gone(pid) for pid in pids))
+    assert executor.load().busy == 0
+
+
+async def test_what_a_run_left_running_ends_with_it(run):
+    made = await run("leaves_child")
+    await made.until("final")
+    pid = made.events[0].data["pid"]
+    await made.runner.release()
+    assert await until(lambda: gone(pid))
+
+
 async def test_an_output_is_read_back_with_its_hash(run):
     made = await run("writes", size=1 << 20)
     await made.until("final")

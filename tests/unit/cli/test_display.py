@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kodo.cli.display import LiveDisplay, PlainDisplay, describe
+from kodo.cli.display import LiveDisplay, PlainDisplay, describe, state_rows
 from kodo.protocol.events import EVENTS, Event, RunView
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\u202e[bold]x[/bold]\r"
@@ -78,3 +78,28 @@ def test_nested_progress_grows_as_a_tree() -> None:
 def test_progress_whose_parents_form_a_circle_is_no_endless_tree() -> None:
     live(event("progress", 1, id="a", parent="b"), event("progress", 2, id="b", parent="a"))
     assert "self" in live(event("progress", 1, id="s", parent="s", text="self"))
+
+
+def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
+    rows = state_rows(
+        {
+            "node": {"name": "here", "peer_id": "12D3"},
+            "state": "locked",
+            "progress": {"percent": 66.66667, "text": "step" + EVIL},
+            "runtime_s": 8.281,
+            "final": {"result": "# Hello", "runtime_s": 1},
+            "fatal": None,
+            "locks": [{"lid": "a", "title": "Where?", "expires_at": -1}, {"lid": "b", "title": EVIL}],
+            "outputs": [{"name": "x.txt", "size": 33}],
+            "created": 1_800_000_000_000,
+            "tags": [],
+        }
+    )
+    shown = dict(rows)
+    assert rows[0] == ("node", "here  12D3")
+    assert (shown["state"], shown["runtime_s"], shown["final"]) == ("locked", "8.3 s", "# Hello")
+    assert shown["progress"].strip().startswith("67 % step")
+    assert (shown["outputs"], shown["locks"]) == ("x.txt (33 B)", "a  Where?  (until )")
+    assert shown["created"].startswith("2027-01-1")
+    assert not {"fatal", "tags"} & set(shown)
+    assert all(clean(text) for _, text in rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.cli.local import local_entry
+from kodo.cli.local import describe_local, local_entry
 from kodo.p2p.errors import NotFoundError, UsageError
 
 
@@ -14,6 +14,24 @@ def test_a_file_is_a_module_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "market.py").touch()
     assert local_entry("./flows/market.py:competitor", tmp_path) == ("market:competitor", tmp_path / "flows")
+
+
+def test_a_file_alone_means_what_is_marked_in_it(tmp_path: Path) -> None:
+    (tmp_path / "market.py").touch()
+    assert local_entry("./market.py", tmp_path) == ("market", tmp_path)
+
+
+async def test_a_local_flow_is_described_without_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.py").write_text('from kodo.flow import flow\n@flow\ndef greet(name: str):\n    """Greets."""\n')
+    (tmp_path / "two.py").write_text("from kodo.flow import flow\n@flow\ndef a(): ...\n@flow\ndef b(): ...\n")
+    answer = await describe_local("./one.py")
+    assert (answer["path"], answer["description"], answer["example"]) == ("one.greet", "Greets.", {"name": "text"})
+    assert await describe_local("one:greet") == answer
+    with pytest.raises(UsageError, match=r"2 flows \(a, b\); name one"):
+        await describe_local("./two.py")
+    with pytest.raises(UsageError, match="cannot be run: the module two has no c"):
+        await describe_local("./two.py:c")
 
 
 def test_a_module_is_looked_for_in_the_working_folder(tmp_path: Path) -> None:
@@ -31,7 +49,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path, text: str) -> None:
         local_entry(text, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["./a-b.py:f", "./x.py", "./folder"])
+@pytest.mark.parametrize("text", ["./a-b.py:f", "./folder"])
 def test_what_is_no_flow_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a-b.py").touch()
     with pytest.raises(UsageError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kodo.cli.text import compact, human_bytes, human_seconds, line, lines, to_json
+from kodo.cli.text import compact, human_bytes, human_seconds, human_time, line, lines, to_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 
@@ -61,3 +62,8 @@ def test_sizes_are_shown_in_units(size: object, text: str) -> None:
 )
 def test_durations_are_shown_in_units(seconds: object, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+def test_a_time_is_shown_to_the_minute_and_what_is_none_is_not() -> None:
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", human_time(1_800_000_000_000))
+    assert [human_time(value) for value in (None, "x", True, -1, 1 << 63)] == [""] * 5

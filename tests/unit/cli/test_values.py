@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from kodo.cli.values import parse_assignments, parse_value, read_inputs_file, resolve
+from kodo.cli.values import name_files, parse_assignments, parse_value, read_inputs_file, resolve
+from kodo.flow import File
 from kodo.p2p.errors import UsageError
 
 
@@ -140,3 +141,36 @@ def test_alternatives_nested_without_end_are_refused() -> None:
     schema["anyOf"] = [{"$ref": "#"}] * 20
     with pytest.raises(ValueError, match="simpler"):
         parse_value("x", schema, schema)
+
+
+class Files(BaseModel):
+    doc: File
+    docs: list[File] = []
+    maybe: File | None = None
+    root: Path | None = None
+    text: str = ""
+
+
+UPLOAD = "upload-" + "0" * 26
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("doc=@no/such.pdf", Path("no/such.pdf")),
+        ("doc=no/such.pdf", Path("no/such.pdf")),
+        (f"doc={UPLOAD}", UPLOAD),
+        ("docs=@a.pdf,@b.pdf", [Path("a.pdf"), Path("b.pdf")]),
+        ("maybe=@a.pdf", Path("a.pdf")),
+        ("root=@a.zip", Path("a.zip")),
+        ("root=/on/the/node", "/on/the/node"),
+    ],
+)
+def test_a_file_is_named_and_not_read(word: str, value: Any) -> None:
+    assert parse_assignments([word], Files.model_json_schema()) == {word.partition("=")[0]: value}
+
+
+def test_texts_of_an_inputs_file_are_files_where_the_form_wants_them() -> None:
+    given = {"doc": "a.pdf", "docs": ["b.pdf", UPLOAD], "root": "/on/the/node", "text": "a.pdf"}
+    named = {"doc": Path("a.pdf"), "docs": [Path("b.pdf"), UPLOAD]}
+    assert name_files(given, Files.model_json_schema()) == {**given, **named}

@@ -37,6 +37,7 @@ class Service:
         self.cuts: list[int] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
+        self.told: dict[str, Any] = {}
         self.flows = [
             {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
             {"path": "flows.b", "name": "Twin"},
@@ -60,6 +61,10 @@ class Service:
             case "run.state":
                 if args["fid"] != FID:
                     raise CallError(404, "no-such-run", "none")
+                return {"fid": FID, "state": "done", **self.told}
+            case "run.restart":
+                return {"fid": "0" * 26, "state": "pending"}
+            case "run.ack" | "run.delete":
                 return {"fid": FID, "state": "done"}
             case "lock.answer":
                 return {"unlock": {"lid": args["lid"], "answer": args["candidate"]}}
@@ -300,3 +305,58 @@ def test_waits_between_attempts_grow_and_end() -> None:
     assert backoff.delay() is None
     backoff.succeeded()
     assert (backoff.delay() or 9) <= 0.1
+
+
+def finished_run(world: World) -> dict[str, str]:
+    builder = ManifestBuilder()
+    builder.update(DATA)
+    output = {"name": "x.bin", "sha256": builder.finish().sha256.hex()}
+    world.service.told = {"own": True, "acknowledged": False, "outputs": [output]}
+    return output
+
+
+async def asked_after_a_download(world: World, home: Path, **options: Any) -> list[str]:
+    async with world.client(home / "h") as client:
+        run = await client.run(FID, node="n.example")
+        await run.download(home / "out", **options)
+    return [op for op, _ in world.service.calls]
+
+
+async def test_a_run_is_acknowledged_once_all_it_made_was_verified(world: World, tmp_path: Path) -> None:
+    finished_run(world)
+    assert (await asked_after_a_download(world, tmp_path))[-1] == "run.ack"
+
+
+async def test_a_run_is_not_acknowledged_with_keep(world: World, tmp_path: Path) -> None:
+    finished_run(world)
+    assert "run.ack" not in await asked_after_a_download(world, tmp_path, keep=True)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"own": False},
+        {"state": "pending"},
+        {"acknowledged": True},
+        {"outputs": [{"name": "x.bin", "sha256": "0" * 64}]},
+    ],
+)
+async def test_a_run_is_not_acknowledged_when(told: dict[str, Any], world: World, tmp_path: Path) -> None:
+    finished_run(world)
+    world.service.told |= told
+    assert "run.ack" not in await asked_after_a_download(world, tmp_path)
+
+
+async def test_a_run_is_not_acknowledged_before_each_of_its_outputs_came(world: World, tmp_path: Path) -> None:
+    output = finished_run(world)
+    world.service.told["outputs"] = [output, {"name": "later.bin", "sha256": "1" * 64}]
+    assert "run.ack" not in await asked_after_a_download(world, tmp_path)
+
+
+async def test_a_restart_gives_the_new_run(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        again = await run.restart()
+        assert (again.fid, again.launched_state, again.peer_id) == ("0" * 26, "pending", run.peer_id)
+        await run.delete()
+    assert [op for op, _ in world.service.calls[-2:]] == ["run.restart", "run.delete"]

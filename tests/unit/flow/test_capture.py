@@ -59,6 +59,25 @@ def test_a_long_line_is_cut_between_characters():
     assert max(len(text.encode()) for _, text in lines) <= MAX_LINE_BYTES
 
 
+def test_a_long_tail_is_cut_also_when_the_flush_comes_with_it_in_one_read():
+    # The pipe is left full until the mark is in it too, as happens by chance when the reader is slow.
+    body = "\n".join(
+        [
+            "read = os.read",
+            "def late(fd, size):",
+            "    data = read(fd, size)",
+            "    while data.startswith(b'x') and not data.endswith(b'\\n'): data += read(fd, size)",
+            "    return data",
+            "os.read = late",
+            "os.write(1, b'.\\n')",  # lets a read that had begun before go by
+            "os.write(1, b'x' * 50000)",
+        ]
+    )
+    lines = captured(body)
+    assert "".join(text for _, text in lines if text != ".") == "x" * 50000
+    assert max(len(text) for _, text in lines) <= MAX_LINE_BYTES
+
+
 def test_stdin_is_empty():
     assert captured("print(repr(sys.stdin.read()))") == [["stdout", "''"]]
 

@@ -1,5 +1,7 @@
 """A flow that is called as plain Python, outside of a node."""
 
+import contextlib
+import functools
 import hashlib
 import io
 
@@ -96,6 +98,79 @@ async def test_event_works_on_coroutines(capsys):
 
     assert await fetch() == 1
     assert len(lines(capsys)) == 2
+
+
+class Service:
+    @event(name="class")
+    @classmethod
+    def of_class(cls, a):
+        return cls, a
+
+    @event(name="static")
+    @staticmethod
+    def static(a):
+        return a
+
+    @event(name="method")
+    def method(self, a):
+        return self, a
+
+
+class Callback:
+    async def __call__(self, a):
+        return a
+
+
+def test_event_works_on_every_kind_of_method(capsys):
+    service = Service()
+    assert service.of_class(1) == (Service, 1)
+    assert Service.static(2) == 2
+    assert service.method(3) == (service, 3)
+    starts = [line for line in lines(capsys) if '"start"' in line]
+    assert starts == [
+        f'[action] {{"name": "{name}", "phase": "start", "arguments": {{"a": {number}}}}}'
+        for number, name in enumerate(("class", "static", "method"), 1)
+    ]
+
+
+async def test_event_works_on_callables_without_a_name(capsys):
+    assert event(functools.partial(max, 3))(4) == 4
+    assert await event(Callback())(5) == 5
+    assert await event(functools.partial(Callback().__call__))(6) == 6
+    assert len(lines(capsys)) == 6
+
+
+def test_event_on_a_generator_ends_when_the_generator_does(capsys):
+    @event
+    def numbers(n):
+        got = yield from range(n)
+        return got or "end"
+
+    items = numbers(2)
+    assert next(items) == 0
+    assert len(lines(capsys)) == 1
+    with pytest.raises(StopIteration) as stop:
+        next(items), next(items)
+    assert stop.value.value == "end"
+    assert '"phase": "end"' in lines(capsys)[0]
+
+
+async def test_event_on_an_async_generator_ends_with_it_also_when_it_is_left_early(capsys):
+    closed = []
+
+    @event
+    async def numbers():
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    async with contextlib.aclosing(numbers()) as items:
+        async for _ in items:
+            break
+    assert closed == [True]
+    assert '"phase": "end"' in lines(capsys)[1]
 
 
 def test_there_is_no_run_outside_of_a_node():

@@ -35,6 +35,22 @@ number = 5
 def undecorated(a: int = 1): ...
 def variadic(*args): ...
 '''
+DATED = """
+import datetime as dt
+from kodo.flow import flow
+
+@flow(published="2026-11-22")
+def text(): ...
+
+@flow(published="2026-11-22T01:00:00+01:00", tags="market")
+def zoned(): ...
+
+@flow(published=dt.date(2026, 11, 22), release=dt.date(2026, 11, 22))
+def day(): ...
+
+@flow(published="soon")
+def soon(): ...
+"""
 YAML = """
 flow: {name: From YAML, author: y@example.com, release: "2"}
 entry: flows.market:competitor
@@ -50,6 +66,8 @@ def scope(tmp_path: Path) -> Path:
         "flows/broken.py": "import not_there",
         "flows/leaves.py": "import sys; sys.exit('gone')",
         "flows/quiet.py": "",
+        "dated.py": DATED,
+        "dated.yaml": "flow: {published: 2026-11-22, tags: market}\nentry: dated:soon",
         "helpers/tool.py": "from kodo.flow import flow\nHELP = 1\n@flow\ndef helped(): ...\n",
         "market.yaml": YAML,
         "bad.yaml": "entry: 5",
@@ -145,6 +163,19 @@ def test_a_yaml_file_adds_to_its_entry(scope):
 def test_what_cannot_be_offered_has_an_error_that_says_why(scope, spec, reason):
     (info,) = ask(scope, spec).values()
     assert reason in info["error"]
+
+
+def test_published_is_a_date_as_text_or_as_a_date_and_becomes_milliseconds(scope):
+    found = ask(scope, "dated", "./dated.yaml")
+    day = 1_795_305_600_000
+    assert {found[path]["published"] for path in ("dated.text", "dated.zoned", "dated.day", "./dated.yaml")} == {day}
+    assert found["dated.soon"]["error"] == "published='soon' is no ISO date, as 2026-01-31"
+    assert found["dated.day"]["release"] == "2026-11-22"
+
+
+def test_one_tag_need_not_be_a_list(scope):
+    found = ask(scope, "dated", "./dated.yaml")
+    assert found["dated.zoned"]["tags"] == found["./dated.yaml"]["tags"] == ["market"]
 
 
 def test_strict_names_what_a_record_lacks(scope):

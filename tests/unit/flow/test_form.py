@@ -1,3 +1,4 @@
+import re
 from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -6,6 +7,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field
 
+from kodo.flow import File
 from kodo.flow.form import Form, InputsError, example_of
 from kodo.p2p.errors import UsageError
 
@@ -117,3 +119,18 @@ def test_a_hint_that_cannot_be_resolved_is_refused():
     function.__annotations__ = {"value": "Missing"}
     with pytest.raises(UsageError, match="Missing"):
         Form(function)
+
+
+def test_a_file_is_an_upload_for_those_who_launch_and_a_path_for_the_flow(tmp_path):
+    def flow(doc: File, more: list[File] = [], maybe: File | None = None): ...  # noqa: B006
+
+    form = Form(flow)
+    there = tmp_path / "doc.pdf"
+    there.write_text("x")
+    field = form.schema()["properties"]["doc"]
+    assert (field["type"], field["format"]) == ("string", "file")
+    assert not re.search(field["pattern"], str(there))
+    assert re.search(field["pattern"], example_of(form.schema())["doc"])
+    assert form.arguments({"doc": str(there), "more": [str(there)]}) == {"doc": there, "more": [there]}
+    with pytest.raises(InputsError, match="upload it again"):
+        form.arguments({"doc": "upload-" + "0" * 26})

@@ -15,6 +15,7 @@ from kodo.node.locks import Locks
 from kodo.node.outputs import Outputs
 from kodo.node.runs import Order, Runs, RunSettings
 from kodo.node.store import Store
+from kodo.node.uploads import Uploads
 from kodo.protocol.access import Principal
 from kodo.protocol.events import Event
 from kodo.protocol.ids import make_id
@@ -34,6 +35,9 @@ class Rig:
         self.clock = clock
         self.outputs = outputs
         self.feed = Feed(store)
+        ids = (make_id(clock.ms, number.to_bytes(10, "big")) for number in numbers)
+        self.uploads = Uploads(outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids))
+        self.uploads.open()
         self.runs = Runs(
             store,
             outputs,
@@ -41,8 +45,10 @@ class Rig:
             new_id=lambda: make_id(clock.ms, next(numbers).to_bytes(10, "big")),
             clock=clock,
             settings=settings,
+            files=self.uploads.files,
         )
-        self.locks = Locks(store, self.runs)
+        self.faults: list[str] = []
+        self.locks = Locks(store, self.runs, judge=lambda live, inputs: self.faults)
 
     async def launch(self, entry: str = "flow", principal: str = "ana", **fields: Any) -> str:
         fid, _ = await self.runs.launch(

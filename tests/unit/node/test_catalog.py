@@ -10,7 +10,7 @@ import pytest
 from kodo.node.catalog import Catalog
 from kodo.node.scope import Scope
 from kodo.node.store import Store
-from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.errors import CallError, KodoError, UsageError
 from tests.unit.node.conftest import StillClock
 
 SCHEMA = {
@@ -64,6 +64,21 @@ async def test_published_is_when_the_release_was_first_offered_unless_it_says(
         store, [info("a.Alpha", "Same"), info("b.Beta", "Same", release="2"), info("c.Gamma", "O", published=77)]
     )
     assert [flow.published for flow in catalog.flows] == [first, first + 60_000, 77]
+
+
+async def test_a_flow_that_ends_python_is_broken_and_the_others_are_not(store: Store) -> None:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if "ends:it" in request["flows"]:
+            raise KodoError("Python ended with exit code 3 when it was imported")
+        return [info(spec.replace(":", "."), spec) for spec in request["flows"]]
+
+    catalog = Catalog(["a:A", "ends:it", "b:B"], describe=describe)
+    await catalog.load(store)
+    assert {flow.path: flow.error for flow in catalog.flows} == {
+        "a.A": None,
+        "b.B": None,
+        "ends.it": "Python ended with exit code 3 when it was imported",
+    }
 
 
 async def test_overrides_of_the_operator_win(store: Store) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner, LockDeniedError
+from kodo.node.rows import NewEvent
 from kodo.node.runs import RunSettings
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import RunState
-from tests.unit.node.conftest import StillClock, settled
+from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import ANA, BOB, Rig, rig, rig_of
 
 LID = "0" * 25 + "1"
@@ -350,3 +351,84 @@ async def test_a_timeout_that_the_runner_did_not_hear_of_is_told_again(tmp_path:
         async with rig(tmp_path, executor, clock, KEEP) as node:
             events = await node.all_events(fid)
     assert [event.event for event in events][3:] == ["lock", "lock-timeout", "final"]
+
+
+DEMAND = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+async def counts(run: InProcessRunner) -> int:
+    return int(run.spec.inputs["n"]) + int(run.spec.inputs.get("more", 0))
+
+
+async def test_missing_inputs_are_asked_for_before_a_runner_is_taken(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(inputs={"more": 2}, demand=DEMAND)
+        lid = (await node.until(fid, "lock")).data["lid"]
+        assert node.runs.live[fid].view.state == "locked"
+        assert node.executor.launched == []
+        assert (await node.locks.get(fid, lid, ANA)).schema == DEMAND
+        unlock = await node.locks.answer(fid, lid, {"n": 40}, ANA)
+        assert unlock["answer"] == {"n": 40}
+        events = await node.all_events(fid)
+        assert [event.event for event in events[2:]] == ["inputs", "lock", "candidate", "unlock", "inputs", "final"]
+        assert (events[6].data, events[7].data["result"]) == ({"more": 2, "n": 40}, 42)
+
+
+async def test_inputs_that_do_not_fit_together_are_denied_and_asked_for_again(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(demand=DEMAND)
+        lid = (await node.until(fid, "lock")).data["lid"]
+        node.faults = ["/n: too small"]
+        with pytest.raises(CallError) as caught:
+            await node.locks.answer(fid, lid, {"n": 1}, ANA)
+        assert (caught.value.reason, caught.value.data) == ("denied", {"reasons": ["/n: too small"]})
+        node.faults = []
+        await node.locks.answer(fid, lid, {"n": 2}, ANA)
+        assert (await node.all_events(fid))[-1].event == "final"
+
+
+async def test_a_run_whose_missing_inputs_nobody_gives_is_fatal(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(demand=DEMAND)
+        await node.until(fid, "lock")
+        await settled(lambda: clock.advance(3600) or fid not in node.runs.live)
+        events = await node.all_events(fid)
+        assert [event.event for event in events[-2:]] == ["lock-timeout", "fatal"]
+        assert node.executor.launched == []
+
+
+async def test_a_run_that_waits_for_inputs_is_killed(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(demand=DEMAND)
+        await node.until(fid, "lock")
+        await node.runs.kill(fid, "ana")
+        assert [event.event for event in await node.all_events(fid)][-2:] == ["kill", "fatal"]
+        assert node.executor.launched == []
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_restarted_node_still_asks_for_inputs_and_judges_what_was_given(
+    answered: bool, tmp_path: Path, clock: StillClock
+) -> None:
+    async with InProcessExecutor({"flow": counts}) as executor:
+        async with rig(tmp_path, executor, clock, RunSettings(keep_runs=True)) as node:
+            fid = await node.launch(demand=DEMAND)
+            lid = (await node.until(fid, "lock")).data["lid"]
+            if answered:
+                # As a crash leaves it: committed, and not judged.
+                said = {"lid": lid, "cid": fid_of(7), "by": "ana", "answer": {"n": 3}}
+                await node.store.append(fid, [NewEvent.make("candidate", said)])
+        async with rig(tmp_path, executor, clock) as node:
+            if not answered:
+                await node.locks.answer(fid, lid, {"n": 3}, ANA)
+            events = await node.all_events(fid)
+            assert [event.event for event in events[4:]] == ["candidate", "unlock", "inputs", "final"]
+            assert events[-1].data["result"] == 3
+            assert len(executor.launched) == 1

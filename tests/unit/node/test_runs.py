@@ -503,3 +503,37 @@ async def test_what_was_being_fetched_when_a_node_died_is_cleared(tmp_path: Path
     (parts / "old").write_bytes(b"half")
     Outputs(tmp_path / "outputs").open()
     assert list(parts.iterdir()) == []
+
+
+async def test_a_node_that_drains_takes_no_launch_and_waits_for_its_runs(tmp_path: Path, clock: StillClock) -> None:
+    go = asyncio.Event()
+
+    async def waits(run: InProcessRunner) -> str:
+        run.emit("log", {"text": "begun"})
+        await go.wait()
+        return "whole"
+
+    async with rig_of(tmp_path, clock, {"flow": waits}) as node:
+        fid = await node.launch()
+        await node.until(fid, "log")
+        node.runs.drain(60)
+        with pytest.raises(CallError) as caught:
+            await node.launch()
+        assert (caught.value.code, caught.value.reason) == (503, "stopping")
+        clock.advance(30)
+        assert not node.runs.drained.is_set()
+        go.set()
+        await settled(lambda: clock.advance(0.3) or node.runs.drained.is_set())
+        assert (await node.all_events(fid))[-1].data["result"] == "whole"
+
+
+async def test_what_is_not_over_when_the_drain_ends_gets_its_fatal(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": forever}) as node:
+        fid = await node.launch()
+        await node.until(fid, "log")
+        node.runs.drain(3600)
+        node.runs.drain(60)
+        await settled(lambda: clock.advance(10) or node.runs.drained.is_set())
+        assert fid in node.runs.live
+        await node.runs.aclose()
+        assert (await node.store.events(fid))[-1].data["type"] == "NodeStopped"

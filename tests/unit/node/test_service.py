@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +15,14 @@ from kodo.access.null import NullProvider
 from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
-from kodo.node.runs import RunSettings
+from kodo.node.manage import Manager
+from kodo.node.runs import Order, RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import NodeFacts, Service
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
-from tests.unit.node.conftest import StillClock, fid_of
+from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import Rig, rig_of
 
 LID = "0" * 25 + "1"
@@ -39,6 +41,10 @@ async def ask(run: InProcessRunner) -> Any:
     return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
 
 
+async def read(run: InProcessRunner) -> str:
+    return run.spec.files[0].path.read_text()
+
+
 def info(path: str, entry: str) -> dict[str, Any]:
     said = {"path": path, "name": path.upper(), "entry": entry, "author": "ana", "release": "1", "description": "d"}
     return {**said, "organization": "org", "schema": SCHEMA, "example": {"n": 1}}
@@ -51,7 +57,7 @@ class Node:
         self.provider = provider
         self.items: list[Any] = []
 
-    async def call(self, op: str, peer: str = "ana", **args: Any) -> Any:
+    async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:
         items: list[Any] = []
 
         async def send(item: Any) -> None:
@@ -60,8 +66,12 @@ class Node:
         async def send_all(many: Iterable[Any]) -> None:
             items.extend(many)
 
+        async def uploads() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
         session = SimpleNamespace(remote_peer=peer)
-        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all)
+        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all, uploads=uploads)
         try:
             return await self.service(asked)
         finally:
@@ -80,19 +90,21 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node_of(
-    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None
+    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None, more: Sequence[Any] = ()
 ) -> AsyncIterator[Node]:
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [info("flows.work", "work"), info("flows.ask", "ask")]
+        return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
 
-    async with rig_of(tmp_path, clock, {"work": work, "ask": ask}, RunSettings(versions={"kodo": "0.1.0"})) as rig:
+    async with rig_of(
+        tmp_path, clock, {"work": work, "ask": ask, "read": read}, RunSettings(versions={"kodo": "0.1.0"})
+    ) as rig:
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         await catalog.load(rig.store)
         provider = NullProvider("home")
         facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
         service = Service(
-            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, clock,
-            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6),
+            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
+            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
         )  # fmt: skip
         yield Node(rig, service, provider)
 
@@ -238,7 +250,7 @@ async def test_one_key_belongs_to_one_principal(tmp_path: Path, clock: StillCloc
         ({}, 400, "bad-args"),
         ({"path": "flows.work", "name": "x"}, 400, "bad-args"),
         ({"path": "flows.none"}, 404, "no-such-flow"),
-        ({"path": "flows.work"}, 400, "bad-inputs"),
+        ({"path": "flows.work", "strict": True}, 400, "bad-inputs"),
         ({"path": "flows.work", "inputs": {"n": "x"}}, 400, "bad-inputs"),
         ({"path": "flows.work", "inputs": {"n": 1}, "colour": "red"}, 400, "bad-args"),
     ],
@@ -350,3 +362,127 @@ async def test_an_unknown_op_and_an_unknown_arg_are_named(tmp_path: Path, clock:
     async with node_of(tmp_path, clock) as node:
         assert (await node.refused("run.fly")).reason == "no-such-op"
         assert (await node.refused("run.state", fid=fid_of(1), when="now")).data == {"arg": "when"}
+
+
+async def test_run_ack_delete_and_restart_follow_the_state_rules(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}, tags=["t"]))["fid"]
+        await node.rig.until(fid, "lock")
+        for op in ("run.ack", "run.delete"):
+            refused = await node.refused(op, fid=fid)
+            assert (refused.code, refused.reason, refused.data) == (400, "bad-state", {"state": "locked"})
+            assert "locked" in refused.message
+        await node.call("run.kill", fid=fid)
+        assert await node.call("run.ack", fid=fid) == {"fid": fid, "state": "error", "acknowledged": True}
+        assert (await node.call("run.state", fid=fid))["acknowledged"] is True
+        assert (await node.call("run.list"))["result"][0]["acknowledged"] is True
+
+        again = await node.call("run.restart", fid=fid)
+        assert again["fid"] != fid
+        await node.rig.until(again["fid"], "lock")
+        state = await node.call("run.state", fid=again["fid"])
+        assert (state["inputs"], state["tags"], state["acknowledged"], state["own"]) == ({"n": 1}, ["t"], False, True)
+        events = await node.rig.store.events(again["fid"])
+        assert [event.event for event in events] == ["version", "flow", "inputs", "lock"]
+
+        answer = await node.call("run.delete", fid=fid)
+        assert answer == {"fid": fid, "deleted": True, "erased": True}
+        for op in ("run.state", "run.ack", "run.delete", "run.restart", "run.kill"):
+            assert (await node.refused(op, fid=fid)).reason == "no-such-run"
+
+
+async def test_somebody_elses_run_is_neither_acknowledged_nor_deleted_nor_restarted(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        for op in ("run.ack", "run.delete", "run.restart"):
+            assert (await node.refused(op, "bob", fid=fid)).reason == "no-such-run"
+        assert (await node.call("run.state", fid=fid))["state"] == "done"
+
+
+FILE = {"type": "object", "properties": {"doc": {"type": "string", "format": "file", "pattern": "^upload-"}}}
+TEXT = {"name": "doc.txt", "size": 4, "sha256": hashlib.sha256(b"text").hexdigest()}
+
+
+async def test_a_flow_gets_the_file_that_was_uploaded_for_it(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, more=[{**info("flows.read", "read"), "schema": FILE}]) as node:
+        begun = await node.call("input.write", **TEXT)
+        assert (begun["offset"], begun["complete"]) == (0, False)
+        done = await node.call("input.write", **TEXT, upload=begun["upload"], offset=0, pieces=[b"te", b"xt"])
+        assert done == {"upload": begun["upload"], "offset": 4, "complete": True}
+        inputs = {"doc": done["upload"]}
+        fid = (await node.call("run.launch", path="flows.read", inputs=inputs))["fid"]
+        assert (await node.rig.all_events(fid))[-1].data["result"] == "text"
+        refusals = [
+            await node.refused("run.launch", "bob", path="flows.read", inputs=inputs),
+            await node.refused("run.launch", path="flows.read", inputs={"doc": "/etc/passwd"}),
+            await node.refused("input.write", **{**TEXT, "sha256": "x"}),
+        ]
+        assert [error.reason for error in refusals] == ["no-such-upload", "bad-inputs", "bad-args"]
+
+
+async def test_who_may_run_nothing_may_upload_nothing(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        reader = Principal("r", "r", grants=(Grant("flow", "*", 2, "r"),))
+
+        async def identify(peer: str) -> Principal:
+            return reader
+
+        node.provider.identify = identify  # type: ignore[method-assign]
+        assert (await node.refused("input.write", **TEXT)).code == 403
+
+
+async def test_old_uploads_go_when_new_ones_come_but_not_those_of_unfinished_runs(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        old = (await node.call("input.write", **TEXT, pieces=[b"text"]))["upload"]
+        used = (await node.call("input.write", **{**TEXT, "name": "used"}, pieces=[b"text"]))["upload"]
+        fid, _ = await node.rig.runs.launch(Order("ana", "flows.ask", "ask", "ask", {"doc": used}))
+        await node.rig.until(fid, "lock")
+        clock.advance(25 * 3600)
+        new = (await node.call("input.write", **{**TEXT, "name": "new"}))["upload"]
+        assert {each.name for each in node.rig.uploads.root.iterdir()} == {used, new} != {old}
+
+
+async def test_a_launch_without_required_inputs_begins_with_a_lock_unless_strict(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        refused = await node.refused("run.launch", path="flows.work", strict=True)
+        assert (refused.reason, refused.data["missing"]) == ("bad-inputs", ["n"])
+        launched = await node.call("run.launch", path="flows.work")
+        fid = launched["fid"]
+        assert launched["state"] == "locked"
+        [row] = (await node.call("lock.list"))["result"]
+        lock = await node.call("lock.get", fid=fid, lid=row["lid"])
+        assert (row["fid"], lock["schema"]["required"]) == (fid, ["n"])
+        assert (await node.refused("lock.answer", fid=fid, lid=row["lid"], candidate={})).reason == "bad-candidate"
+        await node.call("lock.answer", fid=fid, lid=row["lid"], candidate={"n": 4})
+        await node.rig.all_events(fid)
+        state = await node.call("run.state", fid=fid)
+        assert (state["state"], state["inputs"]) == ("done", {"n": 4})
+        wrong = await node.refused("run.launch", path="flows.work", inputs={"n": "x"})
+        assert wrong.reason == "bad-inputs"
+
+
+async def test_only_the_operator_stops_the_node(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        refused = await node.refused("node.shutdown", drain_s=5)
+        assert (refused.code, refused.reason) == (403, "operator-only")
+        assert (await node.call("run.launch", path="flows.work", inputs={"n": 1}))["state"] == "pending"
+        await settled(lambda: not node.rig.runs.live)
+        told = await node.call("node.shutdown", "home", drain_s=5)
+        assert told == {"stopping": True, "unfinished": 0, "drain_s": 5}
+        assert (await node.refused("run.launch", path="flows.work", inputs={"n": 1})).reason == "stopping"
+        await settled(lambda: clock.advance(0.3) or node.rig.runs.drained.is_set())
+
+
+async def test_only_the_operator_says_how_many_runners_are_kept_warm(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        assert (await node.refused("node.scale", "ana", runners=3)).reason == "operator-only"
+        assert (await node.refused("node.scale", "home", runners=-1)).reason == "bad-args"
+        assert node.rig.executor.warm == 0
+        assert await node.call("node.scale", "home", runners=3) == {"runners": 3}
+        assert node.rig.executor.warm == 3

@@ -7,6 +7,7 @@ import sysconfig
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
@@ -38,9 +39,9 @@ ALL_FUNCTIONS = 1_000_000
 )
 async def atlas(
     root: Annotated[
-        str | None,
+        Path | None,
         Field(
-            description="A folder or .zip of Python source on the node's machine. "
+            description="A folder or .zip of Python source on the node's machine, or an uploaded .zip (root=@FILE). "
             "Empty: the standard library of its Python."
         ),
     ] = None,
@@ -60,7 +61,7 @@ async def atlas(
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        tree = await asyncio.to_thread(stack.enter_context, open_tree(root))
+        tree = await asyncio.to_thread(stack.enter_context, open_tree(None if root is None else str(root)))
         jobs = workers(jobs)
         files = len(tree.sources)
         await action("read", files=files, skipped=len(tree.skipped), jobs=jobs)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from kodo.p2p.errors import CapacityError, UsageError
+from kodo.protocol.uploads import is_upload_id
 
 __all__ = ["MAX_FILES", "MAX_FILE_BYTES", "MAX_TOTAL_BYTES", "Source", "Tree", "open_tree"]
 
@@ -72,6 +73,8 @@ def open_tree(root: str | None) -> Iterator[Tree]:
         label = f"the standard library of Python {sysconfig.get_python_version()}"
     else:
         path, label = Path(root).expanduser(), root
+        if is_upload_id(path.parent.name):
+            label = path.name  # where it lies here says nothing to those who sent it
     if path.is_dir():
         yield _checked(_folder(path, label))
     elif path.is_file() and zipfile.is_zipfile(path):

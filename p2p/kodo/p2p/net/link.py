@@ -45,6 +45,8 @@ EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
 """What a peer may open and send before its last handshake message has arrived."""
 ROUNDS = 4
 """Batches that one link sends before others have their turn."""
+CLOSING_CHANNELS = 1024
+"""Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
 _SHA256_MULTIHASH = b"\x12\x20"
 
 
@@ -341,6 +343,8 @@ class WebRtcLink:
 
     def _opened(self, channel_id: int) -> None:
         channel = self._channels[channel_id] = _Channel(self, channel_id)
+        if len(self._channels) > self._limits.streams + CLOSING_CHANNELS:
+            raise PeerError("the other side opens channels without closing any")
         if self._handler is not None:
             self._deliver(channel, [])
         elif len(self._early) < EARLY_CHANNELS:

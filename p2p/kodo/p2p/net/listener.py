@@ -67,6 +67,7 @@ class WebRtcListener:
         self._first_seen: OrderedDict[str, float] = OrderedDict()
         self._live: Counter[str] = Counter()
         self._handshaking: Counter[str] = Counter()
+        self._links: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.address: Source = ("", 0)
 
@@ -153,8 +154,10 @@ class WebRtcListener:
     # handshakes
 
     def _begin(self, known: _Source, source: Source, data: bytes) -> None:
-        """Begin a handshake, or ignore its first record when there are too many."""
+        """Begin a handshake, or ignore its first record when there are too many, or too many sessions."""
         block = udp.source_block(source[0])
+        if self._links.total() >= self._limits.sessions or self._links[block] >= self._limits.sessions_per_source:
+            return
         in_progress = self._handshaking.total()
         if in_progress >= self._limits.handshakes or self._handshaking[block] >= self._limits.handshakes_per_source:
             return
@@ -188,6 +191,7 @@ class WebRtcListener:
         )
         known.link = link
         self._live[known.username] += 1
+        self._links[block] += 1
         self._handshaking[block] += 1
         link.on_end = lambda: self._ended(known, source, link)
         if connection is None:
@@ -222,5 +226,9 @@ class WebRtcListener:
         self._live[known.username] -= 1
         if self._live[known.username] <= 0:
             del self._live[known.username]
+        block = udp.source_block(source[0])
+        self._links[block] -= 1
+        if self._links[block] <= 0:
+            del self._links[block]
         if self._sources.get(source) is known:
             del self._sources[source]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream", "StreamHandler"]
 
+SMALL_BYTES = 1024
+"""Pieces up to this size are kept together: single bytes would cost fifty times what the window counts."""
+
 StreamHandler = Callable[["Stream"], Awaitable[None]]
 
 
@@ -246,7 +249,10 @@ class Stream:
             self.session.stream_accepted(self)
         if not payload or not self._half.may_read:
             return 0
-        self._inbox.append(payload)
+        if self._inbox and len(self._inbox[-1]) + len(payload) <= SMALL_BYTES:
+            self._inbox[-1] += payload
+        else:
+            self._inbox.append(payload)
         self._readable.set()
         return len(payload)
 

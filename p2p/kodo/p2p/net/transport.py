@@ -27,6 +27,8 @@ class Limits:
         unread_bytes: what a session keeps for an application that does not read; a peer beyond it is cut off.
         ping_after_s: silence after which the other side is asked for a sign of life.
         silence_s: silence after which a session is over.
+        sessions: links of one listener, handshakes counted.
+        sessions_per_source: the same from one IPv4 address or IPv6 /64, so that nobody takes all.
         handshakes: handshakes in progress on one listener.
         handshakes_per_source: the same from one IPv4 address or IPv6 /64.
         handshake_s: time that one handshake may take.
@@ -40,6 +42,8 @@ class Limits:
     unread_bytes: int = 4 << 20
     ping_after_s: float = 10.0
     silence_s: float = 15.0
+    sessions: int = 4096
+    sessions_per_source: int = 2048
     handshakes: int = 128
     handshakes_per_source: int = 16
     handshake_s: float = 10.0

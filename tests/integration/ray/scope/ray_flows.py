@@ -1,6 +1,7 @@
 """Flows that the Ray tests run; imported by runners only."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
@@ -162,3 +163,46 @@ async def survives():
         if number % 25 == 24:
             total += await task.remote(number)
     return total
+
+
+@flow
+def clings():
+    """Ignore being cancelled, in the flow, a task, an actor, and children in sessions of their own."""
+    import ray
+
+    def cling(seconds=600):
+        while True:
+            with contextlib.suppress(BaseException):
+                time.sleep(seconds)
+
+    @ray.remote(num_cpus=0)
+    def task():
+        progress(text=f"{os.getpid()} {subprocess.Popen(['sleep', '600'], start_new_session=True).pid}")
+        cling()
+
+    @ray.remote(num_cpus=0, max_restarts=-1)
+    class Actor:
+        def pid(self):
+            return os.getpid()
+
+        def hold(self):
+            cling()
+
+    task.remote()
+    actor = Actor.remote()
+    pid = ray.get(actor.pid.remote())
+    actor.hold.remote()
+    result(pids=[os.getpid(), pid, subprocess.Popen(["sleep", "600"], start_new_session=True).pid])
+    cling()
+
+
+@flow
+def leaves_child():
+    result(pid=subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
+
+
+@flow
+def needs() -> str:
+    import needed
+
+    return str(needed.WORD)

@@ -1,0 +1,79 @@
+"""`koco down`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+STOP_SECONDS = 60.0
+"""How long a node may take to stop once the runs that it waits for are over."""
+
+
+async def down(
+    context: Context,
+    drain: Annotated[
+        str,
+        typer.Option("--drain", metavar="SECONDS", help="Wait so long for runs, as 60s or 5m; none is taken."),
+    ] = "0",
+) -> None:
+    """Stop the node of this home (or --node, as its operator), and wait until it has stopped."""
+    from kodo.client.config import parse_seconds
+    from kodo.client.finders import read_home_node
+    from kodo.p2p.errors import DeadlineError, NotFoundError, UsageError
+
+    seconds = parse_seconds(drain)
+    if not isinstance(seconds, float):
+        raise UsageError(f"--drain takes seconds, or a time as 60s or 5m; it is {drain[:40]!r}")
+    home = context.loaded.home
+    here = read_home_node(home) if context.node is None else None
+    wanted = context.node or (str(here["peer_id"]) if here is not None else None)
+    if wanted is None:
+        raise NotFoundError(f"no node runs from {home}; name one with --node, or another home with --home")
+    context.farewell = "the node goes on stopping"
+    async with context.client() as client:
+        remote = await client.node(wanted)
+        session = await remote.session()
+        answer = await remote.request("node.shutdown", {"drain_s": seconds}, repeat=False)
+        told: Mapping[str, Any] = answer if isinstance(answer, Mapping) else {}
+        if not context.json and seconds and told.get("unfinished"):
+            context.say(f"waiting for {told['unfinished']} runs, {seconds:g} s at most")
+        try:
+            async with asyncio.timeout(seconds + STOP_SECONDS):
+                await session.wait_closed()
+                if here is not None:
+                    await _let_go(home)
+        except TimeoutError:
+            raise DeadlineError(f"{remote} has not stopped within {seconds + STOP_SECONDS:g} s") from None
+    if context.json:
+        context.emit({"stopped": True, "peer_id": str(remote.peer_id), "unfinished": told.get("unfinished")})
+    else:
+        context.say(f"{remote} has stopped")
+
+
+async def _let_go(home: Path) -> None:
+    """Wait until the node has let its home go: the last thing it does."""
+    from kodo.node.home import hold_home
+    from kodo.p2p.errors import UsageError
+
+    while True:
+        try:
+            with hold_home(home):
+                return
+        except UsageError:
+            await asyncio.sleep(0.1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "down", rich_help_panel="Serve")(down)

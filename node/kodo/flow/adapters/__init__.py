@@ -1,0 +1,45 @@
+"""Agent frameworks, instrumented from outside: what they run becomes events without a change to their code.
+
+An adapter's module is imported only when something of its framework is run, so none has to be installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["run_by_adapter", "schema_by_adapter"]
+
+_ADAPTERS: Mapping[tuple[str, str], str] = {
+    ("crewai", "Crew"): "kodo.flow.adapters.crewai",
+    ("crewai", "Flow"): "kodo.flow.adapters.crewai",
+    ("langgraph", "Pregel"): "kodo.flow.adapters.langgraph",
+}
+"""Package and class of what an adapter runs. It is known by these names, so that nothing is imported to find out."""
+
+
+def run_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Any] | None:
+    """Give what runs an object of an agent framework with a map of inputs; None for any other object."""
+    module = _module_for(target)
+    if module is None:
+        return None
+    run: Callable[[Any, Mapping[str, Any]], Any] = importlib.import_module(module).run
+    return run
+
+
+def schema_by_adapter(target: Any) -> dict[str, Any] | None:
+    """Give the JSON Schema of such an object's inputs, as far as it says; None when nothing is known of them."""
+    module = _module_for(target)
+    if module is None:
+        return None
+    schema: dict[str, Any] | None = importlib.import_module(module).schema(target)
+    return schema
+
+
+def _module_for(target: Any) -> str | None:
+    for base in type(target).__mro__:
+        found = _ADAPTERS.get((base.__module__.partition(".")[0], base.__name__))
+        if found:
+            return found
+    return None

@@ -1,0 +1,190 @@
+"""crewAI: a crew or a crewAI flow as a flow.
+
+| in the crew | becomes |
+|---|---|
+| its agents and their tools | `agent` and `tool`, once each at the start |
+| a task starts | `task` |
+| a task ends or fails | `result` or `result-error` |
+| an agent or a method of a flow starts and ends, a tool is called, a model is asked | `action` with its `phase` |
+| one of these fails | `action-error` |
+| the crew's output | the run's result: its model or map when it has one, else its text |
+
+The keys of the crew's models are cut out of everything that is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kodo.flow.adapters.fit import fit
+from kodo.flow.emit import emit
+from kodo.p2p.errors import KodoError
+
+__all__ = ["CrewError", "Listener", "run", "schema"]
+
+_HIDDEN = "[key]"
+_LEAST_KEY = 6
+
+
+class CrewError(KodoError):
+    """A crew failed, and what it said held a key of its model: said here without it."""
+
+
+def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
+    """Run a crew or crewAI flow with a map of inputs to its end.
+
+    Raises:
+        CrewError: it failed, and said a key.
+        Exception: whatever it raises.
+    """
+    listener = Listener(_keys_of(crew))
+    listener.introduce(crew)
+    with listener.listening():
+        try:
+            output = crew.kickoff(inputs=dict(inputs))
+            if inspect.isawaitable(output):
+                output = asyncio.run(_wait(output))
+        except Exception as error:
+            text = str(error)
+            if listener.safe(text) == text:
+                raise
+            raise CrewError(f"{type(error).__name__}: {listener.safe(text)}") from None
+    for name in ("pydantic", "json_dict", "raw"):
+        value = getattr(output, name, None)
+        if value is not None:
+            return listener.safe(value) if isinstance(value, str) else value
+    return output
+
+
+def schema(crew: Any) -> dict[str, Any] | None:
+    """Give the form of the inputs: the names in braces in the texts of a crew's agents and tasks."""
+    if not hasattr(crew, "tasks"):
+        return None
+    fetch = getattr(crew, "fetch_inputs", None)
+    names = sorted(fetch()) if callable(fetch) else []
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "required": names,
+    }
+
+
+async def _wait(output: Any) -> Any:
+    return await output
+
+
+class Listener:
+    """Turns what happens on crewAI's event bus into events."""
+
+    def __init__(self, keys: frozenset[str] = frozenset()):
+        self._keys = sorted(keys, key=len, reverse=True)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen for as long as the block lasts.
+
+        The bus calls its handlers in threads, in any order; so what is emitted is taken on its way in.
+        """
+        from crewai.events import crewai_event_bus
+
+        original = crewai_event_bus.emit
+
+        def emit_and_tell(source: Any, event: Any, *rest: Any, **more: Any) -> Any:
+            self.tell(event)
+            return original(source, event, *rest, **more)
+
+        vars(crewai_event_bus)["emit"] = emit_and_tell
+        try:
+            yield
+        finally:
+            vars(crewai_event_bus).pop("emit", None)
+
+    def introduce(self, crew: Any) -> None:
+        """Say who takes part."""
+        for agent in getattr(crew, "agents", None) or []:
+            model = getattr(getattr(agent, "llm", None), "model", None)
+            self._say("agent", name=agent.role, goal=agent.goal, backstory=agent.backstory, model=model)
+            for tool in getattr(agent, "tools", None) or []:
+                self._say("tool", name=tool.name, description=getattr(tool, "description", None), agent=agent.role)
+
+    def safe(self, value: Any) -> Any:
+        """Give `value` without keys in its texts."""
+        if isinstance(value, str):
+            for key in self._keys:
+                value = value.replace(key, _HIDDEN)
+            return value
+        if isinstance(value, dict):
+            return {self.safe(name): self.safe(part) for name, part in value.items()}
+        return [self.safe(part) for part in value] if isinstance(value, list) else value
+
+    def tell(self, event: Any) -> None:
+        """Take one event of the bus; one of a kind that is not known here is passed over."""
+        kind, about = event.type, _About(event)
+        match kind:
+            case "task_started":
+                task = event.task
+                self._say(
+                    "task",
+                    name=about.task,
+                    description=getattr(task, "description", None),
+                    expected_output=getattr(task, "expected_output", None),
+                    agent=about.agent,
+                )
+            case "task_completed":
+                self._say("result", task=about.task, agent=about.agent, text=event.output.raw)
+            case "task_failed":
+                self._say("result-error", task=about.task, agent=about.agent, message=event.error)
+            case "crew_kickoff_failed":
+                self._say("result-error", crew=event.crew_name, message=event.error)
+            case "agent_execution_started":
+                self._say("action", name=about.agent, phase="start", task=about.task)
+            case "agent_execution_completed":
+                self._say("action", name=about.agent, phase="end", task=about.task, output=event.output)
+            case "agent_execution_error":
+                self._say("action-error", name=about.agent, task=about.task, message=event.error)
+            case "tool_usage_started":
+                self._say("action", tool=event.tool_name, phase="start", agent=about.agent, arguments=event.tool_args)
+            case "tool_usage_finished":
+                self._say("action", tool=event.tool_name, phase="end", agent=about.agent, output=event.output)
+            case "tool_usage_error" | "tool_validate_input_error" | "tool_selection_error" | "tool_execution_error":
+                self._say("action-error", tool=event.tool_name, agent=about.agent, message=str(event.error))
+            case "llm_call_started":
+                self._say("action", model=event.model, phase="start", agent=about.agent)
+            case "llm_call_completed":
+                self._say("action", model=event.model, phase="end", agent=about.agent, usage=event.usage)
+            case "llm_call_failed":
+                self._say("action-error", model=event.model, agent=about.agent, message=event.error)
+            case "method_execution_started":
+                self._say("task", name=event.method_name, flow=event.flow_name)
+            case "method_execution_finished":
+                self._say("result", task=event.method_name, flow=event.flow_name, value=event.result)
+            case "method_execution_failed":
+                self._say("result-error", task=event.method_name, flow=event.flow_name, message=str(event.error))
+
+    def _say(self, event: str, **data: Any) -> None:
+        emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
+
+
+class _About:
+    """Whom and what an event of the bus is about: it says so in one of several ways."""
+
+    def __init__(self, event: Any):
+        task = getattr(event, "task", None) or getattr(event, "from_task", None)
+        agent = getattr(event, "agent", None) or getattr(event, "from_agent", None) or getattr(task, "agent", None)
+        self.task = getattr(task, "name", None) or getattr(task, "description", None) or event.task_name
+        self.agent = getattr(agent, "role", None) or event.agent_role
+
+
+def _keys_of(crew: Any) -> frozenset[str]:
+    """Give the keys that a crew may use: those of its models, and those in the environment."""
+    found = {value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))}
+    for agent in getattr(crew, "agents", None) or []:
+        for model in (getattr(agent, "llm", None), getattr(agent, "function_calling_llm", None)):
+            key = getattr(model, "api_key", None)
+            found.add(str(getattr(key, "get_secret_value", lambda key=key: key or "")()))
+    return frozenset(key for key in found if len(key) >= _LEAST_KEY)

@@ -1,0 +1,106 @@
+"""What is done about runs that are over: acknowledged, deleted without a trace.
+
+    delete: rows overwritten (`secure_delete`) ─► followers told ─► files removed ─► write-ahead log cut to nothing
+                                                                                      └─ again and again until it is
+
+A crash on the way leaves a log that was not cut, which the next start does, and perhaps files without a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from kodo.node.outputs import Outputs
+from kodo.node.rows import NewEvent, RunNotOverError, RunOverError
+from kodo.node.runs import Runs, bad_state
+from kodo.node.store import Store
+from kodo.p2p.errors import CallError, CapacityError, NotFoundError
+from kodo.protocol.events import RunState
+
+__all__ = ["Manager"]
+
+_log = logging.getLogger(__name__)
+
+_RETIRE_S = 30.0
+"""Seconds that a run which is over may take to let go of its runner before it can be deleted."""
+
+_SCRUB_TRIES = 10
+"""How often a deletion tries to cut the write-ahead log before it answers; afterwards it goes on by itself."""
+
+
+class Manager:
+    """Acknowledges and deletes. Enter `runs` first."""
+
+    def __init__(self, store: Store, runs: Runs, outputs: Outputs):
+        self._store = store
+        self._runs = runs
+        self._outputs = outputs
+        self._scrubbing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Cut the write-ahead log that an earlier process left."""
+        self._scrub_later()
+
+    async def acknowledge(self, fid: str, by: str) -> RunState:
+        """Note that the run's outcome was received; a second time changes nothing.
+
+        Raises:
+            CallError: 400 `bad-state` when it is not over, 404 `no-such-run`, 507 `disk-full`.
+        """
+        row = await self._store.run(fid)
+        if row is None:
+            raise CallError(404, "no-such-run", "there is no such run")
+        if not row.state.over:
+            raise bad_state("acknowledge", row.state)
+        try:
+            await self._store.append(fid, [NewEvent.make("acknowledge", {"by": by})])
+        except (NotFoundError, RunOverError):
+            raise CallError(404, "no-such-run", "there is no such run") from None
+        except CapacityError as error:
+            raise CallError(507, "disk-full", str(error)) from None
+        return row.state
+
+    async def delete(self, fid: str) -> bool:
+        """Remove everything about a run that is over; cancelling does not undo it.
+
+        Gives whether the disk holds nothing of it any more. False: somebody was reading the log for so long that it
+        could not be cut yet; that is tried again until it is done.
+
+        Raises:
+            CallError: 400 `bad-state` when it is not over, 404 `no-such-run`, 507 `disk-full`.
+        """
+        return await self._runs.undisturbed(lambda: self._delete(fid))
+
+    async def _delete(self, fid: str) -> bool:
+        live = self._runs.live.get(fid)
+        if live is not None and live.view.state.over and live.driver is not None:
+            # Its runner still holds files of the run.
+            await asyncio.wait([live.driver], timeout=_RETIRE_S)
+        try:
+            await self._store.delete(fid)
+        except RunNotOverError as error:
+            raise bad_state("delete", error.state) from None
+        except NotFoundError:
+            raise CallError(404, "no-such-run", "there is no such run") from None
+        except CapacityError as error:
+            raise CallError(507, "disk-full", str(error)) from None
+        try:
+            await self._outputs.remove(fid)
+        except CapacityError as error:
+            _log.error("%s; housekeeping tries again", error)
+        for _ in range(_SCRUB_TRIES):
+            if await self._store.scrub():
+                return True
+        self._scrub_later()
+        return False
+
+    def _scrub_later(self) -> None:
+        if self._scrubbing is None or self._scrubbing.done():
+            self._scrubbing = self._runs.spawn(self._scrub)
+
+    async def _scrub(self) -> None:
+        pause = 0.5
+        while not await self._store.scrub():
+            await self._runs.clock.sleep(pause)
+            pause = min(pause * 2, 30.0)

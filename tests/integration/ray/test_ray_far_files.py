@@ -1,0 +1,193 @@
+"""Files between a node and a runner on another machine of its Ray cluster: a second raylet with files of its own."""
+
+import asyncio
+import hashlib
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from kodo.node.executor import InputFile, RunSpec
+from kodo.node.outputs import Outputs
+from kodo.node.ray_cluster import _environment, driver_environment, start_cluster, stop_cluster
+from kodo.node.ray_executor import RayExecutor
+
+from .conftest import OBJECT_STORE_BYTES, Run, new_id
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FAR = {"resources": {"far": 1}}
+BIG = 192 << 20
+SPARE = 64 << 20
+"""Memory that a transfer may take whatever its size: pieces on their way, and what else a process needs."""
+
+START = """
+import sys, types
+from ray.scripts import scripts
+known = scripts.ray_constants
+# Everything stays on loopback, where Ray refuses a second machine; only its command line asks.
+scripts.ray_constants = types.SimpleNamespace(**{**vars(known), "ENABLE_RAY_CLUSTER": True})
+sys.argv[0] = "ray"
+scripts.cli()
+"""
+
+FLOWS = """
+import os
+import ray
+from kodo.flow import File, output
+
+def where():
+    return ray.get_runtime_context().get_node_id()
+
+def make(size: int):
+    block = os.urandom(1 << 20)
+    output.write("big.bin", (index.to_bytes(4, "big") + block[4:] for index in range(size >> 20)))
+    return where()
+
+def read(doc: File, text: str):
+    import hashlib
+    with open(doc, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"where": where(), "sha256": digest, "doc": str(doc), "text": text}
+"""
+
+
+@pytest.fixture(scope="module")
+def far_cluster(home):
+    """One head, and a second raylet with the custom resource `far`; both carry the home's mark and end with it."""
+    cluster = start_cluster(home, num_cpus=1, object_store_bytes=OBJECT_STORE_BYTES)
+    command = [
+        sys.executable,
+        "-c",
+        START,
+        "start",
+        f"--address={cluster.address}",
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=1",
+        '--resources={"far": 1}',
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--include-log-monitor=false",
+        "--object-store-memory=100000000",
+    ]
+    try:
+        with open(home / "far.log", "w") as log:
+            subprocess.run(
+                command,
+                env=_environment(home),
+                check=True,
+                stdout=log,
+                stderr=log,
+                timeout=60,
+                stdin=subprocess.DEVNULL,
+            )
+        yield cluster
+    finally:
+        stop_cluster(home)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def far(home, far_cluster, tmp_path_factory):
+    scope = tmp_path_factory.mktemp("scope")
+    (scope / "far_flows.py").write_text(FLOWS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in driver_environment(home).items():
+            patch.setenv(name, value)
+        made = RayExecutor(
+            tmp_path_factory.mktemp("node"), "kodo-far", [scope], ray_address=far_cluster.address, runners=0
+        )
+        try:
+            await made.start()
+            yield made
+        finally:
+            await made.aclose()
+
+
+async def launch(far, flow, files=(), **inputs):
+    return Run(await far.launch(RunSpec(new_id(), flow, f"far_flows:{flow}", inputs, FAR, tuple(files))))
+
+
+def sha256_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_folders():
+    return set(Path(tempfile.gettempdir()).glob("kodo-run-*"))
+
+
+def fill(path):
+    with open(path, "wb") as file:
+        for index in range(BIG >> 20):
+            file.write(index.to_bytes(4, "big") * (1 << 18))
+
+
+class Peak:
+    """How far this process's memory rises above what it is at the beginning."""
+
+    def __enter__(self):
+        self._process, self._over = psutil.Process(), threading.Event()
+        self._before = self._own()
+        self.bytes = 0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _own(self):
+        memory = self._process.memory_info()
+        return memory.rss - memory.shared  # Ray's object store, which has a bound of its own, is shared
+
+    def _watch(self):
+        while not self._over.wait(0.02):
+            self.bytes = max(self.bytes, self._own() - self._before)
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join(5)
+
+
+async def test_an_output_of_another_machine_arrives_whole_and_is_never_held_in_memory(far, tmp_path):
+    import ray
+
+    outputs = Outputs(tmp_path / "outputs", reserve_bytes=0)
+    outputs.open()
+    run = await launch(far, "make", size=BIG)
+    said = (await run.until("output")).data
+    with Peak() as peak:
+        row = await outputs.fetch(run.runner, said)
+    end = await run.end()
+    assert end["result"] != ray.get_runtime_context().get_node_id()
+    stored = outputs.root / run.runner.fid / "big.bin"
+    assert await asyncio.to_thread(sha256_of, stored) == said["sha256"] == row.manifest.sha256.hex()
+    assert (row.manifest.size, len(row.manifest.chunks)) == (BIG, BIG >> 20)
+    assert peak.bytes < SPARE
+
+
+async def test_an_uploaded_file_gets_to_another_machine_and_goes_with_the_run(far, tmp_path):
+    file = tmp_path / "data"
+    await asyncio.to_thread(fill, file)
+    sha256 = await asyncio.to_thread(sha256_of, file)
+    uid = "upload-" + new_id()
+    with Peak() as peak:
+        run = await launch(far, "read", [InputFile(uid, "doc.bin", file, BIG, sha256)], doc=uid, text="t")
+    end = await run.end()
+    assert (end["event"], end["result"]["sha256"], end["result"]["text"]) == ("final", sha256, "t")
+    there = Path(end["result"]["doc"])
+    assert (there.name, there.is_relative_to(tmp_path)) == ("doc.bin", False)
+    assert not await asyncio.to_thread(there.exists)
+    assert peak.bytes < SPARE
+
+
+async def test_a_file_that_is_not_what_was_uploaded_stops_the_launch(far, tmp_path):
+    file = tmp_path / "data"
+    file.write_text("something else")
+    uid = "upload-" + new_id()
+    before = run_folders()
+    with pytest.raises(Exception, match="did not arrive as it was sent"):
+        await launch(far, "read", [InputFile(uid, "doc", file, 14, "0" * 64)], doc=uid, text="t")
+    assert run_folders() <= before

@@ -1,0 +1,57 @@
+"""The tests of crews, in a virtual environment of their own where crewAI is not installed in this one."""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv-crewai"
+TESTS = "tests/integration/ray/test_ray_crewai.py"
+INSTALL_SECONDS = 1200
+
+
+def do(*command: str | Path, seconds: float = INSTALL_SECONDS) -> str:
+    """Run a command in the repository; gives what it printed, which is the failure when it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("crewai") is not None, reason=f"{TESTS} runs in this environment")
+def test_crews_become_flows_in_an_environment_that_has_crewai():
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    stamp = VENV / ".kodo"
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        venv.create(VENV, with_pip=True, clear=True)
+        do(
+            VENV / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "-e",
+            ".[node,crewai]",
+            "pytest",
+            "pytest-asyncio",
+        )
+        stamp.write_text(wanted)
+    told = do(VENV / "bin" / "python", "-m", "pytest", "-q", TESTS, seconds=300)
+    assert " passed" in told
+    assert "skipped" not in told

@@ -1,0 +1,83 @@
+"""A local HTTP server that speaks the OpenAI chat API from a script."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["ChatServer", "call_tool", "fail", "say"]
+
+
+def say(text: str) -> dict[str, Any]:
+    """An answer in text."""
+    return {"role": "assistant", "content": text}
+
+
+def call_tool(name: str, **arguments: Any) -> dict[str, Any]:
+    """An answer that calls a tool."""
+    call = {"id": "call-1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def fail(status: int, message: str) -> dict[str, Any]:
+    """An answer that refuses."""
+    return {"status": status, "error": {"message": message, "type": "invalid_request_error", "code": None}}
+
+
+class ChatServer:
+    """Gives the answers of `script` in order, the last one again and again; keeps what it was asked."""
+
+    def __init__(self, script: Sequence[dict[str, Any]]):
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        outer, lines = self, list(script)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.keys.append(self.headers.get("Authorization", ""))
+                message = lines[min(len(outer.asked), len(lines) - 1)]
+                outer.asked.append(request)
+                if "status" in message:
+                    self._answer(message["status"], {"error": message["error"]})
+                    return
+                reason = "tool_calls" if message.get("tool_calls") else "stop"
+                choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
+                usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+                kind = {"id": "chat-1", "object": "chat.completion", "created": 1, "model": request["model"]}
+                self._answer(200, {**kind, "choices": [choice], "usage": usage})
+
+            def _answer(self, status: int, value: dict[str, Any]) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The API's base URL."""
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)

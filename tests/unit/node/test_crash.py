@@ -1,0 +1,66 @@
+"""What is told of a runner whose process died."""
+
+from pathlib import Path
+
+import pytest
+
+from kodo.node.crash import add_crash, read_crash
+from kodo.node.executor import RunnerDiedError
+from kodo.node.inprocess import InProcessRunner
+from kodo.node.live import STDERR_LINES
+from kodo.protocol.events import visible
+from tests.unit.node.conftest import StillClock
+from tests.unit.node.rig import rig_of
+
+REPORT = (
+    'Fatal Python error: Segmentation fault\n\nThread 0x1 (most recent call first):\n  File "a.py", line 3 in f\n'
+)
+
+
+def test_a_report_names_the_signal_and_the_stack() -> None:
+    signal, stack = read_crash(REPORT)
+    assert signal == "SIGSEGV"
+    assert stack.endswith('File "a.py", line 3 in f')
+
+
+@pytest.mark.parametrize("text", ["", "nothing of that kind", "x" + REPORT])
+def test_what_is_no_report_tells_nothing(text: str) -> None:
+    assert read_crash(text) == (None, "")
+
+
+def test_an_error_without_report_stays_as_it_is(tmp_path: Path) -> None:
+    error = RunnerDiedError("it is gone")
+    add_crash(error, tmp_path / "none")
+    (tmp_path / "empty").touch()
+    add_crash(error, tmp_path / "empty")
+    assert (str(error), error.signal, error.stack) == ("it is gone", None, "")
+
+
+def test_an_error_with_a_report_says_the_signal(tmp_path: Path) -> None:
+    (tmp_path / "crash").write_text(REPORT)
+    error = RunnerDiedError("it is gone")
+    add_crash(error, tmp_path / "crash")
+    assert "SIGSEGV" in str(error)
+    assert error.signal == "SIGSEGV"
+
+
+async def test_the_fatal_of_a_dead_runner_repeats_the_end_of_stderr_at_level_2_only(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async def flow(runner: InProcessRunner) -> None:
+        for number in range(STDERR_LINES + 5):
+            runner.emit("stderr", {"text": f"line {number}."})
+        runner.emit("log", {})
+        await runner.lock("0" * 26)
+
+    async with rig_of(tmp_path, clock, {"flow": flow}) as node:
+        fid = await node.launch()
+        await node.until(fid, "lock")
+        node.runner(fid).crash()
+        fatal = (await node.all_events(fid))[-1]
+    assert fatal.data["type"] == "RunnerDied"
+    lines = fatal.data["traceback"].splitlines()
+    assert lines[1:] == [f"line {number}." for number in range(5, STDERR_LINES + 5)]
+    shown = visible(fatal, 1)
+    assert shown is not None
+    assert "line" not in str(shown.data)
