@@ -1,4 +1,4 @@
-"""`koco down`."""
+"""`koco down`, `koco cleanup`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,38 @@ async def down(
         context.say(f"{remote} has stopped")
 
 
+async def cleanup(
+    context: Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
+) -> None:
+    """Remove what the node of this home (or --node) need not keep: it does so by itself from time to time."""
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_bytes
+    from kodo.client.finders import read_home_node
+    from kodo.p2p.errors import NotFoundError, PeerError
+
+    home = context.loaded.home
+    here = read_home_node(home) if context.node is None else None
+    wanted = context.node or (str(here["peer_id"]) if here is not None else None)
+    if wanted is None:
+        raise NotFoundError(f"no node runs from {home}; name one with --node, or another home with --home")
+    async with context.client() as client:
+        remote = await client.node(wanted)
+        answer = await remote.request("cleanup.list" if dry_run else "cleanup.run", {})
+    if not isinstance(answer, Mapping):
+        raise PeerError(f"{wanted} did not say what it removed")
+    if context.json:
+        context.emit({"dry_run": dry_run, **answer})
+        return
+    table = Table("KIND", "ID", "SIZE")
+    for row in answer.get("result") or ():
+        table.add(row.get("kind"), row.get("id"), human_bytes(row.get("bytes")))
+    if answer.get("total_records"):
+        context.show(table.render())
+    verb = "would go" if dry_run else "are gone"
+    context.say(f"{answer.get('total_records')} things {verb}: {human_bytes(answer.get('bytes'))}")
+
+
 async def _let_go(home: Path) -> None:
     """Wait until the node has let its home go: the last thing it does."""
     from kodo.node.home import hold_home
@@ -77,3 +109,4 @@ async def _let_go(home: Path) -> None:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "down", rich_help_panel="Serve")(down)
+    command(app, "cleanup", rich_help_panel="Serve")(cleanup)

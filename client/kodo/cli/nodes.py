@@ -53,6 +53,7 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "num_cpus": settings.num_cpus,
         "object_store_bytes": settings.object_store,
         "runners": settings.runners,
+        "retention_s": settings.retention,
         "open": settings.open,
         "announce_lan": settings.lan,
         **more,

@@ -81,6 +81,7 @@ class Settings(BaseModel):
     ray_address: str | None = Field(None, min_length=1, description="an existing Ray cluster to join")
     num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
     object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")
+    retention: Seconds = Field(7 * 86400.0, ge=0, description="how long this node keeps acknowledged runs, as 7d")
     runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
 
 

@@ -182,7 +182,7 @@ class Node:
         locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
         locks.start()
-        manager = Manager(store, runs, outputs)
+        manager = Manager(store, runs, outputs, retention_s=config.retention_s, housekeeping_s=config.housekeeping_s)
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)

@@ -35,6 +35,8 @@ class NodeConfig(BaseModel):
         keep_runs: whether runs go on when the node is closed in order; None: on a joined cluster only.
         disk_reserve_bytes: disk that flows may not use.
         max_db_bytes: bound of the database file; None: the disk's.
+        retention_s: seconds for which an acknowledged run is kept.
+        housekeeping_s: seconds between two rounds of housekeeping.
         adopt_s: seconds in which a restarted node looks for its runners.
     """
 
@@ -59,4 +61,6 @@ class NodeConfig(BaseModel):
     keep_runs: bool | None = None
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
     max_db_bytes: int | None = Field(default=None, ge=1 << 20)
+    retention_s: float = Field(default=7 * 86400.0, ge=0)
+    housekeeping_s: float = Field(default=600.0, gt=0)
     adopt_s: float = Field(default=30.0, gt=0)

@@ -3,7 +3,8 @@
     delete: rows overwritten (`secure_delete`) ─► followers told ─► files removed ─► write-ahead log cut to nothing
                                                                                       └─ again and again until it is
 
-A crash on the way leaves a log that was not cut, which the next start does, and perhaps files without a run.
+A crash on the way leaves a log that was not cut, which the next start does, and perhaps files without a run,
+for housekeeping.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from kodo.node.housekeeping import Housekeeping
 from kodo.node.outputs import Outputs
 from kodo.node.rows import NewEvent, RunNotOverError, RunOverError
 from kodo.node.runs import Runs, bad_state
@@ -32,15 +34,27 @@ _SCRUB_TRIES = 10
 class Manager:
     """Acknowledges and deletes. Enter `runs` first."""
 
-    def __init__(self, store: Store, runs: Runs, outputs: Outputs):
+    def __init__(
+        self,
+        store: Store,
+        runs: Runs,
+        outputs: Outputs,
+        *,
+        retention_s: float = 7 * 86400.0,
+        housekeeping_s: float = 600.0,
+    ):
+        self.housekeeping = Housekeeping(
+            store, outputs, runs.clock, self._delete, retention_s=retention_s, interval_s=housekeeping_s
+        )
         self._store = store
         self._runs = runs
         self._outputs = outputs
         self._scrubbing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Cut the write-ahead log that an earlier process left."""
+        """Cut the write-ahead log that an earlier process left, and begin to keep house."""
         self._scrub_later()
+        self._runs.spawn(self.housekeeping.keep)
 
     async def acknowledge(self, fid: str, by: str) -> RunState:
         """Note that the run's outcome was received; a second time changes nothing.

@@ -13,7 +13,20 @@ from kodo.node.rows import OnceKey, OutputRow, RunRow
 from kodo.protocol.events import EVENTS, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
 
-__all__ = ["Page", "RunFilter", "events", "once", "output", "outputs", "run", "runs", "unfinished", "view"]
+__all__ = [
+    "Page",
+    "RunFilter",
+    "events",
+    "obsolete",
+    "old_keys",
+    "once",
+    "output",
+    "outputs",
+    "run",
+    "runs",
+    "unfinished",
+    "view",
+]
 
 _ANSWER_BYTES = 4 << 20
 _ROW = (
@@ -171,6 +184,28 @@ def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | N
     media, size, sha256, chunks = row
     hashes = tuple(chunks[start : start + 32] for start in range(0, len(chunks), 32))
     return OutputRow(name, media, Manifest(size, sha256, hashes))
+
+
+def obsolete(connection: sqlite3.Connection, before: int) -> list[tuple[str, int]]:
+    """Give the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs."""
+    return list(
+        connection.execute(
+            "SELECT fid, (SELECT coalesce(sum(length(data)), 0) FROM events WHERE events.rid=runs.rid)"
+            " + (SELECT coalesce(sum(size), 0) FROM outputs WHERE outputs.rid=runs.rid)"
+            " FROM runs WHERE acknowledged<=? ORDER BY rid",
+            (before,),
+        )
+    )
+
+
+def old_keys(connection: sqlite3.Connection, before: int) -> tuple[int, int]:
+    """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
+    count, size = connection.execute(
+        "SELECT count(*), coalesce(sum(length(principal) + length(key) + length(value) + length(digest)), 0)"
+        " FROM keys WHERE at<=?",
+        (before,),
+    ).fetchone()
+    return int(count), int(size)
 
 
 def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -> OnceKey | None:

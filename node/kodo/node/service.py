@@ -15,6 +15,7 @@ from kodo.access.provider import Provider
 from kodo.node.catalog import Catalog, Flow, paged
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
+from kodo.node.housekeeping import KINDS, Stale
 from kodo.node.load import Load
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
@@ -29,6 +30,7 @@ from kodo.protocol.access import Principal
 from kodo.protocol.calls import (
     OPS,
     Args,
+    CleanupArgs,
     FidArgs,
     FlowListArgs,
     FlowSchemaArgs,
@@ -53,6 +55,10 @@ __all__ = ["Asked", "NodeFacts", "Service"]
 
 _STREAM_EVENTS = 128
 """Events that go to the session at once."""
+
+
+_CLEANUP_ROWS = 5000
+"""Rows of one answer; the totals count all."""
 
 
 class Asked(Protocol):
@@ -130,6 +136,8 @@ class Service:
             "node.state": self._node_state,
             "node.shutdown": self._node_shutdown,
             "node.scale": self._node_scale,
+            "cleanup.list": self._cleanup_list,
+            "cleanup.run": self._cleanup_run,
             "auth.info": self._auth_info,
             "auth.whoami": self._auth_whoami,
             "flow.list": self._flow_list,
@@ -191,6 +199,14 @@ class Service:
         _check_operator(caller.principal)
         self._runs.scale(args.runners)
         return {"runners": args.runners}
+
+    async def _cleanup_list(self, caller: _Caller, args: CleanupArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        return _told(await self._manager.housekeeping.stale(args.what or KINDS))
+
+    async def _cleanup_run(self, caller: _Caller, args: CleanupArgs) -> dict[str, Any]:
+        _check_operator(caller.principal)
+        return _told(await self._manager.housekeeping.clean(args.what or KINDS))
 
     async def _auth_info(self, caller: _Caller, args: NoArgs) -> dict[str, Any]:
         return self._provider.info()
@@ -500,6 +516,11 @@ class Service:
             return row.runtime_s
         end = row.modified if row.state.over else self._clock.now_ms()
         return max(end - row.created, 0) / 1000
+
+
+def _told(stale: list[Stale]) -> dict[str, Any]:
+    rows = [each._asdict() for each in stale[:_CLEANUP_ROWS]]
+    return {"total_records": len(stale), "bytes": sum(each.bytes for each in stale), "result": rows}
 
 
 def _check_operator(principal: Principal) -> None:

@@ -237,6 +237,22 @@ class Store:
         now = self._clock.now_ms()
         return await self._read(lambda connection: queries.once(connection, principal, key, now - KEY_LIFE_MS))
 
+    async def obsolete(self, before: int) -> list[tuple[str, int]]:
+        """Give the runs acknowledged at or before `before` (ms UTC): fid, bytes of events and outputs."""
+        return await self._read(lambda connection: queries.obsolete(connection, before))
+
+    async def old_keys(self, before: int) -> tuple[int, int]:
+        """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
+        return await self._read(lambda connection: queries.old_keys(connection, before))
+
+    async def forget_keys(self) -> None:
+        """Remove idempotency keys that are older than their 24 h."""
+        await self._write(lambda tx: tx.forget_keys())
+
+    async def shrink(self) -> None:
+        """Return free pages of the file to the disk, as far as it was made for that."""
+        await self._write(lambda tx: tx.shrink())
+
     async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         if self._thread is None or self._readers is None:
             raise UsageError(f"the store {self.path} is not open")

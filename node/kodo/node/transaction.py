@@ -34,6 +34,7 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered."""
 
 _MAX_HEADS = 4096
+_MAX_CUT = 25_000
 
 
 class Commit(NamedTuple):
@@ -210,6 +211,19 @@ class Transaction:
         event = Event(head.last_seq + 1, max(self._now, head.modified), EVENTS["delete"].kind.value, "delete", {})
         self.commits.append(Commit(fid, [event], head.state, 0))
 
+    def forget_keys(self) -> None:
+        """Remove the idempotency keys that are older than `KEY_LIFE_MS`."""
+        self._connection.execute("DELETE FROM keys WHERE at <= ?", (self._now - KEY_LIFE_MS,))
+
+    def shrink(self) -> None:
+        """Cut free pages off the file, at most `_MAX_CUT`."""
+        if not self._connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+            return  # made by an early kodo: the pages are used again, and stay
+        free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
+        for _ in range(min(free, _MAX_CUT)):
+            # The pragma cuts one page a step, and a statement without columns is stepped once by Python.
+            self._connection.execute("PRAGMA incremental_vacuum")
+
     def hand(self, fid: str) -> None:
         """Note that from now on an executor may have started the run."""
         self._connection.execute("UPDATE runs SET handed=1 WHERE fid=?", (fid,))
@@ -314,7 +328,7 @@ class Transaction:
 
     def _once(self, key: OnceKey) -> str | None:
         """Remember `key`; give the value that it was remembered with, if it was, within `KEY_LIFE_MS`."""
-        self._connection.execute("DELETE FROM keys WHERE at <= ?", (self._now - KEY_LIFE_MS,))
+        self.forget_keys()
         row = self._connection.execute(
             "SELECT value, digest FROM keys WHERE principal=? AND key=?", (key.principal, key.key)
         ).fetchone()

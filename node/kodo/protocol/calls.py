@@ -18,6 +18,7 @@ __all__ = [
     "MAX_PAGE",
     "OPS",
     "Args",
+    "CleanupArgs",
     "FidArgs",
     "FlowListArgs",
     "FlowSchemaArgs",
@@ -128,6 +129,12 @@ class ShutdownArgs(Args):
     drain_s: float = Field(0.0, ge=0, le=7 * 86400)
 
 
+class CleanupArgs(Args):
+    """`cleanup.list`, `cleanup.run`: `what` narrows the kinds."""
+
+    what: list[Annotated[str, Field(pattern=r"^(run|output|key)$")]] | None = Field(None, max_length=8)
+
+
 class ManifestArgs(FidArgs):
     """`output.manifest`: the hashes of `count` chunks beginning with chunk `from`."""
 
@@ -165,6 +172,8 @@ OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
     "node.shutdown": ShutdownArgs,
     "node.scale": ScaleArgs,
+    "cleanup.list": CleanupArgs,
+    "cleanup.run": CleanupArgs,
     "auth.info": NoArgs,
     "auth.whoami": NoArgs,
     "flow.list": FlowListArgs,

@@ -486,3 +486,18 @@ async def test_only_the_operator_says_how_many_runners_are_kept_warm(tmp_path: P
         assert node.rig.executor.warm == 0
         assert await node.call("node.scale", "home", runners=3) == {"runners": 3}
         assert node.rig.executor.warm == 3
+
+
+async def test_only_the_operator_cleans_up_and_sees_first_what_goes(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        for op in ("cleanup.list", "cleanup.run"):
+            assert (await node.refused(op)).reason == "operator-only"
+        fid = await node.finished()
+        await node.call("run.ack", fid=fid)
+        clock.advance(8 * 86400)
+        shown = await node.call("cleanup.list", "home")
+        assert [(row["kind"], row["id"]) for row in shown["result"]] == [("run", fid)]
+        assert shown["bytes"] == shown["result"][0]["bytes"] > 0
+        assert await node.call("cleanup.run", "home", what=["run"]) == shown
+        assert (await node.refused("run.state", fid=fid)).reason == "no-such-run"
+        assert (await node.call("cleanup.list", "home"))["total_records"] == 0
