@@ -163,6 +163,18 @@ def install_npm_packages(npm: Path) -> None:
     stamp.write_text(wanted)
 
 
+def install_browser() -> None:
+    """Find Chromium, or install Debian's package as root."""
+    if shutil.which("chromium"):
+        return
+    command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        fail("Chromium is missing, for the tests that dial a node from a browser", ["sudo", *command])
+    say("installing Chromium, for the tests that dial a node from a browser")
+    do(["apt-get", "update"], "apt-get update")
+    do(command, "installing Chromium")
+
+
 def digest(*paths: Path) -> str:
     """One hash over some files and the Python that uses them."""
     joined = hashlib.sha256(str(VENV).encode())
@@ -181,6 +193,7 @@ def main(arguments: Sequence[str]) -> int:
     install_packages(EXTRAS[purpose])
     if purpose in ("setup", "test"):
         install_npm_packages(install_node())
+        install_browser()
     commands = {
         "test": ["-m", "pytest"],
         "run": [str(ROOT / "scripts" / "main_job.py")],

@@ -81,9 +81,13 @@ async def chromium(url: str, profile: Path) -> AsyncIterator[None]:
 async def test_a_plain_page_opens_channels_and_gets_back_what_it_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with asyncio.timeout(90), echo_server(monkeypatch) as (server, listener, certificate), page_server() as (
-        base,
-        reported,
+    async with (
+        asyncio.timeout(90),
+        echo_server(monkeypatch) as (server, listener, certificate),
+        page_server() as (
+            base,
+            reported,
+        ),
     ):
         fingerprint = certificate.digest.hex(":").upper()
         host, port = listener.address

@@ -19,8 +19,9 @@ NOT_OURS = {".git", ".venv", "node_modules", "__pycache__", "dist", "build", ".h
 MAX_MODULE_LINES = 600
 
 HEAVY = {
-    "aiortc": ["kodo/p2p/net/webrtc.py"],
-    "aioice": ["kodo/p2p/core/stun.py", "kodo/p2p/net/webrtc.py"],
+    "aiortc": [],
+    "OpenSSL": ["kodo/p2p/net/certificate.py", "kodo/p2p/net/dtls.py", "kodo/p2p/net/link.py"],
+    "aioice": ["kodo/p2p/core/stun.py"],
     "zeroconf": ["kodo/p2p/net/discovery.py"],
     "ray": [
         "kodo/node/ray_cluster.py",

@@ -243,9 +243,7 @@ class Client:
         launching = self._client.launch(flow, inputs=given, key=key, tags=tags, node=node, strict=strict)
         return Run(loop.call(launching), loop)
 
-    def upload(
-        self, path: str | Path, *, node: str | None = None, on_progress: OnProgress | None = None
-    ) -> str:
+    def upload(self, path: str | Path, *, node: str | None = None, on_progress: OnProgress | None = None) -> str:
         """Upload a file to a node; give the id that stands for it in inputs there."""
         return self._open().call(self._client.upload(path, node=node, on_progress=on_progress))
 
