@@ -110,7 +110,7 @@ class WebRtcLink:
             tag=secrets.randbelow(0xFFFFFFFF) + 1,
             initial_tsn=secrets.randbits(32),
             cookie_secret=os.urandom(32),
-            settings=sctp.Settings(window=limits.unread_bytes),
+            settings=sctp.Settings(window=limits.unread_bytes, max_channels=limits.streams + 2 * CLOSING_CHANNELS),
         )
         self._expected_digest: bytes | None = None
         self._noise: noise.NoiseXX | None = None
