@@ -129,10 +129,13 @@ def test_without_a_terminal_a_lock_waits_and_says_how_to_answer(address: str, us
 
 def test_follow_goes_on_after_the_event_that_is_known(address: str, user: User) -> None:
     fid = launched(user, address, "Counts", "n=20", "pause=0")
-    whole = user("follow", fid, "--json", "--no-lan").rows
+    whole = user("follow", fid, "--json", "--keep", "--no-lan").rows
     rest = user("follow", fid, "--after", "10", "--json", "--no-lan").rows
     assert rest[:-1] == whole[10:-1]
     assert rest[-1]["state"] == "done"
+    # Without --keep who has seen a run of theirs to its end has acknowledged it.
+    [acknowledged, _] = user("follow", fid, "--after", str(whole[-2]["seq"]), "--json", "--no-lan").rows
+    assert (acknowledged["event"], acknowledged["kind"]) == ("acknowledge", "manage")
 
 
 def test_an_interrupted_follower_leaves_the_run_alone_and_says_how_to_come_back(address: str, user: User) -> None:
