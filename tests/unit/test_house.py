@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ["p2p", "node", "registry", "client"]
 FOLDERS = [*SOURCE_ROOTS, "scripts", "tests", "tests/interop", "tests/vectors"]
-NOT_OURS = {".git", ".venv", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
+NOT_OURS = {".git", ".venv", ".venv-crewai", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
 
 MAX_MODULE_LINES = 600
 
