@@ -37,6 +37,7 @@ async def process(*command: str, **environment: str) -> AsyncIterator[asyncio.su
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
+        cwd=Path(__file__).parents[1],
         limit=1 << 20,
     )
     try:
