@@ -15,6 +15,7 @@ from typing import Self
 
 from kodo.access.null import NullProvider
 from kodo.node.announce import Announcer, Said
+from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.clock import SystemClock
 from kodo.node.config import NodeConfig
@@ -28,7 +29,7 @@ from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs, RunSettings
 from kodo.node.scope import Scope, default_name, load_scope
-from kodo.node.service import NodeFacts, Service
+from kodo.node.service import Service
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.core.identity import Identity

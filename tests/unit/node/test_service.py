@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from kodo.access.null import NullProvider
+from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
 from kodo.node.manage import Manager
 from kodo.node.runs import Order, RunSettings
 from kodo.node.scope import Scope
-from kodo.node.service import NodeFacts, Service
+from kodo.node.service import Service
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView

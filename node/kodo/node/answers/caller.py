@@ -1,0 +1,63 @@
+"""A call as its handler gets it: who asks, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Principal
+
+__all__ = ["Asked", "Caller", "Handlers", "check_operator", "granted"]
+
+
+class Asked(Protocol):
+    """What the service needs of a call: `kodo.p2p.net.calls.Request` has it."""
+
+    op: str
+    args: dict[str, Any]
+
+    @property
+    def session(self) -> Any:
+        """The session that the call came by."""
+        ...
+
+    async def send(self, item: Any) -> None:
+        """Send an item."""
+        ...
+
+    async def send_all(self, items: Iterable[Any]) -> None:
+        """Send several items."""
+        ...
+
+    def uploads(self) -> AsyncIterator[bytes]:
+        """Give the bytes that follow the args."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the provider said for this call, and the call itself."""
+
+    principal: Principal
+    asked: Asked
+
+
+Handlers = Mapping[str, Callable[[Caller, Any], Awaitable[Any]]]
+"""By op: takes the caller and the op's parsed args, gives the `done`."""
+
+
+def check_operator(principal: Principal) -> None:
+    """Let operators through only.
+
+    Raises:
+        CallError: 403 `operator-only`.
+    """
+    if not principal.operator:
+        raise CallError(403, "operator-only", "only the node's operator may do this: the user of the node's own home")
+
+
+def granted(principal: Principal) -> Callable[[str], bool]:
+    """Give the test whether a flow, by its path, may be seen at all."""
+    return lambda path: principal.flow_grant(path, "r") is not None

@@ -1,0 +1,46 @@
+"""`flow.*`: what the node offers to this caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kodo.node.answers.caller import Caller, Handlers, granted
+from kodo.node.catalog import Catalog, paged
+from kodo.p2p.errors import CallError
+from kodo.protocol.calls import FlowListArgs, FlowSchemaArgs
+
+__all__ = ["FlowAnswers"]
+
+
+class FlowAnswers:
+    """Answers what is about flows."""
+
+    def __init__(self, catalog: Catalog):
+        self._catalog = catalog
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {"flow.list": self._list, "flow.schema": self._schema}
+
+    async def _list(self, caller: Caller, args: FlowListArgs) -> dict[str, Any]:
+        if args.query is not None:
+            raise CallError(
+                400, "bad-args", "flow.list: query: this node searches by `search` only", {"arg": "query"}
+            )
+        total, found = self._catalog.search(args.search, args.by, granted(caller.principal))
+        rows = [flow.row() for flow in found[(args.p - 1) * args.pp : args.p * args.pp]]
+        answer = paged(rows, total, len(found), args.p, args.pp)
+        return {**answer, "search": args.search, "query": None, "by": args.by}
+
+    async def _schema(self, caller: Caller, args: FlowSchemaArgs) -> dict[str, Any]:
+        flow = self._catalog.find(path=args.path, granted=granted(caller.principal))
+        if flow.error is not None:
+            raise CallError(409, "flow-broken", f"{flow.path} cannot be run: {flow.error[:500]}")
+        return {
+            "path": flow.path,
+            "name": flow.name,
+            "description": flow.description,
+            "schema": flow.schema,
+            "example": flow.example,
+            "contents_for": [],
+        }

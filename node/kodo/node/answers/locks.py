@@ -1,0 +1,56 @@
+"""`lock.*`: the questions that wait for the caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kodo.node.answers.caller import Caller, Handlers
+from kodo.node.answers.sight import Sight
+from kodo.node.catalog import paged
+from kodo.node.locks import Locks
+from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, PageArgs
+
+__all__ = ["LockAnswers"]
+
+
+class LockAnswers:
+    """Answers what is about locks."""
+
+    def __init__(self, sight: Sight, locks: Locks):
+        self._sight = sight
+        self._locks = locks
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {"lock.list": self._list, "lock.get": self._get, "lock.answer": self._answer}
+
+    async def _list(self, caller: Caller, args: PageArgs) -> dict[str, Any]:
+        found = self._locks.open_locks(caller.principal)
+        rows = [
+            {
+                "fid": live.fid,
+                "lid": lock.lid,
+                "title": lock.title,
+                "flow": live.row.path,
+                "expires_at": lock.expires_at,
+            }
+            for live, lock in found[(args.p - 1) * args.pp : args.p * args.pp]
+        ]
+        return paged(rows, len(found), len(found), args.p, args.pp)
+
+    async def _get(self, caller: Caller, args: LockGetArgs) -> dict[str, Any]:
+        await self._sight.run(caller, args.fid)
+        lock = await self._locks.get(args.fid, args.lid, caller.principal)
+        answer = {
+            "fid": args.fid,
+            "lid": lock.lid,
+            "title": lock.title,
+            "schema": lock.schema,
+            "expires_at": lock.expires_at,
+        }
+        return {**answer, "default": lock.default} if lock.has_default else answer
+
+    async def _answer(self, caller: Caller, args: LockAnswerArgs) -> dict[str, Any]:
+        (await self._sight.run(caller, args.fid)).check_mode()
+        unlock = await self._locks.answer(args.fid, args.lid, args.candidate, caller.principal, args.key)
+        return {"unlock": unlock}

@@ -1,0 +1,93 @@
+"""`node.*`, `cleanup.*`: the node itself."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kodo.node.answers.caller import Caller, Handlers, check_operator
+from kodo.node.clock import Clock
+from kodo.node.housekeeping import KINDS, Stale
+from kodo.node.load import Load
+from kodo.node.manage import Manager
+from kodo.node.runs import Runs
+from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
+
+__all__ = ["NodeAnswers", "NodeFacts"]
+
+_CLEANUP_ROWS = 5000
+"""Rows of one answer; the totals count all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What `node.state` says besides the load. `registries`: each `{url, online}`; `started_at` in ms UTC."""
+
+    name: str
+    peer_id: str
+    version: str
+    started_at: int
+    registries: Callable[[], list[dict[str, Any]]] = list
+
+
+class NodeAnswers:
+    """Answers what is about the node as a whole."""
+
+    def __init__(self, facts: NodeFacts, runs: Runs, manager: Manager, clock: Clock, load: Callable[[], Load]):
+        self._facts = facts
+        self._runs = runs
+        self._manager = manager
+        self._clock = clock
+        self._load = load
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {
+            "node.state": self._state,
+            "node.shutdown": self._shutdown,
+            "node.scale": self._scale,
+            "cleanup.list": self._cleanup_list,
+            "cleanup.run": self._cleanup_run,
+        }
+
+    async def _state(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
+        load = self._load()
+        return {
+            "name": self._facts.name,
+            "peer_id": self._facts.peer_id,
+            "version": self._facts.version,
+            "python": platform.python_version(),
+            "uptime_s": round((self._clock.now_ms() - self._facts.started_at) / 1000, 3),
+            "load": {
+                "cpu": load.cpu,
+                "memory": load.memory,
+                "runners": {"free": load.free, "busy": load.busy},
+                "queued": load.queued,
+            },
+            "registries": self._facts.registries(),
+        }
+
+    async def _shutdown(self, caller: Caller, args: ShutdownArgs) -> dict[str, Any]:
+        check_operator(caller.principal)
+        self._runs.drain(args.drain_s)
+        return {"stopping": True, "unfinished": len(self._runs.live), "drain_s": args.drain_s}
+
+    async def _scale(self, caller: Caller, args: ScaleArgs) -> dict[str, Any]:
+        check_operator(caller.principal)
+        self._runs.scale(args.runners)
+        return {"runners": args.runners}
+
+    async def _cleanup_list(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
+        check_operator(caller.principal)
+        return _told(await self._manager.housekeeping.stale(args.what or KINDS))
+
+    async def _cleanup_run(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
+        check_operator(caller.principal)
+        return _told(await self._manager.housekeeping.clean(args.what or KINDS))
+
+
+def _told(stale: list[Stale]) -> dict[str, Any]:
+    rows = [each._asdict() for each in stale[:_CLEANUP_ROWS]]
+    return {"total_records": len(stale), "bytes": sum(each.bytes for each in stale), "result": rows}

@@ -1,0 +1,98 @@
+"""`output.*`, `input.write`: files, out and in."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from kodo.node.answers.caller import Caller, Handlers
+from kodo.node.answers.sight import Sight
+from kodo.node.catalog import Catalog
+from kodo.node.outputs import Outputs
+from kodo.node.rows import OutputRow
+from kodo.node.runs import Runs
+from kodo.node.store import Store
+from kodo.node.uploads import Uploads
+from kodo.p2p.errors import CallError, NotFoundError
+from kodo.protocol.calls import FidArgs, InputWriteArgs, ManifestArgs, ReadArgs
+from kodo.protocol.manifest import CHUNK_BYTES
+
+__all__ = ["OutputAnswers"]
+
+
+class OutputAnswers:
+    """Answers what is about files."""
+
+    def __init__(self, sight: Sight, store: Store, outputs: Outputs, uploads: Uploads, catalog: Catalog, runs: Runs):
+        self._sight = sight
+        self._store = store
+        self._outputs = outputs
+        self._uploads = uploads
+        self._catalog = catalog
+        self._runs = runs
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {
+            "output.list": self._list,
+            "output.manifest": self._manifest,
+            "output.read": self._read,
+            "input.write": self._write,
+        }
+
+    async def _list(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        (await self._sight.run(caller, args.fid)).check_outputs()
+        return {
+            "result": [
+                {
+                    "name": row.name,
+                    "size": row.manifest.size,
+                    "media_type": row.media_type,
+                    "sha256": row.manifest.sha256.hex(),
+                }
+                for row in await self._store.outputs(args.fid)
+            ]
+        }
+
+    async def _manifest(self, caller: Caller, args: ManifestArgs) -> dict[str, Any]:
+        row = await self._output(caller, args.fid, args.name)
+        chunks = row.manifest.chunks
+        return {
+            "name": row.name,
+            "size": row.manifest.size,
+            "sha256": row.manifest.sha256.hex(),
+            "chunk_bytes": CHUNK_BYTES,
+            "from": args.from_,
+            "chunks": list(chunks[args.from_ : args.from_ + args.count]),
+            "total_chunks": len(chunks),
+        }
+
+    async def _read(self, caller: Caller, args: ReadArgs) -> dict[str, Any]:
+        row = await self._output(caller, args.fid, args.name)
+        size = row.manifest.size
+        if args.offset > size:
+            raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {args.offset}")
+        sent = 0
+        reading = self._outputs.read(args.fid, row.name, row.manifest, args.offset, args.length)
+        try:
+            async with contextlib.aclosing(reading) as pieces:
+                async for piece in pieces:
+                    await caller.asked.send(piece)
+                    sent += len(piece)
+        except NotFoundError as error:
+            raise CallError(410, "output-gone", str(error)) from None
+        return {"bytes": sent}
+
+    async def _write(self, caller: Caller, args: InputWriteArgs) -> dict[str, Any]:
+        principal = caller.principal
+        if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
+            raise CallError(403, "not-granted", "you may run no flow here, so there is nothing to upload for")
+        await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
+        return await self._uploads.write(principal.id, args, caller.asked.uploads())
+
+    async def _output(self, caller: Caller, fid: str, name: str) -> OutputRow:
+        (await self._sight.run(caller, fid)).check_outputs()
+        row = await self._store.output(fid, name)
+        if row is None:
+            raise CallError(404, "no-such-output", "this run has no such output")
+        return row

@@ -1,0 +1,225 @@
+"""`run.*`: launched, seen, followed, managed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from kodo.node.answers.caller import Caller, Handlers, granted
+from kodo.node.answers.sight import Sight, no_such_run
+from kodo.node.catalog import Catalog, Flow, paged
+from kodo.node.clock import Clock
+from kodo.node.follow import Feed
+from kodo.node.manage import Manager
+from kodo.node.queries import RunFilter
+from kodo.node.rows import RunRow
+from kodo.node.runs import Order, Runs
+from kodo.node.store import Store
+from kodo.node.uploads import Uploads
+from kodo.p2p.errors import CallError
+from kodo.protocol.calls import FidArgs, LaunchArgs, RunListArgs, StreamArgs
+from kodo.protocol.events import RunView, visible
+
+__all__ = ["RunAnswers"]
+
+_STREAM_EVENTS = 128
+"""Events that go to the session at once."""
+
+
+class RunAnswers:
+    """Answers what is about runs.
+
+    Args:
+        node: who this node is: the `node` of `run.state`, `{name, peer_id}`.
+    """
+
+    def __init__(
+        self,
+        node: dict[str, str],
+        sight: Sight,
+        catalog: Catalog,
+        store: Store,
+        feed: Feed,
+        runs: Runs,
+        uploads: Uploads,
+        manager: Manager,
+        clock: Clock,
+    ):
+        self._node = node
+        self._sight = sight
+        self._catalog = catalog
+        self._store = store
+        self._feed = feed
+        self._runs = runs
+        self._uploads = uploads
+        self._manager = manager
+        self._clock = clock
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {
+            "run.launch": self._launch,
+            "run.list": self._list,
+            "run.state": self._state,
+            "run.stream": self._stream,
+            "run.kill": self._kill,
+            "run.restart": self._restart,
+            "run.ack": self._ack,
+            "run.delete": self._delete,
+        }
+
+    async def _launch(self, caller: Caller, args: LaunchArgs) -> dict[str, Any]:
+        if (args.path is None) == (args.name is None):
+            raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
+        flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
+        return await self._start(caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict)
+
+    async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
+        seen = await self._sight.run(caller, args.fid)
+        seen.check_mode()
+        flow = self._catalog.find(path=seen.row.path, granted=granted(caller.principal))
+        view = await self._store.view(args.fid)
+        if view is None:
+            raise no_such_run()
+        return await self._start(caller, flow, view.inputs, seen.row.tags, None)
+
+    async def _start(
+        self,
+        caller: Caller,
+        flow: Flow,
+        inputs: dict[str, Any],
+        tags: tuple[str, ...],
+        key: str | None,
+        *,
+        strict: bool = False,
+    ) -> dict[str, Any]:
+        principal = caller.principal
+        if principal.flow_grant(flow.path, "x") is None:
+            raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
+        if strict:
+            flow.check(inputs)
+        demand = flow.demand(inputs)
+        self._uploads.check(principal.id, flow.schema, inputs)
+        limit = flow.limits.concurrent_runs
+        if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
+            raise CallError(
+                429, "busy", f"{flow.path} has {limit} unfinished runs, its limit", {"retry_after_ms": 1000}
+            )
+        order = Order(
+            principal=principal.id,
+            path=flow.path,
+            name=flow.name,
+            entry=flow.entry,
+            inputs=inputs,
+            resources=flow.resources,
+            about=flow.about(),
+            tags=tags,
+            key=key,
+            demand=demand,
+        )
+        fid, state = await self._runs.launch(order)
+        return {"fid": fid, "state": state.value}
+
+    async def _list(self, caller: Caller, args: RunListArgs) -> dict[str, Any]:
+        chosen = RunFilter(caller.principal.id, args.state, args.path, args.since)
+        page = await self._store.runs(chosen, p=args.p, pp=args.pp)
+        rows = [
+            {
+                "fid": row.fid,
+                "path": row.path,
+                "name": row.name,
+                "state": row.state.value,
+                "progress": row.progress,
+                "created": row.created,
+                "modified": row.modified,
+                "runtime_s": self._runtime(row),
+                "tags": list(row.tags),
+                "acknowledged": row.acknowledged is not None,
+                "queue_position": self._runs.queue.position(row.fid),
+            }
+            for row in page.rows
+        ]
+        return paged(rows, page.total, page.filtered, args.p, args.pp)
+
+    async def _state(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        seen = await self._sight.run(caller, args.fid)
+        row, level = seen.row, seen.level
+        live = self._runs.live.get(args.fid)
+        view = live.view if live is not None else await self._store.view(args.fid)
+        if view is None:
+            raise no_such_run()
+        return {
+            "fid": row.fid,
+            "node": self._node,
+            "path": row.path,
+            "name": row.name,
+            "state": view.state.value,
+            "progress": view.progress,
+            "inputs": view.inputs,
+            "version": view.version,
+            "runtime_s": self._runtime(row),
+            "final": view.final,
+            "fatal": _fatal(view, level),
+            "acknowledged": view.acknowledged,
+            "locks": [
+                {"lid": lock.lid, "title": lock.title, "expires_at": lock.expires_at}
+                for lock in ([] if view.state.over else view.locks.values())
+            ],
+            "shares": [],
+            "outputs": list(view.outputs.values()) if level >= 1 else [],
+            "config": view.config if level >= 2 else {},
+            "agents": view.agents if level >= 2 else [],
+            "tasks": view.tasks if level >= 2 else [],
+            "tools": view.tools if level >= 2 else [],
+            "author": view.flow.get("author", ""),
+            "organization": view.flow.get("organization", ""),
+            "release": view.flow.get("release", ""),
+            "created": view.created,
+            "modified": view.modified,
+            "last_seq": view.last_seq,
+            "tags": list(row.tags),
+            "level": level,
+            "queue_position": self._runs.queue.position(row.fid),
+            "own": seen.own,
+            "modes": list(seen.modes),
+        }
+
+    async def _stream(self, caller: Caller, args: StreamArgs) -> dict[str, Any]:
+        seen = await self._sight.run(caller, args.fid)
+        last = args.after
+        async with contextlib.aclosing(self._feed.follow(args.fid, args.after, follow=args.follow)) as batches:
+            async for batch in batches:
+                shown = (visible(event, seen.level) for event in batch)
+                events = [event.to_wire() for event in shown if event is not None]
+                for start in range(0, len(events), _STREAM_EVENTS):
+                    await caller.asked.send_all(events[start : start + _STREAM_EVENTS])
+                last = batch[-1].seq
+        after = await self._store.run(args.fid)
+        return {"last_seq": last, "state": (after or seen.row).state.value}
+
+    async def _kill(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        (await self._sight.run(caller, args.fid)).check_mode()
+        state = await self._runs.kill(args.fid, caller.principal.id)
+        return {"fid": args.fid, "state": state.value}
+
+    async def _ack(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        (await self._sight.run(caller, args.fid)).check_mode()
+        state = await self._manager.acknowledge(args.fid, caller.principal.id)
+        return {"fid": args.fid, "state": state.value, "acknowledged": True}
+
+    async def _delete(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+        (await self._sight.run(caller, args.fid)).check_mode()
+        return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
+
+    def _runtime(self, row: RunRow) -> float:
+        if row.runtime_s is not None:
+            return row.runtime_s
+        end = row.modified if row.state.over else self._clock.now_ms()
+        return max(end - row.created, 0) / 1000
+
+
+def _fatal(view: RunView, level: int) -> dict[str, Any] | None:
+    if view.fatal is None or level >= 2:
+        return view.fatal
+    return {key: value for key, value in view.fatal.items() if key != "traceback"}
