@@ -1,114 +1,160 @@
-"""A seeded UDP relay: what a bad network does to datagrams, on loopback."""
+"""A seeded UDP relay: what a bad network does to datagrams, on loopback, in batches.
+
+In a process of its own: `python -m tests.support.lossy_relay HOST PORT '{"seed": 1, "loss": 0.01}'` prints its port
+and relays until its stdin ends; then it prints what each way passed and dropped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import itertools
+import json
 import random
+import sys
 from collections.abc import AsyncIterator
-from typing import cast
 
-Address = tuple[str, int]
+from kodo.p2p.net import udp
+from kodo.p2p.net.endpoint import Endpoint, Source
+
+HEADERS_BYTES = 28
+"""IPv4 and UDP: what a datagram takes of a link beside its payload."""
 
 
-class LossyRelay(asyncio.DatagramProtocol):
+class _Way:
+    """One direction, shared by all who use the relay: a bottleneck with a queue, then a delay line."""
+
+    def __init__(self, relay: LossyRelay) -> None:
+        self._relay = relay
+        self._flying: list[tuple[float, int, bytes, Endpoint, Source | None]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._free_at = 0.0
+        self.passed = self.lost = self.dropped = 0
+
+    def take(self, data: bytes, out: Endpoint, to: Source | None) -> None:
+        relay = self._relay
+        if relay.cut:
+            return
+        chance = relay.chance
+        for _ in range(2 if relay.duplicate and chance() < relay.duplicate else 1):
+            if relay.loss and chance() < relay.loss:
+                self.lost += 1
+                continue
+            due = now = relay.loop.time()
+            if relay.rate:
+                begin = max(now, self._free_at)
+                if (begin - now) * relay.rate > relay.queue:
+                    self.dropped += 1
+                    continue
+                due = self._free_at = begin + (len(data) + HEADERS_BYTES) / relay.rate
+            due += relay.delay
+            if relay.jitter:
+                due += relay.jitter * chance()
+            self.passed += 1
+            heapq.heappush(self._flying, (due, next(self._order), data, out, to))
+
+    def flush(self) -> None:
+        """Send all that is due, runs of one receiver in one call, and arm the timer for the rest."""
+        flying, now = self._flying, self._relay.loop.time()
+        run: list[bytes] = []
+        last: tuple[Endpoint, Source | None] | None = None
+        while flying and flying[0][0] <= now:
+            _, _, data, out, to = heapq.heappop(flying)
+            if last != (out, to):
+                if last is not None:
+                    last[0].send(run, last[1])
+                run, last = [], (out, to)
+            run.append(data)
+        if last is not None:
+            last[0].send(run, last[1])
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if flying:
+            self._timer = self._relay.loop.call_at(flying[0][0], self.flush)
+
+    def close(self) -> None:
+        self._flying.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class LossyRelay:
     """Passes datagrams between one target and everybody else, with loss, delay, doubling and reordering.
 
     Args:
         target: where datagrams of newcomers go.
         loss, duplicate: shares, 0 to 1, each way.
         delay_s, jitter_s: one way; jitter reorders.
+        rate: of each way, bytes per second, headers counted; 0 for no bound. All newcomers share it.
+        queue: bytes that wait for the rate; what finds no room is dropped.
         seed: of all of it.
     """
 
     def __init__(
         self,
-        target: Address,
+        target: Source,
         *,
         seed: int,
         loss: float = 0.0,
         duplicate: float = 0.0,
         delay_s: float = 0.0,
         jitter_s: float = 0.0,
+        rate: float = 0.0,
+        queue: int = 1 << 30,
     ) -> None:
         self.target = target
         self.loss, self.duplicate, self.delay, self.jitter = loss, duplicate, delay_s, jitter_s
+        self.rate, self.queue = rate, queue
         self.cut = False
         self.newcomer = asyncio.Event()
-        self._random = random.Random(seed)
-        self._loop = asyncio.get_running_loop()
-        self._front: asyncio.DatagramTransport | None = None
-        self._backs: dict[Address, asyncio.DatagramTransport] = {}
-        self._waiting: dict[Address, list[bytes]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._front = cast("asyncio.DatagramTransport", transport)
+        self.chance = random.Random(seed).random
+        self.loop = asyncio.get_running_loop()
+        self.there, self.back = _Way(self), _Way(self)
+        self._backs: dict[Source, Endpoint] = {}
+        self._front = Endpoint(udp.bind("127.0.0.1", 0), self._received, self.there.flush)
 
     @property
     def port(self) -> int:
-        assert self._front is not None
-        return int(self._front.get_extra_info("sockname")[1])
+        return self._front.address[1]
 
-    def datagram_received(self, data: bytes, addr: Address) -> None:
-        back = self._backs.get(addr)
-        if back is not None:
-            self._pass(data, back, None)
-        elif addr in self._waiting:
-            self._waiting[addr].append(data)
-        else:
-            self._waiting[addr] = [data]
-            task = self._loop.create_task(self._open_back(addr))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _open_back(self, addr: Address) -> None:
-        relay = self
-
-        class Back(asyncio.DatagramProtocol):
-            def datagram_received(self, data: bytes, _: Address) -> None:
-                assert relay._front is not None
-                relay._pass(data, relay._front, addr)
-
-        back, _ = await self._loop.create_datagram_endpoint(Back, remote_addr=self.target)
-        self._backs[addr] = back
-        self.newcomer.set()
-        for data in self._waiting.pop(addr):
-            self._pass(data, back, None)
-
-    def _pass(self, data: bytes, out: asyncio.DatagramTransport, to: Address | None) -> None:
-        if self.cut:
-            return
-        for _ in range(2 if self._random.random() < self.duplicate else 1):
-            if self._random.random() >= self.loss:
-                delay = self.delay + self._random.random() * self.jitter
-                if delay:
-                    self._loop.call_later(delay, self._send, data, out, to)
-                else:
-                    self._send(data, out, to)
-
-    def _send(self, data: bytes, out: asyncio.DatagramTransport, to: Address | None) -> None:
-        if not out.is_closing():
-            out.sendto(data, to)
+    def _received(self, data: bytes, source: Source) -> None:
+        back = self._backs.get(source)
+        if back is None:
+            back = self._backs[source] = Endpoint(
+                udp.connected(*self.target),
+                lambda answer, _: self.back.take(answer, self._front, source),
+                self.back.flush,
+            )
+            self.newcomer.set()
+        self.there.take(data, back, None)
 
     def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for transport in [*self._backs.values(), self._front]:
-            if transport is not None:
-                transport.close()
+        for way in (self.there, self.back):
+            way.close()
+        for endpoint in (*self._backs.values(), self._front):
+            endpoint.close()
 
 
 @contextlib.asynccontextmanager
-async def lossy_relay(target: Address, **options: float | int) -> AsyncIterator[LossyRelay]:
+async def lossy_relay(target: Source, **options: float | int) -> AsyncIterator[LossyRelay]:
     """Run a relay on a free loopback port."""
-    loop = asyncio.get_running_loop()
-    _, relay = await loop.create_datagram_endpoint(
-        lambda: LossyRelay(target, **options),  # type: ignore[arg-type]
-        local_addr=("127.0.0.1", 0),
-    )
+    relay = LossyRelay(target, **options)  # type: ignore[arg-type]
     try:
         yield relay
     finally:
         relay.close()
-        await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+
+async def _main(host: str, port: str, options: str) -> None:
+    async with lossy_relay((host, int(port)), **json.loads(options)) as relay:
+        print(relay.port, flush=True)
+        await relay.loop.run_in_executor(None, sys.stdin.read)
+        ways = {"there": relay.there, "back": relay.back}
+        print(json.dumps({name: [way.passed, way.lost, way.dropped] for name, way in ways.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

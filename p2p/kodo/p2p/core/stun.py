@@ -20,6 +20,7 @@ __all__ = [
     "BindingRequest",
     "binding_request",
     "binding_response",
+    "is_binding_request",
     "is_dtls",
     "is_dtls_handshake",
     "is_stun",
@@ -46,6 +47,11 @@ def is_stun(data: bytes) -> bool:
         return False
     _, length, cookie = _HEADER.unpack_from(data)
     return bool(cookie == _COOKIE and length % 4 == 0 and length == len(data) - _HEADER_BYTES)
+
+
+def is_binding_request(data: bytes) -> bool:
+    """Whether a datagram is a STUN binding request by its header."""
+    return data[:2] == b"\0\1" and is_stun(data)
 
 
 def is_dtls(data: bytes) -> bool:

@@ -1,7 +1,8 @@
 """WebRTC Direct as a transport: listens for links and dials them over plain UDP.
 
 The dialer proves its way with one STUN binding request, then runs DTLS, SCTP and Noise on a connected socket; there
-is no offer, no answer and no candidate, for the address says it all. Source: libp2p/specs webrtc/webrtc-direct.md.
+is no offer, no answer and no candidate, for the address says it all. A listener that is a full ICE agent checks the
+dialer in turn, and is answered. Source: libp2p/specs webrtc/webrtc-direct.md.
 """
 
 from __future__ import annotations
@@ -95,12 +96,12 @@ class WebRtcTransport:
     async def _check(self, dialling: _Dialling, where: str) -> None:
         """Send binding requests until one is answered; the caller's deadline ends it."""
         password = "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(24))
-        client_ufrag = "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(8))
-        server_ufrag = stun.UFRAG_PREFIXES[1] + password
+        # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
+        ufrag = stun.UFRAG_PREFIXES[1] + password
         transaction = secrets.token_bytes(12)
         request = stun.binding_request(
-            server_ufrag,
-            client_ufrag,
+            ufrag,
+            ufrag,
             transaction,
             tie_breaker=int.from_bytes(secrets.token_bytes(8), "big"),
             priority=_HOST_PRIORITY,
@@ -115,7 +116,7 @@ class WebRtcTransport:
                         if isinstance(answer, Exception):
                             raise UnreachableError(f"nobody listens at {where}")
                         try:
-                            stun.read_binding_response(answer, transaction, server_ufrag)
+                            stun.read_binding_response(answer, transaction, ufrag)
                             return
                         except ValueError:
                             continue
@@ -138,13 +139,25 @@ class _Dialling:
         self._hello: list[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def _received(self, data: bytes, _: Source) -> None:
-        if self.link is None:
+    def _received(self, data: bytes, source: Source) -> None:
+        if stun.is_binding_request(data):
+            self._answer(data, source)
+        elif self.link is None:
             if not self.inbox.full():
                 self.inbox.put_nowait(data)
         elif stun.is_dtls(data):
             self._stop_repeating()
             self.link.datagram_received(data)
+
+    def _answer(self, data: bytes, source: Source) -> None:
+        """Answer the check of a listener that is a full ICE agent, as js-libp2p's is."""
+        try:
+            answer = stun.binding_response(stun.read_binding_request(data), source)
+        except ValueError:
+            return
+        self.endpoint.send([answer])
+        if self.link is not None:
+            self.link.heard()
 
     def _batch_ended(self) -> None:
         if self.link is not None:

@@ -5,8 +5,10 @@ import pytest
 from aioice import stun as codec
 
 from kodo.p2p.core.stun import (
+    UFRAG_PREFIXES,
     binding_request,
     binding_response,
+    is_binding_request,
     is_dtls,
     is_dtls_handshake,
     is_stun,
@@ -202,3 +204,11 @@ def test_datagrams_are_told_apart_by_their_first_bytes():
         assert not is_stun(data)
     assert not is_dtls(b"")
     assert not is_dtls_handshake(b"")
+
+
+def test_a_request_is_told_from_its_answer() -> None:
+    ufrag = UFRAG_PREFIXES[1] + "a" * 24
+    request = binding_request(ufrag, ufrag, bytes(12), tie_breaker=1, priority=1)
+    answer = binding_response(read_binding_request(request), ("192.0.2.1", 7))
+    assert is_binding_request(request)
+    assert not any(is_binding_request(each) for each in (answer, request[:-1], b""))
