@@ -25,8 +25,9 @@ HEAVY = {
     "zeroconf": ["kodo/p2p/net/discovery.py"],
     "ray": [
         "kodo/node/ray_cluster.py",
-        "kodo/node/ray_executor.py",
         "kodo/node/ray_link.py",
+        "kodo/node/ray_pool.py",
+        "kodo/node/ray_runner.py",
         "kodo/node/runner.py",
         "kodo/samples/",
     ],

@@ -25,9 +25,10 @@ from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.load import LoadMeter
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
+from kodo.node.orders import RunSettings
 from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
-from kodo.node.runs import Runs, RunSettings
+from kodo.node.runs import Runs
 from kodo.node.scope import Scope, default_name, load_scope
 from kodo.node.service import Service
 from kodo.node.store import Store

@@ -13,9 +13,10 @@ import asyncio
 import logging
 
 from kodo.node.housekeeping import Housekeeping
+from kodo.node.orders import bad_state
 from kodo.node.outputs import Outputs
 from kodo.node.rows import NewEvent, RunNotOverError, RunOverError
-from kodo.node.runs import Runs, bad_state
+from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError, CapacityError, NotFoundError
 from kodo.protocol.events import RunState

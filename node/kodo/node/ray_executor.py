@@ -9,62 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
-import secrets
 import shutil
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgpack
-
-from kodo.flow.inlet import EVENTS_VARIABLE, fits
 from kodo.node.crash import CRASH_FILE, add_crash
-from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
+from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
 from kodo.node.ray_cluster import cluster_lives, end_marked, start_cluster, stop_cluster
 from kodo.node.ray_link import RayLink
+from kodo.node.ray_options import actor_options
+from kodo.node.ray_pool import NAME_PREFIX, Warm, WarmPool
+from kodo.node.ray_runner import CALL_TIMEOUT, RayRunner
 from kodo.node.sending import send_files
-from kodo.node.telemetry import TELEMETRY_OFF
-from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
+from kodo.p2p.errors import DeadlineError, KodoError
 
-__all__ = ["RayExecutor", "RayRunner"]
+__all__ = ["RayExecutor"]
 
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT = 60.0
 """Seconds in which a fresh runner must be ready when nothing has to be installed for it."""
 
-CALL_TIMEOUT = 20.0
-"""Seconds for a call that a runner answers at once."""
-
-CLOSE_TIMEOUT = 3.0
-"""Seconds for each step of letting a runner go."""
-
 MIND_SECONDS = 0.5
 """How often the embedded Ray is looked at."""
-
-UNAVAILABLE_TIMEOUT = 10.0
-"""Seconds for which a runner that cannot be reached may still come back."""
-
-NAME_PREFIX = "runner-"
-
-_RESOURCES = frozenset(["num_cpus", "num_gpus", "memory_mb", "resources", "runtime_env"])
-
-
-@dataclass(slots=True)
-class _Warm:
-    """A runner without a run, and what awaits its imports."""
-
-    name: str
-    link: RayLink
-    handle: Any
-    ready: Future[Any]
 
 
 class RayExecutor:
@@ -98,23 +69,26 @@ class RayExecutor:
         self._home = home
         self._namespace = namespace
         self._roots = [Path(root).resolve() for root in roots]
-        self._preload = list(preload)
+        self._folders = home / "ray" / "runs"
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
         self._address = ray_address
-        self._runners = runners
         self._max_runs = max_runs
         self._link: RayLink | None = None
         self._up = asyncio.Event()
         self._changing = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._minding: asyncio.Task[None] | None = None
-        self._spawning = 0
-        self._warm: deque[_Warm] = deque()
+        self._warm = WarmPool(namespace, self._roots, preload, None if self.far else self._folders, runners)
         self._live: dict[str, RayRunner] = {}
         self._starting = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
+
+    @property
+    def far(self) -> bool:
+        """Whether runners may be on other machines: those of a cluster that was joined."""
+        return self._address is not None
 
     async def start(self) -> None:
         """Start or join Ray, then start the warm runners without waiting until they are ready.
@@ -129,7 +103,7 @@ class RayExecutor:
             self._group = asyncio.TaskGroup()
             await self._group.__aenter__()
             await self._use(link)
-            if self._address is None:
+            if not self.far:
                 self._minding = self._group.create_task(self._mind())
 
     async def adopt(self) -> list[Runner]:
@@ -140,7 +114,7 @@ class RayExecutor:
         names = [name for name in names if name.startswith(NAME_PREFIX) and name not in mine]
         adopted = await asyncio.gather(*(self._adopt(link, name) for name in names))
         runners: list[Runner] = [runner for runner in adopted if runner is not None]
-        if self._address is None:
+        if not self.far:
             await asyncio.to_thread(self._sweep)
         return runners
 
@@ -152,8 +126,8 @@ class RayExecutor:
             CapacityError: no machine has the resources that the flow asks for.
             RunnerDiedError: no runner could be started.
         """
-        self._open_link()
-        options = self._options(spec.resources)
+        link = self._open_link()
+        options = actor_options(spec.resources, None if self.far else link.totals)
         await self._turn()
         try:
             runner = await self._start(spec, options)
@@ -165,11 +139,7 @@ class RayExecutor:
 
     def scale(self, runners: int) -> None:
         """See `Executor.scale`."""
-        self._runners = runners
-        while len(self._warm) > runners:
-            warm = self._warm.pop()
-            warm.link.kill(warm.handle)
-        self._refill()
+        self._warm.scale(runners)
 
     def load(self) -> ExecutorLoad:
         """Count runners."""
@@ -199,14 +169,11 @@ class RayExecutor:
         group, self._group = self._group, None
         if self._minding is not None:
             self._minding.cancel()
+        self._warm.close()
         if group is not None:
             await group.__aexit__(None, None, None)
         link, self._link = self._link, None
-        if link is not None:
-            for warm in self._warm:
-                link.kill(warm.handle)
-        self._warm.clear()
-        if self._address is None:
+        if not self.far:
             await asyncio.to_thread(self._sweep)
         going_on = sum(runner.alive for runner in self._live.values())
         if going_on:
@@ -230,7 +197,7 @@ class RayExecutor:
         lost, pause = self._link, 0.5
         if lost is not None:
             lost.lose("the node's Ray died, and the flow's process with it")
-        self._warm.clear()
+        self._warm.forget()
         while not self._closed:
             try:
                 link = await asyncio.shield(asyncio.to_thread(self._reconnect, lost))
@@ -258,12 +225,8 @@ class RayExecutor:
     async def _use(self, link: RayLink) -> None:
         self._link = link
         self._up.set()
-        while len(self._warm) < self._runners:
-            try:
-                self._warm.append(await self._spawn(link, {}))
-            except KodoError as error:
-                logger.error("no runner could be warmed: %s", error)
-                return
+        if self._group is not None:
+            await self._warm.use(link, self._group)
 
     def _open_link(self) -> RayLink:
         if self._link is None or self._closed:
@@ -280,92 +243,17 @@ class RayExecutor:
     def _disconnect(self, link: RayLink | None, stop: bool) -> None:
         if link is not None:
             link.disconnect()
-        if self._address is None and stop:
+        if not self.far and stop:
             stop_cluster(self._home)
 
     def _sweep(self) -> None:
         """Remove the files of runners that are gone."""
         alive = {warm.name for warm in self._warm} | set(self._live)
-        for folder in (self._home / "ray" / "runs").glob(NAME_PREFIX + "*"):
+        for folder in self._folders.glob(NAME_PREFIX + "*"):
             if folder.name not in alive:
                 shutil.rmtree(folder, ignore_errors=True)
 
     # Runners.
-
-    async def _spawn(self, link: RayLink, options: Mapping[str, Any]) -> _Warm:
-        """Ask Ray for a runner; returns before it is ready.
-
-        Raises:
-            RunnerDiedError: Ray is gone.
-            KodoError: Ray refused.
-        """
-        from ray.exceptions import RayError
-
-        from kodo.node.runner import RunnerActor
-
-        name = NAME_PREFIX + secrets.token_hex(8)
-        local = self._address is None
-        given: Mapping[str, Any] = options.get("runtime_env") or {}
-        variables = {
-            **{key: value for key, value in TELEMETRY_OFF.items() if key not in os.environ},
-            **(given.get("env_vars") or {}),
-            # Unlike for every runner: so the workers of its Ray tasks, which inherit it, are never shared.
-            "KODO_RUNNER": name,
-            "KODO_NAMESPACE": self._namespace,
-            "KODO_ROOTS": json.dumps([str(root) for root in self._roots] if local else []),
-            "KODO_PACKAGES": json.dumps([] if local else [root.name for root in self._roots]),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-        folder = self._home / "ray" / "runs" / name if local else None
-        if folder is not None and fits(folder / "events"):
-            variables[EVENTS_VARIABLE] = str(folder / "events")  # for Ray tasks; the flow has it from its runner
-
-        def ask() -> _Warm:
-            handle = (
-                link.ray.remote(RunnerActor)
-                .options(
-                    **{"num_cpus": 0, **options, "runtime_env": {**given, "env_vars": variables}},
-                    name=name,
-                    lifetime="detached",
-                    max_restarts=0,
-                    max_task_retries=0,
-                    max_concurrency=64,
-                )
-                .remote(self._preload, str(folder) if folder else None)
-            )
-            return _Warm(name, link, handle, handle.ready.remote().future())
-
-        try:
-            return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
-        except RayError as error:
-            raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
-
-    def _refill(self) -> None:
-        link, group = self._link, self._group
-        while link and group and not self._closed and len(self._warm) + self._spawning < self._runners:
-            self._spawning += 1
-            group.create_task(self._add(link))
-
-    async def _add(self, link: RayLink) -> None:
-        try:
-            warm = await self._spawn(link, {})
-        except KodoError as error:
-            logger.warning("a runner could not be warmed: %s", error)
-        else:
-            if self._closed or link.lost or len(self._warm) >= self._runners:
-                link.kill(warm.handle)
-            else:
-                self._warm.append(warm)
-        finally:
-            self._spawning -= 1
-
-    async def _take(self, link: RayLink) -> _Warm:
-        """Take a warm runner, one that is ready if possible, else a fresh one."""
-        if not self._warm:
-            return await self._spawn(link, {})
-        taken = next((warm for warm in self._warm if warm.ready.done()), self._warm[0])
-        self._warm.remove(taken)
-        return taken
 
     async def _start(self, spec: RunSpec, options: dict[str, Any]) -> RayRunner:
         from kodo.node.runner import kodo_version
@@ -395,17 +283,17 @@ class RayExecutor:
             await runner.kill()  # and its files, which are on its machine
             raise
         # The replacement's imports take CPU: they start once this run is on its way.
-        self._refill()
+        self._warm.refill()
         return runner
 
-    async def _ready_runner(self, options: dict[str, Any]) -> _Warm:
+    async def _ready_runner(self, options: dict[str, Any]) -> Warm:
         """Give a runner that has no run yet and answers."""
         attempt = 0
         while True:
             await self._up.wait()
             link = self._open_link()
             try:
-                warm = await (self._spawn(link, options) if options else self._take(link))
+                warm = await (self._warm.spawn(link, options) if options else self._warm.take(link))
                 try:
                     # Waiting for CPUs that others use is a queue; everything else must be quick.
                     deadline = None if options else READY_TIMEOUT
@@ -436,37 +324,6 @@ class RayExecutor:
         runner = RayRunner(self, link, name, handle, told["fid"])
         self._live[name] = runner
         return runner
-
-    def _options(self, resources: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn what a flow asks for into an actor's options; checks an embedded Ray's size.
-
-        Raises:
-            UsageError: it asks for something unknown, or in a wrong form.
-            CapacityError: it asks for more than there is.
-        """
-        unknown = set(resources) - _RESOURCES
-        if unknown:
-            raise UsageError(
-                f"Ray does not know {', '.join(sorted(unknown))}; known are {', '.join(sorted(_RESOURCES))}"
-            )
-        options = {name: value for name, value in resources.items() if value is not None}
-        for name in ("num_cpus", "num_gpus", "memory_mb"):
-            value = options.get(name, 0)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise UsageError(f"{name} is a number of at least 0, not {value!r}")
-        for name in ("runtime_env", "resources"):
-            if not isinstance(options.get(name, {}), dict):
-                raise UsageError(f"{name} is a map")
-        if "memory_mb" in options:
-            options["memory"] = int(options.pop("memory_mb") * 1024 * 1024)
-        if self._address is None:
-            total = self._open_link().totals
-            asked = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
-            asked |= {"memory": options.get("memory", 0), **(options.get("resources") or {})}
-            for name, amount in asked.items():
-                if amount > total.get(name, 0):
-                    raise CapacityError(f"the flow asks for {amount:g} {name}; this node has {total.get(name, 0):g}")
-        return options
 
     # The queue.
 
@@ -502,94 +359,11 @@ class RayExecutor:
 
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
         """Let an error say what the dying process left behind on this machine."""
-        if self._address is None:
-            add_crash(error, self._home / "ray" / "runs" / runner.name / CRASH_FILE)
+        if not self.far:
+            add_crash(error, self._folders / runner.name / CRASH_FILE)
 
     def remove_files(self, runner: RayRunner) -> None:
         """Remove an ended runner's files from this machine, and what its flow left running."""
-        if self._address is None:
+        if not self.far:
             end_marked("KODO_RUNNER", runner.name)
-            shutil.rmtree(self._home / "ray" / "runs" / runner.name, ignore_errors=True)
-
-
-class RayRunner:
-    """One run's process; implements `kodo.node.executor.Runner`."""
-
-    def __init__(self, executor: RayExecutor, link: RayLink, name: str, handle: Any, fid: str):
-        self.fid = fid
-        self.name = name
-        self.handle = handle
-        self._executor = executor
-        self._link = link
-
-    @property
-    def alive(self) -> bool:
-        """Whether its Ray is."""
-        return not self._link.lost
-
-    async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
-        """See `Runner.poll`."""
-        packed = await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT)
-        first, events = msgpack.unpackb(packed)
-        return [RunnerEvent(rseq, event, data) for rseq, (event, data) in enumerate(events, first)]
-
-    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
-        """See `Runner.answer`."""
-        await self._call("answer", lid, cid, candidate)
-
-    async def expire(self, lid: str) -> None:
-        """See `Runner.expire`."""
-        await self._call("expire", lid)
-
-    async def read_output(self, name: str, offset: int, length: int) -> bytes:
-        """See `Runner.read_output`; gives at most 4 MiB.
-
-        Raises:
-            KodoError: there is no such output, or it cannot be read.
-        """
-        data: bytes = await self._call("read_output", name, offset, length)
-        return data
-
-    async def kill(self) -> None:
-        """See `Runner.kill`."""
-        if self._executor._address is not None:
-            # Where the files lie, only the runner knows.
-            with contextlib.suppress(KodoError):
-                await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
-        await self._end()
-
-    async def release(self) -> None:
-        """See `Runner.release`."""
-        with contextlib.suppress(KodoError):
-            await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
-        await self._end()
-
-    async def _end(self) -> None:
-        self._link.kill(self.handle)
-        with contextlib.suppress(KodoError):
-            # Ray's kill does not wait; whoever asked for it may expect that the process is gone.
-            await self._link.ask(self.handle.describe.remote, CLOSE_TIMEOUT, "a runner did not end")
-        self._executor.ended(self)
-        await asyncio.to_thread(self._executor.remove_files, self)
-
-    async def _call(self, method: str, *args: Any, deadline: float = CALL_TIMEOUT) -> Any:
-        from ray.exceptions import ActorUnavailableError
-
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + UNAVAILABLE_TIMEOUT
-        while True:
-            try:
-                return await self._link.ask(
-                    lambda: getattr(self.handle, method).remote(*args),
-                    deadline,
-                    f"the runner of {self.fid} does not answer {method}",
-                )
-            except RunnerDiedError as error:
-                # The way to it broke, perhaps not the runner: every call may be made again.
-                if isinstance(error.__cause__, ActorUnavailableError) and loop.time() < give_up:
-                    await asyncio.sleep(0.5)
-                    continue
-                self._executor.ended(self)
-                await asyncio.to_thread(self._executor.autopsy, self, error)
-                await asyncio.to_thread(self._executor.remove_files, self)
-                raise
+            shutil.rmtree(self._folders / runner.name, ignore_errors=True)

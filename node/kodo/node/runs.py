@@ -12,82 +12,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
-from kodo.node.checks import Conduct, MisconductError
+from kodo.node.checks import MisconductError
 from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
 from kodo.node.live import LiveRun
+from kodo.node.orders import Order, RunSettings, ask_inputs, bad_state, stopping
 from kodo.node.outputs import Outputs
+from kodo.node.pump import Pump
 from kodo.node.queue import FairQueue
+from kodo.node.recovery import adopt_runners, unfinished_runs
 from kodo.node.rows import KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError, RunRow, digest_of
 from kodo.node.store import Store
+from kodo.node.tasks import Tasks
 from kodo.node.transaction import Commit
-from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, NotFoundError
-from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, Event, RunState
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError
+from kodo.protocol.events import Event, RunState
 
-__all__ = ["Order", "RunSettings", "Runs", "bad_state"]
+__all__ = ["Runs"]
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Listener = Callable[[LiveRun, list[Event]], None]
 
-_COMMIT_EVENTS = 4096
-"""Events of one run that go into one transaction at most."""
-
 _ANSWER_S = 0.25
-
-_COMMIT_BYTES = 4 << 20
-"""Their bytes, roughly."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """Bounds and times of runs; seconds.
-
-    Attributes:
-        max_live: runs that are not over at once, waiting ones too.
-        max_runs: runs that have a runner at once; further ones wait in line.
-        poll_s: how long one poll waits for news.
-        grace_s: how long a restarted node looks for the runners it left.
-        end_s: how long a runner may take to end.
-        disk_s: how long a run outlives a disk that takes nothing.
-        keep_runs: whether runs go on when the node is closed; else each ends with `fatal`.
-        versions: the data of each run's `version` event.
-    """
-
-    max_live: int = 1000
-    max_runs: int = 64
-    poll_s: float = 20.0
-    grace_s: float = 30.0
-    end_s: float = 10.0
-    disk_s: float = 600.0
-    keep_runs: bool = False
-    versions: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
-
-    `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
-    """
-
-    principal: str
-    path: str
-    name: str
-    entry: str
-    inputs: dict[str, Any]
-    resources: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
-    key: str | None = None
-    demand: dict[str, Any] | None = None
 
 
 class Runs:
@@ -119,8 +72,8 @@ class Runs:
         self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._listeners: list[Listener] = []
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
+        self._pump = Pump(store, outputs, self.clock, self.settings, lambda: self._closing)
         self._releasing: set[asyncio.Task[None]] = set()
         self._closing = False
         self._draining: asyncio.Task[None] | None = None
@@ -130,8 +83,7 @@ class Runs:
         store.subscribe(self._committed)
 
     async def __aenter__(self) -> Self:
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
+        await self._tasks.open()
         try:
             await self._recover()
         except BaseException:
@@ -146,15 +98,11 @@ class Runs:
 
     async def aclose(self) -> None:
         """End the live runs with `fatal` (or leave them, with `keep_runs`) and stop; idempotent, bounded."""
-        group = self._group
-        if group is None or self._closing:
+        if not self._tasks.is_open or self._closing:
             return
         self._closing = True
         await self._wind_up()
-        self._group = None
-        for task in list(self._tasks):
-            task.cancel()
-        await group.__aexit__(None, None, None)
+        await self._tasks.aclose()
         self._live.clear()
 
     async def _wind_up(self) -> None:
@@ -207,7 +155,7 @@ class Runs:
                 NewEvent.make("inputs", order.inputs),
             ]
             if order.demand is not None:
-                first.append(_ask_inputs(self.new_id(), order))
+                first.append(ask_inputs(self.new_id(), order))
             digest = digest_of([order.path, order.inputs])
         except ValueError as error:
             raise CallError(413, "too-large", f"inputs do not fit an event: {error}; upload large ones") from None
@@ -232,71 +180,22 @@ class Runs:
         return await self.undisturbed(lambda: self._kill(live, by))
 
     async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
-        """Append to a live run's log, with patience while the disk is full: what was not stored is not lost.
-
-        Raises:
-            RunOverError: the run is over.
-            CapacityError: the disk took nothing for `disk_s`.
-        """
-        deadline = self.clock.now_ms() + self.settings.disk_s * 1000
-        pause = 0.5
-        while True:
-            try:
-                await self._store.append(live.fid, events, outputs=outputs)
-                return
-            except CapacityError:
-                if self.clock.now_ms() >= deadline or self._closing:
-                    raise
-                _log.warning("run %s waits: the disk takes nothing", live.fid)
-                await self.clock.sleep(pause)
-                pause = min(pause * 2, 10.0)
+        """Append to a live run's log: see `Pump.append`."""
+        await self._pump.append(live, events, outputs)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Have `work` done by a task of this owner; a failure is logged, without its data, and stays there."""
-
-        async def guarded() -> None:
-            try:
-                await work()
-            except Exception as error:
-                _log.error("work on a run failed: %s", type(error).__name__)
-
-        return self._task(guarded)
+        """Have `work` done by a task of this owner: see `Tasks.spawn`."""
+        return self._tasks.spawn(work)
 
     async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do `work` to its end although the one who asked for it may go away; give its result, or its error."""
-        failed: list[Exception] = []
-
-        async def carry() -> T | None:
-            try:
-                return await work()
-            except Exception as error:
-                failed.append(error)
-                return None
-
-        task = self._task(carry)
-        try:
-            result = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise _stopping() from None
-            raise
-        if failed:
-            raise failed[0]
-        return cast(T, result)
+        """Do `work` to its end although the one who asked for it may go away: see `Tasks.undisturbed`."""
+        return await self._tasks.undisturbed(work)
 
     # --- inside ---
 
-    def _task(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        if self._group is None:
-            raise _stopping()
-        task = self._group.create_task(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     def _check_open(self) -> None:
-        if self._closing or self._draining is not None or self._group is None:
-            raise _stopping()
+        if self._closing or self._draining is not None or not self._tasks.is_open:
+            raise stopping()
         if len(self._live) >= self.settings.max_live:
             raise CallError(
                 429, "busy", f"this node has {self.settings.max_live} unfinished runs", {"retry_after_ms": 1000}
@@ -341,39 +240,20 @@ class Runs:
 
     async def _recover(self) -> None:
         """Take up what an earlier process left: runners that live on, runs that wait, runs whose runner is gone."""
-        runners = {runner.fid: runner for runner in await self._adopt()}
-        for row in await self._store.unfinished():
-            view = await self._store.view(row.fid)
-            if view is None:
-                continue
-            locks = await self._store.every(row.fid, ["lock"])
-            live = LiveRun(row, view, {str(event.data.get("lid")) for event in locks}, runners.pop(row.fid, None))
-            self._live[row.fid] = live
+        runners = await adopt_runners(self._executor, self.clock, self.settings.grace_s)
+        for live in await unfinished_runs(self._store, runners):
+            self._live[live.fid] = live
             if live.runner is not None:
-                self.queue.take(row.fid)
-            if row.killed:
+                self.queue.take(live.fid)
+            if live.row.killed:
                 self.spawn(partial(self._finish_kill, live))
-            elif live.runner is not None or not row.handed:
+            elif live.runner is not None or not live.row.handed:
                 self._drive(live)
             else:
                 await self._end(live, "RunnerDied", "the runner was gone when the node came back")
         for runner in runners.values():
             known = await self._store.run(runner.fid)
             self.spawn(partial(self._dismiss, runner, known=known is not None))
-
-    async def _adopt(self) -> list[Runner]:
-        pause = 0.5
-        try:
-            async with asyncio.timeout(self.settings.grace_s):
-                while True:
-                    try:
-                        return await self._executor.adopt()
-                    except KodoError as error:
-                        _log.warning("looking for runners failed, trying again: %s", type(error).__name__)
-                    await self.clock.sleep(pause)
-                    pause = min(pause * 2, 5.0)
-        except TimeoutError:
-            return []
 
     def _drive(self, live: LiveRun) -> None:
         live.driver = self.spawn(partial(self._run, live))
@@ -384,11 +264,11 @@ class Runs:
             if live.runner is None:
                 await self._inputs(live)
                 await self.queue.turn(live.row.principal, live.fid)
-                await self._patiently(lambda: self._store.hand(live.fid))
+                await self._pump.patiently(lambda: self._store.hand(live.fid))
                 files = self._files(live.row.principal, live.view.inputs)
                 spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
                 live.runner = await self._executor.launch(spec)
-            await self._pump(live, live.runner)
+            await self._pump.carry(live, live.runner)
         except RunOverError:
             await self._retire(live)
         except RunnerDiedError as error:
@@ -419,72 +299,6 @@ class Runs:
         if live.lids and await self._store.every(live.fid, ["lock-timeout"]):
             raise DeadlineError("nobody gave the missing inputs in time")
 
-    async def _patiently(self, write: Callable[[], Awaitable[None]]) -> None:
-        pause = 0.5
-        while True:
-            try:
-                return await write()
-            except CapacityError:
-                if pause > 60:
-                    raise
-                await self.clock.sleep(pause)
-                pause *= 2
-
-    async def _pump(self, live: LiveRun, runner: Runner) -> None:
-        """Carry events into the log until the run is over."""
-        row = await self._store.run(live.fid)
-        if row is None:
-            raise NotFoundError("the run was deleted")
-        conduct = Conduct.resume(row.last_rseq, live.view, live.lids)
-        while not conduct.over:
-            said = await self._poll(runner, conduct.rseq)
-            batch: list[NewEvent] = []
-            size = 0
-            try:
-                for event in said:
-                    new = conduct.check(event)
-                    if event.event == "output":
-                        await self._flush(live, batch)
-                        fetched = await self._fetch(runner, event.data)
-                        await self.append(live, [new], [fetched])
-                    else:
-                        batch.append(new)
-                        size += len(new.packed)
-                        if len(batch) >= _COMMIT_EVENTS or size >= _COMMIT_BYTES:
-                            await self._flush(live, batch)
-                            size = 0
-                    if conduct.over:
-                        break
-            except MisconductError:
-                await self._flush(live, batch)
-                raise
-            await self._flush(live, batch)
-
-    async def _flush(self, live: LiveRun, batch: list[NewEvent]) -> None:
-        if batch:
-            await self.append(live, batch)
-            batch.clear()
-
-    async def _poll(self, runner: Runner, after: int) -> list[Any]:
-        try:
-            async with asyncio.timeout(self.settings.poll_s + 30.0):
-                return list(await runner.poll(after, self.settings.poll_s))
-        except TimeoutError:
-            raise RunnerDiedError("the runner does not answer") from None
-
-    async def _fetch(self, runner: Runner, data: dict[str, Any]) -> OutputRow:
-        """Fetch an output, with patience while the disk is full."""
-        deadline = self.clock.now_ms() + self.settings.disk_s * 1000
-        while True:
-            try:
-                return await self._outputs.fetch(runner, data)
-            except CapacityError:
-                if self.clock.now_ms() >= deadline or self._closing:
-                    raise
-                await self.clock.sleep(5.0)
-            except NotFoundError as error:
-                raise IntegrityError("an output is not where its runner put it") from error
-
     async def _end(self, live: LiveRun, kind: str, message: str, more: Mapping[str, Any] | None = None) -> None:
         """End a run with `fatal` unless it is over, and its runner."""
         fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node", **(more or {})})
@@ -506,7 +320,7 @@ class Runs:
         if runner is None:
             self.queue.leave(live.fid)
         else:
-            release = self._task(lambda: self._bounded(runner.release()))
+            release = self._tasks.start(lambda: self._bounded(runner.release()))
             self._releasing.add(release)
             release.add_done_callback(self._releasing.discard)
             release.add_done_callback(lambda _: self.queue.leave(live.fid))
@@ -575,23 +389,3 @@ def _remains(error: RunnerDiedError, live: LiveRun) -> dict[str, Any]:
     parts = [error.stack, f"Last lines of stderr:\n{words}" if words else ""]
     told = {"signal": error.signal, "traceback": "\n".join(part for part in parts if part)}
     return {name: value for name, value in told.items() if value}
-
-
-def _ask_inputs(lid: str, order: Order) -> NewEvent:
-    data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
-    return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
-
-
-def _stopping() -> CallError:
-    return CallError(503, "stopping", "this node is stopping; try again when it is back")
-
-
-def bad_state(what: str, state: RunState) -> CallError:
-    """Give the refusal of something that a run in `state` does not allow."""
-    needed = "pending or locked" if state.over else "done or error"
-    return CallError(
-        400,
-        "bad-state",
-        f"cannot {what} a run that is {state.value}; it must be {needed}",
-        {"state": state.value},
-    )

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def until_free(executor, count):
     async with asyncio.timeout(40):
-        while executor.load().free != count or executor._spawning:  # noqa: ASYNC110 (Ray has no event for it)
+        while executor.load().free != count or not executor._warm.settled:  # noqa: ASYNC110 (Ray has no event for it)
             await asyncio.sleep(0.05)
 
 

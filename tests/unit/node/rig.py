@@ -12,8 +12,9 @@ from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
 from kodo.node.locks import Locks
+from kodo.node.orders import Order, RunSettings
 from kodo.node.outputs import Outputs
-from kodo.node.runs import Order, Runs, RunSettings
+from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.protocol.access import Principal

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner, LockDeniedError
+from kodo.node.orders import RunSettings
 from kodo.node.rows import NewEvent
-from kodo.node.runs import RunSettings
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import RunState
 from tests.unit.node.conftest import StillClock, fid_of, settled

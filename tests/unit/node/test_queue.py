@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.orders import RunSettings
 from kodo.node.queue import FairQueue
-from kodo.node.runs import RunSettings
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import rig, rig_of
 

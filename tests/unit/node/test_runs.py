@@ -10,9 +10,9 @@ import pytest
 
 from kodo.node.executor import RunnerEvent, RunSpec
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.orders import Order, RunSettings
 from kodo.node.outputs import Outputs
 from kodo.node.rows import NewEvent
-from kodo.node.runs import Order, RunSettings
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.events import RunState
 from tests.unit.node.conftest import StillClock, settled

@@ -17,7 +17,7 @@ from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
 from kodo.node.manage import Manager
-from kodo.node.runs import Order, RunSettings
+from kodo.node.orders import Order, RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import Service
 from kodo.p2p.errors import CallError

@@ -11,9 +11,10 @@ from kodo.node.catalog import Catalog, Flow, paged
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.manage import Manager
+from kodo.node.orders import Order
 from kodo.node.queries import RunFilter
 from kodo.node.rows import RunRow
-from kodo.node.runs import Order, Runs
+from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError

@@ -1,0 +1,141 @@
+"""From a runner into the log: what it says is polled, checked, its files fetched, and committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from kodo.node.checks import Conduct, MisconductError
+from kodo.node.clock import Clock
+from kodo.node.executor import Runner, RunnerDiedError
+from kodo.node.live import LiveRun
+from kodo.node.orders import RunSettings
+from kodo.node.outputs import Outputs
+from kodo.node.rows import NewEvent, OutputRow
+from kodo.node.store import Store
+from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError
+
+__all__ = ["Pump"]
+
+_log = logging.getLogger(__name__)
+
+_COMMIT_EVENTS = 4096
+"""Events of one run that go into one transaction at most."""
+
+_COMMIT_BYTES = 4 << 20
+"""Their bytes, roughly."""
+
+
+class Pump:
+    """Carries events of live runs into the log, with patience while the disk is full.
+
+    Args:
+        hurried: whether there is no time left for patience.
+    """
+
+    def __init__(
+        self, store: Store, outputs: Outputs, clock: Clock, settings: RunSettings, hurried: Callable[[], bool]
+    ):
+        self._store = store
+        self._outputs = outputs
+        self._clock = clock
+        self._settings = settings
+        self._hurried = hurried
+
+    async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
+        """Append to a live run's log, with patience while the disk is full: what was not stored is not lost.
+
+        Raises:
+            RunOverError: the run is over.
+            CapacityError: the disk took nothing for `disk_s`.
+        """
+        deadline = self._clock.now_ms() + self._settings.disk_s * 1000
+        pause = 0.5
+        while True:
+            try:
+                await self._store.append(live.fid, events, outputs=outputs)
+                return
+            except CapacityError:
+                if self._clock.now_ms() >= deadline or self._hurried():
+                    raise
+                _log.warning("run %s waits: the disk takes nothing", live.fid)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+    async def patiently(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write something small, again while the disk takes nothing, for about two minutes.
+
+        Raises:
+            CapacityError: it took nothing.
+        """
+        pause = 0.5
+        while True:
+            try:
+                return await write()
+            except CapacityError:
+                if pause > 60:
+                    raise
+                await self._clock.sleep(pause)
+                pause *= 2
+
+    async def carry(self, live: LiveRun, runner: Runner) -> None:
+        """Carry events into the log until the run is over.
+
+        Raises:
+            RunOverError: something else has ended it.
+            RunnerDiedError, MisconductError, IntegrityError, CapacityError: why it cannot go on.
+        """
+        row = await self._store.run(live.fid)
+        if row is None:
+            raise NotFoundError("the run was deleted")
+        conduct = Conduct.resume(row.last_rseq, live.view, live.lids)
+        while not conduct.over:
+            said = await self._poll(runner, conduct.rseq)
+            batch: list[NewEvent] = []
+            size = 0
+            try:
+                for event in said:
+                    new = conduct.check(event)
+                    if event.event == "output":
+                        await self._flush(live, batch)
+                        fetched = await self._fetch(runner, event.data)
+                        await self.append(live, [new], [fetched])
+                    else:
+                        batch.append(new)
+                        size += len(new.packed)
+                        if len(batch) >= _COMMIT_EVENTS or size >= _COMMIT_BYTES:
+                            await self._flush(live, batch)
+                            size = 0
+                    if conduct.over:
+                        break
+            except MisconductError:
+                await self._flush(live, batch)
+                raise
+            await self._flush(live, batch)
+
+    async def _flush(self, live: LiveRun, batch: list[NewEvent]) -> None:
+        if batch:
+            await self.append(live, batch)
+            batch.clear()
+
+    async def _poll(self, runner: Runner, after: int) -> list[Any]:
+        try:
+            async with asyncio.timeout(self._settings.poll_s + 30.0):
+                return list(await runner.poll(after, self._settings.poll_s))
+        except TimeoutError:
+            raise RunnerDiedError("the runner does not answer") from None
+
+    async def _fetch(self, runner: Runner, data: dict[str, Any]) -> OutputRow:
+        """Fetch an output, with patience while the disk is full."""
+        deadline = self._clock.now_ms() + self._settings.disk_s * 1000
+        while True:
+            try:
+                return await self._outputs.fetch(runner, data)
+            except CapacityError:
+                if self._clock.now_ms() >= deadline or self._hurried():
+                    raise
+                await self._clock.sleep(5.0)
+            except NotFoundError as error:
+                raise IntegrityError("an output is not where its runner put it") from error

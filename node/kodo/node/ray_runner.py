@@ -1,0 +1,128 @@
+"""A runner on Ray as the node holds it: one actor with one run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Protocol
+
+import msgpack
+
+from kodo.node.executor import RunnerDiedError, RunnerEvent
+from kodo.node.ray_link import RayLink
+from kodo.p2p.errors import KodoError
+
+__all__ = ["CALL_TIMEOUT", "Keeper", "RayRunner"]
+
+CALL_TIMEOUT = 20.0
+"""Seconds for a call that a runner answers at once."""
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds for each step of letting a runner go."""
+
+UNAVAILABLE_TIMEOUT = 10.0
+"""Seconds for which a runner that cannot be reached may still come back."""
+
+
+class Keeper(Protocol):
+    """What a runner needs of the executor that started it."""
+
+    @property
+    def far(self) -> bool:
+        """Whether runners may be on other machines, out of reach of this one's file system."""
+        ...
+
+    def ended(self, runner: RayRunner) -> None:
+        """Forget a runner that is over."""
+        ...
+
+    def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
+        """Let an error say what the dying process left behind on this machine; blocks."""
+        ...
+
+    def remove_files(self, runner: RayRunner) -> None:
+        """Remove an ended runner's files from this machine, and what its flow left running; blocks."""
+        ...
+
+
+class RayRunner:
+    """One run's process; implements `kodo.node.executor.Runner`."""
+
+    def __init__(self, keeper: Keeper, link: RayLink, name: str, handle: Any, fid: str):
+        self.fid = fid
+        self.name = name
+        self.handle = handle
+        self._keeper = keeper
+        self._link = link
+
+    @property
+    def alive(self) -> bool:
+        """Whether its Ray is."""
+        return not self._link.lost
+
+    async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
+        """See `Runner.poll`."""
+        packed = await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT)
+        first, events = msgpack.unpackb(packed)
+        return [RunnerEvent(rseq, event, data) for rseq, (event, data) in enumerate(events, first)]
+
+    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+        """See `Runner.answer`."""
+        await self._call("answer", lid, cid, candidate)
+
+    async def expire(self, lid: str) -> None:
+        """See `Runner.expire`."""
+        await self._call("expire", lid)
+
+    async def read_output(self, name: str, offset: int, length: int) -> bytes:
+        """See `Runner.read_output`; gives at most 4 MiB.
+
+        Raises:
+            KodoError: there is no such output, or it cannot be read.
+        """
+        data: bytes = await self._call("read_output", name, offset, length)
+        return data
+
+    async def kill(self) -> None:
+        """See `Runner.kill`."""
+        if self._keeper.far:
+            # Where the files lie, only the runner knows.
+            with contextlib.suppress(KodoError):
+                await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
+        await self._end()
+
+    async def release(self) -> None:
+        """See `Runner.release`."""
+        with contextlib.suppress(KodoError):
+            await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
+        await self._end()
+
+    async def _end(self) -> None:
+        self._link.kill(self.handle)
+        with contextlib.suppress(KodoError):
+            # Ray's kill does not wait; whoever asked for it may expect that the process is gone.
+            await self._link.ask(self.handle.describe.remote, CLOSE_TIMEOUT, "a runner did not end")
+        self._keeper.ended(self)
+        await asyncio.to_thread(self._keeper.remove_files, self)
+
+    async def _call(self, method: str, *args: Any, deadline: float = CALL_TIMEOUT) -> Any:
+        from ray.exceptions import ActorUnavailableError
+
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + UNAVAILABLE_TIMEOUT
+        while True:
+            try:
+                return await self._link.ask(
+                    lambda: getattr(self.handle, method).remote(*args),
+                    deadline,
+                    f"the runner of {self.fid} does not answer {method}",
+                )
+            except RunnerDiedError as error:
+                # The way to it broke, perhaps not the runner: every call may be made again.
+                if isinstance(error.__cause__, ActorUnavailableError) and loop.time() < give_up:
+                    await asyncio.sleep(0.5)
+                    continue
+                self._keeper.ended(self)
+                await asyncio.to_thread(self._keeper.autopsy, self, error)
+                await asyncio.to_thread(self._keeper.remove_files, self)
+                raise
