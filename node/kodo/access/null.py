@@ -104,7 +104,8 @@ class NullProvider:
         if token is not None:
             raise CallError(401, "no-login", "this node knows no users; call without a token")
         roles = {Role.USER, Role.OPERATOR} if peer_id == self.operator else {Role.USER}
-        return Principal(peer_id, peer_id, roles=frozenset(roles), grants=(Grant("flow", "*", 2, "x"),))
+        grants = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
+        return Principal(peer_id, peer_id, roles=frozenset(roles), grants=grants)
 
     def describe(self) -> str:
         """Give the line for the operator at start."""

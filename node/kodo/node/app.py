@@ -199,8 +199,9 @@ class Node:
         )
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
         service = Service(
-            facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager
-        )
+            facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
+            config.contents_for,
+        )  # fmt: skip
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)

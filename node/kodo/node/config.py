@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,7 @@ class NodeConfig(BaseModel):
         port: UDP; 0: the one used last time if it is free, else any.
         registries: URLs to announce to.
         announce_lan: whether zeroconf announces the node.
+        contents_for: the roles (`developer`, `operator`) that see what others' runs are about; launchers are told.
         open: whether callers from beyond the local networks are answered.
         ray_address: an existing Ray cluster, `host:port`; None: an embedded one.
         num_cpus: CPUs of an embedded Ray; None: all.
@@ -51,6 +52,7 @@ class NodeConfig(BaseModel):
     port: int = Field(default=0, ge=0, le=65535)
     registries: tuple[str, ...] = ()
     announce_lan: bool = True
+    contents_for: tuple[Literal["developer", "operator"], ...] = ()
     open: bool = False
     ray_address: str | None = None
     num_cpus: int | None = Field(default=None, ge=1)

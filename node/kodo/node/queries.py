@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ __all__ = [
     "Page",
     "RunFilter",
     "events",
+    "fatal_types",
     "obsolete",
     "old_keys",
     "once",
@@ -39,16 +40,20 @@ _SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC)."""
+    """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC).
+
+    With `others` everybody's runs too of the flows whose path passes it.
+    """
 
     principal: str
     state: str | None = None
     path: str | None = None
     since: int | None = None
+    others: Callable[[str], bool] | None = None
 
 
 class Page(NamedTuple):
-    """`total`: the principal's runs; `filtered`: those that match; `rows`: one page of them."""
+    """`total`: the runs that may be seen; `filtered`: those that match; `rows`: one page of them."""
 
     total: int
     filtered: int
@@ -87,14 +92,18 @@ def run(connection: sqlite3.Connection, fid: str) -> RunRow | None:
 
 def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> Page:
     """Give a page of runs, the latest first."""
-    where, args = ["principal=?"], [chosen.principal]
+    mine, args = "principal=?", [chosen.principal]
+    if chosen.others is not None:
+        paths = [path for (path,) in connection.execute("SELECT DISTINCT path FROM runs") if chosen.others(path)]
+        mine, args = f"(principal=? OR path IN ({','.join('?' * len(paths))}))", [*args, *paths]
+    where = [mine]
     bound: list[Any] = list(args)
     for column, value in (("state=?", chosen.state), ("path=?", chosen.path), ("created>=?", chosen.since)):
         if value is not None:
             where.append(column)
             bound.append(value)
     condition = " AND ".join(where)
-    total = connection.execute("SELECT count(*) FROM runs WHERE principal=?", args).fetchone()[0]
+    total = connection.execute(f"SELECT count(*) FROM runs WHERE {mine}", args).fetchone()[0]
     filtered = (
         total
         if len(where) == 1
@@ -104,6 +113,21 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
         f"SELECT {_ROW} FROM runs WHERE {condition} ORDER BY rid DESC LIMIT ? OFFSET ?", [*bound, pp, (p - 1) * pp]
     )
     return Page(total, filtered, [_row(values) for values in rows])
+
+
+def fatal_types(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str, str]:
+    """Give, by fid, the type of the error that ended each of these runs; those without one are left out."""
+    found: dict[str, str] = {}
+    for fid in fids:
+        # From the end of the log: only `manage` events come after it.
+        row = connection.execute(
+            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='fatal'"
+            " ORDER BY seq DESC LIMIT 1",
+            (fid,),
+        ).fetchone()
+        if row is not None:
+            found[fid] = str(msgpack.unpackb(row[0], strict_map_key=False).get("type", ""))
+    return found
 
 
 def unfinished(connection: sqlite3.Connection) -> list[RunRow]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from kodo.access.provider import Provider
 from kodo.node.answers.auth import AuthAnswers
-from kodo.node.answers.caller import Asked, Caller, Handlers
+from kodo.node.answers.caller import Asked, Caller, Handlers, check_admitted
 from kodo.node.answers.flows import FlowAnswers
 from kodo.node.answers.locks import LockAnswers
 from kodo.node.answers.node import NodeAnswers, NodeFacts
@@ -52,14 +52,16 @@ class Service:
         clock: Clock,
         load: Callable[[], Load],
         manager: Manager,
+        contents_for: Iterable[str] = (),
     ):
         self._provider = provider
-        sight = Sight(store)
+        self._name = facts.name
+        sight = Sight(store, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
         groups: Sequence[_Answers] = (
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider),
-            FlowAnswers(catalog),
+            FlowAnswers(catalog, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, clock),
             LockAnswers(sight, locks),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs),
@@ -75,4 +77,5 @@ class Service:
         """
         args = parse_args(asked.op, asked.args)
         principal = await self._provider.identify(str(asked.session.remote_peer))
+        check_admitted(asked.op, principal, self._name)
         return await self._handlers[asked.op](Caller(principal, asked), args)

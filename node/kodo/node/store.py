@@ -200,6 +200,10 @@ class Store:
         """Give page `p` (from 1) of `pp` runs, the latest first, with the counts of all and of the chosen ones."""
         return await self._read(lambda connection: queries.runs(connection, chosen, p, pp))
 
+    async def fatal_types(self, fids: Sequence[str]) -> dict[str, str]:
+        """Give, by fid, the type of the error that ended each of these runs; those without one are left out."""
+        return await self._read(lambda connection: queries.fatal_types(connection, fids)) if fids else {}
+
     async def unfinished(self) -> list[RunRow]:
         """Give all runs that are pending or locked, the oldest first."""
         return await self._read(queries.unfinished)

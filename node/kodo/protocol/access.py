@@ -1,24 +1,63 @@
-"""Who deals with a node and what it may do: principals and grants, as data."""
+"""Who deals with a node and what it may do: principals, roles and grants, as data."""
 
 from __future__ import annotations
 
 import fnmatch
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["Grant", "Mode", "Principal", "Role", "parse_grant"]
+__all__ = ["ROLE_PATTERN", "Grant", "Mode", "Principal", "Role", "check_role", "parse_grant", "split_roles"]
 
 Mode = Literal["r", "w", "x"]
 
 
 class Role:
-    """The roles that kodo itself knows; a provider may know more."""
+    """The roles that kodo itself knows; a provider may know more.
+
+    A developer is one of named flows: the role is given as `developer:GLOB`, a glob over flow paths.
+    """
 
     OPERATOR = "operator"
     DEVELOPER = "developer"
     USER = "user"
+
+
+ROLE_PATTERN = r"^[a-z][a-z0-9._-]{0,63}$"
+"""What a role's name looks like."""
+
+_MAX_TEXT = 512
+"""Bound of a grant, and of a role with its glob."""
+
+
+def check_role(text: str) -> str:
+    """Give `text` back when it is a role: a name, or `developer:GLOB`.
+
+    Raises:
+        UsageError: saying what is wrong.
+    """
+    head, colon, glob = text.partition(":")
+    if head == Role.DEVELOPER:
+        if colon and glob and len(text) <= _MAX_TEXT and text.isprintable():
+            return text
+        raise UsageError("a developer is one of named flows: developer:GLOB, as in developer:flows.market.*")
+    if not re.fullmatch(ROLE_PATTERN, text):
+        raise UsageError(f"{text[:80]!r} is no role: lower-case letters, digits and . _ - , or developer:GLOB")
+    return text
+
+
+def split_roles(texts: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Give the names of roles, and the globs of those that are `developer:GLOB`."""
+    names, globs = set[str](), set[str]()
+    for text in texts:
+        head, colon, glob = text.partition(":")
+        names.add(head)
+        if colon:
+            globs.add(glob)
+    return frozenset(names), tuple(sorted(globs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +66,7 @@ class Grant:
 
     Attributes:
         scheme: `node`, `registry` or `flow`.
-        target: a node's or registry's name, or a glob over flow paths.
+        target: a glob over the names of nodes or registries, or over flow paths.
         level: 0, 1 or 2: which events a holder sees (flows only).
         mode: `r` read; `w` write (registry); `x` launch, manage own runs, answer locks (flows).
     """
@@ -50,6 +89,10 @@ class Grant:
         """Whether this grant is about the flow at `path`."""
         return self.scheme == "flow" and fnmatch.fnmatchcase(path, self.target)
 
+    def covers_node(self, name: str) -> bool:
+        """Whether this grant lets its holder open sessions to the node of this name."""
+        return self.scheme == "node" and fnmatch.fnmatchcase(name, self.target)
+
 
 def parse_grant(text: str) -> Grant:
     """Read `node://<name>`, `registry://<name>/<r|w>` or `flow://<path glob>/<0|1|2>/<r|x>`.
@@ -58,7 +101,7 @@ def parse_grant(text: str) -> Grant:
         UsageError: saying which part is wrong.
     """
     scheme, separator, rest = text.partition("://")
-    if separator and rest:
+    if separator and rest and len(text) <= _MAX_TEXT and text.isprintable():
         if scheme == "node" and "/" not in rest:
             return Grant("node", rest)
         if scheme == "registry":
@@ -81,6 +124,9 @@ class Principal:
         id: the user id of a logged-in caller, else its peer id.
         peer_id: the key that the session proved.
         user: the user id, when logged in.
+        roles: names of roles.
+        grants: what it may do.
+        develops: globs over the paths of the flows that it is a developer of.
     """
 
     id: str
@@ -88,11 +134,20 @@ class Principal:
     user: str | None = None
     roles: frozenset[str] = frozenset({Role.USER})
     grants: tuple[Grant, ...] = ()
+    develops: tuple[str, ...] = ()
 
     @property
     def operator(self) -> bool:
         """Whether this principal runs the node."""
         return Role.OPERATOR in self.roles
+
+    def develops_flow(self, path: str) -> bool:
+        """Whether this principal is a developer of the flow at `path`."""
+        return Role.DEVELOPER in self.roles and any(fnmatch.fnmatchcase(path, glob) for glob in self.develops)
+
+    def enters(self, node: str) -> bool:
+        """Whether this principal may deal with the node of this name at all."""
+        return self.operator or any(grant.covers_node(node) for grant in self.grants)
 
     def flow_grant(self, path: str, mode: Mode) -> Grant | None:
         """Give the grant of the highest level that allows `mode` on the flow at `path`, if there is one.

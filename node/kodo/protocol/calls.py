@@ -90,11 +90,12 @@ class LaunchArgs(Args):
 
 
 class RunListArgs(PageArgs):
-    """`run.list`: `since` is ms UTC."""
+    """`run.list`: `since` is ms UTC; with `others` everybody's runs too, as far as the caller's roles show them."""
 
     state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
     path: Name | None = None
     since: Count | None = None
+    others: bool = False
 
 
 class FidArgs(Args):

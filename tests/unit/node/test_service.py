@@ -2,112 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kodo.access.null import NullProvider
-from kodo.node.answers.node import NodeFacts
-from kodo.node.catalog import Catalog
-from kodo.node.inprocess import InProcessRunner
-from kodo.node.load import Load
-from kodo.node.manage import Manager
-from kodo.node.orders import Order, RunSettings
-from kodo.node.scope import Scope
-from kodo.node.service import Service
-from kodo.p2p.errors import CallError
+from kodo.node.orders import Order
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
 from tests.unit.node.conftest import StillClock, fid_of, settled
-from tests.unit.node.rig import Rig, rig_of
-
-LID = "0" * 25 + "1"
-SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-
-
-async def work(run: InProcessRunner) -> int:
-    run.emit("progress", {"percent": 10})
-    run.emit("agent", {"name": "analyst"})
-    run.emit("log", {"text": "secret detail"})
-    run.output("report.md", b"# Report" * 20_000, media_type="text/markdown")
-    return int(run.spec.inputs["n"])
-
-
-async def ask(run: InProcessRunner) -> Any:
-    return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
-
-
-async def read(run: InProcessRunner) -> str:
-    return run.spec.files[0].path.read_text()
-
-
-def info(path: str, entry: str) -> dict[str, Any]:
-    said = {"path": path, "name": path.upper(), "entry": entry, "author": "ana", "release": "1", "description": "d"}
-    return {**said, "organization": "org", "schema": SCHEMA, "example": {"n": 1}}
-
-
-class Node:
-    def __init__(self, rig: Rig, service: Service, provider: NullProvider):
-        self.rig = rig
-        self.service = service
-        self.provider = provider
-        self.items: list[Any] = []
-
-    async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:
-        items: list[Any] = []
-
-        async def send(item: Any) -> None:
-            items.append(item)
-
-        async def send_all(many: Iterable[Any]) -> None:
-            items.extend(many)
-
-        async def uploads() -> AsyncIterator[bytes]:
-            for piece in pieces:
-                yield piece
-
-        session = SimpleNamespace(remote_peer=peer)
-        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all, uploads=uploads)
-        try:
-            return await self.service(asked)
-        finally:
-            self.items = items
-
-    async def refused(self, op: str, peer: str = "ana", **args: Any) -> CallError:
-        with pytest.raises(CallError) as caught:
-            await self.call(op, peer, **args)
-        return caught.value
-
-    async def finished(self, path: str = "flows.work", **args: Any) -> str:
-        fid = (await self.call("run.launch", path=path, inputs={"n": 3}, **args))["fid"]
-        await self.rig.all_events(fid)
-        return str(fid)
-
-
-@contextlib.asynccontextmanager
-async def node_of(
-    tmp_path: Path, clock: StillClock, overrides: Mapping[str, Any] | None = None, more: Sequence[Any] = ()
-) -> AsyncIterator[Node]:
-    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
-
-    async with rig_of(
-        tmp_path, clock, {"work": work, "ask": ask, "read": read}, RunSettings(versions={"kodo": "0.1.0"})
-    ) as rig:
-        catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
-        await catalog.load(rig.store)
-        provider = NullProvider("home")
-        facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
-        service = Service(
-            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
-            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
-        )  # fmt: skip
-        yield Node(rig, service, provider)
+from tests.unit.node.service_rig import LID, SCHEMA, info, node_of
 
 
 async def test_node_state(tmp_path: Path, clock: StillClock) -> None:
@@ -128,7 +33,11 @@ async def test_whoami_and_info(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock) as node:
         assert (await node.call("auth.info"))["provider"] == "null"
         who = await node.call("auth.whoami", "home")
-        assert (who["principal"], who["roles"], who["grants"]) == ("home", ["operator", "user"], ["flow://*/2/x"])
+        assert (who["principal"], who["roles"], who["grants"]) == (
+            "home",
+            ["operator", "user"],
+            ["node://*", "flow://*/2/x"],
+        )
 
 
 async def test_flows_are_listed_in_pages(tmp_path: Path, clock: StillClock) -> None:
@@ -228,7 +137,7 @@ async def test_for_others_a_run_does_not_exist(
         fid = await node.finished()
         refusals = [
             await node.refused(op, "bob", fid=fid, **args),
-            await node.refused(op, "home", fid=fid, **args),
+            await node.refused(op, "carl", fid=fid, **args),
             await node.refused(op, "bob", fid=fid_of(7), **args),
         ]
         assert {(error.code, error.reason, error.message) for error in refusals} == {
@@ -347,7 +256,7 @@ async def test_the_level_of_a_grant_filters_on_the_node(tmp_path: Path, clock: S
         fid = await node.finished()
 
         async def low(peer_id: str, token: str | None = None) -> Principal:
-            return Principal(peer_id, peer_id, grants=(Grant("flow", "*", 0, "r"),))
+            return Principal(peer_id, peer_id, grants=(Grant("node", "*"), Grant("flow", "*", 0, "r")))
 
         node.provider.identify = low  # type: ignore[method-assign]
         await node.call("run.stream", fid=fid)
@@ -425,9 +334,9 @@ async def test_a_flow_gets_the_file_that_was_uploaded_for_it(tmp_path: Path, clo
 
 async def test_who_may_run_nothing_may_upload_nothing(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock) as node:
-        reader = Principal("r", "r", grants=(Grant("flow", "*", 2, "r"),))
+        reader = Principal("r", "r", grants=(Grant("node", "*"), Grant("flow", "*", 2, "r")))
 
-        async def identify(peer: str) -> Principal:
+        async def identify(peer: str, token: str | None = None) -> Principal:
             return reader
 
         node.provider.identify = identify  # type: ignore[method-assign]

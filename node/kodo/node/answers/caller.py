@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 
-__all__ = ["Asked", "Caller", "Handlers", "check_operator", "granted"]
+__all__ = ["Asked", "Caller", "Handlers", "check_admitted", "check_operator", "granted"]
 
 
 class Asked(Protocol):
@@ -46,6 +46,23 @@ class Caller:
 
 Handlers = Mapping[str, Callable[[Caller, Any], Awaitable[Any]]]
 """By op: takes the caller and the op's parsed args, gives the `done`."""
+
+
+_OPEN = frozenset(["auth.info", "auth.whoami"])
+"""What every caller may ask that the node answers at all: how to log in."""
+
+
+def check_admitted(op: str, principal: Principal, node: str) -> None:
+    """Let through who may deal with the node called `node`; nothing else was looked at before.
+
+    Raises:
+        CallError: 401 `login-needed`, 403 `not-admitted`.
+    """
+    if op in _OPEN or principal.enters(node):
+        return
+    if principal.user is None:
+        raise CallError(401, "login-needed", "this node deals with users that it knows only: koco login")
+    raise CallError(403, "not-admitted", f"you have no grant node://{node}; ask the operator of the node for it")
 
 
 def check_operator(principal: Principal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
@@ -13,10 +14,15 @@ __all__ = ["FlowAnswers"]
 
 
 class FlowAnswers:
-    """Answers what is about flows."""
+    """Answers what is about flows.
 
-    def __init__(self, catalog: Catalog):
+    Args:
+        contents_for: the roles that see what others' runs are about.
+    """
+
+    def __init__(self, catalog: Catalog, contents_for: Iterable[str] = ()):
         self._catalog = catalog
+        self._contents_for = sorted(contents_for)
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
@@ -42,5 +48,5 @@ class FlowAnswers:
             "description": flow.description,
             "schema": flow.schema,
             "example": flow.example,
-            "contents_for": [],
+            "contents_for": self._contents_for,
         }

@@ -39,7 +39,7 @@ class LockAnswers:
         return paged(rows, len(found), len(found), args.p, args.pp)
 
     async def _get(self, caller: Caller, args: LockGetArgs) -> dict[str, Any]:
-        await self._sight.run(caller, args.fid)
+        (await self._sight.run(caller, args.fid)).check_contents()
         lock = await self._locks.get(args.fid, args.lid, caller.principal)
         answer = {
             "fid": args.fid,

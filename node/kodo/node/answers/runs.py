@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
@@ -18,8 +20,9 @@ from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError
+from kodo.protocol.access import Principal
 from kodo.protocol.calls import FidArgs, LaunchArgs, RunListArgs, StreamArgs
-from kodo.protocol.events import RunView, visible
+from kodo.protocol.events import RunState, RunView, visible
 
 __all__ = ["RunAnswers"]
 
@@ -123,23 +126,31 @@ class RunAnswers:
         return {"fid": fid, "state": state.value}
 
     async def _list(self, caller: Caller, args: RunListArgs) -> dict[str, Any]:
-        chosen = RunFilter(caller.principal.id, args.state, args.path, args.since)
-        page = await self._store.runs(chosen, p=args.p, pp=args.pp)
+        principal = caller.principal
+        others = _known_flows(principal) if args.others else None
+        page = await self._store.runs(
+            RunFilter(principal.id, args.state, args.path, args.since, others), p=args.p, pp=args.pp
+        )
+        seen = [each for row in page.rows if (each := self._sight.of(principal, row)) is not None]
+        errors = await self._store.fatal_types([each.row.fid for each in seen if each.row.state is RunState.ERROR])
         rows = [
             {
                 "fid": row.fid,
                 "path": row.path,
                 "name": row.name,
                 "state": row.state.value,
-                "progress": row.progress,
+                "progress": row.progress if each.contents else None,
                 "created": row.created,
                 "modified": row.modified,
                 "runtime_s": self._runtime(row),
-                "tags": list(row.tags),
+                "error": errors.get(row.fid),
+                "tags": list(row.tags) if each.contents else [],
                 "acknowledged": row.acknowledged is not None,
                 "queue_position": self._runs.queue.position(row.fid),
+                "own": each.own,
             }
-            for row in page.rows
+            for each in seen
+            for row in (each.row,)
         ]
         return paged(rows, page.total, page.filtered, args.p, args.pp)
 
@@ -150,6 +161,8 @@ class RunAnswers:
         view = live.view if live is not None else await self._store.view(args.fid)
         if view is None:
             raise no_such_run()
+        if not seen.contents:
+            view = _bare(view)
         return {
             "fid": row.fid,
             "node": self._node,
@@ -179,7 +192,8 @@ class RunAnswers:
             "created": view.created,
             "modified": view.modified,
             "last_seq": view.last_seq,
-            "tags": list(row.tags),
+            "tags": list(row.tags) if seen.contents else [],
+            "contents": seen.contents,
             "level": level,
             "queue_position": self._runs.queue.position(row.fid),
             "own": seen.own,
@@ -188,6 +202,7 @@ class RunAnswers:
 
     async def _stream(self, caller: Caller, args: StreamArgs) -> dict[str, Any]:
         seen = await self._sight.run(caller, args.fid)
+        seen.check_contents()
         last = args.after
         async with contextlib.aclosing(self._feed.follow(args.fid, args.after, follow=args.follow)) as batches:
             async for batch in batches:
@@ -218,6 +233,26 @@ class RunAnswers:
             return row.runtime_s
         end = row.modified if row.state.over else self._clock.now_ms()
         return max(end - row.created, 0) / 1000
+
+
+def _known_flows(principal: Principal) -> Callable[[str], bool]:
+    """Give the test whether others' runs of a flow are known to this principal."""
+    return lambda path: principal.operator or principal.develops_flow(path)
+
+
+def _bare(view: RunView) -> RunView:
+    """Give of a view what is not about its contents: its state and times, the flow, the type of its error."""
+    return RunView(
+        last_seq=view.last_seq,
+        created=view.created,
+        modified=view.modified,
+        version=view.version,
+        flow=view.flow,
+        locks={lid: replace(lock, title="") for lid, lock in view.locks.items()},
+        final=None if view.final is None else {"runtime_s": view.final.get("runtime_s")},
+        fatal=None if view.fatal is None else {"type": view.fatal.get("type")},
+        acknowledged=view.acknowledged,
+    )
 
 
 def _fatal(view: RunView, level: int) -> dict[str, Any] | None:

@@ -1,0 +1,112 @@
+"""A node's service over the in-process executor: what a call answers, without a network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kodo.access.null import NullProvider
+from kodo.node.answers.node import NodeFacts
+from kodo.node.catalog import Catalog
+from kodo.node.inprocess import InProcessRunner
+from kodo.node.load import Load
+from kodo.node.manage import Manager
+from kodo.node.orders import RunSettings
+from kodo.node.scope import Scope
+from kodo.node.service import Service
+from kodo.p2p.errors import CallError
+from tests.unit.node.conftest import StillClock
+from tests.unit.node.rig import Rig, rig_of
+
+LID = "0" * 25 + "1"
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+async def work(run: InProcessRunner) -> int:
+    run.emit("progress", {"percent": 10})
+    run.emit("agent", {"name": "analyst"})
+    run.emit("log", {"text": "secret detail"})
+    run.output("report.md", b"# Report" * 20_000, media_type="text/markdown")
+    return int(run.spec.inputs["n"])
+
+
+async def ask(run: InProcessRunner) -> Any:
+    return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
+
+
+async def read(run: InProcessRunner) -> str:
+    return run.spec.files[0].path.read_text()
+
+
+def info(path: str, entry: str) -> dict[str, Any]:
+    said = {"path": path, "name": path.upper(), "entry": entry, "author": "ana", "release": "1", "description": "d"}
+    return {**said, "organization": "org", "schema": SCHEMA, "example": {"n": 1}}
+
+
+class Node:
+    def __init__(self, rig: Rig, service: Service, provider: NullProvider):
+        self.rig = rig
+        self.service = service
+        self.provider = provider
+        self.items: list[Any] = []
+        self.sessions: dict[str, SimpleNamespace] = {}
+
+    async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:
+        items: list[Any] = []
+
+        async def send(item: Any) -> None:
+            items.append(item)
+
+        async def send_all(many: Iterable[Any]) -> None:
+            items.extend(many)
+
+        async def uploads() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        session = self.sessions.setdefault(peer, SimpleNamespace(remote_peer=peer, bindings={}))
+        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all, uploads=uploads)
+        try:
+            return await self.service(asked)
+        finally:
+            self.items = items
+
+    async def refused(self, op: str, peer: str = "ana", **args: Any) -> CallError:
+        with pytest.raises(CallError) as caught:
+            await self.call(op, peer, **args)
+        return caught.value
+
+    async def finished(self, path: str = "flows.work", **args: Any) -> str:
+        fid = (await self.call("run.launch", path=path, inputs={"n": 3}, **args))["fid"]
+        await self.rig.all_events(fid)
+        return str(fid)
+
+
+@contextlib.asynccontextmanager
+async def node_of(
+    tmp_path: Path,
+    clock: StillClock,
+    overrides: Mapping[str, Any] | None = None,
+    more: Sequence[Any] = (),
+    contents_for: Sequence[str] = (),
+) -> AsyncIterator[Node]:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
+
+    async with rig_of(
+        tmp_path, clock, {"work": work, "ask": ask, "read": read}, RunSettings(versions={"kodo": "0.1.0"})
+    ) as rig:
+        catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
+        await catalog.load(rig.store)
+        provider = NullProvider("home")
+        facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
+        service = Service(
+            facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
+            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs), contents_for,
+        )  # fmt: skip
+        yield Node(rig, service, provider)

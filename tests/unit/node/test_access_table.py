@@ -1,0 +1,209 @@
+"""Every op in every standing against the tables of node/ACCESS.md: who may do what, and what is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kodo.node.orders import Order
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Grant, Principal, Role, parse_grant
+from kodo.protocol.calls import OPS
+from tests.unit.node.conftest import StillClock, fid_of
+from tests.unit.node.service_rig import LID, Node, node_of
+
+ACCESS = (Path(__file__).parents[3] / "node" / "ACCESS.md").read_text("utf-8")
+
+
+def tables() -> Iterator[list[list[str]]]:
+    """Give the tables of the page: rows of cells, the header first, signs without their ticks."""
+    for block in re.findall(r"(?:^\|.*\n)+", ACCESS, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        yield [rows[0], *rows[2:]]
+
+
+def table(first: str) -> list[list[str]]:
+    return next(rows for rows in tables() if rows[0][0] == first)
+
+
+def words(cell: str) -> list[str]:
+    return re.findall(r"[^\s`]+", cell)
+
+
+SIGNS = {row[0]: row[1] for row in table("sign")[1:]}
+STANDINGS = table("op")[0][1:]
+EXPECTED = {row[0].strip("`"): dict(zip(STANDINGS, row[1:], strict=True)) for row in table("op")[1:]}
+SHOWN = {standing: row[1:] for row in list(tables())[-1][1:] for standing in words(row[0])}
+
+LAST = ("lock.answer", "run.delete", "node.shutdown")
+TEXT = b"a file"
+SOMEBODY = "somebody"
+
+
+def principal(standing: str) -> Principal:
+    """Give the caller of a standing; its runs are `me`'s."""
+    node = Grant("node", "flows.example.com")
+    if standing == "stranger":
+        return Principal("peer", "peer", roles=frozenset(), grants=())
+    if standing == "outsider":
+        return Principal("me", "peer", "me", grants=(Grant("node", "elsewhere.*"), Grant("flow", "*", 2, "x")))
+    if standing == "none":
+        return Principal("me", "peer", "me", grants=(node, Grant("flow", "other.*", 2, "x")))
+    if re.fullmatch("[012][rx]", standing):
+        grant = parse_grant(f"flow://flows.*/{standing[0]}/{standing[1]}")
+        return Principal("me", "peer", "me", grants=(node, grant))
+    whole = (node, Grant("flow", "*", 2, "x"))
+    match standing.rstrip("+"):
+        case "other":
+            roles, develops = {Role.USER, Role.DEVELOPER}, ("other.*", "flows.worker")
+        case "dev":
+            roles, develops = {Role.DEVELOPER}, ("flows.*",)
+        case "op":
+            roles, develops = {Role.OPERATOR}, ()
+        case _:
+            raise AssertionError(f"the test knows no standing {standing!r}; teach it")
+    return Principal("me", "peer", "me", roles=frozenset(roles), grants=whole, develops=develops)
+
+
+def whose(standing: str) -> str:
+    return "me" if re.fullmatch("none|[012][rx]", standing) else SOMEBODY
+
+
+def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
+    """Give args with which the op is answered when it may be: on a run that is over, or on one that asks."""
+    if op in ("lock.get", "lock.answer"):
+        return {"fid": asking, "lid": LID} | ({"candidate": True} if op == "lock.answer" else {})
+    if op in ("output.manifest", "output.read"):
+        return {"fid": done, "name": "report.md"}
+    if op == "input.write":
+        return {"name": "x", "size": len(TEXT), "sha256": hashlib.sha256(TEXT).hexdigest()}
+    known: dict[str, dict[str, Any]] = {
+        "node.scale": {"runners": 1},
+        "flow.schema": {"path": "flows.work"},
+        "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
+    }
+    return known.get(op, {"fid": done} if "fid" in OPS[op].model_fields else {})
+
+
+class Scene:
+    """A node with a run that is over and one that asks, belonging to `owner`; the caller is `who`."""
+
+    def __init__(self, node: Node, who: Principal, owner: str):
+        self.node = node
+        self.owner = owner
+
+        async def identify(peer_id: str, token: str | None = None) -> Principal:
+            return who
+
+        node.provider.identify = identify  # type: ignore[method-assign]
+
+    async def run_of(self, entry: str) -> str:
+        rig = self.node.rig
+        order = Order(self.owner, f"flows.{entry}", entry.upper(), entry, {"n": 3}, tags=("secret tag",))
+        fid, _ = await rig.runs.launch(order)
+        await (rig.until(fid, "lock") if entry == "ask" else rig.all_events(fid))
+        return fid
+
+    async def answer(self, op: str, args: dict[str, Any]) -> str:
+        """Make the call; give the sign of what came back."""
+        try:
+            await self.node.call(op, "peer", [TEXT] if op == "input.write" else (), **args)
+        except CallError as error:
+            refusal = f"{error.code} `{error.reason}`"
+            for sign, meaning in SIGNS.items():
+                if meaning.startswith(refusal):
+                    return sign
+            if error.reason not in ("bad-state", "stopping"):
+                return f"{refusal}, which the page does not know"
+        return "✓"
+
+
+def at(tmp_path: Path, clock: StillClock, standing: str) -> Any:
+    roles = {"dev+": ["developer"], "op+": ["operator"]}.get(standing, [])
+    return node_of(tmp_path, clock, contents_for=roles)
+
+
+def test_the_table_has_every_op() -> None:
+    assert sorted(EXPECTED) == sorted(OPS), "every op has a row in node/ACCESS.md"
+    assert {sign for row in EXPECTED.values() for sign in row.values()} <= SIGNS.keys()
+
+
+@pytest.mark.parametrize("standing", STANDINGS)
+async def test_each_op_is_answered_as_the_table_says(tmp_path: Path, clock: StillClock, standing: str) -> None:
+    async with at(tmp_path, clock, standing) as node:
+        scene = Scene(node, principal(standing), whose(standing))
+        done, asking = await scene.run_of("work"), await scene.run_of("ask")
+        # Last what ends things, so that all else finds them.
+        order = sorted(
+            OPS, key=lambda op: ("lock.answer", "run.delete", "node.shutdown").index(op) if op in LAST else -1
+        )
+        found = {op: await scene.answer(op, args_of(op, done, asking)) for op in order}
+        assert found == {op: EXPECTED[op][standing] for op in order}
+
+
+@pytest.mark.parametrize("standing", STANDINGS)
+async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: StillClock, standing: str) -> None:
+    if EXPECTED["run.state"][standing] != "✓":
+        assert standing not in SHOWN
+        return
+    events, fields = SHOWN[standing]
+    async with at(tmp_path, clock, standing) as node:
+        scene = Scene(node, principal(standing), whose(standing))
+        fid = await scene.run_of("work")
+        state = await node.call("run.state", "peer", fid=fid)
+        private = {"inputs", "progress", "final", "outputs", "agents"}
+        shown = {
+            name for name in private if state[name] and state[name] != {"runtime_s": state["final"]["runtime_s"]}
+        }
+        assert shown == {word.strip(",") for word in words(fields)}
+        if events:
+            await node.call("run.stream", "peer", fid=fid)
+            assert [item["event"] for item in node.items] == words(events)
+        rows = (await node.call("run.list", "peer", others=True))["result"]
+        assert [row["fid"] for row in rows] == [fid]
+        assert bool(rows[0]["tags"]) == bool(rows[0]["progress"]) == bool(state["tags"]) == bool(fields)
+        mine = (await node.call("run.list", "peer"))["result"]
+        assert bool(mine) == (whose(standing) == "me")
+
+
+@pytest.mark.parametrize("standing", ["stranger", "outsider", "other"])
+async def test_a_run_that_is_not_theirs_and_one_that_never_was_are_answered_alike(
+    tmp_path: Path, clock: StillClock, standing: str
+) -> None:
+    async with at(tmp_path, clock, standing) as node:
+        scene = Scene(node, principal(standing), whose(standing))
+        done, asking = await scene.run_of("work"), await scene.run_of("ask")
+        reads: list[str] = []
+        read = node.rig.store._read
+
+        async def counted(ask: Any) -> Any:
+            reads.append("read")
+            return await read(ask)
+
+        node.rig.store._read = counted  # type: ignore[method-assign]
+        for op in OPS:
+            args = args_of(op, done, asking)
+            if "fid" not in args:
+                continue
+            answers = []
+            for fid in (args["fid"], fid_of(7)):
+                reads.clear()
+                error = await node.refused(op, "peer", **{**args, "fid": fid})
+                answers.append((error.code, error.reason, error.message, error.data, len(reads)))
+            assert answers[0] == answers[1], op
+
+
+async def test_an_error_of_somebody_elses_run_is_its_type_alone(tmp_path: Path, clock: StillClock) -> None:
+    async with at(tmp_path, clock, "op") as node:
+        scene = Scene(node, principal("op"), SOMEBODY)
+        order = Order(SOMEBODY, "flows.work", "WORK", "work", {"n": "no number"}, tags=())
+        fid, _ = await node.rig.runs.launch(order)
+        await node.rig.all_events(fid)
+        assert (await node.call("run.state", "peer", fid=fid))["fatal"] == {"type": "ValueError"}
+        assert (await node.call("run.list", "peer", others=True))["result"][0]["error"] == "ValueError"
+        assert await scene.answer("run.stream", {"fid": fid}) == "P"
