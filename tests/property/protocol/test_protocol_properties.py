@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import OPS, parse_args
 from kodo.protocol.events import EVENTS, Event, RunView, visible
 from kodo.protocol.ids import id_time_ms, is_id, make_id
+from kodo.protocol.link import Link, decode_token, encode_token, parse_link, write_link
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder, check_output_name
 
 TIMES = st.integers(0, 2**48 - 1)
@@ -141,3 +144,49 @@ def test_an_op_that_is_not_there_is_refused(op: str) -> None:
         with pytest.raises(CallError) as caught:
             parse_args(op, {})
         assert (caught.value.code, caught.value.reason) == (404, "no-such-op")
+
+
+NODE = Identity.from_seed(bytes(32)).peer_id
+ADDRESSES = st.builds(
+    lambda ip, port, digest: Multiaddr.webrtc_direct(str(ip), port, digest, NODE),
+    st.ip_addresses(),
+    st.integers(1, 65535),
+    st.binary(min_size=32, max_size=32),
+)
+LINKS = st.builds(
+    lambda now, random, secret, addresses, registry: Link(
+        NODE, make_id(now, random), secret, tuple(addresses), registry
+    ),
+    TIMES,
+    RANDOM,
+    st.binary(min_size=16, max_size=16),
+    st.lists(ADDRESSES, max_size=8),
+    st.none() | st.from_regex(r"\Ahttps?://[a-z]{1,20}(:[1-9][0-9]{0,3})?(/[a-z]{0,9})?\Z"),
+)
+
+
+@given(LINKS, st.sampled_from([None, "https://example.com", "http://127.0.0.1:8080/"]))
+def test_a_link_is_what_its_token_says(link: Link, page: str | None) -> None:
+    assert decode_token(encode_token(link)) == link
+    assert parse_link(write_link(encode_token(link), page)) == link
+
+
+@given(LINKS, st.integers(0), st.integers(0, 3), st.text("ABCabc019-_=", max_size=3))
+def test_a_changed_token_is_refused_or_another_link(link: Link, at: int, cut: int, put: str) -> None:
+    token = encode_token(link)
+    at %= len(token)
+    changed = token[:at] + put + token[at + cut :]
+    try:
+        found = decode_token(changed)
+    except ValueError:
+        return
+    assert encode_token(found) == changed
+    assert (found == link) == (changed == token)
+
+
+@given(st.text(max_size=80) | st.text("kodo:htps/#get=ABCab0-_", max_size=80) | st.binary().map(lambda b: b.hex()))
+def test_any_text_is_a_link_or_refused(text: str) -> None:
+    try:
+        parse_link(text)
+    except ValueError as error:
+        assert error.__cause__ is None
