@@ -5,8 +5,9 @@
 
     TOKEN = base64url(msgpack [version, peer id, fid, secret, [address hint …], registry hint | nil])
 
-The peer id (its binary form) pins who has to answer; address hints (binary multiaddrs without `/p2p`) and the registry
-hint only help to find that node. There is one token for each link: minimal msgpack, no padding, nothing left over.
+The peer id (its binary form) pins who has to answer; address hints (binary multiaddrs without `/p2p`) and the
+registry hint only help to find that node. There is one token for each link: minimal msgpack, no padding, nothing
+left over.
 """
 
 from __future__ import annotations

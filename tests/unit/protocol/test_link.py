@@ -46,9 +46,9 @@ def test_tokens_read_and_write_as_the_vectors_say(vector: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["why"])
 def test_what_is_no_token_is_refused(vector: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"token|link|address|Ed25519"):
         decode_token(vector["token"])
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"token|link|address|Ed25519"):
         parse_link(f"https://example.com/#get={vector['token']}")
 
 
@@ -78,7 +78,7 @@ def test_the_forms_of_a_link_mean_the_same() -> None:
     ],
 )
 def test_what_is_no_link_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"token|link|address|Ed25519"):
         parse_link(text)
 
 
@@ -87,7 +87,7 @@ def test_a_secret_is_shown_by_no_message_and_no_repr() -> None:
     assert repr(SECRET) not in repr(decode_token(token))
     assert SECRET.hex() not in repr(decode_token(token))
     for text in (token[:-1], token + "A", token[:20] + "*" + token[21:], f"https://example.com/#got={token}"):
-        with pytest.raises(ValueError, match=".") as caught:
+        with pytest.raises(ValueError, match=r"token|link|address|Ed25519") as caught:
             parse_link(text)
         assert token[30:] not in str(caught.value)
         assert caught.value.__cause__ is None
