@@ -1,22 +1,14 @@
-"""What a node signs: its record, its heartbeats and its goodbye. Pure: bytes in, models out, and back.
-
-On the wire each is `{"payload": bin, "signature": bin}` in canonical msgpack; `payload` is the canonical msgpack of
-the model's fields. The Ed25519 signature (RFC 8032) covers a domain string of the kind, then the payload: none of
-the three can pass for another. Canonical means: string keys in ascending order, the shortest form of every number
-and length, floats as 64 bits, optional fields left out when absent. What is not canonical is refused: one statement
-has one spelling, and bytes that were not checked are nowhere stored.
-"""
+"""What a node signs: its record, its heartbeats and its goodbye (see `kodo.registry.signed`). Pure."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
-import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from kodo.p2p.core.identity import Identity, PeerId, verify
+from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.errors import IdentityError, PeerError
+from kodo.registry.signed import MAX_INT, MAX_NOTE_BYTES, Plain, Signed, Time, sign, verify
 
 __all__ = [
     "MAX_FLOWS",
@@ -38,33 +30,20 @@ __all__ = [
 MAX_RECORD_BYTES = 1 << 20
 """Bound of a signed record."""
 
-MAX_NOTE_BYTES = 4096
-"""Bound of a signed heartbeat or goodbye."""
-
 MAX_FLOWS = 10_000
 MAX_ADDRESSES = 32
 MAX_TTL_S = 7 * 24 * 3600
-MAX_INT = 2**53 - 1
-"""Largest counter and time: what every JSON reader keeps exactly (RFC 8259, section 6)."""
 
 _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$"
 
 Text = Annotated[str, Field(max_length=256)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
-Time = Annotated[int, Field(ge=0, le=MAX_INT, description="ms UTC")]
-PeerText = Annotated[str, Field(min_length=52, max_length=52)]
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="percent in use")]
 Rate = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Hash = Annotated[bytes, Field(max_length=32)]
 
 
-class _Signed(BaseModel):
-    """The root of all that is signed: strict types, no field that is not named here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class FlowRecord(_Signed):
+class FlowRecord(Plain):
     """What a node says of one flow.
 
     Attributes:
@@ -116,7 +95,7 @@ class FlowRecord(_Signed):
         return [name for name in self.NEEDED if not getattr(self, name)]
 
 
-class NodeRecord(_Signed):
+class NodeRecord(Signed):
     """What a node says of itself; its newest `seq` counts.
 
     Attributes:
@@ -131,8 +110,10 @@ class NodeRecord(_Signed):
         ttl_s: seconds from `issued_at` on for which the record holds.
     """
 
+    DOMAIN: ClassVar[bytes] = b"kodo/registry/node-record/1\n"
+    LIMIT: ClassVar[int] = MAX_RECORD_BYTES
+
     v: Literal[1] = 1
-    peer_id: PeerText
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
     addrs: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], Field(max_length=MAX_ADDRESSES)] = ()
     hpke_key: Hash = b""
@@ -159,7 +140,7 @@ class NodeRecord(_Signed):
         return self
 
 
-class Ping(_Signed):
+class Ping(Plain):
     """How a node performs; what it does not know is absent. Never who runs what.
 
     Attributes:
@@ -181,7 +162,7 @@ class Ping(_Signed):
     round_trip_ms: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
 
 
-class Heartbeat(_Signed):
+class Heartbeat(Signed):
     """A node is alive.
 
     Attributes:
@@ -191,14 +172,15 @@ class Heartbeat(_Signed):
         ping: how it performs.
     """
 
+    DOMAIN: ClassVar[bytes] = b"kodo/registry/heartbeat/1\n"
+
     v: Literal[1] = 1
-    peer_id: PeerText
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
     at: Time
     ping: Ping = Ping()
 
 
-class Goodbye(_Signed):
+class Goodbye(Signed):
     """A node leaves: its records up to `seq` hold no longer.
 
     Attributes:
@@ -207,20 +189,11 @@ class Goodbye(_Signed):
         at: ms UTC, the node's clock.
     """
 
+    DOMAIN: ClassVar[bytes] = b"kodo/registry/goodbye/1\n"
+
     v: Literal[1] = 1
-    peer_id: PeerText
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
     at: Time
-
-
-_DOMAINS: dict[type[_Signed], bytes] = {
-    NodeRecord: b"kodo/registry/node-record/1\n",
-    Heartbeat: b"kodo/registry/heartbeat/1\n",
-    Goodbye: b"kodo/registry/goodbye/1\n",
-}
-"""What is signed before the payload."""
-
-_Model = TypeVar("_Model", NodeRecord, Heartbeat, Goodbye)
 
 
 def sign_record(record: NodeRecord, identity: Identity) -> bytes:
@@ -229,7 +202,7 @@ def sign_record(record: NodeRecord, identity: Identity) -> bytes:
     Raises:
         ValueError: the key is another one, or the result is over 1 MiB.
     """
-    return _sign(record, identity, MAX_RECORD_BYTES)
+    return sign(record, identity)
 
 
 def verify_record(signed: bytes) -> NodeRecord:
@@ -239,7 +212,7 @@ def verify_record(signed: bytes) -> NodeRecord:
         PeerError: malformed, not canonical, or over a bound.
         IdentityError: the signature is not of the key that the record names.
     """
-    return _verify(NodeRecord, signed, MAX_RECORD_BYTES)
+    return verify(NodeRecord, signed)
 
 
 def sign_heartbeat(heartbeat: Heartbeat, identity: Identity) -> bytes:
@@ -248,12 +221,12 @@ def sign_heartbeat(heartbeat: Heartbeat, identity: Identity) -> bytes:
     Raises:
         ValueError: the key is another one.
     """
-    return _sign(heartbeat, identity, MAX_NOTE_BYTES)
+    return sign(heartbeat, identity)
 
 
 def verify_heartbeat(signed: bytes) -> Heartbeat:
     """Read a signed heartbeat; raises as `verify_record`."""
-    return _verify(Heartbeat, signed, MAX_NOTE_BYTES)
+    return verify(Heartbeat, signed)
 
 
 def sign_goodbye(goodbye: Goodbye, identity: Identity) -> bytes:
@@ -262,80 +235,9 @@ def sign_goodbye(goodbye: Goodbye, identity: Identity) -> bytes:
     Raises:
         ValueError: the key is another one.
     """
-    return _sign(goodbye, identity, MAX_NOTE_BYTES)
+    return sign(goodbye, identity)
 
 
 def verify_goodbye(signed: bytes) -> Goodbye:
     """Read a signed goodbye; raises as `verify_record`."""
-    return _verify(Goodbye, signed, MAX_NOTE_BYTES)
-
-
-def _sign(model: NodeRecord | Heartbeat | Goodbye, identity: Identity, limit: int) -> bytes:
-    if model.peer_id != str(identity.peer_id):
-        raise ValueError(f"it names {model.peer_id}, the key is that of {identity.peer_id}")
-    payload = _pack(model.model_dump(exclude_none=True))
-    signature = identity.sign(_DOMAINS[type(model)] + payload)
-    signed = _pack({"payload": payload, "signature": signature})
-    if len(signed) > limit:
-        raise ValueError(f"{len(signed)} bytes signed are over the bound of {limit}; publish fewer or shorter flows")
-    return signed
-
-
-def _verify(model: type[_Model], signed: bytes, limit: int) -> _Model:
-    if len(signed) > limit:
-        raise PeerError(f"{len(signed)} bytes are over the bound of {limit}")
-    envelope = _unpack(signed)
-    if not isinstance(envelope, dict) or envelope.keys() != {"payload", "signature"}:
-        raise PeerError("not a map of payload and signature")
-    payload, signature = envelope["payload"], envelope["signature"]
-    if not isinstance(payload, bytes) or not isinstance(signature, bytes) or len(signature) != 64:
-        raise PeerError("payload and signature are byte strings, a signature has 64 bytes")
-    claim = _unpack(payload)
-    if not isinstance(claim, dict):
-        raise PeerError("the payload is not a map")
-    # The signature comes before the fields: nobody's words are looked into before it is known whose they are.
-    try:
-        peer_id = PeerId.parse(claim["peer_id"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise PeerError("the payload has no valid peer_id") from None
-    if not verify(peer_id, signature, _DOMAINS[model] + payload):
-        raise IdentityError(f"the signature is not one of {peer_id}")
-    try:
-        return model.model_validate(claim)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:64] for part in first["loc"][:4])
-        raise PeerError(f"{where or 'payload'}: {first['msg'][:512]}") from None
-
-
-def _pack(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(_ordered(value), use_bin_type=True, strict_types=False)
-    return packed
-
-
-def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ordered(value[key]) for key in sorted(value)}
-    if isinstance(value, (list, tuple)):
-        return [_ordered(item) for item in value]
-    return value
-
-
-def _unpack(data: bytes) -> Any:
-    """Read canonical msgpack; arrays become tuples, as the models have them.
-
-    Raises:
-        PeerError: it is not that.
-    """
-    try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=False, ext_hook=_no_extensions)
-        canonical = _pack(value) == data
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException):
-        raise PeerError("not msgpack of text keys and plain values") from None
-    if not canonical:
-        raise PeerError("not canonical msgpack: keys in order, numbers in their shortest form, nothing after the end")
-    return value
-
-
-def _no_extensions(code: int, data: bytes) -> Any:
-    raise ValueError("extension types are not used")
+    return verify(Goodbye, signed)
