@@ -28,6 +28,7 @@ from kodo.registry.record import (
     verify_heartbeat,
     verify_record,
 )
+from kodo.registry.rendezvous_http import Rendezvous
 from kodo.registry.store import Store
 from kodo.registry.throttle import Throttle
 
@@ -77,6 +78,12 @@ def make_app(service: Service) -> web.Application:
     """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
     app = web.Application(middlewares=[problems, _guard])
     app[_SERVICE] = service
+
+    async def taken(peer_id: str) -> None:
+        await service.store.signed_record(peer_id)
+
+    rendezvous = Rendezvous(taken=taken, read_body=_body, clock=service.clock)
+    app.on_shutdown.append(rendezvous.aclose)
     app.add_routes(
         [
             web.put("/up", _up),
@@ -89,6 +96,7 @@ def make_app(service: Service) -> web.Application:
             web.get("/nodes", _nodes),
             web.get("/nodes/{peer_id}", _node),
             web.get("/flows", _flows),
+            *rendezvous.routes(),
         ]
     )
     return app
