@@ -107,6 +107,9 @@ class NullProvider:
         grants = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
         return Principal(peer_id, peer_id, roles=frozenset(roles), grants=grants)
 
+    async def logout(self, token: str) -> None:
+        """There is nothing to end."""
+
     def describe(self) -> str:
         """Give the line for the operator at start."""
         who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"

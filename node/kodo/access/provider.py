@@ -10,7 +10,10 @@ __all__ = ["Provider"]
 
 
 class Provider(Protocol):
-    """Says which user a caller is and what it may do. A node asks at every call."""
+    """Says which user a caller is and what it may do. A node asks at every call.
+
+    What it believes without looking again it believes for 60 s at most.
+    """
 
     name: str
     """`null`, `local` or `oidc`: what `auth.info` shows."""
@@ -24,11 +27,15 @@ class Provider(Protocol):
         ...
 
     async def identify(self, peer_id: str, token: str | None = None) -> Principal:
-        """Say who the holder of `peer_id` is.
+        """Say who the holder of `peer_id` is, who also shows `token`.
 
         Raises:
-            CallError: 401 when the token is not valid.
+            CallError: 401 when the token is not, or no longer, valid; 503 when nobody can tell just now.
         """
+        ...
+
+    async def logout(self, token: str) -> None:
+        """Have a token end, if that is up to this provider."""
         ...
 
     def describe(self) -> str:

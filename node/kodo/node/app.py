@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
+from kodo.access.provider import Provider
 from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
-from kodo.node.clock import SystemClock
+from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
@@ -75,7 +77,7 @@ class Node:
         self._stack: contextlib.AsyncExitStack | None = None
         self._scope = Scope()
         self._identity: Identity | None = None
-        self._provider: NullProvider | None = None
+        self._provider: Provider | None = None
         self._catalog: Catalog | None = None
         self._host: Host | None = None
         self._name = ""
@@ -144,9 +146,9 @@ class Node:
         home = make_home(config.home)
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")
-        self._provider = provider = NullProvider(str(load_identity(home, "user").peer_id), open=config.open)
         scope_roots = self._read_scope()
         store = await stack.enter_async_context(Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes))
+        self._provider = provider = await _provider(config, identity, home, store, clock)
         feed = Feed(store)
         outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
         outputs.open()
@@ -200,7 +202,7 @@ class Node:
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
-            config.contents_for,
+            config.contents_for, config.access_s / 2,
         )  # fmt: skip
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)
@@ -274,6 +276,15 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         runners=config.runners,
         max_runs=config.max_runs,
     )
+
+
+async def _provider(config: NodeConfig, identity: Identity, home: Path, store: Store, clock: Clock) -> Provider:
+    operator = str(load_identity(home, "user").peer_id)
+    if config.auth == "null":
+        return NullProvider(operator, open=config.open)
+    local = LocalProvider(operator, str(identity.peer_id), store, clock.now_ms, cache_s=config.access_s / 2)
+    await local.open()
+    return local
 
 
 def _records(catalog: Catalog) -> tuple[FlowRecord, ...]:

@@ -25,6 +25,8 @@ class NodeConfig(BaseModel):
         port: UDP; 0: the one used last time if it is free, else any.
         registries: URLs to announce to.
         announce_lan: whether zeroconf announces the node.
+        auth: the provider, who says who a caller is.
+        access_s: how long it may take, in seconds, until a caller who lost its access is let go.
         contents_for: the roles (`developer`, `operator`) that see what others' runs are about; launchers are told.
         open: whether callers from beyond the local networks are answered.
         ray_address: an existing Ray cluster, `host:port`; None: an embedded one.
@@ -52,6 +54,8 @@ class NodeConfig(BaseModel):
     port: int = Field(default=0, ge=0, le=65535)
     registries: tuple[str, ...] = ()
     announce_lan: bool = True
+    auth: Literal["null", "local"] = "null"
+    access_s: float = Field(default=30.0, gt=0, le=60)
     contents_for: tuple[Literal["developer", "operator"], ...] = ()
     open: bool = False
     ray_address: str | None = None

@@ -10,15 +10,17 @@ import os
 import sqlite3
 from pathlib import Path
 
+from kodo.access import tables
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x6B6F646F
 """`kodo` in ASCII: tells our file from any other SQLite file."""
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE runs (
     rid INTEGER PRIMARY KEY AUTOINCREMENT,
     fid TEXT NOT NULL UNIQUE,
@@ -86,6 +88,8 @@ CREATE TABLE published (
 
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+    + tables.SCHEMA
+)
 
 
 _UPGRADES = {
@@ -93,6 +97,7 @@ _UPGRADES = {
 ALTER TABLE runs ADD COLUMN acknowledged INTEGER;
 CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT NULL;
 """,
+    2: tables.SCHEMA,
 }
 """From each earlier schema version to the next."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from kodo.access.provider import Provider
-from kodo.node.answers.auth import AuthAnswers
-from kodo.node.answers.caller import Asked, Caller, Handlers, check_admitted
+from kodo.node.answers.accounts import AccountAnswers
+from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
+from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, check_admitted
 from kodo.node.answers.flows import FlowAnswers
 from kodo.node.answers.locks import LockAnswers
 from kodo.node.answers.node import NodeAnswers, NodeFacts
@@ -24,9 +26,15 @@ from kodo.node.outputs import Outputs
 from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Principal
 from kodo.protocol.calls import OPS, parse_args
 
 __all__ = ["Service"]
+
+
+_LONG = frozenset(["run.stream", "output.read", "input.write"])
+"""Calls that go on for as long as there is something to send."""
 
 
 class _Answers(Protocol):
@@ -36,7 +44,12 @@ class _Answers(Protocol):
 
 
 class Service:
-    """Answers the calls of `OPS`; the handler of a `CallServer`."""
+    """Answers the calls of `OPS`; the handler of a `CallServer`.
+
+    Args:
+        contents_for: see `Sight`.
+        look_s: how often the caller of a call that takes long is looked at again, in seconds.
+    """
 
     def __init__(
         self,
@@ -53,14 +66,18 @@ class Service:
         load: Callable[[], Load],
         manager: Manager,
         contents_for: Iterable[str] = (),
+        look_s: float = 30.0,
     ):
         self._provider = provider
         self._name = facts.name
+        self._clock = clock
+        self._look_s = look_s
         sight = Sight(store, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
         groups: Sequence[_Answers] = (
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider),
+            AccountAnswers(provider),
             FlowAnswers(catalog, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, clock),
             LockAnswers(sight, locks),
@@ -76,6 +93,38 @@ class Service:
             CallError: the refusal that the caller gets.
         """
         args = parse_args(asked.op, asked.args)
-        principal = await self._provider.identify(str(asked.session.remote_peer))
+        principal = await self._identify(asked)
         check_admitted(asked.op, principal, self._name)
-        return await self._handlers[asked.op](Caller(principal, asked), args)
+        answering = self._handlers[asked.op](Caller(principal, asked), args)
+        if asked.op not in _LONG:
+            return await answering
+        return await self._watched(asked, principal, asyncio.ensure_future(answering))
+
+    async def _identify(self, asked: Asked) -> Principal:
+        peer = str(asked.session.remote_peer)
+        try:
+            return await self._provider.identify(peer, bound_token(asked.session))
+        except CallError as error:
+            if error.code != 401:
+                raise
+            # The login is over, so the session is nobody's from here on; who wants to log in again may ask how.
+            unbind(asked.session)
+            if asked.op not in OPEN_OPS:
+                raise
+            return await self._provider.identify(peer)
+
+    async def _watched(self, asked: Asked, principal: Principal, answering: asyncio.Future[Any]) -> Any:
+        """Answer a call that may take long; whose caller loses its access loses the call too."""
+        looking = asyncio.ensure_future(self._look(asked, principal))
+        try:
+            await asyncio.wait([answering, looking], return_when=asyncio.FIRST_COMPLETED)
+            return answering.result() if answering.done() else looking.result()
+        finally:
+            for task in (answering, looking):
+                task.cancel()
+            await asyncio.wait([answering, looking])
+
+    async def _look(self, asked: Asked, principal: Principal) -> None:
+        while True:
+            await self._clock.sleep(self._look_s)
+            check_still(principal, await self._identify(asked))

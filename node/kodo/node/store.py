@@ -173,6 +173,15 @@ class Store:
         """Note, durably, that an executor may have started the run."""
         await self._write(lambda tx: tx.hand(fid))
 
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` on other tables of the file, whole or not at all; it may be done again when the disk refused.
+
+        Raises:
+            CapacityError: the disk takes no more; nothing was changed.
+        """
+        changed: T = await self._write(lambda tx: tx.change(work))
+        return changed
+
     async def published(self, releases: Sequence[tuple[str, str]]) -> list[int]:
         """Give, for each (path, release), when this node first offered it, ms UTC."""
         times: list[int] = await self._write(lambda tx: tx.published(releases))
@@ -256,6 +265,10 @@ class Store:
     async def shrink(self) -> None:
         """Return free pages of the file to the disk, as far as it was made for that."""
         await self._write(lambda tx: tx.shrink())
+
+    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read from other tables of the file."""
+        return await self._read(work)
 
     async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         if self._thread is None or self._readers is None:

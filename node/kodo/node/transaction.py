@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 
@@ -32,6 +32,8 @@ __all__ = ["KEY_LIFE_MS", "Commit", "Heads", "Transaction"]
 
 KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered."""
+
+T = TypeVar("T")
 
 _MAX_HEADS = 4096
 _MAX_CUT = 25_000
@@ -240,6 +242,19 @@ class Transaction:
             ).fetchone()[0]
             for path, release in releases
         ]
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` on tables that are not the log's; what it raises undoes it alone."""
+        self._connection.execute("SAVEPOINT work")
+        try:
+            result = work(self._connection)
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO work")
+                self._connection.execute("RELEASE work")
+            raise
+        self._connection.execute("RELEASE work")
+        return result
 
     def count(self, name: str) -> int:
         """Give the next number of the counter `name`: above the last one, and no lower than now in ms."""

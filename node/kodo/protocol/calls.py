@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.p2p.errors import CallError
+from kodo.protocol.enrol import PROOF_BYTES
 from kodo.protocol.ids import ID_PATTERN
 from kodo.protocol.uploads import UPLOAD_PATTERN
 
@@ -18,22 +19,34 @@ __all__ = [
     "MAX_PAGE",
     "OPS",
     "Args",
+    "AssignArgs",
     "CleanupArgs",
+    "EnrolArgs",
     "FidArgs",
     "FlowListArgs",
     "FlowSchemaArgs",
+    "GrantArgs",
+    "HolderArgs",
     "InputWriteArgs",
     "LaunchArgs",
     "LockAnswerArgs",
     "LockGetArgs",
+    "LoginArgs",
     "ManifestArgs",
     "NoArgs",
     "PageArgs",
+    "PasswordArgs",
     "ReadArgs",
+    "RoleArgs",
     "RunListArgs",
     "ScaleArgs",
     "ShutdownArgs",
     "StreamArgs",
+    "UserAddArgs",
+    "UserArgs",
+    "UserEnrolArgs",
+    "UserLogoutArgs",
+    "UserPasswordArgs",
     "parse_args",
 ]
 
@@ -42,6 +55,10 @@ MAX_PAGE = 500
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
 Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="as large as the database takes")]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+UserName = Annotated[str, Field(min_length=1, max_length=64)]
+RoleText = Annotated[str, Field(min_length=1, max_length=512)]
+Secret = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class Args(BaseModel):
@@ -59,6 +76,84 @@ class PageArgs(Args):
 
     p: int = Field(1, ge=1, le=1_000_000)
     pp: int = Field(100, ge=1, le=MAX_PAGE)
+
+
+class LoginArgs(Args):
+    """`auth.login`: a bearer token, as `auth.password`, `auth.enrol` or an issuer gave it."""
+
+    # Larger ones are refused by the provider, before anything is parsed.
+    token: str = Field(min_length=1, max_length=1 << 20)
+
+
+class PasswordArgs(Args):
+    """`auth.password`."""
+
+    name: UserName
+    password: Secret
+
+
+class EnrolArgs(Args):
+    """`auth.enrol`: the proof that `kodo.protocol.enrol` makes of a code."""
+
+    proof: bytes = Field(min_length=PROOF_BYTES, max_length=PROOF_BYTES)
+
+
+class UserArgs(Args):
+    """An op on one user."""
+
+    name: UserName
+
+
+class UserAddArgs(UserArgs):
+    """`user.add`: without a password the user logs in by enrolled devices only."""
+
+    roles: list[RoleText] = Field(default_factory=lambda: ["user"], max_length=64)
+    password: Secret | None = None
+
+
+class UserPasswordArgs(UserArgs):
+    """`user.password`: None takes it away; with `old` a user changes its own."""
+
+    password: Secret | None = None
+    old: Secret | None = None
+
+
+class UserEnrolArgs(UserArgs):
+    """`user.enrol`: makes a code for the device with this peer id."""
+
+    peer_id: Name
+
+
+class UserLogoutArgs(UserArgs):
+    """`user.logout`: ends the logins of all the user's devices, or of one."""
+
+    peer_id: Name | None = None
+
+
+class RoleArgs(Args):
+    """An op on one role."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class AssignArgs(Args):
+    """`role.assign`, `role.unassign`: a role, or `developer:GLOB`, of a user."""
+
+    user: UserName
+    role: RoleText
+
+
+class HolderArgs(Args):
+    """`grant.list`: those of a user or of a role; of all without either."""
+
+    user: UserName | None = None
+    role: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class GrantArgs(HolderArgs):
+    """`grant.add`, `grant.remove`: a grant of either a user or a role."""
+
+    grant: Name
 
 
 class FlowListArgs(PageArgs):
@@ -176,7 +271,25 @@ OPS: Mapping[str, type[Args]] = {
     "cleanup.list": CleanupArgs,
     "cleanup.run": CleanupArgs,
     "auth.info": NoArgs,
+    "auth.login": LoginArgs,
+    "auth.password": PasswordArgs,
+    "auth.enrol": EnrolArgs,
+    "auth.logout": NoArgs,
     "auth.whoami": NoArgs,
+    "user.list": PageArgs,
+    "user.add": UserAddArgs,
+    "user.remove": UserArgs,
+    "user.password": UserPasswordArgs,
+    "user.enrol": UserEnrolArgs,
+    "user.logout": UserLogoutArgs,
+    "role.list": NoArgs,
+    "role.add": RoleArgs,
+    "role.remove": RoleArgs,
+    "role.assign": AssignArgs,
+    "role.unassign": AssignArgs,
+    "grant.list": HolderArgs,
+    "grant.add": GrantArgs,
+    "grant.remove": GrantArgs,
     "flow.list": FlowListArgs,
     "flow.schema": FlowSchemaArgs,
     "run.launch": LaunchArgs,

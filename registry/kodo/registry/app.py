@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, PeerError
 from kodo.registry.pages import PageRequest, parse_page
@@ -30,7 +31,6 @@ from kodo.registry.record import (
 )
 from kodo.registry.rendezvous_http import Rendezvous
 from kodo.registry.store import Store
-from kodo.registry.throttle import Throttle
 
 __all__ = ["MSGPACK_TYPE", "Service", "make_app"]
 

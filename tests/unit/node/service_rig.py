@@ -8,9 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import argon2
 import pytest
 
+from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
+from kodo.access.passwords import Passwords
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
@@ -49,7 +52,7 @@ def info(path: str, entry: str) -> dict[str, Any]:
 
 
 class Node:
-    def __init__(self, rig: Rig, service: Service, provider: NullProvider):
+    def __init__(self, rig: Rig, service: Service, provider: Any):
         self.rig = rig
         self.service = service
         self.provider = provider
@@ -87,6 +90,12 @@ class Node:
         return str(fid)
 
 
+def local_provider(rig: Rig, clock: StillClock) -> LocalProvider:
+    """Give the provider with passwords that cost next to nothing."""
+    cheap = Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    return LocalProvider("home", "peer-of-node", rig.store, clock.now_ms, passwords=cheap)
+
+
 @contextlib.asynccontextmanager
 async def node_of(
     tmp_path: Path,
@@ -94,6 +103,7 @@ async def node_of(
     overrides: Mapping[str, Any] | None = None,
     more: Sequence[Any] = (),
     contents_for: Sequence[str] = (),
+    auth: str = "null",
 ) -> AsyncIterator[Node]:
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
@@ -103,7 +113,10 @@ async def node_of(
     ) as rig:
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         await catalog.load(rig.store)
-        provider = NullProvider("home")
+        provider: Any = NullProvider("home")
+        if auth == "local":
+            provider = local_provider(rig, clock)
+            await provider.open()
         facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kodo.node.orders import Order
+from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal, Role, parse_grant
 from kodo.protocol.calls import OPS
@@ -40,6 +41,11 @@ STANDINGS = table("op")[0][1:]
 EXPECTED = {row[0].strip("`"): dict(zip(STANDINGS, row[1:], strict=True)) for row in table("op")[1:]}
 SHOWN = {standing: row[1:] for row in list(tables())[-1][1:] for standing in words(row[0])}
 
+DEVICE = str(Identity.from_seed(bytes(32)).peer_id)
+ANSWERS = frozenset(
+    ["bad-state", "stopping", "bad-login", "bad-code", "no-such-user", "no-such-role", "no-such-grant"]
+)
+"""Refusals of what was asked, not of who asks."""
 LAST = ("lock.answer", "run.delete", "node.shutdown")
 TEXT = b"a file"
 SOMEBODY = "somebody"
@@ -84,6 +90,20 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
         return {"name": "x", "size": len(TEXT), "sha256": hashlib.sha256(TEXT).hexdigest()}
     known: dict[str, dict[str, Any]] = {
         "node.scale": {"runners": 1},
+        "auth.login": {"token": "wrong"},
+        "auth.password": {"name": "ana", "password": "wrong"},
+        "auth.enrol": {"proof": bytes(32)},
+        "user.add": {"name": "bob"},
+        "user.remove": {"name": "ana"},
+        "user.enrol": {"name": "ana", "peer_id": DEVICE},
+        "user.logout": {"name": "ana"},
+        "user.password": {"name": "ana", "password": "a long one"},
+        "role.add": {"name": "guests"},
+        "role.remove": {"name": "guests"},
+        "role.assign": {"user": "ana", "role": "guests"},
+        "role.unassign": {"user": "ana", "role": "guests"},
+        "grant.add": {"user": "ana", "grant": "node://x"},
+        "grant.remove": {"user": "ana", "grant": "node://x"},
         "flow.schema": {"path": "flows.work"},
         "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
     }
@@ -118,14 +138,14 @@ class Scene:
             for sign, meaning in SIGNS.items():
                 if meaning.startswith(refusal):
                     return sign
-            if error.reason not in ("bad-state", "stopping"):
+            if error.reason not in ANSWERS:
                 return f"{refusal}, which the page does not know"
         return "✓"
 
 
 def at(tmp_path: Path, clock: StillClock, standing: str) -> Any:
     roles = {"dev+": ["developer"], "op+": ["operator"]}.get(standing, [])
-    return node_of(tmp_path, clock, contents_for=roles)
+    return node_of(tmp_path, clock, contents_for=roles, auth="local")
 
 
 def test_the_table_has_every_op() -> None:

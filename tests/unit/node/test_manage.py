@@ -165,6 +165,10 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
         await store.create(new_run(1), FIRST)
         await store.append(fid_of(1), [NewEvent.make("final", {"result": 1}, 1)])
     old = sqlite3.connect(path)
+    for (name,) in old.execute(
+        "SELECT name FROM sqlite_master WHERE type='table' AND name LIKE 'access_%'"
+    ).fetchall():
+        old.execute(f"DROP TABLE {name}")
     old.executescript(
         "DROP INDEX runs_acknowledged; ALTER TABLE runs DROP COLUMN acknowledged; PRAGMA user_version=1"
     )
@@ -174,3 +178,5 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
         row = await store.run(fid_of(1))
         assert row is not None
         assert row.acknowledged == clock.ms
+        roles = await store.ask(lambda tables: tables.execute("SELECT count(*) FROM access_roles").fetchone())
+        assert roles == (3,)

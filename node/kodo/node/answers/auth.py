@@ -1,14 +1,31 @@
-"""`auth.*`: who is calling."""
+"""`auth.*`: who is calling, and logging in. A token binds a session to a user, and is judged at every call."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from kodo.access.accounts import Token
+from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.protocol.calls import NoArgs
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Principal
+from kodo.protocol.calls import EnrolArgs, LoginArgs, NoArgs, PasswordArgs
 
-__all__ = ["AuthAnswers"]
+__all__ = ["AuthAnswers", "bound_token", "check_still", "unbind"]
+
+_TOKEN = "token"
+
+
+def bound_token(session: Any) -> str | None:
+    """Give the token that a session is bound by."""
+    token = session.bindings.get(_TOKEN)
+    return token if isinstance(token, str) else None
+
+
+def unbind(session: Any) -> None:
+    """Make a session nobody's again."""
+    session.bindings.pop(_TOKEN, None)
 
 
 class AuthAnswers:
@@ -19,17 +36,67 @@ class AuthAnswers:
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
-        return {"auth.info": self._info, "auth.whoami": self._whoami}
+        return {
+            "auth.info": self._info,
+            "auth.login": self._login,
+            "auth.password": self._password,
+            "auth.enrol": self._enrol,
+            "auth.logout": self._logout,
+            "auth.whoami": self._whoami,
+        }
 
     async def _info(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
         return self._provider.info()
 
+    async def _login(self, caller: Caller, args: LoginArgs) -> dict[str, Any]:
+        return await self._bind(caller, args.token)
+
+    async def _password(self, caller: Caller, args: PasswordArgs) -> dict[str, Any]:
+        _, token = await self._local().password(caller.principal.peer_id, args.name, args.password)
+        return await self._bind(caller, token.token, token)
+
+    async def _enrol(self, caller: Caller, args: EnrolArgs) -> dict[str, Any]:
+        _, token = await self._local().enrol(caller.principal.peer_id, args.proof)
+        return await self._bind(caller, token.token, token)
+
+    async def _logout(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
+        token = bound_token(caller.asked.session)
+        unbind(caller.asked.session)
+        if token is not None:
+            await self._provider.logout(token)
+        return {"logged_out": token is not None}
+
     async def _whoami(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
-        principal = caller.principal
-        return {
-            "principal": principal.id,
-            "peer_id": principal.peer_id,
-            "user": principal.user,
-            "roles": sorted(principal.roles),
-            "grants": [str(grant) for grant in principal.grants],
-        }
+        return _told(caller.principal)
+
+    async def _bind(self, caller: Caller, token: str, made: Token | None = None) -> dict[str, Any]:
+        principal = await self._provider.identify(caller.principal.peer_id, token)
+        caller.asked.session.bindings[_TOKEN] = token
+        more = {} if made is None else {"token": made.token, "expires_at": made.expires_at}
+        return {**_told(principal), **more}
+
+    def _local(self) -> LocalProvider:
+        if not isinstance(self._provider, LocalProvider):
+            raise CallError(401, "no-login", "this node knows no passwords and no codes; ask it by auth.info")
+        return self._provider
+
+
+def check_still(before: Principal, now: Principal) -> None:
+    """Let a call go on while its caller is who it was and may do what it might.
+
+    Raises:
+        CallError: 503 `access-changed`: made again it is judged anew.
+    """
+    if before != now:
+        raise CallError(503, "access-changed", "what you may do here was changed; call again", {"retry_after_ms": 0})
+
+
+def _told(principal: Principal) -> dict[str, Any]:
+    return {
+        "principal": principal.id,
+        "peer_id": principal.peer_id,
+        "user": principal.user,
+        "roles": sorted(principal.roles),
+        "develops": list(principal.develops),
+        "grants": [str(grant) for grant in principal.grants],
+    }

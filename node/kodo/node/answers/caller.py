@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 
-__all__ = ["Asked", "Caller", "Handlers", "check_admitted", "check_operator", "granted"]
+__all__ = ["OPEN_OPS", "Asked", "Caller", "Handlers", "check_admitted", "check_operator", "granted"]
 
 
 class Asked(Protocol):
@@ -48,8 +48,8 @@ Handlers = Mapping[str, Callable[[Caller, Any], Awaitable[Any]]]
 """By op: takes the caller and the op's parsed args, gives the `done`."""
 
 
-_OPEN = frozenset(["auth.info", "auth.whoami"])
-"""What every caller may ask that the node answers at all: how to log in."""
+OPEN_OPS = frozenset(["auth.info", "auth.login", "auth.password", "auth.enrol", "auth.logout", "auth.whoami"])
+"""What everybody may ask whom the node answers at all: how to log in."""
 
 
 def check_admitted(op: str, principal: Principal, node: str) -> None:
@@ -58,7 +58,7 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
     Raises:
         CallError: 401 `login-needed`, 403 `not-admitted`.
     """
-    if op in _OPEN or principal.enters(node):
+    if op in OPEN_OPS or principal.enters(node):
         return
     if principal.user is None:
         raise CallError(401, "login-needed", "this node deals with users that it knows only: koco login")

@@ -1,4 +1,4 @@
-from kodo.registry.throttle import Throttle
+from kodo.access.throttle import Throttle
 
 
 def test_a_burst_passes_and_the_next_waits():

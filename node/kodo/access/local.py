@@ -1,0 +1,179 @@
+"""The provider `local`: users, roles, grants in the node's own database; login by password or enrolled device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from kodo.access.accounts import Accounts, Token, check_user
+from kodo.access.passwords import Passwords
+from kodo.access.tables import Database
+from kodo.access.throttle import Throttle
+from kodo.p2p.errors import CallError
+from kodo.protocol.access import Grant, Principal, Role, split_roles
+
+__all__ = ["LocalProvider"]
+
+_HOME_GRANTS = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
+
+_MAX_KNOWN = 4096
+"""Principals that are remembered for `cache_s`."""
+
+
+class LocalProvider:
+    """Knows the users of one node. The user key of the node's own home is operator, logged in or not.
+
+    Args:
+        operator: the peer id of that user key.
+        node: the node's peer id.
+        now: ms UTC.
+        cache_s: how long what was read of a user is believed; a change here ends that at once.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        operator: str,
+        node: str,
+        database: Database,
+        now: Callable[[], int],
+        *,
+        cache_s: float = 30.0,
+        passwords: Passwords | None = None,
+    ):
+        self.operator = operator
+        self.accounts = Accounts(database, node, now)
+        self.passwords = passwords or Passwords()
+        self._now = now
+        self._cache_ms = int(cache_s * 1000)
+        self._known: dict[tuple[str, bytes], tuple[Principal, int]] = {}
+        self._as_of = 0
+        # An attacker makes peers at will, so a user's own bound holds too; it lets 600 tries an hour through, so that
+        # nobody can lock a user out for long.
+        self._peers = Throttle(burst=5, every_ms=12_000)
+        self._users = Throttle(burst=10, every_ms=6_000)
+
+    async def open(self) -> None:
+        """Make ready to check passwords."""
+        await self.passwords.open()
+
+    def admits(self, address: str) -> bool:
+        """Everybody may knock; without a login nothing is answered but how to log in."""
+        return True
+
+    def info(self) -> dict[str, Any]:
+        """Give the answer of `auth.info`."""
+        return {
+            "provider": self.name,
+            "login": ["enrol", "password"],
+            "message": "log in by a password, or by a code that an operator made for this device: koco login",
+        }
+
+    async def identify(self, peer_id: str, token: str | None = None) -> Principal:
+        """Say who the holder of `peer_id` is.
+
+        Raises:
+            CallError: 401 `bad-token` when the token is not, or no longer, one of this peer's.
+        """
+        if token is None:
+            return self._without_login(peer_id)
+        key = (peer_id, hashlib.sha256(token.encode()).digest())
+        now, as_of = self._now(), self.accounts.changes
+        if as_of != self._as_of:
+            self._known.clear()
+            self._as_of = as_of
+        known = self._known.get(key)
+        if known is not None and known[1] - self._cache_ms <= now < known[1]:
+            return known[0]
+        found = await self.accounts.find(peer_id, token)
+        if found is None:
+            raise CallError(401, "bad-token", "this login has ended, or never was: koco login")
+        roles, develops = split_roles(found.roles)
+        grants = found.grants
+        if peer_id == self.operator:
+            roles, grants = roles | {Role.OPERATOR}, (*_HOME_GRANTS, *grants)
+        principal = Principal(found.user, peer_id, found.user, roles=roles, grants=grants, develops=develops)
+        if as_of == self.accounts.changes:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = (principal, min(found.expires_at, now + self._cache_ms))
+        return principal
+
+    async def password(self, peer_id: str, name: str, password: str) -> tuple[str, Token]:
+        """Log in by password: give the user and a token for this device.
+
+        A name that nobody has costs the same work and gets the same answer as a wrong password.
+
+        Raises:
+            CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
+        """
+        self._slow_down(peer_id, name)
+        kept = await self.accounts.password_of(name)
+        if not await self.passwords.fits(kept, password):
+            raise CallError(401, "bad-login", "no user has this name and password here")
+        return name, await self.accounts.make_token(name, peer_id)
+
+    async def enrol(self, peer_id: str, proof: bytes) -> tuple[str, Token]:
+        """Log in by the proof of a code: give the user and a token for this device.
+
+        Raises:
+            CallError: 401 `bad-code`, 429 `slow-down`.
+        """
+        self._slow_down(peer_id, None)
+        enrolled = await self.accounts.enrol(peer_id, proof)
+        if enrolled is None:
+            raise CallError(401, "bad-code", "this code is not, or no longer, one for this device")
+        return enrolled
+
+    async def change_password(self, peer_id: str, name: str, old: str, new: str) -> None:
+        """Change one's own password; every login of the user ends.
+
+        Raises:
+            CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
+            UsageError: the new one is too short or too long.
+        """
+        self._slow_down(peer_id, name)
+        if not await self.passwords.fits(await self.accounts.password_of(name), old):
+            raise CallError(401, "bad-login", "the old password is another")
+        await self.set_password(name, new)
+
+    async def set_password(self, name: str, password: str | None) -> None:
+        """Set a user's password, or take it away; every login of the user ends.
+
+        Raises:
+            CallError: 404 `no-such-user`, 429 `busy`.
+            UsageError: it is too short or too long.
+        """
+        await self.accounts.set_password(name, None if password is None else await self.passwords.hash(password))
+
+    async def add_user(self, name: str, roles: tuple[str, ...], password: str | None) -> None:
+        """Add a user; without a password it logs in by enrolled devices only.
+
+        Raises:
+            CallError, UsageError: as `Accounts.add_user`.
+        """
+        check_user(name)
+        await self.accounts.add_user(name, roles, None if password is None else await self.passwords.hash(password))
+
+    async def logout(self, token: str) -> None:
+        """End a token."""
+        await self.accounts.forget_token(token)
+
+    def describe(self) -> str:
+        """Give the line for the operator at start."""
+        return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
+
+    def _without_login(self, peer_id: str) -> Principal:
+        if peer_id == self.operator:
+            return Principal(peer_id, peer_id, roles=frozenset({Role.USER, Role.OPERATOR}), grants=_HOME_GRANTS)
+        return Principal(peer_id, peer_id, roles=frozenset())
+
+    def _slow_down(self, peer_id: str, name: str | None) -> None:
+        now = self._now()
+        wait = self._peers.wait_ms(peer_id, now)
+        if not wait and name is not None:
+            wait = self._users.wait_ms(name, now)
+        if wait:
+            raise CallError(429, "slow-down", "too many tries; wait", {"retry_after_ms": wait})

@@ -1,0 +1,78 @@
+"""The tables of users, roles and grants, and the little that is needed of a database to keep them.
+
+They stand in the database of whoever uses the provider, among its own tables: in a node's `node.db`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+__all__ = ["SCHEMA", "Database"]
+
+T = TypeVar("T")
+
+SCHEMA = """
+CREATE TABLE access_users (
+    name TEXT PRIMARY KEY,
+    password TEXT,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_roles (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_user_roles (
+    user TEXT NOT NULL REFERENCES access_users (name) ON DELETE CASCADE,
+    role TEXT NOT NULL,
+    PRIMARY KEY (user, role)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_user_grants (
+    holder TEXT NOT NULL REFERENCES access_users (name) ON DELETE CASCADE,
+    permission TEXT NOT NULL,
+    PRIMARY KEY (holder, permission)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_role_grants (
+    holder TEXT NOT NULL REFERENCES access_roles (name) ON DELETE CASCADE,
+    permission TEXT NOT NULL,
+    PRIMARY KEY (holder, permission)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_codes (
+    peer_id TEXT PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES access_users (name) ON DELETE CASCADE,
+    proof BLOB NOT NULL,
+    tries INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_tokens (
+    hash BLOB PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES access_users (name) ON DELETE CASCADE,
+    peer_id TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX access_tokens_of ON access_tokens (user, created);
+
+INSERT INTO access_roles VALUES ('operator'), ('developer'), ('user');
+INSERT INTO access_role_grants VALUES
+    ('operator', 'node://*'), ('operator', 'flow://*/2/x'),
+    ('developer', 'node://*'),
+    ('user', 'node://*'), ('user', 'flow://*/2/x');
+"""
+"""What `local` keeps; the roles that are there from the start have these grants until an operator says otherwise."""
+
+
+class Database(Protocol):
+    """A database that has these tables. `sqlite3.Connection`s are lent for one piece of work."""
+
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a transaction; what it raises undoes it. It may be done again when the first try failed."""
+        ...
+
+    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which only reads."""
+        ...

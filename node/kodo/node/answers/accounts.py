@@ -1,0 +1,154 @@
+"""`user.*`, `role.*`, `grant.*`: what an operator changes at a node whose provider is `local`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kodo.access.accounts import Holder, check_user
+from kodo.access.local import LocalProvider
+from kodo.access.provider import Provider
+from kodo.node.answers.caller import Caller, Handlers, check_operator
+from kodo.node.catalog import paged
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import CallError, UsageError
+from kodo.protocol.access import parse_grant
+from kodo.protocol.calls import (
+    AssignArgs,
+    GrantArgs,
+    HolderArgs,
+    NoArgs,
+    PageArgs,
+    RoleArgs,
+    UserAddArgs,
+    UserArgs,
+    UserEnrolArgs,
+    UserLogoutArgs,
+    UserPasswordArgs,
+)
+
+__all__ = ["AccountAnswers"]
+
+Answer = Callable[[Any, LocalProvider, Any], Awaitable[dict[str, Any]]]
+
+
+class AccountAnswers:
+    """Answers what is about users, roles and grants."""
+
+    def __init__(self, provider: Provider):
+        self._provider = provider
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        asked: dict[str, Answer] = {
+            "user.list": self._user_list,
+            "user.add": self._user_add,
+            "user.remove": self._user_remove,
+            "user.enrol": self._user_enrol,
+            "user.logout": self._user_logout,
+            "role.list": self._role_list,
+            "role.add": self._role_add,
+            "role.remove": self._role_remove,
+            "role.assign": self._role_assign,
+            "role.unassign": self._role_unassign,
+            "grant.list": self._grant_list,
+            "grant.add": self._grant_add,
+            "grant.remove": self._grant_remove,
+        }
+        handlers = {op: functools.partial(self._answer, answer) for op, answer in asked.items()}
+        return {**handlers, "user.password": self._user_password}
+
+    async def _answer(self, answer: Answer, caller: Caller, args: Any) -> dict[str, Any]:
+        check_operator(caller.principal)
+        try:
+            return await answer(caller, self._local(), args)
+        except UsageError as error:
+            raise CallError(400, "bad-args", str(error)) from None
+
+    async def _user_password(self, caller: Caller, args: UserPasswordArgs) -> dict[str, Any]:
+        own = caller.principal.user == args.name and args.old is not None and args.password is not None
+        if not own:
+            check_operator(caller.principal)
+        local = self._local()
+        try:
+            if own and args.old is not None and args.password is not None:
+                await local.change_password(caller.principal.peer_id, args.name, args.old, args.password)
+            else:
+                await local.set_password(args.name, args.password)
+        except UsageError as error:
+            raise CallError(400, "bad-args", str(error), {"arg": "password"}) from None
+        return {"name": args.name, "password": args.password is not None}
+
+    async def _user_list(self, caller: Caller, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
+        total, rows = await local.accounts.users(args.p, args.pp)
+        return paged(rows, total, total, args.p, args.pp)
+
+    async def _user_add(self, caller: Caller, local: LocalProvider, args: UserAddArgs) -> dict[str, Any]:
+        await local.add_user(args.name, tuple(args.roles), args.password)
+        return {"name": args.name, "roles": sorted(set(args.roles)), "password": args.password is not None}
+
+    async def _user_remove(self, caller: Caller, local: LocalProvider, args: UserArgs) -> dict[str, Any]:
+        await local.accounts.remove_user(args.name)
+        return {"name": args.name, "removed": True}
+
+    async def _user_enrol(self, caller: Caller, local: LocalProvider, args: UserEnrolArgs) -> dict[str, Any]:
+        check_user(args.name)
+        try:
+            peer = str(PeerId.parse(args.peer_id))
+        except ValueError:
+            raise CallError(
+                400, "bad-args", "user.enrol: peer_id: no peer id; `koco id` shows it", {"arg": "peer_id"}
+            ) from None
+        code = await local.accounts.make_code(args.name, peer)
+        return {"name": args.name, "peer_id": peer, "code": code.code, "expires_at": code.expires_at}
+
+    async def _user_logout(self, caller: Caller, local: LocalProvider, args: UserLogoutArgs) -> dict[str, Any]:
+        return {"name": args.name, "ended": await local.accounts.forget_devices(args.name, args.peer_id)}
+
+    async def _role_list(self, caller: Caller, local: LocalProvider, args: NoArgs) -> dict[str, Any]:
+        return {"result": await local.accounts.roles()}
+
+    async def _role_add(self, caller: Caller, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
+        await local.accounts.add_role(args.name)
+        return {"name": args.name}
+
+    async def _role_remove(self, caller: Caller, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
+        await local.accounts.remove_role(args.name)
+        return {"name": args.name, "removed": True}
+
+    async def _role_assign(self, caller: Caller, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
+        await local.accounts.assign(args.user, args.role)
+        return {"user": args.user, "role": args.role}
+
+    async def _role_unassign(self, caller: Caller, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
+        await local.accounts.unassign(args.user, args.role)
+        return {"user": args.user, "role": args.role, "removed": True}
+
+    async def _grant_list(self, caller: Caller, local: LocalProvider, args: HolderArgs) -> dict[str, Any]:
+        holder = None if args.user is None and args.role is None else _holder(args)
+        return {"result": await local.accounts.grants(holder)}
+
+    async def _grant_add(self, caller: Caller, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
+        holder, grant = _holder(args), parse_grant(args.grant)
+        await local.accounts.add_grant(holder, grant)
+        return {holder.kind: holder.name, "grant": str(grant)}
+
+    async def _grant_remove(self, caller: Caller, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
+        holder, grant = _holder(args), parse_grant(args.grant)
+        await local.accounts.remove_grant(holder, grant)
+        return {holder.kind: holder.name, "grant": str(grant), "removed": True}
+
+    def _local(self) -> LocalProvider:
+        if not isinstance(self._provider, LocalProvider):
+            name = self._provider.name
+            raise CallError(409, "no-users", f"this node keeps no users: its provider is {name}, not local")
+        return self._provider
+
+
+def _holder(args: HolderArgs) -> Holder:
+    if args.user is not None and args.role is None:
+        return Holder("user", args.user)
+    if args.role is not None and args.user is None:
+        return Holder("role", args.role)
+    raise CallError(400, "bad-args", "user: give either a user or a role", {"arg": "user"})

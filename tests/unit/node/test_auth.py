@@ -1,0 +1,192 @@
+"""Logging in and out over calls, and what losing one's access does to calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import CallError
+from kodo.protocol.enrol import make_proof
+from tests.unit.node.conftest import StillClock, settled
+from tests.unit.node.service_rig import Node, node_of
+
+DEVICE = str(Identity.from_seed(bytes(32)).peer_id)
+
+
+async def login(node: Node, name: str = "ana", peer: str = DEVICE, roles: tuple[str, ...] = ("user",)) -> str:
+    await node.call("user.add", "home", name=name, roles=list(roles))
+    code = (await node.call("user.enrol", "home", name=name, peer_id=peer))["code"]
+    answer = await node.call("auth.enrol", peer, proof=make_proof(code, "peer-of-node", peer))
+    assert answer["user"] == name
+    return str(answer["token"])
+
+
+async def test_a_login_binds_its_session(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        assert (await node.call("auth.info", DEVICE))["login"] == ["enrol", "password"]
+        assert (await node.refused("flow.list", DEVICE)).reason == "login-needed"
+        token = await login(node)
+        assert (await node.call("auth.whoami", DEVICE))["principal"] == "ana"
+        assert (await node.call("flow.list", DEVICE))["total_records"] == 2
+        node.sessions.clear()
+        assert (await node.refused("flow.list", DEVICE)).reason == "login-needed"
+        answer = await node.call("auth.login", DEVICE, token=token)
+        assert (answer["user"], answer["roles"], answer["grants"]) == ("ana", ["user"], ["flow://*/2/x", "node://*"])
+        assert "token" not in answer
+        assert (await node.call("flow.list", DEVICE))["total_records"] == 2
+
+
+async def test_runs_belong_to_the_user_on_every_device(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        fid = (await node.call("run.launch", DEVICE, path="flows.work", inputs={"n": 1}))["fid"]
+        await node.call("user.password", "home", name="ana", password="a long password")
+        assert (await node.refused("run.state", "phone", fid=fid)).reason == "login-needed"
+        await node.call("auth.password", "phone", name="ana", password="a long password")
+        assert (await node.call("run.state", "phone", fid=fid))["own"] is True
+
+
+async def test_a_logout_ends_the_token_too(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        token = await login(node)
+        assert await node.call("auth.logout", DEVICE) == {"logged_out": True}
+        assert (await node.refused("flow.list", DEVICE)).reason == "login-needed"
+        assert (await node.refused("auth.login", DEVICE, token=token)).reason == "bad-token"
+        assert await node.call("auth.logout", DEVICE) == {"logged_out": False}
+
+
+async def test_a_token_that_ended_makes_the_session_nobodys(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        clock.advance(30 * 86400)
+        assert (await node.refused("flow.list", DEVICE)).reason == "bad-token"
+        assert (await node.refused("flow.list", DEVICE)).reason == "login-needed"
+        assert (await node.call("auth.whoami", DEVICE))["user"] is None
+
+
+async def test_a_stolen_token_is_of_no_use_to_another_peer(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        token = await login(node)
+        assert (await node.refused("auth.login", "thief", token=token)).reason == "bad-token"
+        assert (await node.refused("flow.list", "thief")).reason == "login-needed"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "reason"),
+    [
+        ({"op": "user.remove", "name": "ana"}, 401, "bad-token"),
+        ({"op": "user.logout", "name": "ana"}, 401, "bad-token"),
+        ({"op": "grant.remove", "role": "user", "grant": "flow://*/2/x"}, 503, "access-changed"),
+        ({"op": "role.unassign", "user": "ana", "role": "user"}, 503, "access-changed"),
+    ],
+)
+async def test_a_revoked_user_loses_a_running_stream(
+    tmp_path: Path, clock: StillClock, change: dict[str, Any], code: int, reason: str
+) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        fid = (await node.call("run.launch", DEVICE, path="flows.ask", inputs={"n": 1}))["fid"]
+        following = asyncio.ensure_future(node.call("run.stream", DEVICE, fid=fid))
+        await node.rig.until(fid, "lock")
+        await settled(lambda: any(due == clock.ms + 30_000 for due, *_ in clock._sleepers))  # the next look
+        await node.call(change.pop("op"), "home", **change)
+        assert not following.done()
+        clock.advance(30)
+        with pytest.raises(CallError) as caught:
+            await following
+        assert (caught.value.code, caught.value.reason) == (code, reason)
+        row = await node.rig.store.run(fid)
+        assert row is not None
+        assert not row.state.over
+
+
+async def test_a_stream_whose_caller_is_unchanged_goes_on(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        fid = (await node.call("run.launch", DEVICE, path="flows.ask", inputs={"n": 1}))["fid"]
+        following = asyncio.ensure_future(node.call("run.stream", DEVICE, fid=fid))
+        await node.rig.until(fid, "lock")
+        await settled(lambda: any(due == clock.ms + 30_000 for due, *_ in clock._sleepers))  # the next look
+        await node.call("user.add", "home", name="bob")
+        clock.advance(30)
+        await settled(lambda: any(due == clock.ms + 30_000 for due, *_ in clock._sleepers))
+        lid = (await node.call("lock.list", DEVICE))["result"][0]["lid"]
+        await node.call("lock.answer", DEVICE, fid=fid, lid=lid, candidate=True)
+        assert (await following)["state"] == "done"
+
+
+async def test_a_user_changes_its_own_password_and_no_other(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await node.call("user.add", "home", name="ana", password="the first one")
+        await node.call("user.add", "home", name="bob", password="the first one")
+        await node.call("auth.password", DEVICE, name="ana", password="the first one")
+        own = {"name": "ana", "old": "the first one", "password": "the second one"}
+        assert (await node.refused("user.password", DEVICE, **{**own, "name": "bob"})).reason == "operator-only"
+        assert (await node.refused("user.password", DEVICE, **{**own, "old": "wrong"})).reason == "bad-login"
+        assert (await node.refused("user.password", DEVICE, name="ana", password="x" * 9)).reason == "operator-only"
+        await node.call("user.password", DEVICE, **own)
+        assert (await node.refused("flow.list", DEVICE)).reason == "bad-token"
+
+
+async def test_what_is_listed(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node, roles=("user", "developer:flows.*"))
+        await node.call("role.add", "home", name="guests")
+        await node.call("grant.add", "home", role="guests", grant="flow://flows.work/0/r")
+        await node.call("grant.add", "home", user="ana", grant="flow://flows.ask/1/x")
+        page = await node.call("user.list", "home")
+        assert page["total_records"] == 1
+        assert page["result"] == [
+            {
+                "name": "ana",
+                "roles": ["developer:flows.*", "user"],
+                "grants": ["flow://flows.ask/1/x"],
+                "password": False,
+                "created": clock.ms,
+                "devices": [{"peer_id": DEVICE, "created": clock.ms, "expires_at": clock.ms + 30 * 86_400_000}],
+            }
+        ]
+        roles = (await node.call("role.list", "home"))["result"]
+        assert [(role["name"], role["users"]) for role in roles] == [
+            ("developer", 1), ("guests", 0), ("operator", 0), ("user", 1),
+        ]  # fmt: skip
+        assert (await node.call("grant.list", "home", user="ana"))["result"] == [
+            {"user": "ana", "grant": "flow://flows.ask/1/x"}
+        ]
+        assert {"role": "guests", "grant": "flow://flows.work/0/r"} in (await node.call("grant.list", "home"))[
+            "result"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("user.add", {"name": "Ana Large"}),
+        ("user.add", {"name": "ana", "roles": ["developer"]}),
+        ("user.add", {"name": "ana", "password": "short"}),
+        ("user.enrol", {"name": "ana", "peer_id": "nonsense"}),
+        ("grant.add", {"role": "user", "grant": "flow://x"}),
+        ("grant.add", {"role": "user", "user": "ana", "grant": "node://x"}),
+        ("grant.add", {"grant": "node://x"}),
+        ("auth.enrol", {"proof": b"short"}),
+    ],
+)
+async def test_bad_args_are_named(tmp_path: Path, clock: StillClock, op: str, args: dict[str, Any]) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        assert (await node.refused(op, "home", **args)).reason == "bad-args"
+
+
+async def test_without_users_there_is_nothing_to_log_in_to(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        for op, args in [
+            ("auth.login", {"token": "x"}),
+            ("auth.password", {"name": "ana", "password": "x"}),
+            ("auth.enrol", {"proof": bytes(32)}),
+        ]:
+            assert (await node.refused(op, **args)).reason == "no-login"
+        assert (await node.refused("user.list", "home")).reason == "no-users"
+        assert (await node.call("flow.list"))["total_records"] == 2
