@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, hdrs, web
 
+from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, PeerError
 from kodo.registry.problems import problem
@@ -23,7 +24,6 @@ from kodo.registry.rendezvous import (
     check_presence,
 )
 from kodo.registry.signed import pack
-from kodo.registry.throttle import Throttle
 
 __all__ = ["Rendezvous"]
 
