@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-async def nodes(context: Context) -> None:
+Query = Annotated[
+    str | None, typer.Option("--query", metavar="EXPR", help="As 'online and \"market\" in tags'; pandas' syntax.")
+]
+
+
+async def nodes(context: Context, query: Query = None) -> None:
     """List the nodes that are found, on the local network and in registries."""
     from kodo.cli.table import Table
 
     async with context.client() as client:
-        rows = await client.nodes()
+        rows = await client.nodes(query=query)
     if context.json:
         for row in rows:
             context.emit(row)
@@ -38,7 +43,7 @@ async def flows(
     search: Annotated[
         str | None, typer.Option("--search", metavar="GLOB", help="As '*market*': name, description, author, tags.")
     ] = None,
-    query: Annotated[str | None, typer.Option("--query", metavar="EXPR", help="A filter, for registries.")] = None,
+    query: Query = None,
     by: Annotated[str | None, typer.Option("--by", metavar="FIELDS", help="As 'name asc,published desc'.")] = None,
 ) -> None:
     """List the flows that are found."""

@@ -27,6 +27,9 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
+from kodo.registry.query import QueryError, parse_query
+from kodo.registry.query_rows import fits
+from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Condition, Kind
 
 __all__ = ["Client", "FlowOnNode"]
 
@@ -121,13 +124,25 @@ class Client:
 
     # finding
 
-    async def nodes(self) -> list[dict[str, Any]]:
+    async def nodes(self, *, query: str | None = None) -> list[dict[str, Any]]:
         """Give the nodes that are found: `peer_id, name, addrs, source` (`lan` or `registry`) and what else is known.
 
         One row a node; a node found in several places has the addresses of the nearest.
+
+        Args:
+            query: a filter, as the registry's; of near nodes little more than the name is known.
+
+        Raises:
+            UsageError: `query` is none.
         """
         rows: dict[PeerId, dict[str, Any]] = {}
-        found = await self._resolver.all()
+        if query:
+            condition = _parse_query(query, NODE_FIELDS)
+            narrowed = [registry.narrowed(query) for registry in self._registries]
+            found = [each for each in await self._near.all() if fits(condition, _node_row(each))]
+            found += await Resolver(narrowed, self.known).all()
+        else:
+            found = await self._resolver.all()
         for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
             row = rows.setdefault(each.peer_id, {})
             row.update(each.row)
@@ -145,7 +160,12 @@ class Client:
             query: a filter, as the registry's.
             by: `field asc|desc`, comma separated; sorts within one place.
             node: only those of this node.
+
+        Raises:
+            UsageError: `query` is none.
         """
+        if query:
+            _parse_query(query, FLOW_FIELDS)
         filters = {
             key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
         }
@@ -444,6 +464,18 @@ def _named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, An
         if fitting := [row for row in rows if test(row)]:
             return fitting
     return []
+
+
+def _parse_query(query: str, fields: Mapping[str, Kind]) -> Condition:
+    # Before anybody is asked: a mistake in it is the caller's, not that of some place that refused it.
+    try:
+        return parse_query(query, fields)
+    except QueryError as error:
+        raise UsageError(f"query: {error}") from None
+
+
+def _node_row(found: Found) -> dict[str, Any]:
+    return {"state": "online", **found.row, "name": found.name, "peer_id": str(found.peer_id)}
 
 
 def _nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -119,19 +119,26 @@ class RegistryFinder:
     Args:
         url: its base URL.
         timeout: seconds that it may take to answer.
+        query: lists only the nodes for which this filter holds.
     """
 
-    def __init__(self, url: str, timeout: float):
+    def __init__(self, url: str, timeout: float, *, query: str | None = None):
         self.url = url
         self.label = f"the registry {url}"
         self._timeout = timeout
+        self._query = query
+
+    def narrowed(self, query: str) -> RegistryFinder:
+        """Give a finder in the same registry that lists only what `query` holds for."""
+        return RegistryFinder(self.url, self._timeout, query=query)
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Ask; what is wanted is taken from its signed record, a listing from the registry's rows."""
         try:
             async with asyncio.timeout(self._timeout), RegistryClient(self.url) as registry:
                 if wanted is None:
-                    return [found async for row in _rows(registry.nodes) if (found := _from_row(row)) is not None]
+                    listed = _rows(registry.nodes, query=self._query)
+                    return [found async for row in listed if (found := _from_row(row)) is not None]
                 if wanted.peer_id is not None:
                     peers = [str(wanted.peer_id)]
                 else:

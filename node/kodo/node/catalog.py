@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kodo.node.forms import missing, places
@@ -22,6 +23,9 @@ from kodo.node.scope import FlowLimits, Scope
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.registry.glob import fold, parse_glob
+from kodo.registry.query import QueryError, parse_query
+from kodo.registry.query_rows import fits
+from kodo.registry.query_tree import FLOW_FIELDS
 
 __all__ = ["Catalog", "Describe", "Flow", "describe_flows", "paged"]
 
@@ -250,8 +254,23 @@ class Catalog:
             return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
         return []
 
-    def search(self, search: str | None, by: str | None, granted: Callable[[str], bool]) -> tuple[int, list[Flow]]:
-        """Give the count of flows granted, and those that match `search`, in the order `by`.
+    def search(
+        self,
+        search: str | None,
+        by: str | None,
+        granted: Callable[[str], bool],
+        *,
+        query: str | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[int, list[Flow]]:
+        """Give the count of flows granted, and those that match `search` and `query`, in the order `by`.
+
+        Args:
+            search: a glob, as registries take it.
+            by: `field asc|desc`, comma separated.
+            granted: says of a path whether the caller may see it.
+            query: a filter, as registries take it.
+            about: what a registry's rows say of the node, for queries that name it.
 
         Raises:
             CallError: 400 `bad-args`.
@@ -263,8 +282,14 @@ class Catalog:
                 pattern = parse_glob(search).sqlite
             except UsageError as error:
                 raise CallError(400, "bad-args", f"search: {error}", {"arg": "search"}) from None
-            fits = _Globber(pattern)
-            found = [flow for flow in visible if any(fits(text) for text in _texts(flow))]
+            globber = _Globber(pattern)
+            found = [flow for flow in visible if any(globber(text) for text in _texts(flow))]
+        if query:
+            try:
+                condition = parse_query(query, FLOW_FIELDS)
+            except QueryError as error:
+                raise CallError(400, "bad-args", f"query: {error}", {"arg": "query", "at": error.at}) from None
+            found = [flow for flow in found if fits(condition, {**about, **flow.row(), "source": flow.source})]
         for key, descending in reversed(_order(by)):
             found.sort(key=lambda flow: _sort_key(getattr(flow, key)), reverse=descending)
         return len(visible), found

@@ -78,7 +78,7 @@ class Service:
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider),
             AccountAnswers(provider),
-            FlowAnswers(catalog, sight.contents_for),
+            FlowAnswers(catalog, node, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, clock),
             LockAnswers(sight, locks),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs),

@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import json
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, PeerError
 from kodo.registry.pages import PageRequest, parse_page
 from kodo.registry.problems import problem, problems
+from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Kind
 from kodo.registry.record import (
     MAX_NOTE_BYTES,
     MAX_RECORD_BYTES,
@@ -184,13 +185,13 @@ async def _state(request: web.Request) -> web.Response:
 
 async def _nodes(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    page = await service.store.nodes(_page_request(request), service.clock())
+    page = await service.store.nodes(_page_request(request, NODE_FIELDS), service.clock())
     return _tagged(request, _encode(page), "application/json")
 
 
 async def _flows(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    page = await service.store.search(_page_request(request), service.clock())
+    page = await service.store.search(_page_request(request, FLOW_FIELDS), service.clock())
     return _tagged(request, _encode(page), "application/json")
 
 
@@ -211,11 +212,11 @@ def _about(service: Service) -> dict[str, Any]:
     }
 
 
-def _page_request(request: web.Request) -> PageRequest:
+def _page_request(request: web.Request, fields: Mapping[str, Kind]) -> PageRequest:
     for name in request.query:
         if len(request.query.getall(name)) > 1:
             raise problem(400, "bad-args", f"the parameter {name[:64]!r} is given more than once", arg=name[:64])
-    return parse_page(request.query)
+    return parse_page(request.query, fields)
 
 
 def _throttle(service: Service, peer_id: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.registry.glob import Glob, parse_glob
-from kodo.registry.status import STATUS_SQL, Status
+from kodo.registry.query import QueryError, parse_query
+from kodo.registry.query_sql import compile_query
+from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Condition, Kind
+from kodo.registry.status import STATE_SQL, STATUS_SQL, Status
 
 __all__ = ["COUNT_LIMIT", "MAX_PAGE", "PageRequest", "parse_page", "read_flows", "read_nodes"]
 
@@ -43,41 +46,63 @@ _FLOW_KEYS: Mapping[str, str] = {
 }
 
 
+_NODE_COLUMNS: Mapping[str, str] = {
+    **{name: f"n.{name}" for name in NODE_FIELDS},
+    **{name: f"json_extract(n.ping, '$.{name[5:]}')" for name in NODE_FIELDS if name.startswith("ping.")},
+    "online": STATUS_SQL,
+    "state": STATE_SQL,
+    "tags": "'[]'",
+    "availability": "NULL",
+    "performance": "NULL",
+}
+_FLOW_COLUMNS: Mapping[str, str] = {
+    **{name: f"json_extract(f.data, '$.{name}')" for name in FLOW_FIELDS},
+    **{name: _NODE_COLUMNS[name] for name in FLOW_FIELDS if name in NODE_FIELDS and name not in ("name", "tags")},
+    "path": "f.path",
+    "published": "f.published",
+    "release": "f.release",
+    "node": "n.name",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """One page.
 
     Attributes:
         search: a glob, see `kodo.registry.glob`.
+        query: a filter, see `kodo.registry.query`, as it was written.
+        condition: what it means.
         by: `key [asc|desc]`, comma separated.
         p: page, from 1.
         pp: rows a page.
     """
 
     search: str | None = None
+    query: str | None = None
+    condition: Condition | None = None
     by: str = "name asc"
     p: int = 1
     pp: int = 100
 
 
-def parse_page(parameters: Mapping[str, str]) -> PageRequest:
-    """Read a URL's parameters.
+def parse_page(parameters: Mapping[str, str], fields: Mapping[str, Kind]) -> PageRequest:
+    """Read a URL's parameters; `fields` are those that a query may name.
 
     Raises:
         CallError: 400 naming the parameter that is wrong.
     """
     for name in parameters:
-        if name == "query":
-            raise CallError(
-                400, "no-query", "this registry does not take `query` yet; use `search`", {"arg": "query"}
-            )
-        if name not in ("search", "by", "p", "pp"):
-            raise _bad(name[:64], "is not known: search, by, p and pp are")
+        if name not in ("search", "query", "by", "p", "pp"):
+            raise _bad(name[:64], "is not known: search, query, by, p and pp are")
     search = parameters.get("search") or None
     if search is not None:
         _glob(search)
+    query = parameters.get("query") or None
     return PageRequest(
         search,
+        query,
+        None if query is None else _condition(query, fields),
         parameters.get("by") or "name asc",
         _number(parameters, "p", 1, _MAX_PAGE_NUMBER),
         _number(parameters, "pp", 100, MAX_PAGE),
@@ -91,11 +116,14 @@ def read_nodes(connection: sqlite3.Connection, request: PageRequest, now: int) -
         CallError: 400, an unknown sort key.
     """
     order, parameters = _order(request.by, _NODE_KEYS, "n.id"), _parameters(request, now)
-    source = "nodes n"
+    conditions = []
     if request.search is not None:
         glob = _glob(request.search)
-        flows, conditions = _flow_source(glob, parameters)
-        source += f" WHERE n.k_name GLOB :glob OR n.id IN (SELECT f.node_id FROM {flows} WHERE {conditions})"
+        flows, fits = _flow_source(glob, parameters)
+        conditions.append(f"(n.k_name GLOB :glob OR n.id IN (SELECT f.node_id FROM {flows} WHERE {fits}))")
+    if request.condition is not None:
+        conditions.append(compile_query(request.condition, _NODE_COLUMNS, parameters))
+    source = "nodes n" + _where(conditions)
     ids = _ids(connection, f"SELECT n.id FROM {source} ORDER BY {order}", parameters)
     rows = _fetch(connection, f"SELECT n.*, {STATUS_SQL} AS online FROM nodes n WHERE n.id", ids, now)
     result = [
@@ -113,13 +141,19 @@ def read_flows(connection: sqlite3.Connection, request: PageRequest, now: int) -
         CallError: 400, an unknown sort key.
     """
     order, parameters = _order(request.by, _FLOW_KEYS, "f.id"), _parameters(request, now)
-    source, conditions = "flows f", ""
-    if request.search is not None:
-        source, conditions = _flow_source(_glob(request.search), parameters)
-        conditions = f" WHERE {conditions}"
+    source, conditions = "flows f", []
     # CROSS JOIN keeps the order written here: from an index into flows, then to their nodes.
-    nodes = " CROSS JOIN nodes n ON n.id = f.node_id" if STATUS_SQL in order else ""
-    ids = _ids(connection, f"SELECT f.id FROM {source}{nodes}{conditions} ORDER BY {order}", parameters)
+    nodes = " CROSS JOIN nodes n ON n.id = f.node_id"
+    if request.search is not None:
+        source, fits = _flow_source(_glob(request.search), parameters)
+        conditions.append(fits)
+    if request.condition is not None:
+        conditions.append(compile_query(request.condition, _FLOW_COLUMNS, parameters))
+        source += nodes
+        nodes = ""
+    nodes = nodes if STATUS_SQL in order else ""
+    where = _where(conditions)
+    ids = _ids(connection, f"SELECT f.id FROM {source}{nodes}{where} ORDER BY {order}", parameters)
     rows = _fetch(
         connection,
         f"SELECT f.id, f.data, n.name, n.peer_id, n.addrs, n.ping, {STATUS_SQL} AS online "
@@ -128,7 +162,11 @@ def read_flows(connection: sqlite3.Connection, request: PageRequest, now: int) -
         now,
     )
     result = [{**json.loads(row["data"]), "node": row["name"], **_life(row)} for row in rows]
-    return _page(connection, request, "flows", source + conditions, parameters, result)
+    return _page(connection, request, "flows", source + where, parameters, result)
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _bad(arg: str, what: str) -> CallError:
@@ -149,6 +187,15 @@ def _glob(search: str) -> Glob:
         return parse_glob(search)
     except UsageError as error:
         raise _bad("search", f"cannot be used: {error}") from None
+
+
+def _condition(query: str, fields: Mapping[str, Kind]) -> Condition:
+    try:
+        return parse_query(query, fields)
+    except QueryError as error:
+        raise CallError(
+            400, "bad-args", f"the parameter 'query' cannot be used: {error}", {"arg": "query", "at": error.at}
+        ) from None
 
 
 def _order(by: str, keys: Mapping[str, str], row_id: str) -> str:
@@ -222,13 +269,15 @@ def _page(
     result: list[dict[str, Any]],
 ) -> dict[str, Any]:
     total = _count(connection, table, parameters)
-    filtered = total if request.search is None else _count(connection, source, parameters)
+    filtered = (
+        total if request.search is None and request.condition is None else _count(connection, source, parameters)
+    )
     page: dict[str, Any] = {
         "total_records": min(total, COUNT_LIMIT),
         "filtered_records": min(filtered, COUNT_LIMIT),
         "total_pages": -(-min(filtered, COUNT_LIMIT) // request.pp),
         "search": request.search,
-        "query": None,
+        "query": request.query,
         "by": request.by,
         "p": request.p,
         "pp": request.pp,

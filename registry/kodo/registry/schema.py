@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
+from kodo.registry.query_sql import register_functions
 
 __all__ = ["SCHEMA_VERSION", "connect", "create", "lock_file"]
 
@@ -115,6 +116,7 @@ def connect(database: Path, *, readonly: bool = False) -> sqlite3.Connection:
         if not readonly:
             # NORMAL: after a power cut the last heartbeats are gone, which their nodes send again.
             connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
+        register_functions(connection)
         connection.executescript(f"PRAGMA cache_size=-32768; PRAGMA query_only={int(readonly)};")
     except BaseException:
         connection.close()

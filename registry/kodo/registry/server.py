@@ -40,7 +40,7 @@ class RegistryConfig(BaseModel):
         hosts: names it is reached by, beside IP addresses and `localhost`.
         max_nodes: node records kept.
         max_flows: flows kept, of all nodes together.
-        search_s: seconds that one page may take.
+        search_s: seconds of work that one page may take.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class RegistryConfig(BaseModel):
     hosts: frozenset[str] = frozenset()
     max_nodes: Annotated[int, Field(ge=1)] = 100_000
     max_flows: Annotated[int, Field(ge=1)] = 1_000_000
-    search_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    search_s: Annotated[float, Field(gt=0, le=60)] = 0.2
 
     @property
     def database(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["OFFLINE_AFTER_S", "STATUS_SQL", "UNKNOWN_AFTER_S", "Status", "online", "status"]
+__all__ = ["OFFLINE_AFTER_S", "STATE_SQL", "STATUS_SQL", "UNKNOWN_AFTER_S", "Status", "online", "status"]
 
 UNKNOWN_AFTER_S = 300
 """Seconds without a heartbeat after which a node is `unknown`."""
@@ -53,3 +53,6 @@ STATUS_SQL = (
     f"WHEN :now < {_UNKNOWN_AT} THEN 1 ELSE 0 END"
 )
 """The same over a row `n` of table `nodes`, as 1 online, 0 unknown, NULL offline; takes `:now`."""
+
+STATE_SQL = f"coalesce(CASE {STATUS_SQL} WHEN 1 THEN 'online' WHEN 0 THEN 'unknown' END, 'offline')"
+"""The same as a word."""

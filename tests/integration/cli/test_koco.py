@@ -58,6 +58,11 @@ def test_the_registry_gives_nodes_and_flows(node: Node, user: User) -> None:
     assert {(row["source"], row["peer_id"]) for row in rows} == {("registry", node["peer_id"])}
     [row] = user("nodes", *options).rows
     assert (row["peer_id"], row["source"], row["online"]) == (node["peer_id"], "registry", True)
+    assert [row["name"] for row in user("flows", "--query", 'name.str.contains("epor")', *options).rows] == ["Report"]
+    assert user("nodes", "--query", "not online", *options).rows == []
+    assert [row["peer_id"] for row in user("nodes", "--query", "online", *options).rows] == [node["peer_id"]]
+    refused = user("flows", "--query", "__import__('os')", *options)
+    assert (refused.code, "character 1" in refused.row["error"]["message"]) == (2, True)
 
 
 def test_a_name_from_a_registry_leads_to_the_node_and_is_pinned(node: Node, user: User) -> None:

@@ -152,7 +152,12 @@ async def test_a_node_that_is_not_known_is_404(http, peer_id):
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("query=online", "no-query"),
+        ("query=exec('1')", "bad-args"),
+        ("query=" + "(" * 2000, "bad-args"),
+        ("query=" + "-" * 4000 + "1", "bad-args"),
+        ("query=name.str.contains('(a%2B)%2B$')", "bad-args"),
+        ("query=online%0Aonline", "bad-args"),
+        ("query=@name", "bad-args"),
         ("pp=501", "bad-args"),
         ("p=0", "bad-args"),
         ("p=1&p=2", "bad-args"),

@@ -45,7 +45,18 @@ async def test_flows_are_listed_in_pages(tmp_path: Path, clock: StillClock) -> N
         page = await node.call("flow.list", pp=1, p=2, by="path")
         assert (page["total_records"], page["filtered_records"], page["total_pages"]) == (2, 2, 2)
         assert [row["path"] for row in page["result"]] == ["flows.work"]
-        assert (await node.refused("flow.list", query="x > 1")).data == {"arg": "query"}
+
+
+async def test_flows_are_filtered_by_a_query(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        page = await node.call("flow.list", query='online and path.str.endswith("work") and performance.isnull()')
+        assert (page["total_records"], page["filtered_records"]) == (2, 1)
+        assert [row["path"] for row in page["result"]] == ["flows.work"]
+        assert page["query"].startswith("online and")
+        about = await node.call("node.state")
+        assert (await node.call("flow.list", query=f"node == {about['name']!r}"))["filtered_records"] == 2
+        refused = await node.refused("flow.list", query="x > 1")
+        assert (refused.reason, refused.data) == ("bad-args", {"arg": "query", "at": 0})
 
 
 async def test_flow_schema(tmp_path: Path, clock: StillClock) -> None:

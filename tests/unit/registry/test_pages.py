@@ -2,6 +2,7 @@ import pytest
 
 from kodo.p2p.errors import CallError
 from kodo.registry.pages import COUNT_LIMIT, PageRequest, parse_page
+from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.registry.record import verify_record
 from kodo.registry.store import Store
 from tests.support.records import NOW, address, flow, identity, signed_record
@@ -199,8 +200,8 @@ async def test_totals_over_the_limit_are_lower_bounds(tmp_path):
 
 
 def test_a_request_has_defaults():
-    assert parse_page({}) == PageRequest(search=None, by="name asc", p=1, pp=100)
-    assert parse_page({"search": "", "by": ""}) == PageRequest()
+    assert parse_page({}, FLOW_FIELDS) == PageRequest(search=None, by="name asc", p=1, pp=100)
+    assert parse_page({"search": "", "by": ""}, FLOW_FIELDS) == PageRequest()
 
 
 @pytest.mark.parametrize(
@@ -221,14 +222,58 @@ def test_a_request_has_defaults():
 )
 def test_a_wrong_parameter_is_named(parameters, arg):
     with pytest.raises(CallError) as caught:
-        parse_page(parameters)
+        parse_page(parameters, FLOW_FIELDS)
     assert (caught.value.code, caught.value.reason, caught.value.data["arg"]) == (400, "bad-args", arg)
 
 
-def test_query_is_refused_by_name_for_now():
-    with pytest.raises(CallError, match="does not take `query` yet") as caught:
-        parse_page({"query": "online"})
-    assert (caught.value.code, caught.value.reason) == (400, "no-query")
+def test_a_wrong_query_is_refused_with_its_place():
+    with pytest.raises(CallError, match="character 12: 'nmae' is no field") as caught:
+        parse_page({"query": "online and nmae == 'x'"}, FLOW_FIELDS)
+    assert (caught.value.code, caught.value.reason) == (400, "bad-args")
+    assert caught.value.data == {"arg": "query", "at": 11}
+
+
+FLOW_QUERIES = [
+    ("online and 'market' in tags", {"Competitor"}),
+    ("name.str.contains('Trend')", {"Scout"}),
+    ("name.str.lower().str.startswith('str')", {"Radar"}),
+    ("node == 'Beta.example.com' and published < '2000-01-01'", {"atlas"}),
+    ("node == 'beta.example.com'", set()),
+    ("organization in ['Other', 'None']", {"Radar"}),
+    ("release.str.len() == 1", {"Scout"}),
+    ("not path.str.startswith('flows.')", {"atlas"}),
+    ("author.str.endswith('@example.com') and description.str.contains('TRENDS')", {"Radar"}),
+    ("performance.isnull() and state == 'online' and ping.cpu.isnull()", {"Competitor", "Scout", "Radar", "atlas"}),
+    ("requests_per_hour > 1", set()),
+    ("'back\\\\slash' in tags", {"atlas"}),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), FLOW_QUERIES)
+async def test_a_query_finds_flows(store, query, expected):
+    page = await store.search(parse_page({"query": query}, FLOW_FIELDS), NOW)
+    assert {row["path"].rpartition(".")[2] for row in page["result"]} == expected
+    assert (page["query"], page["filtered_records"], page["total_records"]) == (query, len(expected), 4)
+
+
+async def test_a_query_and_a_search_narrow_each_other(store):
+    page = await store.search(parse_page({"query": "author >= 'b'", "search": "*trend*"}, FLOW_FIELDS), NOW)
+    assert [row["path"] for row in page["result"]] == ["flows.trend.Scout"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("online", {"alpha.example.com", "Beta.example.com"}),
+        ("not online", set()),
+        ("flows == 2 and name.str.startswith('B')", {"Beta.example.com"}),
+        ("'x' in tags", set()),
+        ("seen_at == issued_at + 1", {"alpha.example.com"}),
+    ],
+)
+async def test_a_query_finds_nodes(store, query, expected):
+    page = await store.nodes(parse_page({"query": query}, NODE_FIELDS), NOW)
+    assert {row["name"] for row in page["result"]} == expected
 
 
 @pytest.mark.parametrize(

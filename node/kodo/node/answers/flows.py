@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
@@ -17,11 +17,13 @@ class FlowAnswers:
     """Answers what is about flows.
 
     Args:
+        node: its `name` and `peer_id`.
         contents_for: the roles that see what others' runs are about.
     """
 
-    def __init__(self, catalog: Catalog, contents_for: Iterable[str] = ()):
+    def __init__(self, catalog: Catalog, node: Mapping[str, str], contents_for: Iterable[str] = ()):
         self._catalog = catalog
+        self._node = node
         self._contents_for = sorted(contents_for)
 
     def handlers(self) -> Handlers:
@@ -29,14 +31,13 @@ class FlowAnswers:
         return {"flow.list": self._list, "flow.schema": self._schema}
 
     async def _list(self, caller: Caller, args: FlowListArgs) -> dict[str, Any]:
-        if args.query is not None:
-            raise CallError(
-                400, "bad-args", "flow.list: query: this node searches by `search` only", {"arg": "query"}
-            )
-        total, found = self._catalog.search(args.search, args.by, granted(caller.principal))
+        about = {"node": self._node["name"], "peer_id": self._node["peer_id"], "online": True, "state": "online"}
+        total, found = self._catalog.search(
+            args.search, args.by, granted(caller.principal), query=args.query, about=about
+        )
         rows = [flow.row() for flow in found[(args.p - 1) * args.pp : args.p * args.pp]]
         answer = paged(rows, total, len(found), args.p, args.pp)
-        return {**answer, "search": args.search, "query": None, "by": args.by}
+        return {**answer, "search": args.search, "query": args.query, "by": args.by}
 
     async def _schema(self, caller: Caller, args: FlowSchemaArgs) -> dict[str, Any]:
         flow = self._catalog.find(path=args.path, granted=granted(caller.principal))
