@@ -18,6 +18,7 @@ class Path:
         jitter: seconds added at random, which reorders.
         rate: bytes per second of a bottleneck; None for none.
         queue: bytes that wait before it.
+        mtu: bytes of the longest packet that is not fragmented; None when fragmenting cannot be forbidden.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Path:
         jitter: float = 0.0,
         rate: float | None = None,
         queue: int = 1 << 30,
+        mtu: int | None = None,
     ) -> None:
         self.chance = chance
         self.loss = loss
@@ -38,6 +40,7 @@ class Path:
         self.jitter = jitter
         self.rate = rate
         self.queue = queue
+        self.mtu = mtu
         self.drop: Callable[[bytes], bool] = lambda packet: False
         self._free_at = 0.0
 
@@ -90,6 +93,7 @@ class Network:
         self.on_event: Callable[[Association, Event], None] = lambda association, event: self.events[
             id(association)
         ].append(event)
+        self.interface: int | None = None
         self.before_sending: Callable[[Association], None] = lambda association: None
         self._order = itertools.count()
         self._flying: list[tuple[float, int, Association, bytes]] = []
@@ -103,7 +107,17 @@ class Network:
             self.on_event(association, event)
         self.before_sending(association)
         path = self.paths[id(association)]
+        packets = []
+        if path.mtu is not None and (probe := association.take_probe(self.now)) is not None:
+            if self.interface is not None and len(probe) > self.interface:
+                association.probe_refused()
+            elif len(probe) <= path.mtu:
+                packets.append(probe)
         for packet in association.datagrams_to_send(self.now):
+            # What is longer than the association takes the path to carry goes in fragments.
+            if path.mtu is None or len(packet) <= path.mtu or len(packet) > association.mtu:
+                packets.append(packet)
+        for packet in packets:
             for arrival in path.arrivals(packet, self.now):
                 heapq.heappush(self._flying, (arrival, next(self._order), self.other(association), packet))
 

@@ -113,3 +113,14 @@ async def test_a_closed_endpoint_sends_nothing_and_closes_again() -> None:
             other.send([b"in time"])
             await at_server.until(1)
     assert at_server.datagrams == [b"in time"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_what_may_not_be_fragmented_arrives_whole_or_is_refused(host: str) -> None:
+    with listening(host) as (server, at_server), connected(server.address) as (client, _):
+        assert client.send_whole(bytes(16_400))
+        assert not client.send_whole(bytes(65_530))  # more than loopback takes
+        client.send_split([bytes(1500), bytes(60_000)])
+        await at_server.until(3)
+        assert server.send_whole(b"back", client.address)
+    assert [len(datagram) for datagram in at_server.datagrams] == [16_400, 1500, 60_000]

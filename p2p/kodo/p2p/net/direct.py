@@ -76,7 +76,7 @@ class WebRtcTransport:
                 identity,
                 self._dialling_certificate,
                 limits,
-                dialling.send,
+                dialling,
                 (udp.plain_host(host), address.port),
                 server=False,
                 route=udp.route_to(host),
@@ -173,6 +173,14 @@ class _Dialling:
         if self._hello is None:
             self._hello = datagrams
             self._repeat_later()
+
+    def send_whole(self, datagram: bytes) -> bool:
+        """Send a datagram of the link that is not to be fragmented."""
+        return self.endpoint.send_whole(datagram)
+
+    def send_split(self, datagrams: list[bytes]) -> None:
+        """Send datagrams of the link that may be fragmented."""
+        self.endpoint.send_split(datagrams)
 
     def _repeat_later(self) -> None:
         self._timer = self._loop.call_later(random.uniform(*_HELLO_SECONDS), self._repeat)

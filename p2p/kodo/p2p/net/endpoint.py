@@ -13,6 +13,8 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from kodo.p2p.net import udp
+
 __all__ = ["Endpoint", "Source"]
 
 Source = tuple[str, int]
@@ -22,8 +24,9 @@ DRAIN_DATAGRAMS = 64
 QUEUED_DATAGRAMS = 4096
 """What waits for a socket that takes no more; further datagrams are dropped, as a network would."""
 _UDP_SEGMENT, _UDP_GRO = 103, 104
-_SEGMENTS, _SEGMENT_BYTES = 60, 64_000
-"""Bounds of one GSO send: Linux takes 64 segments and 65,507 bytes."""
+_SEGMENTS, _SEGMENT_BYTES = 60, 65_507 - 20
+"""Bounds of one GSO send: Linux takes 64 segments and 65,507 bytes, over IPv6 20 less."""
+_ORDINARY_BYTES = 1280
 _GRO_BYTES = 1 << 16
 
 
@@ -123,6 +126,27 @@ class Endpoint:
             self._send(block, len(first) if end > index + 1 else 0, to)
             index = end
 
+    def send_whole(self, datagram: bytes, to: Source | None = None) -> bool:
+        """Send one datagram that is not to be fragmented on its way; False when this machine cannot."""
+        if self._sock.fileno() < 0 or self._waiting:
+            return True
+        try:
+            with udp.fragmenting(self._sock, allowed=False):
+                self._send_now(datagram, 0, to)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        return True
+
+    def send_split(self, datagrams: Sequence[bytes], to: Source | None = None) -> None:
+        """Send datagrams that are too long for the path: the network may fragment them."""
+        if self._sock.fileno() < 0:
+            return
+        with contextlib.suppress(OSError), udp.fragmenting(self._sock, allowed=True):
+            for datagram in datagrams:
+                self._send(datagram, 0, to)
+
     def _send(self, block: bytes, segment: int, to: Source | None) -> None:
         if self._waiting:
             self._wait(block, segment, to)
@@ -134,8 +158,8 @@ class Endpoint:
             self._loop.add_writer(self._sock, self._write)
         except OSError as error:
             if segment and self._gso:
-                # This interface cannot cut: from now on it is done here.
-                self._gso = False
+                # This interface cannot cut, or not into pieces as long as these: it is done here.
+                self._gso = segment > _ORDINARY_BYTES
                 for begin in range(0, len(block), segment):
                     self._send(block[begin : begin + segment], 0, to)
             else:

@@ -14,6 +14,7 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from OpenSSL import SSL
@@ -31,7 +32,7 @@ from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 
-__all__ = ["WebRtcLink"]
+__all__ = ["Way", "WebRtcLink"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +73,27 @@ class _Channel:
             self.link.close_channel(self.id)
 
 
+class Way(Protocol):
+    """What carries datagrams to one peer."""
+
+    def send(self, datagrams: list[bytes], /) -> None:
+        """Send a batch."""
+        ...
+
+    def send_whole(self, datagram: bytes, /) -> bool:
+        """Send a datagram that is not to be fragmented; False when this machine cannot."""
+        ...
+
+    def send_split(self, datagrams: list[bytes], /) -> None:
+        """Send datagrams that the network may have to fragment."""
+        ...
+
+
 class WebRtcLink:
     """One WebRTC Direct link. Make it, feed it datagrams, `await authenticate()`, then `start`.
 
     Args:
-        send: sends a batch of datagrams to the peer.
+        way: carries datagrams to the peer.
         connection: the DTLS connection that passed the cookie gate, if there was one.
     """
 
@@ -85,7 +102,7 @@ class WebRtcLink:
         identity: Identity,
         certificate: Certificate,
         limits: Limits,
-        send: Callable[[list[bytes]], None],
+        way: Way,
         remote_address: tuple[str, int],
         *,
         server: bool,
@@ -101,7 +118,8 @@ class WebRtcLink:
         self._identity = identity
         self._certificate = certificate
         self._limits = limits
-        self._send_datagrams = send
+        self._way = way
+        self._send_datagrams = way.send
         self._loop = asyncio.get_running_loop()
         self._last_heard = self._loop.time()
         self._dtls = Dtls(certificate, server=server, connection=connection)
@@ -168,12 +186,18 @@ class WebRtcLink:
             return
         try:
             self._deliver_events()
+            encrypt = self._dtls.encrypt
+            if (probe := self._sctp.take_probe(self._loop.time())) and not self._way.send_whole(encrypt(probe)):
+                self._sctp.probe_refused()
             for _ in range(ROUNDS):
                 packets = self._sctp.datagrams_to_send(self._loop.time())
                 if not packets:
                     break
-                encrypt = self._dtls.encrypt
-                self._send_datagrams([encrypt(packet) for packet in packets])
+                datagrams = [encrypt(packet) for packet in packets]
+                if max(map(len, packets)) <= self._sctp.mtu:
+                    self._send_datagrams(datagrams)
+                else:
+                    self._way.send_split(datagrams)
             else:
                 self._flush_soon()
             self._deliver_events()

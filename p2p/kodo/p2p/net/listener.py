@@ -43,6 +43,33 @@ class _Source:
         self.task: asyncio.Task[None] | None = None
 
 
+class _Way:
+    """The way to one source; see `link.Way`."""
+
+    def __init__(self, listener: WebRtcListener, known: _Source, source: Source) -> None:
+        self._listener = listener
+        self._known = known
+        self._source = source
+
+    def send(self, datagrams: list[bytes]) -> None:
+        known, endpoint = self._known, self._listener.endpoint
+        if known.flights < 2:
+            size = sum(map(len, datagrams))
+            if known.budget < size:
+                return
+            known.budget -= size
+        if endpoint is not None:
+            endpoint.send(datagrams, self._source)
+
+    def send_whole(self, datagram: bytes) -> bool:
+        endpoint = self._listener.endpoint
+        return endpoint is None or endpoint.send_whole(datagram, self._source)
+
+    def send_split(self, datagrams: list[bytes]) -> None:
+        if (endpoint := self._listener.endpoint) is not None:
+            endpoint.send_split(datagrams, self._source)
+
+
 class WebRtcListener:
     """Listens on one UDP socket; made by `WebRtcTransport.listen`."""
 
@@ -61,7 +88,7 @@ class WebRtcListener:
         self._admits = admits
         self._gate = CookieGate(certificate)
         self._loop = asyncio.get_running_loop()
-        self._endpoint: Endpoint | None = None
+        self.endpoint: Endpoint | None = None
         self._touched: set[WebRtcLink] = set()
         self._sources: OrderedDict[Source, _Source] = OrderedDict()
         self._first_seen: OrderedDict[str, float] = OrderedDict()
@@ -77,8 +104,8 @@ class WebRtcListener:
         Raises:
             UsageError: when the address cannot be bound.
         """
-        self._endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
-        self.address = self._endpoint.address
+        self.endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
+        self.address = self.endpoint.address
 
     async def aclose(self) -> None:
         """Stop accepting, end handshakes; the socket stays for the links that live, and closes with the last."""
@@ -90,9 +117,9 @@ class WebRtcListener:
         links = [source.link for source in self._sources.values() if source.link is not None]
         for link in links:
             await link.aclose()
-        if self._endpoint is not None:
-            self._endpoint.close()
-            self._endpoint = None
+        if self.endpoint is not None:
+            self.endpoint.close()
+            self.endpoint = None
 
     # datagrams
 
@@ -115,8 +142,8 @@ class WebRtcListener:
             link.flush()
 
     def _send(self, datagrams: list[bytes], source: Source) -> None:
-        if self._endpoint is not None:
-            self._endpoint.send(datagrams, source)
+        if self.endpoint is not None:
+            self.endpoint.send(datagrams, source)
 
     def _check(self, data: bytes, source: Source) -> None:
         if not self._admits(udp.plain_host(source[0])):
@@ -171,19 +198,11 @@ class WebRtcListener:
                 return
             known.flights = 2  # the cookie proved the address
 
-        def send(datagrams: list[bytes]) -> None:
-            if known.flights < 2:
-                size = sum(map(len, datagrams))
-                if known.budget < size:
-                    return
-                known.budget -= size
-            self._send(datagrams, source)
-
         link = WebRtcLink(
             self._identity,
             self._certificate,
             self._limits,
-            send,
+            _Way(self, known, source),
             (udp.plain_host(source[0]), source[1]),
             server=True,
             route=udp.route_to(source[0]),

@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import sys
+from collections.abc import Iterator
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["bind", "connected", "is_local", "plain_host", "route_to", "source_block"]
+__all__ = ["bind", "connected", "fragmenting", "is_local", "plain_host", "route_to", "source_block"]
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
+_FRAGMENTING = {
+    # IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: WANT, PROBE, DONT
+    "linux": ((10, 1, 3, 0), (23, 1, 3, 0)),
+    # IP_DONTFRAG and IPV6_DONTFRAG
+    "darwin": ((28, 0, 1, 0), (62, 0, 1, 0)),
+    # IP_DONTFRAGMENT and IPV6_DONTFRAG
+    "win32": ((14, 0, 1, 0), (14, 0, 1, 0)),
+}
+"""By system, for IPv4 and IPv6: the socket option and its values as usual, for never and for always fragmenting."""
 
 
 def _with_buffers(sock: socket.socket) -> socket.socket:
@@ -53,6 +64,23 @@ def connected(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return _with_buffers(sock)
+
+
+@contextlib.contextmanager
+def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
+    """Say for what is sent inside the block whether it may be fragmented, whatever is known of the path.
+
+    Raises:
+        OSError: this system does not let us say.
+    """
+    v6 = sock.family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
+    option, usual, *values = _FRAGMENTING.get(sys.platform, ((-1,) * 4,) * 2)[v6]
+    sock.setsockopt(level, option, values[allowed])
+    try:
+        yield
+    finally:
+        sock.setsockopt(level, option, usual)
 
 
 def plain_host(host: str) -> str:

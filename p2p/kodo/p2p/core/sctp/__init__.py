@@ -1,9 +1,10 @@
 """An SCTP association with WebRTC data channels, without I/O, clock or randomness.
 
 `association` is the whole, on `lifecycle` (handshake, heartbeats, the end). Beneath: `wire` (bytes), `states`
-(tables), `handshake` (the cookie), `outbound` (what waits), `sender` (what goes into a packet), `recovery` (what is
-out), `congestion` (how much may be out), `receiver` (what is taken and acknowledged), `reassembly` (what arrived),
-`channels` (opening and closing), `events` (what the owner is told, and the settings).
+(tables), `handshake` (the cookie), `outbound` (what waits), `pathmtu` (how long a packet may be), `sender` (what goes
+into a packet), `recovery` (what is out), `congestion` (how much may be out), `receiver` (what is taken and
+acknowledged), `reassembly` (what arrived), `channels` (opening and closing), `events` (what the owner is told, and
+the settings).
 """
 
 from kodo.p2p.core.sctp.association import Association

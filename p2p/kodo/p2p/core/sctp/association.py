@@ -4,7 +4,8 @@ Nothing here reads a clock, a socket or a source of randomness; the owner calls
 
 * `receive_datagram` for each datagram of DTLS, then takes the events with `next_event`;
 * `datagrams_to_send` after that, after `send` and the like, and after `handle_timer`;
-* `handle_timer` at `get_timer`.
+* `handle_timer` at `get_timer`;
+* `take_probe`, when it can send a datagram that is not fragmented, to find out how long packets may be.
 
 `datagrams_to_send` gives at most `BATCH` packets, so that the owner may do something else in between; while more
 could go at once, `get_timer` names a time that has passed.
@@ -15,6 +16,8 @@ Source: RFC 9260, 8261, 8831, 8832, 8841, 6525, 7053.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import pack
+from typing import Final
 
 from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.channels import (
@@ -45,6 +48,8 @@ from kodo.p2p.errors import (
 __all__ = ["BATCH", "Association"]
 
 _S = AssociationState
+_WORTH_SEARCHING: Final = 32 << 10
+"""Bytes queued from which on longer packets are worth looking for."""
 _TEXT = frozenset({PROTOCOL_TEXT, 54})
 _BINARY = frozenset({PROTOCOL_BINARY, 52})
 
@@ -146,6 +151,7 @@ class Association(Lifecycle):
                 recovery.probe_at,
                 self._receiver.sack_at,
                 self._sender.pace_at,
+                self._sender.path.due_at,
                 self._handshake_at,
                 self._reset_at,
                 self._heartbeat_at,
@@ -175,6 +181,8 @@ class Association(Lifecycle):
                 recovery.timed_out(now, probing=not sender.peer_window)
         elif recovery.probe_at is not None and now >= recovery.probe_at:
             recovery.probe()
+        if sender.path.due_at is not None and now >= sender.path.due_at:
+            sender.path.timed_out()
         if self._reset_at is not None and now >= self._reset_at:
             self._reset_failures += 1
             failed = failed or self._reset_failures > settings.max_retransmits
@@ -342,6 +350,30 @@ class Association(Lifecycle):
         if head:
             packets.append(codec.encode(head))
         return packets
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of the longest packet that the path is known to carry; a longer one may be fragmented on its way."""
+        return self._sender.path.size
+
+    def take_probe(self, now: float) -> bytes | None:
+        """Give a packet that is to be sent unfragmented or not at all; None if nothing is to be found out now.
+
+        An owner who cannot forbid fragmenting does not call this, and packets stay as short as `Settings.mtu`.
+        """
+        codec, sender = self._codec_out, self._sender
+        if codec is None or self._state not in SENDING or sender.outbound.queued < _WORTH_SEARCHING:
+            return None
+        size = sender.path.next_probe(now)
+        if not size:
+            return None
+        self._path_probe = body = wire.encode_parameter(1, pack(">II", size, self._tag))
+        beat = wire.encode_chunk(wire.HEARTBEAT, body)
+        return codec.encode(beat + wire.encode_chunk(wire.PAD, bytes(size - HEADER_BYTES - len(beat) - 4)))
+
+    def probe_refused(self) -> None:
+        """Note that this machine's own interface does not take a packet as long as the last probe."""
+        self._sender.path.refused()
 
     def _take_head(self, codec: PacketCodec, packets: list[bytes]) -> bytes:
         """Give what is not data and goes first, one packet of it; full ones before go to `packets`."""

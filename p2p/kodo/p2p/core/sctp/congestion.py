@@ -38,6 +38,8 @@ _DRAIN_SECONDS: Final = 0.2
 class Controller(Protocol):
     """What the association asks of a congestion control."""
 
+    mtu: int
+    """Bytes of a packet; the association sets it."""
     window: int
     """Bytes that may be out."""
     pacing: float
@@ -87,8 +89,7 @@ class RateController:
     """Delivery rate times shortest round trip. `mtu` is a packet's bytes."""
 
     def __init__(self, mtu: int) -> None:
-        self._least = 4 * mtu
-        self._burst = 16 * mtu
+        self.mtu = mtu
         self.window = INITIAL_WINDOW
         self.pacing = 0.0
         self._mode = _Mode.STARTUP
@@ -107,6 +108,14 @@ class RateController:
         self._probe_until = 0.0
         self._local_window = LOCAL_WINDOW
         self._timed_out = False
+
+    @property
+    def _least(self) -> int:
+        return 4 * self.mtu
+
+    @property
+    def _burst(self) -> int:
+        return 16 * self.mtu
 
     @property
     def rate(self) -> float:
@@ -229,7 +238,7 @@ class Cubic:
     def __init__(self, mtu: int) -> None:
         self.window = 10 * mtu
         self.pacing = 0.0
-        self._mtu = mtu
+        self.mtu = mtu
         self._threshold = float("inf")
         self._highest = 0.0
         self._epoch = 0.0
@@ -255,8 +264,8 @@ class Cubic:
         if lost:
             if delivered >= self._recovered_at:  # one reduction for all that was out together
                 self._recovered_at = delivered + in_flight
-                self._highest = self.window / self._mtu
-                self.window = max(int(self.window * self._BETA), 2 * self._mtu)
+                self._highest = self.window / self.mtu
+                self.window = max(int(self.window * self._BETA), 2 * self.mtu)
                 self._threshold = self.window
                 self._epoch = now
             return
@@ -267,13 +276,13 @@ class Cubic:
             return
         period = (self._highest * (1 - self._BETA) / self._SCALE) ** (1 / 3)
         target = self._SCALE * (now - self._epoch + self._rtt - period) ** 3 + self._highest
-        segments = self.window / self._mtu
+        segments = self.window / self.mtu
         growth = max(target - segments, 0.01 * segments) / segments
         self.window += int(min(growth, 0.5) * acked)
 
     def timed_out(self, now: float) -> None:
         """See `Controller`."""
-        self._threshold = max(self.window * self._BETA, 2 * self._mtu)
-        self._highest = self.window / self._mtu
-        self.window = 2 * self._mtu
+        self._threshold = max(self.window * self._BETA, 2 * self.mtu)
+        self._highest = self.window / self.mtu
+        self.window = 2 * self.mtu
         self._epoch = now

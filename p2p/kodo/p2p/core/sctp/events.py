@@ -23,7 +23,8 @@ class Settings:
     """How an association behaves.
 
     Attributes:
-        mtu: most bytes of an SCTP packet, so of one DTLS record's content.
+        mtu: bytes of an SCTP packet, so of one DTLS record's content, that every path is taken to carry.
+        most_mtu: the same of the longest packet that is looked for; see `pathmtu`.
         window: bytes that this side is ready to keep for the application.
         max_message: most bytes of a message that the application sends; more is refused.
         max_inbound_message: most bytes of a message that a peer may send; more ends the association.
@@ -39,6 +40,7 @@ class Settings:
     """
 
     mtu: int = 1200
+    most_mtu: int = 16_328
     window: int = 4 << 20
     max_message: int = 262_144
     max_inbound_message: int = 262_144

@@ -71,6 +71,7 @@ class Lifecycle:
         self._heartbeat_failures = 0
         self._heartbeat_body = b""
         self._heartbeat_sent_at = 0.0
+        self._path_probe = b""
         self._reset_at: float | None = None
 
     @property
@@ -214,6 +215,10 @@ class Lifecycle:
         self._answer(wire.encode_chunk(wire.HEARTBEAT_ACK, body))
 
     def _take_heartbeat_ack(self, body: bytes) -> None:
+        if body == self._path_probe and body:
+            self._sender.path.passed()
+            self._sender.resize()
+            return
         # The time in it makes each its own, so the answer to a lost one is not taken for that to a later one.
         if self._heartbeat_at is not None and body == self._heartbeat_body:
             self._heartbeat_at = None

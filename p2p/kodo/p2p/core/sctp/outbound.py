@@ -33,12 +33,16 @@ class OutboundStream:
 
 
 class Outbound:
-    """All channels' queues. `fragment` is the most payload bytes that one packet carries."""
+    """All channels' queues.
 
-    __slots__ = ("_fragment", "_ready", "queued")
+    Attributes:
+        fragment: the most payload bytes that one packet carries.
+    """
 
-    def __init__(self, fragment: int) -> None:
-        self._fragment = fragment
+    __slots__ = ("_ready", "fragment", "queued")
+
+    def __init__(self, fragment: int = 0) -> None:
+        self.fragment = fragment
         self._ready: deque[OutboundStream] = deque()
         self.queued = 0
         """Bytes that no packet has carried yet."""
@@ -65,7 +69,7 @@ class Outbound:
         sequence = stream.sequence
         if size > room:
             # A message that would fit into a packet of its own is not cut to fill this one.
-            if room < _WORTH_FILLING or size <= self._fragment:
+            if room < _WORTH_FILLING or size <= self.fragment:
                 return None
             room &= ~3
             stream.offset = offset + room

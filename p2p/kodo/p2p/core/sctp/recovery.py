@@ -31,6 +31,9 @@ _ACKED: Final = 2
 _PROBE_SLACK: Final = 0.03
 """Seconds that a peer may take to answer beside two round trips."""
 _MAX_REORDERING: Final = 64
+_VAIN_TIMEOUTS: Final = 2
+_VAIN_REPEATS: Final = 5
+"""A tenth of all packets being lost, one in 100,000 is lost as often."""
 _MAX_RUNS: Final = 1024
 """Runs of one SACK that are looked at; behind a packet's worth of them nobody needs more."""
 
@@ -50,8 +53,8 @@ class Sent:
         self.order = order
         self.stamp = stamp
         self.state = _FLYING
-        self.again = False
-        """Whether it was sent more than once."""
+        self.again = 0
+        """How many times it was sent again."""
 
 
 class Recovery:
@@ -96,6 +99,8 @@ class Recovery:
         self._idle = True
         self._stamp: _Stamp = (0.0, 0, 0.0, 0.0, True)
         self._retransmitted = False
+        self.in_vain = False
+        """Whether what `resend` gave last went so often, or amid such silence, that its size may be the cause."""
 
     # sending
 
@@ -130,13 +135,18 @@ class Recovery:
             lost.popleft()
         return bool(lost)
 
-    def resend(self, room: int) -> bytes | None:
-        """Give a lost chunk of at most `room` bytes that goes again now; None if there is none."""
-        if not self.has_lost or len(self._lost[0].chunk) > room:
+    def resend(self, room: int, *, alone: bool = False) -> bytes | None:
+        """Give a lost chunk of at most `room` bytes that goes again now; None if there is none.
+
+        `alone` says that a packet's whole room is meant: a chunk from before the path shrank goes then nevertheless.
+        """
+        if not self.has_lost or (len(self._lost[0].chunk) > room and not alone):
             return None
         record = self._lost.popleft()
         record.state = _FLYING
-        record.again = self._retransmitted = True
+        record.again += 1
+        self._retransmitted = True
+        self.in_vain = self.failures >= _VAIN_TIMEOUTS or record.again >= _VAIN_REPEATS
         record.order = self.order
         record.stamp = self._stamp
         self.in_flight += record.size

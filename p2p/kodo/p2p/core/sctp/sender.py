@@ -15,6 +15,7 @@ from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.congestion import Controller
 from kodo.p2p.core.sctp.events import Settings
 from kodo.p2p.core.sctp.outbound import Outbound
+from kodo.p2p.core.sctp.pathmtu import PathMtu
 from kodo.p2p.core.sctp.recovery import Recovery
 from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, FLAG_IMMEDIATE, HEADER_BYTES, PacketCodec
 
@@ -35,14 +36,14 @@ class Sender:
         recovery: what is out.
         peer_window: bytes that the peer is ready to keep.
         pace_at: when pacing lets the next packet go; None if it does not hold anything up.
+        path: how long a packet may be; `resize` takes a change over.
         more: whether only `BATCH` ended the last call.
     """
 
     def __init__(self, settings: Settings, initial_tsn: int, controller: Controller) -> None:
-        self._fragment = (settings.mtu - HEADER_BYTES - DATA_HEADER_BYTES) & ~3
-        self._mtu = settings.mtu
-        self._room = settings.mtu - HEADER_BYTES
-        self.outbound = Outbound(self._fragment)
+        self.path = PathMtu(settings.mtu, settings.most_mtu)
+        self._base_room = settings.mtu - HEADER_BYTES
+        self.outbound = Outbound()
         # One cycle up, so that no TSN is ever negative.
         self.recovery = Recovery(
             initial_tsn + (1 << 32),
@@ -56,6 +57,14 @@ class Sender:
         self.more = False
         self._allowance = 0.0
         self._paced_at = 0.0
+        self.resize()
+
+    def resize(self) -> None:
+        """Take over what is known of the path's MTU."""
+        self._mtu = mtu = self.path.size
+        self._room = mtu - HEADER_BYTES
+        self._fragment = self.outbound.fragment = (mtu - HEADER_BYTES - DATA_HEADER_BYTES) & ~3
+        self.recovery.controller.mtu = mtu
 
     @property
     def queued(self) -> int:
@@ -91,7 +100,7 @@ class Sender:
         """Append packets, the first of them behind the chunks `head`; give what of `head` has not gone."""
         recovery = self.recovery
         window, pacing = recovery.controller.window, recovery.controller.pacing
-        small_window = window if window < 16 * self._mtu else 1 << 60
+        small_window = window if window < 8 * self._mtu else 1 << 60
         allowance = self._take_allowance(now, pacing)
         full = self._room
         idle = sent_any = False
@@ -131,8 +140,14 @@ class Sender:
         return head
 
     def _bundle_lost(self, body: bytes, full: int) -> bytes:
-        while (chunk := self.recovery.resend(full - len(body))) is not None:
+        recovery = self.recovery
+        while (chunk := recovery.resend(full - len(body), alone=not body)) is not None:
             body += chunk
+            if recovery.in_vain and len(chunk) > self._base_room:
+                self.path.shrunk()
+                self.resize()
+                break
+        recovery.in_vain = False
         return body
 
     def _bundle_new(self, body: bytes, full: int, small_window: int) -> bytes:
@@ -184,4 +199,5 @@ class Sender:
         self.outbound.clear()
         self.recovery.lose_all()
         self.recovery.timeout_at = self.recovery.probe_at = self.pace_at = None
+        self.path.stop()
         self.more = False

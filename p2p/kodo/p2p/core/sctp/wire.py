@@ -38,6 +38,7 @@ __all__ = [
     "HEARTBEAT_ACK",
     "INIT",
     "INIT_ACK",
+    "PAD",
     "PARAMETER_ADD_STREAMS",
     "PARAMETER_RESET_INCOMING",
     "PARAMETER_RESET_OUTGOING",
@@ -78,6 +79,8 @@ COOKIE_ECHO: Final = 10
 COOKIE_ACK: Final = 11
 SHUTDOWN_COMPLETE: Final = 14
 RE_CONFIG: Final = 130
+PAD: Final = 132
+"""Means nothing; makes a packet longer (RFC 4820)."""
 
 FLAG_END: Final = 0x01
 PROTOCOL_DCEP: Final = 50
