@@ -14,6 +14,7 @@ from kodo.p2p.core.sctp.channels import Channel, Channels, Resets
 from kodo.p2p.core.sctp.congestion import Controller
 from kodo.p2p.core.sctp.events import ChannelClosed, Ended, Established, Event, Settings
 from kodo.p2p.core.sctp.handshake import make_cookie, read_cookie
+from kodo.p2p.core.sctp.pathmtu import ORDINARY
 from kodo.p2p.core.sctp.receiver import Receiver
 from kodo.p2p.core.sctp.sender import Sender
 from kodo.p2p.core.sctp.states import AssociationEvent, AssociationState, next_association_state
@@ -118,7 +119,9 @@ class Lifecycle:
 
     def _init(self, cookie: bytes = b"", unrecognized: bytes = b"") -> Init:
         streams = self._settings.streams
-        return Init(self._tag, self._settings.window, streams, streams, self._initial_tsn, True, cookie, unrecognized)
+        return Init(
+            self._tag, self._settings.window, streams, streams, self._initial_tsn, True, True, cookie, unrecognized
+        )
 
     def _move(self, event: AssociationEvent) -> bool:
         state = next_association_state(self._state, event)
@@ -194,6 +197,8 @@ class Lifecycle:
         self._channels.streams = min(self._settings.streams, init.inbound)
         self._resets.peer_sequence = init.tsn
         self._resets.supported = init.resets
+        if not init.pads:
+            self._sender.path.keep_below(ORDINARY)
         return codec
 
     def _establish(self) -> None:

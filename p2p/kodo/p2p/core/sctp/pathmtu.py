@@ -11,6 +11,9 @@ A path may shrink. When a chunk that is longer than `base` allows has been sent 
 short still passes, the size falls back to `base` and the search begins anew below the size that failed. What is out
 in longer chunks already is sent once more as it is: the owner lets the network fragment it.
 
+Not every path ends at somebody who bears it: libwebrtc gives a session up when a datagram is longer than 2,048 bytes.
+So what is longer than Ethernet's is tried only with a peer that names PAD among its extensions, as this one does.
+
 Source: RFC 8899 (5.1, 5.3, 6.2), RFC 4820.
 """
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ATTEMPTS", "PROBE_SECONDS", "RAISE_SECONDS", "SIZES", "PathMtu"]
+__all__ = ["ATTEMPTS", "ORDINARY", "PROBE_SECONDS", "RAISE_SECONDS", "SIZES", "PathMtu"]
 
 _RECORD: Final = 37
 _V4, _V6 = _RECORD + 28, _RECORD + 48
@@ -43,7 +46,8 @@ SIZES: Final = (
     16_328,  # loopback: four of them make one send with segmentation, and DTLS takes 16,384
 )
 """Bytes of an SCTP packet in links of usual sizes, beneath DTLS, UDP and IP."""
-_ETHERNET: Final = (1500 - _V4) & ~3
+ORDINARY: Final = (1500 - _V4) & ~3
+"""What fits into a packet of Ethernet."""
 ATTEMPTS: Final = 3
 PROBE_SECONDS: Final = 1.0
 RAISE_SECONDS: Final = 600.0
@@ -79,7 +83,7 @@ class PathMtu:
             return 0
         if self._refused < _UNKNOWN:
             return sizes[len(sizes) // 2]
-        return _ETHERNET if _ETHERNET in sizes else sizes[-1]
+        return ORDINARY if ORDINARY in sizes else sizes[-1]
 
     def next_probe(self, now: float) -> int:
         """Give the size of a probe that is to be sent now, 0 for none."""
@@ -120,6 +124,10 @@ class PathMtu:
             self.due_at = None
             self._probe = self._attempts = 0
             self._search_at = 0.0
+
+    def keep_below(self, most: int) -> None:
+        """Look for nothing longer than `most`."""
+        self._sizes = [size for size in self._sizes if size <= most]
 
     def stop(self) -> None:
         """Look no further."""

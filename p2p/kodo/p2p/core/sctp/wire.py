@@ -195,6 +195,7 @@ class Init:
         inbound: streams that its sender accepts.
         tsn: its sender's first TSN, 32 bits.
         resets: whether its sender can reset streams (RE-CONFIG).
+        pads: whether its sender names PAD among its extensions: it takes packets as long as DTLS allows.
         cookie: of an INIT ACK; b"" if there is none.
         unrecognized: parameters, encoded, that ask to be reported.
     """
@@ -205,6 +206,7 @@ class Init:
     inbound: int
     tsn: int
     resets: bool = True
+    pads: bool = True
     cookie: bytes = b""
     unrecognized: bytes = b""
 
@@ -214,8 +216,9 @@ def encode_init(kind: int, init: Init) -> bytes:
     body = _INIT.pack(init.tag, init.window, init.outbound, init.inbound, init.tsn)
     if init.cookie:
         body += encode_parameter(PARAMETER_STATE_COOKIE, init.cookie)
-    if init.resets:
-        body += encode_parameter(PARAMETER_SUPPORTED_EXTENSIONS, bytes([RE_CONFIG]))
+    extensions = bytes([RE_CONFIG] * init.resets + [PAD] * init.pads)
+    if extensions:
+        body += encode_parameter(PARAMETER_SUPPORTED_EXTENSIONS, extensions)
     return encode_chunk(kind, body + init.unrecognized)
 
 
@@ -232,12 +235,12 @@ def parse_init(body: bytes) -> Init:
     tag, window, outbound, inbound, tsn = _INIT.unpack_from(body)
     if not tag or not outbound or not inbound:
         raise ValueError("an INIT has a zero where none may be")
-    resets, cookie, unrecognized = False, b"", b""
+    resets, pads, cookie, unrecognized = False, False, b"", b""
     for kind, content in parse_parameters(body[_INIT.size :]):
         if kind == PARAMETER_STATE_COOKIE:
             cookie = content
         elif kind == PARAMETER_SUPPORTED_EXTENSIONS:
-            resets = RE_CONFIG in content
+            resets, pads = RE_CONFIG in content, PAD in content
         elif kind in _HARMLESS:
             continue
         else:
@@ -245,7 +248,7 @@ def parse_init(body: bytes) -> Init:
                 unrecognized += encode_parameter(PARAMETER_UNRECOGNIZED, encode_parameter(kind, content)[:128])
             if not kind & 0x8000:
                 break
-    return Init(tag, window, outbound, inbound, tsn, resets, cookie, unrecognized)
+    return Init(tag, window, outbound, inbound, tsn, resets, pads, cookie, unrecognized)
 
 
 _HARMLESS: Final = frozenset(

@@ -2,8 +2,9 @@
 
 import pytest
 
-from kodo.p2p.core.sctp import Ended, MessageReceived
+from kodo.p2p.core.sctp import Ended, MessageReceived, lifecycle
 from kodo.p2p.core.sctp.pathmtu import ATTEMPTS, PROBE_SECONDS, RAISE_SECONDS, SIZES, PathMtu
+from kodo.p2p.core.sctp.wire import Init
 from tests.support.sctp_network import Network
 
 BASE, MOST = 1200, 16_328
@@ -117,6 +118,13 @@ def test_a_side_that_sends_little_never_searches():
         network.client.send(channel, bytes(1000))
         network.run()
     assert network.client.mtu == BASE
+
+
+def test_a_peer_that_names_no_padding_gets_no_longer_packets_than_ethernets(monkeypatch):
+    monkeypatch.setattr(lifecycle, "Init", lambda *fields: Init(*fields[:6], False, *fields[7:]))
+    flow, network = stream(20_000)
+    flow.run(15.0)
+    assert network.client.mtu == 1432
 
 
 def test_what_the_interface_refuses_is_not_waited_for():

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from kodo.p2p.core.sctp import wire
 
-INIT_OF_USRSCTP = bytes.fromhex(
+INIT_LIKE_USRSCTPS = bytes.fromhex(
     "0100005e3b5e2a1100500000ffffffff7b4c9d21c000000480080009c00fc180828f0000"
     "80020024aabbccddaabbccddaabbccddaabbccddaabbccddaabbccddaabbccddaabbccdd80040006000100008003000680c10000"
 )
-"""An INIT with every parameter that usrsctp sends, in its order."""
+"""An INIT written by hand, with the parameters that usrsctp sends and in its order; not a capture of one."""
 
 
 def test_a_packet_has_the_checksum_of_rfc_9260():
@@ -27,12 +27,12 @@ def test_a_packet_with_a_flipped_bit_does_not_match(place):
 
 
 def test_an_init_comes_back_as_it_was():
-    init = wire.Init(1, 2, 3, 4, 5, True, b"cookie")
+    init = wire.Init(1, 2, 3, 4, 5, True, True, b"cookie")
     assert wire.parse_init(wire.encode_init(wire.INIT_ACK, init)[4:]) == init
 
 
-def test_an_init_of_usrsctp_is_understood():
-    body = INIT_OF_USRSCTP[4:0x5E]
+def test_an_init_with_usrsctps_parameters_is_understood():
+    body = INIT_LIKE_USRSCTPS[4:0x5E]
     init = wire.parse_init(body)
     assert (init.tag, init.inbound, init.resets) == (0x3B5E2A11, 0xFFFF, True)
     assert init.unrecognized == b""
@@ -43,7 +43,7 @@ def parameter(kind):
 
 
 def test_what_is_unknown_in_an_init_is_treated_as_its_high_bits_say():
-    plain = wire.encode_init(wire.INIT, wire.Init(1, 2, 3, 4, 5, False))[4:]
+    plain = wire.encode_init(wire.INIT, wire.Init(1, 2, 3, 4, 5, False, False))[4:]
     extensions = wire.encode_parameter(0x8008, bytes([wire.RE_CONFIG]))
     assert not wire.parse_init(plain + parameter(0x3000) + extensions).resets
     assert wire.parse_init(plain + parameter(0xB000) + extensions).resets
@@ -97,7 +97,7 @@ def test_parsers_raise_value_error_or_nothing(data):
 
 def test_parsers_survive_flipped_bits_and_cuts():
     chance = random.Random(1)
-    whole = wire.encode_init(wire.INIT_ACK, wire.Init(1, 2, 3, 4, 5, True, bytes(60)))[4:]
+    whole = wire.encode_init(wire.INIT_ACK, wire.Init(1, 2, 3, 4, 5, True, True, bytes(60)))[4:]
     for _ in range(3000):
         data = bytearray(whole[: chance.randrange(len(whole) + 1)])
         for _ in range(chance.randrange(4)):
