@@ -55,6 +55,9 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "runners": settings.runners,
         "retention_s": settings.retention,
         "open": settings.open,
+        "auth": settings.auth,
+        "contents_for": settings.contents_for,
+        "access_s": settings.access,
         "announce_lan": settings.lan,
         **more,
     }

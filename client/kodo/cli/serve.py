@@ -38,6 +38,14 @@ async def up(
     open_: Annotated[
         bool | None, typer.Option("--open", help="Let in peers from everywhere, not only from the local network.")
     ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null (everybody nearby), local."),
+    ] = None,
+    contents_for: Annotated[
+        list[str] | None,
+        typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
     ] = None,
@@ -57,6 +65,8 @@ async def up(
         host=host or None,
         port=port,
         open=open_,
+        auth=auth,
+        contents_for=contents_for or None,
         ray_address=ray_address,
         num_cpus=num_cpus,
         object_store=object_store,

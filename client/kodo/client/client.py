@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 from kodo.client.config import Loaded, load_settings
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
 from kodo.client.known_nodes import KnownNodes
+from kodo.client.login import LoginKeeper
+from kodo.client.logins import Logins
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, parse_flow, parse_run, safe_text
 from kodo.client.run import Run
@@ -105,10 +107,13 @@ class Client:
         self._host: Host | None = None
         self._stack = AsyncExitStack()
         self._remotes: dict[PeerId, RemoteNode] = {}
+        self.logins = Logins(self.home / "logins.json", keyring=self.settings.keyring)
+        self._keeper: LoginKeeper | None = None
 
     async def __aenter__(self) -> Self:
         identity = load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
+        self._keeper = LoginKeeper(self.logins, identity.peer_id)
         return self
 
     async def __aexit__(
@@ -239,6 +244,41 @@ class Client:
         """
         return self._remote(await self._resolver.node(text))
 
+    # logging in
+
+    async def whoami(self, node: str) -> dict[str, Any]:
+        """Say who this user is to a node: `principal, peer_id, user, roles, develops, grants`, and the node."""
+        remote = await self.node(node)
+        answer = await remote.request("auth.whoami")
+        return {**_mapping(answer, "auth.whoami"), "node": str(remote), "node_peer_id": str(remote.peer_id)}
+
+    async def login(
+        self, node: str, *, code: str | None = None, name: str | None = None, password: str | None = None
+    ) -> dict[str, Any]:
+        """Log in to a node, by a code that its operator made for this device or by name and password.
+
+        The login is kept, and shown to that node again at every session.
+
+        Raises:
+            UsageError: neither is given, or it is no code.
+            CallError: 401 `bad-code`, `bad-login` or `no-login`; 429 `slow-down`.
+        """
+        remote = await self.node(node)
+        session = await remote.session()
+        keeper = self._open_keeper()
+        if code is not None:
+            answer = await keeper.enrol(session, code)
+        elif name is not None and password is not None:
+            answer = await keeper.password(session, name, password)
+        else:
+            raise UsageError("log in by a code, or by name and password")
+        return {**answer, "node": str(remote), "node_peer_id": str(remote.peer_id)}
+
+    async def logout(self, node: str) -> bool:
+        """End the login to a node, there and here; say whether there was one."""
+        session = await (await self.node(node)).session()
+        return await self._open_keeper().logout(session)
+
     # running
 
     async def launch(
@@ -333,10 +373,22 @@ class Client:
             raise LocallyClosedError("a Client is used inside `async with`")
         return self._host
 
+    def _open_keeper(self) -> LoginKeeper:
+        if self._keeper is None:
+            raise LocallyClosedError("a Client is used inside `async with`")
+        return self._keeper
+
     def _remote(self, target: Target) -> RemoteNode:
         remote = self._remotes.get(target.peer_id)
         if remote is None or (target.name is not None and remote.name != target.name):
-            remote = RemoteNode(target, self._open_host(), self._resolver, self.known, timeout=self.settings.timeout)
+            remote = RemoteNode(
+                target,
+                self._open_host(),
+                self._resolver,
+                self.known,
+                timeout=self.settings.timeout,
+                logins=self._keeper,
+            )
             self._remotes[target.peer_id] = remote
         return remote
 
@@ -451,6 +503,12 @@ class Client:
             if known:
                 return remote
         raise NotFoundError(f"no near node has the run {reference.rest}; say where it is: NODE/{reference.rest}")
+
+
+def _mapping(answer: Any, op: str) -> dict[str, Any]:
+    if not isinstance(answer, Mapping):
+        raise PeerError(f"the answer to {op} is no map")
+    return {str(key): value for key, value in answer.items()}
 
 
 def _named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -78,6 +78,10 @@ class Settings(BaseModel):
     host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")
     port: Whole = Field(0, ge=0, le=65535, description="this node's UDP port; 0 takes a free one")
     open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
+    auth: Literal["null", "local"] = Field("null", description="who says who a caller of this node is")
+    contents_for: Words = Field((), description="roles that see what others' runs are about: developer, operator")
+    access: Seconds = Field(30.0, gt=0, le=60, description="how long a lost login or grant may still be of use")
+    keyring: Truth = Field(True, description="keep tokens in the system's keyring where there is one")
     ray_address: str | None = Field(None, min_length=1, description="an existing Ray cluster to join")
     num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
     object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from kodo.client.known_nodes import KnownNodes
+from kodo.client.login import LoginKeeper
 from kodo.client.resolve import Resolver, Target
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import (
@@ -72,7 +73,16 @@ class RemoteNode:
         route: the way of the latest session.
     """
 
-    def __init__(self, target: Target, host: Host, resolver: Resolver, known: KnownNodes, *, timeout: float):
+    def __init__(
+        self,
+        target: Target,
+        host: Host,
+        resolver: Resolver,
+        known: KnownNodes,
+        *,
+        timeout: float,
+        logins: LoginKeeper | None = None,
+    ):
         self.peer_id: PeerId = target.peer_id
         self.name = target.name
         self.label: str | None = None
@@ -84,6 +94,8 @@ class RemoteNode:
         self._resolver = resolver
         self._known = known
         self._timeout = timeout
+        self._logins = logins
+        self._logging_in = asyncio.Lock()
 
     def __str__(self) -> str:
         return self.name or self.label or str(self.peer_id)
@@ -120,6 +132,9 @@ class RemoteNode:
             self._known.pin(self._pin, self.peer_id)
             self._pin = None
         self.route = session.route
+        if self._logins is not None:
+            async with self._logging_in:
+                await self._logins.resume(session)
         return session
 
     async def _dial(self, timeout: float) -> Session:

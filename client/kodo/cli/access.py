@@ -1,0 +1,367 @@
+"""`koco login`, `logout`, `whoami`, and what an operator does with `koco user`, `role` and `grant`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="Read the password from a file; - is stdin."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+What = Annotated[list[str], typer.Argument(metavar="WHAT…")]
+
+
+# --- oneself ---
+
+
+async def login(
+    context: Context,
+    code: Annotated[
+        str | None, typer.Option("--code", metavar="CODE", help="The code that an operator made for this device.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="USER", help="Log in by password.")] = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Log in to a node; the login is kept for that node alone."""
+    async with context.client() as client:
+        node = _node(context)
+        info = await (await client.node(node)).request("auth.info")
+        ways = info.get("login") if isinstance(info, Mapping) else None
+        _check_way(ways, code, name)
+        if code is None and name is None:
+            code = await _ask(context, "the code for this device", "--code or --name")
+        password = None if name is None else await _password(context, password_file, twice=False)
+        answer = await client.login(node, code=code, name=name, password=password)
+    if context.json:
+        context.emit(answer)
+    else:
+        context.say(f"logged in to {answer['node']} as {answer.get('user')}")
+
+
+async def logout(context: Context) -> None:
+    """End the login to a node, there and here."""
+    async with context.client() as client:
+        node = _node(context)
+        ended = await client.logout(node)
+    if context.json:
+        context.emit({"node": node, "logged_out": ended})
+    else:
+        context.say("logged out" if ended else "there was no login")
+
+
+async def whoami(context: Context) -> None:
+    """Show who you are to a node, and what you may do there."""
+    async with context.client() as client:
+        answer = await client.whoami(_node(context))
+    if context.json:
+        context.emit(answer)
+        return
+    context.show(f"node     {answer['node']}")
+    context.show(f"user     {answer.get('user') or 'not logged in'}")
+    context.show(f"peer id  {answer.get('peer_id')}")
+    context.show(f"roles    {', '.join(map(str, answer.get('roles') or ())) or 'none'}")
+    for glob in answer.get("develops") or ():
+        context.show(f"develops {glob}")
+    for grant in answer.get("grants") or ():
+        context.show(f"grant    {grant}")
+
+
+# --- users ---
+
+
+async def user_add(
+    context: Context,
+    name: Name,
+    role: Annotated[
+        list[str] | None, typer.Option("--role", metavar="ROLE", help="Instead of user; may be repeated.")
+    ] = None,
+    password: Annotated[bool, typer.Option("--password", help="Ask for a password.")] = False,
+    password_file: PasswordFile = None,
+) -> None:
+    """Add a user. Without a password it logs in by devices that are enrolled (koco user enrol)."""
+    args: dict[str, Any] = {"name": name}
+    if role:
+        args["roles"] = role
+    if password or password_file is not None:
+        args["password"] = await _password(context, password_file, twice=True)
+    await _do(context, "user.add", args, f"there is a user {name} now")
+
+
+async def user_list(context: Context) -> None:
+    """List users, their roles, grants and devices."""
+    async with context.client() as client:
+        remote = await client.node(_node(context))
+        rows = [row async for row in remote.pages("user.list")]
+    if context.json:
+        context.emit({"total_records": len(rows), "result": rows})
+        return
+    from kodo.cli.table import Table
+
+    table = Table("USER", "PASSWORD", "DEVICES", "ROLES", "GRANTS")
+    for row in rows:
+        password, devices = "yes" if row.get("password") else "no", len(row.get("devices") or ())
+        table.add(row.get("name"), password, devices, _words(row, "roles"), _words(row, "grants"))
+    context.show(table.render())
+
+
+async def user_remove(context: Context, name: Name) -> None:
+    """Remove a user; what it has open ends within a minute."""
+    await _do(context, "user.remove", {"name": name}, f"the user {name} is gone")
+
+
+async def user_password(
+    context: Context,
+    name: Name,
+    none: Annotated[bool, typer.Option("--none", help="Take the password away.")] = False,
+    own: Annotated[bool, typer.Option("--own", help="Your own, operator or not: the old one is asked.")] = False,
+    password_file: PasswordFile = None,
+) -> None:
+    """Set a user's password; all its logins end."""
+    args: dict[str, Any] = {"name": name, "password": None}
+    if own:
+        args["old"] = await _ask(context, "the old password", "a terminal", secret=True)
+    if not none:
+        args["password"] = await _password(context, password_file, twice=True)
+    await _do(context, "user.password", args, f"{name} has {'no password' if none else 'a new password'} now")
+
+
+async def user_enrol(
+    context: Context,
+    name: Name,
+    peer_id: Annotated[str, typer.Argument(metavar="PEER_ID", help="Of the device: koco id shows it there.")],
+) -> None:
+    """Make a code with which one device logs in as a user: within 10 minutes, once, and no other device."""
+    answer = await _request(context, "user.enrol", {"name": name, "peer_id": peer_id})
+    if context.json:
+        context.emit(answer)
+        return
+    context.show(str(answer.get("code")))
+    context.say(f"on that device: koco login --code {answer.get('code')}; good for 10 minutes, once")
+
+
+async def user_logout(
+    context: Context,
+    name: Name,
+    device: Annotated[str | None, typer.Option("--device", metavar="PEER_ID", help="This device only.")] = None,
+) -> None:
+    """End a user's logins: those of a lost device, or all."""
+    args = {"name": name} if device is None else {"name": name, "peer_id": device}
+    await _do(context, "user.logout", args, f"logins of {name} are ended")
+
+
+async def user_grant(context: Context, name: Name, what: What) -> None:
+    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …)."""
+    await _change(context, _changes_of_user(name, what, "role.assign", "grant.add"), f"{name} has it")
+
+
+async def user_revoke(context: Context, name: Name, what: What) -> None:
+    """Take roles or grants from a user."""
+    await _change(context, _changes_of_user(name, what, "role.unassign", "grant.remove"), f"{name} has it no more")
+
+
+# --- roles and grants ---
+
+
+async def role_add(context: Context, name: Name) -> None:
+    """Add a role."""
+    await _do(context, "role.add", {"name": name}, f"there is a role {name} now")
+
+
+async def role_list(context: Context) -> None:
+    """List roles and their grants."""
+    answer = await _request(context, "role.list", {})
+    if context.json:
+        context.emit(answer)
+        return
+    from kodo.cli.table import Table
+
+    table = Table("ROLE", "USERS", "GRANTS")
+    for row in answer.get("result") or ():
+        table.add(row.get("name"), row.get("users"), _words(row, "grants"))
+    context.show(table.render())
+
+
+async def role_remove(context: Context, name: Name) -> None:
+    """Remove a role; nobody has it any more."""
+    await _do(context, "role.remove", {"name": name}, f"the role {name} is gone")
+
+
+async def role_grant(context: Context, name: Name, what: What) -> None:
+    """Give a role grants: node://GLOB, flow://GLOB/0|1|2/r|x, registry://GLOB/r|w."""
+    changes = [("grant.add", {"role": name, "grant": grant}) for grant in what]
+    await _change(context, changes, f"the role {name} has it")
+
+
+async def role_revoke(context: Context, name: Name, what: What) -> None:
+    """Take grants from a role."""
+    changes = [("grant.remove", {"role": name, "grant": grant}) for grant in what]
+    await _change(context, changes, f"the role {name} has it no more")
+
+
+async def grant_list(
+    context: Context,
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="This user's own.")] = None,
+    role: Annotated[str | None, typer.Option("--role", metavar="NAME", help="This role's.")] = None,
+) -> None:
+    """List grants and who has them."""
+    args = {key: value for key, value in (("user", user), ("role", role)) if value is not None}
+    answer = await _request(context, "grant.list", args)
+    if context.json:
+        context.emit(answer)
+        return
+    from kodo.cli.table import Table
+
+    table = Table("WHO", "NAME", "GRANT")
+    for row in answer.get("result") or ():
+        kind = "user" if "user" in row else "role"
+        table.add(kind, row.get(kind), row.get("grant"))
+    context.show(table.render())
+
+
+# --- inside ---
+
+
+def _node(context: Context) -> str:
+    """Give the node that is meant: the one named, else that of this home."""
+    from kodo.client.finders import read_home_node
+    from kodo.p2p.errors import NotFoundError
+
+    if context.node is not None:
+        return context.node
+    here = read_home_node(context.loaded.home)
+    if here is None:
+        raise NotFoundError(f"no node runs from {context.loaded.home}; name one with --node")
+    return str(here["peer_id"])
+
+
+async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    from kodo.p2p.errors import PeerError
+
+    async with context.client() as client:
+        remote = await client.node(_node(context))
+        answer = await remote.request(op, args, repeat=False)
+    if not isinstance(answer, Mapping):
+        raise PeerError(f"the answer to {op} is no map")
+    return dict(answer)
+
+
+async def _do(context: Context, op: str, args: Mapping[str, Any], said: str) -> None:
+    answer = await _request(context, op, args)
+    if context.json:
+        context.emit(answer)
+    else:
+        context.say(said)
+
+
+async def _change(context: Context, changes: Sequence[tuple[str, Mapping[str, Any]]], said: str) -> None:
+    async with context.client() as client:
+        remote = await client.node(_node(context))
+        answers = [await remote.request(op, args) for op, args in changes]
+    if context.json:
+        context.emit({"result": answers})
+    else:
+        context.say(said)
+
+
+def _changes_of_user(
+    name: str, what: Sequence[str], role_op: str, grant_op: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    return [
+        (grant_op, {"user": name, "grant": each}) if "://" in each else (role_op, {"user": name, "role": each})
+        for each in what
+    ]
+
+
+def _check_way(ways: Any, code: str | None, name: str | None) -> None:
+    from kodo.p2p.errors import UsageError
+
+    ways = [str(way) for way in ways] if isinstance(ways, (list, tuple)) else []
+    if not ways:
+        raise UsageError("this node knows no users: there is nothing to log in to")
+    wanted = "password" if name is not None else "enrol"
+    if code is not None and name is not None:
+        raise UsageError("--code and --name are two ways to log in; take one")
+    if wanted not in ways:
+        raise UsageError(f"this node takes no login by {wanted}; it knows: {', '.join(ways)}")
+
+
+async def _password(context: Context, file: Path | None, *, twice: bool) -> str:
+    from kodo.p2p.errors import UsageError
+
+    if file is not None:
+        return _read_line(file)
+    password = await _ask(context, "password", "--password-file", secret=True)
+    if twice and await _ask(context, "again", "--password-file", secret=True) != password:
+        raise UsageError("the two are not the same")
+    return password
+
+
+async def _ask(context: Context, what: str, instead: str, *, secret: bool = False) -> str:
+    from kodo.cli.terminal import ask_line
+    from kodo.p2p.errors import UsageError
+
+    if not context.interactive:
+        raise UsageError(f"{what} can be asked at a terminal only; give {instead}")
+    return await ask_line(f"{what}:", secret=secret)
+
+
+def _read_line(file: Path) -> str:
+    import sys
+
+    from kodo.p2p.errors import UsageError
+
+    try:
+        raw = sys.stdin.buffer.read(4097) if str(file) == "-" else file.read_bytes()[:4097]
+        return raw.decode("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as a password: {error}") from None
+
+
+def _words(row: Mapping[str, Any], key: str) -> str:
+    found = row.get(key)
+    return " ".join(map(str, found)) if isinstance(found, (list, tuple)) else ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    panel = "Identity and settings"
+    command(app, "login", rich_help_panel=panel)(login)
+    command(app, "logout", rich_help_panel=panel)(logout)
+    command(app, "whoami", rich_help_panel=panel)(whoami)
+    groups: dict[str, tuple[str, dict[str, Any]]] = {
+        "user": (
+            "Users of a node whose provider is local, as its operator.",
+            {
+                "add": user_add,
+                "list": user_list,
+                "remove": user_remove,
+                "password": user_password,
+                "enrol": user_enrol,
+                "logout": user_logout,
+                "grant": user_grant,
+                "revoke": user_revoke,
+            },
+        ),
+        "role": (
+            "Roles of such a node.",
+            {"add": role_add, "list": role_list, "remove": role_remove, "grant": role_grant, "revoke": role_revoke},
+        ),
+        "grant": ("Grants of such a node.", {"list": grant_list}),
+    }
+    for name, (help_, commands) in groups.items():
+        group = typer.Typer(help=help_, no_args_is_help=True)
+        for word, function in commands.items():
+            command(group, word)(function)
+        app.add_typer(group, name=name, rich_help_panel="Serve")

@@ -1,0 +1,212 @@
+"""Logins: as whom this user is known to which node, and the tokens that show it.
+
+`logins.json` in the home (mode 0600) has an entry for each node that this user logged in to, by the node's peer id: a
+token goes to the peer that it was approved for, and to nobody else, whatever name another claims. The tokens
+themselves lie in the system's keyring where there is one (`pip install 'kodo[keyring]'`), else in that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import UsageError
+from kodo.p2p.net.keystore import write_private
+
+__all__ = ["Login", "Logins"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 4 << 20
+MAX_LOGINS = 1000
+
+_SERVICE = "kodo"
+
+Text = Annotated[str, Field(max_length=4096)]
+
+
+class Login(BaseModel):
+    """How this user is logged in to one node.
+
+    Attributes:
+        provider: `local` or `oidc`.
+        user: whom the node takes this user for.
+        expires_at: ms UTC of the token's end, None when it is not known.
+        secret: the name under which the tokens are kept; logins by one issuer share theirs.
+        issuer, client_id, audience: of `oidc`: what was approved for this node.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    provider: Text
+    user: Text = ""
+    expires_at: int | None = None
+    secret: Text
+    issuer: Text = ""
+    client_id: Text = ""
+    audience: Text = ""
+
+
+class Logins:
+    """The logins of one home. Safe to use from several processes at once."""
+
+    def __init__(self, path: Path, *, keyring: bool = True):
+        self.path = path
+        self._wanted = keyring
+
+    def all(self) -> dict[PeerId, Login]:
+        """Give every login, by the node's peer id."""
+        found: dict[PeerId, Login] = {}
+        for peer, entry in _map(self._read().get("nodes")).items():
+            with contextlib.suppress(ValueError, ValidationError):
+                found[PeerId.parse(peer)] = Login.model_validate(entry)
+        return found
+
+    def get(self, node: PeerId) -> Login | None:
+        """Give the login to this node, if there is one."""
+        return self.all().get(node)
+
+    def put(self, node: PeerId, login: Login, tokens: Mapping[str, Any]) -> None:
+        """Keep a login and its tokens.
+
+        Raises:
+            UsageError: there are too many, or the file cannot be written.
+        """
+        with self._locked():
+            content = self._read()
+            nodes = _map(content.get("nodes"))
+            nodes[str(node)] = login.model_dump(exclude_defaults=True)
+            if len(nodes) > MAX_LOGINS:
+                raise UsageError(f"there are {MAX_LOGINS} logins already; koco logout ends one")
+            self._write(content | {"nodes": nodes, "tokens": self._kept(content, login.secret, tokens)})
+
+    def tokens(self, login: Login) -> dict[str, Any]:
+        """Give the tokens of a login; an empty map when there are none."""
+        text = self._from_keyring(login.secret)
+        if text is None:
+            return _map(_map(self._read().get("tokens")).get(login.secret))
+        with contextlib.suppress(ValueError):
+            return _map(json.loads(text))
+        return {}
+
+    def put_tokens(self, login: Login, tokens: Mapping[str, Any]) -> None:
+        """Keep new tokens of a login."""
+        with self._locked():
+            content = self._read()
+            self._write(content | {"tokens": self._kept(content, login.secret, tokens)})
+
+    def forget(self, node: PeerId) -> bool:
+        """Remove the login to this node, and its tokens when no other node's login shares them."""
+        with self._locked():
+            content = self._read()
+            nodes = _map(content.get("nodes"))
+            entry = _map(nodes.pop(str(node), None))
+            if not entry:
+                return False
+            secret = str(entry.get("secret"))
+            tokens = _map(content.get("tokens"))
+            if not any(_map(other).get("secret") == secret for other in nodes.values()):
+                tokens.pop(secret, None)
+                self._drop_from_keyring(secret)
+            self._write({"nodes": nodes, "tokens": tokens})
+        return True
+
+    # --- the file ---
+
+    def _kept(self, content: Mapping[str, Any], secret: str, tokens: Mapping[str, Any]) -> dict[str, Any]:
+        kept = _map(content.get("tokens"))
+        kept.pop(secret, None)
+        if not self._into_keyring(secret, json.dumps(dict(tokens))):
+            kept[secret] = dict(tokens)
+        return kept
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write only
+            yield
+        finally:
+            os.close(lock)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    raise UsageError(f"others may read the logins in {self.path}; do: chmod 600 {self.path}")
+                raw = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror}") from error
+        try:
+            return _map(json.loads(raw))
+        except ValueError:
+            raise UsageError(f"{self.path} is damaged; remove it and log in again") from None
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        write_private(self.path, json.dumps(content, indent=1).encode() + b"\n")
+
+    # --- the keyring ---
+
+    def _keyring(self) -> Any:
+        """Give the system's keyring, or None where there is none that is safe."""
+        if not self._wanted:
+            return None
+        try:
+            # Optional, and slow to import: only who is logged in somewhere pays for it.
+            import keyring
+            from keyring.backends import fail
+        except ImportError:
+            return None
+        try:
+            ring = keyring.get_keyring()
+            # A priority below 1 is what keyring gives to backends that it would not recommend.
+            return None if isinstance(ring, fail.Keyring) or ring.priority < 1 else ring
+        except Exception as error:
+            logger.debug("no keyring: %s", error)
+            return None
+
+    def _entry(self, secret: str) -> str:
+        # Homes do not share their logins.
+        return f"{self.path}#{secret}"
+
+    def _from_keyring(self, secret: str) -> str | None:
+        try:
+            ring = self._keyring()
+            text = None if ring is None else ring.get_password(_SERVICE, self._entry(secret))
+            return text if isinstance(text, str) else None
+        except Exception as error:  # a keyring that is locked, or whose daemon is gone
+            logger.debug("the keyring does not answer: %s", error)
+            return None
+
+    def _into_keyring(self, secret: str, text: str) -> bool:
+        try:
+            ring = self._keyring()
+            if ring is None:
+                return False
+            ring.set_password(_SERVICE, self._entry(secret), text)
+        except Exception as error:
+            logger.debug("the keyring takes nothing: %s", error)
+            return False
+        return True
+
+    def _drop_from_keyring(self, secret: str) -> None:
+        with contextlib.suppress(Exception):
+            ring = self._keyring()
+            if ring is not None:
+                ring.delete_password(_SERVICE, self._entry(secret))
+
+
+def _map(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
