@@ -71,7 +71,7 @@ class RunnerDiedError(KodoError):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLoad:
-    """Counts of runners: `free` warm ones, `busy` ones, and runs that wait for one."""
+    """Counts of runners: `free` ones that are warm and ready, `busy` ones, and runs that wait for one."""
 
     free: int
     busy: int

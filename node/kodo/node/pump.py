@@ -80,17 +80,18 @@ class Pump:
                 await self._clock.sleep(pause)
                 pause *= 2
 
-    async def carry(self, live: LiveRun, runner: Runner) -> None:
+    async def carry(self, live: LiveRun, runner: Runner, *, fresh: bool) -> None:
         """Carry events into the log until the run is over.
+
+        Args:
+            fresh: the runner was started just now, so nothing that it says is stored yet.
 
         Raises:
             RunOverError: something else has ended it.
             RunnerDiedError, MisconductError, IntegrityError, CapacityError: why it cannot go on.
         """
-        row = await self._store.run(live.fid)
-        if row is None:
-            raise NotFoundError("the run was deleted")
-        conduct = Conduct.resume(row.last_rseq, live.view, live.lids)
+        row = None if fresh else await self._store.run(live.fid)
+        conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
         while not conduct.over:
             said = await self._poll(runner, conduct.rseq)
             batch: list[NewEvent] = []

@@ -144,7 +144,7 @@ class RayExecutor:
     def load(self) -> ExecutorLoad:
         """Count runners."""
         queued = sum(1 for waiting in self._waiting if not waiting.done())
-        return ExecutorLoad(free=len(self._warm), busy=len(self._live) + self._starting, queued=queued)
+        return ExecutorLoad(free=self._warm.ready, busy=len(self._live) + self._starting, queued=queued)
 
     async def aclose(self) -> None:
         """Stop the warm runners, and an embedded Ray unless runs go on in it; idempotent, bounded to 15 s.
@@ -268,6 +268,12 @@ class RayExecutor:
             "inputs": spec.inputs,
             "kodo": kodo_version(),
         }
+
+        def start() -> Any:
+            started = warm.handle.start.remote(message)
+            runner.look_ahead()
+            return started
+
         try:
             give = warm.handle.take_input.remote
             await send_files(
@@ -276,14 +282,11 @@ class RayExecutor:
             # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
             # by the first poll.
             with contextlib.suppress(RunnerDiedError):
-                await link.ask(
-                    lambda: warm.handle.start.remote(message), CALL_TIMEOUT, "a runner did not take its run"
-                )
+                await link.ask(start, CALL_TIMEOUT, "a runner did not take its run")
         except BaseException:
             await runner.kill()  # and its files, which are on its machine
             raise
-        # The replacement's imports take CPU: they start once this run is on its way.
-        self._warm.refill()
+        self._warm.refill_soon()
         return runner
 
     async def _ready_runner(self, options: dict[str, Any]) -> Warm:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 NAME_PREFIX = "runner-"
 
+REFILL_SECONDS = 0.1
+
 
 @dataclass(slots=True)
 class Warm:
@@ -62,6 +64,11 @@ class WarmPool:
 
     def __iter__(self) -> Iterator[Warm]:
         return iter(self._warm)
+
+    @property
+    def ready(self) -> int:
+        """How many have done their imports."""
+        return sum(warm.ready.done() for warm in self._warm)
 
     @property
     def settled(self) -> bool:
@@ -145,6 +152,10 @@ class WarmPool:
             return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
         except RayError as error:
             raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
+
+    def refill_soon(self) -> None:
+        """Replace what was taken, in a moment: a process that starts takes CPU from the run that just begins."""
+        asyncio.get_running_loop().call_later(REFILL_SECONDS, self.refill)
 
     def refill(self) -> None:
         """Begin to make as many as are missing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import msgpack
@@ -19,6 +20,9 @@ CALL_TIMEOUT = 20.0
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for each step of letting a runner go."""
+
+AHEAD_SECONDS = 20.0
+"""How long the poll that is made ahead waits."""
 
 UNAVAILABLE_TIMEOUT = 10.0
 """Seconds for which a runner that cannot be reached may still come back."""
@@ -54,6 +58,12 @@ class RayRunner:
         self.handle = handle
         self._keeper = keeper
         self._link = link
+        self._ahead: Future[Any] | None = None
+
+    def look_ahead(self) -> None:
+        """Ask for the first events now: the run's start need not be answered before that."""
+        with contextlib.suppress(Exception):  # what is wrong is told to whoever polls
+            self._ahead = self.handle.poll.remote(0, AHEAD_SECONDS).future()
 
     @property
     def alive(self) -> bool:
@@ -62,9 +72,11 @@ class RayRunner:
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """See `Runner.poll`."""
-        packed = await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT)
-        first, events = msgpack.unpackb(packed)
-        return [RunnerEvent(rseq, event, data) for rseq, (event, data) in enumerate(events, first)]
+        ahead, self._ahead = self._ahead, None
+        if after == 0 and ahead is not None:
+            with contextlib.suppress(KodoError):  # the poll below tells it
+                return _read(await self._link.ask(ahead, AHEAD_SECONDS + CALL_TIMEOUT, "no first event came"))
+        return _read(await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT))
 
     async def answer(self, lid: str, cid: str, candidate: Any) -> None:
         """See `Runner.answer`."""
@@ -126,3 +138,8 @@ class RayRunner:
                 await asyncio.to_thread(self._keeper.autopsy, self, error)
                 await asyncio.to_thread(self._keeper.remove_files, self)
                 raise
+
+
+def _read(packed: bytes) -> list[RunnerEvent]:
+    first, events = msgpack.unpackb(packed)
+    return [RunnerEvent(rseq, event, data) for rseq, (event, data) in enumerate(events, first)]

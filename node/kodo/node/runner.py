@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import importlib
 import json
 import logging
@@ -36,7 +37,7 @@ from kodo.flow.buffer import EventBuffer, pack_event
 from kodo.flow.capture import EventLogHandler, StreamCapture
 from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError, install
 from kodo.flow.files import media_type_of, write_file
-from kodo.flow.form import reasons_of
+from kodo.flow.form import Form, reasons_of
 from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
 from kodo.flow.load import add_roots, load_entry
@@ -73,6 +74,7 @@ _RAY_FOLDER = os.path.join(sysconfig.get_path("purelib"), "ray") + os.sep
 _capture: StreamCapture | None = None
 
 
+@functools.cache
 def kodo_version() -> str:
     """Give the version of kodo that this process runs."""
     try:
@@ -467,6 +469,13 @@ def _import_all(entries: list[str]) -> None:
     for module in dict.fromkeys(entry.partition(":")[0] for entry in entries):
         with contextlib.suppress(BaseException):  # user code, SystemExit included
             importlib.import_module(module)
+    # The first form that a process makes costs it milliseconds.
+    Form(_example).arguments({"number": 1})
+    kodo_version()
+
+
+def _example(number: int = 0) -> None:
+    """Have parameters."""
 
 
 def _fatal(error: BaseException) -> dict[str, Any]:

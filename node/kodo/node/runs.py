@@ -260,6 +260,7 @@ class Runs:
 
     async def _run(self, live: LiveRun) -> None:
         """Drive one run to its end."""
+        fresh = live.runner is None
         try:
             if live.runner is None:
                 await self._inputs(live)
@@ -268,7 +269,7 @@ class Runs:
                 files = self._files(live.row.principal, live.view.inputs)
                 spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
                 live.runner = await self._executor.launch(spec)
-            await self._pump.carry(live, live.runner)
+            await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:
             await self._retire(live)
         except RunnerDiedError as error:
