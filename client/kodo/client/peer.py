@@ -189,12 +189,13 @@ class RemoteNode:
         last = after
         while True:
             try:
-                async with aclosing(self._stream(fid, last, follow)) as events:
-                    async for event in events:
+                async with aclosing(self._stream(fid, last, follow)) as batches:
+                    async for batch in batches:
                         backoff.succeeded()
-                        if event.seq > last:
-                            last = event.seq
-                            yield event
+                        for event in batch:
+                            if event.seq > last:
+                                last = event.seq
+                                yield event
                 return
             except (NetworkError, DeadlineError) as error:
                 lost: Exception = error
@@ -208,15 +209,16 @@ class RemoteNode:
             logger.debug("%s: going on after event %d in %.1f s: %s", fid, last, delay, lost)
             await asyncio.sleep(delay)
 
-    async def _stream(self, fid: str, after: int, follow: bool) -> AsyncGenerator[Event, None]:
+    async def _stream(self, fid: str, after: int, follow: bool) -> AsyncGenerator[list[Event], None]:
         session = await self.session()
         # No deadline per item: a run may be silent for hours. A session that is dead ends by itself within 15 s.
         async with Call(session, "run.stream", {"fid": fid, "after": after, "follow": follow}, timeout=None) as call:
-            async for item in call:
+            async for items in call.batches():
                 try:
-                    yield Event.from_wire(item)
+                    batch = [Event.from_wire(item) for item in items]
                 except (ValueError, AttributeError):
                     raise PeerError(f"{self} sent something that is not an event of {fid}") from None
+                yield batch
             done = await call.done()
         if follow and isinstance(done, Mapping) and done.get("state") not in ("done", "error"):
             raise UnreachableError(f"{self} ended the stream of a run that is not over")

@@ -29,21 +29,22 @@ BATCH_BYTES = 90 * 1024
 
 
 def pack_event(event: str, data: dict[str, Any]) -> bytes:
-    """Encode one event, `[event, data]`, as msgpack.
+    """Encode one event as msgpack: `[event, bytes]`, the bytes being its data as msgpack.
 
     Raises:
         CapacityError: `data` is larger than 256 KiB.
     """
     try:
-        packed: bytes = msgpack.packb([event, data])
+        packed: bytes = msgpack.packb(data)
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError):
-        packed = msgpack.packb([event, plain(data)])
-    if len(packed) - len(event) - 2 > MAX_EVENT_BYTES:
+        packed = msgpack.packb(plain(data))
+    if len(packed) > MAX_EVENT_BYTES:
         raise CapacityError(
             f"the data of this {event!r} event is {len(packed)} bytes, more than {MAX_EVENT_BYTES}: "
             "store it with output.write, and name the output in the event"
         )
-    return packed
+    whole: bytes = msgpack.packb([event, packed])
+    return whole
 
 
 class _Waiting(Emitted):
@@ -116,8 +117,8 @@ class EventBuffer:
         """Forget events up to `after`; give a batch of those beyond, waiting at most `timeout` seconds for one.
 
         Returns:
-            msgpack: `[first rseq, [[event, data], …]]`; the list is empty when there was none, or when a newer poll
-            came. Cancelling is safe: events stay until a later poll names them.
+            msgpack: `[first rseq, [[event, data as msgpack], …]]`; the list is empty when there was none, or when a
+            newer poll came. Cancelling is safe: events stay until a later poll names them.
         """
         batch = self._take(after)
         if batch is None and timeout > 0:

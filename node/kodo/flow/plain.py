@@ -15,8 +15,8 @@ from uuid import UUID
 
 __all__ = ["is_plain", "plain"]
 
-MAX_DEPTH = 64
-"""Nesting beyond this becomes text."""
+MAX_DEPTH = 40
+"""Nesting beyond this becomes text: what is around a value in an event must fit `MAX_EVENT_DEPTH` too."""
 
 _SCALARS = frozenset([str, bool, type(None)])
 _MAX_INT = 1 << 63

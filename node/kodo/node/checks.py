@@ -72,7 +72,7 @@ class Conduct:
         if not isinstance(said.data, dict) or not all(isinstance(key, str) for key in said.data):
             raise MisconductError(f"the data of {said.event!r} is not a map with text keys")
         try:
-            new = NewEvent.make(said.event, said.data, said.rseq)
+            new = NewEvent.make(said.event, said.data, said.rseq, said.packed)
         except ValueError as error:
             raise MisconductError(str(error)) from None
         match said.event:

@@ -50,11 +50,15 @@ class RunSpec:
 
 
 class RunnerEvent(NamedTuple):
-    """One event as the runner made it; the node gives it `seq` and `at`."""
+    """One event as the runner made it; the node gives it `seq` and `at`.
+
+    `packed`: the data as msgpack, if it came so.
+    """
 
     rseq: int
     event: str
     data: dict[str, Any]
+    packed: bytes | None = None
 
 
 class RunnerDiedError(KodoError):

@@ -8,19 +8,72 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
+
+import msgpack
 
 from kodo.node.store import Store
 from kodo.node.transaction import Commit
-from kodo.protocol.events import Event
+from kodo.p2p.core.callframe import packed_item
+from kodo.protocol.events import Event, visible
 
-__all__ = ["Feed"]
+__all__ = ["Batch", "Feed"]
 
 _TAIL_BYTES = 1 << 20
 """What a followed run's shared tail holds of its latest commits, in bytes as packed."""
 
 _BATCH = 512
+
+
+class Batch:
+    """Events that follow each other in a run's log; iterating gives them. Encoded once for all who see the same."""
+
+    __slots__ = ("_frames", "_packed", "events", "size")
+
+    def __init__(self, events: list[Event], packed: list[bytes]):
+        self.events = events
+        self.size = sum(map(len, packed))
+        self._packed = packed
+        self._frames: dict[int, bytes] = {}
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    @property
+    def first_seq(self) -> int:
+        """The number of the first event."""
+        return self.events[0].seq
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last event."""
+        return self.events[-1].seq
+
+    def after(self, seq: int) -> Batch:
+        """Give the part that comes after `seq`, which is not before the batch."""
+        skip = seq + 1 - self.first_seq
+        return Batch(self.events[skip:], self._packed[skip:]) if skip else self
+
+    def until(self, seq: int) -> Batch | None:
+        """Give the part up to `seq`, None when there is none."""
+        keep = seq + 1 - self.first_seq
+        if keep >= len(self.events):
+            return self
+        return Batch(self.events[:keep], self._packed[:keep]) if keep > 0 else None
+
+    def frames(self, level: int) -> bytes:
+        """Give the frames of the items that a reader of `level` may see."""
+        frames = self._frames.get(level)
+        if frames is None:
+            found: list[bytes] = []
+            for event, packed in zip(self.events, self._packed, strict=True):
+                shown = visible(event, level)
+                if shown is not None:
+                    data = packed if shown is event else msgpack.packb(shown.data)
+                    found.append(packed_item(event.pack_wire(data)))
+            frames = self._frames[level] = b"".join(found)
+        return frames
 
 
 @dataclass(slots=True)
@@ -31,8 +84,8 @@ class _Channel:
     last_seq: int = 0
     over: bool = False
     known: bool = False
-    deleted: Event | None = None
-    tail: deque[tuple[list[Event], int]] = field(default_factory=deque)
+    deleted: Batch | None = None
+    tail: deque[Batch] = field(default_factory=deque)
     tail_bytes: int = 0
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,7 +103,7 @@ class Feed:
         """How many runs have followers."""
         return len(self._channels)
 
-    async def follow(self, fid: str, after: int = 0, *, follow: bool = True) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, fid: str, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Batch, None]:
         """Give the events with `seq` > `after` in batches; with `follow`, until the run is over.
 
         A run that does not exist gives nothing. Use with `contextlib.aclosing`; cancelling is safe.
@@ -62,18 +115,18 @@ class Feed:
                 return
             last = channel.last_seq if not follow else None
             while True:
-                batch = self._recent(channel, after)
-                if batch is None:
-                    batch = await self._store.events(fid, after, limit=_BATCH)
-                    if not batch:
+                batch: Batch | None = None
+                if channel.last_seq > after:
+                    batch = _recent(channel, after) or await self._logged(fid, after)
+                    if batch is None:
                         # The run was deleted meanwhile: a follower that was still reading is told.
                         if channel.deleted is not None:
-                            yield [channel.deleted]
+                            yield channel.deleted
                         return
-                if last is not None:
-                    batch = [event for event in batch if event.seq <= last]
-                if batch:
-                    after = batch[-1].seq
+                    if last is not None:
+                        batch = batch.until(last)
+                if batch is not None:
+                    after = batch.last_seq
                     yield batch
                 elif last is not None or (channel.over and channel.last_seq <= after):
                     return
@@ -95,28 +148,31 @@ class Feed:
         channel.known = True
         return True
 
-    def _recent(self, channel: _Channel, after: int) -> list[Event] | None:
-        """Give a batch out of the tail, `[]` when there is nothing new, None when only the database has it."""
-        if channel.last_seq <= after:
-            return []
-        for events, _ in reversed(channel.tail):
-            if events[0].seq <= after + 1:
-                batch: list[Event] = events[after + 1 - events[0].seq :]
-                return batch
-        return None
+    async def _logged(self, fid: str, after: int) -> Batch | None:
+        events, packed = await self._store.packed_events(fid, after, limit=_BATCH)
+        return Batch(events, packed) if events else None
 
     def _committed(self, commit: Commit) -> None:
         channel = self._channels.get(commit.fid)
         if channel is None:
             return
-        channel.tail.append((commit.events, commit.size))
-        channel.tail_bytes += commit.size
+        batch = Batch(commit.events, commit.packed)
+        channel.tail.append(batch)
+        channel.tail_bytes += batch.size
         while channel.tail_bytes > _TAIL_BYTES:
-            channel.tail_bytes -= channel.tail.popleft()[1]
-        channel.last_seq = commit.events[-1].seq
+            channel.tail_bytes -= channel.tail.popleft().size
+        channel.last_seq = batch.last_seq
         channel.over = channel.over or commit.state.over
         if commit.events[-1].event == "delete":
-            channel.deleted = commit.events[-1]
+            channel.deleted = batch
             channel.tail.clear()
             channel.tail_bytes = 0
         channel.woken.set()
+
+
+def _recent(channel: _Channel, after: int) -> Batch | None:
+    """Give a batch out of the tail, None when only the database has it."""
+    for batch in reversed(channel.tail):
+        if batch.first_seq <= after + 1:
+            return batch.after(after)
+    return None

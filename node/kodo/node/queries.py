@@ -23,6 +23,7 @@ __all__ = [
     "once",
     "output",
     "outputs",
+    "packed_events",
     "run",
     "runs",
     "unfinished",
@@ -144,6 +145,13 @@ def events(
     connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None
 ) -> list[Event]:
     """Give up to `limit` events, about 4 MiB at most, with `seq` > `after`, in order."""
+    return packed_events(connection, fid, after, limit, only)[0]
+
+
+def packed_events(
+    connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None = None
+) -> tuple[list[Event], list[bytes]]:
+    """Give what `events` gives, and the data of each as msgpack."""
     condition, bound = "", [fid, after]
     if only is not None:
         condition = f" AND event IN ({','.join('?' * len(only))})"
@@ -154,14 +162,16 @@ def events(
         [*bound, limit],
     )
     found: list[Event] = []
+    packed: list[bytes] = []
     size = 0
     for seq, at, event, data in rows:
         found.append(_event(seq, at, event, data))
+        packed.append(data)
         size += len(data)
         if size >= _ANSWER_BYTES:
             break
     rows.close()
-    return found
+    return found, packed
 
 
 def view(connection: sqlite3.Connection, fid: str) -> RunView | None:

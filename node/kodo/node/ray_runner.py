@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgpack
 
+from kodo.node.checks import MisconductError
 from kodo.node.executor import RunnerDiedError, RunnerEvent
 from kodo.node.ray_link import RayLink
 from kodo.p2p.errors import KodoError
@@ -141,5 +142,9 @@ class RayRunner:
 
 
 def _read(packed: bytes) -> list[RunnerEvent]:
-    first, events = msgpack.unpackb(packed)
-    return [RunnerEvent(rseq, event, data) for rseq, (event, data) in enumerate(events, first)]
+    unpack = msgpack.unpackb
+    try:
+        first, events = unpack(packed)
+        return [RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(events, first)]
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise MisconductError(f"what the runner said cannot be read: {type(error).__name__}") from None

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import KodoError
-from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, RunState
+from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, RunState
 from kodo.protocol.manifest import Manifest
 
 __all__ = [
@@ -61,8 +62,8 @@ class NewEvent(NamedTuple):
     rseq: int | None = None
 
     @classmethod
-    def make(cls, event: str, data: dict[str, Any], rseq: int | None = None) -> NewEvent:
-        """Pack `data` and check its size.
+    def make(cls, event: str, data: dict[str, Any], rseq: int | None = None, packed: bytes | None = None) -> NewEvent:
+        """Check `data`, and pack it unless it came `packed`.
 
         Raises:
             ValueError: when the event is unknown, or its data is not plain or larger than `MAX_EVENT_BYTES`.
@@ -70,9 +71,12 @@ class NewEvent(NamedTuple):
         if event not in EVENTS:
             raise ValueError(f"there is no event {event[:64]!r}")
         try:
-            packed: bytes = msgpack.packb(data)
+            check_value(data, MAX_EVENT_DEPTH)
+            packed = packed or msgpack.packb(data)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"the data of {event!r} is not plain data: {type(error).__name__}") from None
+            why = str(error) if type(error) is ValueError else type(error).__name__
+            raise ValueError(f"the data of {event!r} is not plain data: {why}") from None
+        assert packed is not None
         if len(packed) > MAX_EVENT_BYTES:
             raise ValueError(f"the event {event!r} has {len(packed)} bytes, above the bound of {MAX_EVENT_BYTES}")
         return cls(event, data, packed, rseq)

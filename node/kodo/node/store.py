@@ -22,8 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import msgpack
-
 from kodo.node import queries
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
@@ -226,6 +224,10 @@ class Store:
         """
         return await self._read(lambda connection: queries.events(connection, fid, after, limit, only))
 
+    async def packed_events(self, fid: str, after: int, *, limit: int) -> tuple[list[Event], list[bytes]]:
+        """Give what `events` gives, and the data of each as msgpack."""
+        return await self._read(lambda connection: queries.packed_events(connection, fid, after, limit))
+
     async def every(self, fid: str, only: Sequence[str]) -> list[Event]:
         """Give all events of the names in `only`: few by their nature, as those about locks are."""
         found: list[Event] = []
@@ -363,9 +365,12 @@ class Store:
         late: list[Commit] = []
         for fid, told in self._unsure.items():
             row, after = queries.run(connection, fid), told
-            while row is not None and (events := queries.events(connection, fid, after, 1000, None)):
+            while row is not None:
+                events, packed = queries.packed_events(connection, fid, after, 1000)
+                if not events:
+                    break
                 after = events[-1].seq
-                late.append(Commit(fid, events, row.state, sum(len(msgpack.packb(event.data)) for event in events)))
+                late.append(Commit(fid, events, packed, row.state))
         return late
 
     def _reopen(self) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgpack
@@ -40,12 +41,12 @@ _MAX_CUT = 25_000
 
 
 class Commit(NamedTuple):
-    """What followers are told about one run after a commit: its new events (≥ 1, `size` bytes packed), its state."""
+    """What followers are told about one run after a commit: its new events (≥ 1), their data packed, its state."""
 
     fid: str
     events: list[Event]
+    packed: list[bytes]
     state: RunState
-    size: int
 
 
 @dataclass(slots=True)
@@ -211,7 +212,7 @@ class Transaction:
             "DELETE FROM keys WHERE value=? OR (key>=? AND key<?)", (fid, f"answer/{fid}/", f"answer/{fid}0")
         )
         event = Event(head.last_seq + 1, max(self._now, head.modified), EVENTS["delete"].kind.value, "delete", {})
-        self.commits.append(Commit(fid, [event], head.state, 0))
+        self.commits.append(Commit(fid, [event], [msgpack.packb({})], head.state))
 
     def forget_keys(self) -> None:
         """Remove the idempotency keys that are older than `KEY_LIFE_MS`."""
@@ -334,11 +335,9 @@ class Transaction:
             if new.rseq is not None:
                 head.last_rseq = new.rseq
             head.apply(new, at)
-        self._connection.executemany(
-            "INSERT INTO events (rid, seq, at, event, rseq, data) VALUES (?,?,?,?,?,?)", rows
-        )
+        _insert(self._connection, rows)
         head.last_seq, head.modified = seq, at
-        self.commits.append(Commit(fid, events, head.state, sum(len(new.packed) for new in fresh)))
+        self.commits.append(Commit(fid, events, [new.packed for new in fresh], head.state))
         return events
 
     def _once(self, key: OnceKey) -> str | None:
@@ -357,3 +356,18 @@ class Transaction:
         if digest != key.digest:
             raise KeyReusedError("this key was used for something else within the last 24 h; take another")
         return str(value)
+
+
+def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows of `events`, many a statement: Python lets its lock go, and waits for it again, once for each."""
+    start = 0
+    for many, statement in _INSERTS:
+        while len(rows) - start >= many:
+            connection.execute(statement, list(chain.from_iterable(rows[start : start + many])))
+            start += many
+
+
+_INSERTS = [
+    (many, "INSERT INTO events (rid, seq, at, event, rseq, data) VALUES " + ",".join(["(?,?,?,?,?,?)"] * many))
+    for many in (512, 64, 8, 1)
+]

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgpack
+
 __all__ = [
     "EVENTS",
     "LOCK_EXPIRES_S",
     "LOCK_VERDICT_S",
     "MAX_EVENT_BYTES",
+    "MAX_EVENT_DEPTH",
     "MAX_LISTED",
     "Event",
     "EventType",
@@ -29,6 +32,9 @@ __all__ = [
 
 MAX_EVENT_BYTES = 256 * 1024
 """Bound of one event's `data` as msgpack."""
+
+MAX_EVENT_DEPTH = 48
+"""Maps and lists inside each other in one event's `data`: a call's frame with the event around it takes 64."""
 
 MAX_LISTED = 1000
 """How many agents, tasks and tools (of each, the latest) a `RunView` keeps."""
@@ -81,6 +87,16 @@ EVENTS: Mapping[str, EventType] = _types()
 """Every event there is, by name."""
 
 
+_pack = msgpack.Packer().pack
+
+
+def _wire_names(kind: str, event: str) -> bytes:
+    return b"".join((b"\xa4kind", _pack(str(kind)), b"\xa5event", _pack(event), b"\xa4data"))
+
+
+_WIRE_NAMES = {name: _wire_names(known.kind.value, name) for name, known in EVENTS.items()}
+
+
 def event_level(event: str) -> int:
     """Give the least level that sees `event`; an unknown one is shown at level 2 only."""
     known = EVENTS.get(event)
@@ -102,6 +118,11 @@ class Event(NamedTuple):
     def to_wire(self) -> dict[str, Any]:
         """Give the map that goes over the wire and into JSON."""
         return {"seq": self.seq, "at": self.at, "kind": self.kind, "event": self.event, "data": self.data}
+
+    def pack_wire(self, data: bytes) -> bytes:
+        """Give `to_wire` as msgpack; `data` is the event's data as msgpack."""
+        head = _WIRE_NAMES.get(self.event) or _wire_names(self.kind, self.event)
+        return b"".join((b"\x85\xa3seq", _pack(self.seq), b"\xa2at", _pack(self.at), head, data))
 
     @classmethod
     def from_wire(cls, value: Mapping[str, Any]) -> Event:

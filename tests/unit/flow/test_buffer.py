@@ -18,7 +18,7 @@ def fill(buffer: EventBuffer, count: int, first: int = 1) -> None:
 
 async def numbers(buffer: EventBuffer, after: int, timeout: float = 0.0) -> tuple[int, list[int]]:
     first, events = msgpack.unpackb(await buffer.poll(after, timeout))
-    return first, [data["n"] for _, data in events]
+    return first, [msgpack.unpackb(data)["n"] for _, data in events]
 
 
 async def test_events_are_numbered_kept_until_named_and_then_forgotten():
@@ -111,7 +111,5 @@ def test_an_event_beyond_256_kib_is_refused():
 
 
 def test_what_msgpack_cannot_hold_is_converted():
-    assert msgpack.unpackb(pack_event("result", {"a": {1, 2}, "b": 1 << 80})) == [
-        "result",
-        {"a": [1, 2], "b": str(1 << 80)},
-    ]
+    event, data = msgpack.unpackb(pack_event("result", {"a": {1, 2}, "b": 1 << 80}))
+    assert (event, msgpack.unpackb(data)) == ("result", {"a": [1, 2], "b": str(1 << 80)})

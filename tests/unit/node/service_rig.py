@@ -22,6 +22,7 @@ from kodo.node.manage import Manager
 from kodo.node.orders import RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import Service
+from kodo.p2p.core.callframe import FrameReader
 from kodo.p2p.errors import CallError
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.rig import Rig, rig_of
@@ -65,15 +66,17 @@ class Node:
         async def send(item: Any) -> None:
             items.append(item)
 
-        async def send_all(many: Iterable[Any]) -> None:
-            items.extend(many)
+        async def send_frames(frames: bytes) -> None:
+            items.extend(answer["item"] for answer in FrameReader().feed(frames))
 
         async def uploads() -> AsyncIterator[bytes]:
             for piece in pieces:
                 yield piece
 
         session = self.sessions.setdefault(peer, SimpleNamespace(remote_peer=peer, bindings={}))
-        asked = SimpleNamespace(op=op, args=args, session=session, send=send, send_all=send_all, uploads=uploads)
+        asked = SimpleNamespace(
+            op=op, args=args, session=session, send=send, send_frames=send_frames, uploads=uploads
+        )
         try:
             return await self.service(asked)
         finally:

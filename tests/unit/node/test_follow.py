@@ -10,6 +10,8 @@ import pytest
 from kodo.node.follow import Feed
 from kodo.node.rows import NewEvent
 from kodo.node.store import Store
+from kodo.p2p.core.callframe import FrameReader, encode_frame, item
+from kodo.protocol.events import visible
 from tests.unit.node.conftest import FIRST, fid_of, logs, new_run, settled
 
 FID = fid_of(1)
@@ -127,3 +129,40 @@ async def test_a_follower_that_goes_away_leaves_nothing_behind(store: Store) -> 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert feed.followed == 0
+
+
+async def test_events_are_encoded_once_for_all_who_see_the_same(store: Store) -> None:
+    feed = Feed(store)
+    await store.create(new_run(), FIRST)
+    trace = {"type": "E", "message": "m", "where": "w", "traceback": "secret"}
+    said = [*logs(1, 20), NewEvent.make("result", {"n": 1.5}, 21), NewEvent.make("fatal", trace, 22)]
+    async with contextlib.aclosing(feed.follow(FID)) as one, contextlib.aclosing(feed.follow(FID, 2)) as other:
+        assert (await anext(one)).last_seq == (await anext(other)).last_seq == 3
+        await store.append(FID, said)
+        batch = await anext(one)
+        assert batch is await anext(other)
+    stored = Feed(store)
+    async with contextlib.aclosing(stored.follow(FID, 3)) as batches:
+        read = await anext(batches)
+    for level in (0, 1, 2):
+        shown = [event for event in (visible(event, level) for event in batch) if event is not None]
+        frames = b"".join(encode_frame(item(event.to_wire())) for event in shown)
+        assert batch.frames(level) == read.frames(level) == frames
+        assert batch.frames(level) is batch.frames(level)
+        assert (b"secret" in frames) == (level == 2)
+
+
+async def test_a_follower_in_the_middle_of_a_commit_gets_the_rest_of_it(store: Store) -> None:
+    feed = Feed(store)
+    await store.create(new_run(), FIRST)
+    async with contextlib.aclosing(feed.follow(FID)) as batches:
+        await anext(batches)
+        await store.append(FID, logs(1, 10))
+        async with contextlib.aclosing(feed.follow(FID, 8)) as late:
+            rest = await anext(late)
+        assert [event.seq for event in rest] == [9, 10, 11, 12, 13]
+        items = [frame["item"]["seq"] for frame in FrameReader().feed(rest.frames(2))]
+        assert items == [9, 10, 11, 12, 13]
+        async with contextlib.aclosing(feed.follow(FID, 3, follow=False)) as known:
+            await store.append(FID, logs(11, 12))
+            assert [event.seq async for batch in known for event in batch] in (list(range(4, 14)), list(range(4, 16)))

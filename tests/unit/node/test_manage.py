@@ -121,7 +121,7 @@ async def test_a_follower_in_the_midst_is_told_of_the_deletion(tmp_path: Path, c
         last = (await node.all_events(fid))[-1].seq
         node.feed._channels.clear()
         async with contextlib.aclosing(node.feed.follow(fid)) as batches:
-            assert (await anext(batches))[0].seq == 1
+            assert (await anext(batches)).first_seq == 1
             # As for a slow reader: what comes next has to be read.
             async with contextlib.aclosing(node.feed.follow(fid, 10)) as others:
                 node.feed._channels[fid].last_seq = last

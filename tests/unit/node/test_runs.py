@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ async def test_the_death_of_a_runner_is_one_fatal(tmp_path: Path, clock: StillCl
         RunnerEvent(2, "log", {1: "x"}),  # type: ignore[dict-item]
         RunnerEvent(2, "log", {"text": "x" * 300_000}),
         RunnerEvent(2, "log", {"text": object()}),
+        RunnerEvent(2, "log", {"number": float("nan")}),
+        RunnerEvent(2, "log", {"a": json.loads("[" * 60 + "]" * 60)}),
         RunnerEvent(2, "lock", {"lid": "short", "title": "", "schema": {}}),
         RunnerEvent(2, "lock", {"lid": "0" * 26, "title": "", "schema": {"type": 5}}),
         RunnerEvent(2, "lock", {"lid": "0" * 26, "title": "", "schema": {}, "expires_s": float("nan")}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ class Asked(Protocol):
         """Send an item."""
         ...
 
-    async def send_all(self, items: Iterable[Any]) -> None:
-        """Send several items."""
+    async def send_frames(self, frames: bytes) -> None:
+        """Send items that are encoded already."""
         ...
 
     def uploads(self) -> AsyncIterator[bytes]:

@@ -22,12 +22,9 @@ from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import FidArgs, LaunchArgs, RunListArgs, StreamArgs
-from kodo.protocol.events import RunState, RunView, visible
+from kodo.protocol.events import RunState, RunView
 
 __all__ = ["RunAnswers"]
-
-_STREAM_EVENTS = 128
-"""Events that go to the session at once."""
 
 
 class RunAnswers:
@@ -206,11 +203,10 @@ class RunAnswers:
         last = args.after
         async with contextlib.aclosing(self._feed.follow(args.fid, args.after, follow=args.follow)) as batches:
             async for batch in batches:
-                shown = (visible(event, seen.level) for event in batch)
-                events = [event.to_wire() for event in shown if event is not None]
-                for start in range(0, len(events), _STREAM_EVENTS):
-                    await caller.asked.send_all(events[start : start + _STREAM_EVENTS])
-                last = batch[-1].seq
+                frames = batch.frames(seen.level)
+                if frames:
+                    await caller.asked.send_frames(frames)
+                last = batch.last_seq
         after = await self._store.run(args.fid)
         return {"last_seq": last, "state": (after or seen.row).state.value}
 

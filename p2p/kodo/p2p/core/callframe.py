@@ -4,12 +4,13 @@
     callee:  {"item": …} *                        zero or more, then exactly one end:
              {"done": …}   or   {"error": {"code": 404, "reason": "no-such-run", "message": "…", "data": {…}}}
 
-Values are those of JSON, and bytes: no extension types (so no msgpack timestamps), map keys are text, nesting is
-bounded. Sender and reader check the same, so what is wrong is found where it was made.
+Values are those of JSON, and bytes: no extension types (so no msgpack timestamps), map keys are text, numbers are
+finite, nesting is bounded. Sender and reader check the same, so what is wrong is found where it was made.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -26,10 +27,13 @@ __all__ = [
     "Done",
     "FrameReader",
     "Item",
+    "check_value",
     "done",
     "encode_frame",
     "error",
+    "is_item",
     "item",
+    "packed_item",
     "read_answer",
     "read_request",
     "request",
@@ -40,18 +44,19 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_DEPTH = 64
 """Maps and lists inside each other: far below what a recursive reader of the value can bear."""
 
+_ITEM_HEAD = b"\x81\xa4item"
 _MAX_OP_CHARACTERS = 128
 _MAX_REASON_CHARACTERS = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """One of the values that come before the end."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """The end of a call that succeeded."""
 
@@ -62,34 +67,38 @@ Answer = Item | Done | CallError
 """What a frame of the callee says; a `CallError` is given, not raised."""
 
 
-def _check(value: Any) -> None:
-    """Check what msgpack itself does not: depth, keys, and no types beside JSON's and bytes.
+_SCALARS = frozenset([str, int, bytes, bool, type(None)])
+
+
+def check_value(value: Any, depth: int = MAX_DEPTH) -> None:
+    """Check what msgpack itself does not: depth, keys, numbers that are none, and no types beside JSON's and bytes.
+
+    Args:
+        depth: how many maps and lists may be inside each other.
 
     Raises:
         ValueError: naming the fault, never the value.
     """
-    # Level by level instead of recursive: depth is the hostile dimension.
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        below: list[Any] = []
-        for each in level:
-            # The order is that of frequency; the types of subclasses are found by the slower tests.
-            kind = type(each)
-            if kind is str or kind is int or kind is bytes or each is None or kind is float or kind is bool:
-                continue
-            if isinstance(each, Mapping):
-                for key in each:
-                    if not isinstance(key, str):
-                        raise ValueError(f"a map has a key of type {type(key).__name__}, only text is allowed")
-                below.extend(each.values())
-            elif isinstance(each, (list, tuple)):
-                below.extend(each)
-            elif not isinstance(each, (str, int, float, bytes, bytearray, memoryview)):
-                raise ValueError(f"a value has the type {kind.__name__}, only JSON's types and bytes are allowed")
-        if not below:
-            return
-        level = below
-    raise ValueError(f"maps and lists are nested deeper than {MAX_DEPTH}")
+    kind = type(value)
+    if kind is dict or isinstance(value, Mapping):
+        if depth <= 0:
+            raise ValueError("maps and lists are nested too deeply")
+        for key, each in value.items():
+            if type(key) is not str and not isinstance(key, str):
+                raise ValueError(f"a map has a key of type {type(key).__name__}, only text is allowed")
+            if type(each) not in _SCALARS:
+                check_value(each, depth - 1)
+    elif kind is list or isinstance(value, (list, tuple)):
+        if depth <= 0:
+            raise ValueError("maps and lists are nested too deeply")
+        for each in value:
+            if type(each) not in _SCALARS:
+                check_value(each, depth - 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number is not finite, and JSON has no such numbers")
+    elif value is not None and not isinstance(value, (str, int, bytes, bytearray, memoryview)):
+        raise ValueError(f"a value has the type {kind.__name__}, only JSON's types and bytes are allowed")
 
 
 def encode_frame(value: Any, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
@@ -99,7 +108,7 @@ def encode_frame(value: Any, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
         ValueError: it holds something that has no place on the wire.
         CapacityError: it is over `max_bytes`.
     """
-    _check(value)
+    check_value(value)
     try:
         body: bytes = msgpack.packb(value, use_bin_type=True)
     except (TypeError, OverflowError) as problem:
@@ -116,7 +125,7 @@ def _refuse_extension(code: int, _data: bytes) -> NoReturn:
 def _decode(body: bytes) -> Any:
     try:
         value = msgpack.unpackb(body, raw=False, strict_map_key=True, ext_hook=_refuse_extension)
-        _check(value)
+        check_value(value)
     # UnicodeDecodeError and msgpack's own errors are ValueErrors, except what an unhashable or absurd value provokes.
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as problem:
         raise PeerError(f"a call frame is not valid: {problem}") from problem
@@ -157,6 +166,18 @@ def item(value: Any) -> dict[str, Any]:
     return {"item": value}
 
 
+def packed_item(packed: bytes) -> bytes:
+    """Encode the frame of an item whose value is msgpack already, and was checked when it was made so.
+
+    Raises:
+        CapacityError: it is over `MAX_FRAME_BYTES`.
+    """
+    length = len(_ITEM_HEAD) + len(packed)
+    if length > MAX_FRAME_BYTES:
+        raise CapacityError(f"a call frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}")
+    return encode_varint(length) + _ITEM_HEAD + packed
+
+
 def done(value: Any) -> dict[str, Any]:
     """Make the end of a call that succeeded."""
     return {"done": value}
@@ -193,6 +214,11 @@ def _refuse_others(value: dict[str, Any], known: Sequence[str], what: str) -> No
         raise PeerError(f"{what} has the unknown key {unknown[0][:64]!r}")
 
 
+def is_item(value: Any) -> bool:
+    """Whether a value of a callee is an item and nothing else, as nearly all are."""
+    return type(value) is dict and len(value) == 1 and "item" in value
+
+
 def read_answer(value: Any) -> Answer:
     """Read one value of a callee. Keys that are not known are passed over.
 
@@ -201,6 +227,8 @@ def read_answer(value: Any) -> Answer:
     """
     if not isinstance(value, dict):
         raise PeerError("an answer is not a map")
+    if is_item(value):
+        return Item(value["item"])
     match [key for key in ("item", "done", "error") if key in value]:
         case ["item"]:
             return Item(value["item"])

@@ -136,6 +136,21 @@ class Call:
             return frame.value
         raise StopAsyncIteration
 
+    async def batches(self) -> AsyncIterator[list[Any]]:
+        """Give the items as they arrive, several at once; otherwise as iterating over the call.
+
+        Raises:
+            DeadlineError, PeerError, NetworkError: it broke.
+        """
+        while True:
+            first = await self._next()
+            if not isinstance(first, Item):
+                return
+            items = [first.value]
+            while self._waiting and callframe.is_item(self._waiting[0]):
+                items.append(self._waiting.popleft()["item"])
+            yield items
+
     async def done(self) -> Any:
         """Give the end of the call; items that were not taken are passed over.
 
@@ -200,6 +215,10 @@ class Request:
     async def send_all(self, items: Iterable[Any]) -> None:
         """Send several items at once, which costs less than one by one."""
         await self.stream.write(b"".join(callframe.encode_frame(callframe.item(item)) for item in items))
+
+    async def send_frames(self, frames: bytes) -> None:
+        """Send items that are encoded already, as by `callframe.packed_item`, one frame after the other."""
+        await self.stream.write(frames)
 
     async def uploads(self) -> AsyncIterator[bytes]:
         """Give the byte pieces that the caller sends after its args.

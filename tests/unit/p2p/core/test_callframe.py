@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from kodo.p2p.core.callframe import (
@@ -12,10 +13,12 @@ from kodo.p2p.core.callframe import (
     encode_frame,
     error,
     item,
+    packed_item,
     read_answer,
     read_request,
     request,
 )
+from kodo.p2p.core.varint import encode_varint
 from kodo.p2p.errors import CallError, CapacityError, PeerError
 
 VECTORS = json.loads((Path(__file__).parents[3] / "vectors" / "callframe.json").read_text())
@@ -54,8 +57,24 @@ def nested(depth):
 def test_nesting_is_bounded_on_both_sides():
     frame = encode_frame(nested(MAX_DEPTH))
     assert FrameReader().feed(frame) == [nested(MAX_DEPTH)]
-    with pytest.raises(ValueError, match="nested deeper than 64"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         encode_frame(nested(MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_is_refused_on_both_sides(number):
+    with pytest.raises(ValueError, match="not finite"):
+        encode_frame({"item": {"a": [1.5, number]}})
+    body = msgpack.packb({"item": [number]})
+    with pytest.raises(PeerError, match="not finite"):
+        FrameReader().feed(encode_varint(len(body)) + body)
+
+
+def test_an_item_that_is_packed_already_makes_the_same_frame():
+    value = {"seq": 1, "data": {"text": "x" * 300, "number": 1.5}}
+    assert packed_item(msgpack.packb(value)) == encode_frame(item(value))
+    with pytest.raises(CapacityError, match="over the bound"):
+        packed_item(bytes(1 << 20))
 
 
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa0", b"\xdd\x00\x0f\xff\xff"])

@@ -16,6 +16,7 @@ ALLOWED = {
     "cryptography",
     "dataclasses",
     "enum",
+    "math",
     "functools",
     "google_crc32c",
     "hashlib",
