@@ -20,8 +20,11 @@ class Throttle:
         # When the bucket will be full again: one number says all (the generic cell rate algorithm).
         self._full_at: OrderedDict[str, int] = OrderedDict()
 
-    def wait_ms(self, key: str, now: int) -> int:
-        """Count an act of `key` at `now` (ms) and give 0, or give the ms to wait and count nothing."""
+    def wait_ms(self, key: str, now: int, *, count: bool = True) -> int:
+        """Count an act of `key` at `now` (ms) and give 0, or give the ms to wait and count nothing.
+
+        Without `count` an act is judged and never counted: for those that cost only when they fail.
+        """
         most = self._burst * self._every_ms
         # A clock that was set back starts the key anew.
         full_at = self._full_at.get(key, 0)
@@ -29,6 +32,8 @@ class Throttle:
         wait = full_at + self._every_ms - (now + most)
         if wait > 0:
             return wait
+        if not count:
+            return 0
         self._full_at[key] = full_at + self._every_ms
         self._full_at.move_to_end(key)
         if len(self._full_at) > self._keys:

@@ -33,6 +33,7 @@ from kodo.node.rows import digest_of
 from kodo.node.runs import Runs
 from kodo.node.scope import Scope, default_name, load_scope
 from kodo.node.service import Service
+from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.core.identity import Identity
@@ -202,6 +203,7 @@ class Node:
         facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
+            Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
             config.contents_for, config.access_s / 2,
         )  # fmt: skip
         host.handle(CALL_PROTOCOL, CallServer(service))

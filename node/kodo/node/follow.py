@@ -35,7 +35,7 @@ class Batch:
         self.events = events
         self.size = sum(map(len, packed))
         self._packed = packed
-        self._frames: dict[int, bytes] = {}
+        self._frames: dict[tuple[int, bool], bytes] = {}
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
@@ -62,17 +62,17 @@ class Batch:
             return self
         return Batch(self.events[:keep], self._packed[:keep]) if keep > 0 else None
 
-    def frames(self, level: int) -> bytes:
-        """Give the frames of the items that a reader of `level` may see."""
-        frames = self._frames.get(level)
+    def frames(self, level: int, *, manages: bool = True) -> bytes:
+        """Give the frames of the items that a reader of `level` may see; `manages` as for `visible`."""
+        frames = self._frames.get((level, manages))
         if frames is None:
             found: list[bytes] = []
             for event, packed in zip(self.events, self._packed, strict=True):
-                shown = visible(event, level)
+                shown = visible(event, level, manages=manages)
                 if shown is not None:
                     data = packed if shown is event else msgpack.packb(shown.data)
                     found.append(packed_item(event.pack_wire(data)))
-            frames = self._frames[level] = b"".join(found)
+            frames = self._frames[level, manages] = b"".join(found)
         return frames
 
 

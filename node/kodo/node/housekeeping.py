@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kodo.node import share_rows
 from kodo.node.clock import Clock
 from kodo.node.outputs import Outputs
 from kodo.node.store import Store
@@ -24,8 +26,12 @@ __all__ = ["KINDS", "Housekeeping", "Stale"]
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("run", "output", "key")
-"""`run`: acknowledged, and its retention has passed. `output`: files whose run is gone. `key`: older than 24 h."""
+KINDS = ("run", "output", "key", "share")
+"""`run`: acknowledged, its retention has passed, no live share. `output`: files whose run is gone. `key`: older than
+24 h. `share`: revoked, used up, or expired 7 days ago; its id is `links` for what was kept to tell holders of ended
+links, when those have expired."""
+
+_LINKS = "links"
 
 
 class Stale(NamedTuple):
@@ -77,6 +83,11 @@ class Housekeeping:
             count, size = await self._store.old_keys(now - KEY_LIFE_MS)
             if count:
                 found.append(Stale("key", str(count), size))
+        if "share" in kinds:
+            shares, (links, size) = await self._store.ask(lambda connection: share_rows.ended(connection, now))
+            found += [Stale("share", sid, bytes) for sid, bytes in shares]
+            if links:
+                found.append(Stale("share", _LINKS, size))
         return found
 
     async def clean(self, kinds: Sequence[str] = KINDS) -> list[Stale]:
@@ -88,6 +99,9 @@ class Housekeeping:
                     await self._delete(each.id)
                 elif each.kind == "output":
                     await self._outputs.remove(each.id)
+                elif each.kind == "share":
+                    sids = [] if each.id == _LINKS else [each.id]
+                    await self._store.write(functools.partial(share_rows.forget, sids=sids))
                 else:
                     await self._store.forget_keys()
             except KodoError as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -65,12 +65,12 @@ class Locks:
 
     # --- asked from outside ---
 
-    def open_locks(self, principal: Principal) -> list[tuple[LiveRun, OpenLock]]:
-        """Give the locks that `principal` may answer, the oldest first."""
+    def open_locks(self, principal: Principal, shared: Collection[str] = ()) -> list[tuple[LiveRun, OpenLock]]:
+        """Give the locks that `principal` may answer, the oldest first: of its runs, and of the fids in `shared`."""
         found = [
             (live, lock)
             for live in self._runs.live.values()
-            if live.row.principal == principal.id and not live.view.state.over
+            if (live.row.principal == principal.id or live.fid in shared) and not live.view.state.over
             for lock in live.view.locks.values()
             if may_answer(principal, lock)
         ]

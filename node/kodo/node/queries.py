@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from kodo.node import share_rows
 from kodo.node.rows import OnceKey, OutputRow, RunRow
 from kodo.protocol.events import EVENTS, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
@@ -43,7 +44,7 @@ _SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", 
 class RunFilter:
     """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC).
 
-    With `others` everybody's runs too of the flows whose path passes it.
+    With `others` everybody's runs too of the flows whose path passes it. `shared`: fids of others' runs besides.
     """
 
     principal: str
@@ -51,6 +52,7 @@ class RunFilter:
     path: str | None = None
     since: int | None = None
     others: Callable[[str], bool] | None = None
+    shared: tuple[str, ...] = ()
 
 
 class Page(NamedTuple):
@@ -97,6 +99,8 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
     if chosen.others is not None:
         paths = [path for (path,) in connection.execute("SELECT DISTINCT path FROM runs") if chosen.others(path)]
         mine, args = f"(principal=? OR path IN ({','.join('?' * len(paths))}))", [*args, *paths]
+    if chosen.shared:
+        mine, args = f"({mine} OR fid IN ({','.join('?' * len(chosen.shared))}))", [*args, *chosen.shared]
     where = [mine]
     bound: list[Any] = list(args)
     for column, value in (("state=?", chosen.state), ("path=?", chosen.path), ("created>=?", chosen.since)):
@@ -220,14 +224,17 @@ def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | N
     return OutputRow(name, media, Manifest(size, sha256, hashes))
 
 
-def obsolete(connection: sqlite3.Connection, before: int) -> list[tuple[str, int]]:
-    """Give the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs."""
+def obsolete(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
+    """Give the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs.
+
+    A run that is shared stays until its last share has ended.
+    """
     return list(
         connection.execute(
             "SELECT fid, (SELECT coalesce(sum(length(data)), 0) FROM events WHERE events.rid=runs.rid)"
             " + (SELECT coalesce(sum(size), 0) FROM outputs WHERE outputs.rid=runs.rid)"
-            " FROM runs WHERE acknowledged<=? ORDER BY rid",
-            (before,),
+            f" FROM runs WHERE acknowledged<=:before AND NOT {share_rows.has_live('runs.rid')} ORDER BY rid",
+            {"before": before, "now": now, "lapse": now - share_rows.DOWNLOAD_MS, "peer": ""},
         )
     )
 

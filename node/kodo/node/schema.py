@@ -15,9 +15,59 @@ from kodo.p2p.errors import CapacityError, KodoError, UsageError
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x6B6F646F
 """`kodo` in ASCII: tells our file from any other SQLite file."""
+
+_SHARES = """CREATE TABLE shares (
+    sid TEXT PRIMARY KEY,
+    rid INTEGER NOT NULL REFERENCES runs (rid) ON DELETE CASCADE,
+    digest BLOB UNIQUE,
+    level INTEGER NOT NULL,
+    mode TEXT NOT NULL,
+    downloads INTEGER,
+    counted INTEGER NOT NULL DEFAULT 0,
+    spilled INTEGER NOT NULL DEFAULT 0,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER
+) STRICT;
+CREATE INDEX shares_of ON shares (rid);
+CREATE INDEX shares_expire ON shares (expires);
+
+CREATE TABLE share_to (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sid TEXT NOT NULL REFERENCES shares (sid) ON DELETE CASCADE,
+    PRIMARY KEY (kind, name, sid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX share_to_of ON share_to (sid);
+
+CREATE TABLE downloads (
+    sid TEXT NOT NULL REFERENCES shares (sid) ON DELETE CASCADE,
+    peer TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    sent INTEGER NOT NULL DEFAULT 0,
+    covered INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sid, peer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE downloaded (
+    sid TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    name TEXT NOT NULL,
+    spans BLOB NOT NULL,
+    PRIMARY KEY (sid, peer, name),
+    FOREIGN KEY (sid, peer) REFERENCES downloads (sid, peer) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_links (
+    digest BLOB PRIMARY KEY,
+    reason TEXT NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
 
 _SCHEMA = (
     """
@@ -89,6 +139,7 @@ CREATE TABLE published (
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
     + tables.SCHEMA
+    + _SHARES
 )
 
 
@@ -98,6 +149,7 @@ ALTER TABLE runs ADD COLUMN acknowledged INTEGER;
 CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT NULL;
 """,
     2: tables.SCHEMA,
+    3: _SHARES,
 }
 """From each earlier schema version to the next."""
 

@@ -190,6 +190,19 @@ class Store:
         value: int = await self._write(lambda tx: tx.count(name))
         return value
 
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Do `work` in the writer's next transaction; give its answer once that is committed.
+
+        `work` refuses, by a `KodoError`, before it has written anything, or does all it was asked. When the wait is
+        cancelled it may be done nevertheless.
+
+        Raises:
+            KodoError: what `work` refused with.
+            CapacityError: the disk takes no more; nothing was stored.
+        """
+        done: T = await self._write(work)
+        return done
+
     async def _write(self, work: Work) -> Any:
         if self._thread is None or self._loop is None:
             raise UsageError(f"the store {self.path} is not open")
@@ -253,8 +266,9 @@ class Store:
         return await self._read(lambda connection: queries.once(connection, principal, key, now - KEY_LIFE_MS))
 
     async def obsolete(self, before: int) -> list[tuple[str, int]]:
-        """Give the runs acknowledged at or before `before` (ms UTC): fid, bytes of events and outputs."""
-        return await self._read(lambda connection: queries.obsolete(connection, before))
+        """Give the runs acknowledged at or before `before` (ms UTC) without a live share: fid, bytes on the disk."""
+        now = self._clock.now_ms()
+        return await self._read(lambda connection: queries.obsolete(connection, before, now))
 
     async def old_keys(self, before: int) -> tuple[int, int]:
         """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""

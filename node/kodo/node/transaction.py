@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 
+from kodo.node import share_rows
 from kodo.node.rows import (
     Created,
     KeyReusedError,
@@ -103,13 +104,13 @@ class Transaction:
     Args:
         connection: the writer's, inside `BEGIN IMMEDIATE`.
         heads: kept heads; those touched are taken out, and put back by `keep` after the commit.
-        now: ms UTC.
+        now: ms UTC, the same for all that the transaction does.
     """
 
     def __init__(self, connection: sqlite3.Connection, heads: Heads, now: int):
-        self._connection = connection
+        self.connection = self._connection = connection
+        self.now = self._now = now
         self._heads = heads
-        self._now = now
         self._touched: dict[str, _Head] = {}
         self.commits: list[Commit] = []
 
@@ -195,7 +196,7 @@ class Transaction:
         return self._write(fid, head, fresh)
 
     def delete(self, fid: str) -> None:
-        """Remove a run that is over, its events and outputs, and the idempotency keys that name it.
+        """Remove a run that is over, its events, outputs and shares, and the idempotency keys that name it.
 
         Its followers are told by a `delete` event that is not stored.
 
@@ -207,6 +208,7 @@ class Transaction:
         if not head.state.over:
             raise RunNotOverError(fid, head.state)
         del self._touched[fid]
+        share_rows.bury_run(self._connection, head.rid, self._now)
         self._connection.execute("DELETE FROM runs WHERE rid=?", (head.rid,))
         self._connection.execute(
             "DELETE FROM keys WHERE value=? OR (key>=? AND key<?)", (fid, f"answer/{fid}/", f"answer/{fid}0")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kodo.p2p.errors import CallError
 from kodo.protocol.enrol import PROOF_BYTES
 from kodo.protocol.ids import ID_PATTERN
+from kodo.protocol.link import SECRET_BYTES
 from kodo.protocol.uploads import UPLOAD_PATTERN
 
 __all__ = [
@@ -40,7 +41,12 @@ __all__ = [
     "RoleArgs",
     "RunListArgs",
     "ScaleArgs",
+    "ShareArgs",
+    "ShareListArgs",
+    "ShareOpenArgs",
+    "ShareTo",
     "ShutdownArgs",
+    "SidArgs",
     "StreamArgs",
     "UserAddArgs",
     "UserArgs",
@@ -206,6 +212,45 @@ class StreamArgs(FidArgs):
     follow: bool = True
 
 
+class ShareTo(Args):
+    """For whom a share is: user ids (a peer id, where nobody logs in) and roles."""
+
+    users: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default_factory=list, max_length=64)
+    roles: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default_factory=list, max_length=64)
+
+
+class ShareArgs(FidArgs):
+    """`run.share`: `to` named users and roles, or by `link` to whoever holds it, which is for reading only.
+
+    `level` is 1 by default, or the caller's own where that is lower. `downloads` bounds complete downloads.
+    """
+
+    to: ShareTo | None = None
+    link: bool = False
+    level: int | None = Field(None, ge=0, le=2)
+    mode: Annotated[str, Field(pattern=r"^[rx]$")] = "r"
+    expires_s: float = Field(7 * 86400.0, ge=1, le=10 * 366 * 86400.0)
+    downloads: int | None = Field(None, ge=1, le=1_000_000)
+
+
+class ShareListArgs(PageArgs):
+    """`share.list`: the shares of one run, or without `fid` of all runs of the caller's."""
+
+    fid: Fid | None = None
+
+
+class SidArgs(Args):
+    """An op on one share."""
+
+    sid: Fid
+
+
+class ShareOpenArgs(Args):
+    """`share.open`: what a link's token holds."""
+
+    secret: Annotated[bytes, Field(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
+
+
 class LockGetArgs(FidArgs):
     """`lock.get`."""
 
@@ -228,7 +273,7 @@ class ShutdownArgs(Args):
 class CleanupArgs(Args):
     """`cleanup.list`, `cleanup.run`: `what` narrows the kinds."""
 
-    what: list[Annotated[str, Field(pattern=r"^(run|output|key)$")]] | None = Field(None, max_length=8)
+    what: list[Annotated[str, Field(pattern=r"^(run|output|key|share)$")]] | None = Field(None, max_length=8)
 
 
 class ManifestArgs(FidArgs):
@@ -300,6 +345,10 @@ OPS: Mapping[str, type[Args]] = {
     "run.restart": FidArgs,
     "run.ack": FidArgs,
     "run.delete": FidArgs,
+    "run.share": ShareArgs,
+    "share.list": ShareListArgs,
+    "share.revoke": SidArgs,
+    "share.open": ShareOpenArgs,
     "lock.list": PageArgs,
     "lock.get": LockGetArgs,
     "lock.answer": LockAnswerArgs,

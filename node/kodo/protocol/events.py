@@ -144,9 +144,13 @@ class Event(NamedTuple):
         return cls(seq, at, kind, event, data)
 
 
-def visible(event: Event, level: int) -> Event | None:
-    """Give `event` as a reader of `level` (0, 1 or 2) may see it, or None when it may not."""
-    if event_level(event.event) > level:
+def visible(event: Event, level: int, *, manages: bool = True) -> Event | None:
+    """Give `event` as a reader of `level` (0, 1 or 2) may see it, or None when it may not.
+
+    Args:
+        manages: whether the reader launched the run or is an operator: with whom it is shared is for them only.
+    """
+    if event_level(event.event) > level or (event.event in ("share", "unshare") and not manages):
         return None
     if event.event == "fatal" and level < 2 and "traceback" in event.data:
         return event._replace(data={key: value for key, value in event.data.items() if key != "traceback"})

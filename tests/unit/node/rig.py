@@ -15,6 +15,7 @@ from kodo.node.locks import Locks
 from kodo.node.orders import Order, RunSettings
 from kodo.node.outputs import Outputs
 from kodo.node.runs import Runs
+from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.protocol.access import Principal
@@ -39,6 +40,7 @@ class Rig:
         ids = (make_id(clock.ms, number.to_bytes(10, "big")) for number in numbers)
         self.uploads = Uploads(outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids))
         self.uploads.open()
+        self.shares = Shares(store, clock, lambda: next(ids))
         self.runs = Runs(
             store,
             outputs,

@@ -23,11 +23,15 @@ from kodo.node.orders import RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import Service
 from kodo.p2p.core.callframe import FrameReader
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.rig import Rig, rig_of
 
 LID = "0" * 25 + "1"
+PEER = Identity.from_seed(bytes(32)).peer_id
+ADDRESSES = [Multiaddr.webrtc_direct(host, 4711, bytes(32), PEER) for host in ("127.0.0.1", "192.0.2.7")]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
@@ -60,6 +64,11 @@ class Node:
         self.items: list[Any] = []
         self.sessions: dict[str, SimpleNamespace] = {}
 
+    def session(self, peer: str) -> Any:
+        """Give the peer's session."""
+        new = SimpleNamespace(remote_peer=peer, remote_address=("192.0.2.8", 4711), bindings={})
+        return self.sessions.setdefault(peer, new)
+
     async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:
         items: list[Any] = []
 
@@ -73,7 +82,7 @@ class Node:
             for piece in pieces:
                 yield piece
 
-        session = self.sessions.setdefault(peer, SimpleNamespace(remote_peer=peer, bindings={}))
+        session = self.session(peer)
         asked = SimpleNamespace(
             op=op, args=args, session=session, send=send, send_frames=send_frames, uploads=uploads
         )
@@ -120,9 +129,10 @@ async def node_of(
         if auth == "local":
             provider = local_provider(rig, clock)
             await provider.open()
-        facts = NodeFacts("flows.example.com", "peer-of-node", "0.1.0", clock.ms)
+        facts = NodeFacts("flows.example.com", str(PEER), "0.1.0", clock.ms)
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
-            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs), contents_for,
+            lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
+            rig.shares, lambda: ADDRESSES, contents_for,
         )  # fmt: skip
         yield Node(rig, service, provider)

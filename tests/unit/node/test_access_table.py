@@ -46,7 +46,10 @@ ANSWERS = frozenset(
     ["bad-state", "stopping", "bad-login", "bad-code", "no-such-user", "no-such-role", "no-such-grant"]
 )
 """Refusals of what was asked, not of who asks."""
-LAST = ("lock.answer", "run.delete", "node.shutdown")
+SHARES: dict[str, tuple[int, str]] = {"s0r": (0, "r"), "s1r": (1, "r"), "s2x": (2, "x"), "link": (1, "r")}
+"""Standings to which runs are shared: level and mode."""
+
+LAST = ("share.revoke", "lock.answer", "run.delete", "node.shutdown")
 TEXT = b"a file"
 SOMEBODY = "somebody"
 
@@ -63,6 +66,10 @@ def principal(standing: str) -> Principal:
     if re.fullmatch("[012][rx]", standing):
         grant = parse_grant(f"flow://flows.*/{standing[0]}/{standing[1]}")
         return Principal("me", "peer", "me", grants=(node, grant))
+    if standing == "link":
+        return Principal("peer", "peer", roles=frozenset(), grants=())
+    if standing in SHARES:
+        return Principal("me", "peer", "me", grants=(node, Grant("flow", "other.*", 2, "x")))
     whole = (node, Grant("flow", "*", 2, "x"))
     match standing.rstrip("+"):
         case "other":
@@ -106,6 +113,7 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
         "grant.remove": {"user": "ana", "grant": "node://x"},
         "flow.schema": {"path": "flows.work"},
         "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
+        "run.share": {"fid": done, "link": True},
     }
     return known.get(op, {"fid": done} if "fid" in OPS[op].model_fields else {})
 
@@ -113,9 +121,10 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
 class Scene:
     """A node with a run that is over and one that asks, belonging to `owner`; the caller is `who`."""
 
-    def __init__(self, node: Node, who: Principal, owner: str):
+    def __init__(self, node: Node, who: Principal, owner: str, standing: str = ""):
         self.node = node
         self.owner = owner
+        self.standing = standing
 
         async def identify(peer_id: str, token: str | None = None) -> Principal:
             return who
@@ -127,7 +136,20 @@ class Scene:
         order = Order(self.owner, f"flows.{entry}", entry.upper(), entry, {"n": 3}, tags=("secret tag",))
         fid, _ = await rig.runs.launch(order)
         await (rig.until(fid, "lock") if entry == "ask" else rig.all_events(fid))
+        if self.standing in SHARES:
+            level, mode = SHARES[self.standing]
+            if self.standing == "link":
+                await self.node.call("share.open", "peer", secret=(await self.share(fid, level, mode, link=True))[1])
+            else:
+                await self.share(fid, level, mode, users=["me"])
         return fid
+
+    async def share(self, fid: str, level: int, mode: str, **to: Any) -> tuple[str, bytes | None]:
+        row = await self.node.rig.store.run(fid)
+        assert row is not None
+        terms: dict[str, Any] = {"level": level, "mode": mode, "expires_s": 60.0, "downloads": None}
+        share, secret = await self.node.rig.shares.add(row, self.owner, **terms, **({"link": False} | to))
+        return share.sid, secret
 
     async def answer(self, op: str, args: dict[str, Any]) -> str:
         """Make the call; give the sign of what came back."""
@@ -156,13 +178,15 @@ def test_the_table_has_every_op() -> None:
 @pytest.mark.parametrize("standing", STANDINGS)
 async def test_each_op_is_answered_as_the_table_says(tmp_path: Path, clock: StillClock, standing: str) -> None:
     async with at(tmp_path, clock, standing) as node:
-        scene = Scene(node, principal(standing), whose(standing))
+        scene = Scene(node, principal(standing), whose(standing), standing)
         done, asking = await scene.run_of("work"), await scene.run_of("ask")
+        # Of a run of its own: an opened link shows it.
+        linked = await Scene(node, principal(standing), whose(standing)).run_of("work")
+        sid, secret = await scene.share(linked, 0, "r", link=True)
+        told = {"share.revoke": {"sid": sid}, "share.open": {"secret": secret}}
         # Last what ends things, so that all else finds them.
-        order = sorted(
-            OPS, key=lambda op: ("lock.answer", "run.delete", "node.shutdown").index(op) if op in LAST else -1
-        )
-        found = {op: await scene.answer(op, args_of(op, done, asking)) for op in order}
+        order = sorted(OPS, key=lambda op: LAST.index(op) if op in LAST else -1)
+        found = {op: await scene.answer(op, told.get(op) or args_of(op, done, asking)) for op in order}
         assert found == {op: EXPECTED[op][standing] for op in order}
 
 
@@ -173,7 +197,7 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
         return
     events, fields = SHOWN[standing]
     async with at(tmp_path, clock, standing) as node:
-        scene = Scene(node, principal(standing), whose(standing))
+        scene = Scene(node, principal(standing), whose(standing), standing)
         fid = await scene.run_of("work")
         state = await node.call("run.state", "peer", fid=fid)
         private = {"inputs", "progress", "final", "outputs", "agents"}
@@ -184,11 +208,14 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
         if events:
             await node.call("run.stream", "peer", fid=fid)
             assert [item["event"] for item in node.items] == words(events)
+        assert bool(state["shares"]) == (standing in SHARES and state["own"])
+        if EXPECTED["run.list"][standing] != "✓":
+            return
         rows = (await node.call("run.list", "peer", others=True))["result"]
         assert [row["fid"] for row in rows] == [fid]
         assert bool(rows[0]["tags"]) == bool(rows[0]["progress"]) == bool(state["tags"]) == bool(fields)
         mine = (await node.call("run.list", "peer"))["result"]
-        assert bool(mine) == (whose(standing) == "me")
+        assert bool(mine) == (whose(standing) == "me" or standing in SHARES)
 
 
 @pytest.mark.parametrize("standing", ["stranger", "outsider", "other"])
@@ -207,7 +234,7 @@ async def test_a_run_that_is_not_theirs_and_one_that_never_was_are_answered_alik
 
         node.rig.store._read = counted  # type: ignore[method-assign]
         for op in OPS:
-            args = args_of(op, done, asking)
+            args = args_of(op, done, asking) if op != "share.open" else {}
             if "fid" not in args:
                 continue
             answers = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kodo.node import share_rows
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.manage import Manager
 from kodo.node.rows import NewEvent, OnceKey, RunNotOverError
@@ -170,6 +171,7 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
     ).fetchall():
         old.execute(f"DROP TABLE {name}")
     old.executescript(
+        "DROP TABLE downloaded; DROP TABLE downloads; DROP TABLE share_to; DROP TABLE shares; DROP TABLE dead_links;"
         "DROP INDEX runs_acknowledged; ALTER TABLE runs DROP COLUMN acknowledged; PRAGMA user_version=1"
     )
     old.close()
@@ -180,3 +182,4 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
         assert row.acknowledged == clock.ms
         roles = await store.ask(lambda tables: tables.execute("SELECT count(*) FROM access_roles").fetchone())
         assert roles == (3,)
+        assert await store.ask(lambda connection: share_rows.of_run(connection, fid_of(1), clock.ms)) == []

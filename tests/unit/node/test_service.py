@@ -12,7 +12,7 @@ from kodo.node.orders import Order
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
 from tests.unit.node.conftest import StillClock, fid_of, settled
-from tests.unit.node.service_rig import LID, SCHEMA, info, node_of
+from tests.unit.node.service_rig import LID, PEER, SCHEMA, info, node_of
 
 
 async def test_node_state(tmp_path: Path, clock: StillClock) -> None:
@@ -21,7 +21,7 @@ async def test_node_state(tmp_path: Path, clock: StillClock) -> None:
         state = await node.call("node.state")
         assert (state["name"], state["peer_id"], state["version"], state["uptime_s"]) == (
             "flows.example.com",
-            "peer-of-node",
+            str(PEER),
             "0.1.0",
             90.0,
         )
@@ -112,7 +112,7 @@ async def test_run_state_adds_the_events_up(tmp_path: Path, clock: StillClock) -
         )
         assert [output["name"] for output in state["outputs"]] == ["report.md"]
         assert (state["author"], state["organization"], state["release"]) == ("ana", "org", "1")
-        assert state["node"] == {"name": "flows.example.com", "peer_id": "peer-of-node"}
+        assert state["node"] == {"name": "flows.example.com", "peer_id": str(PEER)}
         view = RunView()
         await node.call("run.stream", fid=fid)
         view.extend(Event.from_wire(item) for item in node.items)

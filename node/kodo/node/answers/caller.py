@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 
-__all__ = ["OPEN_OPS", "Asked", "Caller", "Handlers", "check_admitted", "check_operator", "granted"]
+__all__ = [
+    "OPEN_OPS",
+    "Asked",
+    "Caller",
+    "Handlers",
+    "Links",
+    "bind_link",
+    "by_link",
+    "check_admitted",
+    "check_operator",
+    "granted",
+    "links_of",
+]
 
 
 class Asked(Protocol):
@@ -36,20 +48,60 @@ class Asked(Protocol):
         ...
 
 
+Links = Mapping[str, Collection[bytes]]
+"""By fid: the SHA-256 of the secrets of the links that a session has opened."""
+
+_LINKS = "links"
+MAX_LINKS = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as the provider said for this call, and the call itself."""
+    """Who asks, as the provider said for this call, and the call itself. `peer`: the peer id of its session."""
 
     principal: Principal
     asked: Asked
+
+    @property
+    def peer(self) -> str:
+        """The peer id that the session proved."""
+        return str(self.asked.session.remote_peer)
+
+    @property
+    def links(self) -> Links:
+        """What this session has opened."""
+        return links_of(self.asked.session)
+
+
+def links_of(session: Any) -> Links:
+    """Give the links that a session has opened."""
+    found: Links = session.bindings.get(_LINKS, {})
+    return found
+
+
+def bind_link(session: Any, fid: str, digest: bytes) -> None:
+    """Remember that a session has opened a link; gone with the session.
+
+    Raises:
+        CallError: 429 `too-many-links`.
+    """
+    links: dict[str, set[bytes]] = session.bindings.setdefault(_LINKS, {})
+    if digest not in links.get(fid, ()) and sum(map(len, links.values())) >= MAX_LINKS:
+        raise CallError(429, "too-many-links", f"this session has opened {MAX_LINKS} links; begin another")
+    links.setdefault(fid, set()).add(digest)
 
 
 Handlers = Mapping[str, Callable[[Caller, Any], Awaitable[Any]]]
 """By op: takes the caller and the op's parsed args, gives the `done`."""
 
 
-OPEN_OPS = frozenset(["auth.info", "auth.login", "auth.password", "auth.enrol", "auth.logout", "auth.whoami"])
-"""What everybody may ask whom the node answers at all: how to log in."""
+OPEN_OPS = frozenset(
+    ["auth.info", "auth.login", "auth.password", "auth.enrol", "auth.logout", "auth.whoami", "share.open"]
+)
+"""What everybody may ask whom the node answers at all: how to log in, and to be let in by a link."""
+
+_BY_LINK = frozenset(["run.state", "run.stream", "lock.get", "output.list", "output.manifest", "output.read"])
+"""What the holder of a run's link may ask about that run without being known to the node otherwise."""
 
 
 def check_admitted(op: str, principal: Principal, node: str) -> None:
@@ -63,6 +115,11 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
     if principal.user is None:
         raise CallError(401, "login-needed", "this node deals with users that it knows only: koco login")
     raise CallError(403, "not-admitted", f"you have no grant node://{node}; ask the operator of the node for it")
+
+
+def by_link(op: str, fid: str | None, links: Links, peer: str) -> Principal | None:
+    """Give whom a call comes from that only the link of its run lets in: nobody, with no grant and no run."""
+    return Principal("", peer, roles=frozenset()) if op in _BY_LINK and fid is not None and fid in links else None
 
 
 def check_operator(principal: Principal) -> None:

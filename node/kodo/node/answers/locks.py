@@ -8,6 +8,7 @@ from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.answers.sight import Sight
 from kodo.node.catalog import paged
 from kodo.node.locks import Locks
+from kodo.node.shares import Shares
 from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, PageArgs
 
 __all__ = ["LockAnswers"]
@@ -16,16 +17,19 @@ __all__ = ["LockAnswers"]
 class LockAnswers:
     """Answers what is about locks."""
 
-    def __init__(self, sight: Sight, locks: Locks):
+    def __init__(self, sight: Sight, locks: Locks, shares: Shares):
         self._sight = sight
         self._locks = locks
+        self._shares = shares
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
         return {"lock.list": self._list, "lock.get": self._get, "lock.answer": self._answer}
 
     async def _list(self, caller: Caller, args: PageArgs) -> dict[str, Any]:
-        found = self._locks.open_locks(caller.principal)
+        given = await self._shares.given(caller.principal)
+        shared = {fid for fid, share in given.items() if share.mode == "x"}
+        found = self._locks.open_locks(caller.principal, shared)
         rows = [
             {
                 "fid": live.fid,

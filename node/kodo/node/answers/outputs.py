@@ -11,6 +11,8 @@ from kodo.node.catalog import Catalog
 from kodo.node.outputs import Outputs
 from kodo.node.rows import OutputRow
 from kodo.node.runs import Runs
+from kodo.node.share_rows import ShareRow
+from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError, NotFoundError
@@ -23,8 +25,18 @@ __all__ = ["OutputAnswers"]
 class OutputAnswers:
     """Answers what is about files."""
 
-    def __init__(self, sight: Sight, store: Store, outputs: Outputs, uploads: Uploads, catalog: Catalog, runs: Runs):
+    def __init__(
+        self,
+        sight: Sight,
+        store: Store,
+        outputs: Outputs,
+        uploads: Uploads,
+        catalog: Catalog,
+        runs: Runs,
+        shares: Shares,
+    ):
         self._sight = sight
+        self._shares = shares
         self._store = store
         self._outputs = outputs
         self._uploads = uploads
@@ -55,7 +67,7 @@ class OutputAnswers:
         }
 
     async def _manifest(self, caller: Caller, args: ManifestArgs) -> dict[str, Any]:
-        row = await self._output(caller, args.fid, args.name)
+        row, _ = await self._output(caller, args.fid, args.name)
         chunks = row.manifest.chunks
         return {
             "name": row.name,
@@ -68,20 +80,29 @@ class OutputAnswers:
         }
 
     async def _read(self, caller: Caller, args: ReadArgs) -> dict[str, Any]:
-        row = await self._output(caller, args.fid, args.name)
-        size = row.manifest.size
-        if args.offset > size:
-            raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {args.offset}")
-        sent = 0
-        reading = self._outputs.read(args.fid, row.name, row.manifest, args.offset, args.length)
+        row, share = await self._output(caller, args.fid, args.name)
+        size, start = row.manifest.size, args.offset
+        if start > size:
+            raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {start}")
+        at = start
+        reading = self._outputs.read(args.fid, row.name, row.manifest, start, args.length)
         try:
-            async with contextlib.aclosing(reading) as pieces:
+            async with (
+                self._shares.using(share),
+                self._shares.reading(share, caller.peer, row.name) as place,
+                contextlib.aclosing(reading) as pieces,
+            ):
                 async for piece in pieces:
+                    end = at + len(piece)
+                    if place is not None:
+                        await place.before(at, end)
                     await caller.asked.send(piece)
-                    sent += len(piece)
+                    if place is not None:
+                        place.after(at, end)
+                    at = end
         except NotFoundError as error:
             raise CallError(410, "output-gone", str(error)) from None
-        return {"bytes": sent}
+        return {"bytes": at - start}
 
     async def _write(self, caller: Caller, args: InputWriteArgs) -> dict[str, Any]:
         principal = caller.principal
@@ -90,9 +111,10 @@ class OutputAnswers:
         await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
         return await self._uploads.write(principal.id, args, caller.asked.uploads())
 
-    async def _output(self, caller: Caller, fid: str, name: str) -> OutputRow:
-        (await self._sight.run(caller, fid)).check_outputs()
+    async def _output(self, caller: Caller, fid: str, name: str) -> tuple[OutputRow, ShareRow | None]:
+        seen = await self._sight.run(caller, fid)
+        seen.check_outputs()
         row = await self._store.output(fid, name)
         if row is None:
             raise CallError(404, "no-such-output", "this run has no such output")
-        return row
+        return row, seen.share

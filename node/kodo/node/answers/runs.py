@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
+from kodo.node.answers.shares import share_fields
 from kodo.node.answers.sight import Sight, no_such_run
 from kodo.node.catalog import Catalog, Flow, paged
 from kodo.node.clock import Clock
@@ -17,6 +18,7 @@ from kodo.node.orders import Order
 from kodo.node.queries import RunFilter
 from kodo.node.rows import RunRow
 from kodo.node.runs import Runs
+from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError
@@ -44,6 +46,7 @@ class RunAnswers:
         runs: Runs,
         uploads: Uploads,
         manager: Manager,
+        shares: Shares,
         clock: Clock,
     ):
         self._node = node
@@ -54,6 +57,7 @@ class RunAnswers:
         self._runs = runs
         self._uploads = uploads
         self._manager = manager
+        self._shares = shares
         self._clock = clock
 
     def handlers(self) -> Handlers:
@@ -125,10 +129,12 @@ class RunAnswers:
     async def _list(self, caller: Caller, args: RunListArgs) -> dict[str, Any]:
         principal = caller.principal
         others = _known_flows(principal) if args.others else None
+        given = await self._shares.given(principal)
         page = await self._store.runs(
-            RunFilter(principal.id, args.state, args.path, args.since, others), p=args.p, pp=args.pp
+            RunFilter(principal.id, args.state, args.path, args.since, others, tuple(given)), p=args.p, pp=args.pp
         )
-        seen = [each for row in page.rows if (each := self._sight.of(principal, row)) is not None]
+        found = (self._sight.of(principal, row, given.get(row.fid)) for row in page.rows)
+        seen = [each for each in found if each is not None]
         errors = await self._store.fatal_types([each.row.fid for each in seen if each.row.state is RunState.ERROR])
         rows = [
             {
@@ -145,6 +151,7 @@ class RunAnswers:
                 "acknowledged": row.acknowledged is not None,
                 "queue_position": self._runs.queue.position(row.fid),
                 "own": each.own,
+                "level": each.level,
             }
             for each in seen
             for row in (each.row,)
@@ -160,6 +167,7 @@ class RunAnswers:
             raise no_such_run()
         if not seen.contents:
             view = _bare(view)
+        shares = [share_fields(each) for each in await self._shares.of_run(row.fid)] if seen.manages else []
         return {
             "fid": row.fid,
             "node": self._node,
@@ -177,7 +185,7 @@ class RunAnswers:
                 {"lid": lock.lid, "title": lock.title, "expires_at": lock.expires_at}
                 for lock in ([] if view.state.over else view.locks.values())
             ],
-            "shares": [],
+            "shares": shares,
             "outputs": list(view.outputs.values()) if level >= 1 else [],
             "config": view.config if level >= 2 else {},
             "agents": view.agents if level >= 2 else [],
@@ -201,9 +209,10 @@ class RunAnswers:
         seen = await self._sight.run(caller, args.fid)
         seen.check_contents()
         last = args.after
-        async with contextlib.aclosing(self._feed.follow(args.fid, args.after, follow=args.follow)) as batches:
+        following = self._feed.follow(args.fid, args.after, follow=args.follow)
+        async with self._shares.using(seen.share), contextlib.aclosing(following) as batches:
             async for batch in batches:
-                frames = batch.frames(seen.level)
+                frames = batch.frames(seen.level, manages=seen.manages)
                 if frames:
                     await caller.asked.send_frames(frames)
                 last = batch.last_seq
@@ -216,12 +225,12 @@ class RunAnswers:
         return {"fid": args.fid, "state": state.value}
 
     async def _ack(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_mode()
+        (await self._sight.run(caller, args.fid)).check_own()
         state = await self._manager.acknowledge(args.fid, caller.principal.id)
         return {"fid": args.fid, "state": state.value, "acknowledged": True}
 
     async def _delete(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_mode()
+        (await self._sight.run(caller, args.fid)).check_own()
         return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
 
     def _runtime(self, row: RunRow) -> float:

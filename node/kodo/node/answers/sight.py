@@ -2,7 +2,8 @@
 
 A run that is not for the caller does not exist: it is looked up the same way, and refused in the same words.
 Operators, and developers of its flow, know of every run its state, its times and the type of its error; what it is
-about only where the node was started so (`contents_for`), which `flow.schema` tells everybody before a launch.
+about only where the node was started so (`contents_for`), which `flow.schema` tells everybody before a launch. With
+whom a run is shared, or who holds a link of it, sees it at the share's level and in its mode.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 from kodo.node.answers.caller import Caller
 from kodo.node.rows import RunRow
+from kodo.node.share_rows import ShareRow, gone
+from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Mode, Principal, Role
@@ -29,6 +32,8 @@ class Seen:
         modes: `r`, and `x` where the caller may manage it and answer its locks.
         own: whether the caller launched it.
         contents: whether more is shown than its state, its times and the type of its error.
+        share: by which share it is seen, if it is by one: whatever goes on by it ends with it.
+        manages: whether it is shown with whom the run is shared: to its launcher and to operators.
     """
 
     row: RunRow
@@ -36,6 +41,8 @@ class Seen:
     modes: tuple[Mode, ...]
     own: bool
     contents: bool = True
+    share: ShareRow | None = None
+    manages: bool = False
 
     def check_mode(self) -> None:
         """Let through who may do more than read.
@@ -45,6 +52,16 @@ class Seen:
         """
         if "x" not in self.modes:
             raise CallError(403, "not-granted", "this run, or your grant on its flow, is for reading only")
+
+    def check_own(self) -> None:
+        """Let through who launched the run and may manage it.
+
+        Raises:
+            CallError: 403 `not-granted` or `not-yours`.
+        """
+        self.check_mode()
+        if not self.own:
+            raise CallError(403, "not-yours", "this run is shared with you; only who launched it may do that")
 
     def check_contents(self) -> None:
         """Let through who may see what the run is about.
@@ -74,33 +91,50 @@ class Sight:
             grant.
     """
 
-    def __init__(self, store: Store, contents_for: Iterable[str] = ()):
+    def __init__(self, store: Store, shares: Shares, contents_for: Iterable[str] = ()):
         self._store = store
+        self._shares = shares
         self.contents_for = frozenset(contents_for)
 
     async def run(self, caller: Caller, fid: str) -> Seen:
         """Give a run that the caller sees.
 
         Raises:
-            CallError: 404 `no-such-run`, whether there is none or it is not for this caller.
+            CallError: 404 `no-such-run`, whether there is none or it is not for this caller; 410 with the reason
+                when the caller has opened a link of it that is dead by now.
         """
-        row = await self._store.run(fid)
-        seen = None if row is None else self.of(caller.principal, row)
+        row, principal = await self._store.run(fid), caller.principal
+        if row is not None and row.principal == principal.id:
+            return self._own(principal, row)
+        digests = sorted(caller.links.get(fid, ()))
+        share, dead = await self._shares.best(fid, principal, caller.peer, digests)
+        seen = None if row is None else self.of(principal, row, share)
         if seen is None:
-            raise no_such_run()
+            raise no_such_run() if dead is None else gone(dead)
         return seen
 
-    def of(self, principal: Principal, row: RunRow) -> Seen | None:
-        """Say how `principal` sees the run; None: not at all."""
+    def of(self, principal: Principal, row: RunRow, share: ShareRow | None = None) -> Seen | None:
+        """Say how `principal` sees the run, given the share that it has of it; None: not at all."""
         if row.principal == principal.id:
-            return Seen(row, _level(principal, row), _modes(principal, row), own=True)
+            return self._own(principal, row)
+        office = self._by_office(principal, row)
+        if share is None or (office is not None and office.contents and office.level > share.level):
+            return office
+        modes: tuple[Mode, ...] = ("r", "x") if share.mode == "x" else ("r",)
+        return Seen(row, share.level, modes, own=False, share=share, manages=principal.operator)
+
+    def _own(self, principal: Principal, row: RunRow) -> Seen:
+        return Seen(row, _level(principal, row), _modes(principal, row), own=True, manages=True)
+
+    def _by_office(self, principal: Principal, row: RunRow) -> Seen | None:
         offices = {Role.OPERATOR} if principal.operator else set[str]()
         if principal.develops_flow(row.path):
             offices.add(Role.DEVELOPER)
         if not offices:
             return None
         contents = not self.contents_for.isdisjoint(offices)
-        return Seen(row, _level(principal, row) if contents else 0, ("r",), own=False, contents=contents)
+        level = _level(principal, row) if contents else 0
+        return Seen(row, level, ("r",), own=False, contents=contents, manages=principal.operator)
 
 
 def no_such_run() -> CallError:

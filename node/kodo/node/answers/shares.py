@@ -1,0 +1,168 @@
+"""`run.share`, `share.*`: runs shared with others, and links opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kodo.access.throttle import Throttle
+from kodo.node.answers.caller import Caller, Handlers, bind_link
+from kodo.node.answers.sight import Sight
+from kodo.node.catalog import paged
+from kodo.node.clock import Clock
+from kodo.node.share_rows import ShareRow, gone
+from kodo.node.shares import Shares
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import CallError
+from kodo.protocol.calls import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
+from kodo.protocol.link import MAX_HINTS, Link, digest_of_secret, encode_token, write_link
+
+__all__ = ["ShareAnswers", "share_fields"]
+
+_GUESSES = 10
+_GUESS_MS = 6000
+"""From one address so many wrong secrets at once, and one more every so often."""
+
+
+class ShareAnswers:
+    """Answers what is about shares.
+
+    Args:
+        node: `{name, peer_id}` of this node.
+        addresses: where this node is reached now.
+        registries: URLs of the registries that know it.
+    """
+
+    def __init__(
+        self,
+        node: dict[str, str],
+        sight: Sight,
+        shares: Shares,
+        clock: Clock,
+        addresses: Callable[[], Sequence[Multiaddr]],
+        registries: Callable[[], Sequence[str]],
+    ):
+        self._node = node
+        self._sight = sight
+        self._shares = shares
+        self._clock = clock
+        self._addresses = addresses
+        self._registries = registries
+        self._guesses = Throttle(burst=_GUESSES, every_ms=_GUESS_MS)
+
+    def handlers(self) -> Handlers:
+        """Give the handlers of these ops."""
+        return {
+            "run.share": self._share,
+            "share.list": self._list,
+            "share.revoke": self._revoke,
+            "share.open": self._open,
+        }
+
+    async def _share(self, caller: Caller, args: ShareArgs) -> dict[str, Any]:
+        seen = await self._sight.run(caller, args.fid)
+        seen.check_own()
+        users, roles = (args.to.users, args.to.roles) if args.to is not None else ([], [])
+        if bool(users or roles) == args.link:
+            raise _bad("to", "give either users and roles, or link")
+        if args.link and args.mode != "r":
+            raise _bad("mode", "a link is for reading only: r")
+        level = min(1, seen.level) if args.level is None else args.level
+        if level > seen.level:
+            raise CallError(403, "not-granted", f"you see this run at level {seen.level}; share it at that at most")
+        if args.downloads is not None and level < 1:
+            raise _bad("downloads", "outputs, which can be downloaded, need level 1")
+        share, secret = await self._shares.add(
+            seen.row,
+            caller.principal.id,
+            level=level,
+            mode=args.mode,
+            expires_s=args.expires_s,
+            downloads=args.downloads,
+            users=users,
+            roles=roles,
+            link=args.link,
+        )
+        told = {"sid": share.sid, "level": level, "mode": share.mode, "expires_at": share.expires}
+        return told if secret is None else {**told, **self._link(share, secret)}
+
+    def _link(self, share: ShareRow, secret: bytes) -> dict[str, str]:
+        peer_id = PeerId.parse(self._node["peer_id"])
+        # What leads back to the holder's own machine is of use to nobody else.
+        addresses = sorted(self._addresses(), key=lambda address: address.host in ("127.0.0.1", "::1"))
+        registries = self._registries()
+        hints = tuple(address.with_peer(peer_id) for address in addresses[:MAX_HINTS])
+        token = encode_token(_known(peer_id, share.fid, secret, hints, registries))
+        # A page is served where a registry is; without https it could not be trusted to be the one that was meant.
+        page = next((url for url in registries if url.startswith("https://")), None)
+        return {"token": token, "link": write_link(token, page)}
+
+    async def _list(self, caller: Caller, args: ShareListArgs) -> dict[str, Any]:
+        if args.fid is None:
+            total, rows = await self._shares.of_principal(caller.principal.id, args.p, args.pp)
+            return paged([share_fields(row) for row in rows], total, total, args.p, args.pp)
+        seen = await self._sight.run(caller, args.fid)
+        if not seen.manages:
+            raise CallError(403, "not-yours", "with whom a run is shared is for who launched it")
+        rows = await self._shares.of_run(args.fid)
+        page = rows[(args.p - 1) * args.pp : args.p * args.pp]
+        return paged([share_fields(row) for row in page], len(rows), len(rows), args.p, args.pp)
+
+    async def _revoke(self, caller: Caller, args: SidArgs) -> dict[str, Any]:
+        share, principal = await self._shares.get(args.sid), caller.principal
+        if share is None or not (share.principal == principal.id or principal.operator):
+            raise CallError(404, "no-such-share", "there is no such share here, or it is not yours")
+        await self._shares.revoke(share, principal.id)
+        return {"sid": share.sid, "fid": share.fid, "revoked": True}
+
+    async def _open(self, caller: Caller, args: ShareOpenArgs) -> dict[str, Any]:
+        session = caller.asked.session
+        where = str(session.remote_address[0])
+        # Before the secret is looked at, so that the answer is the same for a right one.
+        wait = self._guesses.wait_ms(where, self._clock.now_ms(), count=False)
+        if wait:
+            raise CallError(429, "too-many-guesses", "too many wrong links came from here", {"retry_after_ms": wait})
+        share, dead = await self._shares.open(args.secret, caller.peer)
+        if share is None:
+            if dead is not None:
+                raise gone(dead)
+            self._guesses.wait_ms(where, self._clock.now_ms())
+            raise CallError(404, "no-such-link", "there is no such link here")
+        bind_link(session, share.fid, digest_of_secret(args.secret))
+        terms = {"level": share.level, "mode": share.mode, "expires_at": share.expires}
+        return {"fid": share.fid, "sid": share.sid, "node": self._node, **terms}
+
+
+def share_fields(share: ShareRow) -> dict[str, Any]:
+    """Give a share as `share.list` and `run.state` show it."""
+    return {
+        "sid": share.sid,
+        "fid": share.fid,
+        "path": share.path,
+        "name": share.name,
+        "link": share.link,
+        "to": {"users": list(share.users), "roles": list(share.roles)},
+        "level": share.level,
+        "mode": share.mode,
+        "downloads": share.downloads,
+        "done": share.done,
+        "under_way": share.under_way,
+        "created": share.created,
+        "expires_at": share.expires,
+        "state": share.state,
+    }
+
+
+def _known(peer_id: PeerId, fid: str, secret: bytes, hints: tuple[Multiaddr, ...], registries: Sequence[str]) -> Link:
+    """Make the link with the first registry that a link can name, if there is one."""
+    for registry in registries:
+        try:
+            return Link(peer_id, fid, secret, hints, registry)
+        except ValueError:
+            continue
+    return Link(peer_id, fid, secret, hints)
+
+
+def _bad(arg: str, what: str) -> CallError:
+    return CallError(400, "bad-args", f"run.share: {arg}: {what}", {"arg": arg})
