@@ -176,6 +176,7 @@ class Node:
             clock=clock,
             settings=RunSettings(
                 max_live=config.max_live,
+                max_live_each=config.max_live_each,
                 max_runs=config.max_runs,
                 grace_s=config.adopt_s,
                 keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,

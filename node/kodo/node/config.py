@@ -35,6 +35,7 @@ class NodeConfig(BaseModel):
         runners: warm runners to keep.
         max_runs: runs that execute at once; further ones wait.
         max_live: runs that are not over at once, waiting ones too.
+        max_live_each: the same for one principal.
         keep_runs: whether runs go on when the node is closed in order; None: on a joined cluster only.
         disk_reserve_bytes: disk that flows may not use.
         max_db_bytes: bound of the database file; None: the disk's.
@@ -64,6 +65,7 @@ class NodeConfig(BaseModel):
     runners: int = Field(default=2, ge=0, le=256)
     max_runs: int = Field(default=16, ge=1, le=100_000)
     max_live: int = Field(default=1000, ge=1, le=100_000)
+    max_live_each: int = Field(default=250, ge=1, le=100_000)
     keep_runs: bool | None = None
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
     max_db_bytes: int | None = Field(default=None, ge=1 << 20)

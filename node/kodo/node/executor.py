@@ -7,6 +7,7 @@ committed, and lives on when the node dies.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -86,6 +87,8 @@ class Runner(Protocol):
     """One run's process, wherever it is. Every method raises `RunnerDiedError` once it is gone."""
 
     fid: str
+    started: bool
+    """Whether it may have begun. One that `adopt` gave and that has not never will: end it."""
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """Wait until there are events with `rseq` > `after`, at most `timeout` seconds; `[]` if there were none.
@@ -134,8 +137,13 @@ class Executor(Protocol):
         """Find the runners that an earlier process of this node left running; call once after `start`."""
         ...
 
-    async def launch(self, spec: RunSpec) -> Runner:
-        """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe."""
+    async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
+        """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe.
+
+        Args:
+            about_to_start: awaited once, when nothing is left but to let the flow begin. Before it is called, and
+                when it raises, the flow surely has not; afterwards it may have, whatever happens.
+        """
         ...
 
     def scale(self, runners: int) -> None:

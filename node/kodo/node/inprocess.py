@@ -28,6 +28,7 @@ class InProcessRunner:
     def __init__(self, spec: RunSpec):
         self.fid = spec.fid
         self.spec = spec
+        self.started = True
         self.task: asyncio.Task[None] | None = None
         self.released = False
         self.expired: list[str] = []
@@ -198,7 +199,7 @@ class InProcessExecutor:
         """Give the runners that are alive and not released."""
         return [runner for runner in self.runners.values() if runner._dead is None and not runner.released]
 
-    async def launch(self, spec: RunSpec) -> Runner:
+    async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
         """Start a coroutine once a slot is free."""
         self._queued += 1
         try:
@@ -206,6 +207,12 @@ class InProcessExecutor:
         finally:
             self._queued -= 1
         assert self._group is not None, "use the executor with `async with`"
+        if about_to_start is not None:
+            try:
+                await about_to_start()
+            except BaseException:
+                self._free.release()
+                raise
         runner = InProcessRunner(spec)
         self.launched.append(spec)
         self.runners[spec.fid] = runner

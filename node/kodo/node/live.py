@@ -23,6 +23,7 @@ class LiveRun:
     Attributes:
         row: its facts as they were when it became live; what changes stands in `view`.
         view: what its committed events add up to, always up to date.
+        handed: whether its flow may have begun; then it is not started again.
         lids: all its locks, open and closed.
         runner: once there is one.
         driver: the task that carries the runner's events into the log.
@@ -36,6 +37,7 @@ class LiveRun:
     row: RunRow
     view: RunView = field(default_factory=RunView)
     lids: set[str] = field(default_factory=set)
+    handed: bool = False
     runner: Runner | None = None
     driver: asyncio.Task[None] | None = None
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -19,6 +19,7 @@ class RunSettings:
 
     Attributes:
         max_live: runs that are not over at once, waiting ones too.
+        max_live_each: the same for one principal.
         max_runs: runs that have a runner at once; further ones wait in line.
         poll_s: how long one poll waits for news.
         grace_s: how long a restarted node looks for the runners it left.
@@ -29,6 +30,7 @@ class RunSettings:
     """
 
     max_live: int = 1000
+    max_live_each: int = 250
     max_runs: int = 64
     poll_s: float = 20.0
     grace_s: float = 30.0

@@ -13,7 +13,7 @@ import logging
 import shutil
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,11 @@ class RayExecutor:
             await asyncio.to_thread(self._sweep)
         return runners
 
-    async def launch(self, spec: RunSpec) -> Runner:
+    async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
         """Start a run; waits its turn while `max_runs` are live. Cancelling is safe.
+
+        The runner is told whose it is before `about_to_start`: when this process dies in between, the next one finds
+        a runner of that run, and can make sure that it never begins.
 
         Raises:
             UsageError: the resources are not of those that Ray knows.
@@ -130,7 +133,7 @@ class RayExecutor:
         options = actor_options(spec.resources, None if self.far else link.totals)
         await self._turn()
         try:
-            runner = await self._start(spec, options)
+            runner = await self._start(spec, options, about_to_start)
             self._live[runner.name] = runner
         finally:
             self._starting -= 1
@@ -255,7 +258,9 @@ class RayExecutor:
 
     # Runners.
 
-    async def _start(self, spec: RunSpec, options: dict[str, Any]) -> RayRunner:
+    async def _start(
+        self, spec: RunSpec, options: dict[str, Any], about_to_start: Callable[[], Awaitable[None]] | None
+    ) -> RayRunner:
         from kodo.node.runner import kodo_version
 
         warm = await self._ready_runner(options)
@@ -279,6 +284,11 @@ class RayExecutor:
             await send_files(
                 spec.files, lambda *part: link.ask(lambda: give(*part), CALL_TIMEOUT, "the runner took no file")
             )
+            await link.ask(
+                lambda: warm.handle.assign.remote(spec.fid), CALL_TIMEOUT, "a runner did not take its run's name"
+            )
+            if about_to_start is not None:
+                await about_to_start()
             # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
             # by the first poll.
             with contextlib.suppress(RunnerDiedError):
@@ -318,13 +328,13 @@ class RayExecutor:
         except ValueError:
             return None
         try:
-            told = await link.ask(handle.describe.remote, 5.0, "a runner does not answer")
+            told = await link.ask(handle.seal.remote, 5.0, "a runner does not answer")
         except (RunnerDiedError, DeadlineError):
             told = {"fid": None}
         if not told["fid"]:
             link.kill(handle)
             return None
-        runner = RayRunner(self, link, name, handle, told["fid"])
+        runner = RayRunner(self, link, name, handle, told["fid"], started=told["started"])
         self._live[name] = runner
         return runner
 

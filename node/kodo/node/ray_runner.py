@@ -53,8 +53,9 @@ class Keeper(Protocol):
 class RayRunner:
     """One run's process; implements `kodo.node.executor.Runner`."""
 
-    def __init__(self, keeper: Keeper, link: RayLink, name: str, handle: Any, fid: str):
+    def __init__(self, keeper: Keeper, link: RayLink, name: str, handle: Any, fid: str, *, started: bool = True):
         self.fid = fid
+        self.started = started
         self.name = name
         self.handle = handle
         self._keeper = keeper

@@ -33,12 +33,21 @@ async def adopt_runners(executor: Executor, clock: Clock, grace_s: float) -> dic
 
 
 async def unfinished_runs(store: Store, runners: dict[str, Runner]) -> list[LiveRun]:
-    """Give the runs that are not over, each with its runner, which is taken out of `runners`."""
+    """Give the runs that are not over, each with its runner, which is taken out of `runners`.
+
+    What is left there is to be ended.
+    """
     found: list[LiveRun] = []
     for row in await store.unfinished():
         view = await store.view(row.fid)
         if view is not None:
             locks = await store.every(row.fid, ["lock"])
             lids = {str(event.data.get("lid")) for event in locks}
-            found.append(LiveRun(row, view, lids, runners.pop(row.fid, None)))
+            runner = runners.pop(row.fid, None)
+            if runner is not None and not runner.started:
+                # It was about to be handed the run, and never will be: the run may be given to another.
+                runners[row.fid] = runner
+                found.append(LiveRun(row, view, lids))
+            else:
+                found.append(LiveRun(row, view, lids, handed=row.handed, runner=runner))
     return found

@@ -15,6 +15,7 @@ from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, RunSt
 from kodo.protocol.manifest import Manifest
 
 __all__ = [
+    "KEY_REUSED",
     "Created",
     "KeyReusedError",
     "NewEvent",
@@ -44,6 +45,9 @@ class RunNotOverError(KodoError):
         super().__init__(f"the run {fid} is not over: {state.value}")
         self.fid = fid
         self.state = state
+
+
+KEY_REUSED = "this key was used for something else within the last 24 h; take another"
 
 
 class KeyReusedError(KodoError):

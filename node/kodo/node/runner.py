@@ -136,6 +136,8 @@ class RunnerActor:
         _log_as_events(self._context)
         _notice_tasks(self._context)
         self._inlet = EventInlet(self._context.emit)
+        self._fid: str | None = None
+        self._sealed = False
         self._spec: dict[str, Any] | None = None
         self._inbox = Inbox()
         self._preload = threading.Thread(target=_import_all, args=(list(preload),), name="kodo-preload", daemon=True)
@@ -147,19 +149,30 @@ class RunnerActor:
         return await self.describe()
 
     async def describe(self) -> dict[str, Any]:
-        """Give `fid` (None: still free), `pid`, and the versions `kodo` and `python`."""
+        """Give `pid`, and the versions `kodo` and `python`."""
         return {
-            "fid": self._context.fid,
             "pid": os.getpid(),
             "kodo": kodo_version(),
             "python": platform.python_version(),
         }
 
+    async def assign(self, fid: str) -> None:
+        """Say which run this runner is for; it has not started by that."""
+        self._fid = fid
+
+    async def seal(self) -> dict[str, Any]:
+        """Give `fid`, the run it is for (None: none), and `started`. One that has not started never will."""
+        self._sealed = self._spec is None
+        return {"fid": self._fid, "started": self._spec is not None}
+
     async def start(self, spec: dict[str, Any]) -> None:
-        """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once."""
+        """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once, unless sealed."""
+        if self._sealed:
+            raise UsageError("another process of the node has given this runner up")
         if self._spec is not None:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
         self._spec = spec
+        self._fid = spec["fid"]
         self._context.folder = self._make_folder() / "files"
         self._context.fid = spec["fid"]
         threading.Thread(target=self._run, name="kodo-flow", daemon=True).start()

@@ -26,12 +26,22 @@ from kodo.node.outputs import Outputs
 from kodo.node.pump import Pump
 from kodo.node.queue import FairQueue
 from kodo.node.recovery import adopt_runners, unfinished_runs
-from kodo.node.rows import KeyReusedError, NewEvent, NewRun, OnceKey, OutputRow, RunOverError, RunRow, digest_of
+from kodo.node.rows import (
+    KEY_REUSED,
+    KeyReusedError,
+    NewEvent,
+    NewRun,
+    OnceKey,
+    OutputRow,
+    RunOverError,
+    RunRow,
+    digest_of,
+)
 from kodo.node.store import Store
 from kodo.node.tasks import Tasks
 from kodo.node.transaction import Commit
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError
-from kodo.protocol.events import Event, RunState
+from kodo.protocol.events import Event, RunState, RunView
 
 __all__ = ["Runs"]
 
@@ -71,6 +81,7 @@ class Runs:
         self._files = files
         self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
+        self._keyed: dict[tuple[str, str], asyncio.Event] = {}
         self._listeners: list[Listener] = []
         self._tasks = Tasks()
         self._pump = Pump(store, outputs, self.clock, self.settings, lambda: self._closing)
@@ -146,7 +157,8 @@ class Runs:
         Raises:
             CallError: 409 `key-reused`, 413 `too-large`, 429 `busy`, 503 `stopping`, 507 `disk-full`.
         """
-        self._check_open()
+        if self._closing or self._draining is not None or not self._tasks.is_open:
+            raise stopping()
         fid = self.new_id()
         try:
             first = [
@@ -193,19 +205,42 @@ class Runs:
 
     # --- inside ---
 
-    def _check_open(self) -> None:
-        if self._closing or self._draining is not None or not self._tasks.is_open:
-            raise stopping()
-        if len(self._live) >= self.settings.max_live:
-            raise CallError(
-                429, "busy", f"this node has {self.settings.max_live} unfinished runs", {"retry_after_ms": 1000}
-            )
+    def _check_room(self, principal: str) -> None:
+        most, each = self.settings.max_live, self.settings.max_live_each
+        if len(self._live) >= most:
+            raise CallError(429, "busy", f"this node has {most} unfinished runs", {"retry_after_ms": 1000})
+        if sum(live.row.principal == principal for live in self._live.values()) >= each:
+            raise CallError(429, "busy", f"you have {each} unfinished runs on this node", {"retry_after_ms": 1000})
         try:
             self._outputs.check_room()
         except CapacityError as error:
             raise CallError(507, "disk-full", str(error)) from None
 
     async def _launch(self, run: NewRun, first: list[NewEvent], key: OnceKey | None) -> tuple[str, RunState]:
+        if key is None:
+            return await self._create(run, first, None)
+        place = (key.principal, key.key)
+        while (known := await self._store.once(*place)) is None:
+            # One at a time for each key: those that come to nothing take no room meanwhile.
+            busy = self._keyed.get(place)
+            if busy is None:
+                busy = self._keyed[place] = asyncio.Event()
+                try:
+                    return await self._create(run, first, key)
+                finally:
+                    del self._keyed[place]
+                    busy.set()
+            await busy.wait()
+        if known.digest != key.digest:
+            raise CallError(409, "key-reused", KEY_REUSED)
+        return await self._earlier(known.value)
+
+    async def _earlier(self, fid: str) -> tuple[str, RunState]:
+        row = await self._store.run(fid)
+        return fid, row.state if row else RunState.PENDING
+
+    async def _create(self, run: NewRun, first: list[NewEvent], key: OnceKey | None) -> tuple[str, RunState]:
+        self._check_room(run.principal)
         now = self.clock.now_ms()
         row = RunRow(
             run.fid, run.principal, run.path, run.name, run.entry, run.resources, run.tags, RunState.PENDING,
@@ -219,6 +254,7 @@ class Runs:
             raise CallError(409, "key-reused", str(error)) from None
         except CapacityError as error:
             self._live.pop(run.fid, None)
+            self.spawn(partial(self._make_sure, run.fid, wanted=key is not None))
             raise CallError(507, "disk-full", str(error)) from None
         except BaseException:
             self._live.pop(run.fid, None)
@@ -227,8 +263,23 @@ class Runs:
             self._drive(live)
             return run.fid, live.view.state
         self._live.pop(run.fid, None)
-        earlier = await self._store.run(created.fid)
-        return created.fid, earlier.state if earlier else RunState.PENDING
+        return await self._earlier(created.fid)
+
+    async def _make_sure(self, fid: str, *, wanted: bool) -> None:
+        """See to a run whose creation failed, for the case that it is stored nevertheless.
+
+        Who launched it with a key asks again, and gets it; else it must not run, since its launch was refused.
+        """
+        await self._pump.patiently(self._store.settle)
+        row = await self._store.run(fid)
+        if row is None or fid in self._live:
+            return
+        live = self._live[fid] = LiveRun(row, await self._store.view(fid) or RunView())
+        live.lids.update(live.view.locks)
+        if wanted:
+            self._drive(live)
+        else:
+            await self._end(live, "NotStarted", "its launch was refused: the disk failed meanwhile")
 
     def _committed(self, commit: Commit) -> None:
         live = self._live.get(commit.fid)
@@ -247,13 +298,13 @@ class Runs:
                 self.queue.take(live.fid)
             if live.row.killed:
                 self.spawn(partial(self._finish_kill, live))
-            elif live.runner is not None or not live.row.handed:
+            elif live.runner is not None or not live.handed:
                 self._drive(live)
             else:
                 await self._end(live, "RunnerDied", "the runner was gone when the node came back")
         for runner in runners.values():
             known = await self._store.run(runner.fid)
-            self.spawn(partial(self._dismiss, runner, known=known is not None))
+            self.spawn(partial(self._dismiss, runner, known=known is not None and runner.started))
 
     def _drive(self, live: LiveRun) -> None:
         live.driver = self.spawn(partial(self._run, live))
@@ -265,10 +316,11 @@ class Runs:
             if live.runner is None:
                 await self._inputs(live)
                 await self.queue.turn(live.row.principal, live.fid)
-                await self._pump.patiently(lambda: self._store.hand(live.fid))
+                if live.handed:
+                    raise RunnerDiedError("its start was cut off, and it may have begun")
                 files = self._files(live.row.principal, live.view.inputs)
                 spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
-                live.runner = await self._executor.launch(spec)
+                live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:
             await self._retire(live)
@@ -287,6 +339,11 @@ class Runs:
             await self._end(live, "InternalError", f"the node failed: {type(error).__name__}")
         else:
             await self._retire(live)
+
+    async def _hand(self, live: LiveRun) -> None:
+        """Note that the flow is about to begin: from now on the run is not started again, whatever happens."""
+        await self._pump.patiently(lambda: self._store.hand(live.fid))
+        live.handed = True
 
     async def _inputs(self, live: LiveRun) -> None:
         """Wait until the lock that asks for missing inputs is answered, if there is one.

@@ -167,6 +167,14 @@ class Store:
         """
         return await asyncio.to_thread(truncate_wal, self.path)
 
+    async def settle(self) -> None:
+        """Write nothing, and so find out what of an earlier write that failed is stored: subscribers are told.
+
+        Raises:
+            CapacityError: that cannot be found out now.
+        """
+        await self._write(lambda tx: None)
+
     async def hand(self, fid: str) -> None:
         """Note, durably, that an executor may have started the run."""
         await self._write(lambda tx: tx.hand(fid))

@@ -18,6 +18,7 @@ import msgpack
 
 from kodo.node import share_rows
 from kodo.node.rows import (
+    KEY_REUSED,
     Created,
     KeyReusedError,
     NewEvent,
@@ -356,7 +357,7 @@ class Transaction:
             return None
         value, digest = row
         if digest != key.digest:
-            raise KeyReusedError("this key was used for something else within the last 24 h; take another")
+            raise KeyReusedError(KEY_REUSED)
         return str(value)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from kodo.node.ray_cluster import find_cluster, stop_cluster
 from kodo.node.ray_executor import RayExecutor
+from kodo.p2p.errors import UsageError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,8 +30,10 @@ async def main():
     events = []
     while len(events) < 3:
         events += await runner.poll(events[-1].rseq if events else 0, 5.0)
-    print(json.dumps(events), flush=True)
-    await asyncio.sleep(600)
+    async def hesitate():
+        print(json.dumps([event[:3] for event in events]), flush=True)
+        await asyncio.sleep(600)
+    await executor.launch(RunSpec("1" * 26, "p", "ray_flows:survives", {}), hesitate)
 
 asyncio.run(main())
 """
@@ -62,7 +65,11 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
     try:
         assert find_cluster(home) == before
         runners = await executor.adopt()
-        assert [runner.fid for runner in runners] == ["0" * 26]
+        runners.sort(key=lambda runner: runner.fid)
+        assert [(runner.fid, runner.started) for runner in runners] == [("0" * 26, True), ("1" * 26, False)]
+        with pytest.raises(UsageError, match="given this runner up"):
+            await runners[1]._link.ask(lambda: runners[1].handle.start.remote({"fid": "1" * 26}), 10.0, "no answer")
+        await runners[1].kill()
         assert executor.load().busy == 1
         last = committed[-1][0]
         events = []

