@@ -110,13 +110,37 @@ async def registry(
         bool | None,
         typer.Option("--open/--closed", help="Take nodes that nobody registered.", show_default=False),
     ] = None,
+    mesh_read: Annotated[
+        list[str] | None,
+        typer.Option("--mesh-read", metavar="URL", help="List its nodes too; repeatable."),
+    ] = None,
+    mesh_feed: Annotated[
+        list[str] | None, typer.Option("--mesh-feed", metavar="URL", help="Tell it of nodes; repeatable.")
+    ] = None,
+    mesh_members: Annotated[
+        list[str] | None,
+        typer.Option("--mesh-member", metavar="PEER_ID", help="Let that registry tell of its nodes; repeatable."),
+    ] = None,
+    mesh_interval: Annotated[
+        str | None, typer.Option("--mesh-interval", metavar="TIME", help="Until a failed registry is asked again.")
+    ] = None,
 ) -> None:
     """Start a registry; it runs until Ctrl-C."""
     context.cleaning = True
-    async with _registry(context.loaded.home, host, port, open_) as running:
+    given = {"mesh_read": mesh_read, "mesh_feed": mesh_feed, "mesh_members": mesh_members}
+    settings = context.loaded.override(
+        **{name: tuple(value) for name, value in given.items() if value}, mesh_interval=mesh_interval
+    ).settings
+    mesh = {
+        "mesh_read": settings.mesh_read,
+        "mesh_feed": settings.mesh_feed,
+        "mesh_members": frozenset(settings.mesh_members),
+        "mesh_s": settings.mesh_interval,
+    }
+    async with _registry(context.loaded.home, host, port, open_, **mesh) as running:
         context.stop = asyncio.Event()
         if context.json:
-            context.emit({"ready": True, "url": running.url})
+            context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})
         else:
             context.show(f"registry {running.url}")
             context.say("Ctrl-C stops it")
@@ -124,13 +148,13 @@ async def registry(
         context.say("stopping")
 
 
-def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None) -> Any:
+def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None, **more: Any) -> Any:
     from kodo.p2p.net.keystore import make_home
     from kodo.registry.server import Registry, RegistryConfig
 
     given: dict[str, Any] = {"host": host, "port": port, "open": open_}
     chosen = {key: value for key, value in given.items() if value is not None}
-    return Registry(RegistryConfig(home=make_home(home), **chosen))
+    return Registry(RegistryConfig(home=make_home(home), **chosen, **more))
 
 
 def register(app: typer.Typer) -> None:

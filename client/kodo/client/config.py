@@ -87,6 +87,10 @@ class Settings(BaseModel):
     object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")
     retention: Seconds = Field(7 * 86400.0, ge=0, description="how long this node keeps acknowledged runs, as 7d")
     runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
+    mesh_read: Words = Field((), description="registries whose nodes this registry lists too, URLs")
+    mesh_feed: Words = Field((), description="registries that this registry tells of its own nodes, URLs")
+    mesh_members: Words = Field((), description="peer ids of registries that may tell this one of their nodes")
+    mesh_interval: Seconds = Field(30.0, gt=0, le=3600, description="seconds until a failed registry is asked again")
 
 
 ENVIRONMENT: Mapping[str, str] = MappingProxyType({name: f"KODO_{name.upper()}" for name in Settings.model_fields})

@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import platform
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, PeerError
+from kodo.registry.federation import Federation
+from kodo.registry.mesh import Batch
 from kodo.registry.pages import PageRequest, parse_page
 from kodo.registry.problems import problem, problems
 from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Kind
@@ -57,8 +60,11 @@ class Service:
         name: of this registry.
         interval_s: seconds between heartbeats that nodes are told to keep.
         open: whether nodes that nobody registered are taken.
+        federation: what is told to other registries, and taken from them.
+        reading: how many other registries wait for news.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
+        readers: how often one source may read what changed.
         bodies: how many are being read.
     """
 
@@ -67,8 +73,11 @@ class Service:
     name: str
     interval_s: int
     open: bool
+    federation: Federation
     hosts: frozenset[str] = frozenset()
+    reading: int = 0
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
+    readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
     bodies: int = 0
 
 
@@ -97,6 +106,8 @@ def make_app(service: Service) -> web.Application:
             web.get("/nodes", _nodes),
             web.get("/nodes/{peer_id}", _node),
             web.get("/flows", _flows),
+            web.get("/records", _records),
+            web.post("/mesh", _mesh),
             *rendezvous.routes(),
         ]
     )
@@ -146,7 +157,7 @@ async def _up(request: web.Request) -> web.Response:
     record = await asyncio.to_thread(_verified, verify_record, signed)
     if not service.open:
         raise problem(403, "not-registered", f"{record.name} is not registered here, and this registry is not open")
-    _throttle(service, record.peer_id)
+    _throttle(service.announcements, record.peer_id, service.clock())
     accepted = await service.store.put(record, signed, service.clock())
     return _json(
         {
@@ -163,16 +174,17 @@ async def _down(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     signed = await _body(request, MAX_NOTE_BYTES)
     goodbye = _verified(verify_goodbye, signed)
-    _throttle(service, goodbye.peer_id)
+    _throttle(service.announcements, goodbye.peer_id, service.clock())
     await service.store.goodbye(goodbye, signed, service.clock())
     return _json({"peer_id": goodbye.peer_id, "seq": goodbye.seq, "online": None})
 
 
 async def _heartbeat(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    heartbeat = _verified(verify_heartbeat, await _body(request, MAX_NOTE_BYTES))
+    signed = await _body(request, MAX_NOTE_BYTES)
+    heartbeat = _verified(verify_heartbeat, signed)
     # Half the interval: timers and networks jitter.
-    await service.store.heartbeat(heartbeat, service.clock(), gap_ms=service.interval_s * 500)
+    await service.store.heartbeat(heartbeat, signed, service.clock(), gap_ms=service.interval_s * 500)
     return _json({**_about(service), "interval_s": service.interval_s})
 
 
@@ -180,7 +192,8 @@ async def _state(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     counts = await service.store.counts(service.clock())
     flows = counts.pop("flows")
-    return _json({**_about(service), "open": service.open, "nodes": counts, "flows": flows})
+    known = {"peer_id": service.federation.own, "open": service.open}
+    return _json({**_about(service), **known, "nodes": counts, "flows": flows})
 
 
 async def _nodes(request: web.Request) -> web.Response:
@@ -203,6 +216,34 @@ async def _node(request: web.Request) -> web.Response:
     return _tagged(request, await request.app[_SERVICE].store.signed_record(str(peer_id)), MSGPACK_TYPE)
 
 
+async def _records(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    given = request.query
+    if len(given) != len(set(given)) or not set(given) <= {"since", "epoch", "wait"}:
+        raise problem(400, "bad-args", "the parameters are since, epoch and wait, each once", arg="since")
+    since, epoch, wait = given.get("since", "0"), given.get("epoch", ""), given.get("wait", "0")
+    if not re.fullmatch(r"[0-9]{1,15}", since, re.ASCII):
+        raise problem(400, "bad-args", "since is a cursor, a whole number", arg="since")
+    if not re.fullmatch(r"([0-9a-f]{32})?", epoch, re.ASCII):
+        raise problem(400, "bad-args", "epoch is 32 hexadecimal digits", arg="epoch")
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", wait, re.ASCII):
+        raise problem(400, "bad-args", "wait is in seconds, under 100", arg="wait")
+    _throttle(service.readers, request.remote or "?", service.clock())
+    if service.reading >= _BODIES:
+        raise problem(503, "busy", "too many registries read at once; try later", retry_after_s=5)
+    service.reading += 1
+    try:
+        batch = await service.federation.batch(int(since), bytes.fromhex(epoch) or None, float(wait))
+    finally:
+        service.reading -= 1
+    return web.Response(body=batch, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+
+async def _mesh(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
+
+
 def _about(service: Service) -> dict[str, Any]:
     return {
         "name": service.name,
@@ -219,11 +260,11 @@ def _page_request(request: web.Request, fields: Mapping[str, Kind]) -> PageReque
     return parse_page(request.query, fields)
 
 
-def _throttle(service: Service, peer_id: str) -> None:
-    wait = service.announcements.wait_ms(peer_id, service.clock())
+def _throttle(throttle: Throttle, key: str, now: int) -> None:
+    wait = throttle.wait_ms(key, now)
     if wait:
         seconds = -(-wait // 1000)
-        raise problem(429, "too-often", f"too many announcements; wait {seconds} s", retry_after_s=seconds)
+        raise problem(429, "too-often", f"too many of these at once; wait {seconds} s", retry_after_s=seconds)
 
 
 def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:

@@ -23,9 +23,10 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
+from kodo.registry.mesh import Batch
 from kodo.registry.record import MAX_RECORD_BYTES, NodeRecord, verify_record
 
-__all__ = ["FlowRefusal", "Page", "RegistryClient", "RegistryState", "StateAnswer", "UpAnswer"]
+__all__ = ["BroughtAnswer", "FlowRefusal", "Page", "RegistryClient", "RegistryState", "StateAnswer", "UpAnswer"]
 
 MAX_ANSWER_BYTES = 32 << 20
 """Bound of an answer, uncompressed: 500 flows with the longest of everything."""
@@ -66,14 +67,26 @@ class StateAnswer(_Answer):
 
 
 class RegistryState(_Answer):
-    """A registry's state; `nodes` counts them as `online`, `unknown` and `offline`."""
+    """A registry's state; `nodes` counts them as `online`, `unknown` and `offline`, `peer_id` is its own."""
 
     name: str
     python: str
     version: str
     registry: int
+    peer_id: str | None = None
     nodes: dict[str, int]
     flows: int
+
+
+class BroughtAnswer(_Answer):
+    """What became of a batch's items; `epoch` is the registry's file, hexadecimal."""
+
+    taken: int
+    known: int
+    forged: int
+    stale: int
+    refused: int
+    epoch: str = Field(max_length=64)
 
 
 class Page(_Answer):
@@ -188,6 +201,21 @@ class RegistryClient:
         if record.peer_id != peer_id:
             raise IdentityError(f"asked for {peer_id}, {self.url} gave the record of {record.peer_id}")
         return record
+
+    async def records(self, since: int, epoch: str | None, wait_s: float) -> bytes:
+        """Read what changed at the registry: a signed batch (`kodo.registry.mesh`), unverified.
+
+        Args:
+            since: cursor of the batch before; 0 at first.
+            epoch: of that batch, hexadecimal.
+            wait_s: seconds to wait there for news.
+        """
+        params = {"since": str(since), "wait": f"{wait_s:.3f}", **({} if epoch is None else {"epoch": epoch})}
+        return await self._call("GET", "/records", params=params, limit=Batch.LIMIT)
+
+    async def bring(self, signed: bytes) -> str:
+        """Bring a signed batch; gives the epoch of the registry's file."""
+        return self._parse(BroughtAnswer, await self._call("POST", "/mesh", data=signed)).epoch
 
     async def _page(self, path: str, search: str | None, query: str | None, p: int, pp: int, by: str | None) -> Page:
         given = {"search": search, "query": query, "by": by, "p": str(p), "pp": str(pp)}

@@ -8,11 +8,12 @@ import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
+from kodo.registry.mesh_store import MESH_DDL
 from kodo.registry.query_sql import register_functions
 
 __all__ = ["SCHEMA_VERSION", "connect", "create", "lock_file"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _DDL = """
 CREATE TABLE nodes (
@@ -80,6 +81,12 @@ END;
 """
 
 
+_STEPS = (_DDL, MESH_DDL)
+"""What makes a file of version n + 1 of one of version n."""
+
+assert len(_STEPS) == SCHEMA_VERSION
+
+
 def lock_file(database: Path) -> int:
     """Make this process the one owner of `database`, until the descriptor given back is closed.
 
@@ -125,7 +132,7 @@ def connect(database: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new file; leave those of a known version.
+    """Make the tables of a new file, and those that an earlier release did not have.
 
     Raises:
         UsageError: the file was written by a later release.
@@ -133,8 +140,9 @@ def create(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         return
-    if version != 0:
+    if not 0 <= version < SCHEMA_VERSION:
         raise UsageError(
             f"the registry's file has version {version}, this release reads {SCHEMA_VERSION}; upgrade kodo"
         )
-    connection.executescript(f"BEGIN; {_DDL} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    steps = "".join(_STEPS[version:])
+    connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")

@@ -15,7 +15,9 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from kodo.p2p.errors import UsageError
+from kodo.p2p.net.keystore import load_identity
 from kodo.registry.app import Service, make_app
+from kodo.registry.federation import Federation
 from kodo.registry.store import Bounds, Store
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
@@ -40,6 +42,10 @@ class RegistryConfig(BaseModel):
         hosts: names it is reached by, beside IP addresses and `localhost`.
         max_nodes: node records kept.
         max_flows: flows kept, of all nodes together.
+        mesh_read: URLs of registries whose nodes are listed here too.
+        mesh_feed: URLs of registries that are told of the nodes that announce themselves here.
+        mesh_members: peer ids of registries that may tell this one of their nodes.
+        mesh_s: seconds until a registry of the mesh that failed is asked again.
         search_s: seconds of work that one page may take.
     """
 
@@ -54,6 +60,10 @@ class RegistryConfig(BaseModel):
     hosts: frozenset[str] = frozenset()
     max_nodes: Annotated[int, Field(ge=1)] = 100_000
     max_flows: Annotated[int, Field(ge=1)] = 1_000_000
+    mesh_read: tuple[str, ...] = ()
+    mesh_feed: tuple[str, ...] = ()
+    mesh_members: frozenset[str] = frozenset()
+    mesh_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     search_s: Annotated[float, Field(gt=0, le=60)] = 0.2
 
     @property
@@ -84,6 +94,7 @@ class Registry:
         self.config = config
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
+        self._peer_id: str | None = None
         self._address: tuple[str, int] | None = None
 
     @property
@@ -99,6 +110,17 @@ class Registry:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def peer_id(self) -> str:
+        """Who it is to other registries.
+
+        Raises:
+            UsageError: it does not run.
+        """
+        if self._peer_id is None:
+            raise UsageError("the registry does not run; use `async with`")
+        return self._peer_id
+
     async def __aenter__(self) -> Registry:
         """Open the file, listen, answer.
 
@@ -111,11 +133,21 @@ class Registry:
             host, port = listener.getsockname()[:2]
             bounds = Bounds(nodes=config.max_nodes, flows=config.max_flows, read_s=config.search_s)
             store = await stack.enter_async_context(Store(config.database, bounds))
+            federation = Federation(
+                store.mesh,
+                load_identity(config.home, "registry"),
+                self._clock,
+                read=config.mesh_read,
+                feed=config.mesh_feed,
+                members=config.mesh_members,
+                interval_s=config.mesh_s,
+            )
             service = Service(
                 store=store,
                 clock=self._clock,
                 name=config.name,
                 interval_s=config.heartbeat_s,
+                federation=federation,
                 open=is_local_address(host) if config.open is None else config.open,
                 hosts=frozenset(name.lower() for name in config.hosts),
             )
@@ -130,7 +162,8 @@ class Registry:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener).start()
-            self._address = host, port
+            await stack.enter_async_context(federation)
+            self._address, self._peer_id = (host, port), federation.own
             self._stack = stack.pop_all()
         return self
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.registry.glob import fold
+from kodo.registry.mesh_store import MeshStore, note, note_beat
 from kodo.registry.pages import PageRequest, read_flows, read_nodes
 from kodo.registry.record import FlowRecord, Goodbye, Heartbeat, NodeRecord
 from kodo.registry.schema import connect, create, lock_file
@@ -81,6 +82,8 @@ class Store:
         self._reading: ThreadPoolExecutor | None = None
         self._writer: sqlite3.Connection | None = None
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self.mesh = MeshStore(self._write, self._read, self._put, _goodbye, _remove)
+        """What is told to other registries, and taken from them."""
 
     async def __aenter__(self) -> Store:
         """Open the file.
@@ -106,15 +109,31 @@ class Store:
         Raises:
             CallError: 400 expired or from the future, 409 old `seq` or name of another peer, 507 full.
         """
-        return await self._write(lambda connection: self._put(connection, record, signed, now))
 
-    async def heartbeat(self, heartbeat: Heartbeat, now: int, *, gap_ms: int) -> None:
+        def work(connection: sqlite3.Connection) -> Accepted:
+            before = connection.total_changes
+            accepted = self._put(connection, record, signed, now)
+            if connection.total_changes != before:
+                note(connection, record.peer_id)
+            return accepted
+
+        accepted = await self._write(work)
+        self.mesh.bell.ring()
+        return accepted
+
+    async def heartbeat(self, heartbeat: Heartbeat, signed: bytes, now: int, *, gap_ms: int) -> None:
         """Note a verified heartbeat, `gap_ms` or more after the one before it.
 
         Raises:
             CallError: 404 unknown node, 406 send `up` again, 409 `at` does not rise, 429 too often.
         """
-        await self._write(lambda connection: _heartbeat(connection, heartbeat, now, gap_ms))
+
+        def work(connection: sqlite3.Connection) -> bool:
+            _heartbeat(connection, heartbeat, now, gap_ms)
+            return note_beat(connection, heartbeat.peer_id, signed, now)
+
+        if await self._write(work):
+            self.mesh.bell.ring()
 
     async def goodbye(self, goodbye: Goodbye, signed: bytes, now: int) -> None:
         """Note a verified goodbye; the same again changes nothing.
@@ -122,7 +141,13 @@ class Store:
         Raises:
             CallError: 404 unknown node, 409 a newer record is known.
         """
-        await self._write(lambda connection: _goodbye(connection, goodbye, signed, now))
+
+        def work(connection: sqlite3.Connection) -> None:
+            if _goodbye(connection, goodbye, signed, now):
+                note(connection, goodbye.peer_id)
+
+        await self._write(work)
+        self.mesh.bell.ring()
 
     async def signed_record(self, peer_id: str) -> bytes:
         """Give the record of `peer_id` as it came.
@@ -400,17 +425,30 @@ def _heartbeat(connection: sqlite3.Connection, heartbeat: Heartbeat, now: int, g
     )
 
 
-def _goodbye(connection: sqlite3.Connection, goodbye: Goodbye, signed: bytes, now: int) -> None:
+def _goodbye(connection: sqlite3.Connection, goodbye: Goodbye, signed: bytes, now: int) -> bool:
     row = connection.execute("SELECT seq, left_seq FROM nodes WHERE peer_id = ?", (goodbye.peer_id,)).fetchone()
     if row is None:
         raise _no_such_node(goodbye.peer_id)
     if goodbye.seq < row["seq"]:
         raise CallError(409, "old-seq", f"seq {row['seq']} is known; this goodbye is older", {"seq": row["seq"]})
-    if goodbye.seq > row["left_seq"]:
-        connection.execute(
-            "UPDATE nodes SET left_at = ?, left_seq = ?, goodbye = ? WHERE peer_id = ?",
-            (now, goodbye.seq, signed, goodbye.peer_id),
-        )
+    if goodbye.seq <= row["left_seq"]:
+        return False
+    connection.execute(
+        "UPDATE nodes SET left_at = ?, left_seq = ?, goodbye = ? WHERE peer_id = ?",
+        (now, goodbye.seq, signed, goodbye.peer_id),
+    )
+    return True
+
+
+def _remove(connection: sqlite3.Connection, peer_id: str) -> bool:
+    """Delete a node, its flows and its names; say whether there was one."""
+    row = connection.execute("SELECT id FROM nodes WHERE peer_id = ?", (peer_id,)).fetchone()
+    if row is None:
+        return False
+    connection.execute("DELETE FROM flows WHERE node_id = ?", (row["id"],))
+    connection.execute("DELETE FROM nodes WHERE id = ?", (row["id"],))
+    connection.execute("DELETE FROM names WHERE peer_id = ?", (peer_id,))
+    return True
 
 
 def _counts(connection: sqlite3.Connection, now: int) -> dict[str, int]:

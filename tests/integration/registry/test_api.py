@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from kodo.p2p.errors import UsageError
+from kodo.p2p.net.keystore import load_identity
 from kodo.registry.record import verify_record
 from kodo.registry.server import Registry, RegistryConfig, is_local_address
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
@@ -74,7 +75,7 @@ async def test_announcements_too_often_say_when_to_come_again(http, clock):
     await send(http, "PUT", "/up", signed_record(seq=21))
 
 
-async def test_state_counts(http, clock):
+async def test_state_counts(http, clock, config):
     await send(http, "PUT", "/up", signed_record(identity(), flow()))
     clock.advance(300)
     assert await send(http, "GET", "/state", None) == {
@@ -82,6 +83,7 @@ async def test_state_counts(http, clock):
         "python": platform.python_version(),
         "version": version("kodo"),
         "registry": NOW + 300_000,
+        "peer_id": str(load_identity(config.home, "registry").peer_id),
         "open": True,
         "nodes": {"online": 0, "unknown": 1, "offline": 0},
         "flows": 1,

@@ -136,7 +136,7 @@ async def test_a_wrong_method_is_405_and_says_what_is_taken(http, method, path, 
         assert response.headers["Allow"] == allow
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b", "/register", "/openapi.json", "/records"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b", "/register", "/openapi.json"])
 async def test_what_is_not_there_is_404(http, path):
     async with http.get(path) as response:
         await problem(response, 404, "no-such-page")

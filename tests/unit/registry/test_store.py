@@ -28,7 +28,8 @@ async def put(store, signed, now=NOW):
 
 
 async def beat(store, now, **fields):
-    await store.heartbeat(verify_heartbeat(signed_heartbeat(**fields)), now, gap_ms=GAP_MS)
+    signed = signed_heartbeat(**fields)
+    await store.heartbeat(verify_heartbeat(signed), signed, now, gap_ms=GAP_MS)
 
 
 async def leave(store, now=NOW, **fields):

@@ -84,7 +84,7 @@ def _make_once(path: Path, data: bytes) -> bytes:
     return data
 
 
-def load_identity(home: Path, name: Literal["node", "user"]) -> Identity:
+def load_identity(home: Path, name: Literal["node", "user", "registry"]) -> Identity:
     """Give the key `<home>/<name>.key` (32 bytes, hexadecimal); make it on first use.
 
     Raises:

@@ -1,0 +1,248 @@
+"""A registry among others: it reads the ones that it was told of, and feeds the ones that it was told to feed.
+
+Reading is by cursor, and waits at the other side for news: what one registry learns the next has a moment later, also
+through a firewall that lets nobody in. A registry that only contributes feeds others what nodes told it, and reads
+nobody. Each other registry is dealt with by a task of its own; one that is away, lies or floods concerns no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import CallError, IdentityError, KodoError, PeerError
+from kodo.registry.client import RegistryClient
+from kodo.registry.mesh import Batch, Item, Ledger, MeshBounds, Tombstone
+from kodo.registry.mesh_store import Checked, Cursor, MeshStore, Page, check_item
+from kodo.registry.problems import problem
+from kodo.registry.signed import sign, verify
+
+__all__ = ["LONGEST_WAIT_S", "Federation"]
+
+LONGEST_WAIT_S = 25.0
+"""Seconds that one request may wait for news: under what proxies cut."""
+
+_GATHER_S = 0.05
+"""Seconds after news in which more news joins it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Federation:
+    """The mesh as one registry sees it; `async with`.
+
+    Attributes:
+        store: the mesh's side of the store.
+        identity: this registry's key.
+        clock: gives ms UTC.
+        read: URLs of registries to read.
+        feed: URLs of registries to feed with what nodes told this one.
+        members: peer ids of registries that may feed this one.
+        interval_s: seconds after which a registry that failed is asked again.
+        bounds: what is put up with.
+        ledgers: how each member has behaved, by peer id.
+    """
+
+    store: MeshStore
+    identity: Identity
+    clock: Callable[[], int]
+    read: tuple[str, ...] = ()
+    feed: tuple[str, ...] = ()
+    members: frozenset[str] = frozenset()
+    interval_s: float = 30.0
+    bounds: MeshBounds = field(default_factory=MeshBounds)
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    _group: asyncio.TaskGroup | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def own(self) -> str:
+        """Peer id of this registry."""
+        return str(self.identity.peer_id)
+
+    async def __aenter__(self) -> Self:
+        read, feed = ({RegistryClient(url).url for url in urls} for urls in (self.read, self.feed))
+        kept = read | {_feed_key(url) for url in feed}
+        await self.store.forget_cursors(kept)
+        self._group = group = await asyncio.TaskGroup().__aenter__()
+        self._tasks = [
+            *(group.create_task(self._keep(url, self._read)) for url in self.read),
+            *(group.create_task(self._keep(url, self._feed)) for url in self.feed),
+        ]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop; idempotent."""
+        group, self._group = self._group, None
+        if group is not None:
+            for task in self._tasks:
+                task.cancel()
+            await group.__aexit__(None, None, None)
+
+    # --- asked by other registries ---
+
+    async def batch(self, since: int, epoch: bytes | None, wait_s: float) -> bytes:
+        """Give a signed batch of what changed after `since`; wait for news up to `wait_s` when there is none."""
+        page = await self.store.page(self.own, since, epoch, self.clock())
+        if not page.items and not page.more and wait_s > 0:
+            await self.store.bell.wait(min(wait_s, LONGEST_WAIT_S))
+            await asyncio.sleep(_GATHER_S)
+            page = await self.store.page(self.own, since, epoch, self.clock())
+        return await asyncio.to_thread(self._signed, page)
+
+    async def take(self, signed: bytes) -> dict[str, Any]:
+        """Take a batch that a member brings; give the counts of what became of its items, and this file's epoch.
+
+        Raises:
+            CallError: 400 malformed or forged, 403 not a member, 429 flooding, or cut off.
+        """
+        try:
+            batch = await asyncio.to_thread(verify, Batch, signed)
+        except PeerError as error:
+            raise problem(400, "malformed", str(error)) from None
+        if batch.peer_id not in self.members:
+            raise problem(403, "not-a-member", f"the registry {batch.peer_id} is not a member of this mesh here")
+        ledger, now = self._ledger(batch.peer_id), self.clock()
+        if not ledger.trusted(now):
+            seconds = -(-(ledger.cut_off_until - now) // 1000)
+            raise problem(429, "cut-off", "too much of what you brought was false", retry_after_s=seconds)
+        wait = ledger.wait_s(now, len(batch.items), self.bounds)
+        if wait > 0:
+            seconds = max(1, -(-round(wait * 1000) // 1000))
+            raise problem(429, "too-often", f"too many items; wait {seconds} s", retry_after_s=seconds)
+        before = (ledger.taken, ledger.known, ledger.forged, ledger.stale, ledger.refused)
+        await self._merge(batch.items, batch.peer_id, ledger, None)
+        after = (ledger.taken, ledger.known, ledger.forged, ledger.stale, ledger.refused)
+        names = ("taken", "known", "forged", "stale", "refused")
+        counts = {name: new - old for name, old, new in zip(names, before, after, strict=True)}
+        page = await self.store.page(self.own, 2**53 - 1, None, now)
+        return {**counts, "epoch": page.epoch.hex()}
+
+    async def bury(self, node: str, seq: int) -> bool:
+        """Take back a node that was announced here, at every registry that knows it from here."""
+        now = self.clock()
+        tombstone = Tombstone(peer_id=self.own, node=node, seq=seq, at=now)
+        return await self.store.bury(sign(tombstone, self.identity), tombstone, now)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Give how each member has behaved."""
+        now = self.clock()
+        return [
+            {
+                "peer_id": peer_id,
+                "taken": ledger.taken,
+                "known": ledger.known,
+                "forged": ledger.forged,
+                "stale": ledger.stale,
+                "refused": ledger.refused,
+                "cut_off": not ledger.trusted(now),
+            }
+            for peer_id, ledger in sorted(self.ledgers.items())
+        ]
+
+    # --- asking ---
+
+    async def _keep(self, url: str, deal: Callable[[RegistryClient], Coroutine[Any, Any, None]]) -> None:
+        """Deal with one registry for as long as this one runs."""
+        async with RegistryClient(url, timeout=LONGEST_WAIT_S + 10.0) as client:
+            while True:
+                try:
+                    await deal(client)
+                    pause = 0.0
+                except KodoError as error:
+                    _log.warning("the registry %s: %s", url, error)
+                    pause = self.interval_s * random.uniform(0.5, 1.0)
+                    if isinstance(error, CallError):
+                        pause = max(pause, float(error.data.get("retry_after_s", 0)))
+                await asyncio.sleep(pause)
+
+    async def _read(self, client: RegistryClient) -> None:
+        cursor = await self.store.cursor(client.url)
+        if cursor is not None:
+            ledger = self._ledger(cursor.peer_id)
+            if not ledger.trusted(self.clock()):
+                await asyncio.sleep(self.interval_s)
+                return
+        since, epoch = (0, None) if cursor is None else (cursor.next, cursor.epoch)
+        wait_s = min(self.interval_s, LONGEST_WAIT_S)
+        signed = await client.records(since, None if epoch is None else epoch.hex(), wait_s)
+        batch = await asyncio.to_thread(verify, Batch, signed)
+        if batch.peer_id == self.own:
+            raise PeerError("it is this registry itself; take it off the list")
+        if cursor is not None and batch.peer_id != cursor.peer_id:
+            raise IdentityError(
+                f"it was {cursor.peer_id} and now is {batch.peer_id}; if that is right, "
+                "start once without this URL, then with it"
+            )
+        if batch.since != (since if batch.epoch == epoch else 0):
+            raise PeerError("it answers another cursor than was asked for")
+        ledger = self._ledger(batch.peer_id)
+        if wait := ledger.wait_s(self.clock(), len(batch.items), self.bounds):
+            await asyncio.sleep(wait)
+            ledger.wait_s(self.clock(), len(batch.items), self.bounds)
+        at = Cursor(batch.peer_id, batch.epoch, batch.next)
+        if batch.items or cursor != at:
+            await self._merge(batch.items, batch.peer_id, ledger, (client.url, at))
+
+    async def _feed(self, client: RegistryClient) -> None:
+        # What is pinned here is the other side's file: a new one knows nothing of what was told to the old one.
+        url = _feed_key(client.url)
+        cursor = await self.store.cursor(url)
+        since, epoch = (0, None) if cursor is None else (cursor.next, cursor.epoch)
+        page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
+        if not page.items and not page.more:
+            await self.store.bell.wait(self.interval_s)
+            await asyncio.sleep(_GATHER_S)
+            page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
+        # An empty batch asks whether the other side still has what it was told.
+        told = await client.bring(await asyncio.to_thread(self._signed, page))
+        if cursor is not None and cursor.peer_id != told:
+            _log.warning("the registry %s has a new file and is told everything again", client.url)
+            await self.store.set_cursor(url, Cursor(told, page.epoch, 0))
+        elif cursor is None or (page.epoch, page.next) != (cursor.epoch, cursor.next):
+            await self.store.set_cursor(url, Cursor(told, page.epoch, page.next))
+
+    # --- inside ---
+
+    async def _merge(
+        self, items: tuple[Item, ...], member: str, ledger: Ledger, cursor: tuple[str, Cursor] | None
+    ) -> None:
+        checked, forged = await asyncio.to_thread(_checked, items)
+        now = self.clock()
+        merged = await self.store.merge(checked, member, self.own, now, most_nodes=self.bounds.nodes, cursor=cursor)
+        ledger.taken += merged.taken
+        ledger.known += merged.known
+        ledger.refused += merged.refused
+        if not ledger.judge(now, self.bounds, forged=forged, stale=merged.stale):
+            _log.error("the registry %s lies, and is cut off for %.0f s", member, self.bounds.cutoff_s)
+
+    def _ledger(self, peer_id: str) -> Ledger:
+        return self.ledgers.setdefault(peer_id, Ledger())
+
+    def _signed(self, page: Page) -> bytes:
+        batch = Batch(
+            peer_id=self.own, epoch=page.epoch, since=page.since, next=page.next, more=page.more, items=page.items
+        )
+        return sign(batch, self.identity)
+
+
+def _feed_key(url: str) -> str:
+    return f"feed {url}"
+
+
+def _checked(items: tuple[Item, ...]) -> tuple[list[Checked], int]:
+    checked: list[Checked] = []
+    for item in items:
+        with contextlib.suppress(PeerError):
+            checked.append(check_item(item))
+    return checked, len(items) - len(checked)
