@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from kodo.client.config import Loaded
+from kodo.client.config import Loaded, Settings
 from kodo.client.finders import HOME_NODE_FILE
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import write_private
 
 if TYPE_CHECKING:
+    from kodo.access.oidc import OidcConfig
     from kodo.cli.runtime import Context
     from kodo.node.app import Node
     from kodo.node.config import NodeConfig
@@ -61,10 +62,24 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "announce_lan": settings.lan,
         **more,
     }
+    if settings.auth == "oidc":
+        given["oidc"] = _oidc(settings)
     try:
         return NodeConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise _usage(error) from None
+
+
+def _oidc(settings: Settings) -> OidcConfig:
+    from kodo.access.oidc import OidcConfig
+
+    return OidcConfig(
+        settings.oidc_issuer or "",
+        settings.oidc_audience or "",
+        settings.oidc_client_id or "",
+        roles_claim=settings.oidc_roles_claim,
+        roles=settings.oidc_roles,
+    ).check()
 
 
 def _usage(error: ValidationError) -> UsageError:

@@ -40,8 +40,11 @@ async def up(
     ] = None,
     auth: Annotated[
         str | None,
-        typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null (everybody nearby), local."),
+        typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null, local, oidc."),
     ] = None,
+    issuer: Annotated[str | None, typer.Option("--issuer", metavar="URL", help="Of --auth oidc.")] = None,
+    audience: Annotated[str | None, typer.Option("--audience", metavar="AUDIENCE", help="Of --auth oidc.")] = None,
+    client_id: Annotated[str | None, typer.Option("--client-id", metavar="ID", help="Of --auth oidc.")] = None,
     contents_for: Annotated[
         list[str] | None,
         typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
@@ -66,6 +69,9 @@ async def up(
         port=port,
         open=open_,
         auth=auth,
+        oidc_issuer=issuer,
+        oidc_audience=audience,
+        oidc_client_id=client_id,
         contents_for=contents_for or None,
         ray_address=ray_address,
         num_cpus=num_cpus,

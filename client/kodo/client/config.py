@@ -78,7 +78,17 @@ class Settings(BaseModel):
     host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")
     port: Whole = Field(0, ge=0, le=65535, description="this node's UDP port; 0 takes a free one")
     open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
-    auth: Literal["null", "local"] = Field("null", description="who says who a caller of this node is")
+    auth: Literal["null", "local", "oidc"] = Field("null", description="who says who a caller of this node is")
+    oidc_issuer: str | None = Field(None, min_length=1, description="of auth oidc: who signs the tokens, a URL")
+    oidc_audience: str | None = Field(None, min_length=1, description="of auth oidc: whom the tokens are for")
+    oidc_client_id: str | None = Field(
+        None, min_length=1, description="of auth oidc: with which tokens are asked for"
+    )
+    oidc_roles_claim: str = Field("roles", min_length=1, description="of auth oidc: the claim with a user's roles")
+    oidc_roles: Words = Field(
+        ("*=user", "operator=operator"),
+        description="of auth oidc: what values of that claim give, VALUE=ROLE_OR_GRANT,… separated by spaces",
+    )
     contents_for: Words = Field((), description="roles that see what others' runs are about: developer, operator")
     access: Seconds = Field(30.0, gt=0, le=60, description="how long a lost login or grant may still be of use")
     keyring: Truth = Field(True, description="keep tokens in the system's keyring where there is one")

@@ -8,14 +8,13 @@ from typing import Any
 
 from kodo.access.accounts import Accounts, Token, check_user
 from kodo.access.passwords import Passwords
+from kodo.access.roles import ROLE_GRANTS, without_login
 from kodo.access.tables import Database
 from kodo.access.throttle import Throttle
 from kodo.p2p.errors import CallError
-from kodo.protocol.access import Grant, Principal, Role, split_roles
+from kodo.protocol.access import Principal, Role, split_roles
 
 __all__ = ["LocalProvider"]
-
-_HOME_GRANTS = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
 
 _MAX_KNOWN = 4096
 """Principals that are remembered for `cache_s`."""
@@ -78,7 +77,7 @@ class LocalProvider:
             CallError: 401 `bad-token` when the token is not, or no longer, one of this peer's.
         """
         if token is None:
-            return self._without_login(peer_id)
+            return without_login(peer_id, self.operator)
         key = (peer_id, hashlib.sha256(token.encode()).digest())
         now, as_of = self._now(), self.accounts.changes
         if as_of != self._as_of:
@@ -93,7 +92,7 @@ class LocalProvider:
         roles, develops = split_roles(found.roles)
         grants = found.grants
         if peer_id == self.operator:
-            roles, grants = roles | {Role.OPERATOR}, (*_HOME_GRANTS, *grants)
+            roles, grants = roles | {Role.OPERATOR}, (*ROLE_GRANTS[Role.OPERATOR], *grants)
         principal = Principal(found.user, peer_id, found.user, roles=roles, grants=grants, develops=develops)
         if as_of == self.accounts.changes:
             if len(self._known) >= _MAX_KNOWN:
@@ -164,11 +163,6 @@ class LocalProvider:
     def describe(self) -> str:
         """Give the line for the operator at start."""
         return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
-
-    def _without_login(self, peer_id: str) -> Principal:
-        if peer_id == self.operator:
-            return Principal(peer_id, peer_id, roles=frozenset({Role.USER, Role.OPERATOR}), grants=_HOME_GRANTS)
-        return Principal(peer_id, peer_id, roles=frozenset())
 
     def _slow_down(self, peer_id: str, name: str | None) -> None:
         now = self._now()

@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from kodo.access.roles import ROLE_GRANTS
+
 __all__ = ["SCHEMA", "Database"]
 
 T = TypeVar("T")
 
-SCHEMA = """
+_TABLES = """
 CREATE TABLE access_users (
     name TEXT PRIMARY KEY,
     password TEXT,
@@ -56,13 +58,13 @@ CREATE TABLE access_tokens (
     expires INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX access_tokens_of ON access_tokens (user, created);
-
-INSERT INTO access_roles VALUES ('operator'), ('developer'), ('user');
-INSERT INTO access_role_grants VALUES
-    ('operator', 'node://*'), ('operator', 'flow://*/2/x'),
-    ('developer', 'node://*'),
-    ('user', 'node://*'), ('user', 'flow://*/2/x');
 """
+
+SCHEMA = _TABLES + "".join(
+    f"INSERT INTO access_roles VALUES ('{role}');\n"
+    + "".join(f"INSERT INTO access_role_grants VALUES ('{role}', '{grant}');\n" for grant in grants)
+    for role, grants in ROLE_GRANTS.items()
+)
 """What `local` keeps; the roles that are there from the start have these grants until an operator says otherwise."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.metadata
 import logging
@@ -15,6 +16,7 @@ from typing import Self
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
+from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
 from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
@@ -285,6 +287,11 @@ async def _provider(config: NodeConfig, identity: Identity, home: Path, store: S
     operator = str(load_identity(home, "user").peer_id)
     if config.auth == "null":
         return NullProvider(operator, open=config.open)
+    if config.auth == "oidc":
+        if config.oidc is None:
+            raise UsageError("the provider oidc needs an issuer, an audience and a client id")
+        loop = asyncio.get_running_loop()
+        return OidcProvider(operator, config.oidc, clock.now_ms, loop.time, cache_s=config.access_s / 2)
     local = LocalProvider(operator, str(identity.peer_id), store, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from kodo.access.oidc import OidcConfig
 from kodo.node.scope import check_node_name
 
 __all__ = ["NodeConfig"]
@@ -26,6 +27,7 @@ class NodeConfig(BaseModel):
         registries: URLs to announce to.
         announce_lan: whether zeroconf announces the node.
         auth: the provider, who says who a caller is.
+        oidc: of which issuer, where the provider is `oidc`.
         access_s: how long it may take, in seconds, until a caller who lost its access is let go.
         contents_for: the roles (`developer`, `operator`) that see what others' runs are about; launchers are told.
         open: whether callers from beyond the local networks are answered.
@@ -55,7 +57,8 @@ class NodeConfig(BaseModel):
     port: int = Field(default=0, ge=0, le=65535)
     registries: tuple[str, ...] = ()
     announce_lan: bool = True
-    auth: Literal["null", "local"] = "null"
+    auth: Literal["null", "local", "oidc"] = "null"
+    oidc: OidcConfig | None = None
     access_s: float = Field(default=30.0, gt=0, le=60)
     contents_for: tuple[Literal["developer", "operator"], ...] = ()
     open: bool = False

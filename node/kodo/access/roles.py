@@ -1,0 +1,24 @@
+"""What the roles that kodo knows may do where nothing else was said, and who is operator without a login."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from kodo.protocol.access import Grant, Principal, Role
+
+__all__ = ["ROLE_GRANTS", "without_login"]
+
+_ALL = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
+
+ROLE_GRANTS: Mapping[str, tuple[Grant, ...]] = MappingProxyType(
+    {Role.OPERATOR: _ALL, Role.DEVELOPER: (Grant("node", "*"),), Role.USER: _ALL}
+)
+"""By role. With `local` an operator changes them."""
+
+
+def without_login(peer_id: str, operator: str) -> Principal:
+    """Give who a peer is that has not logged in: the user key of the node's own home is operator, others nobody."""
+    if peer_id == operator:
+        return Principal(peer_id, peer_id, roles=frozenset({Role.USER, Role.OPERATOR}), grants=_ALL)
+    return Principal(peer_id, peer_id, roles=frozenset())
