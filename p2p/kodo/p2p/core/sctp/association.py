@@ -325,7 +325,7 @@ class Association(Lifecycle):
             self._answer(wire.encode_chunk(wire.RE_CONFIG, answer))
 
     def _send_reset(self, now: float) -> None:
-        request = self._resets.request
+        request = self._resets.request_to_send()
         if request is None:
             self._reset_at = None
             return
@@ -342,7 +342,8 @@ class Association(Lifecycle):
         state = self._state
         if state in SENDING and self._channels.closing and self._reset_at is None:
             self._reset_failures = 0
-            if self._resets.next_request(self._sender.recovery.next_tsn) is not None:
+            recovery = self._sender.recovery
+            if self._resets.next_request(recovery.next_tsn, recovery.acknowledged) is not None:
                 self._send_reset(now)
         head = self._take_head(codec, packets)
         if state in SENDING and self._sender.ready:

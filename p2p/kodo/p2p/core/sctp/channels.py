@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import Final
 
@@ -57,6 +57,7 @@ _ACK: Final = b"\x02"
 _RESPONSE: Final = Struct(">II")
 _MASK: Final = 0xFFFFFFFF
 _ID_REST: Final = 64
+_DEFERRED_REQUESTS: Final = 16
 _STREAMS_PER_REQUEST: Final = 128
 
 _NOTHING_TO_DO, _PERFORMED, _DENIED, _BUSY, _BAD_SEQUENCE, _IN_PROGRESS = 0, 1, 2, 4, 5, 6
@@ -94,11 +95,13 @@ class Channel:
         id: its stream, both ways.
         stream: what it has queued.
         state: see `states`.
+        last_tsn: once it is closed and all of it was sent: no TSN behind this is its own.
     """
 
     id: int
     stream: OutboundStream
     state: ChannelState = ChannelState.OPEN
+    last_tsn: int | None = None
 
     def step(self, step: ChannelStep) -> bool:
         """Take a step; False if it is not possible now."""
@@ -220,14 +223,31 @@ class Resets:
     supported: bool = True
     request: ResetRequest | None = None
     _asked: list[Channel] = field(default_factory=list)
-    _deferred: ResetRequest | None = None
+    _renumber: bool = False
+    _deferred: list[ResetRequest] = field(default_factory=list)
+    _late: ResetRequest | None = None
+    """The last request that was answered "in progress": it may come again under a new number."""
     _last_result: int = _PERFORMED
 
-    def next_request(self, next_tsn: int) -> ResetRequest | None:
-        """Ask for the resets that are due; None if there are none, or a request is out already."""
+    def next_request(self, next_tsn: int, acknowledged: int) -> ResetRequest | None:
+        """Ask for the resets that are due; None if there are none, or a request is out already.
+
+        A channel is due when the peer has all that was sent on it: a request that had to wait for data of others
+        makes usrsctp hold back what comes behind it, at times for ever.
+
+        Args:
+            next_tsn: what is sent next.
+            acknowledged: the peer has everything up to this.
+        """
         if self.request is not None or not self.channels.closing:
             return None
-        due = [channel for channel in self.channels.closing.values() if not channel.stream.messages]
+        due: list[Channel] = []
+        for channel in self.channels.closing.values():
+            if not channel.stream.messages:
+                if channel.last_tsn is None:
+                    channel.last_tsn = next_tsn - 1
+                if channel.last_tsn <= acknowledged:
+                    due.append(channel)
         due = due[:_STREAMS_PER_REQUEST]
         if not due:
             return None
@@ -240,10 +260,23 @@ class Resets:
                 self.closed(channel)
             return None
         self._asked = due
+        self._renumber = False
         self.request = ResetRequest(
-            self.sequence, (self.peer_sequence - 1) & _MASK, next_tsn - 1, tuple(channel.id for channel in due)
+            self.sequence, (self.peer_sequence - 1) & _MASK, acknowledged, tuple(channel.id for channel in due)
         )
         self.sequence = (self.sequence + 1) & _MASK
+        return self.request
+
+    def request_to_send(self) -> ResetRequest | None:
+        """Give the request that is out, for sending it (again).
+
+        One that was answered "in progress" gets a new number: to the old one usrsctp repeats that answer for ever,
+        also when it is done.
+        """
+        if self.request is not None and self._renumber:
+            self._renumber = False
+            self.request = replace(self.request, sequence=self.sequence, response=(self.peer_sequence - 1) & _MASK)
+            self.sequence = (self.sequence + 1) & _MASK
         return self.request
 
     def implied(self, channel: Channel) -> bool:
@@ -261,11 +294,15 @@ class Resets:
             return b""
         if kind == PARAMETER_RESET_OUTGOING:
             request = parse_reset_request(body)
-            if request.sequence == self.peer_sequence:
+            if request.sequence == self.peer_sequence and len(self._deferred) < _DEFERRED_REQUESTS:
                 self.peer_sequence = (self.peer_sequence + 1) & _MASK
-                self._deferred = request
-                self._last_result = _IN_PROGRESS
-                return self.perform(last_tsn, unwrap) or self._answer(request.sequence)
+                if not self._asked_again(request):
+                    self._deferred.append(request)
+                self._last_result = _IN_PROGRESS if self._deferred else _PERFORMED
+                answer = self.perform(last_tsn, unwrap)
+                if self._deferred:
+                    self._late = request
+                return answer or self._answer(request.sequence)
             if request.sequence == (self.peer_sequence - 1) & _MASK:
                 return self._answer(request.sequence)
             return encode_parameter(PARAMETER_RESET_RESPONSE, _RESPONSE.pack(request.sequence, _BAD_SEQUENCE))
@@ -280,35 +317,45 @@ class Resets:
             return self._answer(number)
         return b""
 
+    def _asked_again(self, request: ResetRequest) -> bool:
+        late = self._late
+        return late is not None and (late.last_tsn, late.streams) == (request.last_tsn, request.streams)
+
     def _answer(self, sequence: int) -> bytes:
         return encode_parameter(PARAMETER_RESET_RESPONSE, _RESPONSE.pack(sequence, self._last_result))
 
     def perform(self, last_tsn: int, unwrap: Callable[[int], int]) -> bytes:
-        """Perform the peer's request if all that was sent before it has arrived; give the answer, b"" for none."""
-        request = self._deferred
-        if request is None or last_tsn < unwrap(request.last_tsn):
-            return b""
-        self._deferred = None
-        self._last_result = _PERFORMED
-        for stream in request.streams or tuple(self.channels.by_id):
-            self.reset_inbound(stream)
-            channel = self.channels.by_id.get(stream)
-            if channel is not None and self.channels.peer_reset(channel):
-                self.channels.forget(channel)
-                self.closed(channel)
-        return self._answer(request.sequence)
+        """Perform the peer's requests of which all that was sent before has arrived; give the answer, b"" for none.
+
+        usrsctp makes a new request while its last one is still answered "in progress", so there may be several.
+        """
+        answer = b""
+        while self._deferred and last_tsn >= unwrap(self._deferred[0].last_tsn):
+            request = self._deferred.pop(0)
+            self._last_result = _PERFORMED
+            for stream in request.streams or tuple(self.channels.by_id):
+                self.reset_inbound(stream)
+                channel = self.channels.by_id.get(stream)
+                if channel is not None and self.channels.peer_reset(channel):
+                    self.channels.forget(channel)
+                    self.closed(channel)
+            answer = self._answer(request.sequence)
+        return answer
 
     @property
     def waiting(self) -> bool:
         """Whether a request of the peer waits for data that was sent before it."""
-        return self._deferred is not None
+        return bool(self._deferred)
 
     def _take_response(self, body: bytes) -> None:
         if len(body) < _RESPONSE.size:
             raise ValueError("a response is too short")
         sequence, result = _RESPONSE.unpack_from(body)
         request = self.request
-        if request is None or sequence != request.sequence or result in (_IN_PROGRESS, _BUSY):
+        if request is None or sequence != request.sequence:
+            return
+        if result in (_IN_PROGRESS, _BUSY):
+            self._renumber = True
             return
         asked, self._asked, self.request = self._asked, [], None
         for channel in asked:
