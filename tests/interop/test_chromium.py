@@ -94,8 +94,16 @@ async def test_a_plain_page_opens_channels_and_gets_back_what_it_sent(
         async with chromium(f"{base}/#host={host}&port={port}&fingerprint={fingerprint}", tmp_path):
             report = await reported
         assert "error" not in report, report["error"]
-        assert report["large"] is True
-        assert report["small"] is True
-        assert report["several"] == [True] * 20
-        assert report["reused"] == [True] * 10
-        assert sum(size for size in server.messages if size > 0) == 640 * 16384 + 200_000 + 20 * 100_000 + 100
+        sizes = {
+            "large": 2 * 400 * 16384,
+            "small": 300_000,
+            "unordered": 4 * 60 * 8000,
+            "several": 40 * 100_000,
+            "again": 600,
+        }
+        for name in sizes:
+            assert [channel["equal"] for channel in report[name]] == [True] * len(report[name]), name
+        assert sum(size for size in server.messages if size > 0) == sum(sizes.values())
+        assert server.messages.count(-1) == sum(len(report[name]) for name in sizes)
+        ids = [channel["id"] for name in sizes for channel in report[name]]
+        assert len(set(ids)) < len(ids), "no id was used again"
