@@ -106,7 +106,8 @@ class _Compiler:
             case Measure(of):
                 return f"length({self.value(of)})"
             case Negative(of):
-                return f"(- {self.value(of)})"
+                # SQLite's own minus takes from zero, and so has no negative zero, by which one can divide.
+                return f"(-1.0 * CAST({self.value(of)} AS REAL))"
             case Arithmetic(sign, left, right):
                 # As floats: whole numbers would be divided, and overflow, in another way.
                 one, other = (f"CAST({self.value(side)} AS REAL)" for side in (left, right))

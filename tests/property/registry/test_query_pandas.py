@@ -173,6 +173,10 @@ def by_sql(rows, condition):
     [{"name": "K", "author": None, "size": 1, "score": None, "online": None, "published": 0, "tags": []}],
     ("not (author == 'K') & score != 1 | size / 0 > 1",) * 2,
 )
+@example(
+    [{"name": "K", "author": None, "size": 1, "score": 0, "online": None, "published": 0, "tags": []}],
+    ("size / -score < 0",) * 2,
+)
 def test_a_query_finds_what_pandas_finds(rows, query):
     ours, theirs = query
     try:
