@@ -19,13 +19,16 @@ from kodo.protocol.events import EVENTS, RunView
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import check_output_name
 
-__all__ = ["MAX_LOCKS", "MAX_OUTPUTS", "Conduct", "MisconductError"]
+__all__ = ["MAX_LOCKS", "MAX_LOCK_BYTES", "MAX_OUTPUTS", "Conduct", "MisconductError"]
 
 MAX_OUTPUTS = 10_000
 """Outputs of one run."""
 
 MAX_LOCKS = 10_000
 """Locks of one run, open and closed ones."""
+
+MAX_LOCK_BYTES = 16 << 20
+"""Bytes of all of them."""
 
 _MAX_TITLE = 4096
 _MAX_SECONDS = 1e9
@@ -43,12 +46,14 @@ class Conduct:
         rseq: the last number it used.
         lids: the locks it has opened, ever.
         outputs: the names of the files it has made.
+        lock_bytes: the bytes of the locks that it has opened since this process drives it.
         over: whether it has said `final` or `fatal`.
     """
 
     rseq: int = 0
     lids: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
+    lock_bytes: int = 0
     over: bool = False
 
     @classmethod
@@ -78,6 +83,9 @@ class Conduct:
         match said.event:
             case "lock":
                 self._lock(said.data)
+                self.lock_bytes += len(new.packed)
+                if self.lock_bytes > MAX_LOCK_BYTES:
+                    raise MisconductError(f"the locks of a run have at most {MAX_LOCK_BYTES} bytes in all")
             case "unlock":
                 self._verdict(said.event, said.data)
             case "unlock-deny":

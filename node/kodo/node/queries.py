@@ -11,7 +11,7 @@ import msgpack
 
 from kodo.node import share_rows
 from kodo.node.rows import OnceKey, OutputRow, RunRow
-from kodo.protocol.events import EVENTS, Event, RunState, RunView
+from kodo.protocol.events import EVENTS, MAX_LISTED, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
 
 __all__ = [
@@ -193,8 +193,15 @@ def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
             (fid, *_SILENT),
         ):
             result.apply(_event(seq, at, event, data))
+        told = connection.execute(
+            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='progress'"
+            " ORDER BY seq DESC LIMIT ?",
+            (fid, MAX_LISTED),
+        ).fetchall()
     finally:
         connection.execute("COMMIT")
+    for (data,) in reversed(told):
+        result.go_on(msgpack.unpackb(data, strict_map_key=False))
     result.progress = row.progress
     result.last_seq, result.modified = row.last_seq, row.modified
     return result

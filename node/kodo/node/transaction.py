@@ -29,7 +29,7 @@ from kodo.node.rows import (
     RunOverError,
 )
 from kodo.p2p.errors import NotFoundError
-from kodo.protocol.events import EVENTS, Event, Kind, RunState
+from kodo.protocol.events import EVENTS, Event, Kind, RunState, is_whole
 
 __all__ = ["KEY_LIFE_MS", "Commit", "Heads", "Transaction"]
 
@@ -78,7 +78,8 @@ class _Head:
     def apply(self, new: NewEvent, at: int) -> None:
         match new.event:
             case "progress":
-                self.progress = new.packed
+                if is_whole(new.data):
+                    self.progress = new.packed
             case "lock":
                 self.locks.add(str(new.data.get("lid", "")))
             case "unlock" | "lock-timeout":

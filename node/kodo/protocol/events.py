@@ -19,6 +19,7 @@ __all__ = [
     "LOCK_VERDICT_S",
     "MAX_EVENT_BYTES",
     "MAX_EVENT_DEPTH",
+    "MAX_HELD",
     "MAX_LISTED",
     "Event",
     "EventType",
@@ -27,6 +28,7 @@ __all__ = [
     "RunState",
     "RunView",
     "event_level",
+    "is_whole",
     "visible",
 ]
 
@@ -37,7 +39,13 @@ MAX_EVENT_DEPTH = 48
 """Maps and lists inside each other in one event's `data`: a call's frame with the event around it takes 64."""
 
 MAX_LISTED = 1000
-"""How many agents, tasks and tools (of each, the latest) a `RunView` keeps."""
+"""How many agents, tasks, tools, steps and words of config (of each, the latest) a `RunView` keeps."""
+
+MAX_HELD = 10_000
+"""How many open locks and outputs it keeps."""
+
+_LISTED_BYTES = 1 << 20
+_HELD_BYTES = 256 << 20
 
 _MAX_SECONDS = 1e9
 
@@ -193,7 +201,13 @@ class OpenLock:
 class RunView:
     """What the events of one run add up to; feed them in order with `apply`.
 
-    Pure and cheap: a node keeps one per live run, a client one per followed run.
+    Pure and cheap: a node keeps one per live run, a client one per followed run. Bounded, whatever the events: what
+    is oldest of a kind is dropped first. What `kodo.node.checks` lets a flow say is never above the bounds of locks
+    and outputs.
+
+    Attributes:
+        progress: the latest progress that is not a part of another one.
+        steps: the latest of each progress that has an `id`; its `parent` is the id of what it is a part of.
     """
 
     last_seq: int = 0
@@ -212,6 +226,8 @@ class RunView:
     final: dict[str, Any] | None = None
     fatal: dict[str, Any] | None = None
     acknowledged: bool = False
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _bounds: dict[str, _Bound] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def state(self) -> RunState:
@@ -237,7 +253,7 @@ class RunView:
         data = event.data
         match event.event:
             case "progress":
-                self.progress = data
+                self.go_on(data)
             case "inputs":
                 self.inputs = data
             case "version":
@@ -245,15 +261,16 @@ class RunView:
             case "flow":
                 self.flow = data
             case "config":
-                self.config |= data
+                for word, value in data.items():
+                    self._put("config", self.config, word, value)
             case "agent":
-                _keep(self.agents, data)
+                self._list("agents", self.agents, data)
             case "task":
-                _keep(self.tasks, data)
+                self._list("tasks", self.tasks, data)
             case "tool":
-                _keep(self.tools, data)
+                self._list("tools", self.tools, data)
             case "output":
-                self.outputs[str(data.get("name"))] = data
+                self._put("outputs", self.outputs, str(data.get("name")), data, MAX_HELD, _HELD_BYTES)
             case "final":
                 self.final = data
             case "fatal":
@@ -264,11 +281,18 @@ class RunView:
             case _:
                 self._apply_lock(event)
 
+    def go_on(self, progress: dict[str, Any]) -> None:
+        """Take the data of a `progress`."""
+        if is_whole(progress):
+            self.progress = progress
+        if isinstance(step := progress.get("id"), str):
+            self._put("steps", self.steps, step, progress)
+
     def _apply_lock(self, event: Event) -> None:
         data = event.data
         lid = str(data.get("lid", ""))
         if event.event == "lock":
-            self.locks[lid] = OpenLock(
+            opened = OpenLock(
                 lid=lid,
                 title=str(data.get("title", "")),
                 schema=schema if isinstance(schema := data.get("schema"), dict) else {},
@@ -280,8 +304,11 @@ class RunView:
                 roles=_words(data.get("roles")),
                 users=_words(data.get("users")),
             )
+            self._put("locks", self.locks, lid, opened, MAX_HELD, _HELD_BYTES, data)
         elif event.event in ("unlock", "lock-timeout"):
             self.locks.pop(lid, None)
+            if "locks" in self._bounds:
+                self._bounds["locks"].forget(lid)
         elif lid in self.locks:
             lock = self.locks[lid]
             if event.event == "candidate":
@@ -291,6 +318,74 @@ class RunView:
                 lock.candidate,
             ):
                 lock.candidate = None
+
+    def _put(
+        self,
+        name: str,
+        held: dict[str, Any],
+        key: str,
+        value: Any,
+        count: int = MAX_LISTED,
+        size: int = _LISTED_BYTES,
+        data: Any = None,
+    ) -> None:
+        bound = self._bounds.setdefault(name, _Bound(count, size))
+        held.pop(key, None)
+        held[key] = value
+        for dropped in bound.take(key, value if data is None else data):
+            held.pop(dropped, None)
+
+    def _list(self, name: str, rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
+        bound = self._bounds.setdefault(name, _Bound(MAX_LISTED, _LISTED_BYTES))
+        rows.append(data)
+        del rows[: len(bound.take(str(self.last_seq), data))]
+
+
+def is_whole(progress: Mapping[str, Any]) -> bool:
+    """Whether a progress's data is about the run, not about a part of what another progress is about."""
+    return progress.get("parent") is None
+
+
+class _Bound:
+    """Counts and weighs what is kept, and says what is to be dropped: the oldest, never the latest."""
+
+    __slots__ = ("_count", "_size", "_total", "_weights")
+
+    def __init__(self, count: int, size: int):
+        self._count = count
+        self._size = size
+        self._total = 0
+        self._weights: dict[str, int] = {}
+
+    def take(self, key: str, value: Any) -> list[str]:
+        self.forget(key)
+        self._weights[key] = weight = _weigh(value) + len(key)
+        self._total += weight
+        dropped: list[str] = []
+        while len(self._weights) > self._count or (self._total > self._size and len(self._weights) > 1):
+            oldest = next(iter(self._weights))
+            self.forget(oldest)
+            dropped.append(oldest)
+        return dropped
+
+    def forget(self, key: str) -> None:
+        self._total -= self._weights.pop(key, 0)
+
+
+def _weigh(value: Any) -> int:
+    """Estimate the memory that a value of JSON takes, in bytes."""
+    total, left = 0, [value]
+    while left:
+        each = left.pop()
+        total += 16
+        if isinstance(each, (str, bytes)):
+            total += len(each)
+        elif isinstance(each, Mapping):
+            total += sum(map(len, each))
+            left.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            left.extend(each)
+    return total
 
 
 def _seconds(value: Any, default: float) -> float:
@@ -302,9 +397,3 @@ def _seconds(value: Any, default: float) -> float:
 
 def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(each) for each in value) if isinstance(value, (list, tuple)) else ()
-
-
-def _keep(rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
-    rows.append(data)
-    if len(rows) > MAX_LISTED:
-        del rows[0]

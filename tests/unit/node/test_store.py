@@ -318,3 +318,18 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 def test_an_event_that_is_unknown_oversized_or_not_plain_is_refused(event: str, data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"event|data"):
         NewEvent.make(event, data)
+
+
+async def test_nested_progress_is_read_back_as_it_was_followed(store: Store) -> None:
+    await store.create(new_run(), FIRST)
+    said = [
+        {"percent": 10, "id": "all"},
+        {"done": 1, "id": "pages", "parent": "all"},
+        {"done": 2, "total": 4, "id": "pages", "parent": "all"},
+    ]
+    await store.append(FID, [NewEvent.make("progress", data, rseq) for rseq, data in enumerate(said, 1)])
+    view, row = await store.view(FID), await store.run(FID)
+    assert view is not None
+    assert row is not None
+    assert view.progress == row.progress == said[0]
+    assert view.steps == {"all": said[0], "pages": said[2]}

@@ -175,6 +175,7 @@ class RunAnswers:
             "name": row.name,
             "state": view.state.value,
             "progress": view.progress,
+            "steps": list(view.steps.values()),
             "inputs": view.inputs,
             "version": view.version,
             "runtime_s": self._runtime(row),
