@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from kodo.p2p.core.protobuf import bytes_field, fields, varint_field
+from kodo.p2p.core.protobuf import fields, varint_field
 from kodo.p2p.core.varint import PrefixedFrames, encode_varint
 from kodo.p2p.errors import PeerError
 
@@ -47,10 +47,10 @@ def encode_message(flag: Flag | None = None, message: bytes = b"") -> bytes:
     """
     if len(message) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a payload of {len(message)} bytes is over the bound of {MAX_PAYLOAD_BYTES}")
-    body = bytes_field(_MESSAGE, message) if message else b""
+    head = bytes((_MESSAGE_TAG,)) + encode_varint(len(message)) if message else b""
     if flag is not None:
-        body = varint_field(_FLAG, flag) + body
-    return encode_varint(len(body)) + body
+        head = varint_field(_FLAG, flag) + head
+    return encode_varint(len(head) + len(message)) + head + message
 
 
 def _decode(body: bytes) -> tuple[Flag | None, bytes]:

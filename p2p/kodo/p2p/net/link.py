@@ -114,6 +114,7 @@ class WebRtcLink:
         self.remote_address = remote_address
         self.route = route
         self.dialled = not server
+        self.full = False
         self.on_end: Callable[[], None] = lambda: None
         self._identity = identity
         self._certificate = certificate
@@ -146,6 +147,7 @@ class WebRtcLink:
         self._flushing: asyncio.Handle | None = None
         self._error: Exception | None = None
         self._closing = False
+        self._writers: list[Callable[[], None]] = []
 
     # datagrams
 
@@ -178,6 +180,7 @@ class WebRtcLink:
 
     def flush(self) -> None:
         """Deliver what came, send what may go, arm the timer."""
+        self._write()
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -465,12 +468,24 @@ class WebRtcLink:
     def _check_drained(self) -> None:
         """Let writers go on, or make them wait."""
         queued = self._sctp.queued
-        if queued < WRITE_AHEAD_BYTES:
-            self._drained.set()
-        else:
+        self.full = queued >= WRITE_AHEAD_BYTES
+        if self.full:
             self._drained.clear()
+        else:
+            self._drained.set()
         if not queued:
             self._idle.set()
+
+    def before_sending(self, write: Callable[[], None]) -> None:
+        """Call `write` before anything more is sent; see `transport.Link`."""
+        self._writers.append(write)
+        self._flush_soon()
+
+    def _write(self) -> None:
+        if self._writers:
+            writers, self._writers = self._writers, []
+            for write in writers:
+                write()
 
     async def drained(self) -> None:
         """Wait until there is room; see `transport.Link`."""
@@ -499,6 +514,7 @@ class WebRtcLink:
         if self._closing:
             return
         self._closing = True
+        self._write()
         try:
             if self._error is None and self._sctp.queued:
                 self._idle.clear()

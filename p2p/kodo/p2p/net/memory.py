@@ -192,7 +192,13 @@ class MemoryLink:
         self._unread = 0
         self._drained = asyncio.Event()
         self._drained.set()
+        self._writers: list[Callable[[], None]] = []
         self._error: Exception | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether writers should wait; see `transport.Link`."""
+        return not self._drained.is_set()
 
     @property
     def last_heard(self) -> float:
@@ -289,6 +295,16 @@ class MemoryLink:
         self._under_way -= count
         self._pump()
 
+    def before_sending(self, write: Callable[[], None]) -> None:
+        """Call `write` soon; see `transport.Link`."""
+        self._writers.append(write)
+        self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        writers, self._writers = self._writers, []
+        for write in writers:
+            write()
+
     async def drained(self) -> None:
         """Wait until there is room; see `transport.Link`."""
         await self._drained.wait()
@@ -335,6 +351,7 @@ class MemoryLink:
 
     async def aclose(self) -> None:
         """Close in an orderly way; see `transport.Link`."""
+        self._write()
         if self._error is None:
             last = max((channel.due for channel in self._channels.values()), default=0.0)
             due = max(last, self._loop.time() + self._network.delay())

@@ -155,6 +155,15 @@ class Session:
         self._streams.add(stream)
         return stream
 
+    @property
+    def full(self) -> bool:
+        """Whether a writer should wait with `drained`."""
+        return self._link.full
+
+    def before_sending(self, write: Callable[[], None]) -> None:
+        """Call `write` once, soon, before anything more is sent."""
+        self._link.before_sending(write)
+
     async def drained(self) -> None:
         """Wait until there is room for more output."""
         await self._link.drained()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
-from kodo.p2p.core.framing import MAX_PAYLOAD_BYTES, Flag, MessageReader, encode_message
+from kodo.p2p.core.framing import Flag, MessageReader, encode_message
 from kodo.p2p.core.halfclose import Event, HalfClose, ReadState, WriteState
 from kodo.p2p.core.negotiate import Accepting, Dialing
 from kodo.p2p.errors import (
@@ -31,6 +31,9 @@ __all__ = ["Stream", "StreamHandler"]
 
 SMALL_BYTES = 1024
 """Pieces up to this size are kept together: single bytes would cost fifty times what the window counts."""
+
+PIECE_BYTES = 16_288
+"""Payload of a message in the middle of a long output: with its framing it fills the longest packet."""
 
 StreamHandler = Callable[["Stream"], Awaitable[None]]
 
@@ -54,6 +57,8 @@ class Stream:
         self._accepting = None if protocol else Accepting(accepts)
         self._hello = self._dialing.hello() if self._dialing else b""
         self._inbox: deque[bytes] = deque()
+        self._outbox = bytearray()
+        """Less than `PIECE_BYTES`, which go with what follows, in the next turn of the loop at the latest."""
         self._readable = asyncio.Event()
         self._ended = asyncio.Event()
         self._error: KodoError | None = None
@@ -101,17 +106,45 @@ class Stream:
             RemotelyClosedError: the other side reads no more.
             BrokenSessionError, PeerError, LocallyClosedError: as `read`.
         """
-        view = memoryview(self._hello + data if self._hello else data)
-        self._hello = b""
-        while view:
-            if not self._half.may_write:
-                self._raise_error()
-                if self._half.write is WriteState.STOPPED:
-                    raise RemotelyClosedError("the other side reads no more of this stream")
-                raise LocallyClosedError("this stream was closed for writing here")
-            piece, view = view[:MAX_PAYLOAD_BYTES], view[MAX_PAYLOAD_BYTES:]
-            self._send(encode_message(message=bytes(piece)))
-            await self.session.drained()
+        if self._hello:
+            data, self._hello = self._hello + data, b""
+        if not data:
+            return
+        self._check_writable()
+        position, end = 0, len(data)
+        while len(self._outbox) + end - position >= PIECE_BYTES:
+            following = position + PIECE_BYTES - len(self._outbox)
+            if self._outbox:
+                self._outbox += data[position:following]
+                self._send_outbox()
+            else:
+                self._send(encode_message(message=data[position:following]))
+            position = following
+            if self.session.full:
+                await self.session.drained()
+                self._check_writable()
+        if position < end:
+            if not self._outbox:
+                self.session.before_sending(self._send_outbox)
+            self._outbox += data[position:] if position else data
+            if self.session.full:
+                await self.session.drained()
+
+    def _check_writable(self) -> None:
+        if not self._half.may_write:
+            self._raise_error()
+            if self._half.write is WriteState.STOPPED:
+                raise RemotelyClosedError("the other side reads no more of this stream")
+            raise LocallyClosedError("this stream was closed for writing here")
+
+    def _send_outbox(self) -> None:
+        """Send what was kept to go along with more."""
+        if self._outbox and self._half.may_write:
+            message = encode_message(message=bytes(self._outbox))
+            self._outbox.clear()
+            # A channel that has just closed says so to the reader and to the next writer.
+            with contextlib.suppress(KodoError):
+                self._send(message)
 
     def _send_hello(self) -> None:
         if self._hello and self._half.may_write:
@@ -128,6 +161,7 @@ class Stream:
     async def close_write(self) -> None:
         """Say that nothing more will be written; what the other side writes can still be read. Idempotent."""
         self._send_hello()
+        self._send_outbox()
         if self._half.write in (WriteState.OPEN, WriteState.STOPPED):
             self._happen(Event.LOCAL_CLOSE_WRITE)
 
@@ -141,6 +175,7 @@ class Stream:
     def reset(self) -> None:
         """Give both directions up at once; the other side's `read` breaks. Idempotent."""
         if not self._half.done:
+            self._send_outbox()
             self._fail(LocallyClosedError("this stream was reset here"), Event.LOCAL_RESET)
         self._drop_inbox()
 

@@ -108,6 +108,11 @@ class Link(Protocol):
     dialled: bool
 
     @property
+    def full(self) -> bool:
+        """Whether writers should wait with `drained`."""
+        ...
+
+    @property
     def last_heard(self) -> float:
         """When the last packet came, on the event loop's clock, seconds."""
         ...
@@ -123,6 +128,10 @@ class Link(Protocol):
 
     def open_channel(self, handler: ChannelHandler) -> Channel:
         """Open a channel; the peer learns of it with the first message."""
+        ...
+
+    def before_sending(self, write: Callable[[], None]) -> None:
+        """Call `write` once, soon, before anything more is sent: what was small until then can go as one message."""
         ...
 
     async def drained(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from kodo.p2p.core.framing import MAX_MESSAGE_BYTES
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, NetworkError
 from kodo.p2p.net.calls import Call, request
 from kodo.p2p.net.session import NEGOTIATE_SECONDS
+from kodo.p2p.net.stream import Stream
 from kodo.p2p.net.transport import Limits
 from tests.support.peers import make_pair
 from tests.support.virtual_time import run_virtual
@@ -110,5 +113,63 @@ def test_each_answer_of_a_slow_call_has_the_whole_timeout() -> None:
             assert await request(session, "echo", {"a": 1}, timeout=10) == {"a": 1}
             with pytest.raises(DeadlineError, match="5 s"):
                 await request(session, "echo", timeout=5)
+
+    run_virtual(story())
+
+
+def test_small_writes_of_one_turn_share_messages_and_wait_for_nobody() -> None:
+    async def story() -> list[int]:
+        async with make_pair("memory", delay_s=0.01) as pair:
+            read = bytearray()
+            finished = asyncio.Event()
+
+            async def keep(stream: Stream) -> None:
+                while data := await stream.read():
+                    read.extend(data)
+                    if len(read) == 100:
+                        await stream.write(b"so far")
+                finished.set()
+
+            pair.server.handle("/keep/1", keep)
+            session = await pair.client.connect(pair.addresses)
+            stream = await session.open_stream("/keep/1")
+            assert pair.network is not None
+            here = pair.network.links[0]
+            sizes: list[int] = []
+            send = here.send
+
+            def counting(channel: Any, message: bytes | None) -> None:
+                sizes.append(len(message or b""))
+                send(channel, message)
+
+            here.send = counting  # type: ignore[method-assign]
+            await stream.write(b"0" * 100)
+            assert await stream.read() == b"so far"  # nothing more had to be written for it
+            expected = [b"%d" % number * 50 for number in range(2000)]
+            for piece in expected:
+                await stream.write(piece)
+            await stream.close_write()
+            await finished.wait()
+            assert bytes(read) == b"0" * 100 + b"".join(expected)
+            return sizes
+
+    sizes = run_virtual(story())
+    assert len(sizes) <= 30
+    assert max(sizes) <= MAX_MESSAGE_BYTES
+
+
+def test_what_was_written_last_arrives_though_the_session_closes_at_once() -> None:
+    async def story() -> None:
+        async with make_pair("memory", delay_s=0.01) as pair:
+            read = asyncio.get_running_loop().create_future()
+
+            async def keep(stream: Stream) -> None:
+                read.set_result(await stream.read())
+
+            pair.server.handle("/keep/1", keep)
+            session = await pair.client.connect(pair.addresses)
+            await (await session.open_stream("/keep/1")).write(b"the last words")
+            await session.aclose()
+            assert await read == b"the last words"
 
     run_virtual(story())
