@@ -96,7 +96,7 @@ def _value(value: Value, row: Mapping[str, Any]) -> Any:
             return None if text is None else len(text)
         case Negative(of):
             number = _value(of, row)
-            return None if number is None else -number
+            return None if number is None else -float(number)
         case Arithmetic(sign, left, right):
             return calculate(sign, _value(left, row), _value(right, row))
 
