@@ -277,6 +277,9 @@ class _Reader:
         result = calculate(sign, float(left.value), float(right.value))
         if result is None or math.isinf(result):
             raise self._bad(node, "these constants make no finite number")
+        if sign != "/" and isinstance(left.value, int) and isinstance(right.value, int) and result.is_integer():
+            # Whole numbers have no negative zero, by which one can divide.
+            return Literal(int(result), Kind.NUMBER)
         return Literal(result, Kind.NUMBER)
 
     def _number(self, node: ast.expr, depth: int) -> Value:

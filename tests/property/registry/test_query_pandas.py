@@ -177,6 +177,10 @@ def by_sql(rows, condition):
     [{"name": "K", "author": None, "size": 1, "score": 0, "online": None, "published": 0, "tags": []}],
     ("size / -score < 0",) * 2,
 )
+@example(
+    [{"name": "K", "author": None, "size": 1, "score": 0, "online": None, "published": 0, "tags": []}],
+    ("size / -0 > 0 and size / (0 * -1) > 0 and size / -0.0 < 0",) * 2,
+)
 def test_a_query_finds_what_pandas_finds(rows, query):
     ours, theirs = query
     try:
