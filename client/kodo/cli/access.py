@@ -12,6 +12,7 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.client.device_flow import Prompt
 
 __all__ = ["register"]
 
@@ -33,17 +34,27 @@ async def login(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="USER", help="Log in by password.")] = None,
     password_file: PasswordFile = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option("--issuer", metavar="URL", help="Approve that the node gets tokens of this issuer; else asked."),
+    ] = None,
 ) -> None:
     """Log in to a node; the login is kept for that node alone."""
     async with context.client() as client:
         node = _node(context)
-        info = await (await client.node(node)).request("auth.info")
-        ways = info.get("login") if isinstance(info, Mapping) else None
-        _check_way(ways, code, name)
-        if code is None and name is None:
-            code = await _ask(context, "the code for this device", "--code or --name")
-        password = None if name is None else await _password(context, password_file, twice=False)
-        answer = await client.login(node, code=code, name=name, password=password)
+        remote = await client.node(node)
+        info = await remote.request("auth.info")
+        way = _way(info, code, name, issuer)
+        if way == "oidc":
+            approved = issuer or await _approved(context, str(remote), str(info.get("issuer")))
+            answer = await client.login(node, issuer=approved, show=lambda prompt: _show_prompt(context, prompt))
+        elif way == "password" and name is not None:
+            answer = await client.login(
+                node, name=name, password=await _password(context, password_file, twice=False)
+            )
+        else:
+            code = code or await _ask(context, "the code for this device", "--code or --name")
+            answer = await client.login(node, code=code)
     if context.json:
         context.emit(answer)
     else:
@@ -284,17 +295,49 @@ def _changes_of_user(
     ]
 
 
-def _check_way(ways: Any, code: str | None, name: str | None) -> None:
+def _way(info: Any, code: str | None, name: str | None, issuer: str | None) -> str:
+    """Choose how to log in: what was asked for, if the node knows it."""
     from kodo.p2p.errors import UsageError
 
-    ways = [str(way) for way in ways] if isinstance(ways, (list, tuple)) else []
+    said = info.get("login") if isinstance(info, Mapping) else None
+    ways = [str(way) for way in said] if isinstance(said, (list, tuple)) else []
     if not ways:
         raise UsageError("this node knows no users: there is nothing to log in to")
-    wanted = "password" if name is not None else "enrol"
-    if code is not None and name is not None:
-        raise UsageError("--code and --name are two ways to log in; take one")
-    if wanted not in ways:
-        raise UsageError(f"this node takes no login by {wanted}; it knows: {', '.join(ways)}")
+    asked = [way for way, given in (("enrol", code), ("password", name), ("oidc", issuer)) if given is not None]
+    if len(asked) > 1:
+        raise UsageError("--code, --name and --issuer are ways to log in; take one")
+    way = asked[0] if asked else ways[0]
+    if way not in ways:
+        raise UsageError(f"this node takes no login by {way}; it knows: {', '.join(ways)}")
+    return way
+
+
+async def _approved(context: Context, node: str, issuer: str) -> str:
+    """Have the user approve that a node gets tokens of an issuer."""
+    from kodo.p2p.errors import UsageError
+
+    context.say(f"{node} asks who you are at {issuer}; it will get a token of yours, and no other node will")
+    if not context.interactive:
+        raise UsageError(f"this takes your approval: --issuer {issuer}")
+    if (await _ask(context, "approve? (yes/no)", "--issuer")).strip().lower() not in ("y", "yes"):
+        raise UsageError("not approved")
+    return issuer
+
+
+def _show_prompt(context: Context, prompt: Prompt) -> None:
+    if context.json:
+        context.emit(
+            {
+                "open": prompt.uri,
+                "open_complete": prompt.uri_complete,
+                "code": prompt.code,
+                "seconds": prompt.expires_s,
+            }
+        )
+        return
+    context.show(f"open   {prompt.uri_complete or prompt.uri}")
+    context.show(f"code   {prompt.code}")
+    context.say(f"waiting for your approval there, {prompt.expires_s:g} s at most")
 
 
 async def _password(context: Context, file: Path | None, *, twice: bool) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.client.config import Loaded, load_settings
+from kodo.client.device_flow import Prompt
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
@@ -113,7 +114,7 @@ class Client:
     async def __aenter__(self) -> Self:
         identity = load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
-        self._keeper = LoginKeeper(self.logins, identity.peer_id)
+        self._keeper = LoginKeeper(self.logins, identity)
         return self
 
     async def __aexit__(
@@ -253,15 +254,23 @@ class Client:
         return {**_mapping(answer, "auth.whoami"), "node": str(remote), "node_peer_id": str(remote.peer_id)}
 
     async def login(
-        self, node: str, *, code: str | None = None, name: str | None = None, password: str | None = None
+        self,
+        node: str,
+        *,
+        code: str | None = None,
+        name: str | None = None,
+        password: str | None = None,
+        issuer: str | None = None,
+        show: Callable[[Prompt], None] | None = None,
     ) -> dict[str, Any]:
-        """Log in to a node, by a code that its operator made for this device or by name and password.
+        """Log in to a node, by a code that its operator made for this device, by name and password or at an issuer.
 
-        The login is kept, and shown to that node again at every session.
+        The login is kept, and shown to that node again at every session. Naming the issuer approves that the node
+        gets tokens of it; `show` has to tell a person what to open in a browser.
 
         Raises:
-            UsageError: neither is given, or it is no code.
-            CallError: 401 `bad-code`, `bad-login` or `no-login`; 429 `slow-down`.
+            UsageError: none is given, it is no code, or the node takes tokens of another issuer.
+            CallError: 401 `bad-code`, `bad-login`, `bad-token` or `no-login`; 429 `slow-down`; 503 `provider-away`.
         """
         remote = await self.node(node)
         session = await remote.session()
@@ -270,8 +279,10 @@ class Client:
             answer = await keeper.enrol(session, code)
         elif name is not None and password is not None:
             answer = await keeper.password(session, name, password)
+        elif issuer is not None and show is not None:
+            answer = await keeper.issuer(session, issuer, show)
         else:
-            raise UsageError("log in by a code, or by name and password")
+            raise UsageError("log in by a code, by name and password, or at an issuer")
         return {**answer, "node": str(remote), "node_peer_id": str(remote.peer_id)}
 
     async def logout(self, node: str) -> bool:

@@ -1,14 +1,20 @@
-"""Logging in to nodes: by code or password here and now, and again by what was kept at every new session."""
+"""Logging in to nodes: by code, password or an issuer, and again by what was kept at every new session."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 import logging
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from kodo.client.device_flow import DeviceFlow, Prompt, Tokens
 from kodo.client.logins import Login, Logins
-from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import CallError, PeerError
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import CallError, DeadlineError, KodoError, PeerError, UsageError
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.session import Session
 from kodo.protocol.enrol import make_proof
@@ -18,7 +24,11 @@ __all__ = ["LoginKeeper"]
 logger = logging.getLogger(__name__)
 
 LOGIN_SECONDS = 30.0
+EARLY_MS = 15_000
+"""Before its end by so much a token is renewed."""
 _DONE = "login"
+"""The binding of a session: the ms UTC until which it is logged in; 0 for not."""
+_FOREVER = 1 << 62
 
 
 class LoginKeeper:
@@ -26,10 +36,10 @@ class LoginKeeper:
 
     Args:
         logins: what is kept.
-        me: the user's peer id.
+        me: the user's key.
     """
 
-    def __init__(self, logins: Logins, me: PeerId):
+    def __init__(self, logins: Logins, me: Identity):
         self.logins = logins
         self._me = me
 
@@ -40,7 +50,7 @@ class LoginKeeper:
             UsageError: it is no code.
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
-        proof = make_proof(code, str(session.remote_peer), str(self._me))
+        proof = make_proof(code, str(session.remote_peer), str(self._me.peer_id))
         return self._keep(session, await request(session, "auth.enrol", {"proof": proof}))
 
     async def password(self, session: Session, name: str, password: str) -> dict[str, Any]:
@@ -51,47 +61,157 @@ class LoginKeeper:
         """
         return self._keep(session, await request(session, "auth.password", {"name": name, "password": password}))
 
-    async def resume(self, session: Session) -> bool:
-        """Log a session in by what is kept for its node; once a session. Say whether it is logged in.
+    async def issuer(self, session: Session, approved: str, show: Callable[[Prompt], None]) -> dict[str, Any]:
+        """Log in by a token of the issuer that the node names, if it is the one that the user approved.
+
+        Tokens for the same audience that another node's login brought are used again.
+
+        Raises:
+            UsageError: the node names another issuer, or there is no token to be had.
+            DeadlineError, NetworkError, PeerError: nobody approved; the issuer is away.
+            CallError: 401 `bad-token`, 403, 503 `provider-away`.
+        """
+        info = await request(session, "auth.info")
+        said = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
+        if said["issuer"] != approved:
+            raise UsageError(f"the node takes tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
+        secret = f"oidc {said['issuer']} {said['client_id']} {said['audience']}"
+        login = Login(
+            provider="oidc",
+            secret=secret,
+            issuer=approved,
+            client_id=said["client_id"],
+            audience=said["audience"],
+            scope=said["scope"],
+        )
+        tokens = await self._current(login, None)
+        if tokens is None:
+            tokens = await self._flow(login).run(show)
+        answer = await request(session, "auth.login", {"token": tokens.token}, timeout=LOGIN_SECONDS)
+        login = login.model_copy(update={"user": _text(answer, "user"), "expires_at": tokens.expires_at})
+        self.logins.put(session.remote_peer, login, tokens._asdict())
+        session.bindings[_DONE] = tokens.expires_at
+        return dict(answer)
+
+    async def resume(self, session: Session) -> None:
+        """See to it that a session is logged in, if there is a login to its node.
 
         A login that the node takes no more leaves the session without one: what needs one is then refused.
+
+        Raises:
+            CallError: 503 `provider-away`.
         """
-        if _DONE not in session.bindings:
-            session.bindings[_DONE] = False
-            login = self.logins.get(session.remote_peer)
-            if login is not None:
-                session.bindings[_DONE] = await self._show(session, login)
+        until = session.bindings.get(_DONE)
+        if until is not None and (until == 0 or _now() < until - EARLY_MS):
+            return
+        session.bindings[_DONE] = 0
+        login = self.logins.get(session.remote_peer)
+        if login is not None:
+            session.bindings[_DONE] = await self._show(session, login)
+
+    async def again(self, session: Session) -> bool:
+        """Log in anew after the node let a login go; say whether that was possible: with an issuer it may be."""
+        login = self.logins.get(session.remote_peer)
+        if login is None or login.provider != "oidc" or not session.bindings.get(_DONE):
+            return False
+        session.bindings[_DONE] = await self._show(session, login, spent=self._kept(login))
         return bool(session.bindings[_DONE])
 
     async def logout(self, session: Session) -> bool:
         """End the login to this node, there and here; say whether there was one."""
         await request(session, "auth.logout")
-        session.bindings.pop(_DONE, None)
+        session.bindings[_DONE] = 0
         return self.logins.forget(session.remote_peer)
 
-    async def _show(self, session: Session, login: Login) -> bool:
-        token = self.logins.tokens(login).get("token")
-        if not isinstance(token, str):
-            return False
+    # --- inside ---
+
+    async def _show(self, session: Session, login: Login, spent: Tokens | None = None) -> int:
+        """Show the node the token; give until when that holds, 0 when it was not taken."""
+        if login.provider == "oidc":
+            tokens = await self._current(login, spent)
+            if tokens is None:
+                logger.warning("the login at %s is over: koco login", login.issuer)
+                return 0
+            token, until = tokens.token, tokens.expires_at
+        else:
+            kept = self.logins.tokens(login).get("token")
+            if not isinstance(kept, str):
+                return 0
+            token, until = kept, _FOREVER
         try:
             await request(session, "auth.login", {"token": token}, timeout=LOGIN_SECONDS)
         except CallError as error:
             if error.code != 401:
                 raise
             logger.warning("the login to %s is over (%s): koco login", session.remote_peer, error.message)
-            return False
-        return True
+            return 0
+        return until
+
+    async def _current(self, login: Login, spent: Tokens | None) -> Tokens | None:
+        """Give tokens that are good for a while, new ones if need be; `spent` are not good any more."""
+        tokens = self._kept(login)
+        if tokens is None or (tokens != spent and _now() < tokens.expires_at - EARLY_MS):
+            return tokens
+        async with self._one_at_a_time():
+            # Another process may have renewed them meanwhile; an issuer takes each refresh token once.
+            tokens = self._kept(login)
+            if tokens is None or (tokens != spent and _now() < tokens.expires_at - EARLY_MS):
+                return tokens
+            try:
+                new = await self._flow(login).refresh(tokens)
+            except (KodoError, TimeoutError) as error:
+                logger.warning("%s gives no new token: %s", login.issuer, error)
+                return tokens if _now() < tokens.expires_at else None
+            if new is not None:
+                self.logins.put_tokens(login, new._asdict())
+            return new
+
+    @contextlib.asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
+        path = self.logins.path.with_name(self.logins.path.name + ".renew")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                async with asyncio.timeout(LOGIN_SECONDS):
+                    while True:
+                        try:
+                            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                            break
+                        except BlockingIOError:
+                            await asyncio.sleep(0.05)
+            except TimeoutError:
+                raise DeadlineError(f"another process renews the tokens of {path.parent} and does not end") from None
+            yield
+        finally:
+            os.close(lock)
+
+    def _kept(self, login: Login) -> Tokens | None:
+        return Tokens.read(self.logins.tokens(login))
+
+    def _flow(self, login: Login) -> DeviceFlow:
+        return DeviceFlow(login.issuer, login.client_id, login.audience, login.scope, self._me)
 
     def _keep(self, session: Session, answer: Any) -> dict[str, Any]:
-        if not isinstance(answer, Mapping) or not isinstance(answer.get("token"), str):
+        token = _text(answer, "token")
+        if not token:
             raise PeerError(f"{session.remote_peer} took the login and gave no token")
-        user, expires = str(answer.get("user") or ""), answer.get("expires_at")
+        expires = answer.get("expires_at")
         login = Login(
             provider="local",
-            user=user,
+            user=_text(answer, "user"),
             expires_at=expires if isinstance(expires, int) else None,
             secret=f"local {session.remote_peer}",
         )
-        self.logins.put(session.remote_peer, login, {"token": answer["token"]})
-        session.bindings[_DONE] = True
+        self.logins.put(session.remote_peer, login, {"token": token})
+        session.bindings[_DONE] = _FOREVER
         return {key: value for key, value in answer.items() if key != "token"}
+
+
+def _text(answer: Any, name: str) -> str:
+    value = answer.get(name) if isinstance(answer, Mapping) else None
+    return value[:2048] if isinstance(value, str) else ""
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -42,7 +42,7 @@ class Login(BaseModel):
         user: whom the node takes this user for.
         expires_at: ms UTC of the token's end, None when it is not known.
         secret: the name under which the tokens are kept; logins by one issuer share theirs.
-        issuer, client_id, audience: of `oidc`: what was approved for this node.
+        issuer, client_id, audience, scope: of `oidc`: what was approved for this node.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -54,6 +54,7 @@ class Login(BaseModel):
     issuer: Text = ""
     client_id: Text = ""
     audience: Text = ""
+    scope: Text = ""
 
 
 class Logins:

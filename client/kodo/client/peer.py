@@ -158,6 +158,9 @@ class RemoteNode:
             session = await self.session()
             try:
                 return await request(session, op, args, timeout=timeout or self._timeout)
+            except CallError as error:
+                if error.code != 401 or attempt == ATTEMPTS or not await self._log_in_again(session):
+                    raise
             except NetworkError as error:
                 if isinstance(error, LocallyClosedError) and not session.closed:
                     raise
@@ -200,6 +203,8 @@ class RemoteNode:
             except (NetworkError, DeadlineError) as error:
                 lost: Exception = error
             except CallError as error:
+                if error.code == 401 and await self._log_in_again(await self.session()):
+                    continue
                 if error.code not in (429, 503):
                     raise
                 lost = error
@@ -208,6 +213,13 @@ class RemoteNode:
                 raise lost
             logger.debug("%s: going on after event %d in %.1f s: %s", fid, last, delay, lost)
             await asyncio.sleep(delay)
+
+    async def _log_in_again(self, session: Session) -> bool:
+        """Log in anew when the node has let the login go; say whether that was possible."""
+        if self._logins is None:
+            return False
+        async with self._logging_in:
+            return await self._logins.again(session)
 
     async def _stream(self, fid: str, after: int, follow: bool) -> AsyncGenerator[list[Event], None]:
         session = await self.session()
