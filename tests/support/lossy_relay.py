@@ -13,7 +13,7 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
@@ -35,7 +35,7 @@ class _Way:
 
     def take(self, data: bytes, out: Endpoint, to: Source | None) -> None:
         relay = self._relay
-        if relay.cut:
+        if relay.cut or not relay.tap(data, to is None):
             return
         chance = relay.chance
         for _ in range(2 if relay.duplicate and chance() < relay.duplicate else 1):
@@ -91,6 +91,9 @@ class LossyRelay:
         rate: of each way, bytes per second, headers counted; 0 for no bound. All newcomers share it.
         queue: bytes that wait for the rate; what finds no room is dropped.
         seed: of all of it.
+
+    Attributes:
+        tap: sees every datagram, and whether it goes to the target; what it says no to is dropped.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class LossyRelay:
         self.rate, self.queue = rate, queue
         self.cut = False
         self.newcomer = asyncio.Event()
+        self.tap: Callable[[bytes, bool], bool] = lambda data, to_target: True
         self.chance = random.Random(seed).random
         self.loop = asyncio.get_running_loop()
         self.there, self.back = _Way(self), _Way(self)

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kodo.client.client import Client, FlowOnNode
+    from kodo.client.links import Share
     from kodo.client.run import Run
     from kodo.client.transfer import Download, Progress
     from kodo.protocol.events import Event, RunState, RunView
 
-__all__ = ["Client", "Download", "Event", "FlowOnNode", "Progress", "Run", "RunState", "RunView"]
+__all__ = ["Client", "Download", "Event", "FlowOnNode", "Progress", "Run", "RunState", "RunView", "Share"]
 
 _HOMES = {
     "Client": "kodo.client.client",
     "FlowOnNode": "kodo.client.client",
     "Run": "kodo.client.run",
+    "Share": "kodo.client.links",
     "Download": "kodo.client.transfer",
     "Progress": "kodo.client.transfer",
     "Event": "kodo.protocol.events",

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +17,7 @@ from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
 from kodo.client.known_nodes import KnownNodes
+from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
 from kodo.client.peer import RemoteNode
@@ -364,6 +366,54 @@ class Client:
         place = reference.node or node or self.settings.node
         remote = await self.node(place) if place is not None else await self._node_of(reference)
         return Run(reference.rest, remote, patience=self.settings.patience)
+
+    async def get(self, link: str, *, confirm: Confirm | None = None) -> Run:
+        """Open a link; give the run that it is for, to follow and to download.
+
+        Args:
+            link: `https://HOST/#get=TOKEN` or `kodo:TOKEN`.
+            confirm: asked, once nothing else helps, whether the registry that the link names may be asked where
+                the node is. Without it only the configured registries are.
+
+        Raises:
+            UsageError: it is no link.
+            CallError: 410 with what became of it: `expired`, `used-up`, `revoked`, `deleted`; 404 `no-such-link`.
+            UnreachableError: the node is away.
+        """
+        read = read_link(link)
+        remote = LinkedNode(
+            read,
+            self._open_host(),
+            self._near,
+            Resolver(self._registries, self.known),
+            self.known,
+            timeout=self.settings.timeout,
+            confirm=None if read.registry in self.settings.registry else confirm,
+        )
+        await remote.session()
+        return Run(read.fid, remote, patience=self.settings.patience)
+
+    async def shares(self, node: str | None = None) -> list[dict[str, Any]]:
+        """Give the shares of this user's runs, ended ones too: the rows of `share.list` with `node` and `peer_id`."""
+        return await self._rows("share.list", node, {})
+
+    async def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
+        """Revoke a share: `NODE/SID`, or a sid on `node`, or on any near node.
+
+        Raises:
+            UsageError: it is no sid.
+            NotFoundError: no near node has such a share of this user's.
+        """
+        reference = parse_run(sid)
+        revoke = partial(revoke_share, sid=reference.rest)
+        place = reference.node or node or self.settings.node
+        if place is not None:
+            answers = [await revoke(await self.node(place))]
+        else:
+            answers = [answer for _, answer in await self._ask_near(revoke, "share.revoke")]
+        for answer in filter(None, answers):
+            return answer
+        raise NotFoundError(f"there is no share {reference.rest} of yours; say on which node it is: NODE/SID")
 
     async def runs(
         self, node: str | None = None, *, state: str | None = None, path: str | None = None

@@ -7,12 +7,13 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
-from kodo.client.resolve import Resolver, Target
+from kodo.client.resolve import Target
 from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import (
     CallError,
     DeadlineError,
@@ -28,7 +29,7 @@ from kodo.p2p.net.session import Session
 from kodo.protocol.calls import MAX_PAGE
 from kodo.protocol.events import Event
 
-__all__ = ["Backoff", "RemoteNode"]
+__all__ = ["Backoff", "Places", "RemoteNode"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,14 @@ class Backoff:
         return min(delay, left)
 
 
+class Places(Protocol):
+    """Where a node that moved is looked for: a `Resolver`, or what stands for one."""
+
+    async def addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
+        """Give the addresses at which a peer is said to be now; none when it is not found."""
+        ...
+
+
 class RemoteNode:
     """One node; made by `Client`.
 
@@ -77,7 +86,7 @@ class RemoteNode:
         self,
         target: Target,
         host: Host,
-        resolver: Resolver,
+        resolver: Places,
         known: KnownNodes,
         *,
         timeout: float,

@@ -10,11 +10,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from kodo.client.config import parse_seconds
+from kodo.client.links import Share, share_with
 from kodo.client.peer import RemoteNode, read_rows
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import KodoError, NotFoundError, PeerError
+from kodo.p2p.errors import KodoError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
@@ -174,6 +176,45 @@ class Run:
         """
         answer = await self._remote.request("run.delete", {"fid": self.fid}, repeat=False)
         return dict(answer) if isinstance(answer, Mapping) else {}
+
+    async def share(
+        self,
+        to: str | Sequence[str] | None = None,
+        *,
+        level: int | None = None,
+        mode: str = "r",
+        expires: str | float = "7d",
+        downloads: int | None = None,
+    ) -> Share:
+        """Share the run: with users and roles, or by a link, for whoever has it.
+
+        Args:
+            to: `user:NAME`, `role:NAME`, a peer id, or several; None makes a link.
+            level: 0, 1 or 2: which of the run's events are shown, 1 and more its outputs too; 1 by default.
+            mode: `x` lets users and roles answer its locks and kill it.
+            expires: `7d`, `12h`, or seconds.
+            downloads: how many complete downloads are allowed; any number by default.
+
+        Raises:
+            CallError: 403, the run is not this user's, or seen at a lower level.
+            UsageError: an argument is none.
+        """
+        seconds = parse_seconds(expires)
+        if not isinstance(seconds, (int, float)):
+            raise UsageError(f"a share expires after a time such as 7d, 12h or 30m; it is {safe_text(expires, 40)!r}")
+        args: dict[str, Any] = {"fid": self.fid, "mode": mode, "expires_s": float(seconds)}
+        args |= {"link": True} if to is None else {"to": share_with(to)}
+        args |= {name: value for name, value in (("level", level), ("downloads", downloads)) if value is not None}
+        # Not made again when the answer was lost: that would make a second one.
+        return Share.from_wire(self.fid, await self._remote.request("run.share", args, repeat=False))
+
+    async def shares(self) -> list[dict[str, Any]]:
+        """Give the run's shares, ended ones too: the rows of `share.list`."""
+        return [row async for row in self._remote.pages("share.list", {"fid": self.fid})]
+
+    async def unshare(self, share: Share | str) -> None:
+        """Revoke a share of the run, by its sid; whatever goes on by it ends within a second."""
+        await self._remote.request("share.revoke", {"sid": share.sid if isinstance(share, Share) else share})
 
     async def settle(self, have: Mapping[str, str]) -> bool:
         """Acknowledge the run if this user launched it, it is over, and `have` holds all it made.

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.client import client as asynchronous
+from kodo.client.links import Confirm, Share
 from kodo.client.run import Run as AsyncRun
 from kodo.client.run import run_html
 from kodo.client.transfer import Download, OnProgress
@@ -156,6 +157,27 @@ class Run:
         """Delete the run and everything about it from the node."""
         return self._loop.call(self._run.delete())
 
+    def share(
+        self,
+        to: str | Sequence[str] | None = None,
+        *,
+        level: int | None = None,
+        mode: str = "r",
+        expires: str | float = "7d",
+        downloads: int | None = None,
+    ) -> Share:
+        """Share the run: with users and roles, or by a link, for whoever has it."""
+        sharing = self._run.share(to, level=level, mode=mode, expires=expires, downloads=downloads)
+        return self._loop.call(sharing)
+
+    def shares(self) -> list[dict[str, Any]]:
+        """Give the run's shares, ended ones too."""
+        return self._loop.call(self._run.shares())
+
+    def unshare(self, share: Share | str) -> None:
+        """Revoke a share of the run."""
+        self._loop.call(self._run.unshare(share))
+
     def outputs(self) -> list[dict[str, Any]]:
         """Give the outputs there are."""
         return self._loop.call(self._run.outputs())
@@ -251,6 +273,19 @@ class Client:
         """Give a run by `NODE/FID`, or by its fid."""
         loop = self._open()
         return Run(loop.call(self._client.run(fid, node=node)), loop)
+
+    def get(self, link: str, *, confirm: Confirm | None = None) -> Run:
+        """Open a link; give the run that it is for. `confirm` is called in the loop's thread."""
+        loop = self._open()
+        return Run(loop.call(self._client.get(link, confirm=confirm)), loop)
+
+    def shares(self, node: str | None = None) -> list[dict[str, Any]]:
+        """Give the shares of this user's runs, ended ones too."""
+        return self._open().call(self._client.shares(node))
+
+    def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
+        """Revoke a share by `NODE/SID`, or by its sid."""
+        return self._open().call(self._client.unshare(sid, node=node))
 
     def runs(self, node: str | None = None, **filters: str) -> list[dict[str, Any]]:
         """Give this user's runs."""

@@ -1,0 +1,168 @@
+"""`koco share`, `shares`, `unshare`, `get`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kodo.cli.command import command
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["register"]
+
+RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+
+
+async def share(
+    context: Context,
+    fid: RunId,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="WHO",
+            help="A user's name or peer id, a role (operator, developer, user, role:NAME); may be repeated."
+            " Without it a link is made, for whoever has it.",
+        ),
+    ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option("--level", min=0, max=2, help="What is shown: 0 state, 1 results and files, 2 all; 1."),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="TIME", help="For how long, as 7d, 12h or 30m.")
+    ] = "7d",
+    downloads: Annotated[
+        int | None, typer.Option("--downloads", min=1, metavar="N", help="How many complete downloads; any number.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="r|x", help="x lets users and roles answer its locks and kill it.")
+    ] = "r",
+) -> None:
+    """Share a run: with users and roles, or by a link that downloads it straight from the node."""
+    from kodo.cli.text import human_time
+    from kodo.p2p.errors import UsageError
+
+    if mode not in ("r", "x"):
+        raise UsageError("--mode is r or x")
+    async with context.client() as client:
+        found = await client.run(fid)
+        made = await found.share(to or None, level=level, mode=mode, expires=expires, downloads=downloads)
+    if context.json:
+        terms = {"fid": made.fid, "level": made.level, "mode": made.mode, "expires_at": made.expires_at}
+        context.emit({"sid": made.sid, "link": made.link, "token": made.token, **terms})
+        return
+    if made.link is not None:
+        context.show(made.link)
+    until = human_time(made.expires_at)
+    context.say(
+        f"share {made.sid}, until {until}; end it with: koco unshare {found.address.rpartition('/')[0]}/{made.sid}"
+    )
+
+
+async def shares(
+    context: Context,
+    fid: Annotated[str | None, typer.Argument(metavar="FID", help="Of this run; of all of yours by default.")] = None,
+) -> None:
+    """List what you have shared, and what became of it."""
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_time
+
+    async with context.client() as client:
+        rows = await client.shares() if fid is None else await (await client.run(fid)).shares()
+    if context.json:
+        context.emit({"total_records": len(rows), "result": rows})
+        return
+    table = Table("SID", "STATE", "FOR", "LEVEL", "DOWNLOADS", "UNTIL", "FLOW", "FID")
+    for row in rows:
+        names = row.get("to")
+        to = (
+            [str(name) for kind in ("users", "roles") for name in names.get(kind) or ()]
+            if isinstance(names, dict)
+            else []
+        )
+        limit = row.get("downloads")
+        counted = "" if limit is None else f"{row.get('done')} of {limit}"
+        whom = "link" if row.get("link") else ", ".join(to)
+        table.add(
+            row.get("sid"),
+            row.get("state"),
+            whom,
+            f"{row.get('level')} {row.get('mode')}",
+            counted,
+            human_time(row.get("expires_at")),
+            row.get("name"),
+            row.get("fid"),
+        )
+    context.show(table.render() if rows else "nothing is shared")
+
+
+async def unshare(
+    context: Context, sid: Annotated[str, typer.Argument(metavar="SID", help="A share: NODE/SID, or its SID.")]
+) -> None:
+    """End a share; whatever goes on by it ends within a second."""
+    async with context.client() as client:
+        answer = await client.unshare(sid)
+    if context.json:
+        context.emit(answer)
+    else:
+        context.say(f"share {answer.get('sid')} is revoked")
+
+
+async def get(
+    context: Context,
+    link: Annotated[str, typer.Argument(metavar="LINK", help="https://HOST/#get=TOKEN or kodo:TOKEN; - reads it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the end of a run that goes on.", show_default=False)
+    ] = True,
+) -> None:
+    """Download what a link is for, straight from its node, verified; a download that was cut goes on where it was."""
+    import asyncio
+
+    from kodo.cli.outputs import fetch
+    from kodo.cli.text import line
+
+    text = await asyncio.to_thread(sys.stdin.readline, 8192) if link == "-" else link
+
+    async def confirm(registry: str) -> bool:
+        question = f"the node is not found nearby; ask the registry {line(registry)} where it is?"
+        return context.interactive and await asyncio.to_thread(typer.confirm, question, err=True)
+
+    async with context.client() as client:
+        context.farewell = "what came so far is kept; the same command goes on"
+        found = await client.get(text, confirm=confirm)
+        state = await found.state()
+        if wait and state.get("state") not in ("done", "error"):
+            context.say("the run goes on; waiting for its end (--no-wait takes what is there)")
+            await found.wait()
+            state = await found.state()
+        if not context.json:
+            context.say(f"{line(state.get('name'))} on {found.node}: {line(state.get('state'))}")
+        answer = {"fid": found.fid, "files": [], "bytes": 0, "seconds": 0.0}
+        if state.get("level"):
+            answer = await fetch(context, found, out, None, overwrite, keep=True)
+        elif not context.json:
+            context.say("this link shows the run's state, not its files")
+    if context.json:
+        about = {
+            "node": found.node,
+            "peer_id": str(found.peer_id),
+            "name": state.get("name"),
+            "state": state.get("state"),
+        }
+        context.emit({**answer, **about, "route": found.route})
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "share", rich_help_panel="Outputs")(share)
+    command(app, "shares", rich_help_panel="Outputs")(shares)
+    command(app, "unshare", rich_help_panel="Outputs")(unshare)
+    command(app, "get", rich_help_panel="Outputs")(get)

@@ -1,0 +1,72 @@
+"""`koco share`, `shares`, `unshare`, `get`: a user, a colleague and a stranger, each with a key of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import User
+
+ALONE = ("--json", "--no-lan")
+
+
+@pytest.fixture(scope="module")
+def made_run(base: Path, address: str) -> tuple[User, str]:
+    """A user, and NODE/FID of a run of theirs that is over."""
+    user = User(base / "sharer")
+    row = user("run", f"{address}/Report", "topic=bikes", "size=2000000", "--yes", "--keep", *ALONE).rows[-1]
+    assert row["state"] == "done", row
+    return user, f"{address}/{row['fid']}"
+
+
+def test_a_link_downloads_one_run_straight_from_its_node(
+    made_run: tuple[User, str], address: str, tmp_path: Path
+) -> None:
+    bob, eve = User(tmp_path / "bob"), User(tmp_path / "eve")
+    user, run = made_run
+    fid = run.rpartition("/")[2]
+    made = user("share", run, "--downloads", "1", "--expires", "2h", *ALONE).row
+    assert made["link"] == f"kodo:{made['token']}"
+    assert made["fid"] == fid
+
+    got = bob("get", made["link"], "--out", str(tmp_path / "out"), *ALONE)
+    assert (got.code, got.row["fid"], got.row["bytes"]) == (0, fid, 2_000_000 + len("# bikes: True "))
+    assert [file["name"] for file in got.row["files"]] == ["data/big.bin", "report.md"]
+    assert (tmp_path / "out/data/big.bin").read_bytes() == b"x" * 2_000_000
+    assert {"size", "sha256", "to"} <= got.row["files"][0].keys()
+
+    late = eve("get", made["link"], "--out", str(tmp_path / "late"), *ALONE)
+    assert (late.code, late.row["error"]["code"], late.row["error"]["reason"]) == (3, 410, "used-up")
+    assert eve("state", run, *ALONE).code == 3
+    assert eve("unshare", f"{address}/{made['sid']}", *ALONE).code == 3
+    [row] = user("shares", run, *ALONE).row["result"]
+    assert (row["sid"], row["state"], row["done"], row["downloads"]) == (made["sid"], "used-up", 1, 1)
+
+    revoked = user("unshare", f"{address}/{made['sid']}", *ALONE).row
+    assert revoked["revoked"] is True
+    again = bob("get", made["link"], "--out", str(tmp_path / "again"), *ALONE)
+    assert (again.code, again.row["error"]["reason"]) == (3, "revoked")
+    for done in (late, again):
+        assert made["token"] not in done.out + done.err
+
+
+def test_a_run_shared_with_a_colleague_is_in_their_list(
+    made_run: tuple[User, str], address: str, tmp_path: Path
+) -> None:
+    bob = User(tmp_path / "bob")
+    peer = bob("id", "--json").row["user_peer_id"]
+    user, run = made_run
+    fid = run.rpartition("/")[2]
+    made = user("share", run, "--to", peer, "--level", "0", *ALONE).row
+    assert (made["link"], made["level"]) == (None, 0)
+    [row] = bob("ps", "--node", address, *ALONE).row["result"]
+    assert (row["fid"], row["own"], row["state"]) == (fid, False, "done")
+    assert bob("outputs", run, *ALONE).code == 4
+    assert bob("delete", run, *ALONE).code == 4
+
+
+def test_what_is_no_link_and_no_time_is_told(address: str, user: User) -> None:
+    done = user("get", "kodo:not-a-token", *ALONE)
+    assert (done.code, done.row["error"]["reason"]) == (2, "usage")
+    assert user("share", f"{address}/{'0' * 26}", "--expires", "soon", *ALONE).code == 2
