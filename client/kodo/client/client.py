@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
 from kodo.client.peer import RemoteNode
+from kodo.client.pick import named, nearest
 from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, parse_flow, parse_run, safe_text
 from kodo.client.run import Run
 from kodo.client.transfer import OnProgress
@@ -517,9 +517,9 @@ class Client:
             if error.code != 404:
                 raise
         rows = [row async for row in remote.pages("flow.list")]
-        fitting = _named(rows, text)
+        fitting = named(rows, text)
         if not fitting:
-            raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{_nearest(text, rows)}")
+            raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{nearest(text, rows)}")
         if len(fitting) > 1:
             paths = ", ".join(safe_text(row.get("path")) for row in fitting[:8])
             raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
@@ -528,11 +528,9 @@ class Client:
 
     async def _flow_anywhere(self, text: str) -> FlowOnNode:
         rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
-        fitting = _named(rows, text)
+        fitting = named(rows, text)
         if not fitting:
-            raise NotFoundError(
-                f"no flow {safe_text(text)!r} is found{_nearest(text, rows)}; `koco flows` lists them"
-            )
+            raise NotFoundError(f"no flow {safe_text(text)!r} is found{nearest(text, rows)}; `koco flows` lists them")
         if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
             places = ", ".join(safe_text(f"{row.get('node')}/{row.get('path')}") for row in fitting[:8])
             raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")
@@ -548,7 +546,7 @@ class Client:
         """Give rows among which a flow of this path or name is, without reading a large registry when it can."""
         literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
         rows = [row async for row in self.flows(literal)]
-        return rows if _named(rows, text) else [row async for row in self.flows()]
+        return rows if named(rows, text) else [row async for row in self.flows()]
 
     async def _node_of(self, reference: Reference) -> RemoteNode:
         async def knows(remote: RemoteNode) -> bool:
@@ -572,19 +570,6 @@ def _mapping(answer: Any, op: str) -> dict[str, Any]:
     return {str(key): value for key, value in answer.items()}
 
 
-def _named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
-    """Give the rows whose path is `text`, else those of that name, else those that differ in case only."""
-    tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
-        lambda row: row.get("path") == text,
-        lambda row: row.get("name") == text,
-        lambda row: str(row.get("name", "")).casefold() == text.casefold(),
-    )
-    for test in tests:
-        if fitting := [row for row in rows if test(row)]:
-            return fitting
-    return []
-
-
 def _parse_query(query: str, fields: Mapping[str, Kind]) -> Condition:
     # Before anybody is asked: a mistake in it is the caller's, not that of some place that refused it.
     try:
@@ -595,9 +580,3 @@ def _parse_query(query: str, fields: Mapping[str, Kind]) -> Condition:
 
 def _node_row(found: Found) -> dict[str, Any]:
     return {"state": "online", **found.row, "name": found.name, "peer_id": str(found.peer_id)}
-
-
-def _nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    names = [safe_text(row.get(key, "")) for row in rows for key in ("name", "path")]
-    near = difflib.get_close_matches(text, names, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,31 @@
+"""What a person typed, held against rows of flows that were found. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kodo.client.resolve import safe_text
+
+__all__ = ["named", "nearest"]
+
+
+def named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
+    """Give the rows whose path is `text`, else those of that name, else those that differ in case only."""
+    tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
+        lambda row: row.get("path") == text,
+        lambda row: row.get("name") == text,
+        lambda row: str(row.get("name", "")).casefold() == text.casefold(),
+    )
+    for test in tests:
+        if fitting := [row for row in rows if test(row)]:
+            return fitting
+    return []
+
+
+def nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Give `; did you mean …?` with the nearest path or name among rows, or nothing."""
+    names = [safe_text(row.get(key, "")) for row in rows for key in ("name", "path")]
+    near = difflib.get_close_matches(text, names, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
