@@ -29,7 +29,7 @@ from kodo.p2p.net.session import Session
 from kodo.protocol.calls import MAX_PAGE
 from kodo.protocol.events import Event
 
-__all__ = ["Backoff", "Places", "RemoteNode"]
+__all__ = ["ATTEMPTS", "Backoff", "Places", "RemoteNode"]
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from kodo.client import client as asynchronous
 from kodo.client.links import Confirm, Share
+from kodo.client.memory import memories, put_memory
 from kodo.client.run import Run as AsyncRun
 from kodo.client.run import run_html
 from kodo.client.transfer import Download, OnProgress
@@ -290,6 +291,24 @@ class Client:
     def runs(self, node: str | None = None, **filters: str) -> list[dict[str, Any]]:
         """Give this user's runs."""
         return self._open().call(self._client.runs(node, **filters))
+
+    def memories(self, node: str, scope: str | None = None, of: str | None = None, *, prefix: str = "") -> Any:
+        """List what flows of a node remember, for their developer; see `kodo.client.memory`."""
+
+        async def ask() -> list[dict[str, Any]]:
+            return await memories(await self._client.node(node), scope, of, prefix=prefix)
+
+        return self._open().call(ask())
+
+    def put_memory(
+        self, node: str, scope: str, of: str, key: str, value: Any = None, *, remove: bool = False
+    ) -> dict[str, Any]:
+        """Publish into the memory of a flow or a shared one, as a developer; see `kodo.client.memory`."""
+
+        async def put() -> dict[str, Any]:
+            return await put_memory(await self._client.node(node), scope, of, key, value, remove=remove)
+
+        return self._open().call(put())
 
     def locks(self, node: str | None = None) -> list[dict[str, Any]]:
         """Give the open locks that this user may answer."""

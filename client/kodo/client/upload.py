@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kodo.client.peer import Backoff, RemoteNode
+from kodo.client.peer import ATTEMPTS, Backoff, RemoteNode
 from kodo.client.transfer import OnProgress, Progress
 from kodo.p2p.errors import CallError, DeadlineError, IntegrityError, NetworkError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.uploads import is_upload_id
 
-__all__ = ["files_in", "upload", "upload_inputs"]
+__all__ = ["files_in", "send_file", "upload", "upload_inputs"]
 
 PIECE_BYTES = 64 * 1024
 STALL_SECONDS = 60.0
@@ -122,6 +122,40 @@ async def upload(
         if delay is None:
             raise lost
         await asyncio.sleep(delay)
+
+
+async def send_file(remote: RemoteNode, op: str, args: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Make a call that takes a whole file after its args, which get its `size` and `sha256`; begun anew when cut.
+
+    Raises:
+        UsageError: the file cannot be read.
+        CallError: the node refuses it.
+        NetworkError, DeadlineError: the node was lost.
+    """
+    about = await _args_of(path)
+    args = {**args, "size": about["size"], "sha256": about["sha256"]}
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        descriptor, offset = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
+        try:
+            while piece := os.pread(descriptor, PIECE_BYTES, offset):
+                yield piece
+                offset += len(piece)
+        finally:
+            os.close(descriptor)
+
+    for attempt in range(1, ATTEMPTS + 1):
+        session = await remote.session()
+        try:
+            async with (
+                aclosing(pieces()) as stream,
+                Call(session, op, args, upload=stream, timeout=None) as call,
+            ):
+                return dict(await call.done())
+        except NetworkError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
 
 
 async def _args_of(path: Path) -> dict[str, Any]:

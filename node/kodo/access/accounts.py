@@ -393,11 +393,15 @@ class Accounts:
             if row is None:
                 return None
             user, expires = row
-            roles = _roles_of(database, user)
-            texts = set(_held(database, Holder("user", user)))
-            for role in {role.partition(":")[0] for role in roles}:
-                texts.update(_held(database, Holder("role", role)))
-            return Found(user, tuple(roles), tuple(parse_grant(text) for text in sorted(texts)), expires)
+            return _found(database, user, expires)
+
+        return await self._database.ask(ask)
+
+    async def recall(self, user: str) -> Found | None:
+        """Give what a user has now, if there is such a user; `expires_at` says nothing."""
+
+        def ask(database: sqlite3.Connection) -> Found | None:
+            return _found(database, user, 0) if _there(database, "access_users", user) else None
 
         return await self._database.ask(ask)
 
@@ -474,6 +478,14 @@ def _held(database: sqlite3.Connection, holder: Holder) -> list[str]:
         f"SELECT permission FROM {_table(holder)} WHERE holder=? ORDER BY permission", (holder.name,)
     )
     return [text for (text,) in rows]
+
+
+def _found(database: sqlite3.Connection, user: str, expires: int) -> Found:
+    roles = _roles_of(database, user)
+    texts = set(_held(database, Holder("user", user)))
+    for role in {role.partition(":")[0] for role in roles}:
+        texts.update(_held(database, Holder("role", role)))
+    return Found(user, tuple(roles), tuple(parse_grant(text) for text in sorted(texts)), expires)
 
 
 def _roles_of(database: sqlite3.Connection, user: str) -> list[str]:

@@ -100,6 +100,14 @@ class LocalProvider:
             self._known[key] = (principal, min(found.expires_at, now + self._cache_ms))
         return principal
 
+    async def recall(self, principal: str) -> Principal:
+        """Say what a user may do now, without it being there; see `Provider.recall`."""
+        found = await self.accounts.recall(principal)
+        if found is None:
+            return without_login(principal, self.operator)
+        roles, develops = split_roles(found.roles)
+        return Principal(found.user, "", found.user, roles=roles, grants=found.grants, develops=develops)
+
     async def password(self, peer_id: str, name: str, password: str) -> tuple[str, Token]:
         """Log in by password: give the user and a token for this device.
 

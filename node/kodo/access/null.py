@@ -35,6 +35,9 @@ _WIDEST = {4: 8, 6: 32}
 
 _REFRESH_S = 15.0
 
+_GRANTS = (Grant("node", "*"), Grant("flow", "*", 2, "x"), Grant("memory", "*", mode="w"))
+"""Everybody's: all flows, and for their runs all shared memories."""
+
 
 def on_link_networks() -> list[Network]:
     """Give the networks that this machine's interfaces are on."""
@@ -103,9 +106,11 @@ class NullProvider:
         """
         if token is not None:
             raise CallError(401, "no-login", "this node knows no users; call without a token")
-        roles = {Role.USER, Role.OPERATOR} if peer_id == self.operator else {Role.USER}
-        grants = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
-        return Principal(peer_id, peer_id, roles=frozenset(roles), grants=grants)
+        return self._principal(peer_id)
+
+    async def recall(self, principal: str) -> Principal:
+        """Say what the holder of a peer id may do, without it being there."""
+        return self._principal(principal)
 
     async def logout(self, token: str) -> None:
         """There is nothing to end."""
@@ -114,6 +119,10 @@ class NullProvider:
         """Give the line for the operator at start."""
         who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"
         return f"no auth provider: {who} may use all flows, each seeing its own runs only"
+
+    def _principal(self, peer_id: str) -> Principal:
+        roles = {Role.USER, Role.OPERATOR} if peer_id == self.operator else {Role.USER}
+        return Principal(peer_id, peer_id, roles=frozenset(roles), grants=_GRANTS)
 
     def _neighbours(self) -> tuple[Network, ...]:
         # Asked for every packet: interfaces are looked at now and then only.

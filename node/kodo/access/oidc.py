@@ -210,6 +210,7 @@ class OidcProvider:
         self._now = now
         self._clock = clock
         self._cache_s = cache_s
+        self._known: OrderedDict[str, Principal] = OrderedDict()
         self._taken: OrderedDict[bytes, _Taken] = OrderedDict()
 
     def admits(self, address: str) -> bool:
@@ -241,7 +242,16 @@ class OidcProvider:
             self._check_bound(claims, peer_id)
         except BadTokenError as error:
             raise CallError(401, "bad-token", f"this token is not taken: {error}") from None
-        return self._principal(claims, peer_id)
+        principal = self._principal(claims, peer_id)
+        self._known[principal.id] = principal
+        self._known.move_to_end(principal.id)
+        if len(self._known) > _MAX_TAKEN:
+            self._known.popitem(last=False)
+        return principal
+
+    async def recall(self, principal: str) -> Principal:
+        """Say what a user could do when it was here last; one that was not since the node's start has no grants."""
+        return self._known.get(principal) or without_login(principal, self.operator)
 
     async def logout(self, token: str) -> None:
         """The token is the issuer's; it is forgotten here."""

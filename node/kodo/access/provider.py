@@ -38,6 +38,13 @@ class Provider(Protocol):
         """Have a token end, if that is up to this provider."""
         ...
 
+    async def recall(self, principal: str) -> Principal:
+        """Say what a principal may do now, by its id, with nobody there: for what its runs ask while they run.
+
+        One that is not known any more has no grants.
+        """
+        ...
+
     def describe(self) -> str:
         """One line for the operator at start: who is let in."""
         ...

@@ -6,7 +6,7 @@ Outside of a node everything here works too: events are printed, locks asked on 
 
 from __future__ import annotations
 
-from kodo.flow import output
+from kodo.flow import memory, output
 from kodo.flow.context import LockExpiredError, fid
 from kodo.flow.decorator import FlowDefinition, event, flow
 from kodo.flow.emit import action, agent, emit, progress, result, task, tool
@@ -24,6 +24,7 @@ __all__ = [
     "fid",
     "flow",
     "lock",
+    "memory",
     "output",
     "progress",
     "result",

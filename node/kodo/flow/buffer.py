@@ -76,6 +76,7 @@ class EventBuffer:
         self._poller: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self._drained: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._waiting = _Waiting(self)
+        self._asking = self._asking_told = False
 
     def put(self, packed: bytes, *, wait: bool = True, last: bool = False) -> Emitted:
         """Append one event. After the `last` one, more are dropped: the run is over."""
@@ -91,6 +92,19 @@ class EventBuffer:
                 _wake(self._poller)
                 self._poller = None
             return self._waiting if self._half_full() else DONE
+
+    @property
+    def asking(self) -> bool:
+        """Whether `tell_asking` was called."""
+        return self._asking
+
+    def tell_asking(self) -> None:
+        """Have every batch say from now on that the run has questions for its node."""
+        with self._lock:
+            self._asking = True
+            if self._poller is not None:
+                _wake(self._poller)
+                self._poller = None
 
     @property
     def closed(self) -> bool:
@@ -117,24 +131,26 @@ class EventBuffer:
         """Forget events up to `after`; give a batch of those beyond, waiting at most `timeout` seconds for one.
 
         Returns:
-            msgpack: `[first rseq, [[event, data as msgpack], …]]`; the list is empty when there was none, or when a
-            newer poll came. Cancelling is safe: events stay until a later poll names them.
+            msgpack: `[first rseq, [[event, data as msgpack], …], asking]`; the list is empty when there was none, or
+            when a newer poll came; `asking`: see `tell_asking`. Cancelling is safe: events stay until a later poll
+            names them.
         """
         batch = self._take(after)
-        if batch is None and timeout > 0:
+        if batch is None and timeout > 0 and self._asking == self._asking_told:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
             with self._lock:
                 if self._poller is not None:
                     _wake(self._poller)  # whoever asked before has gone away
                 self._poller = (loop, future)
-                if self._events:
+                if self._events or self._asking != self._asking_told:
                     _wake(self._poller)
                     self._poller = None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(future, timeout)
             batch = self._take(after)
-        return batch or msgpack.packb([after + 1, []])
+        self._asking_told = self._asking
+        return batch or msgpack.packb([after + 1, [], self._asking])
 
     def _take(self, after: int) -> bytes | None:
         with self._lock:
@@ -156,8 +172,9 @@ class EventBuffer:
                 batch.append(packed)
                 size += len(packed)
             packer = msgpack.Packer()
-            head: bytes = b"\x92" + packer.pack(self._first) + packer.pack_array_header(len(batch))
-            return head + b"".join(batch)
+            head: bytes = b"\x93" + packer.pack(self._first) + packer.pack_array_header(len(batch))
+            tail: bytes = packer.pack(self._asking)
+            return head + b"".join(batch) + tail
 
     def _half_full(self) -> bool:
         return len(self._events) * 2 >= MAX_EVENTS or self._bytes * 2 >= MAX_BYTES

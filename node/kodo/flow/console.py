@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError
 from kodo.flow.files import media_type_of, write_file
+from kodo.flow.memory_store import MemoryStore
+from kodo.p2p.errors import KodoError, UsageError
 from kodo.protocol.manifest import check_output_name
 
 __all__ = ["OUTPUT_FOLDER", "ConsoleContext"]
@@ -19,7 +27,14 @@ OUTPUT_FOLDER = "outputs"
 
 
 class ConsoleContext(Context):
-    """Prints one readable line per event to stdout; outputs land in `./outputs`."""
+    """Prints one readable line per event to stdout; outputs land in `./outputs`.
+
+    Memories are empty when the process starts, and lie in a temporary folder that goes with it.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._memories: MemoryStore | None = None
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
         print(f"[{event}] {_line(event, data)}", flush=True)
@@ -50,6 +65,35 @@ class ConsoleContext(Context):
         }
         print(f"[output] {path} ({manifest.size} bytes)", flush=True)
         return data
+
+    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
+        group, _, what = op.partition(".")
+        if group != "memory":
+            raise UsageError(f"{op} needs a node: publish the flow on one")
+        future: Future[Any] = Future()
+        rest = {name: value for name, value in args.items() if name not in ("scope", "of")}
+        with self._guard:
+            try:
+                future.set_result(self._store().perform(what, args["scope"], args["of"], rest))
+            except KodoError as error:
+                future.set_exception(error)
+        return future
+
+    def forget(self) -> None:
+        """Remove the memories from the disk; done by itself when the process ends."""
+        with self._guard:
+            memories, self._memories = self._memories, None
+        if memories is not None:
+            memories.close()
+            shutil.rmtree(memories.root, ignore_errors=True)
+
+    def _store(self) -> MemoryStore:
+        if self._memories is None:
+            folder = Path(tempfile.mkdtemp(prefix="kodo-memory-"))
+            self._memories = MemoryStore(folder, lambda: time.time_ns() // 1_000_000)
+            self._memories.open()
+            atexit.register(self.forget)
+        return self._memories
 
     def _ask(self, demand: Demand) -> Any:
         print(f"[lock] {demand.title}", flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +88,15 @@ class Context(ABC):
     @abstractmethod
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         """Store an output and announce it; blocks. Gives the data of its `output` event."""
+
+    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
+        """Have the node do something for the run: `memory.*`; the future has its answer, or its refusal.
+
+        Raises:
+            UsageError: there is no node to ask, or no run yet.
+            CapacityError: the question is too large.
+        """
+        raise UsageError(f"{op}: there is no node to ask here")
 
 
 _installed: Context | None = None

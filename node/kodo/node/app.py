@@ -10,6 +10,7 @@ import os
 import platform
 import random
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
 from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
+from kodo.node.asking import Asking
 from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
@@ -29,6 +31,7 @@ from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.load import LoadMeter
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
+from kodo.node.memories import Memories
 from kodo.node.orders import RunSettings
 from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
@@ -162,6 +165,9 @@ class Node:
             check_room=outputs.check_room,
         )
         uploads.open()
+        memories = await stack.enter_async_context(
+            Memories(home / "memory", provider, clock, check_room=outputs.check_room)
+        )
         self._catalog = catalog = self._make_catalog(scope_roots)
         await catalog.load(store)
         roots = [*scope_roots, *config.roots]
@@ -185,12 +191,20 @@ class Node:
                 versions={**_versions(), "node": self._name},
             ),
             files=uploads.files,
+            asking=Asking({"memory": memories.answer}, [memories.ended]),
         )
         self._runs = runs
         locks = Locks(store, runs, judge=catalog.judge)
         await stack.enter_async_context(runs)
         locks.start()
-        manager = Manager(store, runs, outputs, retention_s=config.retention_s, housekeeping_s=config.housekeeping_s)
+        manager = Manager(
+            store,
+            runs,
+            outputs,
+            retention_s=config.retention_s,
+            housekeeping_s=config.housekeeping_s,
+            forget=partial(memories.forget, "short"),
+        )
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)
@@ -207,7 +221,7 @@ class Node:
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
-            config.contents_for, config.access_s / 2,
+            memories, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         host.handle(CALL_PROTOCOL, CallServer(service))
         await self._listen(host, home)

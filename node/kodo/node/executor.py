@@ -89,6 +89,8 @@ class Runner(Protocol):
     fid: str
     started: bool
     """Whether it may have begun. One that `adopt` gave and that has not never will: end it."""
+    asking: bool
+    """Whether its run has had a question for the node; known after a `poll`."""
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """Wait until there are events with `rseq` > `after`, at most `timeout` seconds; `[]` if there were none.
@@ -96,6 +98,17 @@ class Runner(Protocol):
         Calling it says that all events up to `after` are committed: the runner forgets them.
         Cancelling is safe.
         """
+        ...
+
+    async def asked(self, after: int, timeout: float) -> tuple[int, list[tuple[int, str, Any]]]:
+        """Wait until there are unanswered questions of the flow with a number > `after`, at most `timeout` seconds.
+
+        Gives the lowest number that is unanswered, and each question: number, op, args. Cancelling is safe.
+        """
+        ...
+
+    async def reply(self, aid: int, answer: dict[str, Any]) -> None:
+        """Answer a question: `{done}` or `{error}`. A second answer changes nothing."""
         ...
 
     async def answer(self, lid: str, cid: str, candidate: Any) -> None:

@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import msgpack
+
+from kodo.flow.asks import AskQueue
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
 from kodo.p2p.errors import NotFoundError
 
@@ -41,6 +44,8 @@ class InProcessRunner:
         self._locks: dict[str, tuple[asyncio.Future[Any], Callable[[Any], Any]]] = {}
         self._judged: set[str] = set()
         self._defaults: dict[str, Any] = {}
+        self.asking = self._told = False
+        self._asks = AskQueue(self._noticed)
 
     # --- for the flow ---
 
@@ -77,6 +82,14 @@ class InProcessRunner:
         self.emit("lock", {"lid": lid, "title": "Go on?", "schema": schema or {}, **data})
         return await future
 
+    def _noticed(self) -> None:
+        self.asking = True
+        self._news.set()
+
+    async def ask(self, op: str, **args: Any) -> Any:
+        """Ask the node something."""
+        return await asyncio.wrap_future(self._asks.ask(op, args))
+
     def crash(self, message: str = "killed by signal 9") -> None:
         """Die as a process does: at once, with all that was not polled."""
         self._dead = message
@@ -90,7 +103,8 @@ class InProcessRunner:
         """Give the events above `after`; see `Runner.poll`."""
         self._check()
         self._events = [event for event in self._events if event.rseq > after]
-        if not self._events:
+        told, self._told = self._told, self.asking
+        if not self._events and told == self.asking:
             self._news.clear()
             try:
                 async with asyncio.timeout(timeout):
@@ -99,6 +113,18 @@ class InProcessRunner:
                 return []
             self._check()
         return list(self._events)
+
+    async def asked(self, after: int, timeout: float) -> tuple[int, list[tuple[int, str, Any]]]:
+        """Give open questions; see `Runner.asked`."""
+        self._check()
+        first, questions = msgpack.unpackb(await self._asks.poll(after, timeout))
+        self._check()
+        return first, [(aid, op, args) for aid, op, args in questions]
+
+    async def reply(self, aid: int, answer: dict[str, Any]) -> None:
+        """Take an answer; see `Runner.reply`."""
+        self._check()
+        self._asks.reply(aid, msgpack.packb(answer))
 
     async def answer(self, lid: str, cid: str, candidate: Any) -> None:
         """Judge a candidate once; see `Runner.answer`."""

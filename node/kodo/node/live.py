@@ -27,6 +27,7 @@ class LiveRun:
         lids: all its locks, open and closed.
         runner: once there is one.
         driver: the task that carries the runner's events into the log.
+        server: the task that answers what the run asks the node, once it has asked something.
         ending: held by whoever ends the run from outside.
         claimed: locks with an answer, or a timeout, under way to the log.
         moved: set after each commit.
@@ -40,6 +41,7 @@ class LiveRun:
     handed: bool = False
     runner: Runner | None = None
     driver: asyncio.Task[None] | None = None
+    server: asyncio.Task[None] | None = None
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     claimed: set[str] = field(default_factory=set)
     moved: asyncio.Event = field(default_factory=asyncio.Event)

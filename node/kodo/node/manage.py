@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from kodo.node.housekeeping import Housekeeping
 from kodo.node.orders import bad_state
@@ -33,7 +34,11 @@ _SCRUB_TRIES = 10
 
 
 class Manager:
-    """Acknowledges and deletes. Enter `runs` first."""
+    """Acknowledges and deletes. Enter `runs` first.
+
+    Args:
+        forget: removes what else there is of a run that is deleted.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Manager:
         *,
         retention_s: float = 7 * 86400.0,
         housekeeping_s: float = 600.0,
+        forget: Callable[[str], Awaitable[None]] | None = None,
     ):
         self.housekeeping = Housekeeping(
             store, outputs, runs.clock, self._delete, retention_s=retention_s, interval_s=housekeeping_s
@@ -50,6 +56,7 @@ class Manager:
         self._store = store
         self._runs = runs
         self._outputs = outputs
+        self._forget = forget
         self._scrubbing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -101,6 +108,8 @@ class Manager:
         except CapacityError as error:
             raise CallError(507, "disk-full", str(error)) from None
         try:
+            if self._forget is not None:
+                await self._forget(fid)
             await self._outputs.remove(fid)
         except CapacityError as error:
             _log.error("%s; housekeeping tries again", error)

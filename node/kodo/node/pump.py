@@ -33,16 +33,24 @@ class Pump:
 
     Args:
         hurried: whether there is no time left for patience.
+        serve: told of each runner whose flow has asked something, after every poll.
     """
 
     def __init__(
-        self, store: Store, outputs: Outputs, clock: Clock, settings: RunSettings, hurried: Callable[[], bool]
+        self,
+        store: Store,
+        outputs: Outputs,
+        clock: Clock,
+        settings: RunSettings,
+        hurried: Callable[[], bool],
+        serve: Callable[[LiveRun, Runner], None] = lambda live, runner: None,
     ):
         self._store = store
         self._outputs = outputs
         self._clock = clock
         self._settings = settings
         self._hurried = hurried
+        self._serve = serve
 
     async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
         """Append to a live run's log, with patience while the disk is full: what was not stored is not lost.
@@ -93,6 +101,8 @@ class Pump:
         row = None if fresh else await self._store.run(live.fid)
         conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
         while not conduct.over:
+            if runner.asking:
+                self._serve(live, runner)
             said = await self._poll(runner, conduct.rseq)
             batch: list[NewEvent] = []
             size = 0

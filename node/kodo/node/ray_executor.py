@@ -335,6 +335,7 @@ class RayExecutor:
             link.kill(handle)
             return None
         runner = RayRunner(self, link, name, handle, told["fid"], started=told["started"])
+        runner.asking = bool(told.get("asking"))
         self._live[name] = runner
         return runner
 

@@ -58,6 +58,7 @@ class RayRunner:
         self.started = started
         self.name = name
         self.handle = handle
+        self.asking = False
         self._keeper = keeper
         self._link = link
         self._ahead: Future[Any] | None = None
@@ -77,8 +78,22 @@ class RayRunner:
         ahead, self._ahead = self._ahead, None
         if after == 0 and ahead is not None:
             with contextlib.suppress(KodoError):  # the poll below tells it
-                return _read(await self._link.ask(ahead, AHEAD_SECONDS + CALL_TIMEOUT, "no first event came"))
-        return _read(await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT))
+                return self._read(await self._link.ask(ahead, AHEAD_SECONDS + CALL_TIMEOUT, "no first event came"))
+        return self._read(await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT))
+
+    def _read(self, packed: bytes) -> list[RunnerEvent]:
+        events, self.asking = _read(packed)
+        return events
+
+    async def asked(self, after: int, timeout: float) -> tuple[int, list[tuple[int, str, Any]]]:
+        """See `Runner.asked`."""
+        packed = await self._call("asked", after, timeout, deadline=timeout + CALL_TIMEOUT)
+        first, questions = msgpack.unpackb(packed)
+        return first, [(aid, op, args) for aid, op, args in questions]
+
+    async def reply(self, aid: int, answer: dict[str, Any]) -> None:
+        """See `Runner.reply`."""
+        await self._call("reply", aid, msgpack.packb(answer))
 
     async def answer(self, lid: str, cid: str, candidate: Any) -> None:
         """See `Runner.answer`."""
@@ -142,10 +157,13 @@ class RayRunner:
                 raise
 
 
-def _read(packed: bytes) -> list[RunnerEvent]:
+def _read(packed: bytes) -> tuple[list[RunnerEvent], bool]:
     unpack = msgpack.unpackb
     try:
-        first, events = unpack(packed)
-        return [RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(events, first)]
+        first, packed_events, *rest = unpack(packed)
+        events = [
+            RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(packed_events, first)
+        ]
+        return events, bool(rest and rest[0])
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise MisconductError(f"what the runner said cannot be read: {type(error).__name__}") from None

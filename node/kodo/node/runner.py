@@ -26,13 +26,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kodo.flow.asks import AskQueue, error_of, pack_error
 from kodo.flow.buffer import EventBuffer, pack_event
 from kodo.flow.capture import EventLogHandler, StreamCapture
 from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError, install
@@ -44,7 +45,7 @@ from kodo.flow.load import add_roots, load_entry
 from kodo.flow.plain import plain
 from kodo.node.crash import CRASH_FILE
 from kodo.node.inbox import Inbox
-from kodo.p2p.errors import CapacityError, UsageError
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import check_output_name
 
@@ -149,9 +150,10 @@ class RunnerActor:
         return await self.describe()
 
     async def describe(self) -> dict[str, Any]:
-        """Give `pid`, and the versions `kodo` and `python`."""
+        """Give `pid`, `asking`, and the versions `kodo` and `python`."""
         return {
             "pid": os.getpid(),
+            "asking": self._context.buffer.asking,
             "kodo": kodo_version(),
             "python": platform.python_version(),
         }
@@ -207,6 +209,21 @@ class RunnerActor:
     async def expire(self, lid: str) -> None:
         """Let a lock go on with its default."""
         self._context.expire(lid)
+
+    async def asked(self, after: int, timeout: float) -> bytes:
+        """See `AskQueue.poll`."""
+        return await self._context.asks.poll(after, timeout)
+
+    async def reply(self, aid: int, packed: bytes) -> None:
+        """See `AskQueue.reply`."""
+        self._context.asks.reply(aid, packed)
+
+    async def relay(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Ask the node something for a Ray task of the flow; gives `{done}` or `{error}`."""
+        try:
+            return {"done": await asyncio.wrap_future(self._context.ask(op, args))}
+        except KodoError as error:
+            return {"error": pack_error(error)}
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
         """Read from a file that an `output` event named."""
@@ -264,6 +281,7 @@ class RunnerContext(Context):
 
     def __init__(self) -> None:
         self.buffer = EventBuffer()
+        self.asks = AskQueue(self.buffer.tell_asking)
         self.has_tasks = False
         self.last_ingest = 0.0
         self.folder: Path | None = None  # of outputs; there is none before there is a run
@@ -274,6 +292,11 @@ class RunnerContext(Context):
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
         return self.buffer.put(pack_event(event, data))
+
+    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
+        if self.folder is None:
+            raise UsageError("the node is asked while a flow runs, not when its module is imported")
+        return self.asks.ask(op, args)
 
     def line(self, event: str, text: str) -> None:
         """Take one line of output."""
@@ -427,6 +450,23 @@ class _TaskContext(Context):
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         raise UsageError("an output is written in the flow itself: return its bytes from the Ray task")
+
+    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def carry() -> None:
+            import ray
+
+            try:
+                told = ray.get(self._find_runner().relay.remote(op, dict(args)))
+                if "error" in told:
+                    raise error_of(told["error"])
+                future.set_result(told["done"])
+            except Exception as error:  # told to the task that waits
+                future.set_exception(error)
+
+        threading.Thread(target=carry, name="kodo-relay", daemon=True).start()
+        return future
 
     def start(self) -> None:
         """Be ready to forward before there is something: a short task would be over before its first line."""

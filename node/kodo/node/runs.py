@@ -17,6 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kodo.node.asking import Asking
 from kodo.node.checks import MisconductError
 from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
@@ -59,6 +60,7 @@ class Runs:
     Args:
         new_id: gives a fresh fid, cid or lid.
         files: gives the uploads of a principal that inputs name.
+        asking: answers what runs ask the node.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Runs:
         clock: Clock | None = None,
         settings: RunSettings | None = None,
         files: Callable[[str, Mapping[str, Any]], tuple[InputFile, ...]] = lambda principal, inputs: (),
+        asking: Asking | None = None,
     ):
         self.settings = settings or RunSettings()
         self.new_id = new_id
@@ -79,12 +82,13 @@ class Runs:
         self._outputs = outputs
         self._executor = executor
         self._files = files
+        self._asking = asking or Asking({})
         self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._keyed: dict[tuple[str, str], asyncio.Event] = {}
         self._listeners: list[Listener] = []
         self._tasks = Tasks()
-        self._pump = Pump(store, outputs, self.clock, self.settings, lambda: self._closing)
+        self._pump = Pump(store, outputs, self.clock, self.settings, lambda: self._closing, self._serve)
         self._releasing: set[asyncio.Task[None]] = set()
         self._closing = False
         self._draining: asyncio.Task[None] | None = None
@@ -345,6 +349,10 @@ class Runs:
         await self._pump.patiently(lambda: self._store.hand(live.fid))
         live.handed = True
 
+    def _serve(self, live: LiveRun, runner: Runner) -> None:
+        if live.server is None:
+            live.server = self.spawn(lambda: self._asking.serve(live, runner))
+
     async def _inputs(self, live: LiveRun) -> None:
         """Wait until the lock that asks for missing inputs is answered, if there is one.
 
@@ -374,6 +382,9 @@ class Runs:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
         self._fewer.set()
+        if live.server is not None:
+            live.server.cancel()
+            self.spawn(lambda: self._asking.ended(live.fid))
         runner = live.runner
         if runner is None:
             self.queue.leave(live.fid)

@@ -12,6 +12,7 @@ from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
 from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of
 from kodo.node.answers.flows import FlowAnswers
 from kodo.node.answers.locks import LockAnswers
+from kodo.node.answers.memories import MemoryAnswers
 from kodo.node.answers.node import NodeAnswers, NodeFacts
 from kodo.node.answers.outputs import OutputAnswers
 from kodo.node.answers.runs import RunAnswers
@@ -23,6 +24,7 @@ from kodo.node.follow import Feed
 from kodo.node.load import Load
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
+from kodo.node.memories import Memories
 from kodo.node.outputs import Outputs
 from kodo.node.runs import Runs
 from kodo.node.shares import Shares
@@ -70,6 +72,7 @@ class Service:
         manager: Manager,
         shares: Shares,
         addresses: Callable[[], Sequence[Multiaddr]],
+        memories: Memories,
         contents_for: Iterable[str] = (),
         look_s: float = 30.0,
     ):
@@ -86,6 +89,7 @@ class Service:
             FlowAnswers(catalog, node, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock),
             LockAnswers(sight, locks, shares),
+            MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),
             ShareAnswers(
                 node, sight, shares, clock, addresses, lambda: [str(each["url"]) for each in facts.registries()]

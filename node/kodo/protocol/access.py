@@ -65,13 +65,13 @@ class Grant:
     """One permission.
 
     Attributes:
-        scheme: `node`, `registry` or `flow`.
-        target: a glob over the names of nodes or registries, or over flow paths.
+        scheme: `node`, `registry`, `flow` or `memory`.
+        target: a glob over the names of nodes, registries or shared memories, or over flow paths.
         level: 0, 1 or 2: which events a holder sees (flows only).
-        mode: `r` read; `w` write (registry); `x` launch, manage own runs, answer locks (flows).
+        mode: `r` read; `w` write (registry, memory); `x` launch, manage own runs, answer locks (flows).
     """
 
-    scheme: Literal["node", "registry", "flow"]
+    scheme: Literal["node", "registry", "flow", "memory"]
     target: str
     level: int = 2
     mode: Mode = "x"
@@ -82,6 +82,8 @@ class Grant:
                 return f"node://{self.target}"
             case "registry":
                 return f"registry://{self.target}/{self.mode}"
+            case "memory":
+                return f"memory://{self.target}/{self.mode}"
             case _:
                 return f"flow://{self.target}/{self.level}/{self.mode}"
 
@@ -95,7 +97,7 @@ class Grant:
 
 
 def parse_grant(text: str) -> Grant:
-    """Read `node://<name>`, `registry://<name>/<r|w>` or `flow://<path glob>/<0|1|2>/<r|x>`.
+    """Read `node://<name>`, `registry://<name>/<r|w>`, `flow://<path glob>/<0|1|2>/<r|x>` or `memory://<glob>/<r|w>`.
 
     Raises:
         UsageError: saying which part is wrong.
@@ -104,16 +106,19 @@ def parse_grant(text: str) -> Grant:
     if separator and rest and len(text) <= _MAX_TEXT and text.isprintable():
         if scheme == "node" and "/" not in rest:
             return Grant("node", rest)
-        if scheme == "registry":
+        if scheme in ("registry", "memory"):
             name, _, mode = rest.rpartition("/")
             if name and mode in ("r", "w"):
-                return Grant("registry", name, mode="r" if mode == "r" else "w")
+                known: Literal["registry", "memory"] = "registry" if scheme == "registry" else "memory"
+                return Grant(known, name, mode="r" if mode == "r" else "w")
         if scheme == "flow":
             head, _, mode = rest.rpartition("/")
             target, _, level = head.rpartition("/")
             if target and level in ("0", "1", "2") and mode in ("r", "x"):
                 return Grant("flow", target, int(level), "r" if mode == "r" else "x")
-    raise UsageError(f"{text!r} is not a grant: node://NAME, registry://NAME/r|w or flow://PATH GLOB/0|1|2/r|x")
+    raise UsageError(
+        f"{text!r} is not a grant: node://NAME, registry://NAME/r|w, memory://NAME/r|w or flow://PATH GLOB/0|1|2/r|x"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +163,17 @@ class Principal:
             grant for grant in self.grants if grant.covers_flow(path) and (grant.mode == mode or grant.mode == "x")
         ]
         return max(fitting, key=lambda grant: grant.level, default=None)
+
+    def memory_grant(self, name: str, mode: Literal["r", "w"]) -> Grant | None:
+        """Give a grant that lets runs of this principal read (`r`) or change (`w`) a shared memory, if there is one.
+
+        `w` includes `r`.
+        """
+        return next(
+            (
+                grant
+                for grant in self.grants
+                if grant.scheme == "memory" and grant.mode in (mode, "w") and fnmatch.fnmatchcase(name, grant.target)
+            ),
+            None,
+        )

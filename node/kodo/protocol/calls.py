@@ -6,7 +6,7 @@ Answers are plain maps, described in the README of the node; readers ignore keys
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,6 +34,8 @@ __all__ = [
     "LockGetArgs",
     "LoginArgs",
     "ManifestArgs",
+    "MemoryListArgs",
+    "MemoryPutArgs",
     "NoArgs",
     "PageArgs",
     "PasswordArgs",
@@ -309,6 +311,32 @@ class ScaleArgs(Args):
     runners: int = Field(ge=0, le=256)
 
 
+class MemoryListArgs(PageArgs):
+    """`memory.list`: what the memory of a flow (`long`, by its path) or a `shared` one (by its name) holds.
+
+    Without `of` the memories themselves are listed.
+    """
+
+    scope: Literal["long", "shared"] | None = None
+    of: Name | None = None
+    prefix: str = Field("", max_length=512)
+
+
+class MemoryPutArgs(Args):
+    """`memory.put`: sets the `value` of `key`; with `size` and `sha256` (hex) stores a file, whose bytes follow.
+
+    With `remove` what has this key goes, a value and a file.
+    """
+
+    scope: Literal["long", "shared"]
+    of: Name
+    key: Name
+    value: Any = None
+    size: int | None = Field(None, ge=0, le=1 << 50)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    remove: bool = False
+
+
 OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
     "node.shutdown": ShutdownArgs,
@@ -356,6 +384,8 @@ OPS: Mapping[str, type[Args]] = {
     "output.manifest": ManifestArgs,
     "output.read": ReadArgs,
     "input.write": InputWriteArgs,
+    "memory.list": MemoryListArgs,
+    "memory.put": MemoryPutArgs,
 }
 """Every op that this release answers, by name."""
 

@@ -17,7 +17,7 @@ def fill(buffer: EventBuffer, count: int, first: int = 1) -> None:
 
 
 async def numbers(buffer: EventBuffer, after: int, timeout: float = 0.0) -> tuple[int, list[int]]:
-    first, events = msgpack.unpackb(await buffer.poll(after, timeout))
+    first, events, _ = msgpack.unpackb(await buffer.poll(after, timeout))
     return first, [msgpack.unpackb(data)["n"] for _, data in events]
 
 
@@ -113,3 +113,19 @@ def test_an_event_beyond_256_kib_is_refused():
 def test_what_msgpack_cannot_hold_is_converted():
     event, data = msgpack.unpackb(pack_event("result", {"a": {1, 2}, "b": 1 << 80}))
     assert (event, msgpack.unpackb(data)) == ("result", {"a": [1, 2], "b": str(1 << 80)})
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_that_there_are_questions_is_told_at_once(waiting):
+    buffer = EventBuffer()
+    if not waiting:
+        buffer.tell_asking()
+    polling = asyncio.ensure_future(buffer.poll(0, 1e6))
+    await asyncio.sleep(0)
+    if waiting:
+        buffer.tell_asking()
+    assert msgpack.unpackb(await polling) == [1, [], True]
+    polling = asyncio.ensure_future(buffer.poll(0, 1e6))
+    await asyncio.sleep(0)
+    fill(buffer, 1, 2)
+    assert msgpack.unpackb(await polling)[2] is True

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kodo.node.asking import Asking
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
@@ -30,7 +31,15 @@ BOB = Principal("bob", "peer-of-bob")
 class Rig:
     """One node without its network: the store and what stands on it."""
 
-    def __init__(self, store: Store, executor: Any, outputs: Outputs, clock: StillClock, settings: RunSettings):
+    def __init__(
+        self,
+        store: Store,
+        executor: Any,
+        outputs: Outputs,
+        clock: StillClock,
+        settings: RunSettings,
+        asking: Asking | None = None,
+    ):
         numbers = itertools.count(1)
         self.store = store
         self.executor = executor
@@ -49,6 +58,7 @@ class Rig:
             clock=clock,
             settings=settings,
             files=self.uploads.files,
+            asking=asking,
         )
         self.faults: list[str] = []
         self.locks = Locks(store, self.runs, judge=lambda live, inputs: self.faults)
@@ -91,12 +101,13 @@ async def rig(
     clock: StillClock,
     settings: RunSettings | None = None,
     before: Callable[[Rig], None] | None = None,
+    asking: Asking | None = None,
 ) -> AsyncIterator[Rig]:
     """A node over an executor that may outlive it."""
     outputs = Outputs(home / "outputs", reserve_bytes=0)
     async with Store(home / "node.db", clock=clock) as store:
         outputs.open()
-        made = Rig(store, executor, outputs, clock, settings or RunSettings())
+        made = Rig(store, executor, outputs, clock, settings or RunSettings(), asking)
         if before is not None:
             before(made)
         async with made.runs:

@@ -19,6 +19,7 @@ from kodo.node.catalog import Catalog
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.load import Load
 from kodo.node.manage import Manager
+from kodo.node.memories import Memories
 from kodo.node.orders import RunSettings
 from kodo.node.scope import Scope
 from kodo.node.service import Service
@@ -120,9 +121,11 @@ async def node_of(
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
 
-    async with rig_of(
-        tmp_path, clock, {"work": work, "ask": ask, "read": read}, RunSettings(versions={"kodo": "0.1.0"})
-    ) as rig:
+    flows = {"work": work, "ask": ask, "read": read}
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        rig_of(tmp_path, clock, flows, RunSettings(versions={"kodo": "0.1.0"})) as rig,
+    ):
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         await catalog.load(rig.store)
         provider: Any = NullProvider("home")
@@ -130,9 +133,10 @@ async def node_of(
             provider = local_provider(rig, clock)
             await provider.open()
         facts = NodeFacts("flows.example.com", str(PEER), "0.1.0", clock.ms)
+        memories = await stack.enter_async_context(Memories(tmp_path / "memory", provider, clock))
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
-            rig.shares, lambda: ADDRESSES, contents_for,
+            rig.shares, lambda: ADDRESSES, memories, contents_for,
         )  # fmt: skip
         yield Node(rig, service, provider)

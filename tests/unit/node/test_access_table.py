@@ -111,6 +111,8 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
         "role.unassign": {"user": "ana", "role": "guests"},
         "grant.add": {"user": "ana", "grant": "node://x"},
         "grant.remove": {"user": "ana", "grant": "node://x"},
+        "memory.list": {"scope": "long", "of": "flows.work"},
+        "memory.put": {"scope": "long", "of": "flows.work", "key": "k", "value": 1},
         "flow.schema": {"path": "flows.work"},
         "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
         "run.share": {"fid": done, "link": True},

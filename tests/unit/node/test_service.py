@@ -36,7 +36,7 @@ async def test_whoami_and_info(tmp_path: Path, clock: StillClock) -> None:
         assert (who["principal"], who["roles"], who["grants"]) == (
             "home",
             ["operator", "user"],
-            ["node://*", "flow://*/2/x"],
+            ["node://*", "flow://*/2/x", "memory://*/w"],
         )
 
 

@@ -1,0 +1,39 @@
+"""Flows that use what a node gives them besides events: memory, and more."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from kodo.flow import flow, memory, progress
+
+MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
+
+
+@flow(name="Remember", **MADE_BY)
+def remember(n: int, pause_ms: float = 0) -> dict[str, Any]:
+    """Count in long-term memory, with a pause after each; from a Ray task too."""
+    import ray
+
+    @ray.remote
+    def in_a_task() -> int:
+        found: int = memory.long.update("n", lambda value: value + 1, 0)
+        return found
+
+    memory.short.set("begun", True)
+    for number in range(n):
+        memory.long.update("n", lambda value: value + 1, 0)
+        memory.long.files.write("log.txt", f"{number}\n" * 1000)
+        progress(done=number + 1, total=n)
+        time.sleep(pause_ms / 1000)
+    counted = ray.get(in_a_task.remote())
+    memory.shared("kb").set(f"run-{counted}", counted)
+    return {"n": counted, "short": memory.short.keys(), "file": len(memory.long.files.read("log.txt"))}
+
+
+@flow(name="Recall", **MADE_BY)
+async def recall(name: str) -> dict[str, Any]:
+    """Say what a shared memory holds."""
+    kept = memory.shared(name)
+    files = {row["name"]: (await kept.files.read(row["name"])).decode() for row in await kept.files.list()}
+    return {"values": {key: await kept.get(key) for key in await kept.keys()}, "files": files}
