@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,35 +21,18 @@ from kodo.p2p.net.keystore import load_certificate, make_home
 from kodo.protocol.link import Link, encode_token, parse_link
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.registry.server import Registry, RegistryConfig
+from tests.chaos.link_cuts import cut_downloads
 from tests.support.links import (
     assert_no_partial,
-    download_with_cut,
     made_run,
     moved,
     node_at,
-    through,
     user,
 )
-from tests.support.lossy_relay import lossy_relay
-
-SIZE = 3 * (1 << 20) + 12_345
 
 
 async def test_a_download_that_is_cut_at_any_byte_is_whole_in_the_end_and_counts_once(tmp_path: Path) -> None:
-    chance = random.Random(20)
-    async with node_at(tmp_path / "node") as node, user(tmp_path / "ana") as ana, user(tmp_path / "bob") as bob:
-        run = await made_run(ana, node, SIZE)
-        share = await run.share(downloads=1)
-        async with lossy_relay(("127.0.0.1", node.addresses[0].port), seed=20, loss=0.002) as relay:
-            link = through(str(share), relay)
-            # From the first datagrams of the handshake to the last of the last file.
-            for number, at in enumerate([500, *(chance.randrange(1, SIZE) for _ in range(11))]):
-                folder = tmp_path / f"out{number}"
-                assert await download_with_cut(bob, relay, link, folder, SIZE, at)
-                for session in list(bob._open_host()._sessions):
-                    await session.aclose()
-        [row] = await run.shares()
-        assert (row["done"], row["under_way"], row["state"]) == (1, 0, "used-up")
+    assert await cut_downloads(tmp_path, 12, seed=20) == 12
 
 
 async def test_a_node_that_moved_is_found_by_its_peer_id_in_a_registry(tmp_path: Path) -> None:
