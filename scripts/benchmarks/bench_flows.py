@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from kodo.flow import emit, flow
+import asyncio
+import os
+import time
+
+from kodo.flow import emit, flow, lock
 
 
 @flow(name="No-op", author="bench@example.com", organization="kodo", release="1")
@@ -17,3 +21,29 @@ async def events(count: int) -> int:
     for number in range(count):
         await emit("result", {"number": number})
     return count
+
+
+@flow(name="Ticks", author="bench@example.com", organization="kodo", release="1")
+async def ticks(count: int, seconds: float) -> int:
+    """Say the time (of the monotonic clock that all processes of a machine share) again and again."""
+    begun = time.monotonic()
+    for number in range(count):
+        await asyncio.sleep(max(begun + number * seconds - time.monotonic(), 0))
+        await emit("result", {"number": number, "at": time.monotonic()})
+    return count
+
+
+@flow(name="Asks", author="bench@example.com", organization="kodo", release="1")
+async def asks(count: int) -> int:
+    """Ask, and say when it went on."""
+    for _ in range(count):
+        await lock("Go on?", bool)
+        await emit("result", {"at": time.monotonic()})
+    return count
+
+
+@flow(name="Waits", author="bench@example.com", organization="kodo", release="1")
+async def waits() -> None:
+    """Say which process this is, and wait to be ended."""
+    await emit("result", {"pid": os.getpid()})
+    await asyncio.sleep(3600)

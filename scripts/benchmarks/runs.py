@@ -11,9 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+from benchmarks import history, lives
 from benchmarks.measure import Row, Series, Table, interleave
 
 from kodo.client import Client
@@ -25,7 +28,7 @@ BARE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKE
 """What bare Ray is told: nothing leaves the machine, nothing is written to the user's home."""
 SCOPE = """
 name: bench.local
-flows: ["bench_flows:noop", "bench_flows:events"]
+flows: ["bench_flows"]
 """
 
 
@@ -57,10 +60,10 @@ async def process(*command: str, **environment: str) -> AsyncIterator[asyncio.su
 async def line(running: asyncio.subprocess.Process) -> Any:
     """Read what a process says next."""
     assert running.stdout is not None
-    text = await asyncio.wait_for(running.stdout.readline(), 120)
-    if not text:
-        raise RuntimeError("the process ended before it was ready")
-    return json.loads(text)
+    while text := await asyncio.wait_for(running.stdout.readline(), 120):
+        with contextlib.suppress(ValueError):  # Ray itself prints too
+            return json.loads(text)
+    raise RuntimeError("the process ended before it was ready")
 
 
 async def ask(running: asyncio.subprocess.Process, question: str) -> float:
@@ -86,7 +89,9 @@ def bare_ray() -> None:
     print(json.dumps("ready"), flush=True)
     for question in sys.stdin:
         begin = time.perf_counter()
-        ray.get((spare if question.strip() == "spare" else actor.remote()).call.remote())
+        many = int(question) if question.strip().isdigit() else 1
+        actors = [spare] if question.strip() == "spare" else [actor.remote() for _ in range(many)]
+        ray.get([each.call.remote() for each in actors])
         print(json.dumps((time.perf_counter() - begin) * 1000), flush=True)
     ray.shutdown()
 
@@ -119,7 +124,25 @@ async def measure(rounds: int) -> Table:
             started = time.perf_counter() - begin
             await line(bare)
             async with Client(home=home) as client:
-                return Table("Runs", await rows(client, bare, rounds, started), [NOTE])
+                table = Table("Runs", await rows(client, bare, rounds, started), [NOTE])
+
+                async def twenty() -> list[float]:
+                    return [await ask(bare, str(lives.AT_ONCE))]
+
+                of = psutil.Process(node.pid)
+                table.rows += await lives.rows(client, home, of, twenty, partial(free_runner, client), rounds)
+        past = Path(folder) / "past"
+        await history.fill(past)
+        begin = time.perf_counter()
+        async with process(str(Path(sys.executable).with_name("koco")), *up, KODO_HOME=str(past)) as node:
+            await line(node)
+            again = time.perf_counter() - begin
+            async with Client(home=past) as client:
+                table.rows.append(
+                    Row("start with a past of 1,000,000 events", "s", Series((again,)), Series((started,)), "without")
+                )
+                table.rows += await history.rows(client, "bench.local")
+        return table
 
 
 NOTE = (

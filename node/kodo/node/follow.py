@@ -25,6 +25,15 @@ _TAIL_BYTES = 1 << 20
 
 _BATCH = 512
 
+_FEW = 8
+"""Followers of a run that are woken at each commit. More wait a moment first, and get more at a time: what a message
+costs is its own, not that of the events in it."""
+
+_PAUSE_S = 0.0002
+"""How long, for each of them."""
+
+_MAX_PAUSE_S = 0.05
+
 
 class Batch:
     """Events that follow each other in a run's log; iterating gives them. Encoded once for all who see the same."""
@@ -88,6 +97,7 @@ class _Channel:
     tail: deque[Batch] = field(default_factory=deque)
     tail_bytes: int = 0
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    waking: asyncio.TimerHandle | None = None
 
 
 class Feed:
@@ -167,7 +177,16 @@ class Feed:
             channel.deleted = batch
             channel.tail.clear()
             channel.tail_bytes = 0
-        channel.woken.set()
+        pause = min(channel.followers * _PAUSE_S, _MAX_PAUSE_S)
+        if channel.followers <= _FEW:
+            channel.woken.set()
+        elif channel.waking is None:
+            channel.waking = asyncio.get_running_loop().call_later(pause, _wake, channel)
+
+
+def _wake(channel: _Channel) -> None:
+    channel.waking = None
+    channel.woken.set()
 
 
 def _recent(channel: _Channel, after: int) -> Batch | None:
