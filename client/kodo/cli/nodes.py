@@ -139,6 +139,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
                 "registries": list(registries),
                 "flows": len(node.flows) - len(broken),
                 "broken": [flow.path for flow in broken],
+                "lets_in": node.describe_access(),
             }
         )
         return

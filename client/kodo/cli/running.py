@@ -138,6 +138,9 @@ async def ps(
     state: Annotated[
         str | None, typer.Option("--state", metavar="STATE", help="pending, locked, done or error.")
     ] = None,
+    others: Annotated[
+        bool, typer.Option("--others", help="Everybody's too, where you are operator or the flow's developer.")
+    ] = False,
 ) -> None:
     """List your runs."""
     from kodo.cli.display import _progress_text
@@ -145,7 +148,7 @@ async def ps(
     from kodo.cli.text import human_seconds, human_time
 
     async with context.client() as client:
-        rows = await client.runs(state=state)
+        rows = await client.runs(state=state, others=others)
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
@@ -156,6 +159,8 @@ async def ps(
         shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
         if isinstance(place := row.get("queue_position"), int):
             shown = f"waits for its turn: {place}"
+        if row.get("state") == "error":
+            shown = str(row.get("error") or "")
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
         created = human_time(row.get("created"))
         table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, shown)

@@ -416,10 +416,18 @@ class Client:
         raise NotFoundError(f"there is no share {reference.rest} of yours; say on which node it is: NODE/SID")
 
     async def runs(
-        self, node: str | None = None, *, state: str | None = None, path: str | None = None
+        self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False
     ) -> list[dict[str, Any]]:
-        """Give this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`."""
-        filters = {key: value for key, value in (("state", state), ("path", path)) if value is not None}
+        """Give this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`.
+
+        Args:
+            others: everybody's too, as far as this user's roles there show them.
+        """
+        filters: dict[str, Any] = {
+            key: value for key, value in (("state", state), ("path", path)) if value is not None
+        }
+        if others:
+            filters["others"] = True
         rows = await self._rows("run.list", node, filters)
         return sorted(rows, key=lambda row: str(row.get("fid")), reverse=True)
 

@@ -223,6 +223,12 @@ class RemoteNode:
             logger.debug("%s: going on after event %d in %.1f s: %s", fid, last, delay, lost)
             await asyncio.sleep(delay)
 
+    async def may_go_on(self, error: CallError) -> bool:
+        """Say whether a call that a refusal ended may go on: its login was renewed, or its rights had changed."""
+        if error.reason == "access-changed":
+            return True
+        return error.code == 401 and await self._log_in_again(await self.session())
+
     async def _log_in_again(self, session: Session) -> bool:
         """Log in anew when the node has let the login go; say whether that was possible."""
         if self._logins is None:

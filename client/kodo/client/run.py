@@ -16,7 +16,7 @@ from kodo.client.peer import RemoteNode, read_rows
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import KodoError, NotFoundError, PeerError, UsageError
+from kodo.p2p.errors import BrokenSessionError, CallError, KodoError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
@@ -299,12 +299,17 @@ class _RunSource:
     async def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
         session = await self._remote.session()
         args = {"fid": self._fid, "name": name, "offset": offset}
-        async with Call(session, "output.read", args) as call:
-            async for piece in call:
-                if not isinstance(piece, bytes):
-                    raise PeerError("output.read gave something that is not bytes")
-                yield piece
-            await call.done()
+        try:
+            async with Call(session, "output.read", args) as call:
+                async for piece in call:
+                    if not isinstance(piece, bytes):
+                        raise PeerError("output.read gave something that is not bytes")
+                    yield piece
+                await call.done()
+        except CallError as error:
+            if await self._remote.may_go_on(error):
+                raise BrokenSessionError(f"the download of {name} was cut: {error.message}") from error
+            raise
 
 
 def run_html(address: str, view: RunView) -> str:

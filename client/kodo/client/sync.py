@@ -266,6 +266,18 @@ class Client:
         launching = self._client.launch(flow, inputs=given, key=key, tags=tags, node=node, strict=strict)
         return Run(loop.call(launching), loop)
 
+    def whoami(self, node: str) -> dict[str, Any]:
+        """Say who this user is to a node."""
+        return self._open().call(self._client.whoami(node))
+
+    def login(self, node: str, **how: Any) -> dict[str, Any]:
+        """Log in to a node; `how` as of the async `Client.login`."""
+        return self._open().call(self._client.login(node, **how))
+
+    def logout(self, node: str) -> bool:
+        """End the login to a node, there and here."""
+        return self._open().call(self._client.logout(node))
+
     def upload(self, path: str | Path, *, node: str | None = None, on_progress: OnProgress | None = None) -> str:
         """Upload a file to a node; give the id that stands for it in inputs there."""
         return self._open().call(self._client.upload(path, node=node, on_progress=on_progress))
@@ -288,7 +300,7 @@ class Client:
         """Revoke a share by `NODE/SID`, or by its sid."""
         return self._open().call(self._client.unshare(sid, node=node))
 
-    def runs(self, node: str | None = None, **filters: str) -> list[dict[str, Any]]:
+    def runs(self, node: str | None = None, **filters: Any) -> list[dict[str, Any]]:
         """Give this user's runs."""
         return self._open().call(self._client.runs(node, **filters))
 

@@ -115,7 +115,7 @@ async def upload(
         except CallError as error:
             if error.reason == "bad-hash":
                 raise IntegrityError(f"{path} changed while it was uploaded, or arrived wrong: {error}") from error
-            if error.reason not in ("busy", "too-slow") and error.code != 503:
+            if error.reason not in ("busy", "too-slow") and error.code != 503 and not await remote.may_go_on(error):
                 raise
             lost = error
         delay = backoff.delay()

@@ -143,7 +143,11 @@ class Node:
 
     def describe_access(self) -> str:
         """Give one line for the operator: who is let in."""
-        return self._provider.describe() if self._provider is not None else ""
+        if self._provider is None:
+            return ""
+        shown = self.config.contents_for
+        also = f"; the contents of runs are shown to every {' and '.join(shown)} too" if shown else ""
+        return self._provider.describe() + also
 
     # --- start ---
 

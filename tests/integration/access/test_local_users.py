@@ -88,6 +88,9 @@ async def test_who_is_removed_loses_what_is_under_way_within_the_time_that_was_s
 
         following = asyncio.ensure_future(follow())
         await asyncio.wait_for(seen.wait(), 20)
+        [row] = await op.runs(place, others=True)
+        assert (row["fid"], row["own"], row["state"], row["progress"]) == (run.fid, False, "locked", None)
+        assert await op.runs(place) == []
         # A change of what she may do ends the stream for a moment; she goes on where it was.
         await remote.request("grant.add", {"user": "ana", "grant": "flow://x/1/r"})
         await asyncio.sleep(1.5)

@@ -241,3 +241,7 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(local: Local) -> No
         with pytest.raises(UsageError):
             await bad
     assert before == (local.rows("access_users"), local.rows("access_user_roles"), local.rows("access_roles"))
+
+
+def test_the_start_line_says_who_is_let_in(local: Local) -> None:
+    assert "users of this node only" in local.provider.describe()

@@ -378,3 +378,7 @@ async def test_an_issuer_that_says_it_is_another_is_not_believed() -> None:
 
     world.issuer.discover = lie
     assert (await world.refused(world.token())).code == 503
+
+
+def test_the_start_line_says_who_is_let_in() -> None:
+    assert World().provider.describe() == f"whoever shows a token of {ISSUER} for {AUDIENCE} (auth oidc)"

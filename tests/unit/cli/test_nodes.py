@@ -45,4 +45,5 @@ def test_up_says_it_in_json_too(tmp_path: Any, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     said = json.loads(out)
     assert (said["ready"], said["flows"], said["broken"]) == (True, 2, ["c"])
+    assert said["lets_in"] == "everybody"
     assert "the flow c is broken" in err

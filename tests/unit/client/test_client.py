@@ -38,6 +38,7 @@ class Service:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
         self.told: dict[str, Any] = {}
+        self.refusals: list[CallError] = []
         self.flows = [
             {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
             {"path": "flows.b", "name": "Twin"},
@@ -79,6 +80,8 @@ class Service:
             case "output.read":
                 for at in range(args["offset"], len(DATA), 65536):
                     await request.send(DATA[at : at + 65536])
+                    if self.refusals and at >= CHUNK_BYTES + args["offset"]:
+                        raise self.refusals.pop(0)
                 return {"bytes": len(DATA) - args["offset"]}
         raise CallError(404, "no-such-op", request.op)
 
@@ -313,6 +316,28 @@ def finished_run(world: World) -> dict[str, str]:
     output = {"name": "x.bin", "sha256": builder.finish().sha256.hex()}
     world.service.told = {"own": True, "acknowledged": False, "outputs": [output]}
     return output
+
+
+async def test_a_download_goes_on_when_what_its_caller_may_do_was_changed(world: World, tmp_path: Path) -> None:
+    world.service.refusals = [CallError(503, "access-changed", "changed")]
+    async with world.client(tmp_path) as client:
+        world.claim("here")
+        run = await client.run(f"here/{FID}")
+        await run.download(tmp_path / "out")
+    assert (tmp_path / "out" / "x.bin").read_bytes() == DATA
+    reads = [args["offset"] for op, args in world.service.calls if op == "output.read"]
+    assert reads[0] == 0
+    assert reads[1] >= CHUNK_BYTES
+
+
+async def test_a_download_whose_login_is_over_ends(world: World, tmp_path: Path) -> None:
+    world.service.refusals = [CallError(401, "bad-token", "over")]
+    async with world.client(tmp_path) as client:
+        world.claim("here")
+        run = await client.run(f"here/{FID}")
+        with pytest.raises(CallError, match="over"):
+            await run.download(tmp_path / "out")
+    assert not (tmp_path / "out" / "x.bin").exists()
 
 
 async def asked_after_a_download(world: World, home: Path, **options: Any) -> list[str]:
