@@ -1,13 +1,14 @@
-"""Two associations over a simulated network in virtual time: loss, duplicates, reordering, delay, a bottleneck."""
+"""Associations over a simulated network in virtual time: loss, duplicates, reordering, delay, a shared bottleneck."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable
 
-from kodo.p2p.core.sctp import Association, Controller, Event, Settings
+from kodo.p2p.core.sctp import Association, Controller, Event, MessageReceived, Settings
 
 
 class Path:
@@ -170,3 +171,63 @@ class Network:
         self.server.connect(self.now)
         assert self.run(lambda: self.client.established and self.server.established)
         return self
+
+
+class Bulk:
+    """Bytes from the client of a network to its server, without end; counts what the server reads."""
+
+    def __init__(self, network: Network, *, ahead: int = 4 << 20) -> None:
+        self.network = network
+        self.read = 0
+        self._ahead = ahead
+        self._channel = network.client.open_channel()
+        network.on_event, network.before_sending = self._take, self._refill
+
+    def _take(self, side: Association, event: Event) -> None:
+        if isinstance(event, MessageReceived):
+            self.read += len(event.data)
+            side.consumed(len(event.data))
+
+    def _refill(self, side: Association) -> None:
+        if side is self.network.client:
+            while side.queued < self._ahead:
+                side.send(self._channel, bytes(16_000))
+
+
+def share(
+    controllers: list[Controller], *, seconds: float, after: float, gap: float = 3.0, **bottleneck: float
+) -> list[float]:
+    """Let flows send through one bottleneck, each beginning `gap` seconds after the one before.
+
+    Args:
+        seconds: virtual seconds that it lasts.
+        after: seconds from which on bytes count.
+
+    Returns:
+        Bytes per second that each flow got through.
+    """
+    bulks: list[Bulk] = []
+    shared: Path | None = None
+    begin = 200.0
+    for number, controller in enumerate(controllers):
+        network = Network(number + 3, controllers=(controller, None), **bottleneck).connect()
+        network.now = begin + number * gap
+        shared = shared or network.paths[id(network.client)]
+        network.paths[id(network.client)] = shared
+        network.paths[id(network.server)] = Path(random.Random(number), delay=bottleneck["delay"])
+        bulks.append(Bulk(network))
+    waiting, live = list(bulks), list[Bulk]()
+    counted: list[int] | None = None
+    while True:
+        while waiting and (not live or waiting[0].network.now <= min(bulk.network.now for bulk in live)):
+            live.append(waiting.pop(0))
+            live[-1].network.flush(live[-1].network.client)
+        following = min(live, key=lambda bulk: bulk.network.next_time() or math.inf).network
+        now = following.next_time() or math.inf
+        if counted is None and now >= begin + after:
+            counted = [bulk.read for bulk in bulks]
+        if now >= begin + seconds:
+            break
+        following.step()
+    assert counted is not None
+    return [(bulk.read - before) / (seconds - after) for bulk, before in zip(bulks, counted, strict=True)]

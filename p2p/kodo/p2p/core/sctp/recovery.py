@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from kodo.p2p.core.sctp.congestion import Controller
+from kodo.p2p.core.sctp.congestion import Controller, News
 
 __all__ = ["Recovery", "Sent"]
 
@@ -300,17 +300,8 @@ class Recovery:
         self._first_sent_at = sent_at
         self._delivered_at = now
         rate = (self._delivered - delivered) / interval if interval > 0 else 0.0
-        self.controller.acknowledged(
-            now,
-            acked=acked,
-            lost=lost,
-            rate=rate,
-            idle=idle,
-            rtt=rtt,
-            in_flight=self.in_flight,
-            delivered=self._delivered,
-            delivered_before=delivered,
-        )
+        news = News(acked, lost, rate, idle, rtt, self.in_flight, self._delivered, delivered)
+        self.controller.acknowledged(now, news)
 
     def measured(self, rtt: float) -> None:
         """Take a round trip time, seconds (RFC 9260, 6.3.1)."""
