@@ -229,8 +229,12 @@ class Shares:
     # --- used ---
 
     @contextlib.asynccontextmanager
-    async def using(self, share: ShareRow | None) -> AsyncIterator[None]:
+    async def using(self, share: ShareRow | None, abort: Callable[[], None]) -> AsyncIterator[None]:
         """Do something by a share; without one there is nothing that could end.
+
+        Args:
+            abort: breaks the way to the caller off when the share ends: what was sent, and waits for a slow reader,
+                is not to arrive either. Who asks again is told the reason.
 
         Raises:
             CallError: 410 `revoked`, `expired` or `deleted`, as soon as it is.
@@ -258,6 +262,7 @@ class Shares:
         except TimeoutError:
             if use.why is None:
                 raise
+            abort()
             raise gone(use.why) from None
 
     @contextlib.asynccontextmanager

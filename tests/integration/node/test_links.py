@@ -27,8 +27,10 @@ from tests.support.links import (
     made_run,
     moved,
     node_at,
+    through,
     user,
 )
+from tests.support.lossy_relay import lossy_relay
 
 
 async def test_a_download_that_is_cut_at_any_byte_is_whole_in_the_end_and_counts_once(tmp_path: Path) -> None:
@@ -95,20 +97,29 @@ async def test_who_else_answers_at_the_address_of_a_link_gets_nothing(tmp_path: 
 
 
 async def test_a_share_that_is_revoked_ends_a_download_and_a_follower_at_once(tmp_path: Path) -> None:
-    size = 40 << 20
+    size = 6 << 20
     async with node_at(tmp_path / "node") as node, user(tmp_path / "ana") as ana, user(tmp_path / "bob") as bob:
         run = await made_run(ana, node, size)
         share = await run.share()
         folder = tmp_path / "out"
         begun = asyncio.Event()
-        got = await bob.get(str(share))
-        downloading = asyncio.create_task(got.download(folder, on_progress=lambda _: begun.set()))
-        await begun.wait()
-        await run.unshare(share)
-        with pytest.raises(CallError) as caught:
-            async with asyncio.timeout(10):
-                await downloading
+        port = node.addresses[0].port
+        # As slow as many a line: what the node has written ahead would take a second and more.
+        async with lossy_relay(("127.0.0.1", port), seed=1, rate=1e6, delay_s=0.01, queue=50_000) as relay:
+            got = await bob.get(through(str(share), relay))
+            downloading = asyncio.create_task(
+                got.download(folder, on_progress=lambda progress: progress.done and begun.set())
+            )
+            await begun.wait()
+            await run.unshare(share)
+            before = relay.back.passed
+            with pytest.raises(CallError) as caught:
+                async with asyncio.timeout(10):
+                    await downloading
+            assert relay.back.passed - before < 300, "datagrams that came after it was revoked"
         assert (caught.value.code, caught.value.reason) == (410, "revoked")
+        for session in list(bob._open_host()._sessions):
+            await session.aclose()
         assert_no_partial(folder, size)
         assert list(folder.rglob("big.bin")) == []
 

@@ -85,7 +85,7 @@ class Node:
 
         session = self.session(peer)
         asked = SimpleNamespace(
-            op=op, args=args, session=session, send=send, send_frames=send_frames, uploads=uploads
+            op=op, args=args, session=session, send=send, send_frames=send_frames, uploads=uploads, abort=lambda: None
         )
         try:
             return await self.service(asked)

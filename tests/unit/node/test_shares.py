@@ -59,9 +59,15 @@ class Slow:
 
     def __init__(self, node: Node, op: str, peer: str, **args: Any):
         self.items: list[Any] = []
+        self.aborted = False
         self._room = asyncio.Semaphore(0)
         asked = SimpleNamespace(
-            op=op, args=args, session=node.session(peer), send=self._send, send_frames=self._send_frames
+            op=op,
+            args=args,
+            session=node.session(peer),
+            send=self._send,
+            send_frames=self._send_frames,
+            abort=self._abort,
         )
         self.task = asyncio.create_task(node.service(asked))  # type: ignore[arg-type]
 
@@ -78,6 +84,9 @@ class Slow:
         for _ in range(count):
             self._room.release()
         await settled(lambda: len(self.items) >= wanted or self.task.done())
+
+    def _abort(self) -> None:
+        self.aborted = True
 
     async def broken(self) -> None:
         self.task.cancel()
@@ -369,6 +378,7 @@ async def test_a_download_ends_with_its_share(
             case _:
                 await node.call("run.delete", fid=fid)
         assert await slow.refused() == f"410 {end}"
+        assert slow.aborted
         assert len(slow.items) == 1
         assert not node.rig.shares._uses
         assert not node.rig.shares._downloads
@@ -395,7 +405,7 @@ async def test_a_share_that_ends_before_its_use_begins_is_not_used(tmp_path: Pat
         assert share is not None
         await node.rig.shares.revoke(share, "ana")
         with pytest.raises(CallError, match="revoked"):
-            async with node.rig.shares.using(share):
+            async with node.rig.shares.using(share, pytest.fail):
                 pytest.fail("it was used")
 
 

@@ -43,6 +43,10 @@ class Asked(Protocol):
         """Send items that are encoded already."""
         ...
 
+    def abort(self) -> None:
+        """Break the call off: of what was sent nothing more arrives, and no end either."""
+        ...
+
     def uploads(self) -> AsyncIterator[bytes]:
         """Give the bytes that follow the args."""
         ...

@@ -88,7 +88,7 @@ class OutputAnswers:
         reading = self._outputs.read(args.fid, row.name, row.manifest, start, args.length)
         try:
             async with (
-                self._shares.using(share),
+                self._shares.using(share, caller.asked.abort),
                 self._shares.reading(share, caller.peer, row.name) as place,
                 contextlib.aclosing(reading) as pieces,
             ):

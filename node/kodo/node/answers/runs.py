@@ -211,7 +211,7 @@ class RunAnswers:
         seen.check_contents()
         last = args.after
         following = self._feed.follow(args.fid, args.after, follow=args.follow)
-        async with self._shares.using(seen.share), contextlib.aclosing(following) as batches:
+        async with self._shares.using(seen.share, caller.asked.abort), contextlib.aclosing(following) as batches:
             async for batch in batches:
                 frames = batch.frames(seen.level, manages=seen.manages)
                 if frames:

@@ -220,6 +220,10 @@ class Request:
         """Send items that are encoded already, as by `callframe.packed_item`, one frame after the other."""
         await self.stream.write(frames)
 
+    def abort(self) -> None:
+        """Break the call off: of what was sent nothing more arrives, and no end either."""
+        self.stream.reset(drop=True)
+
     async def uploads(self) -> AsyncIterator[bytes]:
         """Give the byte pieces that the caller sends after its args.
 

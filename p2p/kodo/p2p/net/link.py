@@ -68,6 +68,10 @@ class _Channel:
     def consumed(self, count: int) -> None:
         self.link.consumed(count)
 
+    def drop(self) -> None:
+        if not self.closed:
+            self.link.drop_queued(self.id)
+
     def close(self) -> None:
         if not self.closed:
             self.link.close_channel(self.id)
@@ -453,6 +457,12 @@ class WebRtcLink:
         self._sctp.send(channel_id, message)
         self._check_drained()
         self._flush_soon()
+
+    def drop_queued(self, channel_id: int) -> None:
+        """Forget what is queued on a channel and has not gone."""
+        if self._error is None:
+            self._sctp.drop_queued(channel_id)
+            self._check_drained()
 
     def close_channel(self, channel_id: int) -> None:
         """Close a channel once what is queued has been sent."""

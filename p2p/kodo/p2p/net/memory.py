@@ -155,6 +155,9 @@ class _MemoryChannel:
     def consumed(self, count: int) -> None:
         self.link.consumed(count)
 
+    def drop(self) -> None:
+        """Nothing is queued here: what is sent has gone."""
+
     def close(self) -> None:
         if not self.closed:
             self.link.send(self, None)

@@ -172,9 +172,16 @@ class Stream:
             self._happen(Event.LOCAL_CLOSE_READ)
         self._drop_inbox()
 
-    def reset(self) -> None:
-        """Give both directions up at once; the other side's `read` breaks. Idempotent."""
+    def reset(self, *, drop: bool = False) -> None:
+        """Give both directions up at once; the other side's `read` breaks. Idempotent.
+
+        Args:
+            drop: what was written and has not gone is forgotten, so that nothing more of it arrives.
+        """
         if not self._half.done:
+            if drop and self._channel is not None:
+                self._outbox.clear()
+                self._channel.drop()
             self._send_outbox()
             self._fail(LocallyClosedError("this stream was reset here"), Event.LOCAL_RESET)
         self._drop_inbox()

@@ -81,6 +81,10 @@ class Channel(Protocol):
         """Say that the application has read `count` bytes: the peer may send as many more."""
         ...
 
+    def drop(self) -> None:
+        """Forget what is queued and has not gone; whole messages, so that what follows can be read."""
+        ...
+
     def close(self) -> None:
         """Close both directions once what is queued has been sent; idempotent."""
         ...

@@ -133,6 +133,12 @@ class Association(Lifecycle):
         """Note that the application has read `count` bytes of what it was given; opens the window."""
         self._receiver.consumed(count)
 
+    def drop_queued(self, channel_id: int) -> None:
+        """Forget what is queued on a channel and has not gone; a message that is half out is still ended."""
+        channel = self._channels.by_id.get(channel_id)
+        if channel is not None:
+            self._sender.outbound.drop(channel.stream)
+
     def close_channel(self, channel_id: int) -> None:
         """Close a channel once what is queued on it was sent; what still arrives on it is thrown away."""
         channel = self._channels.by_id.get(channel_id)

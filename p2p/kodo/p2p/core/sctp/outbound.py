@@ -88,6 +88,17 @@ class Outbound:
             return FLAG_END, stream.id, sequence, protocol, data[offset:]
         return FLAG_BEGIN | FLAG_END, stream.id, sequence, protocol, data
 
+    def drop(self, stream: OutboundStream) -> None:
+        """Forget the messages of a channel of which nothing has gone yet, but for its announcement."""
+        kept = [
+            message for number, message in enumerate(stream.messages)
+            if (number == 0 and stream.offset) or message[0] == PROTOCOL_DCEP
+        ]  # fmt: skip
+        self.queued -= sum(len(data) for _, data in stream.messages) - sum(len(data) for _, data in kept)
+        if stream.messages and not kept:
+            self._ready.remove(stream)
+        stream.messages = deque(kept)
+
     def clear(self) -> None:
         """Forget everything."""
         for stream in self._ready:

@@ -55,3 +55,32 @@ def test_sequence_numbers_of_a_stream_wrap_around():
     outbound.put(stream, 53, b"a")
     outbound.put(stream, 53, b"b")
     assert [sequence for _, _, sequence, *_ in taken(outbound)] == [65_535, 0]
+
+
+def test_what_is_dropped_never_goes_and_what_is_half_out_is_ended():
+    outbound, first, second = Outbound(400), OutboundStream(0), OutboundStream(2)
+    message = bytes(range(250)) * 4
+    for data in (message, b"b", b"c"):
+        outbound.put(first, 53, data)
+    outbound.put(second, 53, b"x")
+    begun = outbound.take(400)
+    outbound.drop(first)
+    outbound.put(first, 53, b"reset")
+    assert outbound.queued == len(message) - 400 + len(b"x" + b"reset")
+    found = [begun, *taken(outbound, 400)]
+    assert b"".join(data for _, stream, *_, data in found if stream == 0) == message + b"reset"
+    assert [sequence for flags, stream, sequence, *_ in found if stream == 0 and flags & 1] == [0, 1]
+    assert outbound.queued == 0
+
+
+def test_what_was_dropped_whole_leaves_no_turn():
+    outbound, first, second = Outbound(400), OutboundStream(0), OutboundStream(2)
+    outbound.drop(first)
+    outbound.put(first, 50, b"announcement")
+    outbound.put(first, 53, b"a")
+    outbound.put(second, 53, b"x")
+    outbound.drop(first)
+    outbound.drop(second)
+    assert [data for *_, data in taken(outbound)] == [b"announcement"]
+    assert not outbound
+    assert outbound.queued == 0
