@@ -112,11 +112,8 @@ async def user_add(
 
 async def user_list(context: Context) -> None:
     """List users, their roles, grants and devices."""
-    async with context.client() as client:
-        remote = await client.node(_node(context))
-        rows = [row async for row in remote.pages("user.list")]
-    if context.json:
-        context.emit({"total_records": len(rows), "result": rows})
+    rows = await _rows(context, "user.list", {})
+    if rows is None:
         return
     from kodo.cli.table import Table
 
@@ -192,14 +189,13 @@ async def role_add(context: Context, name: Name) -> None:
 
 async def role_list(context: Context) -> None:
     """List roles and their grants."""
-    answer = await _request(context, "role.list", {})
-    if context.json:
-        context.emit(answer)
+    rows = await _rows(context, "role.list", {})
+    if rows is None:
         return
     from kodo.cli.table import Table
 
     table = Table("ROLE", "USERS", "GRANTS")
-    for row in answer.get("result") or ():
+    for row in rows:
         table.add(row.get("name"), row.get("users"), _words(row, "grants"))
     context.show(table.render())
 
@@ -228,14 +224,13 @@ async def grant_list(
 ) -> None:
     """List grants and who has them."""
     args = {key: value for key, value in (("user", user), ("role", role)) if value is not None}
-    answer = await _request(context, "grant.list", args)
-    if context.json:
-        context.emit(answer)
+    rows = await _rows(context, "grant.list", args)
+    if rows is None:
         return
     from kodo.cli.table import Table
 
     table = Table("WHO", "NAME", "GRANT")
-    for row in answer.get("result") or ():
+    for row in rows:
         kind = "user" if "user" in row else "role"
         table.add(kind, row.get(kind), row.get("grant"))
     context.show(table.render())
@@ -266,6 +261,17 @@ async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[s
     if not isinstance(answer, Mapping):
         raise PeerError(f"the answer to {op} is no map")
     return dict(answer)
+
+
+async def _rows(context: Context, op: str, args: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Give all rows of a list, for a table; None when they were written as JSON."""
+    async with context.client() as client:
+        remote = await client.node(_node(context))
+        rows = [row async for row in remote.pages(op, args)]
+    if not context.json:
+        return rows
+    context.emit({"total_records": len(rows), "result": rows})
+    return None
 
 
 async def _do(context: Context, op: str, args: Mapping[str, Any], said: str) -> None:

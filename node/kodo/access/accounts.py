@@ -27,8 +27,12 @@ PASSWORD_MS = 12 * 3_600_000
 
 MAX_USERS = 100_000
 MAX_ROLES = 1_000
-MAX_HELD = 256
-"""Roles of a user; grants of a user or role."""
+MAX_ROLES_HELD = 32
+"""Roles of a user."""
+MAX_GRANTS_HELD = 64
+"""Grants of a user or role."""
+MAX_ROWS = 20
+"""Rows of users or roles in one answer: with all that they may hold these fit a call's frame."""
 MAX_TOKENS = 64
 """Devices of a user at once; a further one takes the place of the oldest."""
 MAX_CODES = 1_000
@@ -218,17 +222,21 @@ class Accounts:
 
         await self._change(remove)
 
-    async def roles(self) -> list[dict[str, Any]]:
-        """Give the roles by name: `name, grants, users`, the last a count."""
+    async def roles(self, p: int, pp: int) -> tuple[int, list[dict[str, Any]]]:
+        """Give how many roles there are, and a page of them by name: `name, grants, users`, the last a count."""
 
-        def ask(database: sqlite3.Connection) -> list[dict[str, Any]]:
+        def ask(database: sqlite3.Connection) -> tuple[int, list[dict[str, Any]]]:
+            total = database.execute("SELECT count(*) FROM access_roles").fetchone()[0]
             counts: dict[str, int] = {}
             for role, count in database.execute("SELECT role, count(*) FROM access_user_roles GROUP BY role"):
                 name = role.partition(":")[0]
                 counts[name] = counts.get(name, 0) + count
-            return [
+            rows = database.execute(
+                "SELECT name FROM access_roles ORDER BY name LIMIT ? OFFSET ?", (pp, (p - 1) * pp)
+            ).fetchall()
+            return total, [
                 {"name": name, "grants": _held(database, Holder("role", name)), "users": counts.get(name, 0)}
-                for (name,) in database.execute("SELECT name FROM access_roles ORDER BY name").fetchall()
+                for (name,) in rows
             ]
 
         return await self._database.ask(ask)
@@ -272,8 +280,9 @@ class Accounts:
 
         def add(database: sqlite3.Connection) -> None:
             _check_holder(database, holder)
-            if len(_held(database, holder)) >= MAX_HELD:
-                raise CallError(507, "full", f"{holder.name} has {MAX_HELD} grants, the bound")
+            held = _held(database, holder)
+            if len(held) >= MAX_GRANTS_HELD and str(grant) not in held:
+                raise CallError(507, "full", f"{holder.name} has {MAX_GRANTS_HELD} grants, the bound")
             database.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", (holder.name, str(grant)))
 
         await self._change(add)
@@ -294,28 +303,37 @@ class Accounts:
 
         await self._change(remove)
 
-    async def grants(self, holder: Holder | None) -> list[dict[str, str]]:
-        """Give all grants, or one holder's: `user` or `role`, and `grant`.
+    async def grants(self, holder: Holder | None, p: int, pp: int) -> tuple[int, list[dict[str, str]]]:
+        """Give how many grants there are, of all or of one holder, and a page of them: `user` or `role`, and `grant`.
 
         Raises:
             CallError: 404 `no-such-user`, `no-such-role`.
         """
 
-        def ask(database: sqlite3.Connection) -> list[dict[str, str]]:
+        def ask(database: sqlite3.Connection) -> tuple[int, list[dict[str, str]]]:
             if holder is not None:
                 _check_holder(database, holder)
-                return [{holder.kind: holder.name, "grant": grant} for grant in _held(database, holder)]
-            return [
-                {kind: name, "grant": grant}
-                for kind in ("user", "role")
-                for name, grant in database.execute(
-                    f"SELECT holder, permission FROM access_{kind}_grants ORDER BY holder, permission"
-                )
-            ]
+                found = _held(database, holder)
+                return len(found), [
+                    {holder.kind: holder.name, "grant": grant} for grant in found[(p - 1) * pp : p * pp]
+                ]
+            every = (
+                "SELECT 'user' AS kind, holder, permission FROM access_user_grants"
+                " UNION ALL SELECT 'role', holder, permission FROM access_role_grants"
+            )
+            total = database.execute(f"SELECT count(*) FROM ({every})").fetchone()[0]
+            rows = database.execute(f"{every} ORDER BY kind, holder, permission LIMIT ? OFFSET ?", (pp, (p - 1) * pp))
+            return total, [{kind: name, "grant": grant} for kind, name, grant in rows]
 
         return await self._database.ask(ask)
 
     # --- devices ---
+
+    async def has_device(self, user: str, peer_id: str) -> bool:
+        """Say whether this device is logged in as this user."""
+        query = "SELECT 1 FROM access_tokens WHERE user=? AND peer_id=? AND expires>?"
+        row = (user, peer_id, self._now())
+        return await self._database.ask(lambda database: database.execute(query, row).fetchone() is not None)
 
     async def make_code(self, user: str, peer_id: str) -> Code:
         """Make a code with which the device `peer_id` enrols for `user`; an earlier one for it is void.
@@ -497,8 +515,9 @@ def _give_role(database: sqlite3.Connection, user: str, role: str) -> None:
     check_role(role)
     if not _there(database, "access_roles", role.partition(":")[0]):
         raise _no_role(role)
-    if len(_roles_of(database, user)) >= MAX_HELD:
-        raise CallError(507, "full", f"{user} has {MAX_HELD} roles, the bound")
+    held = _roles_of(database, user)
+    if len(held) >= MAX_ROLES_HELD and role not in held:
+        raise CallError(507, "full", f"{user} has {MAX_ROLES_HELD} roles, the bound")
     database.execute("INSERT OR IGNORE INTO access_user_roles VALUES (?, ?)", (user, role))
 
 

@@ -49,8 +49,8 @@ class LocalProvider:
         self._cache_ms = int(cache_s * 1000)
         self._known: dict[tuple[str, bytes], tuple[Principal, int]] = {}
         self._as_of = 0
-        # An attacker makes peers at will, so a user's own bound holds too; it lets 600 tries an hour through, so that
-        # nobody can lock a user out for long.
+        # An attacker makes peers at will, so a user's own bound holds too. It does not hold for the user's own
+        # devices: who tries all the time must not keep the user out.
         self._peers = Throttle(burst=5, every_ms=12_000)
         self._users = Throttle(burst=10, every_ms=6_000)
 
@@ -116,7 +116,7 @@ class LocalProvider:
         Raises:
             CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
         """
-        self._slow_down(peer_id, name)
+        await self._slow_down(peer_id, name)
         kept = await self.accounts.password_of(name)
         if not await self.passwords.fits(kept, password):
             raise CallError(401, "bad-login", "no user has this name and password here")
@@ -128,7 +128,7 @@ class LocalProvider:
         Raises:
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
-        self._slow_down(peer_id, None)
+        await self._slow_down(peer_id, None)
         enrolled = await self.accounts.enrol(peer_id, proof)
         if enrolled is None:
             raise CallError(401, "bad-code", "this code is not, or no longer, one for this device")
@@ -141,7 +141,7 @@ class LocalProvider:
             CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
             UsageError: the new one is too short or too long.
         """
-        self._slow_down(peer_id, name)
+        await self._slow_down(peer_id, name)
         if not await self.passwords.fits(await self.accounts.password_of(name), old):
             raise CallError(401, "bad-login", "the old password is another")
         await self.set_password(name, new)
@@ -172,10 +172,10 @@ class LocalProvider:
         """Give the line for the operator at start."""
         return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
 
-    def _slow_down(self, peer_id: str, name: str | None) -> None:
+    async def _slow_down(self, peer_id: str, name: str | None) -> None:
         now = self._now()
         wait = self._peers.wait_ms(peer_id, now)
-        if not wait and name is not None:
+        if not wait and name is not None and not await self.accounts.has_device(name, peer_id):
             wait = self._users.wait_ms(name, now)
         if wait:
             raise CallError(429, "slow-down", "too many tries; wait", {"retry_after_ms": wait})

@@ -29,7 +29,7 @@ class Role:
 ROLE_PATTERN = r"^[a-z][a-z0-9._-]{0,63}$"
 """What a role's name looks like."""
 
-_MAX_TEXT = 512
+_MAX_TEXT = 256
 """Bound of a grant, and of a role with its glob."""
 
 

@@ -27,7 +27,7 @@ __all__ = [
     "FlowListArgs",
     "FlowSchemaArgs",
     "GrantArgs",
-    "HolderArgs",
+    "GrantListArgs",
     "InputWriteArgs",
     "LaunchArgs",
     "LockAnswerArgs",
@@ -151,16 +151,18 @@ class AssignArgs(Args):
     role: RoleText
 
 
-class HolderArgs(Args):
+class GrantListArgs(PageArgs):
     """`grant.list`: those of a user or of a role; of all without either."""
 
     user: UserName | None = None
     role: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
 
-class GrantArgs(HolderArgs):
+class GrantArgs(Args):
     """`grant.add`, `grant.remove`: a grant of either a user or a role."""
 
+    user: UserName | None = None
+    role: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     grant: Name
 
 
@@ -355,12 +357,12 @@ OPS: Mapping[str, type[Args]] = {
     "user.password": UserPasswordArgs,
     "user.enrol": UserEnrolArgs,
     "user.logout": UserLogoutArgs,
-    "role.list": NoArgs,
+    "role.list": PageArgs,
     "role.add": RoleArgs,
     "role.remove": RoleArgs,
     "role.assign": AssignArgs,
     "role.unassign": AssignArgs,
-    "grant.list": HolderArgs,
+    "grant.list": GrantListArgs,
     "grant.add": GrantArgs,
     "grant.remove": GrantArgs,
     "flow.list": FlowListArgs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kodo.access.accounts import CODE_MS, DEVICE_MS, MAX_TOKENS, PASSWORD_MS, Holder
+from kodo.access.accounts import CODE_MS, DEVICE_MS, MAX_GRANTS_HELD, MAX_ROLES_HELD, MAX_TOKENS, PASSWORD_MS, Holder
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import parse_grant
 from kodo.protocol.enrol import make_proof
@@ -100,6 +100,30 @@ async def test_guessing_is_slowed_by_peer_and_by_name(local: Local) -> None:
     assert (error.code, local.passwords.checks) == (429, 0)
     local.ms += error.data["retry_after_ms"]
     assert (await local.provider.password("fresh", "ana", PASSWORD))[0] == "ana"
+
+
+async def test_who_guesses_all_the_time_does_not_keep_the_user_out(local: Local) -> None:
+    await local.provider.add_user("ana", ("user",), PASSWORD)
+    await enrolled(local)
+    for number in range(10):
+        await refused(local.provider.password(f"evil{number}", "ana", "x"))
+    assert (await refused(local.provider.password("evil", "ana", "x"))).reason == "slow-down"
+    assert (await local.provider.password("laptop", "ana", PASSWORD))[0] == "ana"
+
+
+async def test_there_are_bounds(local: Local) -> None:
+    accounts = local.provider.accounts
+    await local.provider.add_user("ana", ("user",), None)
+    for number in range(MAX_ROLES_HELD - 1):
+        await accounts.assign("ana", f"developer:flows.{number}")
+    assert (await refused(accounts.assign("ana", "operator"))).reason == "full"
+    await accounts.assign("ana", "user")
+    for number in range(MAX_GRANTS_HELD):
+        await accounts.add_grant(Holder("user", "ana"), parse_grant(f"node://n{number}"))
+    assert (await refused(accounts.add_grant(Holder("user", "ana"), parse_grant("node://x")))).reason == "full"
+    await accounts.add_grant(Holder("user", "ana"), parse_grant("node://n1"))
+    with pytest.raises(UsageError):
+        parse_grant("node://" + "x" * 250)
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 257])

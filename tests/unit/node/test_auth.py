@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kodo.access.accounts import MAX_GRANTS_HELD, MAX_ROLES_HELD, MAX_ROWS, MAX_TOKENS
+from kodo.p2p.core.callframe import encode_frame
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.protocol.enrol import make_proof
@@ -190,3 +193,26 @@ async def test_without_users_there_is_nothing_to_log_in_to(tmp_path: Path, clock
             assert (await node.refused(op, **args)).reason == "no-login"
         assert (await node.refused("user.list", "home")).reason == "no-users"
         assert (await node.call("flow.list"))["total_records"] == 2
+
+
+async def test_users_with_all_that_they_may_have_fit_an_answer(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        long = "x" * 240
+
+        def fill(database: sqlite3.Connection) -> None:
+            for number in range(MAX_ROWS + 1):
+                name = f"u{number}".ljust(64, "x")
+                database.execute("INSERT INTO access_users VALUES (?, NULL, 0)", (name,))
+                for table, values in {
+                    "access_user_roles VALUES (?, ?)": [(name, f"{long}{n}") for n in range(MAX_ROLES_HELD)],
+                    "access_user_grants VALUES (?, ?)": [(name, f"{long}{n}") for n in range(MAX_GRANTS_HELD)],
+                    "access_tokens VALUES (?4, ?1, ?2, ?3, ?3)": [
+                        (name, DEVICE, clock.ms + 1, f"{name}{n}".encode()) for n in range(MAX_TOKENS)
+                    ],
+                }.items():
+                    database.executemany(f"INSERT INTO {table}", values)
+
+        await node.rig.store.change(fill)
+        page = await node.call("user.list", "home", pp=500)
+        assert (len(page["result"]), page["total_pages"]) == (MAX_ROWS, 2)
+        assert len(encode_frame({"done": page})) < 1 << 20

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kodo.access.accounts import Holder, check_user
+from kodo.access.accounts import MAX_ROWS, Holder, check_user
 from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
 from kodo.node.answers.caller import Caller, Handlers, check_operator
@@ -17,8 +17,7 @@ from kodo.protocol.access import parse_grant
 from kodo.protocol.calls import (
     AssignArgs,
     GrantArgs,
-    HolderArgs,
-    NoArgs,
+    GrantListArgs,
     PageArgs,
     RoleArgs,
     UserAddArgs,
@@ -81,8 +80,9 @@ class AccountAnswers:
         return {"name": args.name, "password": args.password is not None}
 
     async def _user_list(self, caller: Caller, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
-        total, rows = await local.accounts.users(args.p, args.pp)
-        return paged(rows, total, total, args.p, args.pp)
+        pp = min(args.pp, MAX_ROWS)
+        total, rows = await local.accounts.users(args.p, pp)
+        return paged(rows, total, total, args.p, pp)
 
     async def _user_add(self, caller: Caller, local: LocalProvider, args: UserAddArgs) -> dict[str, Any]:
         await local.add_user(args.name, tuple(args.roles), args.password)
@@ -106,8 +106,10 @@ class AccountAnswers:
     async def _user_logout(self, caller: Caller, local: LocalProvider, args: UserLogoutArgs) -> dict[str, Any]:
         return {"name": args.name, "ended": await local.accounts.forget_devices(args.name, args.peer_id)}
 
-    async def _role_list(self, caller: Caller, local: LocalProvider, args: NoArgs) -> dict[str, Any]:
-        return {"result": await local.accounts.roles()}
+    async def _role_list(self, caller: Caller, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
+        pp = min(args.pp, MAX_ROWS)
+        total, rows = await local.accounts.roles(args.p, pp)
+        return paged(rows, total, total, args.p, pp)
 
     async def _role_add(self, caller: Caller, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
         await local.accounts.add_role(args.name)
@@ -125,9 +127,10 @@ class AccountAnswers:
         await local.accounts.unassign(args.user, args.role)
         return {"user": args.user, "role": args.role, "removed": True}
 
-    async def _grant_list(self, caller: Caller, local: LocalProvider, args: HolderArgs) -> dict[str, Any]:
+    async def _grant_list(self, caller: Caller, local: LocalProvider, args: GrantListArgs) -> dict[str, Any]:
         holder = None if args.user is None and args.role is None else _holder(args)
-        return {"result": await local.accounts.grants(holder)}
+        total, rows = await local.accounts.grants(holder, args.p, args.pp)
+        return paged(rows, total, total, args.p, args.pp)
 
     async def _grant_add(self, caller: Caller, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
         holder, grant = _holder(args), parse_grant(args.grant)
@@ -146,7 +149,7 @@ class AccountAnswers:
         return self._provider
 
 
-def _holder(args: HolderArgs) -> Holder:
+def _holder(args: GrantListArgs | GrantArgs) -> Holder:
     if args.user is not None and args.role is None:
         return Holder("user", args.user)
     if args.role is not None and args.user is None:
