@@ -432,3 +432,33 @@ async def test_a_restarted_node_still_asks_for_inputs_and_judges_what_was_given(
             assert [event.event for event in events[4:]] == ["candidate", "unlock", "inputs", "final"]
             assert events[-1].data["result"] == 3
             assert len(executor.launched) == 1
+
+
+async def test_several_locks_of_a_run_are_answered_and_expire_each_by_itself(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    lids = [f"{number:026}" for number in range(1, 4)]
+
+    async def several(run: InProcessRunner) -> Any:
+        return await asyncio.gather(
+            run.lock(lids[0], {"type": "integer"}),
+            run.lock(lids[1], {"type": "integer"}, expires_s=60.0, default=7),
+            run.lock(lids[2], {"type": "integer"}),
+        )
+
+    async with rig_of(tmp_path, clock, {"flow": several}) as node:
+        fid = await locked(node)
+        await settled(lambda: len(node.runs.live[fid].view.locks) == 3)
+        assert [lock.lid for _, lock in node.locks.open_locks(ANA)] == lids
+        at_once = await asyncio.gather(
+            node.locks.answer(fid, lids[2], 3, ANA), node.locks.answer(fid, lids[2], 4, ANA), return_exceptions=True
+        )
+        assert isinstance(at_once[0], dict)
+        assert refusal(at_once[1]) == (409, "busy")
+        clock.advance(61)
+        await settled(lambda: lids[1] not in node.runs.live[fid].view.locks)
+        assert await refused(node.locks.answer(fid, lids[1], 5, ANA)) == (410, "expired")
+        assert node.runs.live[fid].view.state is RunState.LOCKED
+        await node.locks.answer(fid, lids[0], 1, ANA)
+        events = await node.all_events(fid)
+    assert events[-1].data["result"] == [1, 7, 3]

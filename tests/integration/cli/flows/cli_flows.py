@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 
 from pydantic import BaseModel
 
-from kodo.flow import action, flow, lock, output, progress, result
+from kodo.flow import File, action, flow, lock, output, progress, result
 
 
 class Approval(BaseModel):
@@ -38,3 +40,26 @@ async def counts(n: int = 200, pause: float = 0.02) -> int:
         await result(str(number))
         await asyncio.sleep(pause)
     return n
+
+
+@flow(name="Reads", author="test@example.com", organization="Test", release="1")
+def reads(doc: File, more: list[File] = []) -> list[int]:  # noqa: B006 (a default of a form)
+    """Count the bytes of files."""
+    return [len(Path(each).read_bytes()) for each in (doc, *more)]
+
+
+def _not_one(number: int) -> str | None:
+    if number == 2:
+        time.sleep(1.5)
+    return "one is not enough" if number == 1 else None
+
+
+@flow(name="Gates", author="test@example.com", organization="Test", release="1")
+async def gates() -> list[object]:
+    """Ask four things at once: one is checked, one nobody answers, one is for a role, one for a person."""
+    return await asyncio.gather(
+        lock("How many?", int, check=_not_one, verdict=0.7),
+        lock("Anybody?", str, default="nobody", expires=0.5),
+        lock("As an operator?", bool, roles=["operator"], default=False, expires="1h"),
+        lock("As eve?", bool, users=["eve"]),
+    )
