@@ -11,6 +11,7 @@ from typing import Any
 from kodo.flow.context import Demand, current
 from kodo.flow.plain import plain
 from kodo.p2p.errors import UsageError
+from kodo.protocol.secrets import asks_secrets
 
 __all__ = ["DeniedError", "lock", "seconds"]
 
@@ -76,6 +77,8 @@ def lock(
         LockExpiredError: nobody answered in time, and there is no default.
     """
     schema, accept = _acceptor(answer, check)
+    if default is not _NOTHING and asks_secrets(schema):
+        raise UsageError("a lock that asks for secrets has no default: everybody who sees the lock would see it")
     demand = Demand(
         title=title,
         schema=schema,
@@ -137,8 +140,12 @@ def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
         raise UsageError(f"the lock's JSON Schema is not valid: {error.message}") from error
     validator = jsonschema.Draft202012Validator(schema)
 
+    discreet = asks_secrets(schema)
+
     def validate(candidate: Any) -> Any:
-        errors = [error.message for error in validator.iter_errors(candidate)]
+        found = list(validator.iter_errors(candidate))
+        # A message repeats the value, which may be a secret.
+        errors = [f"it does not fit: {error.validator}" if discreet else error.message for error in found]
         if errors:
             raise DeniedError(errors)
         return candidate

@@ -41,6 +41,7 @@ from kodo.node.service import Service
 from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
+from kodo.node.vault import Vault
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError, UsageError
@@ -172,6 +173,8 @@ class Node:
         memories = await stack.enter_async_context(
             Memories(home / "memory", provider, clock, check_room=outputs.check_room)
         )
+        vault = Vault(home / "secrets", home / "secrets.key")
+        vault.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
         await catalog.load(store)
         roots = [*scope_roots, *config.roots]
@@ -196,6 +199,7 @@ class Node:
             ),
             files=uploads.files,
             asking=Asking({"memory": memories.answer}, [memories.ended]),
+            vault=vault,
         )
         self._runs = runs
         locks = Locks(store, runs, judge=catalog.judge)

@@ -94,13 +94,17 @@ class Flow:
                 {"places": faults, "missing": absent},
             )
 
-    def demand(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    def demand(self, inputs: dict[str, Any], again: Sequence[str] = ()) -> dict[str, Any] | None:
         """Give the JSON Schema of the required inputs that are missing, None when none is.
+
+        Args:
+            again: further fields to ask for, required or not.
 
         Raises:
             CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit.
         """
         absent = missing(self.schema, inputs) if self.error is None else []
+        absent += [name for name in again if name not in absent and name not in inputs and self.error is None]
         if not absent:
             self.check(inputs)
             return None
@@ -337,8 +341,6 @@ def _order(by: str | None) -> list[tuple[str, bool]]:
 def _flow(info: Mapping[str, Any]) -> Flow:
     error = info.get("error")
     schema = info.get("schema") or {"type": "object"}
-    if error is None and _asks_secrets(schema):
-        error = "its inputs ask for secrets, which this release could not keep out of the run's events"
     return Flow(
         path=str(info["path"]),
         name=str(info.get("name") or info["path"]),
@@ -355,12 +357,6 @@ def _flow(info: Mapping[str, Any]) -> Flow:
         resources=dict(info.get("resources") or {}),
         error=None if error is None else str(error),
     )
-
-
-def _asks_secrets(schema: Any) -> bool:
-    if isinstance(schema, Mapping):
-        return schema.get("writeOnly") is True or any(_asks_secrets(part) for part in schema.values())
-    return isinstance(schema, list) and any(_asks_secrets(part) for part in schema)
 
 
 def paged(rows: Sequence[Any], total: int, filtered: int, p: int, pp: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kodo.p2p.errors import KodoError
+from kodo.protocol.secrets import Secrets
 
 __all__ = ["Executor", "ExecutorLoad", "InputFile", "RunSpec", "Runner", "RunnerDiedError", "RunnerEvent"]
 
@@ -39,6 +40,7 @@ class RunSpec:
         inputs: validated against the flow's schema by the node; validated again, into types, by the runner.
         resources: what the flow asks of Ray (`num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`); empty: a warm
             runner will do.
+        secrets: what has to be put back into the inputs, which have `MASK` there; never stored on its way.
         files: the uploads among the inputs; the flow gets a path on its own machine in the place of each id.
     """
 
@@ -48,6 +50,7 @@ class RunSpec:
     inputs: dict[str, Any]
     resources: dict[str, Any] = field(default_factory=dict)
     files: tuple[InputFile, ...] = ()
+    secrets: Secrets = field(default_factory=list)
 
 
 class RunnerEvent(NamedTuple):
@@ -111,10 +114,11 @@ class Runner(Protocol):
         """Answer a question: `{done}` or `{error}`. A second answer changes nothing."""
         ...
 
-    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+    async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
         """Hand a candidate to the flow; the verdict comes as an `unlock` or `unlock-deny` event with this `cid`.
 
-        Handing the same `cid` over again changes nothing.
+        `secrets` belong into the candidate, which has `MASK` there. Handing the same `cid` over again changes
+        nothing.
         """
         ...
 

@@ -17,6 +17,8 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from kodo.protocol.secrets import asks_secrets
+
 __all__ = ["MAX_PLACES", "missing", "places"]
 
 MAX_PLACES = 20
@@ -31,9 +33,10 @@ _NOTHING_REMOTE: Registry[Any] = Registry()
 def places(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
     """Give what is wrong with `value`, at most `MAX_PLACES` faults: `[{at, message}]`; `at` is a JSON Pointer."""
     found: list[dict[str, str]] = []
+    discreet = asks_secrets(schema)
     try:
         for error in _Validator(schema, registry=_NOTHING_REMOTE).iter_errors(value):
-            found.append({"at": _pointer(error), "message": error.message[:_MAX_MESSAGE]})
+            found.append({"at": _pointer(error), "message": _message(error, discreet)})
             if len(found) == MAX_PLACES:
                 break
     except Unresolvable:
@@ -116,6 +119,13 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
         "uniqueItems": _check_unique,
     },
 )
+
+
+def _message(error: ValidationError, discreet: bool) -> str:
+    """Say what is wrong; `discreet`: without repeating the value, which may be a secret, or have one in it."""
+    if discreet and error.validator != "required":
+        return f"it does not fit: {error.validator}"
+    return error.message[:_MAX_MESSAGE]
 
 
 def _pointer(error: ValidationError) -> str:

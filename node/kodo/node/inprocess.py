@@ -17,6 +17,7 @@ import msgpack
 from kodo.flow.asks import AskQueue
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunnerEvent, RunSpec
 from kodo.p2p.errors import NotFoundError
+from kodo.protocol.secrets import Secrets, reveal
 
 __all__ = ["InProcessExecutor", "InProcessFlow", "InProcessRunner", "LockDeniedError"]
 
@@ -126,12 +127,13 @@ class InProcessRunner:
         self._check()
         self._asks.reply(aid, msgpack.packb(answer))
 
-    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+    async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
         """Judge a candidate once; see `Runner.answer`."""
         self._check()
         if cid in self._judged:
             return
         self._judged.add(cid)
+        candidate = reveal(candidate, secrets or [])
         self.answers.append((lid, cid, candidate))
         if lid not in self._locks:
             return

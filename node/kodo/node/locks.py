@@ -24,9 +24,11 @@ from kodo.node.live import LiveRun
 from kodo.node.rows import KeyReusedError, NewEvent, OnceKey, RunOverError, digest_of
 from kodo.node.runs import Runs
 from kodo.node.store import Store
-from kodo.p2p.errors import CallError, CapacityError, KodoError
+from kodo.node.vault import INPUTS
+from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError
 from kodo.protocol.access import Principal
 from kodo.protocol.events import Event, OpenLock
+from kodo.protocol.secrets import Secrets, hide, masked, reveal
 
 __all__ = ["Locks"]
 
@@ -106,8 +108,10 @@ class Locks:
         once = None
         if key is not None:
             try:
-                digest = digest_of(candidate)
-            except ValueError:
+                # The lock may be closed by now, and with it what of its answer was secret.
+                vault = self._runs.vault
+                digest = digest_of(candidate) if vault is None else vault.digest(candidate)
+            except (TypeError, ValueError, OverflowError):
                 raise CallError(400, "bad-candidate", "the answer is not plain data") from None
             once = OnceKey(principal.id, f"answer/{fid}/{lid}/{key}", cid, digest)
             known = await self._store.once(principal.id, once.key)
@@ -122,22 +126,25 @@ class Locks:
         faults = places(lock.schema, candidate)
         if faults:
             raise CallError(400, "bad-candidate", "the answer is not what the lock demands", {"places": faults})
+        shown, secrets = hide(lock.schema, candidate)
         try:
-            new = NewEvent.make("candidate", {"lid": lid, "cid": cid, "by": principal.id, "answer": candidate})
+            new = NewEvent.make("candidate", {"lid": lid, "cid": cid, "by": principal.id, "answer": shown})
         except ValueError as error:
             raise CallError(413, "too-large", str(error)) from None
         live.claimed.add(lid)
-        cid = await self._runs.undisturbed(lambda: self._submit(live, new, once))
+        cid = await self._runs.undisturbed(lambda: self._submit(live, new, once, secrets))
         return await self._verdict(fid, lid, cid)
 
     # --- inside ---
 
-    async def _submit(self, live: LiveRun, new: NewEvent, once: OnceKey | None) -> str:
+    async def _submit(self, live: LiveRun, new: NewEvent, once: OnceKey | None, secrets: Secrets) -> str:
         """Commit a candidate of a claimed lock and hand it over; give its cid, or the earlier one of its key."""
         lid, cid = str(new.data["lid"]), str(new.data["cid"])
         self._await(live.fid, lid, cid)
         earlier: str | None = cid
         try:
+            if secrets and self._runs.vault is not None:
+                await self._runs.vault.put(live.fid, cid, secrets)
             if once is None:
                 await self._store.append(live.fid, [new])
                 earlier = None
@@ -161,22 +168,26 @@ class Locks:
         return cid
 
     async def _hand(self, live: LiveRun, lid: str, cid: str, answer: Any) -> None:
-        runner = live.runner
+        runner, vault = live.runner, self._runs.vault
+        secrets = await vault.get(live.fid, cid) if vault is not None and masked(answer) else []
         if runner is not None:
-            await _bounded(lambda: runner.answer(lid, cid, answer))
+            await _bounded(lambda: runner.answer(lid, cid, answer, secrets))
         elif isinstance(answer, dict):
             # No runner yet: the node itself asked, for inputs that were missing.
-            await self._take_inputs(live, lid, cid, answer)
+            await self._take_inputs(live, lid, cid, answer, secrets)
 
-    async def _take_inputs(self, live: LiveRun, lid: str, cid: str, answer: dict[str, Any]) -> None:
+    async def _take_inputs(self, live: LiveRun, lid: str, cid: str, answer: dict[str, Any], secrets: Secrets) -> None:
         inputs = {**live.view.inputs, **answer}
         try:
+            known = await self._runs.secrets_of(live)
             verdict = [
                 NewEvent.make("unlock", {"lid": lid, "cid": cid, "answer": answer}),
                 NewEvent.make("inputs", inputs),
             ]
-            reasons = self._judge_inputs(live, inputs)
-        except ValueError as error:
+            reasons = self._judge_inputs(live, reveal(inputs, [*known, *secrets]))
+            if secrets and not reasons and self._runs.vault is not None:
+                await self._runs.vault.put(live.fid, INPUTS, [*known, *secrets])
+        except (ValueError, CapacityError, IntegrityError) as error:
             reasons = [str(error)]
         if reasons:
             verdict = [NewEvent.make("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})]

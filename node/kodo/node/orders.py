@@ -9,6 +9,7 @@ from typing import Any
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
+from kodo.protocol.secrets import Secrets
 
 __all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "stopping"]
 
@@ -44,6 +45,7 @@ class RunSettings:
 class Order:
     """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
 
+    `secrets`: what `kodo.protocol.secrets.hide` took out of the inputs.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
 
@@ -57,6 +59,7 @@ class Order:
     tags: tuple[str, ...] = ()
     key: str | None = None
     demand: dict[str, Any] | None = None
+    secrets: Secrets = field(default_factory=list)
 
 
 def ask_inputs(lid: str, order: Order) -> NewEvent:

@@ -275,7 +275,7 @@ class RayExecutor:
         }
 
         def start() -> Any:
-            started = warm.handle.start.remote(message)
+            started = warm.handle.start.remote(message, spec.secrets)
             runner.look_ahead()
             return started
 

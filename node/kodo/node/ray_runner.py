@@ -13,6 +13,7 @@ from kodo.node.checks import MisconductError
 from kodo.node.executor import RunnerDiedError, RunnerEvent
 from kodo.node.ray_link import RayLink
 from kodo.p2p.errors import KodoError
+from kodo.protocol.secrets import Secrets
 
 __all__ = ["CALL_TIMEOUT", "Keeper", "RayRunner"]
 
@@ -95,9 +96,10 @@ class RayRunner:
         """See `Runner.reply`."""
         await self._call("reply", aid, msgpack.packb(answer))
 
-    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+    async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
         """See `Runner.answer`."""
-        await self._call("answer", lid, cid, candidate)
+        # Arguments of their own: what is as small as secrets are, Ray hands over without its object store.
+        await self._call("answer", lid, cid, candidate, secrets or [])
 
     async def expire(self, lid: str) -> None:
         """See `Runner.expire`."""

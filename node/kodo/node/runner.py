@@ -48,6 +48,7 @@ from kodo.node.inbox import Inbox
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import check_output_name
+from kodo.protocol.secrets import Secrets, hide, reveal
 
 __all__ = ["RunnerActor", "kodo_version", "prepare_worker", "runtime_text"]
 
@@ -167,13 +168,16 @@ class RunnerActor:
         self._sealed = self._spec is None
         return {"fid": self._fid, "started": self._spec is not None}
 
-    async def start(self, spec: dict[str, Any]) -> None:
-        """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once, unless sealed."""
+    async def start(self, spec: dict[str, Any], secrets: Secrets) -> None:
+        """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once, unless sealed.
+
+        `secrets` belong into the inputs.
+        """
         if self._sealed:
             raise UsageError("another process of the node has given this runner up")
         if self._spec is not None:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
-        self._spec = spec
+        self._spec = {**spec, "inputs": reveal(spec["inputs"], secrets)}
         self._fid = spec["fid"]
         self._context.folder = self._make_folder() / "files"
         self._context.fid = spec["fid"]
@@ -202,9 +206,9 @@ class RunnerActor:
                 await self._context.buffer.drained()
             self._context.buffer.put(packed, wait=False)
 
-    async def answer(self, lid: str, cid: str, candidate: Any) -> None:
+    async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets) -> None:
         """Give a candidate to the flow; its verdict becomes an event. One `cid` is considered once."""
-        self._context.consider(lid, cid, candidate)
+        self._context.consider(lid, cid, reveal(candidate, secrets))
 
     async def expire(self, lid: str) -> None:
         """Let a lock go on with its default."""
@@ -359,7 +363,7 @@ class RunnerContext(Context):
             if reasons:
                 self._say("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})
                 return
-            self._say("unlock", {"lid": lid, "cid": cid, "answer": plain(shown)})
+            self._say("unlock", {"lid": lid, "cid": cid, "answer": hide(opened.demand.schema, plain(shown))[0]})
         opened.future.set_result(value)
 
     def expire(self, lid: str) -> None:

@@ -41,8 +41,10 @@ from kodo.node.rows import (
 from kodo.node.store import Store
 from kodo.node.tasks import Tasks
 from kodo.node.transaction import Commit
-from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError
+from kodo.node.vault import INPUTS, Vault
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, UsageError
 from kodo.protocol.events import Event, RunState, RunView
+from kodo.protocol.secrets import Secrets, masked
 
 __all__ = ["Runs"]
 
@@ -61,6 +63,7 @@ class Runs:
         new_id: gives a fresh fid, cid or lid.
         files: gives the uploads of a principal that inputs name.
         asking: answers what runs ask the node.
+        vault: keeps the secrets of runs that are not over.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Runs:
         settings: RunSettings | None = None,
         files: Callable[[str, Mapping[str, Any]], tuple[InputFile, ...]] = lambda principal, inputs: (),
         asking: Asking | None = None,
+        vault: Vault | None = None,
     ):
         self.settings = settings or RunSettings()
         self.new_id = new_id
@@ -83,6 +87,7 @@ class Runs:
         self._executor = executor
         self._files = files
         self._asking = asking or Asking({})
+        self.vault = vault
         self.queue = FairQueue(self.settings.max_runs)
         self._live: dict[str, LiveRun] = {}
         self._keyed: dict[tuple[str, str], asyncio.Event] = {}
@@ -101,6 +106,8 @@ class Runs:
         await self._tasks.open()
         try:
             await self._recover()
+            if self.vault is not None:
+                await self.vault.keep(self._live)
         except BaseException:
             await self.aclose()
             raise
@@ -172,12 +179,24 @@ class Runs:
             ]
             if order.demand is not None:
                 first.append(ask_inputs(self.new_id(), order))
-            digest = digest_of([order.path, order.inputs])
+            digest = self.digest([order.path, order.inputs], order.secrets)
         except ValueError as error:
             raise CallError(413, "too-large", f"inputs do not fit an event: {error}; upload large ones") from None
         run = NewRun(fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags)
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
-        return await self.undisturbed(lambda: self._launch(run, first, key))
+        return await self.undisturbed(lambda: self._launch(run, first, key, order.secrets))
+
+    def digest(self, value: Any, secrets: Secrets) -> bytes:
+        """Give what an idempotency key is kept with; of secrets it tells nothing.
+
+        Raises:
+            ValueError: it is not plain data.
+        """
+        if not secrets:
+            return digest_of(value)
+        if self.vault is None:
+            raise UsageError("this node keeps no secrets")
+        return self.vault.digest([value, secrets])
 
     def scale(self, runners: int) -> None:
         """Have so many warm runners kept from now on."""
@@ -220,9 +239,11 @@ class Runs:
         except CapacityError as error:
             raise CallError(507, "disk-full", str(error)) from None
 
-    async def _launch(self, run: NewRun, first: list[NewEvent], key: OnceKey | None) -> tuple[str, RunState]:
+    async def _launch(
+        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, secrets: Secrets
+    ) -> tuple[str, RunState]:
         if key is None:
-            return await self._create(run, first, None)
+            return await self._create(run, first, None, secrets)
         place = (key.principal, key.key)
         while (known := await self._store.once(*place)) is None:
             # One at a time for each key: those that come to nothing take no room meanwhile.
@@ -230,7 +251,7 @@ class Runs:
             if busy is None:
                 busy = self._keyed[place] = asyncio.Event()
                 try:
-                    return await self._create(run, first, key)
+                    return await self._create(run, first, key, secrets)
                 finally:
                     del self._keyed[place]
                     busy.set()
@@ -243,8 +264,16 @@ class Runs:
         row = await self._store.run(fid)
         return fid, row.state if row else RunState.PENDING
 
-    async def _create(self, run: NewRun, first: list[NewEvent], key: OnceKey | None) -> tuple[str, RunState]:
+    async def _create(
+        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, secrets: Secrets
+    ) -> tuple[str, RunState]:
         self._check_room(run.principal)
+        if secrets and self.vault is not None:
+            # Before the run: one that is stored has its secrets, also after a crash in between.
+            try:
+                await self.vault.put(run.fid, INPUTS, secrets)
+            except CapacityError as error:
+                raise CallError(507, "disk-full", str(error)) from None
         now = self.clock.now_ms()
         row = RunRow(
             run.fid, run.principal, run.path, run.name, run.entry, run.resources, run.tags, RunState.PENDING,
@@ -322,8 +351,10 @@ class Runs:
                 await self.queue.turn(live.row.principal, live.fid)
                 if live.handed:
                     raise RunnerDiedError("its start was cut off, and it may have begun")
-                files = self._files(live.row.principal, live.view.inputs)
-                spec = RunSpec(live.fid, live.row.path, live.row.entry, live.view.inputs, live.row.resources, files)
+                inputs, row = live.view.inputs, live.row
+                files = self._files(row.principal, inputs)
+                secrets = await self.secrets_of(live)
+                spec = RunSpec(live.fid, row.path, row.entry, inputs, row.resources, files, secrets)
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:
@@ -352,6 +383,19 @@ class Runs:
     def _serve(self, live: LiveRun, runner: Runner) -> None:
         if live.server is None:
             live.server = self.spawn(lambda: self._asking.serve(live, runner))
+
+    async def secrets_of(self, live: LiveRun) -> Secrets:
+        """Give what belongs in the place of each `MASK` in a run's inputs.
+
+        Raises:
+            IntegrityError: it is not there, or cannot be read.
+        """
+        if not masked(live.view.inputs) or self.vault is None:
+            return []
+        found = await self.vault.get(live.fid, INPUTS)
+        if not found:
+            raise IntegrityError("the secrets of this run are gone: start it again")
+        return found
 
     async def _inputs(self, live: LiveRun) -> None:
         """Wait until the lock that asks for missing inputs is answered, if there is one.
@@ -382,6 +426,11 @@ class Runs:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
         self._fewer.set()
+        if self.vault is not None and self.vault.has(live.fid):
+            try:
+                await self.vault.erase(live.fid)
+            except CapacityError as error:
+                _log.error("run %s: its secrets are erased with the node's next start: %s", live.fid, error)
         if live.server is not None:
             live.server.cancel()
             self.spawn(lambda: self._asking.ended(live.fid))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from kodo.flow import flow, memory, progress
+from pydantic import BaseModel, SecretStr
+
+from kodo.flow import event, flow, lock, memory, progress
 
 MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
 
@@ -37,3 +39,23 @@ async def recall(name: str) -> dict[str, Any]:
     kept = memory.shared(name)
     files = {row["name"]: (await kept.files.read(row["name"])).decode() for row in await kept.files.list()}
     return {"values": {key: await kept.get(key) for key in await kept.keys()}, "files": files}
+
+
+class Account(BaseModel):
+    """Who logs in."""
+
+    user: str
+    password: SecretStr
+
+
+@event
+def connect(account: Account, token: SecretStr, code: SecretStr) -> list[int]:
+    """Use them."""
+    return [len(each.get_secret_value()) for each in (account.password, token, code)]
+
+
+@flow(name="Connect", **MADE_BY)
+async def connect_with_secrets(account: Account, token: SecretStr, note: str = "") -> list[int]:
+    """Take secrets as inputs and by a lock."""
+    code = await lock("The code?", SecretStr)
+    return connect(account, token, code)

@@ -19,6 +19,7 @@ from kodo.node.runs import Runs
 from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
+from kodo.node.vault import Vault
 from kodo.protocol.access import Principal
 from kodo.protocol.events import Event
 from kodo.protocol.ids import make_id
@@ -50,6 +51,8 @@ class Rig:
         self.uploads = Uploads(outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids))
         self.uploads.open()
         self.shares = Shares(store, clock, lambda: next(ids))
+        vault = Vault(outputs.root.parent / "secrets", outputs.root.parent / "secrets.key")
+        vault.open()
         self.runs = Runs(
             store,
             outputs,
@@ -59,6 +62,7 @@ class Rig:
             settings=settings,
             files=self.uploads.files,
             asking=asking,
+            vault=vault,
         )
         self.faults: list[str] = []
         self.locks = Locks(store, self.runs, judge=lambda live, inputs: self.faults)

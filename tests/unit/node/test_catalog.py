@@ -169,13 +169,6 @@ async def test_a_broken_flow_cannot_be_launched(store: Store) -> None:
     assert (caught.value.code, caught.value.reason) == (409, "flow-broken")
 
 
-async def test_a_flow_that_asks_for_secrets_is_broken_rather_than_leaky(store: Store) -> None:
-    schema = {"type": "object", "properties": {"token": {"type": "string", "format": "password", "writeOnly": True}}}
-    flow = (await made(store, [info("a.Alpha", "A", schema=schema)])).flows[0]
-    assert flow.error is not None
-    assert "secrets" in flow.error
-
-
 async def test_a_schema_that_refers_elsewhere_calls_nobody(store: Store) -> None:
     schema = {"type": "object", "$ref": "http://192.0.2.1/schema.json"}
     flow = (await made(store, [info("a.Alpha", "A", schema=schema)])).flows[0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+import msgpack
 
 from kodo.node.answers.caller import Caller, Handlers, granted
 from kodo.node.answers.shares import share_fields
@@ -25,6 +27,7 @@ from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import FidArgs, LaunchArgs, RunListArgs, StreamArgs
 from kodo.protocol.events import RunState, RunView
+from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
 
 __all__ = ["RunAnswers"]
 
@@ -87,7 +90,10 @@ class RunAnswers:
         view = await self._store.view(args.fid)
         if view is None:
             raise no_such_run()
-        return await self._start(caller, flow, view.inputs, seen.row.tags, None)
+        # Secrets are not kept beyond their run: the new one asks for them.
+        again = secret_names(flow.schema, view.inputs)
+        inputs = {name: value for name, value in view.inputs.items() if name not in again}
+        return await self._start(caller, flow, inputs, seen.row.tags, None, again=again)
 
     async def _start(
         self,
@@ -98,13 +104,17 @@ class RunAnswers:
         key: str | None,
         *,
         strict: bool = False,
+        again: Sequence[str] = (),
     ) -> dict[str, Any]:
         principal = caller.principal
         if principal.flow_grant(flow.path, "x") is None:
             raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
         if strict:
             flow.check(inputs)
-        demand = flow.demand(inputs)
+        demand = flow.demand(inputs, again)
+        shown, secrets = hide(flow.schema, inputs)
+        if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
+            raise CallError(413, "too-large", f"secrets have at most {MAX_SECRET_BYTES} bytes together")
         self._uploads.check(principal.id, flow.schema, inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
@@ -116,7 +126,8 @@ class RunAnswers:
             path=flow.path,
             name=flow.name,
             entry=flow.entry,
-            inputs=inputs,
+            inputs=shown,
+            secrets=secrets,
             resources=flow.resources,
             about=flow.about(),
             tags=tags,

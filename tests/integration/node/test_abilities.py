@@ -1,10 +1,15 @@
-"""What flows remember, over a crash of the node; and what their developer publishes. Seen through `koco`."""
+"""What a node gives flows, over a crash of it: memory, secrets. Seen through `koco`, with real Ray."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from kodo.protocol.secrets import MASK
 from tests.support.koco import NodeProcess, end_all, eventually, koco, koco_json, node, processes_of
 
 AT = ("--node", "tests.local", "--no-lan")
@@ -15,28 +20,63 @@ def run(home: Path, flow: str, *inputs: str) -> Any:
     return end["final"]["result"]
 
 
-def test_memory_outlives_a_killed_node_and_counts_each_change_once(tmp_path: Path) -> None:
-    first = NodeProcess(tmp_path)
+CANARY = "canary-that-nobody-may-see"
+
+
+def test_memory_and_secrets_outlive_a_killed_node(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first = NodeProcess(home)
     try:
+        connecting = a_run_that_was_given_secrets(home)
         inputs = ("n=25", "pause_ms=100")
-        [launched] = koco_json(tmp_path, "run", "tests.local/abilities.remember", *inputs, "--detach", "--no-lan")
+        [launched] = koco_json(home, "run", "tests.local/abilities.remember", *inputs, "--detach", "--no-lan")
         fid = str(launched["fid"])
 
         def counted() -> bool:
-            [state] = koco_json(tmp_path, "state", fid, *AT)
+            [state] = koco_json(home, "state", fid, *AT)
             return bool(state["progress"] and state["progress"]["done"] > 3)
 
         eventually(counted)
         first.kill()
-        with node(tmp_path):
-            [*_, end] = koco_json(tmp_path, "follow", fid, *AT)
+        with node(home):
+            [*_, end] = koco_json(home, "follow", fid, *AT)
             assert end["final"]["result"] == {"n": 26, "short": ["begun"], "file": 3000}
-            a_developer_publishes_what_flows_then_find(tmp_path)
-            nobody_else_may(tmp_path)
-            everything_short_goes_with_its_run(tmp_path, fid)
+            goes_on_with_them_and_they_are_found_nowhere(home, connecting)
+            a_developer_publishes_what_flows_then_find(home)
+            nobody_else_may(home)
+            everything_short_goes_with_its_run(home, fid)
     finally:
-        end_all(tmp_path)
-    assert processes_of(tmp_path) == []
+        end_all(home)
+    assert processes_of(home) == []
+
+
+def a_run_that_was_given_secrets(home: Path) -> str:
+    given = {"account": {"user": "ana", "password": f"{CANARY}-1"}, "token": f"{CANARY}-2", "note": "shown"}
+    (home.parent / "inputs.json").write_text(json.dumps(given))
+    words = ("--inputs", str(home.parent / "inputs.json"), "--detach", "--no-lan")
+    [launched] = koco_json(home, "run", "tests.local/abilities.connect_with_secrets", *words)
+    return str(launched["fid"])
+
+
+def goes_on_with_them_and_they_are_found_nowhere(home: Path, fid: str) -> None:
+    def nowhere() -> list[str]:
+        found = [str(path) for path in home.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+        for process in processes_of(home):
+            with contextlib.suppress(psutil.Error):
+                found += [word for word in (*process.cmdline(), *process.environ().values()) if CANARY in word]
+        return found
+
+    assert nowhere() == []
+    assert list((home / "secrets").iterdir()) == [home / "secrets" / fid]
+    koco_json(home, "answer", fid, f"value={CANARY}-three", *AT)
+    events = koco_json(home, "follow", fid, *AT)
+    assert events[-1]["final"]["result"] == [len(CANARY) + 2, len(CANARY) + 2, len(CANARY) + 6]
+    assert events[2]["data"] == {"account": {"user": "ana", "password": MASK}, "token": MASK, "note": "shown"}
+    answers = [each["data"]["answer"] for each in events[:-1] if each["event"] in ("candidate", "unlock")]
+    assert answers == [MASK, MASK]
+    assert CANARY not in json.dumps(events)
+    assert nowhere() == []
+    eventually(lambda: not list((home / "secrets").iterdir()))
 
 
 def a_developer_publishes_what_flows_then_find(home: Path) -> None:
