@@ -10,17 +10,24 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 from benchmarks import registry, runs, sessions
 from benchmarks.measure import Table
 
-TABLES = {"sessions": sessions.measure, "runs": runs.measure, "registry": registry.measure}
+TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
+    "sessions": sessions.measure,
+    "runs": runs.measure,
+    "registry": registry.measure,
+}
 
 
 async def measure(names: list[str], rounds: int, as_json: bool) -> None:
     """Measure the tables in turn and print each as soon as it is there."""
     for name in names:
-        table: Table = await TABLES[name](rounds)
+        table = await TABLES[name](rounds)
         print(json.dumps(table.to_json()) if as_json else table.to_text(), flush=True)
 
 
@@ -30,9 +37,12 @@ def main() -> int:
     parser.add_argument("what", choices=[*TABLES, "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object per table")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
+    parser.add_argument("--nodes", type=int, default=100_000, help="of the registry; each with ten flows")
+    parser.add_argument("--keep", type=Path, help="a folder for the registry's file, filled once and used again")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds takes a number from 1")
+    TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
     names = list(TABLES) if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))
     return 0

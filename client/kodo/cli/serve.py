@@ -130,8 +130,15 @@ async def registry(
     mesh_interval: Annotated[
         str | None, typer.Option("--mesh-interval", metavar="TIME", help="Until a failed registry is asked again.")
     ] = None,
+    backup: Annotated[
+        Path | None,
+        typer.Option("--backup", metavar="FILE", help="Copy its file there, also while it runs, and end."),
+    ] = None,
 ) -> None:
     """Start a registry; it runs until Ctrl-C."""
+    if backup is not None:
+        await _back_up(context, backup)
+        return
     context.cleaning = True
     given = {"mesh_read": mesh_read, "mesh_feed": mesh_feed, "mesh_members": mesh_members}
     settings = context.loaded.override(
@@ -152,6 +159,17 @@ async def registry(
             context.say("Ctrl-C stops it")
         await context.stop.wait()
         context.say("stopping")
+
+
+async def _back_up(context: Context, target: Path) -> None:
+    from kodo.registry.backup import back_up
+    from kodo.registry.server import RegistryConfig
+
+    size = await asyncio.to_thread(back_up, RegistryConfig(home=context.loaded.home).database, target)
+    if context.json:
+        context.emit({"backup": str(target), "bytes": size})
+    else:
+        context.show(f"{target}: {size:,} bytes")
 
 
 def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None, **more: Any) -> Any:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import platform
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -44,6 +45,8 @@ _BODY_S = 10.0
 """Seconds in which a body has to arrive."""
 _BODIES = 64
 """Bodies that may be on their way at once; each is at most 1 MiB."""
+_BEATS_PER_S = 800
+"""Heartbeats that are asked for; about a third of what one core takes."""
 _GZIP_FROM_BYTES = 1024
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,27 +61,34 @@ class Service:
         store: the data.
         clock: gives ms UTC.
         name: of this registry.
-        interval_s: seconds between heartbeats that nodes are told to keep.
+        interval_s: seconds between heartbeats that nodes are told to keep, as long as those are few.
+        most_interval_s: the same at most.
         open: whether nodes that nobody registered are taken.
         federation: what is told to other registries, and taken from them.
         reading: how many other registries wait for news.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
         readers: how often one source may read what changed.
-        bodies: how many are being read.
+        bodies: how many are being read, by the address they come from.
     """
 
     store: Store
     clock: Callable[[], int]
     name: str
     interval_s: int
+    most_interval_s: int
     open: bool
     federation: Federation
     hosts: frozenset[str] = frozenset()
     reading: int = 0
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
-    bodies: int = 0
+    bodies: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def dictated_s(self) -> int:
+        """Seconds between heartbeats that nodes are told to keep now: the more they are, the longer."""
+        return min(max(self.interval_s, -(-self.store.kept // _BEATS_PER_S)), self.most_interval_s)
 
 
 _SERVICE = web.AppKey("service", Service)
@@ -165,7 +175,7 @@ async def _up(request: web.Request) -> web.Response:
             "seq": record.seq,
             "accepted": accepted.flows,
             "refused": accepted.refused,
-            "interval_s": service.interval_s,
+            "interval_s": service.dictated_s,
         }
     )
 
@@ -183,9 +193,9 @@ async def _heartbeat(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     signed = await _body(request, MAX_NOTE_BYTES)
     heartbeat = _verified(verify_heartbeat, signed)
-    # Half the interval: timers and networks jitter.
+    # Half the shortest interval: timers and networks jitter, and nodes learn of a longer one by the answer.
     await service.store.heartbeat(heartbeat, signed, service.clock(), gap_ms=service.interval_s * 500)
-    return _json({**_about(service), "interval_s": service.interval_s})
+    return _json({**_about(service), "interval_s": service.dictated_s})
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -286,9 +296,14 @@ async def _body(request: web.Request, limit: int) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise too_large
     service = request.app[_SERVICE]
-    if service.bodies >= _BODIES:
+    source = request.remote or ""
+    waiting = sum(service.bodies.values())
+    if waiting >= _BODIES:
         raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)
-    service.bodies += 1
+    # Slow senders of one address leave room for those of others.
+    if waiting >= _BODIES // 2 and service.bodies[source] >= max(_BODIES // 4, 1):
+        raise problem(429, "too-often", "too many bodies of yours are on their way; wait for them", retry_after_s=1)
+    service.bodies[source] += 1
     try:
         body = bytearray()
         async with asyncio.timeout(_BODY_S):
@@ -302,7 +317,8 @@ async def _body(request: web.Request, limit: int) -> bytes:
     except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError):
         raise problem(400, "malformed", "the body did not arrive whole") from None
     finally:
-        service.bodies -= 1
+        service.bodies[source] -= 1
+        service.bodies += Counter()  # forgets who has none
 
 
 def _encode(value: Any) -> bytes:

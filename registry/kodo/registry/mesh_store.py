@@ -318,7 +318,9 @@ class MeshStore:
     ) -> tuple[bool, str]:
         """Give whether a node came that was not there, and the name of the outcome."""
         node = connection.execute(
-            "SELECT seq, left_seq, left_at, signed, beat_at, expires_at FROM nodes WHERE peer_id = ?", (each.node,)
+            "SELECT n.seq, n.left_seq, n.left_at, n.beat_at, n.expires_at, r.signed FROM nodes n "
+            "JOIN records r ON r.node_id = n.id WHERE n.peer_id = ?",
+            (each.node,),
         ).fetchone()
         change = connection.execute("SELECT * FROM changes WHERE peer_id = ?", (each.node,)).fetchone()
         if each.tombstone is not None:
@@ -368,7 +370,8 @@ class MeshStore:
             self._put(connection, record, signed, now)
             # What was said long ago does not prove life now.
             connection.execute(
-                "UPDATE nodes SET seen_at = ? WHERE peer_id = ?", (min(record.issued_at, now), each.node)
+                "UPDATE nodes SET seen_at = ?, changes_at = 0 WHERE peer_id = ?",
+                (min(record.issued_at, now), each.node),
             )
         elif node is not None and (record.seq < node["seq"] or node["left_at"] is not None):
             return False, "known"
@@ -394,7 +397,7 @@ class MeshStore:
         if beat is None or beat.at > now + _SKEW_S * 1000:
             return False
         changed = connection.execute(
-            "UPDATE nodes SET seen_at = max(seen_at, ?), beat_at = ?, ping = ? "
+            "UPDATE nodes SET seen_at = max(seen_at, ?), beat_at = ?, ping = ?, changes_at = 0 "
             "WHERE peer_id = ? AND seq = ? AND (beat_at IS NULL OR beat_at < ?)",
             (min(beat.at, now), beat.at, beat.ping.model_dump_json(exclude_none=True), each.node, beat.seq, beat.at),
         )
@@ -455,7 +458,8 @@ def _page(
     (mine,) = connection.execute("SELECT epoch FROM mesh_self").fetchone()
     since = since if epoch == mine else 0
     rows = connection.execute(
-        "SELECT c.*, n.signed, n.goodbye, n.left_at, n.expires_at FROM changes c LEFT JOIN nodes n USING (peer_id) "
+        "SELECT c.*, r.signed, r.goodbye, n.left_at, n.expires_at FROM changes c LEFT JOIN nodes n USING (peer_id) "
+        "LEFT JOIN records r ON r.node_id = n.id "
         f"WHERE c.change > ? {'AND c.member = ?' if own_only else 'AND ? IS NOT NULL'} ORDER BY c.change LIMIT ?",
         (since, "", MAX_ITEMS + 1),
     )

@@ -1,4 +1,4 @@
-"""The registry's one SQLite file: its tables, how it is opened, and who owns it."""
+"""The registry's one SQLite file: its tables and their versions, how it is opened, and who owns it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kodo.p2p.errors import UsageError
 from kodo.registry.mesh_store import MESH_DDL
 from kodo.registry.query_sql import register_functions
 
-__all__ = ["SCHEMA_VERSION", "connect", "create", "lock_file"]
+__all__ = ["SCHEMA_VERSION", "TABLES", "WHOLE", "connect", "lock_file"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-_DDL = """
+TABLES = """
 CREATE TABLE nodes (
     id INTEGER PRIMARY KEY,
     peer_id TEXT NOT NULL UNIQUE,
@@ -25,7 +25,6 @@ CREATE TABLE nodes (
     seq INTEGER NOT NULL,
     issued_at INTEGER NOT NULL,     -- ms UTC, the node's clock
     expires_at INTEGER NOT NULL,
-    signed BLOB NOT NULL,           -- the record as it came
     flows INTEGER NOT NULL,         -- how many are listed
     seen_at INTEGER NOT NULL,       -- ms UTC, this clock: its last heartbeat or new record
     beat_at INTEGER,                -- `at` of the last heartbeat under this seq, the node's clock
@@ -33,58 +32,90 @@ CREATE TABLE nodes (
     ping TEXT,                      -- JSON object
     left_at INTEGER,                -- when it said goodbye
     left_seq INTEGER NOT NULL DEFAULT 0,
-    goodbye BLOB                    -- as it came
+    online INTEGER,                 -- 1 online, 0 unknown, NULL offline
+    changes_at INTEGER,             -- when silence changes `online`; NULL never
+    tags TEXT NOT NULL DEFAULT '[]',
+    description TEXT,
+    availability REAL,
+    performance REAL,
+    hidden INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX nodes_name ON nodes (k_name);
+CREATE INDEX nodes_seen ON nodes (seen_at);
+CREATE INDEX nodes_online ON nodes (online DESC, k_name);
+CREATE INDEX nodes_changes ON nodes (changes_at) WHERE changes_at IS NOT NULL;
+CREATE INDEX nodes_availability ON nodes (availability);
+CREATE INDEX nodes_performance ON nodes (performance);
+CREATE INDEX nodes_flows ON nodes (flows);
 
-CREATE TABLE names (
+CREATE TABLE records (
+    node_id INTEGER PRIMARY KEY REFERENCES nodes (id),
+    signed BLOB NOT NULL,           -- as it came
+    goodbye BLOB                    -- as it came
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS names (
     k_name TEXT PRIMARY KEY,
     peer_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX names_peer ON names (peer_id);
+CREATE INDEX IF NOT EXISTS names_peer ON names (peer_id);
 
 CREATE TABLE flows (
     id INTEGER PRIMARY KEY,
     node_id INTEGER NOT NULL REFERENCES nodes (id),
     path TEXT NOT NULL,
+    name TEXT NOT NULL,             -- this and what follows: the node's words, an admin's in their place
+    source TEXT NOT NULL,
+    description TEXT NOT NULL,
+    author TEXT NOT NULL,
+    organization TEXT NOT NULL,
     published INTEGER NOT NULL,
     release TEXT NOT NULL,
-    data TEXT NOT NULL,             -- JSON object, the fields of the record
-    k_node TEXT NOT NULL,
+    tags TEXT NOT NULL,             -- JSON array
+    inputs_schema_sha256 TEXT NOT NULL,
+    requests_per_hour REAL,
+    completions_per_hour REAL,
+    hidden INTEGER NOT NULL DEFAULT 0,
     k_name TEXT NOT NULL,
-    k_description TEXT NOT NULL,
     k_author TEXT NOT NULL,
     k_organization TEXT NOT NULL,
-    k_tags TEXT NOT NULL,           -- JSON array
+    k_description TEXT,             -- NULL where SQLite's lower() gives the same
+    k_tags TEXT,                    -- JSON array; NULL as above
     UNIQUE (node_id, path)
 ) STRICT;
 CREATE INDEX flows_path ON flows (path);
 CREATE INDEX flows_published ON flows (published);
-CREATE INDEX flows_node ON flows (k_node);
+CREATE INDEX flows_release ON flows (release);
 CREATE INDEX flows_name ON flows (k_name);
 CREATE INDEX flows_author ON flows (k_author);
 CREATE INDEX flows_organization ON flows (k_organization);
 
+-- Without a copy of the texts: what is taken out has to be named as it was put in.
 CREATE VIRTUAL TABLE flow_text USING fts5(
     k_node, k_name, k_description, k_author, k_organization, k_tags,
-    content='flows', content_rowid='id', tokenize='trigram'
+    content='', columnsize=0, tokenize='trigram case_sensitive 1'
 );
-CREATE TRIGGER flows_inserted AFTER INSERT ON flows BEGIN
-    INSERT INTO flow_text (rowid, k_node, k_name, k_description, k_author, k_organization, k_tags)
-    VALUES (new.id, new.k_node, new.k_name, new.k_description, new.k_author, new.k_organization, new.k_tags);
-END;
-CREATE TRIGGER flows_deleted AFTER DELETE ON flows BEGIN
-    INSERT INTO flow_text (flow_text, rowid, k_node, k_name, k_description, k_author, k_organization, k_tags)
-    VALUES ('delete', old.id, old.k_node, old.k_name, old.k_description, old.k_author, old.k_organization,
-            old.k_tags);
-END;
+CREATE VIRTUAL TABLE flow_terms USING fts5vocab(flow_text, 'row');
+
+CREATE TABLE totals (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    nodes INTEGER NOT NULL,
+    flows INTEGER NOT NULL,
+    hidden_nodes INTEGER NOT NULL,
+    hidden_flows INTEGER NOT NULL
+) STRICT;
+INSERT INTO totals VALUES (1, 0, 0, 0, 0);
+
+CREATE TABLE notes (
+    peer_id TEXT NOT NULL,
+    path TEXT NOT NULL,             -- of a flow; '' for the node itself
+    data TEXT NOT NULL,             -- JSON object, what an admin says
+    PRIMARY KEY (peer_id, path)
+) STRICT, WITHOUT ROWID;
 """
 
-
-_STEPS = (_DDL, MESH_DDL)
-"""What makes a file of version n + 1 of one of version n."""
-
-assert len(_STEPS) == SCHEMA_VERSION
+WHOLE = TABLES + MESH_DDL
+"""All of a new file."""
 
 
 def lock_file(database: Path) -> int:
@@ -117,32 +148,23 @@ def connect(database: Path, *, readonly: bool = False) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: the file is no database, or cannot be opened.
     """
-    connection = sqlite3.connect(database, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        database, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
     try:
         connection.row_factory = sqlite3.Row
         if not readonly:
             # NORMAL: after a power cut the last heartbeats are gone, which their nodes send again.
             connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
         register_functions(connection)
-        connection.executescript(f"PRAGMA cache_size=-32768; PRAGMA query_only={int(readonly)};")
+        connection.executescript(
+            f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY; PRAGMA query_only={int(readonly)};"
+        )
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new file, and those that an earlier release did not have.
-
-    Raises:
-        UsageError: the file was written by a later release.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == SCHEMA_VERSION:
-        return
-    if not 0 <= version < SCHEMA_VERSION:
-        raise UsageError(
-            f"the registry's file has version {version}, this release reads {SCHEMA_VERSION}; upgrade kodo"
-        )
-    steps = "".join(_STEPS[version:])
-    connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+_CACHE_KIB = 96 * 1024
+"""Of each of the three connections; the file itself is cached by the system."""

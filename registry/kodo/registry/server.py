@@ -23,6 +23,8 @@ from kodo.registry.store import Bounds, Store
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
 
 DEFAULT_PORT = 8360
+MAX_HEARTBEAT_S = 150
+"""Longest interval between heartbeats: one of them may get lost within the 300 s to `unknown`."""
 _IDLE_S = 75.0
 _LINGER_S = 1.0
 """Seconds for which the rest of a refused body is still read, so that its sender gets to see the refusal."""
@@ -38,7 +40,7 @@ class RegistryConfig(BaseModel):
         port: TCP; 0 lets the system choose.
         name: what it calls itself.
         open: whether nodes are taken that nobody registered; not given: only when `host` is loopback or private.
-        heartbeat_s: seconds between heartbeats that nodes are told to keep.
+        heartbeat_s: seconds between heartbeats that nodes are told to keep; more, up to 150, when they are many.
         hosts: names it is reached by, beside IP addresses and `localhost`.
         max_nodes: node records kept.
         max_flows: flows kept, of all nodes together.
@@ -56,7 +58,7 @@ class RegistryConfig(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     name: Annotated[str, Field(min_length=1, max_length=253)] = "registry"
     open: bool | None = None
-    heartbeat_s: Annotated[int, Field(ge=1, le=150, description="well under the 300 s to `unknown`")] = 60
+    heartbeat_s: Annotated[int, Field(ge=1, le=MAX_HEARTBEAT_S)] = 60
     hosts: frozenset[str] = frozenset()
     max_nodes: Annotated[int, Field(ge=1)] = 100_000
     max_flows: Annotated[int, Field(ge=1)] = 1_000_000
@@ -148,6 +150,7 @@ class Registry:
                 name=config.name,
                 interval_s=config.heartbeat_s,
                 federation=federation,
+                most_interval_s=MAX_HEARTBEAT_S,
                 open=is_local_address(host) if config.open is None else config.open,
                 hosts=frozenset(name.lower() for name in config.hosts),
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["OFFLINE_AFTER_S", "STATE_SQL", "STATUS_SQL", "UNKNOWN_AFTER_S", "Status", "online", "status"]
+__all__ = ["CHANGES_SQL", "OFFLINE_AFTER_S", "STATUS_SQL", "UNKNOWN_AFTER_S", "Status", "online", "status"]
 
 UNKNOWN_AFTER_S = 300
 """Seconds without a heartbeat after which a node is `unknown`."""
@@ -54,5 +54,8 @@ STATUS_SQL = (
 )
 """The same over a row `n` of table `nodes`, as 1 online, 0 unknown, NULL offline; takes `:now`."""
 
-STATE_SQL = f"coalesce(CASE {STATUS_SQL} WHEN 1 THEN 'online' WHEN 0 THEN 'unknown' END, 'offline')"
-"""The same as a word."""
+CHANGES_SQL = (
+    f"CASE WHEN n.left_at IS NOT NULL OR :now >= {_UNKNOWN_AT} + {OFFLINE_AFTER_S * 1000} THEN NULL "
+    f"WHEN :now < {_UNKNOWN_AT} THEN {_UNKNOWN_AT} ELSE {_UNKNOWN_AT} + {OFFLINE_AFTER_S * 1000} END"
+)
+"""When that changes by silence alone, ms UTC; NULL never."""

@@ -1,5 +1,3 @@
-import sqlite3
-
 import pytest
 
 from kodo.p2p.errors import CallError
@@ -7,7 +5,6 @@ from kodo.registry.mesh import MAX_HOPS, TOMBSTONE_S, Item, Tombstone
 from kodo.registry.mesh_store import Cursor, check_item
 from kodo.registry.pages import PageRequest
 from kodo.registry.record import verify_goodbye, verify_heartbeat, verify_record
-from kodo.registry.schema import _DDL
 from kodo.registry.signed import sign
 from kodo.registry.store import Store
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
@@ -287,18 +284,3 @@ async def test_a_batch_is_bounded_and_the_rest_follows(store, monkeypatch):
             break
         assert len(page.items) == 2
     assert len(seen) == 5
-
-
-async def test_a_file_of_the_release_before_is_taken_over(tmp_path):
-    database = tmp_path / "old.db"
-    async with Store(database) as store:
-        signed = signed_record(identity(), flow())
-        await store.put(verify_record(signed), signed, NOW)
-    connection = sqlite3.connect(database)
-    connection.executescript(
-        "DROP TABLE changes; DROP TABLE mesh_cursors; DROP TABLE mesh_self; PRAGMA user_version=1;"
-    )
-    connection.close()
-    assert "changes" not in _DDL
-    async with Store(database) as store:
-        assert [each.record for each in (await told(store)).items] == [signed]

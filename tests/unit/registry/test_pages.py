@@ -113,6 +113,7 @@ async def test_a_node_row_has_what_one_dials(store):
             "ping": None,
             "availability": None,
             "performance": None,
+            "tags": [],
             "flows": 2,
             "seq": 1,
             "issued_at": NOW,

@@ -168,6 +168,35 @@ async def test_a_full_registry_takes_known_nodes_only(database):
         await put(store, signed_record(identity(1), seq=3, name="other"))
 
 
+async def test_a_full_registry_forgets_who_has_been_silent_for_a_day(database):
+    async with Store(database, Bounds(nodes=2, flows=3)) as store:
+        await put(store, signed_record(identity(1), flow("a"), flow("b"), ttl_s=7 * 86400))
+        await put(store, signed_record(identity(2), flow("c"), name="two", ttl_s=7 * 86400), NOW + 1000)
+        late = NOW + 86_400_000
+        with refuses(507, "registry-full"):
+            await put(store, signed_record(identity(3), name="three", ttl_s=7 * 86400), late - 1)
+        # The first has been silent for a day now; the other has not, by a second.
+        accepted = await put(
+            store, signed_record(identity(3), flow("d"), name="flows.example.com", ttl_s=7 * 86400), late
+        )
+        assert accepted.flows == ["d"]
+        assert await paths(store, now=late) == ["c", "d"]
+        assert await paths(store, "competitor", now=late) == ["c", "d"]
+        with refuses(404, "no-such-node"):
+            await store.signed_record(str(identity(1).peer_id))
+        with refuses(507, "registry-full"):
+            await put(store, signed_record(identity(4), name="four", ttl_s=7 * 86400), late)
+
+
+async def test_flows_find_room_where_silent_nodes_had_theirs(database):
+    async with Store(database, Bounds(flows=3)) as store:
+        await put(store, signed_record(identity(1), flow("a"), flow("b"), ttl_s=7 * 86400))
+        late = NOW + 86_400_000
+        accepted = await put(store, signed_record(identity(2), *map(flow, "cde"), name="two", ttl_s=7 * 86400), late)
+        assert accepted.flows == ["c", "d", "e"]
+        assert await store.counts(late) == {"online": 1, "unknown": 0, "offline": 0, "flows": 3}
+
+
 async def test_flows_over_the_bound_are_refused_with_that_reason(database):
     async with Store(database, Bounds(flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b")))

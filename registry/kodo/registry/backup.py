@@ -1,0 +1,51 @@
+"""A copy of a registry's file, taken while it is used: one consistent state, checked before it gets its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from kodo.p2p.errors import UsageError
+
+__all__ = ["back_up"]
+
+
+def back_up(database: Path, target: Path) -> int:
+    """Copy `database` to `target`, replacing what is there; give the bytes of the copy. Blocks.
+
+    The registry, in this process or another, goes on reading and writing meanwhile. To restore, stop it and put the
+    copy in the place of its file, without the files `-wal` and `-shm` beside that.
+
+    Raises:
+        UsageError: there is no registry's file, it or the copy is damaged, or the copy cannot be written.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        if not database.is_file():
+            raise UsageError(f"there is no registry's file {database}")
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with (
+            contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(part)) as copy,
+        ):
+            # All pages in one step, and so of one moment: writers go on in the write-ahead log.
+            source.backup(copy)
+            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise UsageError(f"{database} is damaged ({verdict}); the copy was thrown away")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+            size = file.seek(0, os.SEEK_END)
+        part.replace(target)
+    except sqlite3.Error as error:
+        raise UsageError(f"{database} cannot be copied to {target}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"the copy {target} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    return size
