@@ -63,8 +63,11 @@ def test_an_open_lock_survives_a_killed_node_and_is_answered_once(tmp_path: Path
     try:
         fid = launch(tmp_path, "ask", "topic=bikes")
         before = eventually(lambda: state(tmp_path, fid).get("locks"))
+        [share] = koco_json(tmp_path, "share", fid, "--downloads", "1", "--node", "tests.local", "--no-lan")
         first.kill()
         with node(tmp_path):
+            [got] = koco_json(tmp_path / "other", "get", share["link"], "--no-wait", "--no-lan")
+            assert (got["fid"], got["state"], got["files"]) == (fid, "locked", [])
             after = state(tmp_path, fid)
             assert (after["state"], after["locks"]) == ("locked", before)
             [page] = koco_json(tmp_path, "locks", "--node", "tests.local", "--no-lan")
