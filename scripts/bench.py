@@ -1,4 +1,4 @@
-"""Measure kodo beside its references: bench.py sessions|runs|registry|all [--json] [--rounds N]
+"""Measure kodo beside its references: bench.py sessions|runs|registry|all [--json] [--rounds N] [--rows GROUP,…]
 
 Machines are shared and noisy: every figure is taken in turn with its reference (A B A B …) and given as a median
 with its spread; what to quote is the ratio.
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the partners and the relay are those of the tests
 
 from benchmarks import registry, runs, sessions
 from benchmarks.measure import Table
@@ -39,9 +41,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
     parser.add_argument("--nodes", type=int, default=100_000, help="of the registry; each with ten flows")
     parser.add_argument("--keep", type=Path, help="a folder for the registry's file, filled once and used again")
+    parser.add_argument(
+        "--rows", default="", metavar="GROUP,…", help=f"of sessions, only: {', '.join(sessions.GROUPS)}"
+    )
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds takes a number from 1")
+    groups = [group for group in arguments.rows.split(",") if group]
+    if groups and (arguments.what != "sessions" or set(groups) - set(sessions.GROUPS)):
+        parser.error(f"--rows picks rows of sessions: {', '.join(sessions.GROUPS)}")
+    TABLES["sessions"] = partial(sessions.measure, groups=groups)
     TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
     names = list(TABLES) if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
+from collections.abc import Iterator
 
 from kodo.flow import emit, flow, lock
+from kodo.flow import output as stored
 
 
 @flow(name="No-op", author="bench@example.com", organization="kodo", release="1")
@@ -47,3 +50,18 @@ async def waits() -> None:
     """Say which process this is, and wait to be ended."""
     await emit("result", {"pid": os.getpid()})
     await asyncio.sleep(3600)
+
+
+@flow(name="Output", author="bench@example.com", organization="kodo", release="1")
+def output(size: int) -> str:
+    """Make one output of random bytes; give its SHA-256."""
+    digest = hashlib.sha256()
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(size >> 20):
+            data = os.urandom(1 << 20)
+            digest.update(data)
+            yield data
+
+    stored.write("data.bin", pieces())
+    return digest.hexdigest()

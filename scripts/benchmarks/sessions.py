@@ -1,205 +1,168 @@
-"""Sessions against stock aiortc, two processes each: set-up to an authenticated session, and bulk with CPU time."""
+"""The table of sessions: what a session does beside stock aiortc, libwebrtc and libdatachannel, two processes each.
+
+The rows are in groups that can be picked; a group that does not end in its time says so and costs no other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import resource
-import sys
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
-from benchmarks.measure import Row, Table, interleave
+from benchmarks import sessions_browser, sessions_download, sessions_link, sessions_many
+from benchmarks.measure import Row, Series, Table, interleave
+from benchmarks.pairs import KODO, MESSAGE, PLAIN, REFERENCES, SMALL, Pair, median, milliseconds, pair
 
-from kodo.p2p.core.identity import Identity
-from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, Request, request
-from kodo.p2p.net.direct import WebRtcTransport
-from kodo.p2p.net.host import Host
+BULK_BYTES = {KODO: 128 << 20, PLAIN: 128 << 20, "wrtc": 64 << 20, "node-datachannel": 64 << 20, "aiortc": 8 << 20}
+SMALL_COUNT = {KODO: 50_000, "wrtc": 20_000, "node-datachannel": 50_000, "aiortc": 5_000}
+ROUND_TRIPS = CALLS = 200
 
-MESSAGE_BYTES = 64 << 10
-BULK_MESSAGES = 256
-SETUPS = 10
-CALLS = 200
+Measured = tuple[list[Row], list[str]]
 
 
-def cpu_ms() -> float:
-    """CPU time of this process, ms."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return (usage.ru_utime + usage.ru_stime) * 1000
-
-
-# the other process
-
-
-async def serve_kodo() -> None:
-    """Answer `cpu`, `none` and `pump`."""
-
-    async def answer(call: Request) -> object:
-        if call.op == "pump":
-            payload = bytes(MESSAGE_BYTES)
-            for _ in range(call.args["n"]):
-                await call.send(payload)
-        return cpu_ms()
-
-    async with Host(Identity.from_seed(b"b" * 32), WebRtcTransport()) as host:
-        host.handle(CALL_PROTOCOL, CallServer(answer))
-        print(json.dumps(str((await host.listen(["127.0.0.1"]))[0])), flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-
-
-async def serve_aiortc() -> None:
-    """Answer offers that come line by line; a message on a channel asks for as many messages as it says."""
-    loop = asyncio.get_running_loop()
-    connections: list[RTCPeerConnection] = []
-    print(json.dumps("ready"), flush=True)
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        connections.append(connection)
-
-        @connection.on("datachannel")
-        def opened(channel: RTCDataChannel) -> None:
-            @channel.on("message")
-            def message(text: str) -> None:
-                if text == "cpu":
-                    channel.send(str(cpu_ms()))
-                for _ in range(0 if text == "cpu" else int(text)):
-                    channel.send(bytes(MESSAGE_BYTES))
-
-        await connection.setRemoteDescription(RTCSessionDescription(json.loads(line), "offer"))
-        await connection.setLocalDescription(await connection.createAnswer())
-        print(json.dumps(connection.localDescription.sdp), flush=True)
-    for connection in connections:
-        await connection.close()
-
-
-# this process
-
-
-@contextlib.asynccontextmanager
-async def other_process(kind: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run one of the two servers."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "benchmarks.sessions",
-        kind,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
-        limit=1 << 20,
-    )
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
+async def available(stack: contextlib.AsyncExitStack, kinds: Sequence[str]) -> tuple[dict[str, Pair], list[str]]:
+    """Start a pair of each; give those that run, and what to say of those that do not."""
+    pairs: dict[str, Pair] = {}
+    missing = []
+    for kind in kinds:
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            found = await stack.enter_async_context(pair(kind))
+            await found.connect()
+        except RuntimeError as error:
+            missing.append(f"MISSING: {REFERENCES.get(kind, kind)}: {error}")
+        else:
+            pairs[kind] = found
+    return pairs, missing
+
+
+async def channels(rounds: int) -> Measured:
+    """Bulk, small messages, round trips and set-up, one session each."""
+    rows: list[Row] = []
+    async with contextlib.AsyncExitStack() as stack:
+        pairs, notes = await available(stack, [KODO, PLAIN, *REFERENCES])
+
+        def bulk(found: Pair) -> Callable[[], Awaitable[Sequence[float]]]:
+            async def once() -> list[float]:
+                count = BULK_BYTES[found.kind] // MESSAGE
+                seconds, near, far = await found.send(count, MESSAGE)
+                megabytes = count * MESSAGE / 1e6
+                return [megabytes / seconds, 1000 * far / megabytes, 1000 * near / megabytes]
+
+            return once
+
+        def small(found: Pair) -> Callable[[], Awaitable[Sequence[float]]]:
+            async def once() -> list[float]:
+                count = SMALL_COUNT[found.kind]
+                return [count / (await found.send(count, SMALL))[0]]
+
+            return once
+
+        def setup(found: Pair) -> Callable[[], Awaitable[Sequence[float]]]:
+            async def once() -> list[float]:
+                taken = [1000 * await found.connect()]
+                await found.close()
+                return taken
+
+            return once
+
+        def trips(found: Pair) -> Callable[[], Awaitable[Sequence[float]]]:
+            async def once() -> list[float]:
+                return [median(await found.round_trips(ROUND_TRIPS))]
+
+            return once
+
+        async def against(
+            names: list[tuple[str, str, bool]],
+            what: Callable[[Pair], Callable[[], Awaitable[Sequence[float]]]],
+            plain: bool = False,
+        ) -> None:
+            kinds = [kind for kind in pairs if plain or kind != PLAIN]
+            taken = dict(zip(kinds, await interleave(rounds, *[what(pairs[kind]) for kind in kinds]), strict=True))
+            for column, (figure, unit, higher) in enumerate(names):
+                for kind in kinds:
+                    if kind in REFERENCES:
+                        rows.append(
+                            Row(figure, unit, taken[KODO][column], taken[kind][column], REFERENCES[kind], higher)
+                        )
+                if plain:
+                    plainly = f"{figure}, no GSO and GRO"
+                    rows.append(
+                        Row(
+                            plainly, unit, taken[PLAIN][column], taken["aiortc"][column], REFERENCES["aiortc"], higher
+                        )
+                        if "aiortc" in taken
+                        else Row(plainly, unit, taken[PLAIN][column])
+                    )
+
+        await against(
+            [
+                ("bulk", "MB/s", True),
+                ("bulk, CPU of the sender", "ms/MB", False),
+                ("bulk, CPU of the receiver", "ms/MB", False),
+            ],
+            bulk,
+            plain=True,
+        )
+        await against([("100-byte messages", "1/s", True)], small)
+        await against([("round trip p50, idle", "ms", False)], trips)
+        await against([("set-up (kodo: to authenticated)", "ms", False)], setup)
+    return rows, notes
+
+
+async def calls(rounds: int) -> Measured:
+    """Calls that answer at once, on a session that does nothing else."""
+    async with pair(KODO) as ours:
+        await ours.connect()
+
+        async def once() -> list[float]:
+            return [median(await milliseconds(ours.near, "calls", name=ours.name, count=CALLS))]
+
+        [(taken,)] = await interleave(rounds, once)
+    return [Row("call round trip p50, idle session", "ms", taken)], []
+
+
+GROUPS: dict[str, tuple[Callable[[int], Awaitable[Measured]], float]] = {
+    "channels": (channels, 300),
+    "calls": (calls, 30),
+    "latency": (sessions_many.latency, 60),
+    "ten": (sessions_many.ten, 60),
+    "link": (sessions_link.link, 900),
+    "shared": (sessions_link.shared, 120),
+    "tcp": (sessions_link.beside_tcp, 180),
+    "download": (sessions_download.download, 300),
+    "idle": (sessions_many.idle, 180),
+    "browser": (sessions_browser.browser, 180),
+}
+"""The groups of rows, and the seconds that each may take with five rounds."""
+
+
+async def measure(rounds: int, groups: Sequence[str] = ()) -> Table:
+    """Measure the table, or some groups of it.
+
+    Raises:
+        ValueError: a group is none.
+    """
+    if unknown := [group for group in groups if group not in GROUPS]:
+        raise ValueError(f"no such rows: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    table = Table("Sessions")
+    for group in groups or GROUPS:
+        work, seconds = GROUPS[group]
+        limit = seconds * max(1.0, rounds / 5)
+        try:
+            async with asyncio.timeout(limit):
+                rows, notes = await work(rounds)
         except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def read_line(process: asyncio.subprocess.Process) -> str:
-    """Read what the other process says next."""
-    assert process.stdout is not None
-    return str(json.loads(await asyncio.wait_for(process.stdout.readline(), 30)))
-
-
-async def dial_aiortc(process: asyncio.subprocess.Process) -> tuple[RTCPeerConnection, RTCDataChannel]:
-    """Make one stock connection and wait until its channel is open."""
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    channel = connection.createDataChannel("bench")
-    opened = asyncio.Event()
-    channel.on("open", opened.set)
-    await connection.setLocalDescription(await connection.createOffer())
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(connection.localDescription.sdp).encode() + b"\n")
-    await connection.setRemoteDescription(RTCSessionDescription(await read_line(process), "answer"))
-    await asyncio.wait_for(opened.wait(), 30)
-    return connection, channel
-
-
-async def measure(rounds: int) -> Table:
-    """Measure the table."""
-    megabytes = BULK_MESSAGES * MESSAGE_BYTES / 1e6
-    async with (
-        other_process("kodo") as kodo,
-        other_process("aiortc") as aiortc,
-        Host(Identity.from_seed(b"a" * 32), WebRtcTransport()) as host,
-    ):
-        address = Multiaddr.parse(await read_line(kodo))
-        await read_line(aiortc)
-
-        async def kodo_setup() -> list[float]:
-            begin = time.perf_counter()
-            for _ in range(SETUPS):
-                await (await host.connect([address])).aclose()
-            return [(time.perf_counter() - begin) * 1000 / SETUPS]
-
-        async def aiortc_setup() -> list[float]:
-            begin = time.perf_counter()
-            for _ in range(SETUPS):
-                connection, _ = await dial_aiortc(aiortc)
-                await connection.close()
-            return [(time.perf_counter() - begin) * 1000 / SETUPS]
-
-        async def kodo_bulk() -> list[float]:
-            session = await host.connect([address])
-            there, here, begin = await request(session, "cpu"), cpu_ms(), time.perf_counter()
-            async with Call(session, "pump", {"n": BULK_MESSAGES}) as call:
-                received = sum([len(item) async for item in call])
-                elapsed = time.perf_counter() - begin
-                there = await call.done() - there
-            assert received == BULK_MESSAGES * MESSAGE_BYTES
-            return [megabytes / elapsed, there / megabytes, (cpu_ms() - here) / megabytes]
-
-        async def aiortc_bulk() -> list[float]:
-            connection, channel = await dial_aiortc(aiortc)
-            messages: asyncio.Queue[bytes | str] = asyncio.Queue()
-            channel.on("message", messages.put_nowait)
-            channel.send("cpu")
-            there, here, begin = float(await messages.get()), cpu_ms(), time.perf_counter()
-            channel.send(str(BULK_MESSAGES))
-            received = sum([len(await messages.get()) for _ in range(BULK_MESSAGES)])
-            elapsed = time.perf_counter() - begin
-            assert received == BULK_MESSAGES * MESSAGE_BYTES
-            here = cpu_ms() - here
-            channel.send("cpu")
-            there = float(await messages.get()) - there
-            await connection.close()
-            return [megabytes / elapsed, there / megabytes, here / megabytes]
-
-        async def kodo_calls() -> list[float]:
-            session = await host.connect([address])
-            begin = time.perf_counter()
-            for _ in range(CALLS):
-                await request(session, "none")
-            return [(time.perf_counter() - begin) * 1000 / CALLS]
-
-        (setup,), (stock_setup,) = await interleave(rounds, kodo_setup, aiortc_setup)
-        bulk, stock_bulk = await interleave(rounds, kodo_bulk, aiortc_bulk)
-        ((calls,),) = await interleave(rounds, kodo_calls)
-    stock = "stock aiortc"
-    return Table(
-        "Sessions",
-        [
-            Row("set-up to authenticated", "ms", setup, stock_setup, f"{stock} RTCPeerConnection"),
-            Row("bulk", "MB/s", bulk[0], stock_bulk[0], f"{stock} data channel", higher_is_better=True),
-            Row("bulk, CPU of the sender", "ms/MB", bulk[1], stock_bulk[1], stock),
-            Row("bulk, CPU of the receiver", "ms/MB", bulk[2], stock_bulk[2], stock),
-            Row("call round trip, idle session", "ms", calls),
-        ],
-        [
-            f"bulk: {megabytes:.0f} MB in messages of 64 KiB, two processes on loopback; set-up: mean of {SETUPS},"
-            " closing included on both sides",
-        ],
+            table.notes.append(f"MISSING: {group}: not measured within {limit:.0f} s")
+        except (RuntimeError, OSError) as error:
+            table.notes.append(f"MISSING: {group}: {error}")
+        else:
+            table.rows += rows
+            table.notes += [note for note in notes if note not in table.notes]
+    table.notes.append(
+        f"messages of {MESSAGE >> 10} KiB, {BULK_BYTES[KODO] >> 20} MiB (aiortc {BULK_BYTES['aiortc'] >> 20}),"
+        " two processes on loopback; set-up without closing"
     )
+    return table
 
 
-if __name__ == "__main__":
-    asyncio.run({"kodo": serve_kodo, "aiortc": serve_aiortc}[sys.argv[1]]())
+__all__ = ["GROUPS", "Series", "measure"]

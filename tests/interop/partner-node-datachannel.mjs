@@ -14,15 +14,40 @@ const digest = (messages, ordered) => {
   return hash.digest('hex')
 }
 
-async function offer ({ name }) {
+function make (name) {
   const connection = new PeerConnection(name, { iceServers: [], disableAutoNegotiation: true })
   connections.set(name, connection)
-  const gathered = new Promise(resolve => connection.onGatheringStateChange(state => state === 'complete' && resolve()))
+  connection.gathered = new Promise(resolve => connection.onGatheringStateChange(state => state === 'complete' && resolve()))
   connection.onDataChannel(channel => channel.onMessage(message => channel.sendMessageBinary(message)))
-  connection.first = connection.createDataChannel('', { negotiated: true, id: 0 })
-  connection.opened = new Promise(resolve => connection.first.onOpen(resolve))
+  const first = connection.first = { channel: connection.createDataChannel('', { negotiated: true, id: 0 }), count: 0, bytes: 0, wanted: 0 }
+  connection.opened = new Promise(resolve => first.channel.onOpen(resolve))
+  first.channel.setBufferedAmountLowThreshold(AHEAD_BYTES / 2)
+  first.channel.onBufferedAmountLow(() => first.low?.())
+  first.channel.onMessage(data => {
+    if (first.mirrors) first.channel.sendMessageBinary(data)
+    first.count++
+    first.bytes += data.byteLength
+    if (first.count >= first.wanted) first.changed?.()
+  })
+  first.take = async count => {
+    first.wanted = first.count + count
+    if (first.count < first.wanted) await new Promise(resolve => { first.changed = resolve })
+  }
+  return connection
+}
+
+async function offer ({ name }) {
+  const connection = make(name)
   connection.setLocalDescription('offer')
-  await gathered
+  await connection.gathered
+  return { sdp: connection.localDescription().sdp }
+}
+
+async function accept ({ name, sdp }) {
+  const connection = make(name)
+  connection.setRemoteDescription(sdp, 'offer')
+  connection.setLocalDescription('answer')
+  await connection.gathered
   return { sdp: connection.localDescription().sdp }
 }
 
@@ -31,6 +56,58 @@ async function answer ({ name, sdp }) {
   connection.setRemoteDescription(sdp, 'answer')
   await connection.opened
   return {}
+}
+
+async function pump ({ name, size, count = Infinity }) {
+  const connection = connections.get(name)
+  const first = connection.first
+  await connection.opened
+  first.pumping = true
+  const data = Buffer.alloc(size)
+  for (let sent = 0; sent < count && first.pumping; sent++) {
+    if (first.channel.bufferedAmount() > AHEAD_BYTES) await new Promise(resolve => { first.low = resolve })
+    first.channel.sendMessageBinary(data)
+  }
+  return {}
+}
+
+async function stop ({ name }) {
+  connections.get(name).first.pumping = false
+  return {}
+}
+
+async function take ({ name, count }) {
+  const first = connections.get(name).first
+  const before = first.bytes
+  await first.take(count)
+  return { bytes: first.bytes - before }
+}
+
+async function taken ({ name }) {
+  return { bytes: connections.get(name).first.bytes }
+}
+
+async function mirror ({ name }) {
+  connections.get(name).first.mirrors = true
+  return {}
+}
+
+async function round_trips ({ name, count }) {
+  const first = connections.get(name).first
+  const seconds = []
+  for (let i = 0; i < count; i++) {
+    const begin = performance.now()
+    const back = first.take(1)
+    first.channel.sendMessageBinary(Buffer.alloc(100))
+    await back
+    seconds.push((performance.now() - begin) / 1000)
+  }
+  return { seconds }
+}
+
+async function cpu () {
+  const { user, system } = process.cpuUsage()
+  return { seconds: (user + system) / 1e6 }
 }
 
 async function echoOnce (connection, [count, size, ordered]) {
@@ -73,7 +150,7 @@ async function close ({ name }) {
   return {}
 }
 
-const does = { offer, answer, echo, close }
+const does = { offer, accept, answer, echo, pump, stop, take, taken, mirror, round_trips, cpu, close }
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, op, ...words } = JSON.parse(line)
   does[op](words)

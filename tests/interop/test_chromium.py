@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support.browser import chromium
 from tests.support.raw_peer import echo_server
 
 HERE = Path(__file__).parent
-FLAGS = [
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @contextlib.asynccontextmanager
@@ -51,31 +41,6 @@ async def page_server() -> AsyncIterator[tuple[str, asyncio.Future[Any]]]:
         yield f"{site.name.replace('0.0.0.0', '127.0.0.1')}", reported
     finally:
         await runner.cleanup()
-
-
-@contextlib.asynccontextmanager
-async def chromium(url: str, profile: Path) -> AsyncIterator[None]:
-    """Show a page in a Chromium of its own."""
-    executable = shutil.which("chromium")
-    assert executable, "Chromium is missing; scripts/test installs it"
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    browser = await asyncio.create_subprocess_exec(
-        executable,
-        *flags,
-        f"--user-data-dir={profile}",
-        "--remote-debugging-port=0",
-        url,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(browser.pid, 9)
-        await browser.wait()
 
 
 async def test_a_plain_page_opens_channels_and_gets_back_what_it_sent(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import itertools
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ INTEROP = Path(__file__).parents[1] / "interop"
 
 
 def command(kind: str) -> list[str]:
-    """What runs a partner: `libp2p`, `node-datachannel`, `aiortc` or `wrtc`.
+    """What runs a partner: `libp2p`, `node-datachannel`, `aiortc`, `wrtc`, or `kodo` itself, for measuring.
 
     Raises:
         RuntimeError: where it is not installed.
@@ -26,6 +27,10 @@ def command(kind: str) -> list[str]:
         if node is None or not (INTEROP / "node_modules" / "node-datachannel").is_dir():
             raise RuntimeError("Node.js or its packages are missing; scripts/test installs them")
         return [node, str(INTEROP / f"partner-{kind}.mjs")]
+    if kind.startswith("kodo"):
+        return [sys.executable, "-m", "tests.support.kodo_partner", *kind.split()[1:]]
+    if importlib.util.find_spec({"wrtc": "webrtc"}.get(kind, kind)) is None:
+        raise RuntimeError(f"{kind} is missing; scripts/test installs it")
     return [sys.executable, str(INTEROP / "partner.py"), kind]
 
 
@@ -42,9 +47,13 @@ class Partner:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             answer = json.loads(line)
-            self._waiting.pop(answer["id"]).set_result(answer)
+            waiting = self._waiting.pop(answer["id"])
+            if not waiting.done():
+                waiting.set_result(answer)
         for waiting in self._waiting.values():
-            waiting.set_exception(RuntimeError("the partner's process ended"))
+            if not waiting.done():
+                waiting.set_exception(RuntimeError("the partner's process ended"))
+                waiting.exception()  # who asked may have gone
         self._waiting.clear()
 
     async def ask(self, op: str, **words: Any) -> dict[str, Any]:
@@ -66,13 +75,14 @@ class Partner:
 
 
 @contextlib.asynccontextmanager
-async def partner(kind: str) -> AsyncIterator[Partner]:
-    """Run a partner; it ends with the block."""
+async def partner(kind: str, *, through: Sequence[str] = ()) -> AsyncIterator[Partner]:
+    """Run a partner; it ends with the block. `through` stands before its command, to run it somewhere else."""
     process = await asyncio.create_subprocess_exec(
+        *through,
         *command(kind),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=INTEROP,
+        cwd=INTEROP.parents[1],
         limit=1 << 20,
     )
     running = Partner(process)

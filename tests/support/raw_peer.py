@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -50,6 +50,55 @@ class Echo:
         self._messages.append(-1)
 
 
+class Measured:
+    """One channel of a browser's that measures (`interop/bench.html`): sends or takes as it says."""
+
+    def __init__(self, link: WebRtcLink, channel: Channel) -> None:
+        self._link = link
+        self._channel = channel
+        self._left = 0
+        self._sending: asyncio.Task[None] | None = None
+
+    def message_received(self, message: bytes) -> None:
+        self._channel.consumed(len(message))
+        if len(message) == 9:
+            count, size = int.from_bytes(message[1:5], "big"), int.from_bytes(message[5:], "big")
+            if message[:1] == b"G":
+                self._sending = asyncio.ensure_future(self._send(count, size))
+            else:
+                self._left = count
+        elif self._left == 1:
+            self._left = 0
+            self._channel.send(b"done")
+        else:
+            self._left -= 1
+
+    async def _send(self, count: int, size: int) -> None:
+        data = bytes(size)
+        for _ in range(count):
+            await self._link.drained()
+            self._channel.send(data)
+
+    def channel_closed(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+
+
+class MeasuredServer:
+    """Takes the links of one listener, whose channels all measure."""
+
+    def accept(self, link: Link) -> None:
+        assert isinstance(link, WebRtcLink)
+        self._link = link
+        link.start(self)
+
+    def channel_opened(self, channel: Channel) -> Measured:
+        return Measured(self._link, channel)
+
+    def link_lost(self, error: Exception) -> None:
+        pass
+
+
 class EchoServer:
     """Takes the links of one listener. `messages` holds the size of each, -1 for the end of a channel."""
 
@@ -70,21 +119,29 @@ class EchoServer:
 
 
 @contextlib.asynccontextmanager
+async def raw_listener(
+    patch: pytest.MonkeyPatch, accept: Callable[[Link], None]
+) -> AsyncIterator[tuple[WebRtcListener, Certificate]]:
+    """Listen on loopback for links without Noise."""
+    patch.setattr(listener_module, "WebRtcLink", RawLink)
+    certificate = Certificate.generate()
+    identity = Identity.from_seed(b"e" * 32)
+    listener = WebRtcListener(identity, certificate, Limits(queued_out_bytes=64 << 20), accept, lambda _: True)
+    await listener.open("127.0.0.1", 0)
+    try:
+        yield listener, certificate
+    finally:
+        await listener.aclose()
+
+
+@contextlib.asynccontextmanager
 async def echo_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[EchoServer, WebRtcListener, Certificate]]:
     """Run one on loopback."""
-    monkeypatch.setattr(listener_module, "WebRtcLink", RawLink)
-    server, certificate = EchoServer(), Certificate.generate()
-    identity = Identity.from_seed(b"e" * 32)
-    listener = WebRtcListener(identity, certificate, Limits(queued_out_bytes=64 << 20), server.accept, lambda _: True)
-    await listener.open("127.0.0.1", 0)
-    try:
+    server = EchoServer()
+    async with raw_listener(monkeypatch, server.accept) as (listener, certificate):
         yield server, listener, certificate
-    finally:
-        for link in server.links:
-            await link.aclose()
-        await listener.aclose()
 
 
 def answer_to_offer(port: int, certificate: Certificate, *, client: bool) -> str:
@@ -113,6 +170,23 @@ def answer_to_offer(port: int, certificate: Certificate, *, client: bool) -> str
         "",
     ]
     return "\r\n".join(lines)
+
+
+class _Way:
+    """The way to one source; see `link.Way`."""
+
+    def __init__(self, endpoint: Endpoint, source: Source) -> None:
+        self._endpoint = endpoint
+        self._source = source
+
+    def send(self, datagrams: list[bytes]) -> None:
+        self._endpoint.send(datagrams, self._source)
+
+    def send_whole(self, datagram: bytes) -> bool:
+        return self._endpoint.send_whole(datagram, self._source)
+
+    def send_split(self, datagrams: list[bytes]) -> None:
+        self._endpoint.send_split(datagrams, self._source)
 
 
 class RawDialler:
@@ -144,7 +218,7 @@ class RawDialler:
             self._identity,
             self._certificate,
             self._limits,
-            lambda datagrams: self._endpoint.send(datagrams, source),
+            _Way(self._endpoint, source),
             source,
             server=False,
             route="lan",
