@@ -1,8 +1,13 @@
-"""Fail the disk of the event log at random, or cut downloads: chaos.py [--faults N | --cuts N] [--seed S]
+"""Fail at random, and judge what a node made of it: chaos.py [store|node|links|all] [--faults N] [--seed S]
 
-Each drill carries one run's events into a log of its own while statements fail (no room, EIO before or after the
-fact) and the clock jumps; then the log, and what a follower was told, must hold each event once and in order.
-With `--cuts` a run is downloaded so many times by a link, over a way that loses packets and is cut at a random byte.
+store: each drill carries one run's events into a log of its own while statements fail (no room, EIO before or after
+the fact) and the clock jumps; then the log, and what a follower was told, must hold each event once and in order.
+
+node: a whole node, with Ray and clients that launch, follow, answer, kill and download, while the node, runners, the
+raylet and the GCS are killed, the node is stopped (now and then for 60 s), the clock is set, and the disk is filled
+to the last byte (where this user may mount one). 500 faults take about an hour on two cores.
+
+links: one run is downloaded so many times by a link, over a way that loses packets and is cut at a random byte.
 """
 
 from __future__ import annotations
@@ -20,44 +25,86 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.chaos.link_cuts import cut_downloads
 from tests.chaos.store_faults import drill
+from tests.chaos.storm import FAULTS, Storm, StormPlan
+from tests.support.small_disk import small_disk
+
+WEIGHTS = {"node": 2.0, "burst": 2.0, "runner": 3.0, "clock": 2.0, "stop": 0.7, "raylet": 0.7, "gcs_server": 0.7}
 
 
-async def rage(faults: int, seed: int) -> tuple[int, int]:
-    """Drill until `faults` statements have failed; give how many did, and in how many drills."""
-    failed = drills = 0
+async def drills(faults: int, seed: int) -> None:
+    """Drill until `faults` statements have failed."""
+    begin = time.monotonic()
+    failed = count = 0
     with tempfile.TemporaryDirectory() as folder:
         while failed < faults:
             place = Path(tempfile.mkdtemp(dir=folder))
             try:
-                failed += await drill(place / "node.db", seed=seed + drills, rate=0.2)
+                failed += await drill(place / "node.db", seed=seed + count, rate=0.2)
             except AssertionError:
-                print(f"seed {seed + drills} breaks a promise", file=sys.stderr)
+                print(f"seed {seed + count} breaks a promise", file=sys.stderr)
                 raise
-            drills += 1
+            count += 1
             shutil.rmtree(place)
-    return failed, drills
+    took = time.monotonic() - begin
+    print(f"{failed} faults in {count} runs, {took:.0f} s: no event lost, doubled or out of order")
+
+
+async def links(faults: int, seed: int) -> None:
+    """Cut downloads by a link."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        cut = await cut_downloads(Path(folder), faults, seed)
+    print(f"{cut} of {faults} downloads cut, {time.monotonic() - begin:.0f} s: all whole, counted once")
+
+
+async def storm(faults: int, seed: int) -> int:
+    """Let a storm rage over one node; give the number of broken promises."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="storm-") as folder:
+        aside = Path(folder) / "aside"
+        aside.mkdir()
+        with small_disk(Path(folder) / "home", 700 << 20) as mounted:
+            kinds = tuple(kind for kind in FAULTS if mounted or kind != "disk")
+            if not mounted:
+                print("the disk is not filled: mounting one takes root")
+            plan = StormPlan(kinds, faults, weights=WEIGHTS)
+            raging = Storm(Path(folder) / "home", aside, seed, plan, lambda text: print(text, flush=True))
+            try:
+                await raging.rage()
+            finally:
+                _tell(raging, time.monotonic() - begin)
+    return sum(raging.walkers.wrong.values())
+
+
+def _tell(raging: Storm, took: float) -> None:
+    walkers = raging.walkers
+    print(f"{sum(raging.struck.values())} faults in {took:.0f} s: {dict(sorted(raging.struck.items()))}")
+    print(f"{raging.judged} runs judged: {dict(sorted(raging.ends.items()))}; {dict(sorted(walkers.done.items()))}")
+    print(f"{raging.refused_full} launches were refused while the disk was full")
+    times = sorted(took for each in raging.back.values() for took in each)
+    if times:
+        middle, last = times[len(times) // 2], times[-1]
+        print(f"a launch was taken and done again {middle:.1f} s after a fault (median), {last:.1f} s at most")
+    for what, count in walkers.wrong.items():
+        print(f"WRONG {count} x {what}: {walkers.first[what]}", file=sys.stderr)
+    if not walkers.wrong:
+        print("nothing lost, doubled, started twice, in a wrong state or left behind")
 
 
 def main() -> int:
     """Read the command line and begin."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--faults", type=int, default=500, help="statements that fail, at least")
-    parser.add_argument("--seed", type=int, default=None, help="of the first drill; each further one adds 1")
-    parser.add_argument("--cuts", type=int, default=None, help="downloads by a link that are cut, instead")
+    parser.add_argument("what", nargs="?", choices=["store", "node", "links", "all"], default="all")
+    parser.add_argument("--faults", type=int, default=500, help="how many, at least, of each")
+    parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
-    begin = time.monotonic()
-    if arguments.cuts is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            cut = asyncio.run(cut_downloads(Path(folder), arguments.cuts, seed))
-        print(f"{cut} of {arguments.cuts} downloads cut, {time.monotonic() - begin:.0f} s: all whole, counted once")
-        return 0
-    failed, drills = asyncio.run(rage(arguments.faults, seed))
-    print(
-        f"{failed} faults in {drills} runs, {time.monotonic() - begin:.0f} s: no event lost, doubled or out of order"
-    )
-    return 0
+    if arguments.what in ("store", "all"):
+        asyncio.run(drills(arguments.faults, seed))
+    if arguments.what in ("links", "all"):
+        asyncio.run(links(arguments.faults, seed))
+    return 1 if arguments.what in ("node", "all") and asyncio.run(storm(arguments.faults, seed)) else 0
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ class _JumpingClock:
     def now_ms(self) -> int:
         return 1_700_000_000_000 + self._chance.randrange(-3_600_000, 3_600_000)
 
+    def steady_ms(self) -> int:
+        raise AssertionError("a store has no deadlines")
+
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("a store does not sleep")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,25 @@ def koco(home: Path, *words: str, timeout: float = 120, **more: str) -> subproce
 
 def koco_json(home: Path, *words: str, exit_code: int = 0, **more: str) -> list[dict[str, Any]]:
     """Run one command with `--json` and give its lines; it must end with `exit_code`."""
-    done = koco(home, *words, "--json", **more)
+    done = koco(home, *words, "--json", timeout=120, **more)
     assert done.returncode == exit_code, (words, done.returncode, done.stdout[-2000:], done.stderr[-4000:])
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class NodeProcess:
-    """`koco up` in a process."""
+    """`koco up` in a process.
 
-    def __init__(self, home: Path, *words: str, **more: str) -> None:
+    Args:
+        words: further options.
+        program: what stands for `koco`.
+        more: further environment.
+    """
+
+    def __init__(self, home: Path, *words: str, program: Sequence[str] = (KOCO,), **more: str) -> None:
         self.home = home
         self.stderr: list[str] = []
-        command = [KOCO, "up", str(SCOPE), "--json", "--num-cpus", "2", "--object-store", "150MB", "--no-lan", *words]
+        sizes = ["--num-cpus", "2", "--object-store", "150MB"]
+        command = [*program, "up", str(SCOPE), "--json", *sizes, "--no-lan", *words]
         self.process = subprocess.Popen(
             command,
             env=environment(home, **more),

@@ -57,6 +57,15 @@ async def up(
         str | None, typer.Option("--object-store", metavar="SIZE", help="Of the embedded Ray, as 200MB.")
     ] = None,
     runners: Annotated[int | None, typer.Option("--runners", min=0, help="Warm runners to keep.")] = None,
+    retention: Annotated[
+        str | None, typer.Option("--retention", metavar="TIME", help="Keep acknowledged runs so long, as 7d.")
+    ] = None,
+    quota: Annotated[
+        str | None, typer.Option("--quota", metavar="SIZE", help="What the node may keep on disk, as 50GB.")
+    ] = None,
+    disk_reserve: Annotated[
+        str | None, typer.Option("--disk-reserve", metavar="SIZE", help="Disk that flows may not use, as 256MiB.")
+    ] = None,
 ) -> None:
     """Start a node; it runs until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
@@ -77,6 +86,9 @@ async def up(
         num_cpus=num_cpus,
         object_store=object_store,
         runners=runners,
+        retention=retention,
+        quota=quota,
+        disk_reserve=disk_reserve,
     )
     async with AsyncExitStack() as stack:
         registries = list(settings.settings.registry)

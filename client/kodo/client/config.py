@@ -96,6 +96,19 @@ class Settings(BaseModel):
     num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
     object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")
     retention: Seconds = Field(7 * 86400.0, ge=0, description="how long this node keeps acknowledged runs, as 7d")
+    keep_unread: Seconds | None = Field(
+        None, ge=0, description="how long it keeps ended runs that nobody acknowledged, as 90d; for ever by default"
+    )
+    keep_uploads: Seconds | None = Field(None, ge=0, description="how long it keeps unused uploads; 24h by default")
+    keep_logs: Seconds | None = Field(None, ge=0, description="how long it keeps logs of ended processes; 24h")
+    keep_warm: Seconds | None = Field(None, gt=0, description="after how long an unused warm runner is replaced; 24h")
+    housekeeping: Seconds | None = Field(None, gt=0, description="how often it cleans up by itself; 10m by default")
+    quota: Bytes | None = Field(
+        None,
+        ge=1 << 20,
+        description="what database, outputs, uploads and memories may take, as 50GB",
+    )
+    disk_reserve: Bytes | None = Field(None, ge=0, description="disk that its flows may not use; 256MiB by default")
     runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
     mesh_read: Words = Field((), description="registries whose nodes this registry lists too, URLs")
     mesh_feed: Words = Field((), description="registries that this registry tells of its own nodes, URLs")

@@ -19,6 +19,7 @@ from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
+from kodo.node import chores
 from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
 from kodo.node.asking import Asking
@@ -28,19 +29,20 @@ from kodo.node.config import NodeConfig
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
-from kodo.node.load import LoadMeter
+from kodo.node.load import LoadMeter, live_processes
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
 from kodo.node.memories import Memories
 from kodo.node.orders import RunSettings
-from kodo.node.outputs import Outputs
+from kodo.node.outputs import Outputs, size_of
+from kodo.node.quota import Quota
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs
 from kodo.node.scope import Scope, default_name, load_scope
 from kodo.node.service import Service
 from kodo.node.shares import Shares
 from kodo.node.store import Store
-from kodo.node.uploads import Uploads
+from kodo.node.uploads import UploadLimits, Uploads
 from kodo.node.vault import Vault
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
@@ -163,13 +165,17 @@ class Node:
         feed = Feed(store)
         outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
         outputs.open()
+        outputs.quota = quota = Quota(config.quota_bytes, [lambda: outputs.taken, lambda: _size_of(store.path)])
         uploads = Uploads(
             home / "uploads",
             clock=clock,
             new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
             check_room=outputs.check_room,
+            limits=UploadLimits(keep_s=config.upload_s),
         )
         uploads.open()
+        quota.add(lambda: uploads.taken)
+        quota.add(lambda: size_of(home / "memory"))
         memories = await stack.enter_async_context(
             Memories(home / "memory", provider, clock, check_room=outputs.check_room)
         )
@@ -210,9 +216,17 @@ class Node:
             runs,
             outputs,
             retention_s=config.retention_s,
+            unread_s=config.unread_s,
             housekeeping_s=config.housekeeping_s,
             forget=partial(memories.forget, "short"),
+            more=[
+                chores.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
+                chores.Logs(home / "ray" / "sessions", config.log_s, live_processes),
+                chores.Runners(executor, config.warm_s),
+                chores.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
+            ],
         )
+        quota.tell(manager.housekeeping.hurry)
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)
@@ -348,6 +362,15 @@ def _ping(meter: LoadMeter) -> Ping:
         runners_busy=load.busy,
         queued=load.queued,
     )
+
+
+def _size_of(database: Path) -> int:
+    """Give the bytes of a database and its write-ahead log."""
+    size = 0
+    for path in (database, database.with_name(database.name + "-wal")):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def _version(package: str) -> str:

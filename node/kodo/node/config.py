@@ -42,6 +42,11 @@ class NodeConfig(BaseModel):
         disk_reserve_bytes: disk that flows may not use.
         max_db_bytes: bound of the database file; None: the disk's.
         retention_s: seconds for which an acknowledged run is kept.
+        unread_s: the same for a run that is over and was never acknowledged; None: for ever.
+        upload_s: seconds for which an upload is kept that no unfinished run needs.
+        log_s: seconds for which the logs of ended processes are kept.
+        warm_s: seconds after which a warm runner that was not needed is replaced.
+        quota_bytes: bound of database, outputs, uploads and memories together; None: the disk's.
         housekeeping_s: seconds between two rounds of housekeeping.
         adopt_s: seconds in which a restarted node looks for its runners.
     """
@@ -73,5 +78,10 @@ class NodeConfig(BaseModel):
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
     max_db_bytes: int | None = Field(default=None, ge=1 << 20)
     retention_s: float = Field(default=7 * 86400.0, ge=0)
+    unread_s: float | None = Field(default=None, ge=0)
+    upload_s: float = Field(default=86400.0, ge=0)
+    log_s: float = Field(default=86400.0, ge=0)
+    warm_s: float = Field(default=86400.0, gt=0)
+    quota_bytes: int | None = Field(default=None, ge=1 << 20)
     housekeeping_s: float = Field(default=600.0, gt=0)
     adopt_s: float = Field(default=30.0, gt=0)

@@ -167,6 +167,18 @@ class Executor(Protocol):
         """Keep so many warm runners from now on: more are started, those that are too many end. Returns at once."""
         ...
 
+    async def spare(self, warm_s: float) -> list[str]:
+        """Give the names of runners that need not be kept.
+
+        Those that serve no run and never will, as when one could not be ended in time; and warm ones that died, or
+        have been warm for `warm_s` seconds.
+        """
+        ...
+
+    async def dismiss(self, name: str) -> None:
+        """End a runner that `spare` named; a warm one is replaced. One that is gone, or has a run, is let be."""
+        ...
+
     def load(self) -> ExecutorLoad:
         """Count runners."""
         ...

@@ -6,132 +6,89 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
-import os
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from kodo.node import share_rows
-from kodo.node.clock import Clock
-from kodo.node.outputs import Outputs
+from kodo.node.chores import Chore, Stale
+from kodo.node.clock import Clock, wait_or_sleep
 from kodo.node.store import Store
-from kodo.node.transaction import KEY_LIFE_MS
-from kodo.p2p.errors import CallError, KodoError
-from kodo.protocol.ids import is_id
+from kodo.p2p.errors import CallError, KodoError, UsageError
 
-__all__ = ["KINDS", "Housekeeping", "Stale"]
+__all__ = ["Housekeeping"]
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("run", "output", "key", "share")
-"""`run`: acknowledged, its retention has passed, no live share. `output`: files whose run is gone. `key`: older than
-24 h. `share`: revoked, used up, or expired 7 days ago; its id is `links` for what was kept to tell holders of ended
-links, when those have expired."""
-
-_LINKS = "links"
-
-
-class Stale(NamedTuple):
-    """One thing that can go: its id (a fid; for keys, how many), and the bytes that it takes."""
-
-    kind: str
-    id: str
-    bytes: int
+_PAUSE_S = 60.0
+"""Seconds between two rounds at least, however often one is asked for."""
 
 
 class Housekeeping:
     """Finds and removes.
 
     Args:
-        delete: removes a run.
-        retention_s: how long an acknowledged run stays.
+        chores: the kinds, in the order in which they are seen to.
         interval_s: seconds between two rounds.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        outputs: Outputs,
-        clock: Clock,
-        delete: Callable[[str], Awaitable[bool]],
-        *,
-        retention_s: float = 7 * 86400.0,
-        interval_s: float = 600.0,
-    ):
+    def __init__(self, store: Store, chores: Sequence[Chore], clock: Clock, *, interval_s: float = 600.0):
         self._store = store
-        self._outputs = outputs
+        self._chores = list(chores)
         self._clock = clock
-        self._delete = delete
-        self._retention_s = retention_s
         self._interval_s = interval_s
+        self._wanted = asyncio.Event()
 
-    async def stale(self, kinds: Sequence[str] = KINDS) -> list[Stale]:
-        """Give what can go now, the oldest runs first."""
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of things that it looks after."""
+        return [chore.kind for chore in self._chores]
+
+    def add(self, chore: Chore) -> None:
+        """Look after one more kind."""
+        self._chores.append(chore)
+
+    async def stale(self, kinds: Sequence[str] | None = None) -> list[Stale]:
+        """Give what can go now, of all kinds or of some; of each the oldest first.
+
+        Raises:
+            UsageError: there is no such kind.
+        """
         now = self._clock.now_ms()
-        found: list[Stale] = []
-        if "run" in kinds:
-            before = now - int(self._retention_s * 1000)
-            found += [Stale("run", fid, size) for fid, size in await self._store.obsolete(before)]
-        if "output" in kinds:
-            for fid, size in await asyncio.to_thread(_folders, self._outputs.root):
-                if await self._store.run(fid) is None:
-                    found.append(Stale("output", fid, size))
-        if "key" in kinds:
-            count, size = await self._store.old_keys(now - KEY_LIFE_MS)
-            if count:
-                found.append(Stale("key", str(count), size))
-        if "share" in kinds:
-            shares, (links, size) = await self._store.ask(lambda connection: share_rows.ended(connection, now))
-            found += [Stale("share", sid, bytes) for sid, bytes in shares]
-            if links:
-                found.append(Stale("share", _LINKS, size))
-        return found
+        return [stale for chore in self._chosen(kinds) for stale in await chore.stale(now)]
 
-    async def clean(self, kinds: Sequence[str] = KINDS) -> list[Stale]:
+    async def clean(self, kinds: Sequence[str] | None = None) -> list[Stale]:
         """Remove what `stale` names and return the database's space to the disk; give what was removed."""
         gone: list[Stale] = []
+        chores = {chore.kind: chore for chore in self._chosen(kinds)}
         for each in await self.stale(kinds):
             try:
-                if each.kind == "run":
-                    await self._delete(each.id)
-                elif each.kind == "output":
-                    await self._outputs.remove(each.id)
-                elif each.kind == "share":
-                    sids = [] if each.id == _LINKS else [each.id]
-                    await self._store.write(functools.partial(share_rows.forget, sids=sids))
-                else:
-                    await self._store.forget_keys()
+                await chores[each.kind].remove(each)
             except KodoError as error:
                 if not (isinstance(error, CallError) and error.code == 404):
                     _log.warning("housekeeping could not remove a stale %s: %s", each.kind, error)
                 continue
             gone.append(each)
-        if gone:
-            await self._store.shrink()
+        if await self._store.shrink():
             await self._store.scrub()
         return gone
+
+    def hurry(self) -> None:
+        """Have a round soon: room is short."""
+        self._wanted.set()
 
     async def keep(self) -> None:
         """Clean in intervals, for ever."""
         while True:
+            self._wanted.clear()
             try:
                 await self.clean()
             except KodoError as error:
                 _log.warning("housekeeping failed, and tries again later: %s", error)
-            await self._clock.sleep(self._interval_s)
+            pause = min(_PAUSE_S, self._interval_s)
+            await self._clock.sleep(pause)
+            await wait_or_sleep(self._clock, self._wanted, self._interval_s - pause)
 
-
-def _folders(root: Path) -> list[tuple[str, int]]:
-    found = []
-    for folder in sorted(root.iterdir()):
-        if is_id(folder.name) and folder.is_dir() and not folder.is_symlink():
-            size = 0
-            for place, _, names in os.walk(folder):
-                for name in names:
-                    with contextlib.suppress(OSError):
-                        size += (Path(place) / name).lstat().st_size
-            found.append((folder.name, size))
-    return found
+    def _chosen(self, kinds: Sequence[str] | None) -> list[Chore]:
+        unknown = set(kinds or ()) - set(self.kinds)
+        if unknown:
+            raise UsageError(f"nothing here is a {sorted(unknown)[0]!r}; there are {', '.join(self.kinds)}")
+        return [chore for chore in self._chores if kinds is None or chore.kind in kinds]

@@ -251,6 +251,13 @@ class InProcessExecutor:
         """Remember it: coroutines are not warmed."""
         self.warm = runners
 
+    async def spare(self, warm_s: float) -> list[str]:
+        """None: coroutines end with their runs."""
+        return []
+
+    async def dismiss(self, name: str) -> None:
+        """Nothing to do."""
+
     def load(self) -> ExecutorLoad:
         """Count slots."""
         busy = sum(1 for runner in self.runners.values() if runner.task is not None and not runner.task.done())

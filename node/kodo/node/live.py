@@ -31,7 +31,7 @@ class LiveRun:
         ending: held by whoever ends the run from outside.
         claimed: locks with an answer, or a timeout, under way to the log.
         moved: set after each commit.
-        handed_at: lock → ms UTC at which its candidate was last handed to the runner.
+        handed_at: lock → the steady ms at which its candidate was last handed to the runner.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
 

@@ -11,7 +11,7 @@ import psutil
 
 from kodo.node.executor import Executor
 
-__all__ = ["Load", "LoadMeter"]
+__all__ = ["Load", "LoadMeter", "live_processes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +52,8 @@ class LoadMeter:
             busy=runners.busy,
             queued=runners.queued + self._waiting(),
         )
+
+
+def live_processes() -> list[int]:
+    """Give the ids of all processes of this machine."""
+    return list(psutil.pids())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from kodo.node.clock import wait_or_sleep
+from kodo.node.clock import awake_timeout, wait_or_sleep
 from kodo.node.forms import places
 from kodo.node.live import LiveRun
 from kodo.node.rows import KeyReusedError, NewEvent, OnceKey, RunOverError, digest_of
@@ -35,7 +35,7 @@ __all__ = ["Locks"]
 _HAND_S = 10.0
 """Seconds that a runner has to take a candidate or a timeout; its verdict has a time of its own."""
 
-_IDLE_S = 3600.0
+_IDLE_S = 60.0
 
 Verdict = dict[str, Any] | CallError
 Judge = Callable[[LiveRun, dict[str, Any]], list[str]]
@@ -60,7 +60,7 @@ class Locks:
         """Hand over what an earlier process left undecided, and keep the locks' times from now on."""
         for live in list(self._runs.live.values()):
             if live.lids:
-                now = self._runs.clock.now_ms()
+                now = self._runs.clock.steady_ms()
                 live.handed_at.update({lid: now for lid, lock in live.view.locks.items() if lock.candidate})
                 self._runs.spawn(partial(self._resume, live))
         self._runs.spawn(self._keep_time)
@@ -162,7 +162,7 @@ class Locks:
                 self._awaited.get((live.fid, lid), {}).pop(cid, None)
         if earlier is not None:
             return earlier
-        live.handed_at[lid] = self._runs.clock.now_ms()
+        live.handed_at[lid] = self._runs.clock.steady_ms()
         self._changed.set()
         self._runs.spawn(partial(self._hand, live, lid, cid, new.data["answer"]))
         return cid
@@ -261,30 +261,32 @@ class Locks:
 
     # --- times ---
 
-    def _due(self, live: LiveRun, lock: OpenLock) -> float:
+    def _left(self, live: LiveRun, lock: OpenLock) -> float:
+        """Give the ms that its candidate, or else the lock itself, still has."""
+        clock = self._runs.clock
         if lock.candidate is None:
-            return lock.expires_at
-        return max(lock.candidate_at, live.handed_at.get(lock.lid, 0)) + lock.verdict_s * 1000
+            return lock.expires_at - clock.now_ms()
+        # A verdict is due soon: a clock that is set meanwhile must neither cut nor stretch its time.
+        return live.handed_at.setdefault(lock.lid, clock.steady_ms()) + lock.verdict_s * 1000 - clock.steady_ms()
 
     async def _keep_time(self) -> None:
         clock = self._runs.clock
         while True:
             self._changed.clear()
-            now = clock.now_ms()
-            following = now + _IDLE_S * 1000
+            following = _IDLE_S * 1000
             for live in self._runs.live.values():
                 if live.view.state.over:
                     continue
                 for lid, lock in live.view.locks.items():
-                    due = self._due(live, lock)
+                    left = self._left(live, lock)
                     if lid in live.claimed:
                         continue
-                    if due <= now:
+                    if left <= 0:
                         live.claimed.add(lid)
                         self._runs.spawn(partial(self._lapse, live, lock))
                     else:
-                        following = min(following, due)
-            await wait_or_sleep(clock, self._changed, (following - now) / 1000)
+                        following = min(following, left)
+            await wait_or_sleep(clock, self._changed, following / 1000)
 
     async def _lapse(self, live: LiveRun, lock: OpenLock) -> None:
         """The time of a claimed lock is up: that of its candidate, or its own."""
@@ -346,7 +348,7 @@ def _judge(event: Event, cid: str) -> Verdict | None:
 async def _bounded(work: Callable[[], Any]) -> None:
     """Have a runner told something; when it cannot be, its driver learns that too and ends the run."""
     try:
-        async with asyncio.timeout(_HAND_S):
+        async with awake_timeout(_HAND_S):
             await work()
     except (TimeoutError, KodoError):
         return

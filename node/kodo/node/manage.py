@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from kodo.node import chores
+from kodo.node.chores import Chore
 from kodo.node.housekeeping import Housekeeping
 from kodo.node.orders import bad_state
 from kodo.node.outputs import Outputs
@@ -37,6 +39,11 @@ class Manager:
     """Acknowledges and deletes. Enter `runs` first.
 
     Args:
+        retention_s: how long a run stays when it was acknowledged.
+        unread_s: how long one that is over stays when nobody acknowledged it; None: for ever, as somebody may still
+            want what it made.
+        housekeeping_s: seconds between two rounds of housekeeping.
+        more: what else housekeeping looks after.
         forget: removes what else there is of a run that is deleted.
     """
 
@@ -47,12 +54,16 @@ class Manager:
         outputs: Outputs,
         *,
         retention_s: float = 7 * 86400.0,
+        unread_s: float | None = None,
         housekeeping_s: float = 600.0,
         forget: Callable[[str], Awaitable[None]] | None = None,
+        more: Sequence[Chore] = (),
     ):
-        self.housekeeping = Housekeeping(
-            store, outputs, runs.clock, self._delete, retention_s=retention_s, interval_s=housekeeping_s
-        )
+        kinds: list[Chore] = [chores.Runs("run", store, self._delete, retention_s)]
+        if unread_s is not None:
+            kinds.append(chores.Runs("unread", store, self._delete, unread_s))
+        kinds += [chores.LostFiles(store, outputs), chores.Parts(outputs), chores.Keys(store), chores.Shares(store)]
+        self.housekeeping = Housekeeping(store, [*kinds, *more], runs.clock, interval_s=housekeeping_s)
         self._store = store
         self._runs = runs
         self._outputs = outputs

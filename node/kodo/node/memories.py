@@ -140,9 +140,13 @@ class Memories:
                 found.append(StaleMemory("short" if short else "long", row.of, row.bytes))
         return found
 
+    async def tidy(self, live: Collection[str]) -> None:
+        """Forget what was remembered for runs, all but `live`, in case they asked the same again."""
+        await self._do(self._store.forget_answers, live)
+
     async def sweep(self, live: Collection[str], offered: Collection[str]) -> list[StaleMemory]:
         """Remove what is stale; give what was removed."""
-        await self._do(self._store.forget_answers, live)
+        await self.tidy(live)
         gone = await self.stale(live, offered)
         for each in gone:
             await self.forget(each.scope, each.of)

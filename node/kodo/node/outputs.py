@@ -17,13 +17,15 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
+from kodo.node.clock import awake_timeout
 from kodo.node.executor import Runner, RunnerDiedError
+from kodo.node.quota import NeverFitsError, Quota
 from kodo.node.rows import OutputRow
 from kodo.p2p.errors import CapacityError, IntegrityError, KodoError, NotFoundError
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import Manifest, ManifestBuilder, check_output_name
 
-__all__ = ["PIECE_BYTES", "Outputs"]
+__all__ = ["PIECE_BYTES", "Outputs", "size_of"]
 
 PIECE_BYTES = 64 * 1024
 """Size of the pieces that `read` gives, at most."""
@@ -47,7 +49,10 @@ class Outputs:
     def __init__(self, root: Path, *, reserve_bytes: int = 256 << 20, fetch_timeout: float = 60.0):
         self.root = root
         self.reserve_bytes = reserve_bytes
+        self.quota: Quota | None = None
         self._fetch_timeout = fetch_timeout
+        self._fetching: set[str] = set()
+        self.taken = 0
 
     def open(self) -> None:
         """Make the folder, and clear away what an earlier process was fetching when it ended."""
@@ -55,14 +60,27 @@ class Outputs:
         parts = self.root / _PARTS
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(mode=0o700, exist_ok=True)
+        self.count()
+
+    def count(self) -> None:
+        """Count anew what all files take: `taken`."""
+        self.taken = size_of(self.root)
 
     def check_room(self, size: int = 0) -> None:
-        """Check that `size` more bytes leave the reserve untouched.
+        """Check that `size` more bytes leave the reserve untouched, and the quota, if there is one.
 
         Raises:
-            CapacityError: the disk is nearly full.
+            NeverFitsError: there is not so much room even when all else is gone.
+            CapacityError: the disk, or the quota, is nearly full.
         """
-        free = shutil.disk_usage(self.root).free
+        if self.quota is not None:
+            self.quota.check(size)
+        _, _, free = usage = shutil.disk_usage(self.root)
+        if size > usage.total - self.reserve_bytes:
+            raise NeverFitsError(
+                f"{size} bytes never fit on the disk under {self.root}: it has {usage.total >> 20} MiB,"
+                f" {self.reserve_bytes >> 20} MiB of them kept in reserve"
+            )
         if free - size < self.reserve_bytes:
             raise CapacityError(
                 f"the disk under {self.root} is nearly full: {free >> 20} MiB free, {self.reserve_bytes >> 20} MiB"
@@ -82,6 +100,7 @@ class Outputs:
         fid, name, size = runner.fid, check_output_name(said["name"]), int(said["size"])
         await asyncio.to_thread(self.check_room, size)
         part = self.root / _PARTS / f"{fid}.{secrets.token_hex(8)}"
+        self._fetching.add(part.name)
         builder = ManifestBuilder()
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -106,6 +125,8 @@ class Outputs:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+            self._fetching.discard(part.name)
+        self.taken += size
         return OutputRow(name, said["media_type"], manifest)
 
     async def read(
@@ -131,6 +152,27 @@ class Outputs:
         finally:
             os.close(descriptor)
 
+    def lost_parts(self) -> list[tuple[str, int]]:
+        """Give the files in `.part` that nobody is fetching, with their bytes."""
+        found = []
+        for part in sorted((self.root / _PARTS).iterdir()):
+            with contextlib.suppress(OSError):
+                if part.name not in self._fetching:
+                    found.append((part.name, part.lstat().st_size))
+        return found
+
+    def remove_part(self, name: str) -> None:
+        """Remove a file of `lost_parts`.
+
+        Raises:
+            CapacityError: it cannot be removed.
+        """
+        if name not in self._fetching and name == os.path.basename(name):
+            try:
+                (self.root / _PARTS / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise CapacityError(f"{name} could not be removed: {error.strerror}") from error
+
     async def remove(self, fid: str) -> None:
         """Remove all files of a run; there may be none.
 
@@ -140,13 +182,13 @@ class Outputs:
         if not is_id(fid):
             raise KodoError("not a fid")
         try:
-            await asyncio.to_thread(_remove, self.root / fid)
+            self.taken -= await asyncio.to_thread(_remove, self.root / fid)
         except OSError as error:
             raise CapacityError(f"the outputs of {fid} could not be removed: {error.strerror}") from error
 
     async def _piece(self, runner: Runner, name: str, offset: int, length: int) -> bytes:
         try:
-            async with asyncio.timeout(self._fetch_timeout):
+            async with awake_timeout(self._fetch_timeout):
                 piece = await runner.read_output(name, offset, length)
         except TimeoutError:
             raise RunnerDiedError(
@@ -190,9 +232,21 @@ class Outputs:
             os.close(descriptor)
 
 
-def _remove(folder: Path) -> None:
+def size_of(folder: Path) -> int:
+    """Give the bytes of all files below a folder; links count as themselves."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += (Path(place) / name).lstat().st_size
+    return size
+
+
+def _remove(folder: Path) -> int:
+    size = size_of(folder)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
+    return size
 
 
 def _take(descriptor: int, builder: ManifestBuilder, piece: bytes) -> None:

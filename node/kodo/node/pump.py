@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kodo.node.checks import Conduct, MisconductError
-from kodo.node.clock import Clock
+from kodo.node.clock import Clock, awake_timeout
 from kodo.node.executor import Runner, RunnerDiedError
 from kodo.node.live import LiveRun
 from kodo.node.orders import RunSettings
 from kodo.node.outputs import Outputs
+from kodo.node.quota import NeverFitsError
 from kodo.node.rows import NewEvent, OutputRow
 from kodo.node.store import Store
 from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError
@@ -59,14 +59,14 @@ class Pump:
             RunOverError: the run is over.
             CapacityError: the disk took nothing for `disk_s`.
         """
-        deadline = self._clock.now_ms() + self._settings.disk_s * 1000
+        deadline = self._clock.steady_ms() + self._settings.disk_s * 1000
         pause = 0.5
         while True:
             try:
                 await self._store.append(live.fid, events, outputs=outputs)
                 return
             except CapacityError:
-                if self._clock.now_ms() >= deadline or self._hurried():
+                if self._clock.steady_ms() >= deadline or self._hurried():
                     raise
                 _log.warning("run %s waits: the disk takes nothing", live.fid)
                 await self._clock.sleep(pause)
@@ -133,19 +133,21 @@ class Pump:
 
     async def _poll(self, runner: Runner, after: int) -> list[Any]:
         try:
-            async with asyncio.timeout(self._settings.poll_s + 30.0):
+            async with awake_timeout(self._settings.poll_s + 30.0):
                 return list(await runner.poll(after, self._settings.poll_s))
         except TimeoutError:
             raise RunnerDiedError("the runner does not answer") from None
 
     async def _fetch(self, runner: Runner, data: dict[str, Any]) -> OutputRow:
         """Fetch an output, with patience while the disk is full."""
-        deadline = self._clock.now_ms() + self._settings.disk_s * 1000
+        deadline = self._clock.steady_ms() + self._settings.disk_s * 1000
         while True:
             try:
                 return await self._outputs.fetch(runner, data)
+            except NeverFitsError:
+                raise
             except CapacityError:
-                if self._clock.now_ms() >= deadline or self._hurried():
+                if self._clock.steady_ms() >= deadline or self._hurried():
                     raise
                 await self._clock.sleep(5.0)
             except NotFoundError as error:

@@ -28,6 +28,7 @@ __all__ = [
     "run",
     "runs",
     "unfinished",
+    "unread",
     "view",
 ]
 
@@ -236,11 +237,21 @@ def obsolete(connection: sqlite3.Connection, before: int, now: int) -> list[tupl
 
     A run that is shared stays until its last share has ended.
     """
+    return _unneeded(connection, "acknowledged<=:before", before, now)
+
+
+def unread(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
+    """Give, as `obsolete`, the runs that ended at or before `before` and that nobody acknowledged."""
+    over = "state NOT IN ('pending', 'locked') AND acknowledged IS NULL AND modified<=:before"
+    return _unneeded(connection, over, before, now)
+
+
+def _unneeded(connection: sqlite3.Connection, which: str, before: int, now: int) -> list[tuple[str, int]]:
     return list(
         connection.execute(
             "SELECT fid, (SELECT coalesce(sum(length(data)), 0) FROM events WHERE events.rid=runs.rid)"
             " + (SELECT coalesce(sum(size), 0) FROM outputs WHERE outputs.rid=runs.rid)"
-            f" FROM runs WHERE acknowledged<=:before AND NOT {share_rows.has_live('runs.rid')} ORDER BY rid",
+            f" FROM runs WHERE {which} AND NOT {share_rows.has_live('runs.rid')} ORDER BY rid",
             {"before": before, "now": now, "lapse": now - share_rows.DOWNLOAD_MS, "peer": ""},
         )
     )

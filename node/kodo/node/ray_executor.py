@@ -81,6 +81,7 @@ class RayExecutor:
         self._minding: asyncio.Task[None] | None = None
         self._warm = WarmPool(namespace, self._roots, preload, None if self.far else self._folders, runners)
         self._live: dict[str, RayRunner] = {}
+        self._ended: set[str] = set()
         self._starting = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -110,13 +111,35 @@ class RayExecutor:
         """Find this node's runners that have a run; end those that have none, or do not answer."""
         mine = {warm.name for warm in self._warm} | {runner.name for runner in self._live.values()}
         link = self._open_link()
-        names = await link.block(link.ray.util.list_named_actors, CALL_TIMEOUT, "Ray did not list its actors")
-        names = [name for name in names if name.startswith(NAME_PREFIX) and name not in mine]
+        names = [name for name in await self._names(link) if name not in mine]
         adopted = await asyncio.gather(*(self._adopt(link, name) for name in names))
         runners: list[Runner] = [runner for runner in adopted if runner is not None]
         if not self.far:
             await asyncio.to_thread(self._sweep)
         return runners
+
+    async def _names(self, link: RayLink) -> list[str]:
+        names = await link.block(link.ray.util.list_named_actors, CALL_TIMEOUT, "Ray did not list its actors")
+        return [name for name in names if name.startswith(NAME_PREFIX)]
+
+    async def spare(self, warm_s: float) -> list[str]:
+        """See `Executor.spare`."""
+        names = await self._names(self._open_link())
+        self._ended &= set(names)
+        self._warm.made -= self._ended
+        used = self._warm.made | set(self._live)
+        return [*(name for name in names if name not in used), *self._warm.spare(names, warm_s)]
+
+    async def dismiss(self, name: str) -> None:
+        """See `Executor.dismiss`."""
+        if self._warm.dismiss(name) or name in self._warm.made or name in self._live:
+            return
+        link = self._open_link()
+        with contextlib.suppress(ValueError):  # it is gone
+            handle = await link.block(lambda: link.ray.get_actor(name), CALL_TIMEOUT, "Ray did not find an actor")
+            link.kill(handle)
+        if not self.far:
+            await asyncio.to_thread(self._remove_files, name)
 
     async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
         """Start a run; waits its turn while `max_runs` are live. Cancelling is safe.
@@ -328,7 +351,7 @@ class RayExecutor:
         except ValueError:
             return None
         try:
-            told = await link.ask(handle.seal.remote, 5.0, "a runner does not answer")
+            told = await link.ask(handle.seal.remote, CALL_TIMEOUT, "a runner does not answer")
         except (RunnerDiedError, DeadlineError):
             told = {"fid": None}
         if not told["fid"]:
@@ -368,6 +391,7 @@ class RayExecutor:
 
     def ended(self, runner: RayRunner) -> None:
         """Forget a runner that is over; called by the runner itself."""
+        self._ended.add(runner.name)
         if self._live.pop(runner.name, None) is not None:
             self._next()
 
@@ -379,5 +403,8 @@ class RayExecutor:
     def remove_files(self, runner: RayRunner) -> None:
         """Remove an ended runner's files from this machine, and what its flow left running."""
         if not self.far:
-            end_marked("KODO_RUNNER", runner.name)
-            shutil.rmtree(self._folders / runner.name, ignore_errors=True)
+            self._remove_files(runner.name)
+
+    def _remove_files(self, name: str) -> None:
+        end_marked("KODO_RUNNER", name)
+        shutil.rmtree(self._folders / name, ignore_errors=True)

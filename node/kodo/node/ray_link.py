@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kodo.node.clock import awake_timeout
 from kodo.node.executor import RunnerDiedError
 from kodo.p2p.errors import DeadlineError, KodoError, UnreachableError, UsageError
 
@@ -125,7 +126,7 @@ class RayLink:
 
         answer.add_done_callback(arrived)
         try:
-            async with asyncio.timeout(seconds):
+            async with awake_timeout(seconds):
                 return await waiting
         except TimeoutError:
             raise DeadlineError(f"{what} within {seconds:g} s") from None

@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Warm:
     link: RayLink
     handle: Any
     ready: Future[Any]
+    born: float = field(default_factory=time.monotonic)
 
 
 class WarmPool:
@@ -44,6 +46,9 @@ class WarmPool:
 
     Args:
         folders: where each runner of this machine has a folder; None: they are on other machines.
+
+    Attributes:
+        made: the names of the runners that this pool has made, until they are known to have ended.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class WarmPool:
         self._wanted = wanted
         self._spawning = 0
         self._warm: deque[Warm] = deque()
+        self.made: set[str] = set()
         self._link: RayLink | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -117,6 +123,7 @@ class WarmPool:
         from kodo.node.runner import RunnerActor
 
         name = NAME_PREFIX + secrets.token_hex(8)
+        self.made.add(name)
         local = self._folders is not None
         given: Mapping[str, Any] = options.get("runtime_env") or {}
         variables = {
@@ -176,6 +183,24 @@ class WarmPool:
                 self._warm.append(warm)
         finally:
             self._spawning -= 1
+
+    def spare(self, names: Collection[str], warm_s: float) -> list[str]:
+        """Give the warm ones that are not among `names`, those that live, or are warm for `warm_s` seconds."""
+        before = time.monotonic() - warm_s
+        return [
+            warm.name for warm in self._warm if warm.ready.done() and (warm.name not in names or warm.born < before)
+        ]
+
+    def dismiss(self, name: str) -> bool:
+        """End a warm one, and replace it; say whether there is one of that name."""
+        for warm in list(self._warm):
+            if warm.name == name:
+                self._warm.remove(warm)
+                warm.link.kill(warm.handle)
+                self.made.discard(name)
+                self.refill()
+                return True
+        return False
 
     async def take(self, link: RayLink) -> Warm:
         """Take a warm runner, one that is ready if possible, else a fresh one."""

@@ -456,10 +456,10 @@ class Runs:
             _log.warning("a runner did not end as asked: %s", type(error).__name__)
 
     async def _drain(self, seconds: float) -> None:
-        deadline = self.clock.now_ms() + seconds * 1000
+        deadline = self.clock.steady_ms() + seconds * 1000
         # Whoever asked gets the answer before sessions end.
         await self.clock.sleep(_ANSWER_S)
-        while self._live and (left := deadline - self.clock.now_ms()) > 0:
+        while self._live and (left := deadline - self.clock.steady_ms()) > 0:
             self._fewer.clear()
             await wait_or_sleep(self.clock, self._fewer, left / 1000)
         self.drained.set()

@@ -278,6 +278,11 @@ class Store:
         now = self._clock.now_ms()
         return await self._read(lambda connection: queries.obsolete(connection, before, now))
 
+    async def unread(self, before: int) -> list[tuple[str, int]]:
+        """Give the runs that ended at or before `before` (ms UTC) and were never acknowledged, as `obsolete`."""
+        now = self._clock.now_ms()
+        return await self._read(lambda connection: queries.unread(connection, before, now))
+
     async def old_keys(self, before: int) -> tuple[int, int]:
         """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
         return await self._read(lambda connection: queries.old_keys(connection, before))
@@ -286,9 +291,12 @@ class Store:
         """Remove idempotency keys that are older than their 24 h."""
         await self._write(lambda tx: tx.forget_keys())
 
-    async def shrink(self) -> None:
-        """Return free pages of the file to the disk, as far as it was made for that."""
-        await self._write(lambda tx: tx.shrink())
+    async def shrink(self) -> int:
+        """Return free pages of the file to the disk, as far as it was made for that; give how many."""
+        total = 0
+        while count := int(await self._write(lambda tx: tx.shrink())):
+            total += count
+        return total
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read from other tables of the file."""

@@ -39,7 +39,8 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 T = TypeVar("T")
 
 _MAX_HEADS = 4096
-_MAX_CUT = 25_000
+_MAX_CUT = 2000
+"""Pages that one transaction gives back: others wait for it."""
 
 
 class Commit(NamedTuple):
@@ -222,14 +223,16 @@ class Transaction:
         """Remove the idempotency keys that are older than `KEY_LIFE_MS`."""
         self._connection.execute("DELETE FROM keys WHERE at <= ?", (self._now - KEY_LIFE_MS,))
 
-    def shrink(self) -> None:
-        """Cut free pages off the file, at most `_MAX_CUT`."""
+    def shrink(self) -> int:
+        """Cut free pages off the file, at most `_MAX_CUT`; give how many."""
         if not self._connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
-            return  # made by an early kodo: the pages are used again, and stay
+            return 0  # made by an early kodo: the pages are used again, and stay
         free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
-        for _ in range(min(free, _MAX_CUT)):
+        count: int = min(free, _MAX_CUT)
+        for _ in range(count):
             # The pragma cuts one page a step, and a statement without columns is stepped once by Python.
             self._connection.execute("PRAGMA incremental_vacuum")
+        return count
 
     def hand(self, fid: str) -> None:
         """Note that from now on an executor may have started the run."""

@@ -175,16 +175,25 @@ class Uploads:
         before = self._clock.now_ms() - self.limits.keep_s * 1000
         return [
             (each.uid, each.reached)
-            for each in self._all.values()
+            for each in sorted(self._all.values(), key=lambda each: each.touched)
             if each.touched < before and not each.writing and each.uid not in needed
         ]
 
-    async def sweep(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> int:
-        """Remove what is stale; gives the bytes."""
-        stale = self.stale(inputs_in_use)
-        for uid, _ in stale:
-            await self._remove(self._all[uid])
-        return sum(size for _, size in stale)
+    async def drop(self, uid: str) -> None:
+        """Remove an upload, unless it is being written just now; one that is gone already is no error."""
+        upload = self._all.get(uid)
+        if upload is not None and not upload.writing:
+            await self._remove(upload)
+
+    async def sweep(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Remove what is stale."""
+        for uid, _ in self.stale(inputs_in_use):
+            await self.drop(uid)
+
+    @property
+    def taken(self) -> int:
+        """What all of them take."""
+        return sum(each.reached for each in self._all.values())
 
     # --- inside ---
 

@@ -277,7 +277,7 @@ class ShutdownArgs(Args):
 class CleanupArgs(Args):
     """`cleanup.list`, `cleanup.run`: `what` narrows the kinds."""
 
-    what: list[Annotated[str, Field(pattern=r"^(run|output|key|share)$")]] | None = Field(None, max_length=8)
+    what: list[Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]] | None = Field(None, max_length=20)
 
 
 class ManifestArgs(FidArgs):

@@ -51,6 +51,9 @@ class StoreModel(RuleBasedStateMachine):
     def now_ms(self) -> int:
         return self.now
 
+    def steady_ms(self) -> int:
+        raise NotImplementedError
+
     async def sleep(self, seconds: float) -> None:
         raise NotImplementedError
 

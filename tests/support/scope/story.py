@@ -90,3 +90,25 @@ def make(files: int, size: int) -> str:
     for number in range(files):
         output.write(f"made/file{number}.bin", bytes([number % 256]) * size)
     return "made"
+
+
+@flow(name="Walk", **MADE_BY)
+async def walk(
+    name: str, marks: str, steps: int, pause_ms: float = 0, ask_at: int = -1, size: int = 0, child: bool = False
+) -> str:
+    """Leave a mark of this start outside of the node, then walk: numbered events, a question, a process, a file."""
+    descriptor = os.open(marks, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{name} {os.getpid()}\n".encode())
+    os.close(descriptor)
+    if child:
+        await asyncio.create_subprocess_exec("sleep", "900")
+    said = ""
+    for number in range(steps):
+        await emit("result", {"number": number})
+        if number == ask_at:
+            answer = await lock(f"May {name} go on?", Approval)
+            said = answer.why
+        await asyncio.sleep(pause_ms / 1000)
+    if size:
+        await output.write(f"{name}.bin", name.encode() * (size // len(name)))
+    return said

@@ -19,26 +19,35 @@ class StillClock:
 
     def __init__(self, now_ms: int = 1_700_000_000_000):
         self.ms = now_ms
+        self.steady = now_ms
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ties = itertools.count()
 
     def now_ms(self) -> int:
         return self.ms
 
+    def steady_ms(self) -> int:
+        return self.steady
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
         future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.ms + int(seconds * 1000), next(self._ties), future))
+        heapq.heappush(self._sleepers, (self.steady + int(seconds * 1000), next(self._ties), future))
         await future
 
     def advance(self, seconds: float) -> None:
         self.ms += int(seconds * 1000)
-        while self._sleepers and self._sleepers[0][0] <= self.ms:
+        self.steady += int(seconds * 1000)
+        while self._sleepers and self._sleepers[0][0] <= self.steady:
             future = heapq.heappop(self._sleepers)[2]
             if not future.done():
                 future.set_result(None)
+
+    def set_by(self, seconds: float) -> None:
+        """Let somebody set the clock on the wall: nobody has slept longer for it."""
+        self.ms += int(seconds * 1000)
 
 
 @pytest.fixture

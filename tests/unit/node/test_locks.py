@@ -140,6 +140,30 @@ async def test_no_verdict_in_time_leaves_the_lock_open(tmp_path: Path, clock: St
         assert (await node.locks.answer(fid, LID, {"go": True}, ANA))["answer"] == {"go": True}
 
 
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_the_time_for_a_verdict_is_neither_cut_nor_stretched_by_a_clock_that_is_set(
+    tmp_path: Path, clock: StillClock, hours: int
+) -> None:
+    judged, verdict = asyncio.Event(), asyncio.Event()
+
+    async def waits(value: Any) -> Any:
+        judged.set()
+        await verdict.wait()
+        return value
+
+    async with rig_of(tmp_path, clock, {"flow": asking(waits, verdict_s=30)}) as node:
+        fid = await locked(node)
+        first = asyncio.create_task(node.locks.answer(fid, LID, {"go": True}, ANA))
+        await judged.wait()
+        clock.set_by(hours * 3600)
+        clock.advance(29)
+        assert not first.done()
+        clock.advance(2)
+        assert await refused(first) == (504, "no-verdict")
+        assert "unlock-timeout" in [event.event for event in await node.store.events(fid)]
+        verdict.set()
+
+
 async def test_a_late_verdict_for_an_obsolete_answer_still_counts_when_the_flow_went_on(
     tmp_path: Path, clock: StillClock
 ) -> None:

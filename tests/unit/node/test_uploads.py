@@ -217,7 +217,8 @@ async def test_what_nobody_needs_any_more_goes(tmp_path: Path, clock: StillClock
     assert made.stale() == []
     clock.advance(2)
     young = await whole(made, b"young")
-    assert await made.sweep([{"docs": [needed]}]) == len(DATA)
+    assert made.stale([{"docs": [needed]}]) == [(old, len(DATA))]
+    await made.drop(old)
     assert {folder.name for folder in made.root.iterdir()} == {needed, young}
     with pytest.raises(CallError):
         made.check("ana", SCHEMA, {"doc": old})

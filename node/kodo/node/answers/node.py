@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, check_operator
+from kodo.node.chores import Stale
 from kodo.node.clock import Clock
-from kodo.node.housekeeping import KINDS, Stale
 from kodo.node.load import Load
 from kodo.node.manage import Manager
 from kodo.node.runs import Runs
+from kodo.p2p.errors import CallError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 
 __all__ = ["NodeAnswers", "NodeFacts"]
@@ -81,11 +82,19 @@ class NodeAnswers:
 
     async def _cleanup_list(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
         check_operator(caller.principal)
-        return _told(await self._manager.housekeeping.stale(args.what or KINDS))
+        return _told(await self._manager.housekeeping.stale(self._kinds(args)))
 
     async def _cleanup_run(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
         check_operator(caller.principal)
-        return _told(await self._manager.housekeeping.clean(args.what or KINDS))
+        return _told(await self._manager.housekeeping.clean(self._kinds(args)))
+
+    def _kinds(self, args: CleanupArgs) -> list[str] | None:
+        known = self._manager.housekeeping.kinds
+        for kind in args.what or ():
+            if kind not in known:
+                said = f"housekeeping knows no {kind!r}; it knows {', '.join(known)}"
+                raise CallError(400, "bad-args", said, {"arg": "what"})
+        return args.what
 
 
 def _told(stale: list[Stale]) -> dict[str, Any]:
