@@ -74,9 +74,9 @@ class OidcConfig:
         Raises:
             UsageError: saying what is wrong.
         """
+        if not (self.issuer and self.audience and self.client_id):
+            raise UsageError("the provider oidc needs an issuer (--issuer), an audience and a client id")
         http.check_issuer_url(self.issuer)
-        if not self.audience or not self.client_id:
-            raise UsageError("the provider oidc needs an issuer, an audience and a client id")
         read_rules(self.roles)
         return self
 
