@@ -81,9 +81,9 @@ async def test_who_guesses_learns_nothing_of_names(local: Local) -> None:
     await local.provider.add_user("keyonly", ("user",), None)
     answers = set()
     for name, guess in [("ana", "wrong password"), ("keyonly", "nobody's"), ("nobody", "nobody's")]:
-        local.passwords.checks = 0
+        local.hasher.checks = 0
         error = await refused(local.provider.password(f"peer of {name}", name, guess))
-        answers.add((error.code, error.reason, error.message, repr(error.data), local.passwords.checks))
+        answers.add((error.code, error.reason, error.message, repr(error.data), local.hasher.checks))
     assert len(answers) == 1
     assert answers.pop()[:2] == (401, "bad-login")
 
@@ -95,9 +95,9 @@ async def test_guessing_is_slowed_by_peer_and_by_name(local: Local) -> None:
         assert reasons == ["bad-login"] * 5 + ["slow-down"]
         reasons = [(await refused(local.provider.password(f"{n}/{name}", name, "x"))).reason for n in range(6)]
         assert reasons == ["bad-login"] * 5 + ["slow-down"]
-    local.passwords.checks = 0
+    local.hasher.checks = 0
     error = await refused(local.provider.password("fresh", "ana", PASSWORD))
-    assert (error.code, local.passwords.checks) == (429, 0)
+    assert (error.code, local.hasher.checks) == (429, 0)
     local.ms += error.data["retry_after_ms"]
     assert (await local.provider.password("fresh", "ana", PASSWORD))[0] == "ana"
 
