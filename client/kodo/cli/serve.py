@@ -142,6 +142,11 @@ async def registry(
     mesh_interval: Annotated[
         str | None, typer.Option("--mesh-interval", metavar="TIME", help="Until a failed registry is asked again.")
     ] = None,
+    probe: Annotated[
+        str | None, typer.Option("--probe", metavar="TIME", help="Dial each node so often, to tell how it answers.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Speak HTTPS; PEM.")] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
     backup: Annotated[
         Path | None,
         typer.Option("--backup", metavar="FILE", help="Copy its file there, also while it runs, and end."),
@@ -153,23 +158,29 @@ async def registry(
         return
     context.cleaning = True
     given = {"mesh_read": mesh_read, "mesh_feed": mesh_feed, "mesh_members": mesh_members}
+    given_words = {name: tuple(value) for name, value in given.items() if value}
     settings = context.loaded.override(
-        **{name: tuple(value) for name, value in given.items() if value}, mesh_interval=mesh_interval
+        **given_words, mesh_interval=mesh_interval, probe=probe, tls_cert=tls_cert, tls_key=tls_key
     ).settings
-    mesh = {
+    more = {
+        "probe_s": settings.probe,
+        "tls_cert": None if settings.tls_cert is None else Path(settings.tls_cert),
+        "tls_key": None if settings.tls_key is None else Path(settings.tls_key),
         "mesh_read": settings.mesh_read,
         "mesh_feed": settings.mesh_feed,
         "mesh_members": frozenset(settings.mesh_members),
         "mesh_s": settings.mesh_interval,
     }
-    async with _registry(context.loaded.home, host, port, open_, **mesh) as running:
+    async with _registry(context.loaded.home, host, port, open_, **more) as running:
         context.stop = asyncio.Event()
         if context.json:
             context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})
         else:
             context.show(f"registry {running.url}")
             context.say("Ctrl-C stops it")
-        await context.stop.wait()
+        if running.first_code is not None:
+            context.say(f"to operate it from elsewhere (within a day): koco operator --enrol {running.first_code}")
+        await _first(context.stop.wait(), running.asked_to_stop.wait())
         context.say("stopping")
 
 

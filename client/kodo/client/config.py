@@ -113,6 +113,9 @@ class Settings(BaseModel):
     mesh_read: Words = Field((), description="registries whose nodes this registry lists too, URLs")
     mesh_feed: Words = Field((), description="registries that this registry tells of its own nodes, URLs")
     mesh_members: Words = Field((), description="peer ids of registries that may tell this one of their nodes")
+    probe: Seconds | None = Field(None, ge=1, description="how often this registry dials each node; not at all")
+    tls_cert: str | None = Field(None, min_length=1, description="this registry's TLS certificate, a PEM file")
+    tls_key: str | None = Field(None, min_length=1, description="its key, a PEM file")
     mesh_interval: Seconds = Field(30.0, gt=0, le=3600, description="seconds until a failed registry is asked again")
 
 

@@ -10,7 +10,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, PeerError
+from kodo.registry.admin_http import Admin
 from kodo.registry.federation import Federation
 from kodo.registry.mesh import Batch
 from kodo.registry.pages import PageRequest, parse_page
@@ -65,6 +66,9 @@ class Service:
         most_interval_s: the same at most.
         open: whether nodes that nobody registered are taken.
         federation: what is told to other registries, and taken from them.
+        owner: peer id of the user key of the registry's own home, an operator.
+        retention_s: seconds of silence after which a node is stale.
+        stop: has the registry end.
         reading: how many other registries wait for news.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
@@ -79,6 +83,9 @@ class Service:
     most_interval_s: int
     open: bool
     federation: Federation
+    owner: str
+    retention_s: float
+    stop: Callable[[], None]
     hosts: frozenset[str] = frozenset()
     reading: int = 0
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
@@ -92,12 +99,22 @@ class Service:
 
 
 _SERVICE = web.AppKey("service", Service)
+_ADMIN = web.AppKey("admin", Admin)
 
 
 def make_app(service: Service) -> web.Application:
     """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
     app = web.Application(middlewares=[problems, _guard])
     app[_SERVICE] = service
+    admin = app[_ADMIN] = Admin(
+        store=service.store,
+        federation=service.federation,
+        owner=service.owner,
+        clock=service.clock,
+        read_body=_body,
+        retention_s=service.retention_s,
+        stop=service.stop,
+    )
 
     async def taken(peer_id: str) -> None:
         await service.store.signed_record(peer_id)
@@ -119,6 +136,7 @@ def make_app(service: Service) -> web.Application:
             web.get("/records", _records),
             web.post("/mesh", _mesh),
             *rendezvous.routes(),
+            *admin.routes(),
         ]
     )
     return app
@@ -165,8 +183,7 @@ async def _up(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     signed = await _body(request, MAX_RECORD_BYTES)
     record = await asyncio.to_thread(_verified, verify_record, signed)
-    if not service.open:
-        raise problem(403, "not-registered", f"{record.name} is not registered here, and this registry is not open")
+    await service.store.admin.check(record, open_=service.open)
     _throttle(service.announcements, record.peer_id, service.clock())
     accepted = await service.store.put(record, signed, service.clock())
     return _json(
@@ -208,14 +225,18 @@ async def _state(request: web.Request) -> web.Response:
 
 async def _nodes(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    page = await service.store.nodes(_page_request(request, NODE_FIELDS), service.clock())
-    return _tagged(request, _encode(page), "application/json")
+    asked = _page_request(request, NODE_FIELDS)
+    if await request.app[_ADMIN].may_see_hidden(request):
+        return _json(await service.store.nodes(replace(asked, hidden=True), service.clock()))
+    return _tagged(request, _encode(await service.store.nodes(asked, service.clock())), "application/json")
 
 
 async def _flows(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    page = await service.store.search(_page_request(request, FLOW_FIELDS), service.clock())
-    return _tagged(request, _encode(page), "application/json")
+    asked = _page_request(request, FLOW_FIELDS)
+    if await request.app[_ADMIN].may_see_hidden(request):
+        return _json(await service.store.search(replace(asked, hidden=True), service.clock()))
+    return _tagged(request, _encode(await service.store.search(asked, service.clock())), "application/json")
 
 
 async def _node(request: web.Request) -> web.Response:
@@ -286,10 +307,10 @@ def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
         raise problem(400, "malformed", str(error)) from None
 
 
-async def _body(request: web.Request, limit: int) -> bytes:
-    """Read a msgpack body of at most `limit` bytes."""
-    if request.content_type != MSGPACK_TYPE:
-        raise problem(415, "wrong-content-type", f"the body has to be {MSGPACK_TYPE}")
+async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TYPE) -> bytes:
+    """Read a body of this type and of at most `limit` bytes."""
+    if request.content_type != content_type:
+        raise problem(415, "wrong-content-type", f"the body has to be {content_type}")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise problem(415, "wrong-content-encoding", "bodies are taken uncompressed only")
     too_large = problem(413, "too-large", f"this call takes at most {limit} bytes", limit=limit)

@@ -147,19 +147,19 @@ class RegistryClient:
 
     async def up(self, signed: bytes) -> UpAnswer:
         """Announce a signed record (`sign_record`)."""
-        return self._parse(UpAnswer, await self._call("PUT", "/up", data=signed))
+        return self._parse(UpAnswer, await self.call("PUT", "/up", data=signed))
 
     async def down(self, signed: bytes) -> None:
         """Say a signed goodbye (`sign_goodbye`)."""
-        await self._call("PUT", "/down", data=signed)
+        await self.call("PUT", "/down", data=signed)
 
     async def state(self, signed: bytes) -> StateAnswer:
         """Send a signed heartbeat (`sign_heartbeat`)."""
-        return self._parse(StateAnswer, await self._call("POST", "/state", data=signed))
+        return self._parse(StateAnswer, await self.call("POST", "/state", data=signed))
 
     async def registry_state(self) -> RegistryState:
         """Ask how the registry is."""
-        return self._parse(RegistryState, await self._call("GET", "/state"))
+        return self._parse(RegistryState, await self.call("GET", "/state"))
 
     async def nodes(
         self,
@@ -196,7 +196,7 @@ class RegistryClient:
             PeerId.parse(peer_id)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        signed = await self._call("GET", f"/nodes/{quote(peer_id, safe='')}", limit=MAX_RECORD_BYTES)
+        signed = await self.call("GET", f"/nodes/{quote(peer_id, safe='')}", limit=MAX_RECORD_BYTES)
         record = await asyncio.to_thread(verify_record, signed)
         if record.peer_id != peer_id:
             raise IdentityError(f"asked for {peer_id}, {self.url} gave the record of {record.peer_id}")
@@ -211,26 +211,28 @@ class RegistryClient:
             wait_s: seconds to wait there for news.
         """
         params = {"since": str(since), "wait": f"{wait_s:.3f}", **({} if epoch is None else {"epoch": epoch})}
-        return await self._call("GET", "/records", params=params, limit=Batch.LIMIT)
+        return await self.call("GET", "/records", params=params, limit=Batch.LIMIT)
 
     async def bring(self, signed: bytes) -> str:
         """Bring a signed batch; gives the epoch of the registry's file."""
-        return self._parse(BroughtAnswer, await self._call("POST", "/mesh", data=signed)).epoch
+        return self._parse(BroughtAnswer, await self.call("POST", "/mesh", data=signed)).epoch
 
     async def _page(self, path: str, search: str | None, query: str | None, p: int, pp: int, by: str | None) -> Page:
         given = {"search": search, "query": query, "by": by, "p": str(p), "pp": str(pp)}
         params = {name: value for name, value in given.items() if value is not None}
-        return self._parse(Page, await self._call("GET", path, params=params))
+        return self._parse(Page, await self.call("GET", path, params=params))
 
-    async def _call(
+    async def call(
         self,
         method: str,
         path: str,
         *,
         data: bytes | None = None,
         params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         limit: int = MAX_ANSWER_BYTES,
     ) -> bytes:
+        """Make one request and give the body of its answer; a body is msgpack unless `headers` say otherwise."""
         if self._session is None:
             raise UsageError("the registry client is closed; use `async with`")
         try:
@@ -241,7 +243,7 @@ class RegistryClient:
                     self.url + path,
                     params=params,
                     data=data,
-                    headers=None if data is None else _MSGPACK,
+                    headers=_MSGPACK if data is not None and headers is None else headers,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None),
                 ) as response,

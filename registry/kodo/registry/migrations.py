@@ -8,8 +8,10 @@ import sqlite3
 from collections.abc import Callable, Mapping
 
 from kodo.p2p.errors import UsageError
+from kodo.registry.admin_store import ADMIN_DDL
 from kodo.registry.listing import add_flows, flow_row
 from kodo.registry.mesh_store import MESH_DDL
+from kodo.registry.probes import PROBES_DDL
 from kodo.registry.record import FlowRecord
 from kodo.registry.schema import SCHEMA_VERSION, TABLES, WHOLE
 
@@ -95,4 +97,10 @@ def _from_2(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE old_nodes")
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}
+def _from_3(connection: sqlite3.Connection) -> None:
+    """What operators and probes need."""
+    _run(connection, ADMIN_DDL)
+    _run(connection, PROBES_DDL)
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -17,6 +17,7 @@ __all__ = [
     "FlowRecord",
     "Goodbye",
     "Heartbeat",
+    "NodeName",
     "NodeRecord",
     "Ping",
     "sign_goodbye",
@@ -36,6 +37,7 @@ MAX_TTL_S = 7 * 24 * 3600
 
 _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$"
 
+NodeName = Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
 Text = Annotated[str, Field(max_length=256)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="percent in use")]
@@ -114,7 +116,7 @@ class NodeRecord(Signed):
     LIMIT: ClassVar[int] = MAX_RECORD_BYTES
 
     v: Literal[1] = 1
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
+    name: NodeName
     addrs: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], Field(max_length=MAX_ADDRESSES)] = ()
     hpke_key: Hash = b""
     flows: Annotated[tuple[FlowRecord, ...], Field(max_length=MAX_FLOWS)] = ()

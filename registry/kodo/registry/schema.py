@@ -8,12 +8,14 @@ import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
+from kodo.registry.admin_store import ADMIN_DDL
 from kodo.registry.mesh_store import MESH_DDL
+from kodo.registry.probes import PROBES_DDL
 from kodo.registry.query_sql import register_functions
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "WHOLE", "connect", "lock_file"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TABLES = """
 CREATE TABLE nodes (
@@ -114,7 +116,7 @@ CREATE TABLE notes (
 ) STRICT, WITHOUT ROWID;
 """
 
-WHOLE = TABLES + MESH_DDL
+WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL
 """All of a new file."""
 
 

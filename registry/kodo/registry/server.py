@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.app import Service, make_app
 from kodo.registry.federation import Federation
+from kodo.registry.health import Due, Prober
 from kodo.registry.store import Bounds, Store
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
@@ -48,6 +51,10 @@ class RegistryConfig(BaseModel):
         mesh_feed: URLs of registries that are told of the nodes that announce themselves here.
         mesh_members: peer ids of registries that may tell this one of their nodes.
         mesh_s: seconds until a registry of the mesh that failed is asked again.
+        retention_s: seconds without a sign of life after which a node is stale.
+        probe_s: seconds between two probes of a node; None: nodes are not probed.
+        tls_cert: file of the certificate chain, PEM; with it the registry speaks HTTPS.
+        tls_key: file of its private key, PEM.
         search_s: seconds of work that one page may take.
     """
 
@@ -66,6 +73,10 @@ class RegistryConfig(BaseModel):
     mesh_feed: tuple[str, ...] = ()
     mesh_members: frozenset[str] = frozenset()
     mesh_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    retention_s: Annotated[float, Field(ge=3600)] = 7 * 86400.0
+    probe_s: Annotated[float, Field(ge=1)] | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     search_s: Annotated[float, Field(gt=0, le=60)] = 0.2
 
     @property
@@ -97,6 +108,10 @@ class Registry:
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
         self._peer_id: str | None = None
+        self.asked_to_stop = asyncio.Event()
+        """Set once an operator asked for it; whoever runs the registry closes it then."""
+        self.first_code: str | None = None
+        """At the very first start, the code by which an operator enrols from elsewhere; good for a day, once."""
         self._address: tuple[str, int] | None = None
 
     @property
@@ -110,7 +125,8 @@ class Registry:
             raise UsageError("the registry does not run; use `async with`")
         host, port = self._address
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self.config.tls_cert is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     @property
     def peer_id(self) -> str:
@@ -130,6 +146,7 @@ class Registry:
             UsageError: the file or the address cannot be used.
         """
         config = self.config
+        tls = _tls(config.tls_cert, config.tls_key)
         async with contextlib.AsyncExitStack() as stack:
             listener = stack.enter_context(await _listen(config.host, config.port))
             host, port = listener.getsockname()[:2]
@@ -150,6 +167,9 @@ class Registry:
                 name=config.name,
                 interval_s=config.heartbeat_s,
                 federation=federation,
+                owner=str(load_identity(config.home, "user").peer_id),
+                retention_s=config.retention_s,
+                stop=self.asked_to_stop.set,
                 most_interval_s=MAX_HEARTBEAT_S,
                 open=is_local_address(host) if config.open is None else config.open,
                 hosts=frozenset(name.lower() for name in config.hosts),
@@ -164,8 +184,11 @@ class Registry:
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.SockSite(runner, listener).start()
+            await web.SockSite(runner, listener, ssl_context=tls).start()
             await stack.enter_async_context(federation)
+            if config.probe_s is not None:
+                await stack.enter_async_context(self._prober(store, config.probe_s, federation.identity))
+            self.first_code = await store.admin.first_code(self._clock())
             self._address, self._peer_id = (host, port), federation.own
             self._stack = stack.pop_all()
         return self
@@ -173,11 +196,34 @@ class Registry:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
+    def _prober(self, store: Store, every_s: float, identity: Identity) -> Prober:
+        async def due(most: int) -> Sequence[Due]:
+            return await store.due(self._clock() - round(every_s * 1000), most)
+
+        async def measured(peer_id: str, took_s: float | None) -> None:
+            await store.measured(peer_id, took_s, self._clock())
+
+        return Prober(due, measured, identity, every_s)
+
     async def aclose(self) -> None:
         """Stop answering, let requests end (at most 5 s), close the file."""
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
         self._address = None
         await stack.aclose()
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("a TLS certificate and its key go together: --tls-cert and --tls-key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"the TLS certificate {cert} and key {key} cannot be used: {error}") from error
+    return context
 
 
 async def _listen(host: str, port: int) -> socket.socket:

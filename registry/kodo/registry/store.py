@@ -12,15 +12,17 @@ import logging
 import os
 import queue
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kodo.p2p.errors import CallError, UsageError
-from kodo.registry import changes, notes
+from kodo.registry import changes, notes, probes
+from kodo.registry.admin_store import AdminStore
 from kodo.registry.changes import Accepted, Bounds
 from kodo.registry.flow_pages import read_flows
+from kodo.registry.health import Due
 from kodo.registry.listing import notes_of
 from kodo.registry.mesh_store import MeshStore, note, note_beat
 from kodo.registry.migrations import prepare
@@ -56,6 +58,8 @@ class Store:
         """Nodes that it keeps."""
         self.mesh = MeshStore(self._write_mesh, self._read_mesh, self._put, changes.goodbye, changes.remove)
         """What is told to other registries, and taken from them."""
+        self.admin = AdminStore(self._write, self._read_mesh)
+        """Who the operators are, the list of names, what was changed."""
 
     async def __aenter__(self) -> Store:
         """Open the file, after bringing it up to this release.
@@ -144,6 +148,23 @@ class Store:
     async def annotations(self, peer_id: str) -> dict[str, dict[str, Any]]:
         """Give an admin's words on a node by path, those on the node itself by an empty one."""
         return await self._read(lambda work: notes_of(work.connection, peer_id))
+
+    async def remove(self, peer_id: str) -> bool:
+        """Forget a node, its flows, its names and what an admin said of it; say whether there was one."""
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, int]:
+            return changes.remove(connection, peer_id), _kept(connection)
+
+        gone, self.kept = await self._write(work)
+        return gone
+
+    async def due(self, before: int, most: int) -> Sequence[Due]:
+        """Give at most `most` nodes that were not probed since `before`, ms UTC."""
+        return await self._read(lambda work: probes.due(work.connection, before, most))
+
+    async def measured(self, peer_id: str, took_s: float | None, now: int) -> None:
+        """Count a probe: its seconds, None when nobody answered."""
+        await self._write(lambda connection: probes.measured(connection, peer_id, took_s, now))
 
     async def signed_record(self, peer_id: str) -> bytes:
         """Give the record of `peer_id` as it came.

@@ -126,8 +126,8 @@ async def test_a_name_of_somebody_else_is_409(http, config):
         ("POST", "/up", "PUT"),
         ("GET", "/up", "PUT"),
         ("DELETE", "/state", "GET, HEAD, POST, PUT"),
-        ("POST", "/flows", "GET, HEAD"),
-        ("OPTIONS", "/flows", "GET, HEAD"),
+        ("DELETE", "/flows", "GET, HEAD, POST, PUT"),
+        ("OPTIONS", "/flows", "GET, HEAD, POST, PUT"),
     ],
 )
 async def test_a_wrong_method_is_405_and_says_what_is_taken(http, method, path, allow):
@@ -136,7 +136,7 @@ async def test_a_wrong_method_is_405_and_says_what_is_taken(http, method, path, 
         assert response.headers["Allow"] == allow
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b", "/register", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b", "/openapi.json"])
 async def test_what_is_not_there_is_404(http, path):
     async with http.get(path) as response:
         await problem(response, 404, "no-such-page")

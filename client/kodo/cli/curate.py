@@ -1,0 +1,184 @@
+"""What an operator does with a registry: `koco register`, `unregister`, `annotate`, `operator`, `stale`, `audit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+from kodo.p2p.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kodo.cli.runtime import Context
+    from kodo.registry.operator_client import OperatorClient
+
+__all__ = ["register"]
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+async def register_name(
+    context: Context,
+    name: Name,
+    peer: Annotated[str | None, typer.Option("--peer", metavar="PEER_ID", help="For this node alone.")] = None,
+) -> None:
+    """Put a node's name on a registry's list, so that it is taken where not everybody is."""
+    async with _registry(context) as at:
+        answer = await at.register(name, peer)
+    _tell(context, answer, f"{name} may announce itself" + (f", as {peer}" if peer else ""))
+
+
+async def unregister_name(context: Context, name: Name) -> None:
+    """Take a name off a registry's list, and its node out of it, also where the registry told others of it."""
+    async with _registry(context) as at:
+        answer = await at.unregister(name)
+    removed = len(answer.get("removed") or ())
+    _tell(context, answer, f"{name} is off the list; {removed} node{'s' * (removed != 1)} removed")
+
+
+async def annotate(
+    context: Context,
+    what: Annotated[str, typer.Argument(metavar="NODE[/PATH]", help="A node by name or peer id, or its flow.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="WORD=VALUE…", help="tags=a,b hidden=true description=… ; WORD= takes it back."),
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="Take back what was said before.")] = False,
+) -> None:
+    """Say something of a node or flow in a registry: it wins over what the node says of itself."""
+    node, _, path = what.partition("/")
+    async with _registry(context) as at:
+        answer = await at.annotate(node, _words(words), path=path or None, replace=replace)
+    shown = json.dumps(answer.get("words", {}), ensure_ascii=False)
+    _tell(context, answer, f"{what}: {shown}")
+
+
+async def operator(
+    context: Context,
+    code: Annotated[
+        str | None, typer.Option("--enrol", metavar="CODE", help="Become one, by the code that you were given.")
+    ] = None,
+    invite: Annotated[bool, typer.Option("--invite", help="Make a code for one more.")] = False,
+    dismiss: Annotated[str | None, typer.Option("--dismiss", metavar="PEER_ID", help="Take one off.")] = None,
+) -> None:
+    """List a registry's operators; become one, invite one, dismiss one."""
+    if sum((code is not None, invite, dismiss is not None)) > 1:
+        raise UsageError("give one of --enrol, --invite and --dismiss")
+    async with _registry(context) as at:
+        if code is not None:
+            _tell(context, await at.enrol(code), "you are an operator of this registry now")
+        elif invite:
+            made = await at.code()
+            if context.json:
+                context.emit({"code": made})
+            else:
+                context.show(made)
+                context.say("good once, for a day: koco operator --enrol CODE --registry URL")
+        elif dismiss is not None:
+            _tell(context, await at.dismiss(dismiss), f"{dismiss} is no operator any more")
+        else:
+            answer = await at.operators()
+            rows = [{"peer_id": answer.get("owner"), "since": None}, *answer.get("result", ())]
+            _list(context, rows, ("PEER ID", "peer_id"), ("SINCE", "since"))
+
+
+async def stale(
+    context: Context,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove them.")] = False,
+) -> None:
+    """List the nodes that a registry has not heard of for longer than it keeps them; with --clean remove them."""
+    async with _registry(context) as at:
+        rows = await (at.clean() if clean else at.stale())
+    _list(context, rows, ("NODE", "name"), ("PEER ID", "peer_id"), ("SEEN", "seen_at"), ("FLOWS", "flows"))
+
+
+async def audit(context: Context) -> None:
+    """List what operators changed at a registry, latest first."""
+    async with _registry(context) as at:
+        rows = (await at.audit()).get("result", [])
+    for row in rows:
+        row["data"] = json.dumps(row.get("data"), ensure_ascii=False) if not context.json else row.get("data")
+    _list(context, rows, ("AT", "at"), ("WHAT", "what"), ("DATA", "data"), ("BY", "by"))
+
+
+@asynccontextmanager
+async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
+    from kodo.p2p.net.keystore import load_identity, make_home
+    from kodo.registry.operator_client import OperatorClient
+
+    urls = context.loaded.settings.registry
+    if len(urls) != 1:
+        raise UsageError(f"name one registry by --registry URL; there are {len(urls)}" if urls else _NONE)
+    identity = load_identity(make_home(context.loaded.home), "user")
+    async with OperatorClient(urls[0], identity, timeout=context.loaded.settings.timeout) as client:
+        yield client
+
+
+_NONE = "no registry is named; use --registry URL, or `registry` in kodo.toml"
+
+
+def _words(given: Sequence[str]) -> dict[str, Any]:
+    words: dict[str, Any] = {}
+    for word in given:
+        name, sign, text = word.partition("=")
+        if not sign or not name:
+            raise UsageError(f"{word!r} is not WORD=VALUE")
+        words[name] = _value(name, text)
+    return words
+
+
+def _value(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name == "tags":
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    if name == "hidden":
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"hidden is true or false, not {text!r}")
+        return text.lower() == "true"
+    if name in ("availability", "performance"):
+        try:
+            return float(text)
+        except ValueError:
+            raise UsageError(f"{name} is a number, not {text!r}") from None
+    return text
+
+
+def _tell(context: Context, answer: dict[str, Any], sentence: str) -> None:
+    if context.json:
+        context.emit(answer)
+    else:
+        context.say(sentence)
+
+
+def _list(context: Context, rows: Sequence[dict[str, Any]], *columns: tuple[str, str]) -> None:
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_time
+
+    if context.json:
+        for row in rows:
+            context.emit(row)
+        return
+    table = Table(*(title for title, _ in columns))
+    for row in rows:
+        table.add(
+            *(human_time(row.get(key)) if key in ("at", "since", "seen_at") else row.get(key) for _, key in columns)
+        )
+    context.show(table.render() if rows else "none")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    panel = "Registry"
+    command(app, "register", rich_help_panel=panel)(register_name)
+    command(app, "unregister", rich_help_panel=panel)(unregister_name)
+    command(app, "annotate", rich_help_panel=panel)(annotate)
+    command(app, "operator", rich_help_panel=panel)(operator)
+    command(app, "stale", rich_help_panel=panel)(stale)
+    command(app, "audit", rich_help_panel=panel)(audit)

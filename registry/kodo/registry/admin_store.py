@@ -1,0 +1,275 @@
+"""What the store keeps for a registry's operators: who they are, the list of names, and a line for each change."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from kodo.p2p.errors import CallError
+from kodo.registry.claims import enrol_proof
+from kodo.registry.glob import fold
+from kodo.registry.record import NodeRecord
+
+__all__ = ["ADMIN_DDL", "CODE_S", "AdminStore"]
+
+CODE_S = 24 * 3600
+"""Seconds for which a printed code is good."""
+
+_CODE_TRIES = 5
+_AUDIT_ROWS = 10_000
+_MAX_OPERATORS = 256
+_MAX_ADMITTED = 100_000
+_PAGE = 500
+
+ADMIN_DDL = """
+CREATE TABLE operators (
+    peer_id TEXT PRIMARY KEY,
+    since INTEGER NOT NULL          -- ms UTC
+) STRICT, WITHOUT ROWID;
+CREATE TABLE enrolment (
+    code TEXT NOT NULL,             -- good once; gone then
+    made_at INTEGER NOT NULL,
+    tries INTEGER NOT NULL
+) STRICT;
+CREATE TABLE admitted (
+    k_name TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    peer_id TEXT,                   -- whose it has to be; NULL: whoever uses it first
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    by TEXT NOT NULL,               -- peer id
+    what TEXT NOT NULL,
+    data TEXT NOT NULL              -- JSON object
+) STRICT;
+"""
+
+_Result = TypeVar("_Result")
+
+
+class _Transact(Protocol):
+    def __call__(self, work: Callable[[sqlite3.Connection], _Result]) -> Awaitable[_Result]: ...
+
+
+class AdminStore:
+    """The operators' side of a store. Cancelling a call is safe.
+
+    Args:
+        write: runs work in a transaction that is durable when it ends.
+        read: runs work in one snapshot.
+    """
+
+    def __init__(self, write: _Transact, read: _Transact) -> None:
+        self._write = write
+        self._read = read
+
+    async def operator(self, peer_id: str) -> bool:
+        """Say whether `peer_id` was enrolled."""
+        row = await self._read(
+            lambda connection: connection.execute("SELECT 1 FROM operators WHERE peer_id = ?", (peer_id,)).fetchone()
+        )
+        return row is not None
+
+    async def operators(self) -> list[dict[str, Any]]:
+        """Give who was enrolled: `peer_id, since`."""
+        return await self._read(
+            lambda connection: [
+                {"peer_id": row["peer_id"], "since": row["since"]}
+                for row in connection.execute("SELECT * FROM operators ORDER BY since")
+            ]
+        )
+
+    async def first_code(self, now: int) -> str | None:
+        """Make the code by which the first operator enrols; None when there is an operator, or a code, already."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            (there,) = connection.execute(
+                "SELECT (SELECT count(*) FROM operators) + (SELECT count(*) FROM enrolment) "
+                "+ (SELECT count(*) FROM audit)"
+            ).fetchone()
+            return None if there else _make_code(connection, now)
+
+        return await self._write(work)
+
+    async def new_code(self, by: str, now: int) -> str:
+        """Make a code for a further operator; an earlier one ends."""
+
+        def work(connection: sqlite3.Connection) -> str:
+            _log(connection, now, by, "enrolment-code", {})
+            return _make_code(connection, now)
+
+        return await self._write(work)
+
+    async def enrol(self, peer_id: str, proof: bytes, own: str, now: int) -> None:
+        """Make `peer_id` an operator when `proof` proves the code.
+
+        Raises:
+            CallError: 403; the code is wrong, used, too old, or was tried too often.
+        """
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT * FROM enrolment").fetchone()
+            if row is None or now >= row["made_at"] + CODE_S * 1000 or row["tries"] >= _CODE_TRIES:
+                return False
+            if not hmac.compare_digest(enrol_proof(row["code"], own, peer_id), proof):
+                connection.execute("UPDATE enrolment SET tries = tries + 1")
+                return False
+            (count,) = connection.execute("SELECT count(*) FROM operators").fetchone()
+            if count >= _MAX_OPERATORS:
+                raise CallError(507, "too-many-operators", f"a registry has at most {_MAX_OPERATORS} operators")
+            connection.execute("DELETE FROM enrolment")
+            connection.execute("INSERT OR REPLACE INTO operators (peer_id, since) VALUES (?, ?)", (peer_id, now))
+            _log(connection, now, peer_id, "enrol", {})
+            return True
+
+        if not await self._write(work):
+            raise CallError(403, "wrong-code", "the code does not fit, was used, is too old, or was tried too often")
+
+    async def dismiss(self, peer_id: str, by: str, now: int) -> bool:
+        """Take an operator off; say whether there was one."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            gone = connection.execute("DELETE FROM operators WHERE peer_id = ?", (peer_id,)).rowcount > 0
+            if gone:
+                _log(connection, now, by, "dismiss", {"peer_id": peer_id})
+            return gone
+
+        return await self._write(work)
+
+    async def admit(self, name: str, peer_id: str | None, by: str, now: int) -> None:
+        """Put a name on the list; with `peer_id` nobody else may use it, and an earlier user of it is unbound.
+
+        Raises:
+            CallError: 507, the list is full.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            key = fold(name)
+            (count,) = connection.execute("SELECT count(*) FROM admitted WHERE k_name <> ?", (key,)).fetchone()
+            if count >= _MAX_ADMITTED:
+                raise CallError(507, "too-many-names", f"a registry lists at most {_MAX_ADMITTED} names")
+            connection.execute(
+                "INSERT OR REPLACE INTO admitted (k_name, name, peer_id, since) VALUES (?, ?, ?, ?)",
+                (key, name, peer_id, now),
+            )
+            if peer_id is not None:
+                connection.execute("DELETE FROM names WHERE k_name = ? AND peer_id <> ?", (key, peer_id))
+            _log(connection, now, by, "register", {"name": name, "peer_id": peer_id})
+
+        await self._write(work)
+
+    async def expel(self, name: str, by: str, now: int) -> tuple[bool, list[tuple[str, int]]]:
+        """Take a name off the list and unbind it.
+
+        Returns:
+            Whether it was listed or bound, and the nodes that go by it: peer id and `seq`.
+        """
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, list[tuple[str, int]]]:
+            key = fold(name)
+            listed = connection.execute("DELETE FROM admitted WHERE k_name = ?", (key,)).rowcount > 0
+            bound = connection.execute("DELETE FROM names WHERE k_name = ?", (key,)).rowcount > 0
+            nodes = [
+                (row["peer_id"], row["seq"])
+                for row in connection.execute("SELECT peer_id, seq FROM nodes WHERE k_name = ?", (key,))
+            ]
+            if listed or bound or nodes:
+                _log(connection, now, by, "unregister", {"name": name})
+            return listed or bound or bool(nodes), nodes
+
+        return await self._write(work)
+
+    async def check(self, record: NodeRecord, *, open_: bool) -> None:
+        """Check that a node may announce itself under its name.
+
+        Raises:
+            CallError: 403, the name is not listed here, or is another peer's.
+        """
+        row = await self._read(
+            lambda connection: connection.execute(
+                "SELECT peer_id FROM admitted WHERE k_name = ?", (fold(record.name),)
+            ).fetchone()
+        )
+        if row is None and not open_:
+            raise CallError(
+                403, "not-registered", f"{record.name} is not registered here, and this registry is not open"
+            )
+        if row is not None and row["peer_id"] not in (None, record.peer_id):
+            raise CallError(403, "other-peer", f"{record.name} is registered here for another peer id")
+
+    async def admitted(self, p: int) -> dict[str, Any]:
+        """Give a page of the list: `name, peer_id, since`."""
+        return await self._read(
+            lambda connection: _page(connection, "admitted", "k_name", p, ("name", "peer_id", "since"))
+        )
+
+    async def audit(self, p: int) -> dict[str, Any]:
+        """Give a page of what was changed, latest first: `at, by, what, data`."""
+        page = await self._read(
+            lambda connection: _page(connection, "audit", "id DESC", p, ("at", "by", "what", "data"))
+        )
+        for row in page["result"]:
+            row["data"] = json.loads(row["data"])
+        return page
+
+    async def note(self, by: str, what: str, data: dict[str, Any], now: int) -> None:
+        """Keep a line about a change."""
+        await self._write(lambda connection: _log(connection, now, by, what, data))
+
+    async def peer_of(self, name: str) -> str | None:
+        """Give the peer id that a name is bound to."""
+        row = await self._read(
+            lambda connection: connection.execute(
+                "SELECT peer_id FROM names WHERE k_name = ?", (fold(name),)
+            ).fetchone()
+        )
+        return None if row is None else str(row["peer_id"])
+
+    async def stale(self, before: int) -> list[dict[str, Any]]:
+        """Give the nodes that were last heard of before `before`, ms UTC; at most 5,000."""
+        return await self._read(
+            lambda connection: [
+                {"peer_id": row["peer_id"], "name": row["name"], "seen_at": row["seen_at"], "flows": row["flows"]}
+                for row in connection.execute(
+                    "SELECT peer_id, name, seen_at, flows FROM nodes WHERE seen_at < ? ORDER BY seen_at LIMIT 5000",
+                    (before,),
+                )
+            ]
+        )
+
+
+def _make_code(connection: sqlite3.Connection, now: int) -> str:
+    # 80 bits: guessed at five tries, never; typed by a person, in groups of four.
+    text = secrets.token_hex(10)
+    code = "-".join(text[at : at + 4] for at in range(0, 20, 4))
+    connection.execute("DELETE FROM enrolment")
+    connection.execute("INSERT INTO enrolment (code, made_at, tries) VALUES (?, ?, 0)", (code.replace("-", ""), now))
+    return code
+
+
+def _log(connection: sqlite3.Connection, now: int, by: str, what: str, data: dict[str, Any]) -> None:
+    connection.execute(
+        "INSERT INTO audit (at, by, what, data) VALUES (?, ?, ?, ?)",
+        (now, by, what, json.dumps(data, ensure_ascii=False)),
+    )
+    connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (_AUDIT_ROWS,))
+
+
+def _page(connection: sqlite3.Connection, table: str, order: str, p: int, columns: tuple[str, ...]) -> dict[str, Any]:
+    (total,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    rows = connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT ? OFFSET ?", (_PAGE, (p - 1) * _PAGE)
+    )
+    return {
+        "total_records": total,
+        "total_pages": -(-total // _PAGE),
+        "p": p,
+        "pp": _PAGE,
+        "result": [dict(zip(columns, row, strict=True)) for row in rows],
+    }
