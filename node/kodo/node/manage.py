@@ -59,9 +59,9 @@ class Manager:
         forget: Callable[[str], Awaitable[None]] | None = None,
         more: Sequence[Chore] = (),
     ):
-        kinds: list[Chore] = [chores.Runs("run", store, self._delete, retention_s)]
+        kinds: list[Chore] = [chores.Runs("run", store, self._delete_obsolete, retention_s)]
         if unread_s is not None:
-            kinds.append(chores.Runs("unread", store, self._delete, unread_s))
+            kinds.append(chores.Runs("unread", store, self._delete_obsolete, unread_s))
         kinds += [chores.LostFiles(store, outputs), chores.Parts(outputs), chores.Keys(store), chores.Shares(store)]
         self.housekeeping = Housekeeping(store, [*kinds, *more], runs.clock, interval_s=housekeeping_s)
         self._store = store
@@ -105,13 +105,17 @@ class Manager:
         """
         return await self._runs.undisturbed(lambda: self._delete(fid))
 
-    async def _delete(self, fid: str) -> bool:
+    async def _delete_obsolete(self, fid: str) -> bool:
+        """Remove a run that was found to be obsolete, unless it has been shared since."""
+        return await self._delete(fid, unless_shared=True)
+
+    async def _delete(self, fid: str, *, unless_shared: bool = False) -> bool:
         live = self._runs.live.get(fid)
         if live is not None and live.view.state.over and live.driver is not None:
             # Its runner still holds files of the run.
             await asyncio.wait([live.driver], timeout=_RETIRE_S)
         try:
-            await self._store.delete(fid)
+            await self._store.delete(fid, unless_shared=unless_shared)
         except RunNotOverError as error:
             raise bad_state("delete", error.state) from None
         except NotFoundError:

@@ -25,6 +25,7 @@ __all__ = [
     "RunNotOverError",
     "RunOverError",
     "RunRow",
+    "RunSharedError",
     "digest_of",
 ]
 
@@ -48,6 +49,10 @@ class RunNotOverError(KodoError):
 
 
 KEY_REUSED = "this key was used for something else within the last 24 h; take another"
+
+
+class RunSharedError(KodoError):
+    """A run was to be removed unless it is shared, and it is."""
 
 
 class KeyReusedError(KodoError):

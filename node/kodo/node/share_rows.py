@@ -45,6 +45,7 @@ __all__ = [
     "given",
     "gone",
     "has_live",
+    "is_shared",
     "mark",
     "of_principal",
     "of_run",
@@ -148,24 +149,38 @@ _UNDER_WAY = "(SELECT count(*) FROM downloads d WHERE d.sid=s.sid AND d.at>:laps
 _MINE = (
     "EXISTS (SELECT 1 FROM downloads d WHERE d.sid=s.sid AND d.peer=:peer AND d.at>:lapse AND d.state<>'released')"
 )
+_COUNTS = ", ".join(
+    # A share without a limit has no downloads to look for.
+    f"CASE WHEN s.downloads IS NULL THEN 0 ELSE {count} END"
+    for count in (_DONE, _UNDER_WAY, _MINE)
+)
 _ROW = (
     "s.sid, r.fid, r.path, r.name, r.principal, s.digest IS NOT NULL, s.level, s.mode, s.downloads,"
-    f" {_DONE}, {_UNDER_WAY}, s.created, s.expires, s.revoked, {_MINE}"
+    f" {_COUNTS}, s.created, s.expires, s.revoked"
 )
 _FROM = "FROM shares s JOIN runs r ON r.rid=s.rid"
 _LIVE = f"s.revoked IS NULL AND s.expires>:now AND (s.downloads IS NULL OR {_DONE}<s.downloads OR {_UNDER_WAY}>0)"
 
 
 def _select(
-    connection: sqlite3.Connection, where: str, now: int, peer: str = "", tail: str = "", **bound: Any
+    connection: sqlite3.Connection,
+    where: str,
+    now: int,
+    peer: str = "",
+    tail: str = "",
+    *,
+    names: bool = False,
+    **bound: Any,
 ) -> list[ShareRow]:
+    """Give the shares that fit `where`; for whom they are only with `names`."""
     rows = connection.execute(
         f"SELECT {_ROW} {_FROM} WHERE {where} {tail}", {"now": now, "lapse": now - DOWNLOAD_MS, "peer": peer, **bound}
     ).fetchall()
     found = []
-    for *first, revoked, mine in rows:
-        sid, fid, path, name, principal, link, level, mode, downloads, done, under_way, created, expires = first
-        to = connection.execute("SELECT kind, name FROM share_to WHERE sid=? ORDER BY name", (sid,)).fetchall()
+    for *first, created, expires, revoked in rows:
+        sid, fid, path, name, principal, link, level, mode, downloads, done, under_way, mine = first
+        query = "SELECT kind, name FROM share_to WHERE sid=? ORDER BY name"
+        to = connection.execute(query, (sid,)).fetchall() if names else ()
         users = tuple(each for kind, each in to if kind == "user")
         roles = tuple(each for kind, each in to if kind == "role")
         facts = (sid, fid, path, name, principal, bool(link), level, mode, downloads, done, under_way)
@@ -241,7 +256,7 @@ def given(
 
 def of_run(connection: sqlite3.Connection, fid: str, now: int) -> list[ShareRow]:
     """Give all shares of a run, the latest first."""
-    return _select(connection, "r.fid=:fid", now, tail="ORDER BY s.sid DESC", fid=fid)
+    return _select(connection, "r.fid=:fid", now, tail="ORDER BY s.sid DESC", names=True, fid=fid)
 
 
 def of_principal(
@@ -250,12 +265,18 @@ def of_principal(
     """Give how many shares there are of a principal's runs, and a page of them, the latest first."""
     total = connection.execute(f"SELECT count(*) {_FROM} WHERE r.principal=?", (principal,)).fetchone()[0]
     tail = f"ORDER BY s.sid DESC LIMIT {int(pp)} OFFSET {int((p - 1) * pp)}"
-    return total, _select(connection, "r.principal=:principal", now, tail=tail, principal=principal)
+    return total, _select(connection, "r.principal=:principal", now, tail=tail, names=True, principal=principal)
 
 
 def has_live(rid: str) -> str:
     """Give the SQL condition that the run `rid` has a live share; it takes `:now`, `:lapse` and `:peer`."""
     return f"EXISTS (SELECT 1 FROM shares s WHERE s.rid={rid} AND {_LIVE})"
+
+
+def is_shared(connection: sqlite3.Connection, rid: int, now: int) -> bool:
+    """Say whether a run has a live share."""
+    bound = {"rid": rid, "now": now, "lapse": now - DOWNLOAD_MS, "peer": ""}
+    return bool(connection.execute(f"SELECT {has_live(':rid')}", bound).fetchone()[0])
 
 
 def ended(connection: sqlite3.Connection, now: int) -> tuple[list[tuple[str, int]], tuple[int, int]]:

@@ -150,15 +150,16 @@ class Store:
         answer = await self._write(lambda tx: tx.append(fid, events, (), key))
         return answer if isinstance(answer, str) else None
 
-    async def delete(self, fid: str) -> None:
+    async def delete(self, fid: str, *, unless_shared: bool = False) -> None:
         """Remove a run that is over, all its rows overwritten; `scrub` afterwards cleans the write-ahead log too.
 
         Raises:
             NotFoundError: no such run.
             RunNotOverError: it is not over; nothing was removed.
+            RunSharedError: with `unless_shared`, it has a live share; nothing was removed.
             CapacityError: the disk takes no more; nothing was removed.
         """
-        await self._write(lambda tx: tx.delete(fid))
+        await self._write(lambda tx: tx.delete(fid, unless_shared=unless_shared))
 
     async def scrub(self) -> bool:
         """Cut the write-ahead log to nothing, where what was deleted may still stand; say whether that was possible.

@@ -27,6 +27,7 @@ from kodo.node.rows import (
     OutputRow,
     RunNotOverError,
     RunOverError,
+    RunSharedError,
 )
 from kodo.p2p.errors import NotFoundError
 from kodo.protocol.events import EVENTS, Event, Kind, RunState, is_whole
@@ -198,7 +199,7 @@ class Transaction:
             )
         return self._write(fid, head, fresh)
 
-    def delete(self, fid: str) -> None:
+    def delete(self, fid: str, *, unless_shared: bool = False) -> None:
         """Remove a run that is over, its events, outputs and shares, and the idempotency keys that name it.
 
         Its followers are told by a `delete` event that is not stored.
@@ -206,10 +207,13 @@ class Transaction:
         Raises:
             NotFoundError: when there is no such run.
             RunNotOverError: when it is pending or locked; nothing was removed.
+            RunSharedError: with `unless_shared`, when it has a live share; nothing was removed.
         """
         head = self._head(fid)
         if not head.state.over:
             raise RunNotOverError(fid, head.state)
+        if unless_shared and share_rows.is_shared(self._connection, head.rid, self._now):
+            raise RunSharedError(f"the run {fid} is shared")
         del self._touched[fid]
         share_rows.bury_run(self._connection, head.rid, self._now)
         self._connection.execute("DELETE FROM runs WHERE rid=?", (head.rid,))

@@ -602,6 +602,24 @@ async def test_a_run_with_a_live_share_is_kept_until_it_ends(tmp_path: Path, clo
         assert (await node.refused("share.open", "eve", secret=secret)).reason == "no-such-link"
 
 
+async def test_a_run_that_is_shared_while_it_is_being_cleaned_away_stays(tmp_path: Path, clock: StillClock) -> None:
+    async with world(tmp_path, clock) as (node, fid):
+        housekeeping = Manager(node.rig.store, node.rig.runs, node.rig.outputs, retention_s=0).housekeeping
+        await node.rig.gone(fid)
+        await node.call("run.ack", fid=fid)
+        stale = housekeeping.stale
+
+        async def late(*kinds: Any) -> Any:
+            found = await stale(*kinds)
+            await shared(node, fid, link=True)
+            return found
+
+        housekeeping.stale = late  # type: ignore[method-assign]
+        assert await housekeeping.clean(["run"]) == []
+        assert (await node.call("run.state", fid=fid))["acknowledged"]
+        assert (await node.call("output.list", fid=fid))["result"]
+
+
 async def test_what_cleanup_shows_of_shares_is_what_goes(tmp_path: Path, clock: StillClock) -> None:
     async with world(tmp_path, clock) as (node, fid):
         housekeeping = Manager(node.rig.store, node.rig.runs, node.rig.outputs).housekeeping
