@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import multiprocessing
 import random
 import sqlite3
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from kodo.registry.store import Bounds, Store
 __all__ = ["FLOWS_PER_NODE", "fill", "identity", "words"]
 
 FLOWS_PER_NODE = 10
-SHARD = 250
+SHARD = 25
 ONSETS = [
     *"bcdfghjklmnprstvwz",
     "br",
@@ -102,30 +103,34 @@ def shard(first: int, last: int, now: int) -> list[bytes]:
     return [sign_record(record(number, now), identity(number)) for number in range(first, last)]
 
 
-def shards(nodes: int, now: int) -> Iterator[list[bytes]]:
-    """Sign in a process of its own, a few shards ahead."""
+def shards(first: int, last: int, now: int) -> Iterator[list[bytes]]:
+    """Sign nodes `first` to `last` in a process of its own, a few shards ahead."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        steps = iter(range(1, nodes + 1, SHARD))
-        waiting = [pool.submit(shard, at, min(at + SHARD, nodes + 1), now) for at in itertools.islice(steps, 4)]
+        steps = iter(range(first, last + 1, SHARD))
+
+        def ahead(count: int) -> list[Future[list[bytes]]]:
+            return [pool.submit(shard, at, min(at + SHARD, last + 1), now) for at in itertools.islice(steps, count)]
+
+        waiting = ahead(8)
         while waiting:
             yield waiting.pop(0).result()
-            waiting += [pool.submit(shard, at, min(at + SHARD, nodes + 1), now) for at in itertools.islice(steps, 1)]
+            waiting += ahead(1)
 
 
 async def fill(database: Path, nodes: int) -> float:
-    """Announce `nodes` nodes to an empty registry at `database`; give the announcements stored per second."""
+    """Announce `nodes` nodes to the registry at `database`, going on where it was left; give the records a second."""
     now = time.time_ns() // 1_000_000
     begin = time.perf_counter()
     async with Store(database, Bounds(nodes=nodes, flows=nodes * FLOWS_PER_NODE)) as store:
-        for signed in shards(nodes, now):
+        there = store.kept
+        for signed in shards(there + 1, nodes, now):
             await asyncio.gather(*(store.put(verify_record(each), each, now) for each in signed))
-    rate = nodes / (time.perf_counter() - begin)
-    with sqlite3.connect(database) as connection:
+    rate = (nodes - there) / (time.perf_counter() - begin)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         # As after months: most are online, and were measured.
         connection.execute("UPDATE nodes SET online = NULL, changes_at = NULL, left_at = seen_at WHERE id % 20 = 0")
         connection.execute(
             "UPDATE nodes SET performance = (id * 2654435761 % 5000) / 1000.0, "
             "availability = (id * 40503 % 101) / 100.0 WHERE id % 10 <> 3"
         )
-    connection.close()
     return rate

@@ -57,6 +57,8 @@ _INDEXED_S = 0.1
 """Seconds of work for taking candidates from an index."""
 _SCANNED_S = 0.015
 """The same where every row is looked at."""
+_NODES_S = 0.06
+"""The same where every node is, of which there are fewer."""
 _SAMPLE = 1000
 _MANY = 0.02
 """Share of a sample from which on a short text counts as frequent."""
@@ -113,7 +115,7 @@ class _Plan:
             return self.work.some_ids(sql, self.parameters, _INDEXED_S)
         if request.search is None and request.condition is not None and is_of_node(request.condition) and not keys:
             sql = f"SELECT f.id FROM {_NODES_FIRST}{where(judges)}{limit}"
-            return self.work.some_ids(sql, self.parameters, _SCANNED_S)
+            return self.work.some_ids(sql, self.parameters, _NODES_S)
         source = _NODES_FIRST if any("n." in key for key in keys) else f"flows f{_NODE}"
         sql = f"SELECT f.id FROM {source}{where([*judges, *filter(None, keys)])}{limit}"
         return self.work.some_ids(sql, self.parameters, _INDEXED_S if keys else _SCANNED_S)
@@ -223,7 +225,7 @@ def _sorting(order: Order) -> str:
     """Spell `ORDER BY`; equal rows stand in the order of an index, so that pages join and nothing is sorted."""
     last, way = order[-1]
     if FLOW_KEYS[last][0].startswith("n."):
-        nodes = node_sorting(order[-1:])
+        nodes = node_sorting([("name" if last == "node" else last, way)])
         end = f"{nodes}, f.path {nodes.rpartition(' ')[2]}"
         return ", ".join([*(f"{FLOW_KEYS[key][0]} {each}" for key, each in order[:-1]), end])
     return ", ".join([*(f"{FLOW_KEYS[key][0]} {each}" for key, each in order), f"f.id {way}"])

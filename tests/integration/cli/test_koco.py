@@ -304,3 +304,11 @@ def test_a_local_flow_in_yaml_runs_too(user: User, tmp_path: Path, base: Path) -
     done = user("run", "./x.yaml", "n=3", "--json", cwd=folder)
     assert done.code == 0, done.err
     assert json.loads(done.out.splitlines()[-1])["final"]["result"] == 3
+
+
+def test_the_registrys_file_is_backed_up_while_it_runs(node: Node, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    row = User(node["home"])("registry", "--backup", str(copy), "--json").row
+    assert row == {"backup": str(copy), "bytes": copy.stat().st_size}
+    refused = User(tmp_path / "empty")("registry", "--backup", str(copy), "--json")
+    assert (refused.code, "no registry's file" in refused.row["error"]["message"]) == (2, True)

@@ -8,6 +8,7 @@ import pytest
 
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
+from kodo.registry import app
 from kodo.registry.record import verify_record
 from kodo.registry.server import Registry, RegistryConfig, is_local_address
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
@@ -203,3 +204,16 @@ async def test_closing_twice_is_fine(tmp_path):
         await registry.aclose()
     with pytest.raises(UsageError):
         _ = registry.url
+
+
+async def test_the_more_nodes_there_are_the_longer_is_the_interval(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(app, "_BEATS_PER_S", 1)
+    config = RegistryConfig(home=tmp_path / "registry", port=0, heartbeat_s=2)
+    async with Registry(config, clock=clock) as registry, aiohttp.ClientSession(registry.url) as http:
+        told = []
+        for number in range(1, 5):
+            record = signed_record(identity(number), name=f"node{number}")
+            told.append((await send(http, "PUT", "/up", record))["interval_s"])
+        assert told == [2, 2, 3, 4]
+        monkeypatch.setattr(app, "_BEATS_PER_S", 0.001)
+        assert (await send(http, "POST", "/state", signed_heartbeat(at=1)))["interval_s"] == 150

@@ -3,6 +3,7 @@ import gzip
 import io
 import sqlite3
 
+import aiohttp
 import msgpack
 import pytest
 
@@ -311,3 +312,28 @@ async def test_bodies_over_the_bound_at_once_are_503(registry, http, monkeypatch
     await writer.wait_closed()
     async with http.put("/up", data=signed_record(identity(2), name="other"), headers=headers) as response:
         assert response.status == 200
+
+
+async def test_slow_senders_of_one_address_leave_room_for_others(registry, http, monkeypatch):
+    monkeypatch.setattr(app, "_BODIES", 4)
+    host, port = registry.url.removeprefix("http://").split(":")
+    body = signed_record()
+    start = head("/up", len(body)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    slow = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(start)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        slow.append(writer)
+    headers = {"Content-Type": MSGPACK}
+    async with http.put("/up", data=body, headers=headers) as response:
+        await problem(response, 429, "too-often")
+    other = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+    async with (
+        aiohttp.ClientSession(registry.url, connector=other) as session,
+        session.put("/up", data=body, headers=headers) as response,
+    ):
+        assert response.status == 200
+    for writer in slow:
+        writer.close()
+        await writer.wait_closed()

@@ -1,6 +1,9 @@
 import pytest
 
 from kodo.p2p.errors import CallError
+from kodo.registry.flow_pages import FLOW_KEYS
+from kodo.registry.glob import fold
+from kodo.registry.node_pages import NODE_KEYS
 from kodo.registry.pages import COUNT_LIMIT, PageRequest, parse_page
 from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.registry.record import verify_record
@@ -152,6 +155,24 @@ async def test_a_node_is_found_by_its_name_and_its_flows(store, search, expected
 async def test_flows_are_sorted(store, by, expected):
     page = await store.search(PageRequest(by=by), NOW)
     assert [row["name"] for row in page["result"]] == expected
+
+
+@pytest.mark.parametrize("way", ["asc", "desc"])
+@pytest.mark.parametrize("kind", ["flows", "nodes"])
+async def test_every_key_sorts_alone_and_after_another_and_its_pages_join(store, kind, way):
+    await store.annotate(str(identity(1).peer_id), None, {"performance": 2.0, "availability": 0.5}, replace=False)
+    read, keys = (store.search, FLOW_KEYS) if kind == "flows" else (store.nodes, NODE_KEYS)
+    for by in (*keys, *(f"{first} asc,{last}" for first in ("online", "name") for last in keys)):
+        whole = (await read(PageRequest(by=f"{by} {way}"), NOW))["result"]
+        singles = [(await read(PageRequest(by=f"{by} {way}", p=p, pp=1), NOW))["result"] for p in range(1, 6)]
+        assert [row for page in singles for row in page] == whole
+        narrowed = await read(PageRequest(by=f"{by} {way}", search="a"), NOW)
+        assert narrowed["result"] == whole
+        if by in keys:
+            values = [row[by] for row in whole]
+            values = [fold(value) if isinstance(value, str) else value for value in values]
+            known = [value for value in values if value is not None]
+            assert known == sorted(known, reverse=way == "desc")
 
 
 async def test_nodes_that_are_online_come_first(store):
