@@ -16,6 +16,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.sctp.wire import RE_CONFIG
 from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, UnreachableError
+from kodo.p2p.net import link as link_module
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, request
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.direct import WebRtcTransport
@@ -291,3 +292,56 @@ async def test_a_restarted_node_has_its_address_again_and_is_noticed() -> None:
         async with Host(SERVER, WebRtcTransport(certificate)) as server:
             assert await server.listen(["127.0.0.1"], addresses[0].port) == addresses
             assert await ping(await client.connect(addresses)) > 0
+
+
+@pytest.mark.parametrize(("turn", "waiting"), [(0.0, 4096), (0.0, 16), (0.001, 16)])
+async def test_a_link_that_takes_little_at_a_turn_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, turn: float, waiting: int
+) -> None:
+    monkeypatch.setattr(link_module, "TURN_SECONDS", turn)
+    monkeypatch.setattr(link_module, "WAITING_DATAGRAMS", waiting)
+    async with asyncio.timeout(60), make_pair("webrtc") as pair:
+        session = await pair.client.connect(pair.addresses)
+
+        async def count() -> None:
+            async with Call(session, "count", {"n": 20_000}) as call:
+                assert [item async for item in call] == list(range(20_000))
+
+        async def upload() -> None:
+            pieces = [random.Random(number).randbytes(100_000) for number in range(8)]
+
+            async def given() -> AsyncIterator[bytes]:
+                for piece in pieces:
+                    yield piece
+
+            async with Call(session, "upload", upload=given()) as call:
+                assert await call.done() == {"bytes": b"".join(pieces)}
+
+        async def pump() -> None:
+            async with Call(session, "pump", {"n": 60, "size": 65_536}) as call:
+                assert [item async for item in call] == [bytes(65_536)] * 60
+
+        await asyncio.gather(count(), upload(), pump(), pump())
+        assert await request(session, "echo", {"a": 1}) == {"a": 1}
+
+
+async def test_stopped_readers_cost_the_sender_little_and_nobody_else_anything(pair: Pair) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(5):
+            host = Host(Identity.from_seed(bytes([number]) * 32), WebRtcTransport())
+            session = await (await stack.enter_async_context(host)).connect(pair.addresses)
+            await stack.enter_async_context(Call(session, "pump", {"n": 1600, "size": 65_536}))
+        links = [session._link for session in pair.server.sessions]
+        before: list[int] = []
+        for _ in range(300):
+            kept = [link.queued for link in links]
+            if kept == before and all(link.full for link in links):
+                break
+            before = kept
+            await asyncio.sleep(0.1)
+        assert all(link.full for link in links)
+        assert max(before) <= 8 << 20
+        reader = await pair.client.connect(pair.addresses)
+        async with Call(reader, "pump", {"n": 100, "size": 65_536}) as call:
+            assert sum([len(item) async for item in call]) == 100 * 65_536
+        assert max(link.queued for link in links) <= 8 << 20

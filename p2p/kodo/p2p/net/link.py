@@ -12,6 +12,7 @@ import hmac
 import logging
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,12 +41,18 @@ NOISE_CHANNEL = 0
 NOISE_END_SECONDS = 5.0
 """When a listener closes the handshake's channel if the dialer has not."""
 CLOSE_SECONDS = 1.0
+_EVENTS_A_LOOK = 16
+"""Events delivered between two looks at the clock."""
 WRITE_AHEAD_BYTES = 1 << 20
 """Output that one link queues before writers wait. Channels take turns, so it does not delay the others."""
 EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
 """What a peer may open and send before its last handshake message has arrived."""
 ROUNDS = 4
 """Batches that one link sends before others have their turn."""
+TURN_SECONDS = 0.001
+"""Time that one link takes for what came before others have their turn; what is left waits, in its own queue."""
+WAITING_DATAGRAMS = 4096
+"""What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
 CLOSING_CHANNELS = 1024
 """Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
 _SHA256_MULTIHASH = b"\x12\x20"
@@ -152,6 +159,7 @@ class WebRtcLink:
         self._error: Exception | None = None
         self._closing = False
         self._writers: list[Callable[[], None]] = []
+        self._waiting: deque[bytes] = deque()
 
     # datagrams
 
@@ -168,19 +176,31 @@ class WebRtcLink:
         """Take one DTLS datagram; call `flush` after the last of a batch."""
         if self._error is not None:
             return
-        self._last_heard = now = self._loop.time()
+        self._last_heard = self._loop.time()
+        if self._dtls.finished:
+            if len(self._waiting) < WAITING_DATAGRAMS:
+                self._waiting.append(datagram)
+            return
         try:
-            if not self._dtls.finished:
-                self._step(datagram)
-                return
-            payload = self._dtls.decrypt(datagram)
+            self._step(datagram)
+        except KodoError as error:
+            self.fail(error)
+
+    def _take_waiting(self) -> None:
+        """Take what came and deliver it, for `TURN_SECONDS` at most; the rest has its turn after the other links."""
+        clock, decrypt, waiting = self._loop.time, self._dtls.decrypt, self._waiting
+        now = clock()
+        until = now + TURN_SECONDS
+        while self._deliver_events(until) and waiting:
+            payload = decrypt(waiting.popleft())
             if not payload and (unsent := self._dtls.unsent()):
                 self._send_datagrams(unsent)
             while payload:
                 self._sctp.receive_datagram(payload, now)
                 payload = self._dtls.rest()
-        except KodoError as error:
-            self.fail(error)
+            now = clock()
+            if now >= until:
+                break
 
     def flush(self) -> None:
         """Deliver what came, send what may go, arm the timer."""
@@ -192,7 +212,7 @@ class WebRtcLink:
             self._arm()
             return
         try:
-            self._deliver_events()
+            self._take_waiting()
             encrypt = self._dtls.encrypt
             if (probe := self._sctp.take_probe(self._loop.time())) and not self._way.send_whole(encrypt(probe)):
                 self._sctp.probe_refused()
@@ -207,7 +227,8 @@ class WebRtcLink:
                     self._way.send_split(datagrams)
             else:
                 self._flush_soon()
-            self._deliver_events()
+            if self._waiting or self._sctp.has_event:
+                self._flush_soon()
         except KodoError as error:
             self.fail(error)
         if self._error is None:
@@ -335,7 +356,9 @@ class WebRtcLink:
 
     # what the association says
 
-    def _deliver_events(self) -> None:
+    def _deliver_events(self, until: float) -> bool:
+        """Deliver what the association says; False when `until` has passed before its end, or the link is over."""
+        delivered = 0
         while self._error is None and (event := self._sctp.next_event()) is not None:
             match event:
                 case sctp.MessageReceived():
@@ -350,6 +373,10 @@ class WebRtcLink:
                     self._begin_noise()
                 case sctp.Ended():
                     self.fail(event.error)
+            delivered += 1
+            if not delivered % _EVENTS_A_LOOK and self._loop.time() >= until:
+                return False
+        return self._error is None
 
     def _message(self, event: sctp.MessageReceived) -> None:
         data, channel = event.data, self._channels.get(event.channel_id)

@@ -90,6 +90,11 @@ class Lifecycle:
         """Where the association stands."""
         return self._state
 
+    @property
+    def has_event(self) -> bool:
+        """Whether `next_event` has something to give."""
+        return bool(self._events)
+
     def next_event(self) -> Event | None:
         """Give the oldest event that was not given yet."""
         return self._events.popleft() if self._events else None

@@ -23,6 +23,7 @@ __all__ = ["BATCH", "Sender"]
 
 BATCH: Final = 64
 """Packets that are given at once."""
+_BATCH_BYTES: Final = 256 << 10
 _MASK: Final = 0xFFFFFFFF
 _TIMER_SECONDS: Final = 0.004
 """What pacing lets go at once: an event loop's timer is good for a millisecond or two."""
@@ -63,6 +64,7 @@ class Sender:
         """Take over what is known of the path's MTU."""
         self._mtu = mtu = self.path.size
         self._room = mtu - HEADER_BYTES
+        self._batch = min(BATCH, _BATCH_BYTES // mtu)
         self._fragment = self.outbound.fragment = (mtu - HEADER_BYTES - DATA_HEADER_BYTES) & ~3
         self.recovery.controller.mtu = mtu
 
@@ -112,7 +114,7 @@ class Sender:
                 if allowance <= 0:
                     self.pace_at = now + (self._burst(pacing) / 2 - allowance) / pacing
                     break
-            if len(packets) >= BATCH:
+            if len(packets) >= self._batch:
                 self.more = True
                 break
             recovery.order += 1
