@@ -25,7 +25,7 @@ from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, pars
 from kodo.client.run import Run
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
-from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.direct import WebRtcTransport
@@ -79,6 +79,7 @@ class Client:
         settings: settings that were loaded already, instead of the environment and `kodo.toml`.
         finders: other places to find nodes in, asked besides `home`.
         transport: how to dial; WebRTC by default.
+        identity: whose key; the home's user by default.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Client:
         settings: Loaded | None = None,
         finders: Sequence[Finder] | None = None,
         transport: Transport | None = None,
+        identity: Identity | None = None,
     ):
         flags = {"registry": None if registries is None else list(registries), "lan": lan, "node": node}
         loaded = settings or load_settings(home, {**flags, "timeout": None if timeout is None else float(timeout)})
@@ -107,6 +109,7 @@ class Client:
         self._near = Resolver(near, self.known)
         self._resolver = Resolver([*near, *self._registries], self.known)
         self._transport = transport
+        self._identity = identity
         self._host: Host | None = None
         self._stack = AsyncExitStack()
         self._remotes: dict[PeerId, RemoteNode] = {}
@@ -114,7 +117,7 @@ class Client:
         self._keeper: LoginKeeper | None = None
 
     async def __aenter__(self) -> Self:
-        identity = load_identity(make_home(self.home), "user")
+        identity = self._identity or load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
         self._keeper = LoginKeeper(self.logins, identity)
         return self

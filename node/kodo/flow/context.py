@@ -90,7 +90,7 @@ class Context(ABC):
         """Store an output and announce it; blocks. Gives the data of its `output` event."""
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        """Have the node do something for the run: `memory.*`; the future has its answer, or its refusal.
+        """Have the node do something for the run (`memory.*`, `delegate.*`); the future has its answer or refusal.
 
         Raises:
             UsageError: there is no node to ask, or no run yet.

@@ -19,6 +19,8 @@ from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
+from kodo.client.client import Client
+from kodo.client.config import Loaded, Settings
 from kodo.node import chores
 from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
@@ -26,6 +28,7 @@ from kodo.node.asking import Asking
 from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
+from kodo.node.delegation import Delegations
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
@@ -189,6 +192,18 @@ class Node:
         await executor.start()
         transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
         self._host = host = await stack.enter_async_context(Host(identity, transport))
+        keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
+        delegations = await stack.enter_async_context(
+            Delegations(
+                partial(_outgoing, config, identity),
+                provider,
+                str(identity.peer_id),
+                seal=vault.digest,
+                chain_of=self._chain_of,
+                folder=home / "delegated",
+                keep_runs=keep_runs,
+            )
+        )
         runs = Runs(
             store,
             outputs,
@@ -200,11 +215,13 @@ class Node:
                 max_live_each=config.max_live_each,
                 max_runs=config.max_runs,
                 grace_s=config.adopt_s,
-                keep_runs=config.ray_address is not None if config.keep_runs is None else config.keep_runs,
+                keep_runs=keep_runs,
                 versions={**_versions(), "node": self._name},
             ),
             files=uploads.files,
-            asking=Asking({"memory": memories.answer}, [memories.ended]),
+            asking=Asking(
+                {"memory": memories.answer, "delegate": delegations.answer}, [memories.ended, delegations.ended]
+            ),
             vault=vault,
         )
         self._runs = runs
@@ -250,6 +267,11 @@ class Node:
         await stack.enter_async_context(announcer)
         if config.announce_lan:
             await stack.enter_async_context(_advertised(self._advertisement))
+
+    def _chain_of(self, fid: str) -> list[dict[str, str]]:
+        live = self._runs.live.get(fid) if self._runs is not None else None
+        chain = live.view.flow.get("chain") if live is not None else None
+        return [dict(link) for link in chain] if isinstance(chain, list) else []
 
     def _read_scope(self) -> list[Path]:
         """Read the scope file and settle the name; give the folders that the scope's flows are imported from."""
@@ -298,6 +320,12 @@ async def _advertised(current: Callable[[], Advertisement]) -> AsyncIterator[Non
         except NetworkError as error:
             _log.warning("the node is not announced on the local network: %s", error)
         yield
+
+
+def _outgoing(config: NodeConfig, identity: Identity) -> Client:
+    """Make the client by which the node's runs use other nodes: the node's key, pins and logins of its own."""
+    settings = Settings.model_validate({"registry": config.registries, "lan": config.announce_lan})
+    return Client(settings=Loaded(config.home / "outgoing", settings, {}), identity=identity)
 
 
 def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog) -> Executor:

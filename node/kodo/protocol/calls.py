@@ -17,10 +17,12 @@ from kodo.protocol.link import SECRET_BYTES
 from kodo.protocol.uploads import UPLOAD_PATTERN
 
 __all__ = [
+    "MAX_CHAIN",
     "MAX_PAGE",
     "OPS",
     "Args",
     "AssignArgs",
+    "ChainLink",
     "CleanupArgs",
     "EnrolArgs",
     "FidArgs",
@@ -59,6 +61,9 @@ __all__ = [
 ]
 
 MAX_PAGE = 500
+
+MAX_CHAIN = 8
+"""How deep runs may launch runs on other nodes."""
 
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
 Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="as large as the database takes")]
@@ -180,9 +185,17 @@ class FlowSchemaArgs(Args):
     path: Name
 
 
+class ChainLink(Args):
+    """A run on whose behalf another is launched: the node that it is on, and its fid."""
+
+    peer_id: Annotated[str, Field(min_length=1, max_length=128)]
+    fid: Fid
+
+
 class LaunchArgs(Args):
     """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h.
 
+    `chain`: the runs on whose behalf a node launches this one, the node's own last.
     Required inputs that are missing are demanded by a lock that the run begins with; with `strict` they are refused.
     """
 
@@ -192,6 +205,7 @@ class LaunchArgs(Args):
     key: str | None = Field(None, min_length=1, max_length=256)
     tags: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=64)
     strict: bool = False
+    chain: list[ChainLink] = Field(default_factory=list, max_length=MAX_CHAIN)
 
 
 class RunListArgs(PageArgs):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from kodo.flow import event, flow, lock, memory, progress
+from kodo.flow import delegate, event, flow, lock, memory, progress, result
 
 MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
 
@@ -59,3 +59,25 @@ async def connect_with_secrets(account: Account, token: SecretStr, note: str = "
     """Take secrets as inputs and by a lock."""
     code = await lock("The code?", SecretStr)
     return connect(account, token, code)
+
+
+@flow(name="Relay", **MADE_BY)
+async def relay(target: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Have another node run a flow; say what happens there."""
+    other, files = delegate(target, **inputs), {}
+    async for each in other:
+        await result(fid=other.fid, event=each.event, data=each.data)
+        if each.event == "output":
+            files[each.data["name"]] = (await other.fetch(each.data["name"])).stat().st_size
+    return {"result": other.result, "files": files}
+
+
+@flow(name="Relay plainly", **MADE_BY)
+def relay_plainly(target: str, n: int, pause_ms: int) -> list[Any]:
+    """The same, not async; give the numbers that come."""
+    numbers = []
+    for each in delegate(target, n=n, pause_ms=pause_ms):
+        if each.event == "result":
+            numbers.append(each.data["number"])
+            progress(done=len(numbers), total=n)
+    return numbers

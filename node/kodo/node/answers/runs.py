@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import FidArgs, LaunchArgs, RunListArgs, StreamArgs
+from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RunListArgs, StreamArgs
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
 
@@ -80,7 +80,24 @@ class RunAnswers:
         if (args.path is None) == (args.name is None):
             raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
-        return await self._start(caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict)
+        chain = await self._check_chain(caller, flow, args.chain)
+        return await self._start(
+            caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict, chain=chain
+        )
+
+    async def _check_chain(self, caller: Caller, flow: Flow, chain: Sequence[ChainLink]) -> list[dict[str, str]]:
+        """Check on whose behalf a run is launched: the caller's own, and not this flow's, which would never end.
+
+        Raises:
+            CallError: 403 `not-yours`, 409 `cycle`.
+        """
+        if chain and chain[-1].peer_id != caller.principal.peer_id:
+            raise CallError(403, "not-yours", "the last run of the chain is not on the node that asks")
+        for link in chain:
+            earlier = await self._store.run(link.fid) if link.peer_id == self._node["peer_id"] else None
+            if earlier is not None and earlier.path == flow.path:
+                raise CallError(409, "cycle", f"{flow.path} was launched on its own behalf; that would never end")
+        return [link.model_dump() for link in chain]
 
     async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
         """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
@@ -105,6 +122,7 @@ class RunAnswers:
         *,
         strict: bool = False,
         again: Sequence[str] = (),
+        chain: Sequence[Mapping[str, str]] = (),
     ) -> dict[str, Any]:
         principal = caller.principal
         if principal.flow_grant(flow.path, "x") is None:
@@ -129,7 +147,7 @@ class RunAnswers:
             inputs=shown,
             secrets=secrets,
             resources=flow.resources,
-            about=flow.about(),
+            about={**flow.about(), **({"chain": list(chain)} if chain else {})},
             tags=tags,
             key=key,
             demand=demand,

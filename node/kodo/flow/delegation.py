@@ -1,0 +1,152 @@
+"""`delegate("node-name/flow path", **inputs)`: run a flow on another node, and have its events.
+
+The node dials, by its own key; the flow's process opens no connection. Iterate it: `async for` in async flows, `for`
+in sync ones. Leaving the loop leaves the other run alone until this one is over; then it is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kodo.flow.context import current
+from kodo.flow.plain import plain
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.protocol.events import Event, RunView
+from kodo.protocol.manifest import check_output_name
+
+__all__ = ["DelegatedError", "Delegation", "delegate"]
+
+
+class DelegatedError(KodoError):
+    """A run on another node ended with `fatal`. Unhandled, it ends this run too.
+
+    Attributes:
+        type, message: of that `fatal`.
+        node, fid: where it was, and the run.
+    """
+
+    def __init__(self, type: str, message: str, node: str, fid: str):
+        super().__init__(f"{type}: {message} (run {fid} on {node})")
+        self.type = type
+        self.message = message
+        self.node = node
+        self.fid = fid
+
+
+def delegate(flow: str, /, **inputs: Any) -> Delegation:
+    """Have another node run a flow; the launch is made when the first event is asked for.
+
+    Args:
+        flow: `NODE/path` or `NODE/name`, NODE being a name, a peer id or an address.
+        inputs: as data; secrets in the places where the other flow asks for them stay secret there.
+    """
+    return Delegation(flow, inputs)
+
+
+class Delegation:
+    """A run on another node.
+
+    Iterating gives its events (`seq, at, kind, event, data`), each once and in order, and raises `DelegatedError`
+    after its `fatal`; `CallError` when it is refused (403 whoever launched this run may not, 409 `cycle` or
+    `too-deep`) or the other node is lost (502 `node-lost`).
+
+    Attributes:
+        fid, node: of that run, once it is launched.
+        view: what its events so far add up to; `view.final["result"]` is what the flow gave.
+    """
+
+    def __init__(self, flow: str, inputs: Mapping[str, Any]):
+        self.fid: str | None = None
+        self.node: str | None = None
+        self.view = RunView()
+        self._flow = flow
+        self._inputs = {name: _opened(value) for name, value in inputs.items()}
+        self._handle: dict[str, Any] | None = None
+
+    @property
+    def result(self) -> Any:
+        """What the flow gave; None before its end."""
+        return self.view.final.get("result") if self.view.final else None
+
+    def __iter__(self) -> Generator[Event, None, None]:
+        """Give the events; blocks."""
+        while not self.view.state.over:
+            yield from self._take(current().ask(*self._question()).result())
+        self._check()
+
+    async def __aiter__(self) -> AsyncGenerator[Event, None]:
+        """Give the events."""
+        while not self.view.state.over:
+            for event in self._take(await asyncio.wrap_future(current().ask(*self._question()))):
+                yield event
+        self._check()
+
+    def fetch(self, name: str, to: str | Path | None = None) -> Any:
+        """Copy one of its outputs to this machine, verified: to `to`, or below `delegated/`; gives the `Path`.
+
+        Awaited in async flows, a plain blocking call in sync ones.
+
+        Raises:
+            NotFoundError: it has no such output.
+        """
+        path = Path(to) if to is not None else Path("delegated", str(self.fid), check_output_name(name))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._fetch(name, path)
+        return asyncio.to_thread(self._fetch, name, path)
+
+    def _question(self) -> tuple[str, dict[str, Any]]:
+        if self._handle is None:
+            return "delegate.launch", {"flow": self._flow, "inputs": self._inputs}
+        return "delegate.events", {"run": self._handle, "after": self.view.last_seq}
+
+    def _take(self, answer: Mapping[str, Any]) -> list[Event]:
+        if self._handle is None:
+            self._handle = dict(answer["run"])
+            self.fid, self.node = str(self._handle["fid"]), str(self._handle["node"])
+            return []
+        events = [Event.from_wire(each) for each in answer["events"]]
+        for event in events:
+            self.view.apply(event)
+        return events
+
+    def _check(self) -> None:
+        fatal = self.view.fatal
+        if fatal is not None:
+            told = (str(fatal.get("type")), str(fatal.get("message")))
+            raise DelegatedError(*told, str(self.node), str(self.fid))
+
+    def _fetch(self, name: str, to: Path) -> Path:
+        if self._handle is None:
+            raise UsageError("the other run has not begun: ask for its events first")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        part, offset = to.with_name(f".{to.name[:100]}.part"), 0
+        try:
+            with open(part, "wb") as file:
+                while True:
+                    args = {"run": self._handle, "name": name, "offset": offset}
+                    answer = current().ask("delegate.read", args).result()
+                    file.write(answer["data"])
+                    offset += len(answer["data"])
+                    if offset >= answer["size"]:
+                        break
+                    if not answer["data"]:
+                        raise CapacityError(f"the node lost {name!r} while it was copied; fetch it again")
+            part.replace(to)
+        finally:
+            part.unlink(missing_ok=True)
+        return to
+
+
+def _opened(value: Any) -> Any:
+    """Give inputs as data, secrets as what they hold: the other node's form says that they are."""
+    opened = getattr(value, "get_secret_value", None)
+    if callable(opened):
+        return plain(opened())
+    if isinstance(value, Mapping):
+        return {str(key): _opened(part) for key, part in value.items()}
+    return [_opened(part) for part in value] if isinstance(value, (list, tuple)) else plain(value)
