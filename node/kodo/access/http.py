@@ -13,7 +13,7 @@ import aiohttp
 
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UnreachableError, UsageError
 
-__all__ = ["Answer", "check_issuer_url", "discover", "get_json", "post_form"]
+__all__ = ["Answer", "check_issuer_url", "check_metadata", "discover", "get_json", "post_form"]
 
 MAX_ANSWER_BYTES = 512 << 10
 SECONDS = 10.0
@@ -62,9 +62,21 @@ async def discover(issuer: str) -> dict[str, Any]:
         UnreachableError, DeadlineError: it does not answer.
         PeerError: what it says is not about it.
     """
-    said = await get_json(issuer.rstrip("/") + WELL_KNOWN)
+    return check_metadata(issuer, await get_json(issuer.rstrip("/") + WELL_KNOWN))
+
+
+def check_metadata(issuer: str, said: dict[str, Any]) -> dict[str, Any]:
+    """Give back what an issuer says of itself when it is about it, and sends nobody off TLS.
+
+    Raises:
+        PeerError: it is not.
+    """
     if said.get("issuer") != issuer:
         raise PeerError(f"{issuer} says that it is the issuer {str(said.get('issuer'))[:200]!r}")
+    for name, place in said.items():
+        spoken_to = name == "jwks_uri" or name.endswith("_endpoint")
+        if spoken_to and issuer.startswith("https:") and not str(place).startswith("https:"):
+            raise PeerError(f"{issuer} names a {name} that is not https")
     return said
 
 
