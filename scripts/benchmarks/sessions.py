@@ -129,7 +129,7 @@ GROUPS: dict[str, tuple[Callable[[int], Awaitable[Measured]], float]] = {
     "link": (sessions_link.link, 900),
     "shared": (sessions_link.shared, 120),
     "tcp": (sessions_link.beside_tcp, 180),
-    "download": (sessions_download.download, 300),
+    "download": (sessions_download.download, 900),
     "idle": (sessions_many.idle, 180),
     "browser": (sessions_browser.browser, 180),
 }

@@ -53,7 +53,9 @@ async def download(rounds: int) -> Measured:
             async with Client(home=home) as client:
                 run = await client.launch(f"{NODE}/bench_flows.output", inputs={"size": SIZE})
                 view = await run.wait()
-                digest = str((view.final or {}).get("result"))
+                if not view.final:
+                    raise RuntimeError(f"the flow that makes the output failed: {view.fatal}")
+                digest = str(view.final.get("result"))
                 address = run.address
 
             async def whole() -> list[float]:
