@@ -65,7 +65,7 @@ async def test_we_dial_it_and_get_back_what_we_sent(kind: str) -> None:
                 plan = [(PIECES[network], 16_384), (40, 100), *[(3, 1000)] * 5]
                 first = await asyncio.gather(*[Ping(link, seed).run(*each) for seed, each in enumerate(plan)])
                 # A closed channel's id rests for a while; this many wear the rest out.
-                more = 20 if network == "clean" else 1
+                more = 8 if network == "clean" else 1
                 again = [
                     found
                     for _ in range(more)
