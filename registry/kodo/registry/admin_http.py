@@ -27,7 +27,7 @@ from kodo.registry.record import MAX_NOTE_BYTES, NodeName
 from kodo.registry.signed import verify
 from kodo.registry.store import Store
 
-__all__ = ["Admin", "AnnotateFlow", "AnnotateNode", "RegisterName", "UnregisterName"]
+__all__ = ["Admin", "AnnotateFlow", "AnnotateNode", "DismissOperator", "Nothing", "RegisterName", "UnregisterName"]
 
 _MAX_BODY = 64 << 10
 
@@ -66,12 +66,14 @@ class AnnotateFlow(AnnotateNode):
     path: Annotated[str, Field(min_length=1, max_length=512)]
 
 
-class _Cleanup(_Body):
-    pass
+class DismissOperator(_Body):
+    """Take an operator off."""
+
+    peer_id: _Peer
 
 
-class _Nothing(_Body):
-    pass
+class Nothing(_Body):
+    """No args."""
 
 
 @dataclass(slots=True)
@@ -182,7 +184,7 @@ class Admin:
         return _answer({"result": await self._stale_nodes()})
 
     async def _clean(self, request: web.Request) -> web.Response:
-        by, _ = await self._asked(request, _Cleanup)
+        by, _ = await self._asked(request, Nothing)
         gone = await self._stale_nodes()
         # Each registry cleans up for itself: a node that is silent here may speak elsewhere.
         for node in gone:
@@ -213,17 +215,17 @@ class Admin:
         return _answer({"peer_id": enrolment.peer_id, "operator": True})
 
     async def _code(self, request: web.Request) -> web.Response:
-        by, _ = await self._asked(request, _Nothing)
+        by, _ = await self._asked(request, Nothing)
         return _answer({"code": await self._admin.new_code(by, self.clock())})
 
     async def _dismiss(self, request: web.Request) -> web.Response:
-        by, given = await self._asked(request, _Dismiss)
+        by, given = await self._asked(request, DismissOperator)
         if not await self._admin.dismiss(given.peer_id, by, self.clock()):
             raise problem(404, "no-such-operator", f"{given.peer_id} was not enrolled here")
         return _answer({"peer_id": given.peer_id, "operator": False})
 
     async def _shutdown(self, request: web.Request) -> web.Response:
-        by, _ = await self._asked(request, _Nothing)
+        by, _ = await self._asked(request, Nothing)
         await self._admin.note(by, "shutdown", {}, self.clock())
         # The answer goes out first.
         asyncio.get_running_loop().call_later(0.1, self.stop)
@@ -265,10 +267,6 @@ class Admin:
         if not self.seen.fresh(claim, now):
             raise problem(401, "stale-claim", "this claim was used, or the clocks differ too much", registry=now)
         return claim.peer_id
-
-
-class _Dismiss(_Body):
-    peer_id: _Peer
 
 
 def _check_private(request: web.Request) -> None:

@@ -25,6 +25,7 @@ from kodo.p2p.errors import IdentityError, PeerError
 from kodo.registry.admin_http import Admin
 from kodo.registry.federation import Federation
 from kodo.registry.mesh import Batch
+from kodo.registry.openapi import document
 from kodo.registry.pages import PageRequest, parse_page
 from kodo.registry.problems import problem, problems
 from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Kind
@@ -135,6 +136,7 @@ def make_app(service: Service) -> web.Application:
             web.get("/flows", _flows),
             web.get("/records", _records),
             web.post("/mesh", _mesh),
+            web.get("/openapi.json", _openapi),
             *rendezvous.routes(),
             *admin.routes(),
         ]
@@ -273,6 +275,10 @@ async def _records(request: web.Request) -> web.Response:
 async def _mesh(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return _tagged(request, _encode(document(version("kodo"))), "application/json")
 
 
 def _about(service: Service) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kodo.registry.work import Work
 __all__ = [
     "COUNT_LIMIT",
     "MAX_PAGE",
+    "MAX_PAGE_NUMBER",
     "Found",
     "Order",
     "PageRequest",
@@ -41,7 +42,7 @@ MAX_PAGE = 500
 COUNT_LIMIT = 10_000
 """Totals are exact up to here."""
 
-_MAX_PAGE_NUMBER = 1_000_000
+MAX_PAGE_NUMBER = 1_000_000
 _MAX_SORT_KEYS = 4
 
 
@@ -109,7 +110,7 @@ def parse_page(parameters: Mapping[str, str], fields: Mapping[str, Kind]) -> Pag
         query,
         None if query is None else _condition(query, fields),
         parameters.get("by") or "name asc",
-        _number(parameters, "p", 1, _MAX_PAGE_NUMBER),
+        _number(parameters, "p", 1, MAX_PAGE_NUMBER),
         _number(parameters, "pp", 100, MAX_PAGE),
     )
 
