@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 READY_TIMEOUT = 60.0
 """Seconds in which a fresh runner must be ready when nothing has to be installed for it."""
 
+STARTS = 4
+"""Runners that are started at the same time for runs that found no warm one."""
+
 MIND_SECONDS = 0.5
 """How often the embedded Ray is looked at."""
 
@@ -84,6 +87,7 @@ class RayExecutor:
         self._ended: set[str] = set()
         self._starting = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._starts = asyncio.Semaphore(STARTS)
         self._closed = False
 
     @property
@@ -329,15 +333,16 @@ class RayExecutor:
             await self._up.wait()
             link = self._open_link()
             try:
-                warm = await (self._warm.spawn(link, options) if options else self._warm.take(link))
-                try:
+                warm = self._warm.take() if not options else None
+                if warm is not None:
+                    return await _ready(warm, READY_TIMEOUT)
+                if options:
                     # Waiting for CPUs that others use is a queue; everything else must be quick.
-                    deadline = None if options else READY_TIMEOUT
-                    await warm.link.ask(warm.ready, deadline, "a runner did not become ready")
-                    return warm
-                except BaseException:
-                    warm.link.kill(warm.handle)
-                    raise
+                    return await _ready(await self._warm.spawn(link, options), None)
+                # Ray starts processes a few at a time: more at once would only wait in it, at the cost of their time.
+                async with self._starts:
+                    warm = self._warm.take() or await self._warm.spawn(link, {})
+                    return await _ready(warm, READY_TIMEOUT)
             except RunnerDiedError:
                 # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
                 # all of Ray died, it is no runner's fault.
@@ -408,3 +413,13 @@ class RayExecutor:
     def _remove_files(self, name: str) -> None:
         end_marked("KODO_RUNNER", name)
         shutil.rmtree(self._folders / name, ignore_errors=True)
+
+
+async def _ready(warm: Warm, seconds: float | None) -> Warm:
+    """Wait until a runner is ready; one that is given up is ended."""
+    try:
+        await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
+    except BaseException:
+        warm.link.kill(warm.handle)
+        raise
+    return warm

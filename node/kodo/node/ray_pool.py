@@ -202,10 +202,10 @@ class WarmPool:
                 return True
         return False
 
-    async def take(self, link: RayLink) -> Warm:
-        """Take a warm runner, one that is ready if possible, else a fresh one."""
+    def take(self) -> Warm | None:
+        """Take a warm runner, one that is ready if possible; None: there is none."""
         if not self._warm:
-            return await self.spawn(link, {})
+            return None
         taken = next((warm for warm in self._warm if warm.ready.done()), self._warm[0])
         self._warm.remove(taken)
         return taken

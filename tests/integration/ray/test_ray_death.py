@@ -65,5 +65,6 @@ async def test_an_executor_that_is_closed_while_ray_is_started_anew_leaves_nothi
         await made.until("final", "fatal")
     await executor.aclose()
     assert find_cluster(home) is None
-    assert not [process for process in psutil.process_iter() if str(home) in " ".join(process.cmdline())]
+    left = psutil.process_iter(["cmdline"])
+    assert not [process for process in left if str(home) in " ".join(process.info["cmdline"] or ())]
     assert not any(running(pid) for pid in old)
