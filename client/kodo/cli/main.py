@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kodo.cli import access, care, curate, find, manage, memory, outputs, running, serve, shares
+from kodo.cli import access, care, curate, doctor, find, manage, memory, outputs, running, serve, shares
 
 __all__ = ["app", "main"]
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (find, running, outputs, shares, manage, memory, serve, care, access, curate):
+for _group in (find, running, outputs, shares, manage, memory, serve, care, access, curate, doctor):
     _group.register(app)
 
 

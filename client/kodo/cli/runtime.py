@@ -102,8 +102,10 @@ async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[
             # The second time at once: nothing of ours has to be put in order but the terminal.
             _leave(context)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A terminal that closes ends a node in order too; under nohup it is not meant to.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, on_signal, number)
     try:
         return await function(context, **values) or Exit.OK
     except asyncio.CancelledError:

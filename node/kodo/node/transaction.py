@@ -160,7 +160,7 @@ class Transaction:
 
         Raises:
             NotFoundError: when there is no such run.
-            RunOverError: when the run is over and one of the events is not of kind `manage`.
+            RunOverError: when the run is over and one of the events is not of kind `manage`, or a `kill`.
             KeyReusedError: when the key came with other contents before.
         """
         head = self._head(fid)
@@ -176,7 +176,8 @@ class Transaction:
             fresh = [new for new in fresh if new.event != "acknowledge"]
         over = head.state.over
         for new in fresh:
-            if over and EVENTS[new.event].kind is not Kind.MANAGE:
+            # A kill that comes a moment after the end has ended nothing, and must not be told as if it had.
+            if over and (new.event == "kill" or EVENTS[new.event].kind is not Kind.MANAGE):
                 raise RunOverError(fid, head.state if head.state.over else RunState.DONE)
             over = over or new.event in ("final", "fatal")
         if key is not None:

@@ -91,6 +91,8 @@ async def test_nothing_but_manage_events_follows_the_end(store: Store) -> None:
     with pytest.raises(RunOverError) as caught:
         await store.append(FID, [NewEvent.make("fatal", {"type": "X", "message": ""})])
     assert caught.value.state is RunState.DONE
+    with pytest.raises(RunOverError):
+        await store.append(FID, [NewEvent.make("kill", {"by": "ana"})])
     await store.append(FID, [NewEvent.make("acknowledge", {"by": "ana"})])
     assert [event.event for event in await store.events(FID, 3)] == ["final", "acknowledge"]
 

@@ -1,0 +1,191 @@
+"""`koco doctor`: what a node and a client need on this machine, what is there, and what to do about the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import os
+import shutil
+import socket
+import stat
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from kodo.cli.command import command
+from kodo.p2p.errors import KodoError
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+
+__all__ = ["Finding", "register"]
+
+RESERVE_BYTES = 256 << 20
+CLOCK_SECONDS = 60.0
+REGISTRY_SECONDS = 5.0
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `todo` is empty when it is well."""
+
+    check: str
+    found: str
+    todo: str = ""
+
+
+async def doctor(context: Context) -> int:
+    """Look at home, keys, disk, clock, port, local network, registries and Ray; exit code 1 when one needs care."""
+    from kodo.cli.exits import Exit
+    from kodo.cli.table import Table
+
+    findings = [*_home(context.loaded.home), _disk(context), _port(context), *_ray(context.loaded.home)]
+    findings += await asyncio.to_thread(lambda: list(_registries(context)))
+    findings += [_clock(context.loaded.home), await _lan(context), await _node(context)]
+    sick = [each for each in findings if each.todo]
+    if context.json:
+        context.emit({"ok": not sick, "findings": [{**each._asdict(), "ok": not each.todo} for each in findings]})
+    else:
+        table = Table("CHECK", "", "FOUND")
+        for each in findings:
+            table.add(each.check, "ok" if not each.todo else "!!", each.found)
+        context.show(table.render())
+        for each in sick:
+            context.show(f"{each.check}: {each.todo}")
+    return Exit.RUN_FAILED if sick else Exit.OK
+
+
+def _home(home: Path) -> Iterator[Finding]:
+    if not home.exists():
+        parent = next(each for each in home.parents if each.exists())
+        todo = (
+            "" if os.access(parent, os.W_OK) else f"set KODO_HOME to a folder below one you may write to, not {home}"
+        )
+        yield Finding("home", f"{home} is not there yet", todo)
+        return
+    mode = stat.S_IMODE(home.stat().st_mode)
+    todo = "" if not mode & 0o022 and os.access(home, os.W_OK) else f"chmod 700 {home}"
+    yield Finding("home", f"{home}, mode {mode:04o}", todo)
+    keys = [*sorted(home.glob("*.key")), *(each for each in [home / "ray" / "token"] if each.exists())]
+    for key in keys:
+        mode = stat.S_IMODE(key.stat().st_mode)
+        yield Finding("key", f"{key.name}, mode {mode:04o}", f"chmod 600 {key}" if mode & 0o077 else "")
+
+
+def _disk(context: Context) -> Finding:
+    place = next(each for each in [context.loaded.home, *context.loaded.home.parents] if each.exists())
+    free = shutil.disk_usage(place).free
+    reserve = context.loaded.settings.disk_reserve
+    reserve = RESERVE_BYTES if reserve is None else reserve
+    found = f"{free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
+    return Finding(
+        "disk", found, "" if free > reserve else f"free space on the disk of {place}: launches are refused"
+    )
+
+
+def _clock(home: Path) -> Finding:
+    """A clock that went back makes events of the future; compare with what was written here last."""
+    ahead = 0.0
+    for file in (home / "node.db", home / "known_nodes", home / "user.key"):
+        with contextlib.suppress(OSError):
+            ahead = max(ahead, file.stat().st_mtime - time.time())
+    found = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    if ahead > CLOCK_SECONDS:
+        return Finding("clock", f"{found}; {home} was written {ahead:.0f} s later", "set this machine's clock (NTP)")
+    return Finding("clock", found)
+
+
+def _port(context: Context) -> Finding:
+    from kodo.client.finders import read_home_node
+
+    settings = context.loaded.settings
+    if read_home_node(context.loaded.home) is not None:
+        return Finding("port", "the node of this home has it")
+    for host in settings.host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((host, settings.port))
+        except OSError as error:
+            if family == socket.AF_INET6 and host == "::":
+                continue  # a machine without IPv6 does without
+            todo = (
+                "take another with --port or KODO_PORT, or end what has it; --host takes an address of this machine"
+            )
+            return Finding("port", f"UDP {host} {settings.port}: {error.strerror}", todo)
+    return Finding("port", f"UDP {settings.port or 'any'} on {' '.join(settings.host)} is free")
+
+
+def _registries(context: Context) -> Iterator[Finding]:
+    for url in context.loaded.settings.registry:
+        try:
+            with urllib.request.urlopen(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
+                date = answer.headers.get("Date")
+        except urllib.error.HTTPError as error:
+            date = error.headers.get("Date")
+        except (OSError, ValueError) as error:
+            yield Finding("registry", f"{url}: {error}", "is it up, and is KODO_REGISTRY right?")
+            continue
+        off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
+        todo = "set this machine's clock (NTP), or the registry's" if off > CLOCK_SECONDS else ""
+        yield Finding("registry", f"{url} answers; its clock and ours are {off:.0f} s apart", todo)
+
+
+async def _lan(context: Context) -> Finding:
+    if not context.loaded.settings.lan:
+        return Finding("lan", "not used (--no-lan)")
+    from kodo.p2p.net.discovery import browse, local_addresses
+
+    try:
+        found = await browse(context.loaded.settings.browse)
+    except (KodoError, OSError) as error:
+        return Finding("lan", str(error), "allow multicast on UDP port 5353 in the firewall, or go without: --no-lan")
+    return Finding("lan", f"{len(found)} nodes seen from {' '.join(local_addresses()) or 'loopback only'}")
+
+
+def _ray(home: Path) -> Iterator[Finding]:
+    import importlib.util
+    from importlib.metadata import PackageNotFoundError, version
+
+    if importlib.util.find_spec("ray") is None:
+        yield Finding("ray", "not installed: clients do without", "to run nodes: pip install 'kodo[node]'")
+        return
+    with contextlib.suppress(PackageNotFoundError):
+        yield Finding("ray", f"Ray {version('ray')}")
+    if not (home / "ray" / "cluster.json").exists():
+        return
+    from kodo.node.ray_cluster import cluster_lives, listening_sockets
+
+    if not cluster_lives(home):
+        yield Finding("ray", "this home's Ray has died", "start the node again: it starts another (koco up)")
+        return
+    sockets = listening_sockets(home)
+    wide = sorted({f"{name} {ip}:{port}" for _, name, ip, port in sockets if ip not in ("127.0.0.1", "::1")})
+    found = f"{len(sockets)} sockets of this home's Ray, {len(wide)} of them beyond loopback"
+    yield Finding("ray", found, f"restart the node; if these stay open, tell us: {', '.join(wide)}" if wide else "")
+
+
+async def _node(context: Context) -> Finding:
+    from kodo.client.finders import read_home_node
+
+    here = read_home_node(context.loaded.home)
+    if here is None:
+        return Finding("node", "none runs from this home")
+    try:
+        async with context.client() as client:
+            state = await (await client.node(str(here["peer_id"]))).request("node.state", {})
+    except (KodoError, TimeoutError) as error:
+        return Finding("node", str(error), "koco down, or end it by its process id, then koco up")
+    return Finding("node", f"{state['name']} answers, up for {state['uptime_s']:.0f} s")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    command(app, "doctor", rich_help_panel="Serve")(doctor)
