@@ -458,6 +458,21 @@ async def test_a_place_is_held_against_others_and_lapses_after_a_day(tmp_path: P
         assert (await node.refused("output.read", "zoe", fid=fid, name="report.md")).reason == "used-up"
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_who_comes_back_after_a_day_begins_another_download(
+    tmp_path: Path, clock: StillClock, whole: bool
+) -> None:
+    async with world(tmp_path, clock) as (node, fid):
+        await opened(node, await link_of(node, fid, downloads=2), "eve")
+        first = Slow(node, "output.read", "eve", fid=fid, name="report.md")
+        await first.take(9 if whole else 1)
+        await first.broken()
+        assert downloads(await only_share(node)) == ((1, 0) if whole else (0, 1))
+        clock.advance(DAY)
+        await node.call("output.read", "eve", fid=fid, name="report.md")
+        assert downloads(await only_share(node)) == (2, 0)
+
+
 async def big(run: InProcessRunner) -> None:
     run.output("big.bin", bytes(20_000_000))
 
