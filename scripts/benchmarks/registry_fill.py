@@ -19,7 +19,7 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.registry.record import FlowRecord, NodeRecord, sign_record, verify_record
 from kodo.registry.store import Bounds, Store
 
-__all__ = ["FLOWS_PER_NODE", "fill", "identity", "words"]
+__all__ = ["FLOWS_PER_NODE", "enliven", "fill", "identity", "words"]
 
 FLOWS_PER_NODE = 10
 SHARD = 25
@@ -126,11 +126,19 @@ async def fill(database: Path, nodes: int) -> float:
         for signed in shards(there + 1, nodes, now):
             await asyncio.gather(*(store.put(verify_record(each), each, now) for each in signed))
     rate = (nodes - there) / (time.perf_counter() - begin)
+    return rate
+
+
+def enliven(database: Path) -> None:
+    """Make the file of a registry that does not run look as after months: most nodes are alive, and were measured."""
+    now = time.time_ns() // 1_000_000
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        # As after months: most are online, and were measured.
         connection.execute("UPDATE nodes SET online = NULL, changes_at = NULL, left_at = seen_at WHERE id % 20 = 0")
+        connection.execute(
+            "UPDATE nodes SET online = 1, seen_at = ?, beat_seen_at = NULL, changes_at = ? WHERE id % 20 > 0",
+            (now, now + 300_000),
+        )
         connection.execute(
             "UPDATE nodes SET performance = (id * 2654435761 % 5000) / 1000.0, "
             "availability = (id * 40503 % 101) / 100.0 WHERE id % 10 <> 3"
         )
-    return rate
