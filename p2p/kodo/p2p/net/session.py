@@ -64,6 +64,7 @@ class Session:
         self._serving: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # life
 
@@ -80,11 +81,14 @@ class Session:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._link.start(self)
-                await self._watch()
+                self._watch_later()
+                await self._over.wait()
                 for task in self._serving:
                     task.cancel()
         finally:
             self._over.set()
+            if self._timer is not None:
+                self._timer.cancel()
             self.error = self.error or LocallyClosedError("this session was closed here")
             await self._link.aclose()
             for stream in list(self._streams):
@@ -93,15 +97,26 @@ class Session:
             self._closed.set()
             self._on_end(self)
 
-    async def _watch(self) -> None:
-        """Wait for the end; meanwhile look after silence and overdue streams."""
-        while not self._over.is_set():
-            try:
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await self._over.wait()
-            except TimeoutError:
-                self._check_alive()
-                self._check_streams()
+    def _watch_later(self) -> None:
+        """Look after silence and overdue streams when there may be any: thousands of sessions are idle at once."""
+        seconds = WATCH_SECONDS
+        if not self._streams:
+            seconds = max(seconds, self._limits.ping_after_s - (self.now() - self._link.last_heard))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._watch)
+
+    def _watch(self) -> None:
+        if not self.closed:
+            self._check_alive()
+            self._check_streams()
+            self._watch_later()
+
+    def _add(self, stream: Stream) -> None:
+        first = not self._streams
+        self._streams.add(stream)
+        if first and not self.closed:
+            self._watch_later()
 
     def _check_alive(self) -> None:
         silence = self.now() - self._link.last_heard
@@ -152,7 +167,7 @@ class Session:
             raise CapacityError(f"{len(self._streams)} streams are open in this session already")
         stream = Stream(self, protocol)
         stream.attach(self._link.open_channel(stream))
-        self._streams.add(stream)
+        self._add(stream)
         return stream
 
     @property
@@ -206,7 +221,7 @@ class Session:
             return None
         stream = Stream(self, None, self._handlers)
         stream.attach(channel)
-        self._streams.add(stream)
+        self._add(stream)
         return stream
 
     def link_lost(self, error: Exception) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kodo.p2p.core.framing import MAX_MESSAGE_BYTES
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, NetworkError
 from kodo.p2p.net.calls import Call, request
-from kodo.p2p.net.session import NEGOTIATE_SECONDS
+from kodo.p2p.net.session import NEGOTIATE_SECONDS, Session
 from kodo.p2p.net.stream import Stream
 from kodo.p2p.net.transport import Limits
 from tests.support.peers import make_pair
@@ -173,3 +173,26 @@ def test_what_was_written_last_arrives_though_the_session_closes_at_once() -> No
             assert await read == b"the last words"
 
     run_virtual(story())
+
+
+def test_an_idle_session_is_looked_after_only_as_often_as_silence_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    look = Session._check_alive
+
+    def counting(session: Session) -> None:
+        nonlocal looks
+        looks += 1
+        look(session)
+
+    monkeypatch.setattr(Session, "_check_alive", counting)
+
+    async def story() -> None:
+        async with make_pair("memory", delay_s=0.02) as pair:
+            session = await pair.client.connect(pair.addresses)
+            await request(session, "echo")
+            await asyncio.sleep(3600)
+            assert not session.closed
+
+    run_virtual(story())
+    # Two sessions; each falls silent, is asked, and answers.
+    assert looks <= 2 * 3 * 3600 / Limits().ping_after_s
