@@ -62,7 +62,7 @@ async def send_and_take_back(session: Session, pieces: int, size: int, seed: int
 async def test_what_either_side_sends_comes_back_whole(network: str) -> None:
     options, pieces = NETWORKS[network]
     plan = [(pieces, 16 << 10), (50, 100)]
-    async with asyncio.timeout(60), partner("libp2p") as theirs, Host(SERVER, WebRtcTransport()) as ours:
+    async with asyncio.timeout(90), partner("libp2p") as theirs, Host(SERVER, WebRtcTransport()) as ours:
         ours.handle(ECHO, echo)
         [listening] = await ours.listen(["127.0.0.1"])
         their_address = Multiaddr.parse((await theirs.ask("listen"))["address"])

@@ -23,7 +23,7 @@ PIECES = {"clean": 256, "2 % lost": 64, "10 % lost": 8}
 @pytest.mark.parametrize("kind", PARTNERS)
 async def test_it_dials_us_and_gets_back_what_it_sent(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(90),
         partner(kind) as theirs,
         echo_server(monkeypatch) as (_, listener, certificate),
         asyncio.TaskGroup() as tasks,
@@ -52,7 +52,7 @@ async def test_it_dials_us_and_gets_back_what_it_sent(kind: str, monkeypatch: py
 
 @pytest.mark.parametrize("kind", PARTNERS)
 async def test_we_dial_it_and_get_back_what_we_sent(kind: str) -> None:
-    async with asyncio.timeout(30), partner(kind) as theirs, asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(90), partner(kind) as theirs, asyncio.TaskGroup() as tasks:
 
         async def case(network: str) -> None:
             async with (
