@@ -145,6 +145,12 @@ async def registry(
     probe: Annotated[
         str | None, typer.Option("--probe", metavar="TIME", help="Dial each node so often, to tell how it answers.")
     ] = None,
+    origins: Annotated[
+        list[str] | None, typer.Option("--origin", metavar="URL", help="Let pages of this origin call; repeatable.")
+    ] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--name", metavar="HOST", help="A name it is reached by; repeatable.")
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Speak HTTPS; PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
     backup: Annotated[
@@ -163,6 +169,8 @@ async def registry(
         **given_words, mesh_interval=mesh_interval, probe=probe, tls_cert=tls_cert, tls_key=tls_key
     ).settings
     more = {
+        "origins": frozenset(origins or ()),
+        "hosts": frozenset(hosts or ()),
         "probe_s": settings.probe,
         "tls_cert": None if settings.tls_cert is None else Path(settings.tls_cert),
         "tls_key": None if settings.tls_key is None else Path(settings.tls_key),

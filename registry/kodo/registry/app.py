@@ -21,13 +21,13 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import IdentityError, PeerError
+from kodo.p2p.errors import CallError, IdentityError, PeerError
 from kodo.registry.admin_http import Admin
 from kodo.registry.federation import Federation
 from kodo.registry.mesh import Batch
 from kodo.registry.openapi import document
 from kodo.registry.pages import PageRequest, parse_page
-from kodo.registry.problems import problem, problems
+from kodo.registry.problems import problem, problem_of, problems
 from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Kind
 from kodo.registry.record import (
     MAX_NOTE_BYTES,
@@ -71,6 +71,7 @@ class Service:
         retention_s: seconds of silence after which a node is stale.
         stop: has the registry end.
         reading: how many other registries wait for news.
+        origins: pages of these origins may call too, as `https://flows.example.com`, lower case.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
         readers: how often one source may read what changed.
@@ -88,6 +89,7 @@ class Service:
     retention_s: float
     stop: Callable[[], None]
     hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
     reading: int = 0
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
@@ -151,12 +153,37 @@ async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     name = _host_name(hosts[0]) if len(hosts) == 1 else None
     if name is None or not _is_own(name, request.app[_SERVICE].hosts):
         raise problem(421, "wrong-host", "this registry does not go by the host name of the request")
-    for origin in request.headers.getall(hdrs.ORIGIN, []):
-        if origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
-            raise problem(403, "wrong-origin", "pages of other origins may not call this registry")
-    response = await handler(request)
+    own = (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower())
+    welcome = request.app[_SERVICE].origins
+    foreign = [origin for origin in request.headers.getall(hdrs.ORIGIN, []) if origin.lower() not in own]
+    if not all(origin.lower() in welcome for origin in foreign):
+        raise problem(403, "wrong-origin", "pages of this origin may not call this registry; see `origins`")
+    try:
+        response = _preflight() if foreign and _asks_first(request) else await handler(request)
+    except CallError as error:
+        # A page that may call is to read the refusals too.
+        response = problem_of(error)
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if welcome:
+        response.headers.add(hdrs.VARY, "Origin")
+    if len(foreign) == 1:
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = foreign[0]
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "ETag, Retry-After"
     return response
+
+
+def _asks_first(request: web.Request) -> bool:
+    return request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+
+
+def _preflight() -> web.Response:
+    """Answer what a browser asks before a page's request (CORS, Fetch standard 3.2): no cookies, no wildcard."""
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, DELETE",
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, If-None-Match",
+        hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+    }
+    return web.Response(status=204, headers=headers)
 
 
 def _host_name(header: str) -> str | None:

@@ -34,6 +34,9 @@ _LINGER_S = 1.0
 _SHUTDOWN_S = 5.0
 
 
+Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
+
+
 class RegistryConfig(BaseModel):
     """How a registry runs.
 
@@ -44,6 +47,7 @@ class RegistryConfig(BaseModel):
         name: what it calls itself.
         open: whether nodes are taken that nobody registered; not given: only when `host` is loopback or private.
         heartbeat_s: seconds between heartbeats that nodes are told to keep; more, up to 150, when they are many.
+        origins: pages of these origins may call it too, as `https://flows.example.com`.
         hosts: names it is reached by, beside IP addresses and `localhost`.
         max_nodes: node records kept.
         max_flows: flows kept, of all nodes together.
@@ -66,6 +70,7 @@ class RegistryConfig(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=253)] = "registry"
     open: bool | None = None
     heartbeat_s: Annotated[int, Field(ge=1, le=MAX_HEARTBEAT_S)] = 60
+    origins: frozenset[Origin] = frozenset()
     hosts: frozenset[str] = frozenset()
     max_nodes: Annotated[int, Field(ge=1)] = 100_000
     max_flows: Annotated[int, Field(ge=1)] = 1_000_000
@@ -172,6 +177,7 @@ class Registry:
                 stop=self.asked_to_stop.set,
                 most_interval_s=MAX_HEARTBEAT_S,
                 open=is_local_address(host) if config.open is None else config.open,
+                origins=frozenset(origin.lower() for origin in config.origins),
                 hosts=frozenset(name.lower() for name in config.hosts),
             )
             runner = web.AppRunner(

@@ -8,6 +8,7 @@ import msgpack
 import pytest
 
 from kodo.registry import app
+from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 MSGPACK = "application/msgpack"
@@ -137,7 +138,7 @@ async def test_a_wrong_method_is_405_and_says_what_is_taken(http, method, path, 
         assert response.headers["Allow"] == allow
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/nodes/a/b"])
 async def test_what_is_not_there_is_404(http, path):
     async with http.get(path) as response:
         await problem(response, 404, "no-such-page")
@@ -206,6 +207,26 @@ async def test_pages_of_other_origins_are_refused(http, config, origin, method, 
     async with http.request(method, path, data=signed_record(), headers=headers) as response:
         await problem(response, 403, "wrong-origin")
     assert stored(config) == NOTHING
+
+
+async def test_a_page_of_an_origin_that_was_named_may_call_and_read(tmp_path, clock):
+    config = RegistryConfig(home=tmp_path / "r", port=0, origins=frozenset({"https://Flows.example.com"}))
+    page = {"Origin": "https://flows.example.com"}
+    asks = {**page, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+    async with Registry(config, clock=clock) as registry, aiohttp.ClientSession(registry.url) as http:
+        async with http.options("/up", headers=asks) as response:
+            assert response.status == 204
+            assert response.headers["Access-Control-Allow-Origin"] == page["Origin"]
+            assert "PUT" in response.headers["Access-Control-Allow-Methods"]
+            assert "Access-Control-Allow-Credentials" not in response.headers
+        for path, status in (("/flows", 200), ("/nodes/nobody", 404)):
+            async with http.get(path, headers=page) as response:
+                assert response.status == status
+                assert response.headers["Access-Control-Allow-Origin"] == page["Origin"]
+                assert "Origin" in ", ".join(response.headers.getall("Vary"))
+        async with http.options("/up", headers={**asks, "Origin": "https://evil.example"}) as response:
+            assert response.status == 403
+            assert "Access-Control-Allow-Origin" not in response.headers
 
 
 async def test_a_page_of_the_own_origin_is_taken(http, registry):
