@@ -72,7 +72,7 @@ class RayLink:
             DeadlineError: there was no answer in time.
             KodoError: what the runner raised.
         """
-        from ray.exceptions import RayActorError, RayError, RayTaskError
+        from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
 
         self.check()
         try:
@@ -83,6 +83,9 @@ class RayLink:
             raise cause or KodoError(f"the runner could not do it: {type(error.cause).__name__}") from error
         except RayActorError as error:
             raise RunnerDiedError(_cause_of_death(str(error))) from error
+        except RuntimeEnvSetupError as error:
+            why = _last_line(str(error))
+            raise RunnerDiedError(f"the flow's runtime_env could not be made: {why}") from error
         except RayError as error:
             raise RunnerDiedError(f"the runner could not be started: {_last_line(str(error))}") from error
 

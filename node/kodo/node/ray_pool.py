@@ -19,13 +19,16 @@ from kodo.flow.inlet import EVENTS_VARIABLE, fits
 from kodo.node.ray_link import RayLink
 from kodo.node.ray_runner import CALL_TIMEOUT
 from kodo.node.telemetry import TELEMETRY_OFF
-from kodo.p2p.errors import KodoError
+from kodo.p2p.errors import KodoError, UsageError
 
 __all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
 
 logger = logging.getLogger(__name__)
 
 NAME_PREFIX = "runner-"
+
+SETUP_TIMEOUT = 300
+"""Seconds that making a flow's own `runtime_env` may take, unless its `config` says otherwise."""
 
 REFILL_SECONDS = 0.1
 
@@ -126,6 +129,8 @@ class WarmPool:
         self.made.add(name)
         local = self._folders is not None
         given: Mapping[str, Any] = options.get("runtime_env") or {}
+        if given:
+            given = {"config": {"setup_timeout_seconds": SETUP_TIMEOUT}, **given}
         variables = {
             **{key: value for key, value in TELEMETRY_OFF.items() if key not in os.environ},
             **(given.get("env_vars") or {}),
@@ -159,6 +164,9 @@ class WarmPool:
             return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
         except RayError as error:
             raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
+        except (TypeError, ValueError) as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UsageError(f"Ray cannot take the flow's resources or runtime_env: {first[:500]}") from error
 
     def refill_soon(self) -> None:
         """Replace what was taken, in a moment: a process that starts takes CPU from the run that just begins."""

@@ -81,10 +81,10 @@ def what_a_killed_run_launched_is_killed_too(world: World) -> None:
 def a_node_that_comes_back_is_taken_up_where_it_was(world: World, far: Path) -> None:
     target = f"{world.other.address}/story.count"
     run = world.client.launch(
-        f"{world.here.address}/abilities.relay_plainly", inputs={"target": target, "n": 200, "pause_ms": 300}
+        f"{world.here.address}/abilities.relay_plainly", inputs={"target": target, "n": 80, "pause_ms": 400}
     )
     eventually(lambda: any(event.event == "progress" for event in run.follow(live=False)))
     world.other.kill()
     with node(far):
         run.wait()
-        assert run.state()["final"]["result"] == list(range(200))
+        assert run.state()["final"]["result"] == list(range(80))

@@ -4,6 +4,8 @@ import zipfile
 
 import pytest
 
+from kodo.p2p.errors import KodoError
+
 pytest.importorskip("virtualenv")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,3 +21,16 @@ async def test_a_flow_imports_what_it_asked_pip_for(run, tmp_path):
         archive.writestr(DIST + "RECORD", "needed.py,,\n")
     asked = await run("needs", {"runtime_env": {"pip": [str(wheel)]}})
     assert (await asked.end())["result"] == "installed"
+
+
+@pytest.mark.parametrize(
+    ("runtime_env", "said"),
+    [
+        ({"pip": ["./there-is-no-such.whl"]}, "there-is-no-such"),
+        ({"pip": ["x"], "conda": "y"}, "conda"),
+    ],
+)
+async def test_an_environment_that_cannot_be_made_ends_its_run_with_the_reason(run, runtime_env, said):
+    with pytest.raises(KodoError, match="runtime_env") as caught:
+        await run("needs", {"runtime_env": runtime_env})
+    assert said in str(caught.value)
