@@ -108,3 +108,19 @@ async def test_a_crew_in_yaml_alone_runs(run):
     ]
     assert "notes" in str(server.asked[1]["messages"])
     assert KEY not in str(made.events)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_sample_crew_takes_any_endpoint_and_gives_its_key_to_the_nodes_own_alone(run, own):
+    with ChatServer([say("facts"), say("# Bikes")]) as server:
+        place = server.url if own else "http://127.0.0.1:9/v1"
+        variables = {"KODO_CREW_API_KEY": KEY, "KODO_CREW_BASE_URL": place, "KODO_CREW_MODEL": "test-model"}
+        given = {} if own else {"base_url": server.url, "model": "test-model"}
+        asked = {"runtime_env": {"env_vars": {**variables, "OPENAI_API_KEY": KEY}}}
+        made = await run("kodo.samples.crew:crew", asked, topic="bikes", **given)
+        end = await made.end()
+        assert (end["event"], end.get("result")) == ("final", "# Bikes"), end
+        assert set(server.keys) == {f"Bearer {KEY if own else 'no-key'}"}
+        assert server.asked[0]["model"] == "test-model"
+    assert [data["name"] for data in told(made, "task")] == ["gather", "write"]
+    assert KEY not in str(made.events)

@@ -269,3 +269,14 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(local: Local) -> No
 
 def test_the_start_line_says_who_is_let_in(local: Local) -> None:
     assert "users of this node only" in local.provider.describe()
+
+
+async def test_what_a_user_may_do_is_known_without_it_being_there(local: Local) -> None:
+    await local.provider.add_user("ana", ("user",), None)
+    await local.provider.accounts.add_grant(Holder("user", "ana"), parse_grant("memory://kb/w"))
+    ana = await local.provider.recall("ana")
+    assert (ana.id, ana.enters("any"), ana.memory_grant("kb", "r") is not None) == ("ana", True, True)
+    assert ana.memory_grant("other", "r") is None
+    assert (await local.provider.recall("home")).operator
+    nobody = await local.provider.recall("carl")
+    assert (nobody.grants, nobody.operator) == ((), False)

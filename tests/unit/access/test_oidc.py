@@ -382,3 +382,10 @@ async def test_an_issuer_that_says_it_is_another_is_not_believed() -> None:
 
 def test_the_start_line_says_who_is_let_in() -> None:
     assert World().provider.describe() == f"whoever shows a token of {ISSUER} for {AUDIENCE} (auth oidc)"
+
+
+async def test_what_a_user_could_do_when_it_was_here_last_is_known() -> None:
+    world = World()
+    assert (await world.provider.recall("oidc:ana")).grants == ()
+    here = await world.provider.identify(PEER, world.token())
+    assert await world.provider.recall(here.id) == here
