@@ -39,9 +39,6 @@ raylet; of the GCS; SIGSTOP of the node for a while; the clock set to another ti
 EXCUSES = {"raylet": "ray", "gcs_server": "ray", "disk": "disk"}
 """What a strike may have ended, besides the runs that it names."""
 
-BACK_SECONDS = 30.0
-"""In which what a fault ended is over, and a launch is taken again."""
-
 WARM = 2
 
 
@@ -56,6 +53,7 @@ class StormPlan:
         stop_s: for how long a node is stopped.
         long_stop_s: for how long, one time in ten.
         rest_every: strikes between two rests.
+        back_s: seconds in which what a fault ended is over, and a launch is taken again.
         haste: what pauses between strikes, and before answers, are multiplied with.
         weights: of the kinds.
     """
@@ -68,6 +66,7 @@ class StormPlan:
     rest_every: int = 40
     shuffled: bool = True
     haste: float = 1.0
+    back_s: float = 30.0
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -192,20 +191,20 @@ class Storm:
             walkers.done["probe again"] += 1
             self._number += 1
             inputs["name"] = f"probe-{self._number}"
-            if time.monotonic() - begin > 4 * BACK_SECONDS:
+            if time.monotonic() - begin > 4 * self.plan.back_s:
                 break
         took = time.monotonic() - begin
         self.back.setdefault(name, []).append(took)
-        if took > BACK_SECONDS:
-            walkers.complain("no launch within 30 s", f"{name}: {took:.1f} s")
+        if took > self.plan.back_s:
+            walkers.complain("no launch in time", f"{name}: {took:.1f} s")
 
     async def _see_over(self, name: str, victims: list[Walk], begin: float) -> None:
-        until = begin + BACK_SECONDS
+        until = begin + self.plan.back_s
         while any(walk.over_at is None for walk in victims):
             if time.monotonic() > until:
                 for walk in victims:
                     if walk.over_at is None:
-                        self.walkers.complain("not over within 30 s", f"{name}: {walk.name} {walk.fid}")
+                        self.walkers.complain("not over in time", f"{name}: {walk.name} {walk.fid}")
                 return
             await asyncio.sleep(0.1)
 
@@ -325,7 +324,7 @@ class Storm:
             else:
                 walkers.complain("a run that nobody knows goes on", str(run))
         await walkers.insist(lambda: remote.request("cleanup.run", {}, timeout=60.0))
-        until = time.monotonic() + BACK_SECONDS
+        until = time.monotonic() + self.plan.back_s
         while remains := self._remains():
             if time.monotonic() > until:
                 for what, about in remains:

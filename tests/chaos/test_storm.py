@@ -18,7 +18,9 @@ async def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(tmp_path: P
         faults = ["warm", "runner", "burst", "stop", "clock", "raylet", "node", "clock", "gcs_server"]
         if mounted:
             faults.insert(4, "disk")
-        plan = StormPlan(tuple(faults), len(faults), shuffled=False, stop_s=1.0, long_stop_s=1.0, haste=0.2)
+        plan = StormPlan(
+            tuple(faults), len(faults), shuffled=False, stop_s=1.0, long_stop_s=1.0, haste=0.2, back_s=150
+        )
         storm = Storm(tmp_path / "home", aside, 1, plan)
         await storm.rage()
         assert not storm.walkers.wrong, storm.walkers.first
