@@ -220,6 +220,10 @@ def signed_bytes(connection: sqlite3.Connection, node_id: int) -> bytes:
 def _bind(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord) -> None:
     """Give the name to the first peer that uses it, until an admin takes it away."""
     key = fold(record.name)
+    # Here and not only where nodes announce themselves: what the mesh brings may not take a reserved name either.
+    listed = connection.execute("SELECT peer_id FROM admitted WHERE k_name = ?", (key,)).fetchone()
+    if listed is not None and listed[0] not in (None, record.peer_id):
+        raise CallError(403, "other-peer", f"{record.name} is registered here for another peer id")
     bound = connection.execute("SELECT peer_id FROM names WHERE k_name = ?", (key,)).fetchone()
     if bound is None:
         held = connection.execute("SELECT count(*) FROM names WHERE peer_id = ?", (record.peer_id,)).fetchone()[0]

@@ -31,6 +31,9 @@ __all__ = ["BroughtAnswer", "FlowRefusal", "Page", "RegistryClient", "RegistrySt
 MAX_ANSWER_BYTES = 32 << 20
 """Bound of an answer, uncompressed: 500 flows with the longest of everything."""
 
+_LONGEST_RETRY_S = 86400
+"""Seconds; who asks to be left alone for longer is not taken at its word."""
+
 _MSGPACK = {"Content-Type": "application/msgpack"}
 
 
@@ -276,7 +279,8 @@ class RegistryClient:
             facts = {}
         reason, detail = facts.pop("reason", None), facts.pop("detail", None)
         data = {name: value for name, value in facts.items() if name not in ("type", "title", "status", "instance")}
-        if not isinstance(data.get("retry_after_s", 0), int):
+        wait = data.get("retry_after_s", 0)
+        if not isinstance(wait, int) or not 0 <= wait <= _LONGEST_RETRY_S:
             del data["retry_after_s"]
         return CallError(
             response.status,

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -28,8 +29,14 @@ __all__ = ["LONGEST_WAIT_S", "Federation"]
 LONGEST_WAIT_S = 25.0
 """Seconds that one request may wait for news: under what proxies cut."""
 
+_LONGEST_PAUSE_S = 3600
+"""Seconds for which another registry may ask to be left alone."""
+
 _GATHER_S = 0.05
 """Seconds after news in which more news joins it."""
+
+_BREATH_S = 1.0
+"""Seconds after an answer that came early and says nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,9 +100,10 @@ class Federation:
 
     async def batch(self, since: int, epoch: bytes | None, wait_s: float) -> bytes:
         """Give a signed batch of what changed after `since`; wait for news up to `wait_s` when there is none."""
+        news = self.store.bell.listen()
         page = await self.store.page(self.own, since, epoch, self.clock())
         if not page.items and not page.more and wait_s > 0:
-            await self.store.bell.wait(min(wait_s, LONGEST_WAIT_S))
+            await news.wait(min(wait_s, LONGEST_WAIT_S))
             await asyncio.sleep(_GATHER_S)
             page = await self.store.page(self.own, since, epoch, self.clock())
         return await asyncio.to_thread(self._signed, page)
@@ -161,10 +169,17 @@ class Federation:
                     pause = 0.0
                 except KodoError as error:
                     _log.warning("the registry %s: %s", url, error)
-                    pause = self.interval_s * random.uniform(0.5, 1.0)
-                    if isinstance(error, CallError):
-                        pause = max(pause, float(error.data.get("retry_after_s", 0)))
+                    pause = self._pause(error)
+                except Exception:
+                    # What one registry can provoke here is not to end the dealings with the others.
+                    _log.exception("the registry %s could not be dealt with", url)
+                    pause = self._pause(None)
                 await asyncio.sleep(pause)
+
+    def _pause(self, error: KodoError | None) -> float:
+        """Give the seconds to wait after `error`: as many as the other side asks for, within reason."""
+        asked = error.data.get("retry_after_s", 0) if isinstance(error, CallError) else 0
+        return max(self.interval_s * random.uniform(0.5, 1.0), min(asked, _LONGEST_PAUSE_S))
 
     async def _read(self, client: RegistryClient) -> None:
         cursor = await self.store.cursor(client.url)
@@ -175,6 +190,7 @@ class Federation:
                 return
         since, epoch = (0, None) if cursor is None else (cursor.next, cursor.epoch)
         wait_s = min(self.interval_s, LONGEST_WAIT_S)
+        begun = time.monotonic()
         signed = await client.records(since, None if epoch is None else epoch.hex(), wait_s)
         batch = await asyncio.to_thread(verify, Batch, signed)
         if batch.peer_id == self.own:
@@ -193,15 +209,19 @@ class Federation:
         at = Cursor(batch.peer_id, batch.epoch, batch.next)
         if batch.items or cursor != at:
             await self._merge(batch.items, batch.peer_id, ledger, (client.url, at))
+        # One that answers at once with nothing, as if there were no waiting, is not asked in a circle.
+        if not batch.items and time.monotonic() - begun < wait_s / 2:
+            await asyncio.sleep(min(wait_s, _BREATH_S))
 
     async def _feed(self, client: RegistryClient) -> None:
         # What is pinned here is the other side's file: a new one knows nothing of what was told to the old one.
         url = _feed_key(client.url)
         cursor = await self.store.cursor(url)
         since, epoch = (0, None) if cursor is None else (cursor.next, cursor.epoch)
+        news = self.store.bell.listen()
         page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
         if not page.items and not page.more:
-            await self.store.bell.wait(self.interval_s)
+            await news.wait(self.interval_s)
             await asyncio.sleep(_GATHER_S)
             page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
         # An empty batch asks whether the other side still has what it was told.
@@ -209,6 +229,7 @@ class Federation:
         if cursor is not None and cursor.peer_id != told:
             _log.warning("the registry %s has a new file and is told everything again", client.url)
             await self.store.set_cursor(url, Cursor(told, page.epoch, 0))
+            await asyncio.sleep(self._pause(None))
         elif cursor is None or (page.epoch, page.next) != (cursor.epoch, cursor.next):
             await self.store.set_cursor(url, Cursor(told, page.epoch, page.next))
 

@@ -145,6 +145,9 @@ class Prober:
         except (KodoError, TimeoutError) as error:
             if isinstance(error, IdentityError):
                 _log.warning("the node %s: somebody else answers at its address", node.peer_id)
+        except Exception:
+            # A node chooses what is dialled and what answers there: it is not to end the probes of the others.
+            _log.exception("the node %s could not be probed", node.peer_id)
         await self._measured(node.peer_id, took)
 
     async def _session(self, node: Due) -> float:

@@ -33,6 +33,7 @@ __all__ = [
     "Cursor",
     "Merged",
     "MeshStore",
+    "News",
     "Page",
     "check_item",
     "note",
@@ -84,16 +85,26 @@ class Bell:
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake all who wait now."""
+        """Wake all who wait or listen now."""
         self._rung.set()
         self._rung = asyncio.Event()
 
+    def listen(self) -> News:
+        """Begin to listen: what rings from now on is heard by waiting later."""
+        return News(self._rung)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The next ring after `Bell.listen`."""
+
+    _rung: asyncio.Event
+
     async def wait(self, seconds: float) -> None:
-        """Wait for the next ring, `seconds` at most. Cancelling is safe."""
-        rung = self._rung
+        """Wait for it, `seconds` at most; not at all when it has been. Cancelling is safe."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await rung.wait()
+                await self._rung.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +259,16 @@ class MeshStore:
             (held,) = connection.execute(
                 "SELECT count(*) FROM changes WHERE member = ? AND tombstone IS NULL", (member,)
             ).fetchone()
+            laid = _Laid(connection, member, now) if any(each.tombstone is not None for each in checked) else None
             for each in checked:
                 if each.item.origin == own:
                     merged.known += 1
                     continue
                 connection.execute("SAVEPOINT item")
                 try:
-                    fresh, outcome = self._merge(connection, each, member, now, room=held < most_nodes)
+                    fresh, outcome = self._merge(
+                        connection, each, member, own, now, room=held < most_nodes, laid=laid
+                    )
                 except CallError:
                     connection.execute("ROLLBACK TO item")
                     fresh, outcome = False, "refused"
@@ -305,7 +319,8 @@ class MeshStore:
         def work(connection: sqlite3.Connection) -> bool:
             if not self._remove(connection, tombstone.node):
                 return False
-            _lay(connection, tombstone, signed, member="", hops=0, now=now)
+            _forget_old(connection, now)
+            _lay(connection, tombstone, signed, member="", hops=0)
             return True
 
         buried = await self._write(work)
@@ -314,7 +329,15 @@ class MeshStore:
         return buried
 
     def _merge(
-        self, connection: sqlite3.Connection, each: Checked, member: str, now: int, *, room: bool
+        self,
+        connection: sqlite3.Connection,
+        each: Checked,
+        member: str,
+        own: str,
+        now: int,
+        *,
+        room: bool,
+        laid: _Laid | None,
     ) -> tuple[bool, str]:
         """Give whether a node came that was not there, and the name of the outcome."""
         node = connection.execute(
@@ -324,10 +347,11 @@ class MeshStore:
         ).fetchone()
         change = connection.execute("SELECT * FROM changes WHERE peer_id = ?", (each.node,)).fetchone()
         if each.tombstone is not None:
-            return False, self._merge_tombstone(connection, each, node, change, member, now)
+            assert laid is not None
+            return False, self._merge_tombstone(connection, each, node, change, member, own, now, laid)
         fresh, outcome = False, "known"
         if each.record is not None:
-            fresh, outcome = self._merge_record(connection, each, node, change, member, now, room=room)
+            fresh, outcome = self._merge_record(connection, each, node, change, member, own, now, room=room)
         if each.goodbye is not None and self._merge_goodbye(connection, each, member, now):
             outcome = "taken"
         return fresh, outcome
@@ -351,6 +375,7 @@ class MeshStore:
         node: sqlite3.Row | None,
         change: sqlite3.Row | None,
         member: str,
+        own: str,
         now: int,
         *,
         room: bool,
@@ -361,7 +386,7 @@ class MeshStore:
         if now >= record.expires_at:
             # Within the skew of two clocks nobody is to blame.
             return False, "stale" if now >= record.expires_at + _SKEW_S * 1000 else "refused"
-        if _buried(change, each.item.origin, record.seq):
+        if _buried(change, each.item.origin, own, record.seq):
             return False, "known"
         newer = node is None or record.seq > max(node["seq"], node["left_seq"])
         if newer:
@@ -410,7 +435,9 @@ class MeshStore:
         node: sqlite3.Row | None,
         change: sqlite3.Row | None,
         member: str,
+        own: str,
         now: int,
+        laid: _Laid,
     ) -> str:
         tombstone, signed = each.tombstone, each.item.tombstone
         assert tombstone is not None
@@ -422,31 +449,53 @@ class MeshStore:
         if change is not None and change["tombstone"] is not None:
             if (change["tombstone_seq"], change["tombstone_at"]) >= (tombstone.seq, tombstone.at):
                 return "known"
+            if change["origin"] == own:
+                # What was decided here no other registry replaces.
+                return "known"
         elif node is not None:
             if change is None or change["origin"] != tombstone.peer_id or node["seq"] > tombstone.seq:
                 return "known"
             self._remove(connection, each.node)
-        (laid,) = connection.execute("SELECT count(*) FROM changes WHERE tombstone IS NOT NULL").fetchone()
-        if laid >= _TOMBSTONES:
+        if not laid.room():
             return "refused"
-        _lay(connection, tombstone, signed, member=member, hops=each.item.hops, now=now)
+        _lay(connection, tombstone, signed, member=member, hops=each.item.hops)
         return "taken"
 
 
-def _buried(change: sqlite3.Row | None, origin: str, seq: int) -> bool:
+class _Laid:
+    """How many tombstones there are, in all and of one member; counted once for a batch, for counting reads all."""
+
+    def __init__(self, connection: sqlite3.Connection, member: str, now: int) -> None:
+        _forget_old(connection, now)
+        self._all, self._of_member = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE member = ?) FROM changes WHERE tombstone IS NOT NULL", (member,)
+        ).fetchone()
+
+    def room(self) -> bool:
+        """Count one more, if there is room; no member may take all of it."""
+        if self._all >= _TOMBSTONES or self._of_member >= _TOMBSTONES // 4:
+            return False
+        self._all += 1
+        self._of_member += 1
+        return True
+
+
+def _buried(change: sqlite3.Row | None, origin: str, own: str, seq: int) -> bool:
     if change is None or change["tombstone"] is None:
         return False
-    return bool(change["origin"] == origin and seq <= change["tombstone_seq"])
+    # Origins are the bringer's word: a removal that was decided here holds whoever is named.
+    return bool(change["origin"] in (origin, own) and seq <= change["tombstone_seq"])
 
 
-def _lay(
-    connection: sqlite3.Connection, tombstone: Tombstone, signed: bytes, *, member: str, hops: int, now: int
-) -> None:
+def _lay(connection: sqlite3.Connection, tombstone: Tombstone, signed: bytes, *, member: str, hops: int) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, tombstone, tombstone_seq, tombstone_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         (tombstone.node, tombstone.peer_id, member, hops, signed, tombstone.seq, tombstone.at),
     )
+
+
+def _forget_old(connection: sqlite3.Connection, now: int) -> None:
     connection.execute(
         "DELETE FROM changes WHERE tombstone IS NOT NULL AND tombstone_at < ?", (now - TOMBSTONE_S * 1000,)
     )

@@ -153,7 +153,10 @@ class Store:
         """Forget a node, its flows, its names and what an admin said of it; say whether there was one."""
 
         def work(connection: sqlite3.Connection) -> tuple[bool, int]:
-            return changes.remove(connection, peer_id), _kept(connection)
+            gone = changes.remove(connection, peer_id)
+            # A change without its node would count against the member that brought it, for ever.
+            connection.execute("DELETE FROM changes WHERE peer_id = ? AND tombstone IS NULL", (peer_id,))
+            return gone, _kept(connection)
 
         gone, self.kept = await self._write(work)
         return gone

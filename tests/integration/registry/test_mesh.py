@@ -9,6 +9,8 @@ import time
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from kodo.registry.client import RegistryClient
 from kodo.registry.mesh import Batch, Item
@@ -298,3 +300,32 @@ async def test_five_in_a_ring_agree_after_kills_and_partitions(tmp_path, seed):
 
 async def _knows(url, states):
     return await known(url) == states
+
+
+async def test_one_that_answers_nonsense_ends_no_dealings_and_is_not_asked_in_a_circle(tmp_path):
+    liar, asked = identity(200), []
+    answers = [{"retry_after_s": 10**400}, None, None, None]
+
+    async def records(request):
+        asked.append(request.query["since"])
+        refusal = answers[min(len(asked), len(answers)) - 1]
+        if refusal is not None:
+            return web.json_response({"reason": "busy", **refusal}, status=503)
+        batch = Batch(peer_id=str(liar.peer_id), epoch=bytes(16), since=0, next=0, more=False, items=())
+        return web.Response(body=sign(batch, liar), content_type="application/msgpack")
+
+    app = web.Application()
+    app.router.add_get("/records", records)
+    async with TestServer(app) as server, registry(tmp_path / "a") as a:
+        url = str(server.make_url("/"))
+        async with registry(tmp_path / "b", mesh_read=(url, a.url)) as b, RegistryClient(a.url) as at_a:
+
+            async def answered():
+                return len(asked) >= 3
+
+            await eventually(answered)
+            before = len(asked)
+            for number in range(1, 4):
+                await at_a.up(announce(number))
+                await eventually(lambda number=number: _is(b.url, number, (1, "online")))
+            assert len(asked) - before < 20

@@ -43,7 +43,9 @@ def test_a_tally_comes_back_as_it_was_written(results):
     assert Tally.from_bytes(made.to_bytes()) == made
 
 
-@pytest.mark.parametrize("failure", [None, UnreachableError("nobody answers"), TimeoutError()])
+@pytest.mark.parametrize(
+    "failure", [None, UnreachableError("nobody answers"), TimeoutError(), ValueError("the unforeseen")]
+)
 async def test_each_probe_is_noted_once_and_the_next_ones_follow(failure):
     noted = asyncio.Queue()
     dues = iter([(NODE,), (NODE,)])

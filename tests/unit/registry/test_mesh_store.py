@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 
 from kodo.p2p.errors import CallError
+from kodo.registry import mesh_store
 from kodo.registry.mesh import MAX_HOPS, TOMBSTONE_S, Item, Tombstone
-from kodo.registry.mesh_store import Cursor, check_item
+from kodo.registry.mesh_store import Bell, Cursor, check_item
 from kodo.registry.pages import PageRequest
 from kodo.registry.record import verify_goodbye, verify_heartbeat, verify_record
 from kodo.registry.signed import sign
@@ -284,3 +287,41 @@ async def test_a_batch_is_bounded_and_the_rest_follows(store, monkeypatch):
             break
         assert len(page.items) == 2
     assert len(seen) == 5
+
+
+async def test_what_rings_between_looking_and_waiting_is_heard():
+    bell = Bell()
+    news = bell.listen()
+    bell.ring()
+    await asyncio.wait_for(news.wait(3600), 30)
+
+
+async def test_a_name_kept_for_another_peer_is_not_taken_by_the_mesh(store):
+    await store.admin.admit("flows.example.com", str(identity(2).peer_id), OWN, NOW)
+    assert await merge(store, item(record=signed_record())) == {"refused": 1}
+    mine = signed_record(identity(2))
+    assert (await store.put(verify_record(mine), mine, NOW)).refused == []
+
+
+async def test_what_was_cleaned_up_does_not_count_against_its_member(store):
+    await merge(store, item(record=signed_record()), most_nodes=1)
+    await store.remove(NODE)
+    other = signed_record(identity(2), name="other.example.com")
+    assert await merge(store, item(record=other), most_nodes=1) == {"taken": 1}
+
+
+async def test_what_is_buried_here_does_not_come_back_under_another_origin(store):
+    signed = signed_record()
+    await store.put(verify_record(signed), signed, NOW)
+    own = sign(Tombstone(peer_id=OWN, node=NODE, seq=1, at=NOW), identity(103))
+    assert await store.mesh.bury(own, Tombstone(peer_id=OWN, node=NODE, seq=1, at=NOW), NOW)
+    assert await merge(store, item(record=signed)) == {"known": 1}
+    assert await merge(store, item(tombstone=grave(seq=9)), item(record=signed)) == {"known": 2}
+    assert await merge(store, item(record=signed_record(seq=2))) == {"taken": 1}
+
+
+async def test_no_member_takes_all_the_room_for_tombstones(store, monkeypatch):
+    monkeypatch.setattr(mesh_store, "_TOMBSTONES", 8)
+    graves = [item(tombstone=grave(node=str(identity(number).peer_id))) for number in range(1, 5)]
+    assert await merge(store, *graves) == {"taken": 2, "refused": 2}
+    assert await merge(store, *graves[2:], member=B) == {"taken": 2}
