@@ -70,12 +70,12 @@ class Service:
         owner: peer id of the user key of the registry's own home, an operator.
         retention_s: seconds of silence after which a node is stale.
         stop: has the registry end.
-        reading: how many other registries wait for news.
         origins: pages of these origins may call too, as `https://flows.example.com`, lower case.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
         readers: how often one source may read what changed.
         bodies: how many are being read, by the address they come from.
+        reading: how many other registries wait for news, likewise.
     """
 
     store: Store
@@ -90,10 +90,10 @@ class Service:
     stop: Callable[[], None]
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    reading: int = 0
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
     bodies: Counter[str] = field(default_factory=Counter)
+    reading: Counter[str] = field(default_factory=Counter)
 
     @property
     def dictated_s(self) -> int:
@@ -273,7 +273,11 @@ async def _node(request: web.Request) -> web.Response:
         peer_id = PeerId.parse(request.match_info["peer_id"])
     except ValueError:
         raise problem(404, "no-such-node", "no node is known here by what is not a peer id") from None
-    return _tagged(request, await request.app[_SERVICE].store.signed_record(str(peer_id)), MSGPACK_TYPE)
+    store = request.app[_SERVICE].store
+    if await request.app[_ADMIN].may_see_hidden(request):
+        record = await store.signed_record(str(peer_id))
+        return web.Response(body=record, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
+    return _tagged(request, await store.signed_record(str(peer_id), hidden=False), MSGPACK_TYPE)
 
 
 async def _records(request: web.Request) -> web.Response:
@@ -288,19 +292,28 @@ async def _records(request: web.Request) -> web.Response:
         raise problem(400, "bad-args", "epoch is 32 hexadecimal digits", arg="epoch")
     if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", wait, re.ASCII):
         raise problem(400, "bad-args", "wait is in seconds, under 100", arg="wait")
-    _throttle(service.readers, request.remote or "?", service.clock())
-    if service.reading >= _BODIES:
+    source = request.remote or "?"
+    _throttle(service.readers, source, service.clock())
+    waiting = service.reading.total()
+    if waiting >= _BODIES:
         raise problem(503, "busy", "too many registries read at once; try later", retry_after_s=5)
-    service.reading += 1
+    # Who waits from one address leaves room for those of others.
+    if waiting >= _BODIES // 2 and service.reading[source] >= max(_BODIES // 4, 1):
+        raise problem(429, "too-often", "too many readers of yours wait here", retry_after_s=5)
+    service.reading[source] += 1
     try:
         batch = await service.federation.batch(int(since), bytes.fromhex(epoch) or None, float(wait))
     finally:
-        service.reading -= 1
+        service.reading[source] -= 1
+        service.reading += Counter()  # forgets who has none
     return web.Response(body=batch, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
 async def _mesh(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
+    if not service.federation.members:
+        raise problem(403, "not-a-member", "no other registry tells this one of its nodes; see --mesh-member")
+    _throttle(service.readers, request.remote or "?", service.clock())
     return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
 
 

@@ -37,6 +37,10 @@ def back_up(database: Path, target: Path) -> int:
             (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise UsageError(f"{database} is damaged ({verdict}); the copy was thrown away")
+            # A copy that is put in place counts changes again that others have counted: it is another file to them.
+            if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mesh_self'").fetchone():
+                copy.execute("UPDATE mesh_self SET epoch = randomblob(16)")
+                copy.commit()
         with part.open("rb") as file:
             os.fsync(file.fileno())
             size = file.seek(0, os.SEEK_END)

@@ -38,6 +38,7 @@ __all__ = [
     "check_item",
     "note",
     "note_beat",
+    "tell_again",
 ]
 
 BEAT_EVERY_S = 120
@@ -192,6 +193,15 @@ def note(
         "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         (peer_id, origin, member, hops, beat, beat_at),
+    )
+
+
+def tell_again(connection: sqlite3.Connection, peer_id: str) -> None:
+    """Make this node the latest change, as it is."""
+    connection.execute(
+        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at) "
+        "SELECT peer_id, origin, member, hops, beat, beat_passed_at FROM changes WHERE peer_id = ?",
+        (peer_id,),
     )
 
 
@@ -507,8 +517,8 @@ def _page(
     (mine,) = connection.execute("SELECT epoch FROM mesh_self").fetchone()
     since = since if epoch == mine else 0
     rows = connection.execute(
-        "SELECT c.*, r.signed, r.goodbye, n.left_at, n.expires_at FROM changes c LEFT JOIN nodes n USING (peer_id) "
-        "LEFT JOIN records r ON r.node_id = n.id "
+        "SELECT c.*, r.signed, r.goodbye, n.left_at, n.expires_at, n.hidden "
+        "FROM changes c LEFT JOIN nodes n USING (peer_id) LEFT JOIN records r ON r.node_id = n.id "
         f"WHERE c.change > ? {'AND c.member = ?' if own_only else 'AND ? IS NOT NULL'} ORDER BY c.change LIMIT ?",
         (since, "", MAX_ITEMS + 1),
     )
@@ -529,7 +539,7 @@ def _page(
 def _told(row: sqlite3.Row, now: int) -> dict[str, Any] | None:
     if row["tombstone"] is not None:
         return {"tombstone": row["tombstone"]} if now < row["tombstone_at"] + TOMBSTONE_S * 1000 else None
-    if row["signed"] is None:
+    if row["signed"] is None or row["hidden"]:
         return None
     record = {"record": row["signed"]} if now < row["expires_at"] else {}
     if row["left_at"] is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from kodo.p2p.errors import CallError
 from kodo.registry.changes import no_such_node, relist, signed_bytes
 from kodo.registry.listing import notes_of, sort_out
+from kodo.registry.mesh_store import tell_again
 from kodo.registry.record import verify_record
 from kodo.registry.words import FlowWords, NodeWords, check_words
 
@@ -61,3 +62,6 @@ def _show_node(
         if name in words or name in said:
             connection.execute(f"UPDATE nodes SET {name} = ? WHERE id = ?", (words.get(name), node["id"]))
     connection.execute("UPDATE totals SET hidden_nodes = hidden_nodes + ?", (hidden - node["hidden"],))
+    if node["hidden"] and not hidden:
+        # While it was hidden no other registry was told of it.
+        tell_again(connection, node["peer_id"])

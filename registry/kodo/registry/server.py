@@ -218,6 +218,11 @@ class Registry:
         await stack.aclose()
 
 
+def _no_passphrase() -> str:
+    # Without this OpenSSL asks on the terminal, and waits for ever where there is none.
+    raise UsageError("the TLS key has a passphrase; give one without, readable by the registry alone")
+
+
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if cert is None and key is None:
         return None
@@ -226,7 +231,7 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password=_no_passphrase)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"the TLS certificate {cert} and key {key} cannot be used: {error}") from error
     return context

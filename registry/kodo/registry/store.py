@@ -169,16 +169,17 @@ class Store:
         """Count a probe: its seconds, None when nobody answered."""
         await self._write(lambda connection: probes.measured(connection, peer_id, took_s, now))
 
-    async def signed_record(self, peer_id: str) -> bytes:
-        """Give the record of `peer_id` as it came.
+    async def signed_record(self, peer_id: str, *, hidden: bool = True) -> bytes:
+        """Give the record of `peer_id` as it came; that of a hidden node only with `hidden`.
 
         Raises:
             CallError: 404.
         """
         rows = await self._read(
             lambda work: work.rows(
-                "SELECT r.signed FROM records r JOIN nodes n ON n.id = r.node_id WHERE n.peer_id = :peer_id",
-                {"peer_id": peer_id},
+                "SELECT r.signed FROM records r JOIN nodes n ON n.id = r.node_id "
+                "WHERE n.peer_id = :peer_id AND n.hidden <= :hidden",
+                {"peer_id": peer_id, "hidden": int(hidden)},
             )
         )
         if not rows:

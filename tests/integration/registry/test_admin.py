@@ -199,6 +199,22 @@ async def test_what_is_hidden_only_operators_see(owner, client, registry, config
     assert await seen(STRANGER, clock.now + 5) == (403, [])
 
 
+async def test_the_record_of_a_hidden_node_only_operators_get(owner, client, registry, config, clock, http):
+    await client.up(signed_record(NODE, flow()))
+    path = f"/nodes/{NODE.peer_id}"
+    async with http.get(path) as response:
+        assert response.status == 200
+        tag = response.headers["ETag"]
+    await owner.annotate("flows.example.com", {"hidden": True})
+    for method, headers in (("GET", {}), ("GET", {"If-None-Match": tag}), ("HEAD", {})):
+        async with http.request(method, path, headers=headers) as response:
+            assert response.status == 404
+    host, user = registry.url.removeprefix("http://"), load_identity(config.home, "user")
+    headers = {"Authorization": authorization(user, host, "GET", path, b"", clock.now + 5)}
+    async with http.get(path, headers=headers) as response:
+        assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
+
+
 async def test_what_is_silent_for_long_is_cleaned_up_on_demand(owner, client, clock):
     await client.up(signed_record(NODE, flow()))
     clock.advance(5 * 86400)
@@ -315,6 +331,22 @@ async def test_half_a_certificate_is_refused_at_the_start(tmp_path):
         with pytest.raises(UsageError):
             async with Registry(RegistryConfig(home=tmp_path / "home", port=0, **given)):
                 pass
+
+
+async def test_a_key_with_a_passphrase_is_refused_and_not_asked_for(tmp_path):
+    cert, key = certificate(tmp_path / "tls")
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    config = RegistryConfig(home=tmp_path / "home", port=0, tls_cert=cert, tls_key=key)
+    with pytest.raises(UsageError, match="passphrase"):
+        async with Registry(config):
+            pass
 
 
 async def test_off_this_machine_operators_need_tls(registry, config, clock, monkeypatch):

@@ -358,3 +358,22 @@ async def test_slow_senders_of_one_address_leave_room_for_others(registry, http,
     for writer in slow:
         writer.close()
         await writer.wait_closed()
+
+
+async def test_readers_of_one_address_leave_room_for_others(http, client):
+    async def read(wait):
+        async with http.get(f"/records?wait={wait}") as response:
+            return response.status
+
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(read(25)) for _ in range(40)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result() for task in done} == {429}
+        await client.up(signed_record())
+    assert sorted(task.result() for task in waiting) == [200] * 32 + [429] * 8
+
+
+async def test_a_registry_without_members_reads_no_batches(http):
+    headers = {"Content-Type": "application/msgpack"}
+    async with http.post("/mesh", data=b"\x80", headers=headers) as response:
+        assert (response.status, (await response.json(content_type=None))["reason"]) == (403, "not-a-member")

@@ -25,8 +25,16 @@ async def test_a_backup_of_a_registry_that_runs_is_a_registry(tmp_path):
         back_up(tmp_path / "registry.db", tmp_path / "second.db")
     assert (copy.stat().st_size, stat.S_IMODE(copy.stat().st_mode)) == (size, 0o600)
     assert {file.name for file in tmp_path.iterdir()} == {"registry.db", "registry.db.lock", "copy.db", "second.db"}
-    for file, paths in ((copy, ["a"]), (tmp_path / "second.db", ["a", "b"])):
+    epochs = set()
+    for file, paths in (
+        (copy, ["a"]),
+        (tmp_path / "second.db", ["a", "b"]),
+        (tmp_path / "registry.db", ["a", "b"]),
+    ):
         async with Store(file) as store:
+            # Its changes are counted anew, so that readers with a cursor of the other file miss none.
+            epochs.add((await store.mesh.page(str(identity(3).peer_id), 0, None, NOW)).epoch)
+            assert len(epochs) == 1 + [copy, tmp_path / "second.db", tmp_path / "registry.db"].index(file)
             page = await store.search(PageRequest(search="competitor", by="path"), NOW)
             assert [row["path"] for row in page["result"]] == paths
 

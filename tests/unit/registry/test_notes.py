@@ -131,3 +131,22 @@ async def test_what_is_no_annotation_is_refused_by_name(store, path, words, arg)
 async def test_a_node_that_is_not_known_cannot_be_annotated(store):
     with pytest.raises(CallError, match="404 no-such-node"):
         await store.annotate(str(identity(9).peer_id), None, {"hidden": True}, replace=False)
+
+
+async def test_of_a_hidden_node_other_registries_and_readers_are_told_nothing_until_it_is_shown(store):
+    own = str(identity(103).peer_id)
+    epoch = (await store.mesh.page(own, 0, None, NOW)).epoch
+
+    async def told(since=0):
+        page = await store.mesh.page(own, since, epoch, NOW)
+        return [verify_record(item.record).peer_id for item in page.items], page.next
+
+    await store.annotate(PEER, None, {"hidden": True}, replace=False)
+    assert (await told())[0] == [OTHER]
+    with pytest.raises(CallError, match="no-such-node"):
+        await store.signed_record(PEER, hidden=False)
+    assert verify_record(await store.signed_record(PEER)).peer_id == PEER
+    _, since = await told()
+    await store.annotate(PEER, None, {"hidden": None}, replace=False)
+    assert (await told(since))[0] == [PEER]
+    assert verify_record(await store.signed_record(PEER, hidden=False)).peer_id == PEER
