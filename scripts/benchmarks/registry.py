@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 from benchmarks.measure import Row, Series, Table
 from benchmarks.registry_fill import FLOWS_PER_NODE, enliven, fill, identity, words
+from benchmarks.registry_mesh import mesh
 
 from kodo.p2p.errors import CallError
 from kodo.registry.client import RegistryClient
@@ -125,6 +126,7 @@ async def measure(rounds: int, nodes: int = 100_000, keep: Path | None = None) -
             rows.append(Row("memory, RSS", "MB", Series((process.memory_info().rss / 1e6,))))
         size = (home / "registry.db").stat().st_size
     rows.append(Row("file", "MB", Series((size / 1e6,))))
+    rows += await mesh(rounds)
     flows = nodes * FLOWS_PER_NODE
     return Table("Registry", rows, [f"{nodes:,} nodes with {flows:,} flows; times are p50 and p95 of {READS} reads"])
 
