@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
@@ -105,9 +106,20 @@ class RemoteNode:
         self._timeout = timeout
         self._logins = logins
         self._logging_in = asyncio.Lock()
+        self._behalf: str | None = None
 
     def __str__(self) -> str:
         return self.name or self.label or str(self.peer_id)
+
+    def on_behalf(self, fid: str) -> Self:
+        """Give this node as a node asks it about what it launched there for its own run `fid`."""
+        other = copy.copy(self)
+        other._behalf = fid
+        return other
+
+    def about(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the args of a call about a run, with on whose behalf it is made."""
+        return dict(args) if self._behalf is None else {**args, "behalf": self._behalf}
 
     @property
     def reach(self) -> str:
@@ -166,7 +178,7 @@ class RemoteNode:
         for attempt in range(1, ATTEMPTS + 1):
             session = await self.session()
             try:
-                return await request(session, op, args, timeout=timeout or self._timeout)
+                return await request(session, op, self.about(args or {}), timeout=timeout or self._timeout)
             except CallError as error:
                 if error.code != 401 or attempt == ATTEMPTS or not await self._log_in_again(session):
                     raise
@@ -239,7 +251,8 @@ class RemoteNode:
     async def _stream(self, fid: str, after: int, follow: bool) -> AsyncGenerator[list[Event], None]:
         session = await self.session()
         # No deadline per item: a run may be silent for hours. A session that is dead ends by itself within 15 s.
-        async with Call(session, "run.stream", {"fid": fid, "after": after, "follow": follow}, timeout=None) as call:
+        args = self.about({"fid": fid, "after": after, "follow": follow})
+        async with Call(session, "run.stream", args, timeout=None) as call:
             async for items in call.batches():
                 try:
                     batch = [Event.from_wire(item) for item in items]

@@ -300,7 +300,7 @@ class _RunSource:
         session = await self._remote.session()
         args = {"fid": self._fid, "name": name, "offset": offset}
         try:
-            async with Call(session, "output.read", args) as call:
+            async with Call(session, "output.read", self._remote.about(args)) as call:
                 async for piece in call:
                     if not isinstance(piece, bytes):
                         raise PeerError("output.read gave something that is not bytes")

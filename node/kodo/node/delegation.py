@@ -1,7 +1,8 @@
 """Runs that this node's runs have launched on other nodes: dialled by the node's key, followed, fetched from, ended.
 
 What a flow knows of such a run is a handle sealed with a key of this node, so no flow can read another's; and the
-other node is asked again after a restart of this one, where the flow left off. The other run is this node's there.
+other node is asked again after a restart of this one, where the flow left off. The other run belongs there to this
+node and the run that launched it: what this node asks about it, it asks on that run's behalf.
 When a run is over, those that it launched are too: acknowledged if they are over, killed if not.
 """
 
@@ -25,7 +26,7 @@ from kodo.client.run import Run
 from kodo.node.asking import Question
 from kodo.node.tasks import Tasks
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, PeerError, UsageError
-from kodo.protocol.access import Principal
+from kodo.protocol.access import Principal, account_of
 from kodo.protocol.calls import MAX_CHAIN
 from kodo.protocol.events import Event
 from kodo.protocol.ids import is_id
@@ -156,7 +157,7 @@ class Delegations:
         node = parse_flow(target).node
         if node is None:
             raise UsageError(f"say which node shall run {target[:200]!r}: NODE/PATH")
-        if not may_delegate(await self._provider.recall(question.principal), node):
+        if not may_delegate(await self._provider.recall(account_of(question.principal)), node):
             raise CallError(403, "not-granted", f"whoever launched this run may not use the node {node[:200]!r}")
         chain = [*self._chain_of(question.fid), {"peer_id": self._peer_id, "fid": question.fid}]
         if len(chain) > MAX_CHAIN:
@@ -173,7 +174,7 @@ class Delegations:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not is_id(fid):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")
-        run = Run(str(fid), found.remote, patience=client.settings.patience)
+        run = Run(str(fid), found.remote.on_behalf(question.fid), patience=client.settings.patience)
         children[str(fid)] = _Child(run)
         handle = {"node": found.remote.reach, "peer_id": str(run.peer_id), "fid": run.fid}
         return {"run": {**handle, "seal": self._sealed(question.fid, handle)}}
@@ -192,7 +193,8 @@ class Delegations:
             remote = await client.node(str(handle["node"]))
             if str(remote.peer_id) != handle["peer_id"]:
                 raise CallError(502, "node-lost", f"{handle['node']} is another node by now")
-            child = children[handle["fid"]] = _Child(Run(handle["fid"], remote, patience=client.settings.patience))
+            run = Run(handle["fid"], remote.on_behalf(question.fid), patience=client.settings.patience)
+            child = children[handle["fid"]] = _Child(run)
         return child
 
     async def _events(self, question: Question) -> dict[str, Any]:

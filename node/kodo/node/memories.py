@@ -19,7 +19,7 @@ from kodo.flow.memory_store import MemoryLimits, MemoryRow, MemoryStore, Once
 from kodo.node.asking import Question
 from kodo.node.clock import Clock
 from kodo.p2p.errors import CallError, KodoError, UsageError
-from kodo.protocol.access import Principal
+from kodo.protocol.access import Principal, account_of
 from kodo.protocol.memory import Scope, check_shared
 
 __all__ = ["Memories", "StaleMemory"]
@@ -157,7 +157,7 @@ class Memories:
             check_shared(name)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        who = await self._provider.recall(principal)
+        who = await self._provider.recall(account_of(principal))
         if not may_share(who, name, mode):
             raise CallError(403, "not-granted", f"whoever launched this run may not use the shared memory {name!r}")
 

@@ -43,6 +43,7 @@ from kodo.node.tasks import Tasks
 from kodo.node.transaction import Commit
 from kodo.node.vault import INPUTS, Vault
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, UsageError
+from kodo.protocol.access import account_of
 from kodo.protocol.events import Event, RunState, RunView
 from kodo.protocol.secrets import Secrets, masked
 
@@ -232,7 +233,8 @@ class Runs:
         most, each = self.settings.max_live, self.settings.max_live_each
         if len(self._live) >= most:
             raise CallError(429, "busy", f"this node has {most} unfinished runs", {"retry_after_ms": 1000})
-        if sum(live.row.principal == principal for live in self._live.values()) >= each:
+        account = account_of(principal)
+        if sum(account_of(live.row.principal) == account for live in self._live.values()) >= each:
             raise CallError(429, "busy", f"you have {each} unfinished runs on this node", {"retry_after_ms": 1000})
         try:
             self._outputs.check_room()
@@ -348,7 +350,7 @@ class Runs:
         try:
             if live.runner is None:
                 await self._inputs(live)
-                await self.queue.turn(live.row.principal, live.fid)
+                await self.queue.turn(account_of(live.row.principal), live.fid)
                 if live.handed:
                     raise RunnerDiedError("its start was cut off, and it may have begun")
                 inputs, row = live.view.inputs, live.row

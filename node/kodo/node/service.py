@@ -106,7 +106,9 @@ class Service:
         """
         args = parse_args(asked.op, asked.args)
         principal = await self._identify(asked)
-        answering = self._handlers[asked.op](Caller(self._admitted(asked, args, principal), asked), args)
+        behalf = getattr(args, "behalf", None)
+        as_whom = principal if behalf is None else principal.on_behalf(behalf)
+        answering = self._handlers[asked.op](Caller(self._admitted(asked, args, as_whom), asked), args)
         if asked.op not in _LONG:
             return await answering
         return await self._watched(asked, principal, asyncio.ensure_future(answering))

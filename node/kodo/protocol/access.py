@@ -5,12 +5,23 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kodo.p2p.errors import UsageError
+from kodo.protocol.ids import is_id
 
-__all__ = ["ROLE_PATTERN", "Grant", "Mode", "Principal", "Role", "check_role", "parse_grant", "split_roles"]
+__all__ = [
+    "ROLE_PATTERN",
+    "Grant",
+    "Mode",
+    "Principal",
+    "Role",
+    "account_of",
+    "check_role",
+    "parse_grant",
+    "split_roles",
+]
 
 Mode = Literal["r", "w", "x"]
 
@@ -141,6 +152,11 @@ class Principal:
     grants: tuple[Grant, ...] = ()
     develops: tuple[str, ...] = ()
 
+    def on_behalf(self, fid: str) -> Principal:
+        """Give the principal as which a node deals for its run `fid`: the same grants, and runs of its own."""
+        # Before the id: no user and no peer has a name that begins so, though an issuer's may hold any `/`.
+        return replace(self, id=f"{fid}/{self.id}")
+
     @property
     def operator(self) -> bool:
         """Whether this principal runs the node."""
@@ -177,3 +193,9 @@ class Principal:
             ),
             None,
         )
+
+
+def account_of(principal: str) -> str:
+    """Give whose grants and bounds hold for a principal, by ids: the node's, of one that deals for a run of its."""
+    head, slash, tail = principal.partition("/")
+    return tail if slash and is_id(head) else principal

@@ -195,7 +195,7 @@ class ChainLink(Args):
 class LaunchArgs(Args):
     """`run.launch`: a flow by `path` or by `name`; `key` makes the launch idempotent for 24 h.
 
-    `chain`: the runs on whose behalf a node launches this one, the node's own last.
+    `chain`: the runs on whose behalf a node launches this one, the node's own last: the run belongs to node and fid.
     Required inputs that are missing are demanded by a lock that the run begins with; with `strict` they are refused.
     """
 
@@ -218,9 +218,10 @@ class RunListArgs(PageArgs):
 
 
 class FidArgs(Args):
-    """An op on one run."""
+    """An op on one run. `behalf`: the fid of the caller's own run on whose behalf it launched this one."""
 
     fid: Fid
+    behalf: Fid | None = None
 
 
 class StreamArgs(FidArgs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from kodo.client.client import Client
 from kodo.node.asking import Question
 from kodo.node.delegation import Delegations
 from kodo.p2p.errors import CallError, UsageError
-from kodo.protocol.access import Grant, Principal
+from kodo.protocol.access import Grant, Principal, account_of
 from tests.unit.node.conftest import StillClock, fid_of
-from tests.unit.node.service_rig import node_of
+from tests.unit.node.service_rig import LID, node_of
 
 CHAIN = [{"peer_id": f"peer{number}", "fid": fid_of(number)} for number in range(8)]
 
@@ -90,7 +91,7 @@ async def test_a_launch_says_on_whose_behalf_it_is_and_may_not_lie(tmp_path: Pat
     async with node_of(tmp_path, clock) as node:
         launch: dict[str, Any] = {"path": "flows.work", "inputs": {"n": 1}}
         fid = (await node.call("run.launch", peer="peer7", chain=CHAIN, **launch))["fid"]
-        await node.call("run.stream", "peer7", fid=fid)
+        await node.call("run.stream", "peer7", fid=fid, behalf=CHAIN[7]["fid"])
         assert node.items[1]["data"]["chain"] == CHAIN
         assert (await node.refused("run.launch", "ana", chain=CHAIN, **launch)).reason == "not-yours"
         assert (await node.refused("run.launch", "peer7", chain=[*CHAIN, CHAIN[7]], **launch)).reason == "bad-args"
@@ -99,3 +100,44 @@ async def test_a_launch_says_on_whose_behalf_it_is_and_may_not_lie(tmp_path: Pat
         assert (refused.code, refused.reason) == (409, "cycle")
         other = {"path": "flows.ask", "inputs": {"n": 1}}
         assert "fid" in await node.call("run.launch", peer="peer7", chain=[here, CHAIN[7]], **other)
+
+
+async def test_what_a_run_launched_is_nothing_to_another_run_of_the_same_node(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        launch: dict[str, Any] = {"path": "flows.ask", "inputs": {"n": 1}, "key": "k"}
+        mine, other = fid_of(1), fid_of(2)
+        chains = {each: [{"peer_id": "far", "fid": each}] for each in (mine, other)}
+        fid = (await node.call("run.launch", "far", chain=chains[mine], **launch))["fid"]
+        assert (await node.call("run.launch", "far", chain=chains[mine], **launch))["fid"] == fid
+        assert (await node.call("run.launch", "far", chain=chains[other], **launch))["fid"] != fid
+        assert (await node.call("run.launch", "far", **launch))["fid"] != fid
+        for peer, behalf in (("far", {"behalf": other}), ("far", {}), ("ana", {"behalf": mine})):
+            asked = {"fid": fid, **behalf}
+            for op in ("run.state", "run.stream", "run.kill", "output.list", "run.share"):
+                more = {"link": True} if op == "run.share" else {}
+                assert (await node.refused(op, peer, **asked, **more)).reason == "no-such-run"
+            answer = {**asked, "lid": LID, "candidate": True}
+            assert (await node.refused("lock.answer", peer, **answer)).reason == "no-such-run"
+        assert (await node.call("run.state", "far", fid=fid, behalf=mine))["own"]
+        assert fid not in {row["fid"] for row in (await node.call("run.list", "far"))["result"]}
+        assert (await node.call("run.kill", "far", fid=fid, behalf=mine))["state"] == "error"
+
+
+async def test_however_many_runs_a_node_says_it_acts_for_its_bound_is_one(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        node.rig.runs.settings = replace(node.rig.runs.settings, max_live_each=3)
+        for number in range(3):
+            chain = [{"peer_id": "far", "fid": fid_of(number)}]
+            await node.call("run.launch", "far", path="flows.ask", inputs={"n": 1}, chain=chain)
+        chain = [{"peer_id": "far", "fid": fid_of(9)}]
+        refused = await node.refused("run.launch", "far", path="flows.ask", inputs={"n": 1}, chain=chain)
+        assert refused.reason == "busy"
+
+
+def test_who_pays_is_told_from_an_id_and_cannot_be_forged_by_a_name() -> None:
+    asked = Principal("oidc:ana/x", "p").on_behalf(fid_of(1))
+    assert account_of(asked.id) == "oidc:ana/x"
+    for name in ("ana", f"oidc:ana/{fid_of(1)}", f"{fid_of(1)}", "ana/bob"):
+        assert account_of(name) == name

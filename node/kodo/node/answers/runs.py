@@ -81,6 +81,8 @@ class RunAnswers:
             raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
         chain = await self._check_chain(caller, flow, args.chain)
+        if chain:
+            caller = replace(caller, principal=caller.principal.on_behalf(chain[-1]["fid"]))
         return await self._start(
             caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict, chain=chain
         )
