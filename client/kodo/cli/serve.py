@@ -187,7 +187,9 @@ async def registry(
             context.show(f"registry {running.url}")
             context.say("Ctrl-C stops it")
         if running.first_code is not None:
-            context.say(f"to operate it from elsewhere (within a day): koco operator --enrol {running.first_code}")
+            context.say(
+                f"to operate it from elsewhere (within a day): koco operator --enrol {running.first_code} --registry URL"
+            )
         await _first(context.stop.wait(), running.asked_to_stop.wait())
         context.say("stopping")
 

@@ -217,7 +217,7 @@ class RegistryClient:
         return await self.call("GET", "/records", params=params, limit=Batch.LIMIT)
 
     async def bring(self, signed: bytes) -> str:
-        """Bring a signed batch; gives the epoch of the registry's file."""
+        """Bring a signed batch (`Brought`); gives the epoch of the registry's file."""
         return self._parse(BroughtAnswer, await self.call("POST", "/mesh", data=signed)).epoch
 
     async def _page(self, path: str, search: str | None, query: str | None, p: int, pp: int, by: str | None) -> Page:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, IdentityError, KodoError, PeerError
 from kodo.registry.client import RegistryClient
-from kodo.registry.mesh import Batch, Item, Ledger, MeshBounds, Tombstone
+from kodo.registry.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, MeshBounds, Tombstone
 from kodo.registry.mesh_store import Checked, Cursor, MeshStore, Page, check_item
 from kodo.registry.problems import problem
 from kodo.registry.signed import sign, verify
@@ -66,6 +66,7 @@ class Federation:
     interval_s: float = 30.0
     bounds: MeshBounds = field(default_factory=MeshBounds)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
+    _brought_at: int = 0
     _group: asyncio.TaskGroup | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -112,15 +113,19 @@ class Federation:
         """Take a batch that a member brings; give the counts of what became of its items, and this file's epoch.
 
         Raises:
-            CallError: 400 malformed or forged, 403 not a member, 429 flooding, or cut off.
+            CallError: 400 malformed, forged or replayed, 403 not a member, 429 flooding, or cut off.
         """
         try:
-            batch = await asyncio.to_thread(verify, Batch, signed)
+            batch = await asyncio.to_thread(verify, Brought, signed)
         except PeerError as error:
             raise problem(400, "malformed", str(error)) from None
         if batch.peer_id not in self.members:
             raise problem(403, "not-a-member", f"the registry {batch.peer_id} is not a member of this mesh here")
         ledger, now = self._ledger(batch.peer_id), self.clock()
+        # Else whoever overheard a batch could use up what its sender may bring, or bring it once it has expired.
+        if abs(batch.at - now) > BROUGHT_S * 1000 or batch.at <= ledger.brought_at:
+            raise problem(400, "stale-batch", "this batch was brought before, or the clocks differ too much")
+        ledger.brought_at = batch.at
         if not ledger.trusted(now):
             seconds = -(-(ledger.cut_off_until - now) // 1000)
             raise problem(429, "cut-off", "too much of what you brought was false", retry_after_s=seconds)
@@ -225,7 +230,7 @@ class Federation:
             await asyncio.sleep(_GATHER_S)
             page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
         # An empty batch asks whether the other side still has what it was told.
-        told = await client.bring(await asyncio.to_thread(self._signed, page))
+        told = await client.bring(await asyncio.to_thread(self._signed, page, self._next_at()))
         if cursor is not None and cursor.peer_id != told:
             _log.warning("the registry %s has a new file and is told everything again", client.url)
             await self.store.set_cursor(url, Cursor(told, page.epoch, 0))
@@ -250,11 +255,21 @@ class Federation:
     def _ledger(self, peer_id: str) -> Ledger:
         return self.ledgers.setdefault(peer_id, Ledger())
 
-    def _signed(self, page: Page) -> bytes:
-        batch = Batch(
-            peer_id=self.own, epoch=page.epoch, since=page.since, next=page.next, more=page.more, items=page.items
-        )
-        return sign(batch, self.identity)
+    def _next_at(self) -> int:
+        self._brought_at = max(self._brought_at + 1, self.clock())
+        return self._brought_at
+
+    def _signed(self, page: Page, at: int | None = None) -> bytes:
+        """Sign a batch that is read here, or with `at` one to bring."""
+        said: dict[str, Any] = {
+            "peer_id": self.own,
+            "epoch": page.epoch,
+            "since": page.since,
+            "next": page.next,
+            "more": page.more,
+            "items": page.items,
+        }
+        return sign(Batch(**said) if at is None else Brought(**said, at=at), self.identity)
 
 
 def _feed_key(url: str) -> str:

@@ -22,12 +22,14 @@ from kodo.registry.record import MAX_RECORD_BYTES, MAX_TTL_S
 from kodo.registry.signed import MAX_INT, MAX_NOTE_BYTES, PeerText, Plain, Signed, Time
 
 __all__ = [
+    "BROUGHT_S",
     "EPOCH_BYTES",
     "MAX_BATCH_BYTES",
     "MAX_HOPS",
     "MAX_ITEMS",
     "TOMBSTONE_S",
     "Batch",
+    "Brought",
     "Item",
     "Ledger",
     "MeshBounds",
@@ -41,6 +43,9 @@ MAX_ITEMS = 1000
 MAX_HOPS = 16
 
 EPOCH_BYTES = 16
+
+BROUGHT_S = 300
+"""Seconds for which a batch may be brought: within them nothing in it gets long expired."""
 
 TOMBSTONE_S = MAX_TTL_S
 """Seconds that a tombstone lives: as long as the longest record that it could have to stop."""
@@ -130,6 +135,18 @@ class Batch(Signed):
         return self
 
 
+class Brought(Batch):
+    """A batch that its registry brings by itself, of a domain of its own: what anybody may read, nobody can bring.
+
+    Attributes:
+        at: ms UTC, the clock of the registry that signs; strictly rising.
+    """
+
+    DOMAIN: ClassVar[bytes] = b"kodo/registry/brought/1\n"
+
+    at: Time
+
+
 @dataclass(frozen=True, slots=True)
 class MeshBounds:
     """What a registry puts up with from a member.
@@ -164,6 +181,7 @@ class Ledger:
         stale: items that had long expired.
         refused: items refused for other reasons: a name of another node, no room.
         cut_off_until: ms; 0 when dealings go on.
+        brought_at: `at` of the latest batch that it brought.
     """
 
     taken: int = 0
@@ -172,6 +190,7 @@ class Ledger:
     stale: int = 0
     refused: int = 0
     cut_off_until: int = 0
+    brought_at: int = 0
     _recent_forged: float = 0.0
     _recent_stale: float = 0.0
     _judged_at: int = 0

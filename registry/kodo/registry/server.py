@@ -15,7 +15,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.app import Service, make_app
@@ -152,6 +152,11 @@ class Registry:
         """
         config = self.config
         tls = _tls(config.tls_cert, config.tls_key)
+        for member in config.mesh_members:
+            try:
+                PeerId.parse(member)
+            except ValueError as error:
+                raise UsageError(f"the mesh member {member!r} is no peer id: {error}") from None
         async with contextlib.AsyncExitStack() as stack:
             listener = stack.enter_context(await _listen(config.host, config.port))
             host, port = listener.getsockname()[:2]

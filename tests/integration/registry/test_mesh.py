@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from kodo.p2p.errors import UsageError
 from kodo.registry.client import RegistryClient
-from kodo.registry.mesh import Batch, Item
+from kodo.registry.mesh import Batch, Brought, Item
 from kodo.registry.record import sign_goodbye, sign_heartbeat
 from kodo.registry.server import Registry, RegistryConfig
 from kodo.registry.signed import sign
@@ -117,11 +119,18 @@ async def test_a_provider_that_lost_its_file_is_told_again(tmp_path):
                 await eventually(lambda: _is(again.url, 1, (1, "online")))
 
 
+rising = itertools.count()
+
+
 async def bring(url, of, *items, since=0):
-    batch = Batch(peer_id=str(of.peer_id), epoch=bytes(16), since=since, next=since, more=False, items=items)
+    said = {"peer_id": str(of.peer_id), "epoch": bytes(16), "since": since, "next": since, "more": False}
+    return await bring_signed(url, sign(Brought(**said, items=items, at=now() + next(rising)), of))
+
+
+async def bring_signed(url, signed):
     async with aiohttp.ClientSession() as session:
         headers = {"Content-Type": "application/msgpack"}
-        async with session.post(url + "/mesh", data=sign(batch, of), headers=headers) as response:
+        async with session.post(url + "/mesh", data=signed, headers=headers) as response:
             return response.status, await response.json(content_type=None)
 
 
@@ -150,6 +159,23 @@ async def test_strangers_bring_nothing_and_liars_are_cut_off(tmp_path):
         status, body = await bring(victim.url, liar, Item(origin=str(liar.peer_id), hops=1, record=announce(11)))
         assert (status, body["reason"]) == (429, "cut-off")
         assert list(await known(victim.url)) == [str(identity(1).peer_id)]
+
+
+async def test_what_was_overheard_or_read_from_a_member_cannot_be_brought(tmp_path):
+    async with registry(tmp_path / "member") as member, RegistryClient(member.url) as at_member:
+        await at_member.up(announce(1))
+        read = await at_member.records(0, None, 0)
+        async with registry(tmp_path / "victim", mesh_members=frozenset({member.peer_id})) as victim:
+            status, body = await bring_signed(victim.url, read)
+            assert (status, body["reason"]) == (400, "malformed")
+    of = identity(200)
+    said = {"peer_id": str(of.peer_id), "epoch": bytes(16), "since": 0, "next": 0, "more": False, "items": ()}
+    async with registry(tmp_path / "other", mesh_members=frozenset({str(of.peer_id)})) as victim:
+        signed = sign(Brought(**said, at=now()), of)
+        assert (await bring_signed(victim.url, signed))[0] == 200
+        for again in (signed, *(sign(Brought(**said, at=now() + late), of) for late in (-400_000, 400_000))):
+            status, body = await bring_signed(victim.url, again)
+            assert (status, body["reason"]) == (400, "stale-batch")
 
 
 async def test_who_answers_under_the_address_of_another_is_not_read(tmp_path, caplog):
@@ -329,3 +355,9 @@ async def test_one_that_answers_nonsense_ends_no_dealings_and_is_not_asked_in_a_
                 await at_a.up(announce(number))
                 await eventually(lambda number=number: _is(b.url, number, (1, "online")))
             assert len(asked) - before < 20
+
+
+async def test_a_member_that_is_no_peer_id_is_told_at_the_start(tmp_path):
+    with pytest.raises(UsageError, match="no peer id"):
+        async with registry(tmp_path / "a", mesh_members=frozenset({"a registry"})):
+            pass
