@@ -187,9 +187,8 @@ async def registry(
             context.show(f"registry {running.url}")
             context.say("Ctrl-C stops it")
         if running.first_code is not None:
-            context.say(
-                f"to operate it from elsewhere (within a day): koco operator --enrol {running.first_code} --registry URL"
-            )
+            enrol = f"koco operator --registry URL --enrol {running.first_code}"
+            context.say(f"to operate it from elsewhere (within a day): {enrol}")
         await _first(context.stop.wait(), running.asked_to_stop.wait())
         context.say("stopping")
 

@@ -15,7 +15,7 @@ from kodo.registry.claims import Enrolment, authorization, enrol_proof
 from kodo.registry.client import RegistryClient
 from kodo.registry.signed import sign
 
-__all__ = ["OperatorClient"]
+__all__ = ["OperatorClient", "claimed_host"]
 
 
 def _system_clock() -> int:
@@ -111,11 +111,16 @@ class OperatorClient:
         data = b"" if body is None else json.dumps(body).encode()
         # Strictly rising, also within a millisecond.
         self._latest = max(self._latest + 1, self._now())
-        host = URL(self._client.url).raw_authority
+        host = claimed_host(self._client.url)
         headers = {"Authorization": authorization(self._identity, host, method, target, data, self._latest)}
         if body is not None:
             headers["Content-Type"] = "application/json"
         return _read(await self._client.call(method, target, data=data or None, headers=headers))
+
+
+def claimed_host(url: str) -> str:
+    """Give the host name and port of `url` as `Host` spells them: without a port that goes without saying."""
+    return URL(url).host_port_subcomponent or ""
 
 
 def _read(answer: bytes) -> dict[str, Any]:

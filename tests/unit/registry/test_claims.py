@@ -2,6 +2,7 @@ import pytest
 
 from kodo.p2p.errors import IdentityError, PeerError
 from kodo.registry.claims import MAX_SKEW_S, Claim, Seen, authorization, enrol_proof, read_authorization
+from kodo.registry.operator_client import claimed_host
 from tests.support.records import NOW, identity
 
 USER = identity(7)
@@ -65,3 +66,17 @@ def test_a_proof_is_for_one_code_one_registry_and_one_key():
     assert proof == enrol_proof(" ABCD efgh\n", "registry", "user")
     others = [("abcd-efgi", "registry", "user"), ("abcd-efgh", "other", "user"), ("abcd-efgh", "registry", "other")]
     assert all(enrol_proof(*each) != proof for each in others)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://registry.example:443", "registry.example"),
+        ("http://registry.example:80/path", "registry.example"),
+        ("https://registry.example:8443", "registry.example:8443"),
+        ("http://[::1]:80", "[::1]"),
+        ("https://b\u00fccher.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_claim_names_the_host_as_the_request_does(url, host):
+    assert claimed_host(url) == host
