@@ -185,10 +185,14 @@ class Admin:
 
     async def _clean(self, request: web.Request) -> web.Response:
         by, _ = await self._asked(request, Nothing)
-        gone = await self._stale_nodes()
-        # Each registry cleans up for itself: a node that is silent here may speak elsewhere.
-        for node in gone:
-            await self.store.remove(node["peer_id"])
+        before = self._stale_before()
+        # Each registry cleans up for itself: a node that is silent here may speak elsewhere. One that speaks up
+        # meanwhile stays.
+        gone = [
+            node
+            for node in await self._admin.stale(before)
+            if await self.store.remove(node["peer_id"], silent_since=before)
+        ]
         await self._admin.note(by, "cleanup", {"nodes": len(gone)}, self.clock())
         return _answer({"result": gone})
 
@@ -234,7 +238,10 @@ class Admin:
     # --- inside ---
 
     async def _stale_nodes(self) -> list[dict[str, Any]]:
-        return await self._admin.stale(self.clock() - round(self.retention_s * 1000))
+        return await self._admin.stale(self._stale_before())
+
+    def _stale_before(self) -> int:
+        return self.clock() - round(self.retention_s * 1000)
 
     async def _asked(self, request: web.Request, model: type[_Model]) -> tuple[str, _Model]:
         body = await self.read_body(request, _MAX_BODY, "application/json")

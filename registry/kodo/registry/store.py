@@ -149,10 +149,18 @@ class Store:
         """Give an admin's words on a node by path, those on the node itself by an empty one."""
         return await self._read(lambda work: notes_of(work.connection, peer_id))
 
-    async def remove(self, peer_id: str) -> bool:
-        """Forget a node, its flows, its names and what an admin said of it; say whether there was one."""
+    async def remove(self, peer_id: str, *, silent_since: int | None = None) -> bool:
+        """Forget a node, its flows, its names and what an admin said of it; say whether there was one.
+
+        Args:
+            peer_id: of the node.
+            silent_since: ms UTC; a node that was heard of then or later stays.
+        """
 
         def work(connection: sqlite3.Connection) -> tuple[bool, int]:
+            heard = "SELECT 1 FROM nodes WHERE peer_id = ? AND seen_at >= ?"
+            if silent_since is not None and connection.execute(heard, (peer_id, silent_since)).fetchone():
+                return False, _kept(connection)
             gone = changes.remove(connection, peer_id)
             # A change without its node would count against the member that brought it, for ever.
             connection.execute("DELETE FROM changes WHERE peer_id = ? AND tombstone IS NULL", (peer_id,))

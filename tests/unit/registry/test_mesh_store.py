@@ -325,3 +325,11 @@ async def test_no_member_takes_all_the_room_for_tombstones(store, monkeypatch):
     graves = [item(tombstone=grave(node=str(identity(number).peer_id))) for number in range(1, 5)]
     assert await merge(store, *graves) == {"taken": 2, "refused": 2}
     assert await merge(store, *graves[2:], member=B) == {"taken": 2}
+
+
+async def test_a_node_that_spoke_up_meanwhile_is_not_cleaned_up(store):
+    signed = signed_record()
+    await store.put(verify_record(signed), signed, NOW)
+    assert not await store.remove(NODE, silent_since=NOW)
+    assert len(await rows(store)) == 1
+    assert await store.remove(NODE, silent_since=NOW + 1)
