@@ -112,6 +112,10 @@ class NullProvider:
         """Say what the holder of a peer id may do, without it being there."""
         return self._principal(principal)
 
+    async def present(self, principal: str) -> Principal:
+        """Say the same as `recall`, which always can."""
+        return await self.recall(principal)
+
     async def logout(self, token: str) -> None:
         """There is nothing to end."""
 

@@ -253,6 +253,12 @@ class OidcProvider:
         """Say what a user could do when it was here last; one that was not since the node's start has no grants."""
         return self._known.get(principal) or without_login(principal, self.operator)
 
+    async def present(self, principal: str) -> Principal | None:
+        """Say what a user could do when it was here last; None: it was not since the node's start."""
+        if principal.startswith("oidc:"):
+            return self._known.get(principal)
+        return without_login(principal, self.operator)
+
     async def logout(self, token: str) -> None:
         """The token is the issuer's; it is forgotten here."""
         self._taken.pop(hashlib.sha256(token.encode()).digest(), None)

@@ -45,6 +45,10 @@ class Provider(Protocol):
         """
         ...
 
+    async def present(self, principal: str) -> Principal | None:
+        """Say what a principal may do now, as `recall`; None when nobody can tell while it is away."""
+        ...
+
     def describe(self) -> str:
         """One line for the operator at start: who is let in."""
         ...

@@ -23,6 +23,7 @@ from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.load import Load
 from kodo.node.locks import Locks
+from kodo.node.makers import Makers
 from kodo.node.manage import Manager
 from kodo.node.memories import Memories
 from kodo.node.outputs import Outputs
@@ -80,6 +81,7 @@ class Service:
         self._name = facts.name
         self._clock = clock
         self._look_s = look_s
+        shares.bounded_by(Makers(provider, facts.name))
         sight = Sight(store, shares, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
         groups: Sequence[_Answers] = (

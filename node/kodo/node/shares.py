@@ -13,15 +13,17 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kodo.node import share_rows
 from kodo.node.clock import Clock
+from kodo.node.makers import Makers
 from kodo.node.rows import NewEvent, RunRow
 from kodo.node.share_rows import Gone, NewShare, ShareRow, gone
 from kodo.node.spans import Spans, add_span
 from kodo.node.store import Store
 from kodo.node.transaction import Commit, Transaction
-from kodo.p2p.errors import CallError, CapacityError, NotFoundError
+from kodo.p2p.errors import CallError, CapacityError, KodoError, NotFoundError
 from kodo.protocol.access import Principal
 from kodo.protocol.link import SECRET_BYTES, digest_of_secret
 
@@ -30,8 +32,8 @@ __all__ = ["Reading", "Shares"]
 _AHEAD_BYTES = 16 << 20
 """How far ahead of what is sent a download is noted: one commit for so many bytes."""
 
-_LOOK_S = 60.0
-"""How often a wait for the end of a share looks at the clock, which may be set."""
+_LOOK_S = 30.0
+"""How often a wait for the end of a share looks at the clock, which may be set, and at what its maker may see."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,9 +42,9 @@ class _Use:
 
     fid: str
     timeout: asyncio.Timeout
-    why: Gone | None = None
+    why: Gone | Literal["changed"] | None = None
 
-    def end(self, why: Gone) -> None:
+    def end(self, why: Gone | Literal["changed"]) -> None:
         if self.why is None:
             self.why = why
             self.timeout.reschedule(asyncio.get_running_loop().time())
@@ -108,9 +110,17 @@ class Shares:
         self._clock = clock
         self._new_id = new_id
         self._new_secret = new_secret
+        self._makers: Makers | None = None
         self._uses: dict[str, set[_Use]] = {}
         self._downloads: dict[tuple[str, str], _Download] = {}
         store.subscribe(self._committed)
+
+    def bounded_by(self, makers: Makers) -> None:
+        """Let no share show more than its maker may see, from now on."""
+        self._makers = makers
+
+    async def _bounded(self, rows: Sequence[ShareRow]) -> list[ShareRow | None]:
+        return list(rows) if self._makers is None else await self._makers.bound(rows)
 
     # --- made and ended ---
 
@@ -197,7 +207,9 @@ class Shares:
         peer = principal.peer_id
         rows = await self._store.ask(lambda connection: share_rows.given(connection, users, roles, now, peer))
         found: dict[str, ShareRow] = {}
-        for row in rows:
+        for row in await self._bounded(rows):
+            if row is None:
+                continue
             found[row.fid] = max(row, found.get(row.fid, row), key=_worth)
         return found
 
@@ -214,7 +226,10 @@ class Shares:
             lambda connection: share_rows.concerning(connection, fid, users, roles, digests, now, peer)
         )
         usable = [row for row in rows if row.usable]
-        return max(usable, key=_worth, default=None), (dead[0] if dead else None)
+        bounded = await self._bounded(usable)
+        if any(now is None and row.link for row, now in zip(usable, bounded, strict=True)):
+            dead = [*dead, "revoked"]
+        return max((row for row in bounded if row is not None), key=_worth, default=None), (dead[0] if dead else None)
 
     async def open(self, secret: bytes, peer: str) -> tuple[ShareRow | None, Gone | None]:
         """Give the live share of a link's secret, or why the link is dead; neither when there is no such link."""
@@ -223,7 +238,8 @@ class Shares:
         if row is None:
             return None, dead
         if row.usable:
-            return row, None
+            [bounded] = await self._bounded([row])
+            return bounded, (None if bounded is not None else "revoked")
         return None, (row.state if row.state != "live" else None)
 
     # --- used ---
@@ -237,7 +253,8 @@ class Shares:
                 is not to arrive either. Who asks again is told the reason.
 
         Raises:
-            CallError: 410 `revoked`, `expired` or `deleted`, as soon as it is.
+            CallError: 410 `revoked`, `expired` or `deleted`, as soon as it is; within 30 s of its maker's losing
+                grants 410 `revoked`, or 503 `access-changed`: made again the call shows less.
         """
         if share is None:
             yield
@@ -246,7 +263,7 @@ class Shares:
         try:
             async with use.timeout:
                 self._uses.setdefault(share.sid, set()).add(use)
-                expiring = asyncio.create_task(self._expire(use, share.expires))
+                expiring = asyncio.create_task(self._expire(use, share))
                 try:
                     # It may have ended between being found and being used.
                     now = await self.get(share.sid)
@@ -263,6 +280,9 @@ class Shares:
             if use.why is None:
                 raise
             abort()
+            if use.why == "changed":
+                message = "what this share shows was changed; call again"
+                raise CallError(503, "access-changed", message, {"retry_after_ms": 0}) from None
             raise gone(use.why) from None
 
     @contextlib.asynccontextmanager
@@ -306,9 +326,14 @@ class Shares:
                 with contextlib.suppress(CapacityError):
                     await asyncio.shield(self._store.write(settle))
 
-    async def _expire(self, use: _Use, at: int) -> None:
-        while (left := at - self._clock.now_ms()) > 0:
+    async def _expire(self, use: _Use, share: ShareRow) -> None:
+        while (left := share.expires - self._clock.now_ms()) > 0:
             await self._clock.sleep(min(left / 1000, _LOOK_S))
+            with contextlib.suppress(KodoError):
+                [bounded] = await self._bounded([share])
+                if bounded != share:
+                    use.end("revoked" if bounded is None else "changed")
+                    return
         use.end("expired")
 
     def _committed(self, commit: Commit) -> None:

@@ -14,6 +14,7 @@ from kodo.p2p.core.callframe import encode_frame
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.protocol.enrol import make_proof
+from kodo.protocol.link import decode_token
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.service_rig import Node, node_of
 
@@ -216,3 +217,46 @@ async def test_users_with_all_that_they_may_have_fit_an_answer(tmp_path: Path, c
         page = await node.call("user.list", "home", pp=500)
         assert (len(page["result"]), page["total_pages"]) == (MAX_ROWS, 2)
         assert len(encode_frame({"done": page})) < 1 << 20
+
+
+@pytest.mark.parametrize("to", [{"link": True}, {"to": {"users": ["bob"]}, "mode": "x"}])
+async def test_a_share_shows_no_more_than_its_maker_may_see_now(
+    tmp_path: Path, clock: StillClock, to: dict[str, Any]
+) -> None:
+    phone = str(Identity.from_seed(bytes(31) + b"p").peer_id)
+    async with node_of(tmp_path, clock, auth="local") as node:
+        for role, grants in (("guest", ("node://*", "flow://*/2/x")), ("enters", ("node://*",))):
+            await node.call("role.add", "home", name=role)
+            for grant in grants:
+                await node.call("grant.add", "home", role=role, grant=grant)
+        await login(node, roles=("guest",))
+        await login(node, "bob", phone, roles=("enters",))
+        fid = (await node.call("run.launch", DEVICE, path="flows.ask", inputs={"n": 1}))["fid"]
+        await node.rig.until(fid, "lock")
+        answer = await node.call("run.share", DEVICE, fid=fid, level=2, **to)
+        secret = decode_token(answer["token"]).secret if "token" in answer else None
+        if secret is not None:
+            await node.call("share.open", phone, secret=secret)
+        assert (await node.call("run.state", phone, fid=fid))["level"] == 2
+        following = asyncio.create_task(node.call("run.stream", phone, fid=fid))
+        await settled(lambda: bool(node.rig.shares._uses))
+        await node.call("grant.add", "home", role="guest", grant="flow://*/1/r")
+        await node.call("grant.remove", "home", role="guest", grant="flow://*/2/x")
+        shown = await node.call("run.state", phone, fid=fid)
+        assert (shown["level"], shown["modes"]) == (1, ["r"])
+        clock.advance(30)
+        with pytest.raises(CallError) as ended:
+            await following
+        assert ended.value.reason == "access-changed"
+        following = asyncio.create_task(node.call("run.stream", phone, fid=fid))
+        await settled(lambda: bool(node.rig.shares._uses))
+        await node.call("user.remove", "home", name="ana")
+        reason = "no-such-run" if secret is None else "revoked"
+        assert (await node.refused("run.state", phone, fid=fid)).reason == reason
+        assert fid not in {row["fid"] for row in (await node.call("run.list", phone))["result"]}
+        if secret is not None:
+            assert (await node.refused("share.open", phone, secret=secret)).reason == "revoked"
+        clock.advance(30)
+        with pytest.raises(CallError) as ended:
+            await following
+        assert ended.value.reason == "revoked"
