@@ -1,12 +1,14 @@
 """crewAI crews, unchanged, as flows: real crewAI, and a local server that speaks the chat API from a script."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kodo.protocol.ids import make_id
 from tests.support.chat import ChatServer, call_tool, fail, say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -63,6 +65,29 @@ async def test_a_model_that_refuses_is_told_without_the_key_and_ends_the_run(run
     assert "Incorrect API key provided" in str(told(made, "action-error"))
     assert [data["task"] for data in told(made, "result-error") if "task" in data] == ["research"]
     assert KEY not in str([event for event in made.events if event.event not in ("stdout", "stderr", "log")])
+
+
+async def test_a_task_that_asks_a_human_is_a_lock_until_the_human_is_content(run):
+    async def answer(number, text):
+        while len(told(made, "lock")) < number:
+            made.events += await made.runner.poll(made.events[-1].rseq if made.events else 0, 5.0)
+            assert not told(made, "fatal") + told(made, "final"), made.events
+        asked = told(made, "lock")[-1]
+        await made.runner.answer(asked["lid"], make_id(number, os.urandom(10)), text)
+        return asked
+
+    with ChatServer([say(f"stars, says {KEY}"), say("stars shine"), say("nobody asked")]) as server:
+        made = await run("crew_flows:asking", topic="stars", base_url=server.url)
+        first = await answer(1, "say what they do")
+        second = await answer(2, "")
+        end = await made.end()
+    assert (end["event"], end.get("result")) == ("final", "stars shine"), end
+    assert first["title"] == second["title"] == "Feedback on research?"
+    assert "stars, says [key]" in first["schema"]["description"]
+    assert "stars shine" in second["schema"]["description"]
+    assert len(server.asked) == 2
+    assert "say what they do" in str(server.asked[1]["messages"])
+    assert [data["text"] for data in told(made, "result")] == ["stars shine"]
 
 
 async def test_a_crewai_flow_tells_its_methods(run):

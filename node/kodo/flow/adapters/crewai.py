@@ -7,6 +7,7 @@
 | a task ends or fails | `result` or `result-error` |
 | an agent or a method of a flow starts and ends, a tool is called, a model is asked | `action` with its `phase` |
 | one of these fails | `action-error` |
+| a task with `human_input` has its answer | a lock: an empty text is content, any other goes back to the agent |
 | the crew's output | the run's result: its model or map when it has one, else its text |
 
 The keys of the crew's models are cut out of everything that is told.
@@ -19,16 +20,19 @@ import contextlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kodo.flow.adapters.fit import fit
 from kodo.flow.emit import emit
+from kodo.flow.locks import lock
 from kodo.p2p.errors import KodoError
 
 __all__ = ["CrewError", "Listener", "run", "schema"]
 
 _HIDDEN = "[key]"
 _LEAST_KEY = 6
+_MAX_TITLE = 500
 
 
 class CrewError(KodoError):
@@ -44,7 +48,7 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
     """
     listener = Listener(_keys_of(crew))
     listener.introduce(crew)
-    with listener.listening():
+    with listener.listening(), _asking(_Human(listener)):
         try:
             output = crew.kickoff(inputs=dict(inputs))
             if inspect.isawaitable(output):
@@ -168,6 +172,73 @@ class Listener:
 
     def _say(self, event: str, **data: Any) -> None:
         emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
+
+
+@contextlib.contextmanager
+def _asking(human: _Human) -> Iterator[None]:
+    """Let tasks with `human_input` ask by locks, unless the crew's author chose how they ask."""
+    from crewai.core.providers.human_input import SyncHumanInputProvider, get_provider, reset_provider, set_provider
+
+    if type(get_provider()) is not SyncHumanInputProvider:
+        yield
+        return
+    token = set_provider(human)
+    try:
+        yield
+    finally:
+        reset_provider(token)
+
+
+class _Human:
+    """A human input provider of crewAI: asks by a lock until the answer is an empty text.
+
+    crewAI's own reads the terminal, which a runner has not.
+    """
+
+    def __init__(self, listener: Listener):
+        self._listener = listener
+
+    def setup_messages(self, context: Any) -> bool:
+        """Leave it to crewAI."""
+        return False
+
+    def post_setup_messages(self, context: Any) -> None:
+        """Leave it to crewAI."""
+
+    def handle_feedback(self, formatted_answer: Any, context: Any) -> Any:
+        """Give the agent's answer when the human is content with it."""
+        while context.ask_for_human_input:
+            # A thread may run an event loop here, in which a lock has to be awaited.
+            with ThreadPoolExecutor(1) as apart:
+                feedback = apart.submit(lock, *self._demand(formatted_answer, context)).result()
+            if self._take(feedback, context):
+                formatted_answer = context._invoke_loop()
+        return formatted_answer
+
+    async def handle_feedback_async(self, formatted_answer: Any, context: Any) -> Any:
+        """Give the agent's answer when the human is content with it."""
+        while context.ask_for_human_input:
+            feedback = await lock(*self._demand(formatted_answer, context))
+            if self._take(feedback, context):
+                formatted_answer = await context._ainvoke_loop()
+        return formatted_answer
+
+    def _demand(self, answer: Any, context: Any) -> tuple[str, dict[str, Any]]:
+        task = context.task
+        name = getattr(task, "name", None) or getattr(task, "description", None) or "the answer"
+        output = answer.output
+        text = output if isinstance(output, str) else output.model_dump_json()
+        shown = self._listener.safe(text)
+        form = {"type": "string", "description": f"What should be better? Empty: nothing.\n\n{fit(shown)}"}
+        return f"Feedback on {self._listener.safe(name)}?"[:_MAX_TITLE], form
+
+    @staticmethod
+    def _take(feedback: str, context: Any) -> bool:
+        """Hand feedback to the agent; gives whether there is any."""
+        context.ask_for_human_input = bool(feedback.strip())
+        if context.ask_for_human_input:
+            context.messages.append(context._format_feedback_message(feedback))
+        return bool(context.ask_for_human_input)
 
 
 class _About:

@@ -46,6 +46,14 @@ def crew(topic: str, base_url: str):
 
 
 @flow
+def asking(topic: str, base_url: str):
+    """Give a crew that asks a human about what it wrote."""
+    made_one = made(base_url)
+    made_one.tasks[0].human_input = True
+    return made_one
+
+
+@flow
 def watched(topic: str, base_url: str):
     """Say where a crew's process connects to."""
     made(base_url).kickoff(inputs={"topic": topic})
