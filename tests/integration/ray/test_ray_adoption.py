@@ -68,7 +68,9 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
         runners.sort(key=lambda runner: runner.fid)
         assert [(runner.fid, runner.started) for runner in runners] == [("0" * 26, True), ("1" * 26, False)]
         with pytest.raises(UsageError, match="given this runner up"):
-            await runners[1]._link.ask(lambda: runners[1].handle.start.remote({"fid": "1" * 26}), 10.0, "no answer")
+            await runners[1]._link.ask(
+                lambda: runners[1].handle.start.remote({"fid": "1" * 26}, []), 10.0, "no answer"
+            )
         await runners[1].kill()
         assert executor.load().busy == 1
         last = committed[-1][0]
