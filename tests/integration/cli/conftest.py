@@ -90,7 +90,7 @@ def node(base: Path) -> Iterator[dict[str, Any]]:
     home = base / "node"
     scope = base / "scope.yaml"
     shutil.copytree(FLOWS, base / "flows")
-    scope.write_text("name: cli-test.example\nflows: ['flows.cli_flows']\n")
+    scope.write_text("name: cli-test.example\nflows: ['flows.cli_flows', './flows/sized.yaml']\n")
     log = (base / "up.err").open("wb")
     process = subprocess.Popen(
         [*KOCO, "up", str(scope), "--json", "--with-registry", "--registry-port", "0"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,38 @@ def test_files_are_uploaded_as_inputs(address: str, user: User, tmp_path: Path) 
     assert done.code == 0, (done.out[-1500:], done.err)
     assert done.rows[-1]["final"]["result"] == [3_000_000, 5, 0]
     assert user("run", f"{address}/Reads", f"doc=@{tmp_path / 'none'}", "--no-lan").code != 0
+
+
+def test_a_graph_is_watched_and_its_interrupt_answered(address: str, user: User) -> None:
+    run = launched(user, address, "Graph", "topic=bikes")
+    follower = user.start("follow", run, "--keep", "--json", "--no-lan")
+    assert follower.stdout is not None
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["event"] not in ("lock", "fatal"):
+        events.append(json.loads(follower.stdout.readline()))
+    [asked] = user("locks", "--node", address, "--json", "--no-lan").row["result"]
+    assert (asked["title"], asked["lid"]) == ("Publish?", events[-1]["data"]["lid"])
+    assert "on bikes" in events[-1]["data"]["schema"]["description"]
+    assert user("answer", run, asked["lid"], "yes", "--json", "--no-lan").row["unlock"]["answer"] is True
+
+    rest, errors = follower.communicate(timeout=60)
+    *more, end = map(json.loads, rest.splitlines())
+    assert end["state"] == "done", errors
+    assert end["final"]["result"] == {"topic": "bikes", "text": "on bikes", "approved": True}
+    events += more
+    told = {
+        name: [event["data"] for event in events if event["event"] == name] for name in ("task", "action", "result")
+    }
+    assert [data["name"] for data in told["task"]] == ["write", "review", "review"]  # the second from its answer on
+    ended = [(data["name"], data["phase"]) for data in told["action"]]
+    assert ended == [("write", "end"), ("review", "end")]
+    assert [data["node"] for data in told["result"]] == ["write", "review"]
+
+
+def test_what_a_yaml_file_alone_asks_of_ray_reaches_it(address: str, user: User) -> None:
+    done = user("run", f"{address}/Sized", "--json", "--no-lan")
+    assert done.code == 0, done.out[-1500:]
+    assert done.rows[-1]["final"]["result"] == {"given": {"CPU": 1.0}, "word": "from the file"}
 
 
 def test_locks_of_all_kinds_at_once(address: str, user: User) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from kodo.flow import File, action, flow, lock, output, progress, result
 
@@ -63,3 +65,31 @@ async def gates() -> list[object]:
         lock("As an operator?", bool, roles=["operator"], default=False, expires="1h"),
         lock("As eve?", bool, users=["eve"]),
     )
+
+
+class Draft(TypedDict):
+    topic: str
+    text: str
+    approved: bool
+
+
+@flow(name="Graph", author="test@example.com", organization="Test", release="1")
+def graph(topic: str) -> Any:
+    """Make a LangGraph graph that writes and then asks."""
+    from langgraph.graph import END, START, StateGraph  # here: not every runner has to import it
+    from langgraph.types import interrupt
+
+    def write(state: Draft) -> dict[str, Any]:
+        return {"text": f"on {state['topic']}"}
+
+    def review(state: Draft) -> dict[str, Any]:
+        asked = {"question": "Publish?", "text": state["text"], "schema": {"type": "boolean"}}
+        return {"approved": interrupt(asked)}
+
+    builder = StateGraph(Draft)
+    builder.add_node("write", write)
+    builder.add_node("review", review)
+    builder.add_edge(START, "write")
+    builder.add_edge("write", "review")
+    builder.add_edge("review", END)
+    return builder.compile()
