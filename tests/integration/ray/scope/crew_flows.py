@@ -48,9 +48,22 @@ def crew(topic: str, base_url: str):
 @flow
 def asking(topic: str, base_url: str):
     """Give a crew that asks a human about what it wrote."""
-    made_one = made(base_url)
-    made_one.tasks[0].human_input = True
-    return made_one
+    return asking_crew(base_url)
+
+
+def asking_crew(base_url):
+    asks = made(base_url)
+    asks.tasks[0].human_input = True
+    return asks
+
+
+class AskingSteps(Flow):
+    """A crewAI flow that awaits such a crew."""
+
+    @start()
+    async def first(self):
+        done = await asking_crew(self.state["base_url"]).akickoff(inputs={"topic": self.state["topic"]})
+        return done.raw
 
 
 @flow
