@@ -36,6 +36,10 @@ _LOOK_S = 30.0
 """How often a wait for the end of a share looks at the clock, which may be set, and at what its maker may see."""
 
 
+_MAX_OWED = 1000
+"""Ends of reads that wait for room on the disk; the place of one beyond that lapses after a day."""
+
+
 @dataclass(slots=True, eq=False)
 class _Use:
     """Something that runs by a share: `timeout` ends it, `why` says the reason."""
@@ -113,6 +117,8 @@ class Shares:
         self._makers: Makers | None = None
         self._uses: dict[str, set[_Use]] = {}
         self._downloads: dict[tuple[str, str], _Download] = {}
+        # Ends of reads that a full disk did not take: by them places come back once it has room.
+        self._owed: dict[tuple[str, str, str], Callable[[Transaction], None]] = {}
         store.subscribe(self._committed)
 
     def bounded_by(self, makers: Makers) -> None:
@@ -302,6 +308,9 @@ class Shares:
         taken = False
         try:
             async with download.lock:
+                for owed in [each for each in self._owed if each[0] == share.sid]:
+                    await self._store.write(self._owed[owed])
+                    self._owed.pop(owed, None)
                 held = await self._store.write(lambda tx: share_rows.reserve(tx, share.sid, peer))
                 taken = True
                 if download.readers.total() == 1 or not download.noted:
@@ -323,8 +332,11 @@ class Shares:
                     share_rows.release(tx, share.sid, peer, last=last)
 
                 # Not lost when the call is cancelled: the writer has it by then.
-                with contextlib.suppress(CapacityError):
+                try:
                     await asyncio.shield(self._store.write(settle))
+                except CapacityError:
+                    if len(self._owed) < _MAX_OWED:
+                        self._owed[share.sid, peer, name] = settle
 
     async def _expire(self, use: _Use, share: ShareRow) -> None:
         while (left := share.expires - self._clock.now_ms()) > 0:

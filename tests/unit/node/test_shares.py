@@ -16,7 +16,7 @@ from kodo.node.inprocess import InProcessRunner
 from kodo.node.manage import Manager
 from kodo.node.share_rows import DOWNLOAD_MS
 from kodo.p2p.core.callframe import FrameReader
-from kodo.p2p.errors import CallError
+from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.link import decode_token
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.service_rig import LID, PEER, Node, node_of
@@ -659,3 +659,26 @@ async def test_the_shares_of_a_run_are_bounded(tmp_path: Path, clock: StillClock
             await shared(node, fid, to={"users": ["bob"]})
         await node.call("run.stream", fid=fid)
         assert [item["event"] for item in node.items].count("share") == 3
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_full_disk_sends_nothing_and_burns_no_place(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    async with world(tmp_path, clock) as (node, fid):
+        await opened(node, await link_of(node, fid, downloads=1), "eve", "bob")
+        write, left = node.rig.store.write, [room]
+
+        async def full(work: Any) -> Any:
+            if not left[0]:
+                raise CapacityError("the disk is full")
+            left[0] -= 1
+            return await write(work)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.rig.store, "write", full)
+            with pytest.raises(CapacityError):
+                await node.call("output.read", "eve", fid=fid, name="report.md")
+            assert node.items == []
+        await node.call("output.read", "bob", fid=fid, name="report.md")
+        assert downloads(await only_share(node)) == (1, 0)
