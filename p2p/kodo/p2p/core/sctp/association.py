@@ -15,7 +15,7 @@ Source: RFC 9260, 8261, 8831, 8832, 8841, 6525, 7053.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import pack
 from typing import Final
 
@@ -86,19 +86,6 @@ class Association(Lifecycle):
             controller=controller or RateController(settings.mtu),
         )
         self._reset_failures = 0
-        self._handlers: dict[int, Callable[[bytes], None]] = {
-            wire.INIT_ACK: self._take_init_ack,
-            wire.COOKIE_ECHO: self._take_cookie_echo,
-            wire.COOKIE_ACK: self._take_cookie_ack,
-            wire.HEARTBEAT: self._take_heartbeat,
-            wire.HEARTBEAT_ACK: self._take_heartbeat_ack,
-            wire.ABORT: self._take_abort,
-            wire.ERROR: self._take_error,
-            wire.SHUTDOWN: self._take_shutdown,
-            wire.SHUTDOWN_ACK: self._take_shutdown_ack,
-            wire.SHUTDOWN_COMPLETE: self._take_shutdown_complete,
-            wire.RE_CONFIG: self._take_re_config,
-        }
 
     def open_channel(
         self, *, label: str = "", protocol: str = "", channel_id: int | None = None, negotiated: bool = False
@@ -227,7 +214,7 @@ class Association(Lifecycle):
             and length >= 4
             and end <= len(data)
         ):
-            self._handlers[kind](data[HEADER_BYTES + 4 : end])
+            _HANDLERS[kind](self, data[HEADER_BYTES + 4 : end])
 
     def _receive_chunks(self, data: bytes) -> None:
         position, size = HEADER_BYTES, len(data)
@@ -254,8 +241,8 @@ class Association(Lifecycle):
                     raise ValueError("a DATA chunk is empty")
                 if kind == wire.SACK:
                     self._take_sack(data, position, end)
-                elif (handler := self._handlers.get(kind)) is not None:
-                    handler(data[position + 4 : end])
+                elif (handler := _HANDLERS.get(kind)) is not None:
+                    handler(self, data[position + 4 : end])
                 else:
                     if kind & 0x40 and len(self._control) < MAX_CONTROL:
                         cause = wire.encode_parameter(6, data[position : min(end, position + 128)])
@@ -399,3 +386,19 @@ class Association(Lifecycle):
                     head = b""
                 head += chunk
         return head
+
+
+_HANDLERS: Mapping[int, Callable[[Association, bytes], None]] = {
+    wire.INIT_ACK: Association._take_init_ack,
+    wire.COOKIE_ECHO: Association._take_cookie_echo,
+    wire.COOKIE_ACK: Association._take_cookie_ack,
+    wire.HEARTBEAT: Association._take_heartbeat,
+    wire.HEARTBEAT_ACK: Association._take_heartbeat_ack,
+    wire.ABORT: Association._take_abort,
+    wire.ERROR: Association._take_error,
+    wire.SHUTDOWN: Association._take_shutdown,
+    wire.SHUTDOWN_ACK: Association._take_shutdown_ack,
+    wire.SHUTDOWN_COMPLETE: Association._take_shutdown_complete,
+    wire.RE_CONFIG: Association._take_re_config,
+}
+"""What takes a chunk of each kind; one table for all associations."""
