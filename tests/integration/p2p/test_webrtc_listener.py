@@ -7,13 +7,14 @@ import contextlib
 import random
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.sctp import association
 from kodo.p2p.core.sctp.wire import RE_CONFIG
 from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, UnreachableError
 from kodo.p2p.net import link as link_module
@@ -178,14 +179,21 @@ async def test_beyond_the_bound_of_sessions_nobody_is_let_in_until_one_ends(limi
             assert await request(await other.connect(pair.addresses[:1], timeout=20), "echo") == {}
 
 
-async def test_a_peer_that_never_lets_channels_close_loses_its_session_and_nobody_else() -> None:
+async def test_a_peer_that_never_lets_channels_close_loses_its_session_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with asyncio.timeout(60), make_pair("webrtc") as pair:
         hostile = await pair.client.connect(pair.addresses)
         async with Host(STRANGER, WebRtcTransport()) as other:
             honest = await other.connect(pair.addresses)
             await request(hostile, "echo")
             link: Any = hostile._link
-            link._sctp._handlers[RE_CONFIG] = lambda body: None
+            take = association.Association._take_re_config
+            monkeypatch.setitem(
+                cast("dict[int, Any]", association._HANDLERS),
+                RE_CONFIG,
+                lambda side, body: None if side is link._sctp else take(side, body),
+            )
             link._sctp._channels._most = 1 << 16
             with contextlib.suppress(KodoError):
                 while not hostile.closed and len(pair.server.sessions) == 2:
