@@ -98,7 +98,8 @@ class Storm:
         self.running = await asyncio.to_thread(self._start)
         try:
             async with Client(self.home, lan=False, registries=[], timeout=20.0) as client:
-                self.walkers = Walkers(client, self.running.address, self.aside / "marks", self.aside, self.seed)
+                address, marks = self.running.address, self.aside / "marks"
+                self.walkers = Walkers(client, address, marks, self.aside, self.seed, self._say_and_why)
                 left = self.plan.count
                 while left > 0:
                     strikes = min(left, self.plan.rest_every)
@@ -114,6 +115,10 @@ class Storm:
             if self.running.process.poll() is None:
                 self.running.kill()
             end_all(self.home)
+
+    def _say_and_why(self, text: str) -> None:
+        assert self.running is not None
+        self.say("\n    ".join([text, *(line.rstrip() for line in self.running.stderr[-30:])]))
 
     # --- the weather ---
 

@@ -64,10 +64,14 @@ class Walkers:
         client: dials the node at `address`.
         marks: the file in which each start of a flow leaves a line: name and process id.
         seed: of what they do.
+        say: is told of each thing that must not be, when it is found.
     """
 
-    def __init__(self, client: Client, address: str, marks: Path, folder: Path, seed: int):
+    def __init__(
+        self, client: Client, address: str, marks: Path, folder: Path, seed: int, say: Callable[[str], None] = print
+    ):
         self.client = client
+        self.say = say
         self.address = address
         self.marks = marks
         self.folder = folder
@@ -85,6 +89,7 @@ class Walkers:
         """Count something that must not be."""
         self.wrong[what] += 1
         self.first.setdefault(what, about)
+        self.say(f"{time.strftime('%H:%M:%S')} WRONG {what}: {about}")
 
     @property
     def unfinished(self) -> list[Walk]:

@@ -82,7 +82,8 @@ class NodeProcess:
 
     def _read_stderr(self) -> None:
         assert self.process.stderr is not None
-        self.stderr.extend(self.process.stderr)
+        for line in self.process.stderr:
+            self.stderr.append(f"{time.strftime('%H:%M:%S')} {line}")
 
     @property
     def address(self) -> str:
