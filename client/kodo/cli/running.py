@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Client, FlowOnNode
+    from kodo.client import Client, FlowOnNode, Run
 
 __all__ = ["register"]
 
@@ -307,13 +307,7 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
 
 async def kill(context: Context, fid: RunId) -> None:
     """End a run."""
-    async with context.client() as client:
-        found = await client.run(fid)
-        done = await found.kill()
-    if context.json:
-        context.emit({"fid": found.fid, **done})
-    else:
-        context.say(f"killed {found.address}")
+    await _change(context, fid, "killed", lambda found: found.kill())
 
 
 async def restart(context: Context, fid: RunId) -> None:
@@ -334,24 +328,22 @@ async def restart(context: Context, fid: RunId) -> None:
 
 async def ack(context: Context, fid: RunId) -> None:
     """Acknowledge a run that is over: its node may delete it after a while."""
-    async with context.client() as client:
-        found = await client.run(fid)
-        done = await found.ack()
-    if context.json:
-        context.emit({"fid": found.fid, **done})
-    else:
-        context.say(f"acknowledged {found.address}")
+    await _change(context, fid, "acknowledged", lambda found: found.ack())
 
 
 async def delete(context: Context, fid: RunId) -> None:
     """Delete a run that is over and all it made from its node."""
+    await _change(context, fid, "deleted", lambda found: found.delete())
+
+
+async def _change(context: Context, fid: str, done: str, change: Callable[[Run], Awaitable[dict[str, Any]]]) -> None:
     async with context.client() as client:
         found = await client.run(fid)
-        done = await found.delete()
+        answer = await change(found)
     if context.json:
-        context.emit({"fid": found.fid, **done})
+        context.emit({"fid": found.fid, **answer})
     else:
-        context.say(f"deleted {found.address}")
+        context.say(f"{done} {found.address}")
 
 
 def register(app: typer.Typer) -> None:

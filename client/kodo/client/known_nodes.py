@@ -7,12 +7,10 @@ removed by hand, since only the user can know whether the node was moved or is b
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from kodo.client.filelock import locked
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, UsageError
 from kodo.p2p.net.keystore import write_private
@@ -103,29 +101,18 @@ class KnownNodes:
         check_name(name)
         if self.check(name, peer_id):
             return
-        with self._locked():
+        with locked(self.path):
             if not self.check(name, peer_id):
                 self._write({**self.all(), name: peer_id})
 
     def forget(self, name: str) -> bool:
         """Remove the pin of `name`; say whether there was one."""
-        with self._locked():
+        with locked(self.path):
             pins = dict(self.all())
             if pins.pop(name, None) is None:
                 return False
             self._write(pins)
         return True
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A file of its own carries the lock: the pins' file is replaced, and a lock dies with the inode it is on.
-        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write only
-            yield
-        finally:
-            os.close(lock)
 
     def _write(self, pins: Mapping[str, PeerId]) -> None:
         text = "# name peer-id: what each node's name stood for when it was first used\n"

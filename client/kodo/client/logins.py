@@ -8,16 +8,16 @@ themselves lie in the system's keyring where there is one (`pip install 'kodo[ke
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kodo.client.filelock import locked
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import write_private
@@ -82,7 +82,7 @@ class Logins:
         Raises:
             UsageError: there are too many, or the file cannot be written.
         """
-        with self._locked():
+        with locked(self.path):
             content = self._read()
             nodes = _map(content.get("nodes"))
             nodes[str(node)] = login.model_dump(exclude_defaults=True)
@@ -101,13 +101,13 @@ class Logins:
 
     def put_tokens(self, login: Login, tokens: Mapping[str, Any]) -> None:
         """Keep new tokens of a login."""
-        with self._locked():
+        with locked(self.path):
             content = self._read()
             self._write(content | {"tokens": self._kept(content, login.secret, tokens)})
 
     def forget(self, node: PeerId) -> bool:
         """Remove the login to this node, and its tokens when no other node's login shares them."""
-        with self._locked():
+        with locked(self.path):
             content = self._read()
             nodes = _map(content.get("nodes"))
             entry = _map(nodes.pop(str(node), None))
@@ -129,16 +129,6 @@ class Logins:
         if not self._into_keyring(secret, json.dumps(dict(tokens))):
             kept[secret] = dict(tokens)
         return kept
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write only
-            yield
-        finally:
-            os.close(lock)
 
     def _read(self) -> dict[str, Any]:
         try:

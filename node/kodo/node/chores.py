@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from kodo.node import share_rows
+from kodo.node import share_changes, share_rows
 from kodo.node.executor import Executor
 from kodo.node.memories import Memories
 from kodo.node.outputs import Outputs, size_of
@@ -163,7 +163,7 @@ class Shares:
     async def remove(self, stale: Stale) -> None:
         """Forget it."""
         sids = [] if stale.id == _LINKS else [stale.id]
-        await self._store.write(functools.partial(share_rows.forget, sids=sids))
+        await self._store.write(functools.partial(share_changes.forget, sids=sids))
 
 
 class Logs:

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kodo.node import share_rows
+from kodo.node import share_changes, share_rows
 from kodo.node.clock import Clock
 from kodo.node.makers import Makers
 from kodo.node.rows import NewEvent, RunRow
-from kodo.node.share_rows import Gone, NewShare, ShareRow, gone
+from kodo.node.share_changes import NewShare
+from kodo.node.share_rows import Gone, ShareRow, gone
 from kodo.node.spans import Spans, add_span
 from kodo.node.store import Store
 from kodo.node.transaction import Commit, Transaction
@@ -86,7 +87,7 @@ class Reading:
             noted = add_span(download.noted.get(self._name, ()), start, self._ahead)
             download.noted[self._name] = noted
             sent = download.sent + self._ahead - start
-            await self._store.write(lambda tx: share_rows.mark(tx, self._sid, self._peer, self._name, noted, sent))
+            await self._store.write(lambda tx: share_changes.mark(tx, self._sid, self._peer, self._name, noted, sent))
 
     def after(self, start: int, end: int) -> None:
         """Take what was sent."""
@@ -167,7 +168,7 @@ class Shares:
         event = NewEvent.make("share", {"sid": new.sid, "by": by, "link": link, "to": to, **terms})
 
         def write(tx: Transaction) -> None:
-            share_rows.add(tx, new)
+            share_changes.add(tx, new)
             tx.append(run.fid, [event], (), None)
 
         try:
@@ -184,7 +185,7 @@ class Shares:
         event = NewEvent.make("unshare", {"sid": share.sid, "by": by})
 
         def write(tx: Transaction) -> None:
-            if share_rows.revoke(tx, share.sid):
+            if share_changes.revoke(tx, share.sid):
                 tx.append(share.fid, [event], (), None)
 
         with contextlib.suppress(NotFoundError):
@@ -311,7 +312,7 @@ class Shares:
                 for owed in [each for each in self._owed if each[0] == share.sid]:
                     await self._store.write(self._owed[owed])
                     self._owed.pop(owed, None)
-                held = await self._store.write(lambda tx: share_rows.reserve(tx, share.sid, peer))
+                held = await self._store.write(lambda tx: share_changes.reserve(tx, share.sid, peer))
                 taken = True
                 if download.readers.total() == 1 or not download.noted:
                     download.spans = dict(held.spans)
@@ -328,8 +329,8 @@ class Shares:
 
                 def settle(tx: Transaction) -> None:
                     if alone:
-                        share_rows.mark(tx, share.sid, peer, name, spans, sent)
-                    share_rows.release(tx, share.sid, peer, last=last)
+                        share_changes.mark(tx, share.sid, peer, name, spans, sent)
+                    share_changes.release(tx, share.sid, peer, last=last)
 
                 # Not lost when the call is cancelled: the writer has it by then.
                 try:

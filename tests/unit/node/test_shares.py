@@ -651,7 +651,7 @@ async def test_what_cleanup_shows_of_shares_is_what_goes(tmp_path: Path, clock: 
 
 
 async def test_the_shares_of_a_run_are_bounded(tmp_path: Path, clock: StillClock, monkeypatch: Any) -> None:
-    monkeypatch.setattr("kodo.node.share_rows.MAX_SHARES", 3)
+    monkeypatch.setattr("kodo.node.share_changes.MAX_SHARES", 3)
     async with world(tmp_path, clock) as (node, fid):
         for _ in range(3):
             await shared(node, fid, to={"users": ["bob"]})
