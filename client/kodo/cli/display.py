@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Display", "JsonDisplay", "LiveDisplay", "PlainDisplay", "describe", "state_rows"]
 
 MAX_NODES = 40
-"""Progress entries and agents that the live tree shows at most."""
+"""Steps that the live tree shows at most."""
+
+MAX_NAMES = 5
+"""Agents, tasks and tools, of each, that it shows."""
+
+_BELOW = ("progress", "agent", "task", "tool", "inputs", "version", "config", "flow", "final")
+"""Events that do not scroll by: the tree shows what they add up to."""
 
 
 def describe(event: Event) -> str:
@@ -75,13 +81,17 @@ def _progress_text(data: Mapping[str, Any]) -> str:
 def state_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Give the state of a run for people: what is empty is left out, a list takes a line for each of its entries."""
     rows: list[tuple[str, str]] = []
+    totals = state.get("totals")
     for name, value in state.items():
-        if value in (None, [], {}, ""):
+        if value in (None, [], {}, "") or name == "totals":
             continue
         label = line(name, 40)
         for each in value if isinstance(value, (list, tuple)) and isinstance(value[0], Mapping) else [value]:
             rows.append((label, _state_text(name, each)))
             label = ""
+        total = totals.get(name) if isinstance(totals, Mapping) else None
+        if isinstance(total, int) and isinstance(value, (list, tuple)) and total > len(value):
+            rows.append((label, f"and {total - len(value)} more"))
     return rows
 
 
@@ -183,8 +193,6 @@ class LiveDisplay:
         self._title = line(title, 200)
         self._now = now
         self._begun = now()
-        self._progress: dict[str, Mapping[str, Any]] = {}
-        self._agents: dict[str, str] = {}
         self._view = RunView()
         self._live: Live = Live(
             console=console, get_renderable=self.render, refresh_per_second=8, transient=True, redirect_stdout=False
@@ -202,20 +210,8 @@ class LiveDisplay:
     def show(self, event: Event, view: RunView) -> None:
         """Take the next event."""
         self._view = view
-        data = event.data
-        if event.event == "progress":
-            key = line(data.get("id", ""), 100)
-            if key in self._progress or len(self._progress) < 1000:
-                self._progress[key] = data
-            return
-        if event.event in ("agent", "task", "tool"):
-            name = line(data.get("name") or data.get("role") or compact(data, 80), 80)
-            if name in self._agents or len(self._agents) < 1000:
-                self._agents[name] = event.event
-            return
-        if event.event in ("inputs", "version", "config", "flow", "final"):
-            return
-        self._scroll(event)
+        if event.event not in _BELOW:
+            self._scroll(event)
 
     def _scroll(self, event: Event) -> None:
         from rich.text import Text
@@ -244,29 +240,44 @@ class LiveDisplay:
         from rich.text import Text
         from rich.tree import Tree
 
-        state = str(self._view.state)
+        view = self._view
         passed = human_seconds(self._now() - self._begun)
-        tree = Tree(Text(f"{self._title}  {state}  {passed}", style="bold"))
-        children: dict[str, list[str]] = {}
-        for key, data in list(self._progress.items())[-MAX_NODES:]:
-            parent = line(data.get("parent", ""), 100)
-            children.setdefault(parent if parent in self._progress and parent != key else "/", []).append(key)
-        placed: set[str] = set()
-        self._grow(tree, "/", children, placed)
-        for name, kind in list(self._agents.items())[-8:]:
-            tree.add(Text(f"{kind} {name}", style="magenta"))
-        for lock in list(self._view.locks.values())[:8]:
+        tree = Tree(Text(f"{self._title}  {view.state}  {passed}", style="bold"))
+        if view.progress is not None and not isinstance(view.progress.get("id"), str):
+            tree.add(Text(_bar(view.progress) + _progress_text(view.progress)))
+        steps = dict(list(view.steps.items())[-MAX_NODES:])
+        children: dict[str | None, list[str]] = {}
+        for key, step in steps.items():
+            parent = step.get("parent")
+            known = isinstance(parent, str) and parent in steps and parent != key
+            children.setdefault(parent if known else None, []).append(key)
+        _grow(tree, None, steps, children)
+        for kind, told in (("agent", view.agents), ("task", view.tasks), ("tool", view.tools)):
+            for name in _names(told)[-MAX_NAMES:]:
+                tree.add(Text(f"{kind} {name}", style="magenta"))
+        for lock in list(view.locks.values())[:8]:
             tree.add(Text(f"waits: {line(lock.title, 200)}", style="bold yellow"))
         return tree
 
-    def _grow(self, tree: Tree, parent: str, children: Mapping[str, list[str]], placed: set[str]) -> None:
-        from rich.text import Text
 
-        for key in children.get(parent, []):
-            if key not in placed:
-                placed.add(key)
-                branch = tree.add(Text(_bar(self._progress[key]) + _progress_text(self._progress[key])))
-                self._grow(branch, key, children, placed)
+def _grow(
+    tree: Tree, parent: str | None, steps: Mapping[str, Mapping[str, Any]], children: dict[str | None, list[str]]
+) -> None:
+    """Hang the steps of `parent` below it, and theirs below them; each is hung up once."""
+    from rich.text import Text
+
+    for key in children.pop(parent, []):
+        _grow(tree.add(Text(_bar(steps[key]) + _progress_text(steps[key]))), key, steps, children)
+
+
+def _names(told: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Give the names of agents, tasks or tools, each once, the one told of last at the end."""
+    names: dict[str, None] = {}
+    for data in told:
+        name = line(data.get("name") or data.get("role") or compact(data, 80), 80)
+        names.pop(name, None)
+        names[name] = None
+    return list(names)
 
 
 def _bar(data: Mapping[str, Any], width: int = 20) -> str:

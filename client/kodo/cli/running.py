@@ -214,9 +214,8 @@ async def _complete(run: Any) -> None:
         view.final = state.get("final") if isinstance(state.get("final"), dict) else {"result": state.get("final")}
     elif state.get("state") == "error" and view.fatal is None:
         view.fatal = state.get("fatal") if isinstance(state.get("fatal"), dict) else {}
-    for output in state.get("outputs") or ():
-        if isinstance(output, Mapping):
-            view.outputs.setdefault(str(output.get("name")), dict(output))
+    for output in await run.made(state):
+        view.outputs.setdefault(str(output.get("name")), output)
 
 
 async def locks(context: Context) -> None:

@@ -191,10 +191,19 @@ class RemoteNode:
         raise AssertionError("unreachable")
 
     async def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
-        """Give the rows of a paged answer, page after page."""
-        page, given = 1, 0
+        """Give the rows of a paged answer, page after page; smaller ones where rows are large."""
+        page, given, size = 1, 0, MAX_PAGE
         while given < MAX_ROWS:
-            answer = await self.request(op, {**(args or {}), "p": page, "pp": MAX_PAGE})
+            try:
+                answer = await self.request(op, {**(args or {}), "p": page, "pp": size})
+            except CallError as error:
+                fit = error.data.get("pp")
+                if error.reason != "page-too-large" or not isinstance(fit, int) or not 0 < fit < size:
+                    raise
+                # Pages begin at multiples of their size: the next has to begin where the last one ended.
+                size = next(each for each in range(fit, 0, -1) if given % each == 0)
+                page = given // size + 1
+                continue
             rows = list(read_rows(answer, op))
             for row in rows:
                 given += 1

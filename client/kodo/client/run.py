@@ -12,7 +12,7 @@ from typing import Any
 
 from kodo.client.config import parse_seconds
 from kodo.client.links import Share, share_with
-from kodo.client.peer import RemoteNode, read_rows
+from kodo.client.peer import RemoteNode
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
@@ -229,7 +229,7 @@ class Run:
             state = await self.state()
             if state.get("acknowledged"):
                 return True
-            made = {str(row["name"]): str(row["sha256"]) for row in state.get("outputs") or ()}
+            made = {str(row["name"]): str(row["sha256"]) for row in await self.made(state)}
             seen_all = all(have.get(name) == digest for name, digest in made.items())
             if not state.get("own") or state.get("state") not in ("done", "error") or not seen_all:
                 return False
@@ -241,7 +241,14 @@ class Run:
 
     async def outputs(self) -> list[dict[str, Any]]:
         """Give the outputs there are: `name, size, media_type, sha256`."""
-        return list(read_rows(await self._remote.request("output.list", {"fid": self.fid}), "output.list"))
+        return [row async for row in self._remote.pages("output.list", {"fid": self.fid})]
+
+    async def made(self, state: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Give the outputs there are, given the run's `state()`, which shows a part of them where they are many."""
+        shown = [dict(row) for row in state.get("outputs") or () if isinstance(row, Mapping)]
+        totals = state.get("totals")
+        count = totals.get("outputs") if isinstance(totals, Mapping) else None
+        return await self.outputs() if isinstance(count, int) and count > len(shown) else shown
 
     async def download(
         self,

@@ -27,7 +27,7 @@ from kodo.registry.query import QueryError, parse_query
 from kodo.registry.query_rows import fits
 from kodo.registry.query_tree import FLOW_FIELDS
 
-__all__ = ["Catalog", "Describe", "Flow", "describe_flows", "paged"]
+__all__ = ["Catalog", "Describe", "Flow", "describe_flows"]
 
 _DESCRIBE_S = 120.0
 _MAX_ANSWER = 64 << 20
@@ -357,15 +357,3 @@ def _flow(info: Mapping[str, Any]) -> Flow:
         resources=dict(info.get("resources") or {}),
         error=None if error is None else str(error),
     )
-
-
-def paged(rows: Sequence[Any], total: int, filtered: int, p: int, pp: int) -> dict[str, Any]:
-    """Give the frame of a paged answer around `rows`, which are those of page `p`."""
-    return {
-        "total_records": total,
-        "filtered_records": filtered,
-        "total_pages": -(-filtered // pp),
-        "p": p,
-        "pp": pp,
-        "result": list(rows),
-    }

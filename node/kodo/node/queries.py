@@ -208,14 +208,14 @@ def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
     return result
 
 
-def outputs(connection: sqlite3.Connection, fid: str) -> list[OutputRow]:
-    """Give a run's outputs by name, with empty chunk lists."""
+def outputs(connection: sqlite3.Connection, fid: str, p: int, pp: int) -> tuple[int, list[OutputRow]]:
+    """Give how many outputs a run has, and a page of them by name, with empty chunk lists."""
+    of_run = "FROM outputs WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
+    total = connection.execute(f"SELECT count(*) {of_run}", (fid,)).fetchone()[0]
     rows = connection.execute(
-        "SELECT name, media_type, size, sha256 FROM outputs"
-        " WHERE rid=(SELECT rid FROM runs WHERE fid=?) ORDER BY name",
-        (fid,),
+        f"SELECT name, media_type, size, sha256 {of_run} ORDER BY name LIMIT ? OFFSET ?", (fid, pp, (p - 1) * pp)
     )
-    return [OutputRow(name, media, Manifest(size, sha256, ())) for name, media, size, sha256 in rows]
+    return total, [OutputRow(name, media, Manifest(size, sha256, ())) for name, media, size, sha256 in rows]
 
 
 def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | None:

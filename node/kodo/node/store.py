@@ -261,9 +261,9 @@ class Store:
         """Give what the run's events add up to, or None when there is no such run."""
         return await self._read(lambda connection: queries.view(connection, fid))
 
-    async def outputs(self, fid: str) -> list[OutputRow]:
-        """Give the run's outputs by name, without the hashes of their chunks."""
-        return await self._read(lambda connection: queries.outputs(connection, fid))
+    async def outputs(self, fid: str, *, p: int = 1, pp: int = 100) -> tuple[int, list[OutputRow]]:
+        """Give how many outputs the run has, and a page of them by name, without the hashes of their chunks."""
+        return await self._read(lambda connection: queries.outputs(connection, fid, p, pp))
 
     async def output(self, fid: str, name: str) -> OutputRow | None:
         """Give one output, or None."""

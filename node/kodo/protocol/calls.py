@@ -39,6 +39,7 @@ __all__ = [
     "MemoryListArgs",
     "MemoryPutArgs",
     "NoArgs",
+    "OutputListArgs",
     "PageArgs",
     "PasswordArgs",
     "ReadArgs",
@@ -295,6 +296,13 @@ class CleanupArgs(Args):
     what: list[Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]] | None = Field(None, max_length=20)
 
 
+class OutputListArgs(FidArgs):
+    """`output.list`: a page of what a run made, by name."""
+
+    p: int = Field(1, ge=1, le=1_000_000)
+    pp: int = Field(MAX_PAGE, ge=1, le=MAX_PAGE)
+
+
 class ManifestArgs(FidArgs):
     """`output.manifest`: the hashes of `count` chunks beginning with chunk `from`."""
 
@@ -397,7 +405,7 @@ OPS: Mapping[str, type[Args]] = {
     "lock.list": PageArgs,
     "lock.get": LockGetArgs,
     "lock.answer": LockAnswerArgs,
-    "output.list": FidArgs,
+    "output.list": OutputListArgs,
     "output.manifest": ManifestArgs,
     "output.read": ReadArgs,
     "input.write": InputWriteArgs,

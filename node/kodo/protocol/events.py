@@ -330,8 +330,7 @@ class RunView:
         data: Any = None,
     ) -> None:
         bound = self._bounds.setdefault(name, _Bound(count, size))
-        held.pop(key, None)
-        held[key] = value
+        held[key] = value  # where it stood: what changes often is not moved about
         for dropped in bound.take(key, value if data is None else data):
             held.pop(dropped, None)
 

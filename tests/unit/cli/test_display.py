@@ -75,6 +75,17 @@ def test_nested_progress_grows_as_a_tree() -> None:
     assert "Researcher" in shown
 
 
+def test_the_tree_shows_the_latest_of_each_step_where_it_stood_and_of_the_run() -> None:
+    shown = live(
+        *(event("progress", number, id=name, text=f"{name} begun") for number, name in enumerate("ab", 1)),
+        event("progress", 3, id="a", text="a ended"),
+        event("progress", 4, text="the whole"),
+    )
+    places = [shown.index(text) for text in ("the whole", "a ended", "b begun")]
+    assert places == sorted(places)
+    assert "a begun" not in shown
+
+
 def test_progress_whose_parents_form_a_circle_is_no_endless_tree() -> None:
     live(event("progress", 1, id="a", parent="b"), event("progress", 2, id="b", parent="a"))
     assert "self" in live(event("progress", 1, id="s", parent="s", text="self"))
@@ -91,6 +102,7 @@ def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
             "fatal": None,
             "locks": [{"lid": "a", "title": "Where?", "expires_at": -1}, {"lid": "b", "title": EVIL}],
             "outputs": [{"name": "x.txt", "size": 33}],
+            "totals": {"outputs": 1, "locks": 7, "shares": 0},
             "created": 1_800_000_000_000,
             "tags": [],
         }
@@ -101,5 +113,6 @@ def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
     assert shown["progress"].strip().startswith("67 % step")
     assert (shown["outputs"], shown["locks"]) == ("x.txt (33 B)", "a  Where?  (until )")
     assert shown["created"].startswith("2027-01-1")
-    assert not {"fatal", "tags"} & set(shown)
+    assert not {"fatal", "tags", "totals"} & set(shown)
+    assert ("", "and 5 more") in rows
     assert all(clean(text) for _, text in rows)

@@ -38,6 +38,8 @@ class Service:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
         self.told: dict[str, Any] = {}
+        self.made: list[dict[str, Any]] = [{"name": "x.bin", "size": len(DATA)}]
+        self.room = 500
         self.refusals: list[CallError] = []
         self.flows = [
             {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
@@ -70,7 +72,10 @@ class Service:
             case "lock.answer":
                 return {"unlock": {"lid": args["lid"], "answer": args["candidate"]}}
             case "output.list":
-                return {"result": [{"name": "x.bin", "size": len(DATA)}]}
+                if args["pp"] > self.room:
+                    raise CallError(413, "page-too-large", "many", {"pp": self.room})
+                some = self.made[(args["p"] - 1) * args["pp"] : args["p"] * args["pp"]]
+                return {"result": some, "total_pages": -(-len(self.made) // args["pp"])}
             case "output.manifest":
                 builder = ManifestBuilder()
                 builder.update(DATA)
@@ -385,3 +390,27 @@ async def test_a_restart_gives_the_new_run(world: World, tmp_path: Path) -> None
         assert (again.fid, again.launched_state, again.peer_id) == ("0" * 26, "pending", run.peer_id)
         await run.delete()
     assert [op for op, _ in world.service.calls[-2:]] == ["run.restart", "run.delete"]
+
+
+@pytest.mark.parametrize("room", [500, 499, 333, 7, 1])
+async def test_rows_come_once_each_whatever_pages_the_node_can_give(world: World, tmp_path: Path, room: int) -> None:
+    world.service.made = [{"name": f"{number}", "sha256": "0" * 64} for number in range(1200)]
+
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        found = run._remote.pages("output.list", {"fid": FID})
+        rows = [await anext(found) for _ in range(500)]
+        world.service.room = room
+        rows += [row async for row in found]
+    assert rows == world.service.made
+
+
+async def test_a_run_of_many_outputs_is_acknowledged_when_all_of_them_were_received(
+    world: World, tmp_path: Path
+) -> None:
+    world.service.made = [{"name": f"{number}", "sha256": "0" * 64} for number in range(1200)]
+    world.service.told = {"own": True, "outputs": world.service.made[-300:], "totals": {"outputs": 1200}}
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        assert not await run.settle({f"{number}": "0" * 64 for number in range(900, 1200)})
+        assert await run.settle({f"{number}": "0" * 64 for number in range(1200)})

@@ -283,7 +283,7 @@ async def test_an_output_that_is_not_what_was_announced_is_fatal(
         events = await node.all_events(fid)
         assert names(events)[3:] == ["fatal"]
         assert events[-1].data["type"] == "OutputError"
-        assert await node.store.outputs(fid) == []
+        assert await node.store.outputs(fid) == (0, [])
         assert list((tmp_path / "outputs" / ".part").iterdir()) == []
 
 

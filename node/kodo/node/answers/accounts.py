@@ -10,7 +10,7 @@ from kodo.access.accounts import MAX_ROWS, Holder, check_user
 from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
 from kodo.node.answers.caller import Caller, Handlers, check_operator
-from kodo.node.catalog import paged
+from kodo.node.answers.pages import paged
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import parse_grant

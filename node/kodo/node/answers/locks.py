@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
+from kodo.node.answers.pages import paged
 from kodo.node.answers.sight import Sight
-from kodo.node.catalog import paged
 from kodo.node.locks import Locks
 from kodo.node.shares import Shares
 from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, PageArgs

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, check_operator
+from kodo.node.answers.pages import fitting
 from kodo.node.chores import Stale
 from kodo.node.clock import Clock
 from kodo.node.load import Load
@@ -19,7 +20,7 @@ from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 __all__ = ["NodeAnswers", "NodeFacts"]
 
 _CLEANUP_ROWS = 5000
-"""Rows of one answer; the totals count all."""
+"""Rows of one answer at most; the totals count all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +99,5 @@ class NodeAnswers:
 
 
 def _told(stale: list[Stale]) -> dict[str, Any]:
-    rows = [each._asdict() for each in stale[:_CLEANUP_ROWS]]
+    rows = fitting([each._asdict() for each in stale[:_CLEANUP_ROWS]])
     return {"total_records": len(stale), "bytes": sum(each.bytes for each in stale), "result": rows}

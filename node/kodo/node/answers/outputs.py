@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
+from kodo.node.answers.pages import paged
 from kodo.node.answers.sight import Sight
 from kodo.node.catalog import Catalog
 from kodo.node.outputs import Outputs
@@ -16,7 +17,7 @@ from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError, NotFoundError
-from kodo.protocol.calls import FidArgs, InputWriteArgs, ManifestArgs, ReadArgs
+from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, ReadArgs
 from kodo.protocol.manifest import CHUNK_BYTES
 
 __all__ = ["OutputAnswers"]
@@ -52,19 +53,19 @@ class OutputAnswers:
             "input.write": self._write,
         }
 
-    async def _list(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
+    async def _list(self, caller: Caller, args: OutputListArgs) -> dict[str, Any]:
         (await self._sight.run(caller, args.fid)).check_outputs()
-        return {
-            "result": [
-                {
-                    "name": row.name,
-                    "size": row.manifest.size,
-                    "media_type": row.media_type,
-                    "sha256": row.manifest.sha256.hex(),
-                }
-                for row in await self._store.outputs(args.fid)
-            ]
-        }
+        total, found = await self._store.outputs(args.fid, p=args.p, pp=args.pp)
+        rows = [
+            {
+                "name": row.name,
+                "size": row.manifest.size,
+                "media_type": row.media_type,
+                "sha256": row.manifest.sha256.hex(),
+            }
+            for row in found
+        ]
+        return paged(rows, total, total, args.p, args.pp)
 
     async def _manifest(self, caller: Caller, args: ManifestArgs) -> dict[str, Any]:
         row, _ = await self._output(caller, args.fid, args.name)

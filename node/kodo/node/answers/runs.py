@@ -10,9 +10,10 @@ from typing import Any
 import msgpack
 
 from kodo.node.answers.caller import Caller, Handlers, granted
+from kodo.node.answers.pages import fitted, paged
 from kodo.node.answers.shares import share_fields
 from kodo.node.answers.sight import Sight, no_such_run
-from kodo.node.catalog import Catalog, Flow, paged
+from kodo.node.catalog import Catalog, Flow
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.manage import Manager
@@ -30,6 +31,9 @@ from kodo.protocol.events import RunState, RunView
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
 
 __all__ = ["RunAnswers"]
+
+_LISTED = ("steps", "locks", "shares", "outputs", "config", "agents", "tasks", "tools")
+"""What of a run's state grows with what its flow does."""
 
 
 class RunAnswers:
@@ -199,7 +203,7 @@ class RunAnswers:
         if not seen.contents:
             view = _bare(view)
         shares = [share_fields(each) for each in await self._shares.of_run(row.fid)] if seen.manages else []
-        return {
+        answer = {
             "fid": row.fid,
             "node": self._node,
             "path": row.path,
@@ -236,6 +240,8 @@ class RunAnswers:
             "own": seen.own,
             "modes": list(seen.modes),
         }
+        answer["totals"] = {name: len(answer[name]) for name in ("locks", "outputs", "shares")}
+        return fitted(answer, _LISTED)
 
     async def _stream(self, caller: Caller, args: StreamArgs) -> dict[str, Any]:
         seen = await self._sight.run(caller, args.fid)

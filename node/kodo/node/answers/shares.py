@@ -7,8 +7,8 @@ from typing import Any
 
 from kodo.access.throttle import Throttle
 from kodo.node.answers.caller import Caller, Handlers, bind_link
+from kodo.node.answers.pages import paged
 from kodo.node.answers.sight import Sight
-from kodo.node.catalog import paged
 from kodo.node.clock import Clock
 from kodo.node.share_rows import ShareRow, gone
 from kodo.node.shares import Shares
