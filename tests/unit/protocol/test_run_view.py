@@ -24,7 +24,7 @@ def test_a_part_does_not_replace_the_whole():
         ("progress", {"done": 2, "total": 4, "percent": 50.0, "id": "pages", "parent": "all"}),
     )
     assert view.progress == {"percent": 10, "text": "all", "id": "all"}
-    assert list(view.steps) == ["all", "images", "pages"]
+    assert list(view.steps) == ["all", "pages", "images"]
     assert view.steps["pages"]["total"] == 4
     assert view_of(("progress", {"percent": 90, "parent": "x"})).progress is None
     assert view_of(("progress", {"percent": 5}), ("progress", {"percent": 6})).progress == {"percent": 6}
