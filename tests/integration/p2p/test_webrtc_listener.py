@@ -21,6 +21,7 @@ from kodo.p2p.net import link as link_module
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, request
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.identify import ping
 from kodo.p2p.net.transport import Limits
@@ -353,3 +354,23 @@ async def test_stopped_readers_cost_the_sender_little_and_nobody_else_anything(p
         async with Call(reader, "pump", {"n": 100, "size": 65_536}) as call:
             assert sum([len(item) async for item in call]) == 100 * 65_536
         assert max(link.queued for link in links) <= 8 << 20
+
+
+async def test_an_answer_given_at_once_travels_with_the_acknowledgement(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await pair.client.connect(pair.addresses)
+    [answering] = pair.server.sessions
+    encrypted, encrypt = [0], Dtls.encrypt
+
+    def counting(self: Dtls, payload: bytes) -> bytes:
+        encrypted[0] += self is cast(Any, answering)._link._dtls
+        return encrypt(self, payload)
+
+    monkeypatch.setattr(Dtls, "encrypt", counting)
+    packets = []
+    for _ in range(20):
+        before = encrypted[0]
+        await request(session, "echo", {"a": 1})
+        packets.append(encrypted[0] - before)
+    assert min(packets) == 1  # more where an acknowledgement was overdue or a channel's end was confirmed

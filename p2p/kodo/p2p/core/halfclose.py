@@ -30,6 +30,8 @@ __all__ = ["READ_TABLE", "WRITE_TABLE", "Event", "HalfClose", "ReadState", "Writ
 class WriteState(enum.Enum):
     """The way out."""
 
+    __hash__ = object.__hash__  # looked up for each message: an enum's own hash is slow
+
     OPEN = "open"
     STOPPED = "stopped"
     """They read no more; we owe them a FIN."""
@@ -44,6 +46,8 @@ class WriteState(enum.Enum):
 class ReadState(enum.Enum):
     """The way in."""
 
+    __hash__ = object.__hash__
+
     OPEN = "open"
     STOPPED = "stopped"
     """We read no more: payload is thrown away until their FIN."""
@@ -55,6 +59,8 @@ class ReadState(enum.Enum):
 
 class Event(enum.Enum):
     """What can happen to a stream."""
+
+    __hash__ = object.__hash__
 
     LOCAL_CLOSE_WRITE = enum.auto()
     LOCAL_CLOSE_READ = enum.auto()

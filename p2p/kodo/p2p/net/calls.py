@@ -263,18 +263,26 @@ class CallServer:
                 request = await self._read_request(stream)
         except TimeoutError:
             raise PeerError("a call did not say what it wants in time") from None
-        answering = asyncio.ensure_future(self._answer(request))
-        gone = asyncio.ensure_future(stream.wait_ended())
+        task, gone = asyncio.current_task(), False
+        assert task is not None
+
+        def cancel() -> None:
+            nonlocal gone
+            gone = True
+            task.cancel()
+
+        # A caller may end its own direction; only a broken stream means that nobody waits any more.
+        stream.on_end = cancel
         try:
-            # A caller may end its own direction; only a broken stream means that nobody waits any more.
-            await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            answer = await self._answer(request)
+        except asyncio.CancelledError:
+            if gone and not task.uncancel():
                 return
-            await self._end(stream, answering.result())
+            raise
         finally:
-            for task in (answering, gone):
-                task.cancel()
-            await asyncio.wait([answering, gone])
+            stream.on_end = None
+        if not gone:
+            await self._end(stream, answer)
 
     async def _read_request(self, stream: Stream) -> Request:
         frames = callframe.FrameReader()

@@ -160,6 +160,10 @@ class WebRtcLink:
         self._closing = False
         self._writers: list[Callable[[], None]] = []
         self._waiting: deque[bytes] = deque()
+        self._behind = False
+        """Whether the last turn left something of what came for the next."""
+        self._delivering = False
+        """While events are delivered no flush is scheduled: it comes behind the readers that they wake."""
 
     # datagrams
 
@@ -201,18 +205,44 @@ class WebRtcLink:
             now = clock()
             if now >= until:
                 break
+        self._behind = bool(waiting) or self._sctp.has_event
 
     def flush(self) -> None:
-        """Deliver what came, send what may go, arm the timer."""
-        self._write()
+        """Deliver what came.
+
+        What is sent because of it goes in the next turn of the loop: an answer that its reader gives at once then
+        goes in one packet with the acknowledgement of what it answers.
+        """
+        if not self._dtls.finished:
+            self._arm()
+            return
+        if not self._behind:
+            self._delivering = True
+            try:
+                self._take_waiting()
+            except KodoError as error:
+                self.fail(error)
+            finally:
+                self._delivering = False
+        if self._handler is None:
+            self._flush_now()  # nobody reads yet
+        else:
+            self._flush_soon()
+
+    def _flush_now(self) -> None:
+        """Deliver what was left, send what may go, arm the timer."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        if self._error is not None:
+            return
+        self._write()
         if not self._dtls.finished:
             self._arm()
             return
         try:
-            self._take_waiting()
+            if self._behind:
+                self._take_waiting()
             encrypt = self._dtls.encrypt
             if (probe := self._sctp.take_probe(self._loop.time())) and not self._way.send_whole(encrypt(probe)):
                 self._sctp.probe_refused()
@@ -227,7 +257,7 @@ class WebRtcLink:
                     self._way.send_split(datagrams)
             else:
                 self._flush_soon()
-            if self._waiting or self._sctp.has_event:
+            if self._behind:
                 self._flush_soon()
         except KodoError as error:
             self.fail(error)
@@ -236,25 +266,23 @@ class WebRtcLink:
 
     def _flush_soon(self) -> None:
         """Flush in the next turn of the loop: what is sent until then goes along."""
-        if self._flushing is None and self._error is None:
+        if self._flushing is None and self._error is None and not self._delivering:
             self._flushing = self._loop.call_soon(self._flush_now)
 
-    def _flush_now(self) -> None:
-        self._flushing = None
-        if self._error is None:
-            self.flush()
-
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Let the timer fire when something is due, or earlier: moving it for each packet would cost more."""
         if self._dtls.finished:
             due = self._sctp.get_timer()
         else:
             seconds = self._dtls.timeout()
             due = None if seconds is None else self._loop.time() + seconds
-        if due is not None and self._error is None:
-            self._timer = self._loop.call_at(due, self._timer_due)
+        if due is None or self._error is not None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._timer_due)
 
     def _timer_due(self) -> None:
         self._timer = None
@@ -268,7 +296,7 @@ class WebRtcLink:
         except KodoError as error:
             self.fail(error)
             return
-        self.flush()
+        self._flush_now()
 
     # handshake
 
@@ -285,7 +313,7 @@ class WebRtcLink:
             self._step(None)
         except KodoError as error:
             self.fail(error)
-        self.flush()
+        self._flush_now()
         await self._ready
 
     def _step(self, datagram: bytes | None) -> None:

@@ -61,6 +61,8 @@ class Stream:
         """Less than `PIECE_BYTES`, which go with what follows, in the next turn of the loop at the latest."""
         self._readable = asyncio.Event()
         self._ended = asyncio.Event()
+        self.on_end: Callable[[], None] | None = None
+        """Called when the stream broke, was reset, or ended in both directions."""
         self._error: KodoError | None = None
 
     def attach(self, channel: Channel) -> None:
@@ -235,6 +237,8 @@ class Stream:
             self._fin_sent_at = self.session.now()
         self._readable.set()
         if self._half.done:
+            if self.on_end is not None and not self._ended.is_set():
+                self.on_end()
             self._ended.set()
             if self._channel is not None:
                 self._channel.close()

@@ -36,6 +36,8 @@ __all__ = [
 class AssociationState(enum.Enum):
     """Where an association stands (RFC 9260, 4)."""
 
+    __hash__ = object.__hash__  # looked up for each chunk: an enum's own hash is slow
+
     NEW = "new"
     COOKIE_WAIT = "waiting for INIT ACK"
     COOKIE_ECHOED = "waiting for COOKIE ACK"
@@ -87,6 +89,8 @@ ASSOCIATION_TABLE: Mapping[tuple[AssociationState, AssociationEvent], Associatio
 class ChannelState(enum.Enum):
     """Where a channel stands."""
 
+    __hash__ = object.__hash__
+
     OPEN = "open"
     FLUSHING_HALF = "closed here, messages still to send"
     RESETTING_HALF = "closed here, our reset not confirmed"
@@ -98,6 +102,8 @@ class ChannelState(enum.Enum):
 
 class ChannelStep(enum.Enum):
     """What moves a channel."""
+
+    __hash__ = object.__hash__
 
     CLOSE = "closed by the application"
     FLUSHED = "nothing is queued any more; our reset was asked for"
