@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Service:
         self.cuts: list[int] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
+        self.unfinished = False
         self.told: dict[str, Any] = {}
         self.made: list[dict[str, Any]] = [{"name": "x.bin", "size": len(DATA)}]
         self.room = 500
@@ -100,6 +102,8 @@ class Service:
                     self.cuts.pop(0)
                     await request.stream.session._link.drained()
                     self.network.cut()
+        if self.unfinished:
+            await asyncio.Event().wait()
         return {"last_seq": self.events[-1]["seq"], "state": "done"}
 
 
@@ -226,6 +230,8 @@ async def test_a_node_that_moved_is_found_again(world: World, tmp_path: Path) ->
 
 
 async def test_a_node_that_stays_away_is_given_up_when_patience_ends(world: World, tmp_path: Path) -> None:
+    world.service.events.pop()
+    world.service.unfinished = True
     async with world.client(tmp_path / "h") as client:
         run = await client.run(FID, node="n.example")
         events = run.follow(patience=0)
