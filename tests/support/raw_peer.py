@@ -29,7 +29,7 @@ from kodo.p2p.net.transport import Channel, Limits, Link
 class RawLink(WebRtcLink):
     """A link that is ready when its association is: no Noise."""
 
-    def _begin_noise(self) -> None:
+    def _begin_authentication(self) -> None:
         self.remote_peer = self.local_peer
         self._ready.set_result(None)
 

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from OpenSSL import SSL
 
-from kodo.p2p.core import framing, noise, sctp
+from kodo.p2p.core import sctp
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import (
     BrokenSessionError,
@@ -29,6 +28,7 @@ from kodo.p2p.errors import (
     LocallyClosedError,
     PeerError,
 )
+from kodo.p2p.net.authentication import Authentication
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
@@ -55,7 +55,6 @@ WAITING_DATAGRAMS = 4096
 """What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
 CLOSING_CHANNELS = 1024
 """Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
-_SHA256_MULTIHASH = b"\x12\x20"
 
 
 @dataclass(eq=False, slots=True)
@@ -143,8 +142,7 @@ class WebRtcLink:
             settings=sctp.Settings(window=limits.unread_bytes, max_channels=limits.streams + 2 * CLOSING_CHANNELS),
         )
         self._expected_digest: bytes | None = None
-        self._noise: noise.NoiseXX | None = None
-        self._noise_messages, self._noise_frames = framing.MessageReader(), noise.NoiseFrames()
+        self._authentication: Authentication | None = None
         self._noise_end: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._channels: dict[int, _Channel] = {}
@@ -328,47 +326,29 @@ class WebRtcLink:
             self._sctp.open_channel(channel_id=NOISE_CHANNEL, negotiated=True)
             self._sctp.connect(self._loop.time())
 
-    def _begin_noise(self) -> None:
-        server = not self.dialled
-        local = _SHA256_MULTIHASH + self._certificate.digest
-        remote = _SHA256_MULTIHASH + self._dtls.remote_digest
-        # The DTLS server is the initiator, so that the client's first stream needs no further round trip.
-        self._noise = noise.NoiseXX(
-            initiator=server,
-            static_private=X25519PrivateKey.generate().private_bytes_raw(),
-            ephemeral_private=X25519PrivateKey.generate().private_bytes_raw(),
-            prologue=b"libp2p-webrtc-noise:" + (remote + local if server else local + remote),
-            identity=self._identity,
+    def _begin_authentication(self) -> None:
+        self._authentication = Authentication(
+            self._identity,
+            server=not self.dialled,
+            local_digest=self._certificate.digest,
+            remote_digest=self._dtls.remote_digest,
         )
-        if server:
-            self._write_noise()
+        for message in self._authentication.begin():
+            self._sctp.send(NOISE_CHANNEL, message)
 
-    def _write_noise(self) -> None:
-        assert self._noise is not None
-        message = noise.frame_noise(self._noise.write_message())
-        self._sctp.send(NOISE_CHANNEL, framing.encode_message(message=message))
-        self._end_noise()
-
-    def _read_noise(self, data: bytes) -> None:
-        handshake = self._noise
-        if handshake is None or handshake.finished:
+    def _authenticate(self, data: bytes) -> None:
+        handshake = self._authentication
+        if handshake is None:
             return
-        for flag, payload in self._noise_messages.feed(data):
-            if flag is not None and flag is not framing.Flag.FIN:
-                raise PeerError("the other side broke off the handshake")
-            for message in self._noise_frames.feed(payload):
-                handshake.read_message(message)
-                if handshake.finished:
-                    self._end_noise()
-                    return
-                self._write_noise()
-
-    def _end_noise(self) -> None:
-        if self._noise is None or not self._noise.finished or self._ready.done():
+        for message in handshake.feed(data):
+            self._sctp.send(NOISE_CHANNEL, message)
+        peer = handshake.proved()
+        if peer is None:
             return
-        if self._noise.remote_peer is None:
-            raise PeerError("the handshake proved nobody")
-        self.remote_peer = self._noise.remote_peer
+        self._authentication = None
+        if self._ready.done():
+            return  # who waited for it has given up
+        self.remote_peer = peer
         self._ready.set_result(None)
         if self.dialled:
             self._sctp.close_channel(NOISE_CHANNEL)
@@ -398,7 +378,7 @@ class WebRtcLink:
                 case sctp.ChannelClosed():
                     self._closed(event.channel_id)
                 case sctp.Established():
-                    self._begin_noise()
+                    self._begin_authentication()
                 case sctp.Ended():
                     self.fail(event.error)
             delivered += 1
@@ -411,7 +391,7 @@ class WebRtcLink:
         if channel is None:
             self._sctp.consumed(len(data))
             if event.channel_id == NOISE_CHANNEL:
-                self._read_noise(data)
+                self._authenticate(data)
             return
         if event.text:
             raise PeerError("the other side sent text where libp2p sends bytes")
