@@ -162,7 +162,7 @@ async def measure(rounds: int, groups: Sequence[str] = ()) -> Table:
         f"messages of {MESSAGE >> 10} KiB, {BULK_BYTES[KODO] >> 20} MiB (aiortc {BULK_BYTES['aiortc'] >> 20}),"
         " two processes on loopback, whose packets may be longer than Ethernet's where both sides bear them; 100-byte"
         " messages: writes to a kodo stream travel together, a data channel's messages each for itself; set-up"
-        " without closing"
+        " without closing, and without what carries offer and answer"
     )
     return table
 

@@ -153,9 +153,10 @@ async function close ({ name }) {
 const does = { offer, accept, answer, echo, pump, stop, take, taken, mirror, round_trips, cpu, close }
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, op, ...words } = JSON.parse(line)
+  const begin = performance.now()
   does[op](words)
     .catch(error => ({ error: String(error?.stack ?? error) }))
-    .then(found => process.stdout.write(`${JSON.stringify({ id, ...found })}\n`))
+    .then(found => process.stdout.write(`${JSON.stringify({ id, took: (performance.now() - begin) / 1000, ...found })}\n`))
 }
 // The library keeps a thread that would hold the process open.
 process.exit(0)

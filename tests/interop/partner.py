@@ -11,7 +11,7 @@ For measuring, two such processes can be connected: `{op: "accept", name, sdp}` 
 `{sdp}`. Their first channel is open then; `pump` (`count`, `size`) sends on it, `take` (`count`) waits for as many
 messages and gives their `{bytes}`, `round_trips` (`count`) gives the `{seconds}` of each of `count` messages to a
 partner that is at `mirror`, and `cpu` gives `{seconds}` that the process has used. `pump` without `count` goes on
-until `stop`; `taken` gives the `{bytes}` that came so far.
+until `stop`; `taken` gives the `{bytes}` that came so far. Each answer says also how many seconds the command `took`.
 """
 
 from __future__ import annotations
@@ -232,11 +232,12 @@ DOES: dict[str, Any] = {
 
 
 async def do(number: int, op: str, words: dict[str, Any]) -> None:
+    begin = time.perf_counter()
     try:
         found = await DOES[op](**words)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps({"id": number, **found}), flush=True)
+    print(json.dumps({"id": number, "took": time.perf_counter() - begin, **found}), flush=True)
 
 
 async def main(kind: str) -> None:

@@ -1,6 +1,7 @@
 """kodo as a partner for measuring, with the commands of `interop/partner.py`: `kodo_partner [--no-batches] [HOST]`.
 
-It has no offer to make: `offer` gives nothing, `accept` the address where it listens, and `answer` with that dials.
+It has no offer to make: `offer` gives nothing, `accept` the address where it listens, and `answer` with that dials;
+it `took` what an authenticated session takes.
 The first channel is a stream. Beside those: `pings` gives the `{seconds}` of each round trip on a stream of its own,
 `calls` those of calls that answer at once, `idle` opens `count` sessions that do nothing, and `memory` gives the
 `{bytes}` that the process alone holds.
@@ -102,7 +103,9 @@ class Worker:
         return {"sdp": self.address}
 
     async def answer(self, name: str, sdp: str) -> dict[str, Any]:
+        begin = time.perf_counter()
         session = await self.dial(name, sdp)
+        took = time.perf_counter() - begin
         stream = await session.open_stream(BENCH)
         await stream.write(name.encode())
         await stream.read(1)
@@ -110,7 +113,7 @@ class Worker:
         task = asyncio.ensure_future(way.read())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        return {}
+        return {"took": took}
 
     async def dial(self, name: str, address: str) -> Session:
         """Dial as a peer of its own, for two peers share one session."""
@@ -192,11 +195,12 @@ class Worker:
 
 
 async def do(worker: Worker, number: int, op: str, words: dict[str, Any]) -> None:
+    begin = time.perf_counter()
     try:
         found = await getattr(worker, op)(**words)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps({"id": number, **found}), flush=True)
+    print(json.dumps({"id": number, "took": time.perf_counter() - begin, **found}), flush=True)
 
 
 async def main(words: list[str]) -> None:

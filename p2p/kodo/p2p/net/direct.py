@@ -11,7 +11,6 @@ import asyncio
 import random
 import secrets
 import socket
-import string
 from collections.abc import Callable
 
 from kodo.p2p.core import stun
@@ -27,7 +26,6 @@ from kodo.p2p.net.transport import Limits, Link
 
 __all__ = ["WebRtcTransport"]
 
-_ICE_CHARACTERS = string.ascii_letters + string.digits
 _HELLO_SECONDS = (0.15, 0.45)
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
 _HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
@@ -95,7 +93,7 @@ class WebRtcTransport:
 
     async def _check(self, dialling: _Dialling, where: str) -> None:
         """Send binding requests until one is answered; the caller's deadline ends it."""
-        password = "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(24))
+        password = secrets.token_hex(16)  # letters and digits, as ICE wants them
         # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
         ufrag = stun.UFRAG_PREFIXES[1] + password
         transaction = secrets.token_bytes(12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import ipaddress
 import logging
@@ -44,7 +45,7 @@ class Host:
     ) -> None:
         self.identity = identity
         self.peer_id = identity.peer_id
-        self.agent = agent or f"kodo/{importlib.metadata.version('kodo')}"
+        self.agent = agent or _agent()
         self.limits = limits or Limits()
         self._transport = transport
         self._handlers: dict[str, StreamHandler] = {}
@@ -230,6 +231,11 @@ class Host:
             raise errors[-1]
         where = ", ".join(f"{address.host} port {address.port}" for address in ordered[:4])
         raise UnreachableError(f"nobody answered within {timeout:g} s at {where}")
+
+
+@functools.cache
+def _agent() -> str:
+    return f"kodo/{importlib.metadata.version('kodo')}"
 
 
 def _preference(host: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import socket
 import sys
@@ -14,6 +15,8 @@ __all__ = ["bind", "connected", "fragmenting", "is_local", "plain_host", "route_
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
+_REMEMBERED = 1024
+"""Addresses whose reading is kept: each is asked for a dozen times while a session begins."""
 _FRAGMENTING = {
     # IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: WANT, PROBE, DONT
     "linux": ((10, 1, 3, 0), (23, 1, 3, 0)),
@@ -83,6 +86,7 @@ def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
         sock.setsockopt(level, option, usual)
 
 
+@functools.lru_cache(_REMEMBERED)
 def plain_host(host: str) -> str:
     """Give an address without its scope, an IPv4-mapped one as IPv4."""
     address = ipaddress.ip_address(host.split("%")[0])
@@ -90,6 +94,7 @@ def plain_host(host: str) -> str:
     return str(mapped or address)
 
 
+@functools.lru_cache(_REMEMBERED)
 def source_block(host: str) -> str:
     """Give what counts as one source: the IPv4 address, or the IPv6 /64."""
     address = ipaddress.ip_address(plain_host(host))
@@ -98,6 +103,7 @@ def source_block(host: str) -> str:
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
+@functools.lru_cache(_REMEMBERED)
 def is_local(host: str) -> bool:
     """Whether an address is loopback, link-local or private."""
     address = ipaddress.ip_address(plain_host(host))
