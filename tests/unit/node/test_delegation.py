@@ -18,7 +18,7 @@ from kodo.node.delegation import Delegations
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import Grant, Principal, account_of
 from tests.unit.node.conftest import StillClock, fid_of
-from tests.unit.node.service_rig import LID, node_of
+from tests.unit.node.service_rig import LID, PEER, node_of
 
 CHAIN = [{"peer_id": f"peer{number}", "fid": fid_of(number)} for number in range(8)]
 
@@ -123,6 +123,24 @@ async def test_what_a_run_launched_is_nothing_to_another_run_of_the_same_node(
         assert (await node.call("run.state", "far", fid=fid, behalf=mine))["own"]
         assert fid not in {row["fid"] for row in (await node.call("run.list", "far"))["result"]}
         assert (await node.call("run.kill", "far", fid=fid, behalf=mine))["state"] == "error"
+
+
+async def test_a_restart_is_on_the_same_behalf_or_ones_own(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        here = {"peer_id": str(PEER), "fid": (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]}
+        chain = [here, {"peer_id": "far", "fid": fid_of(1)}]
+        first = (await node.call("run.launch", "far", path="flows.work", inputs={"n": 1}, chain=chain))["fid"]
+        assert (await node.refused("run.restart", "far", fid=first)).reason == "no-such-run"
+        again = (await node.call("run.restart", "far", fid=first, behalf=fid_of(1)))["fid"]
+        assert (await node.refused("run.state", "far", fid=again)).reason == "no-such-run"
+        assert (await node.call("run.state", "far", fid=again, behalf=fid_of(1)))["own"]
+        assert (await node.rig.until(again, "flow")).data["chain"] == chain
+        to = {"users": ["bob"], "roles": []}
+        await node.call("run.share", "far", fid=again, behalf=fid_of(1), to=to, mode="x")
+        his = (await node.call("run.restart", "bob", fid=again))["fid"]
+        assert (await node.call("run.state", "bob", fid=his))["own"]
+        assert "chain" not in (await node.rig.until(his, "flow")).data
+        assert (await node.refused("run.state", "far", fid=his, behalf=fid_of(1))).reason == "no-such-run"
 
 
 async def test_however_many_runs_a_node_says_it_acts_for_its_bound_is_one(tmp_path: Path, clock: StillClock) -> None:

@@ -106,7 +106,11 @@ class RunAnswers:
         return [link.model_dump() for link in chain]
 
     async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags."""
+        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags.
+
+        Whoever launched the run on another run's behalf starts it again on that run's behalf. The new run of anybody
+        else is their own.
+        """
         seen = await self._sight.run(caller, args.fid)
         seen.check_mode()
         flow = self._catalog.find(path=seen.row.path, granted=granted(caller.principal))
@@ -116,7 +120,9 @@ class RunAnswers:
         # Secrets are not kept beyond their run: the new one asks for them.
         again = secret_names(flow.schema, view.inputs)
         inputs = {name: value for name, value in view.inputs.items() if name not in again}
-        return await self._start(caller, flow, inputs, seen.row.tags, None, again=again)
+        told = view.flow.get("chain", []) if seen.own else []
+        chain = await self._check_chain(caller, flow, [ChainLink.model_validate(link) for link in told])
+        return await self._start(caller, flow, inputs, seen.row.tags, None, again=again, chain=chain)
 
     async def _start(
         self,
