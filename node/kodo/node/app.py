@@ -201,7 +201,8 @@ class Node:
                 seal=vault.digest,
                 chain_of=self._chain_of,
                 folder=home / "delegated",
-                keep_runs=keep_runs,
+                store=store,
+                clock=clock,
             )
         )
         runs = Runs(

@@ -3,7 +3,7 @@
 What a flow knows of such a run is a handle sealed with a key of this node, so no flow can read another's; and the
 other node is asked again after a restart of this one, where the flow left off. The other run belongs there to this
 node and the run that launched it: what this node asks about it, it asks on that run's behalf.
-When a run is over, those that it launched are too: acknowledged if they are over, killed if not.
+When a run is over, those that it launched are killed where they are not over, and acknowledged (`debts`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from kodo.client.client import Client
 from kodo.client.resolve import parse_flow
 from kodo.client.run import Run
 from kodo.node.asking import Question
+from kodo.node.clock import Clock
+from kodo.node.debts import Debt, Debts
+from kodo.node.store import Store
 from kodo.node.tasks import Tasks
-from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, PeerError, UsageError
+from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, NotFoundError, PeerError, UsageError
 from kodo.protocol.access import Principal, account_of
 from kodo.protocol.calls import MAX_CHAIN
 from kodo.protocol.events import Event
@@ -44,7 +47,7 @@ _READ_BYTES = 1 << 20
 _MAX_CHILDREN = 1000
 """Runs that one run may launch elsewhere."""
 
-_END_S = 30.0
+_END_S = 10.0
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ class Delegations:
         seal: gives `bytes[32]` of data that nobody else can.
         chain_of: gives the chain on whose behalf one of this node's runs is.
         folder: where outputs of other runs lie while they are read.
-        keep_runs: whether runs go on when the node is closed, and with them those that they launched.
+        store: is open; it keeps what is to be ended elsewhere.
     """
 
     def __init__(
@@ -80,7 +83,8 @@ class Delegations:
         seal: Callable[[Any], bytes],
         chain_of: Callable[[str], list[dict[str, str]]],
         folder: Path,
-        keep_runs: bool = False,
+        store: Store,
+        clock: Clock,
     ):
         self._make_client = client
         self._provider = provider
@@ -88,25 +92,28 @@ class Delegations:
         self._seal = seal
         self._chain_of = chain_of
         self._folder = folder
-        self._keep_runs = keep_runs
+        self._debts = Debts(store, clock, self._settle)
         self._client: Client | None = None
         self._opening = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
+        self._paying = contextlib.AsyncExitStack()
         self._tasks = Tasks()
         self._children: dict[str, dict[str, _Child]] = {}
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         await self._tasks.open()
+        try:
+            await self._paying.enter_async_context(self._debts.open(wait_s=_END_S))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._keep_runs:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_S / 3):
-                    await asyncio.gather(*(self.ended(fid) for fid in list(self._children)))
+        await self._paying.aclose()
         await self._tasks.aclose()
         await self._stack.aclose()
 
@@ -131,18 +138,32 @@ class Delegations:
             raise UsageError(f"{question.op}: {type(error).__name__}") from None
 
     async def ended(self, fid: str) -> None:
-        """Say that a run is over: what it launched elsewhere is acknowledged, or ended."""
+        """Say that a run is over: what it launched elsewhere is followed no more."""
         for child in self._children.pop(fid, {}).values():
-            try:
-                async with asyncio.timeout(_END_S):
-                    await self._close(child)
-                    state = (await child.run.state()).get("state")
-                    await (child.run.ack() if state in ("done", "error") else child.run.kill())
-            except (KodoError, TimeoutError) as error:
-                _log.warning("a run that %s launched elsewhere could not be ended: %s", fid, error)
+            await self._close(child)
         await asyncio.to_thread(shutil.rmtree, self._folder / fid, ignore_errors=True)
 
     # --- inside ---
+
+    async def _settle(self, debt: Debt) -> None:
+        """End the runs that a run which is over launched on another node: kill what is not over, acknowledge all."""
+        client = await self._open()
+        try:
+            remote = await client.node(debt.reach)
+        except (NotFoundError, NetworkError):
+            remote = await client.node(debt.peer_id)
+        if str(remote.peer_id) != debt.peer_id:
+            remote = await client.node(debt.peer_id)
+        remote = remote.on_behalf(debt.fid)
+        for row in [row async for row in remote.pages("run.list")]:
+            fid = row.get("fid")
+            if not is_id(fid) or not row.get("own") or row.get("acknowledged"):
+                continue
+            run = Run(str(fid), remote, patience=client.settings.patience)
+            if row.get("state") not in ("done", "error"):
+                with contextlib.suppress(CallError):  # over by itself since
+                    await run.kill()
+            await run.ack()
 
     async def _open(self) -> Client:
         async with self._opening:
@@ -170,7 +191,8 @@ class Delegations:
         # The same question after a restart has the same key, and so the same run.
         key = self._seal(["launch", question.fid, question.aid]).hex()
         args = {"path": found.path, "inputs": dict(inputs), "key": key, "chain": chain, "strict": True}
-        answer = await found.remote.request("run.launch", args)
+        async with self._debts.launching(question.fid, str(found.remote.peer_id), found.remote.reach):
+            answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not is_id(fid):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")

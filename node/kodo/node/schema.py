@@ -15,7 +15,7 @@ from kodo.p2p.errors import CapacityError, KodoError, UsageError
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x6B6F646F
 """`kodo` in ASCII: tells our file from any other SQLite file."""
 
@@ -66,6 +66,15 @@ CREATE TABLE dead_links (
     digest BLOB PRIMARY KEY,
     reason TEXT NOT NULL,
     expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+_DEBTS = """CREATE TABLE debts (
+    fid TEXT NOT NULL,
+    peer_id TEXT NOT NULL,
+    reach TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (fid, peer_id)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -140,6 +149,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
 """
     + tables.SCHEMA
     + _SHARES
+    + _DEBTS
 )
 
 
@@ -150,6 +160,7 @@ CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT 
 """,
     2: tables.SCHEMA,
     3: _SHARES,
+    4: _DEBTS,
 }
 """From each earlier schema version to the next."""
 

@@ -210,12 +210,16 @@ class LaunchArgs(Args):
 
 
 class RunListArgs(PageArgs):
-    """`run.list`: `since` is ms UTC; with `others` everybody's runs too, as far as the caller's roles show them."""
+    """`run.list`: `since` is ms UTC; with `others` everybody's runs too, as far as the caller's roles show them.
+
+    `behalf`: the fid of the caller's own run; those are listed that were launched on its behalf.
+    """
 
     state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
     path: Name | None = None
     since: Count | None = None
     others: bool = False
+    behalf: Fid | None = None
 
 
 class FidArgs(Args):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kodo.client.sync import Client, Run
-from tests.support.koco import NodeProcess, end_all, eventually, node, processes_of
+from kodo.protocol.events import Event
+from tests.support.koco import NodeProcess, end_all, eventually, processes_of
 
 
 class World:
@@ -26,18 +30,20 @@ def told(run: Run) -> list[dict[str, Any]]:
 
 def test_a_run_has_another_node_run_flows(tmp_path: Path) -> None:
     home, far = tmp_path / "a", tmp_path / "b"
-    other = NodeProcess(far)
+    nodes = [NodeProcess(far)]
     try:
-        with node(home) as here, Client(home, lan=False) as client, Client(far, lan=False) as away:
-            world = World(here, other, client, away)
+        nodes.append(NodeProcess(home))
+        with Client(home, lan=False) as client, Client(far, lan=False) as away:
+            world = World(nodes[1], nodes[0], client, away)
             its_events_result_and_files_arrive(world)
             its_error_is_this_runs(world)
             a_flow_on_its_own_behalf_is_refused(world)
             what_a_killed_run_launched_is_killed_too(world)
-            a_node_that_comes_back_is_taken_up_where_it_was(world, far)
+            a_node_that_comes_back_is_taken_up_where_it_was(world)
+            a_node_that_was_killed_takes_up_and_ends_what_its_runs_launched(world)
+            assert (world.here.stop(), world.other.stop()) == (0, 0)
     finally:
-        if other.process.poll() is None:
-            other.kill()
+        end_all(home)
         end_all(far)
     assert processes_of(home) + processes_of(far) == []
 
@@ -69,22 +75,56 @@ def a_flow_on_its_own_behalf_is_refused(world: World) -> None:
 
 
 def what_a_killed_run_launched_is_killed_too(world: World) -> None:
-    run = world.relay("story.pid", seconds=600)
-    following = run.follow()
-    fid = next(event.data["fid"] for event in following if event.event == "result")
+    run, fid = waiting(world)
     run.kill()
-    there = world.away.run(f"{world.other.address}/{fid}")
-    eventually(lambda: there.state()["state"] == "error")
-    assert there.state()["fatal"]["type"] == "Killed"
+    is_killed_there(world, fid)
 
 
-def a_node_that_comes_back_is_taken_up_where_it_was(world: World, far: Path) -> None:
+def a_node_that_comes_back_is_taken_up_where_it_was(world: World) -> None:
     target = f"{world.other.address}/story.count"
     run = world.client.launch(
         f"{world.here.address}/abilities.relay_plainly", inputs={"target": target, "n": 80, "pause_ms": 400}
     )
     eventually(lambda: any(event.event == "progress" for event in run.follow(live=False)))
+    killed, fid = waiting(world)
     world.other.kill()
-    with node(far):
-        run.wait()
-        assert run.state()["final"]["result"] == list(range(80))
+    killed.kill()
+    world.other = NodeProcess(world.other.home)
+    run.wait()
+    assert run.state()["final"]["result"] == list(range(80))
+    is_killed_there(world, fid)
+
+
+def a_node_that_was_killed_takes_up_and_ends_what_its_runs_launched(world: World) -> None:
+    run = world.relay("story.count", n=200, pause_ms=500)
+    dead, fid = waiting(world)
+    pid = dead.state()["config"]["pid"]
+    assert eventually(lambda: numbers(run.follow(live=False)))
+    world.here.kill()
+    os.kill(pid, signal.SIGKILL)
+    world.here = NodeProcess(world.here.home)
+    events = list(run.follow())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert numbers(events) == list(range(200))
+    assert run.state()["final"]["result"]["result"] == 200
+    dead.wait()
+    assert dead.state()["fatal"]["type"] == "RunnerDied"
+    is_killed_there(world, fid)
+
+
+def numbers(events: Iterable[Event]) -> list[int]:
+    """Give those that the other run's results told, in the order in which they arrived here."""
+    arrived = [event.data for event in events if event.event == "result"]
+    return [each["data"]["number"] for each in arrived if each["event"] == "result"]
+
+
+def waiting(world: World) -> tuple[Run, str]:
+    """Launch a run that has another one wait over there; give that one's fid too."""
+    run = world.relay("story.pid", seconds=600)
+    return run, str(next(event.data["fid"] for event in run.follow() if event.event == "result"))
+
+
+def is_killed_there(world: World, fid: str) -> None:
+    there = world.away.run(f"{world.other.address}/{fid}")
+    eventually(lambda: there.state()["acknowledged"], seconds=60)
+    assert there.state()["fatal"]["type"] == "Killed"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from kodo.flow import delegate, event, flow, lock, memory, progress, result
+from kodo.flow import delegate, emit, event, flow, lock, memory, progress, result
 
 MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
 
@@ -64,6 +65,7 @@ async def connect_with_secrets(account: Account, token: SecretStr, note: str = "
 @flow(name="Relay", **MADE_BY)
 async def relay(target: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """Have another node run a flow; say what happens there."""
+    await emit("config", {"pid": os.getpid()})
     other, files = delegate(target, **inputs), {}
     async for each in other:
         await result(fid=other.fid, event=each.event, data=each.data)

@@ -15,6 +15,7 @@ from kodo.access.null import NullProvider
 from kodo.client.client import Client
 from kodo.node.asking import Question
 from kodo.node.delegation import Delegations
+from kodo.node.store import Store
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import Grant, Principal, account_of
 from tests.unit.node.conftest import StillClock, fid_of
@@ -37,7 +38,7 @@ def dial() -> Client:
 
 
 @pytest.fixture
-async def delegations(tmp_path: Path) -> AsyncIterator[Delegations]:
+async def delegations(tmp_path: Path, store: Store, clock: StillClock) -> AsyncIterator[Delegations]:
     chains: dict[str, list[dict[str, str]]] = {fid_of(1): CHAIN[:7], fid_of(2): CHAIN}
     async with Delegations(
         dial,
@@ -46,6 +47,8 @@ async def delegations(tmp_path: Path) -> AsyncIterator[Delegations]:
         seal=lambda value: hashlib.sha256(b"key" + msgpack.packb(value)).digest(),
         chain_of=lambda fid: chains[fid],
         folder=tmp_path / "delegated",
+        store=store,
+        clock=clock,
     ) as made:
         yield made
 
@@ -127,8 +130,9 @@ async def test_what_a_run_launched_is_nothing_to_another_run_of_the_same_node(
 
 async def test_a_restart_is_on_the_same_behalf_or_ones_own(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock) as node:
-        here = {"peer_id": str(PEER), "fid": (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]}
-        chain = [here, {"peer_id": "far", "fid": fid_of(1)}]
+        asked = await node.call("run.launch", path="flows.ask", inputs={"n": 1})
+        here, there = {"peer_id": str(PEER), "fid": asked["fid"]}, {"peer_id": "far", "fid": fid_of(1)}
+        chain = [here, there]
         first = (await node.call("run.launch", "far", path="flows.work", inputs={"n": 1}, chain=chain))["fid"]
         assert (await node.refused("run.restart", "far", fid=first)).reason == "no-such-run"
         again = (await node.call("run.restart", "far", fid=first, behalf=fid_of(1)))["fid"]

@@ -172,6 +172,7 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
         old.execute(f"DROP TABLE {name}")
     old.executescript(
         "DROP TABLE downloaded; DROP TABLE downloads; DROP TABLE share_to; DROP TABLE shares; DROP TABLE dead_links;"
+        "DROP TABLE debts;"
         "DROP INDEX runs_acknowledged; ALTER TABLE runs DROP COLUMN acknowledged; PRAGMA user_version=1"
     )
     old.close()
