@@ -363,7 +363,7 @@ class RayExecutor:
             link.kill(handle)
             return None
         runner = RayRunner(self, link, name, handle, told["fid"], started=told["started"])
-        runner.asking = bool(told.get("asking"))
+        runner.asking = told["asking"]
         self._live[name] = runner
         return runner
 

@@ -151,10 +151,9 @@ class RunnerActor:
         return await self.describe()
 
     async def describe(self) -> dict[str, Any]:
-        """Give `pid`, `asking`, and the versions `kodo` and `python`."""
+        """Give `pid`, and the versions `kodo` and `python`."""
         return {
             "pid": os.getpid(),
-            "asking": self._context.buffer.asking,
             "kodo": kodo_version(),
             "python": platform.python_version(),
         }
@@ -164,9 +163,9 @@ class RunnerActor:
         self._fid = fid
 
     async def seal(self) -> dict[str, Any]:
-        """Give `fid`, the run it is for (None: none), and `started`. One that has not started never will."""
+        """Give `fid`, the run it is for, or None, `started`, and `asking`. One that has not started never will."""
         self._sealed = self._spec is None
-        return {"fid": self._fid, "started": self._spec is not None}
+        return {"fid": self._fid, "started": self._spec is not None, "asking": self._context.buffer.asking}
 
     async def start(self, spec: dict[str, Any], secrets: Secrets) -> None:
         """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once, unless sealed.

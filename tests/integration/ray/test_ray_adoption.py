@@ -73,6 +73,10 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
             )
         await runners[1].kill()
         assert executor.load().busy == 1
+        assert runners[0].asking
+        first, [(aid, op, args)] = await runners[0].asked(0, 5.0)
+        assert (first, aid, op, args["key"]) == (1, 1, "memory.get", "more")
+        await runners[0].reply(aid, {"done": {"value": 1000, "version": 1}})
         last = committed[-1][0]
         events = []
         while not events or events[-1].event != "final":
@@ -81,7 +85,7 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
         assert numbers == list(range(100))
         assert [event.rseq for event in events] == list(range(last + 1, 102))
         # Its Ray tasks went on too, although the driver that started it is gone.
-        assert events[-1].data["result"] == 2 * (24 + 49 + 74 + 99)
+        assert events[-1].data["result"] == 2 * (24 + 49 + 74 + 99) + 1000
         await runners[0].release()
     finally:
         await executor.aclose()

@@ -10,7 +10,7 @@ import time
 
 from pydantic import BaseModel
 
-from kodo.flow import action, fid, flow, lock, output, progress, result
+from kodo.flow import action, fid, flow, lock, memory, output, progress, result
 
 
 class Approval(BaseModel):
@@ -156,13 +156,14 @@ async def survives():
     def task(number):
         return number * 2
 
+    asked = asyncio.ensure_future(memory.long.get("more"))  # the node dies before it answers
     total = 0
     for number in range(100):
         await result(n=number)
         await asyncio.sleep(0.1)
         if number % 25 == 24:
             total += await task.remote(number)
-    return total
+    return total + await asked
 
 
 @flow
