@@ -100,9 +100,15 @@ async def user_add(
     ] = None,
     password: Annotated[bool, typer.Option("--password", help="Ask for a password.")] = False,
     password_file: PasswordFile = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Also where a user of this name was removed: what is left of it is this one's."),
+    ] = False,
 ) -> None:
     """Add a user. Without a password it logs in by devices that are enrolled (koco user enrol)."""
     args: dict[str, Any] = {"name": name}
+    if again:
+        args["again"] = True
     if role:
         args["roles"] = role
     if password or password_file is not None:

@@ -327,6 +327,11 @@ class Accounts:
 
         return await self._database.ask(ask)
 
+    async def has(self, kind: Literal["user", "role"], name: str) -> bool:
+        """Say whether there is a user or a role of this name."""
+        table = "access_users" if kind == "user" else "access_roles"
+        return await self._database.ask(lambda database: _there(database, table, name))
+
     # --- devices ---
 
     async def has_device(self, user: str, peer_id: str) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from kodo.access.accounts import Accounts, Token, check_user
 from kodo.access.passwords import Passwords
-from kodo.access.roles import ROLE_GRANTS, without_login
+from kodo.access.roles import ROLE_GRANTS, is_peer_id, without_login
 from kodo.access.tables import Database
 from kodo.access.throttle import Throttle
 from kodo.p2p.errors import CallError
@@ -111,6 +111,10 @@ class LocalProvider:
     async def present(self, principal: str) -> Principal:
         """Say the same as `recall`, which always can."""
         return await self.recall(principal)
+
+    async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
+        """Say whether there is such a user or role, or it is the peer id of a device."""
+        return (kind == "user" and is_peer_id(name)) or await self.accounts.has(kind, name)
 
     async def password(self, peer_id: str, name: str, password: str) -> tuple[str, Token]:
         """Log in by password: give the user and a token for this device.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import ifaddr
 
+from kodo.access.roles import is_peer_id
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal, Role
 
@@ -115,6 +116,10 @@ class NullProvider:
     async def present(self, principal: str) -> Principal:
         """Say the same as `recall`, which always can."""
         return await self.recall(principal)
+
+    async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
+        """Say whether it is a peer id, or one of the two roles that there are here."""
+        return is_peer_id(name) if kind == "user" else name in (Role.USER, Role.OPERATOR)
 
     async def logout(self, token: str) -> None:
         """There is nothing to end."""

@@ -13,7 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kodo.access import http
 from kodo.access.jose import (
@@ -26,7 +26,7 @@ from kodo.access.jose import (
     read_keys,
     read_signed,
 )
-from kodo.access.roles import ROLE_GRANTS, without_login
+from kodo.access.roles import ROLE_GRANTS, is_peer_id, without_login
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.protocol.access import Grant, Principal, Role, check_role, parse_grant, split_roles
@@ -258,6 +258,15 @@ class OidcProvider:
         if principal.startswith("oidc:"):
             return self._known.get(principal)
         return without_login(principal, self.operator)
+
+    async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
+        """Say whether it could be a user of the issuer, a device, or a role that some claim gives."""
+        if kind == "user":
+            return name.startswith("oidc:") or is_peer_id(name)
+        return (
+            name == Role.OPERATOR
+            or name in split_roles(role for rule in self._rules.values() for role in rule.roles)[0]
+        )
 
     async def logout(self, token: str) -> None:
         """The token is the issuer's; it is forgotten here."""

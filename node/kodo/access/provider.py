@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from kodo.protocol.access import Principal
 
@@ -47,6 +47,10 @@ class Provider(Protocol):
 
     async def present(self, principal: str) -> Principal | None:
         """Say what a principal may do now, as `recall`; None when nobody can tell while it is away."""
+        ...
+
+    async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
+        """Say whether there may be a user or peer of this id, or a role of this name, to share something with."""
         ...
 
     def describe(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from kodo.p2p.core.identity import PeerId
 from kodo.protocol.access import Grant, Principal, Role
 
-__all__ = ["ROLE_GRANTS", "without_login"]
+__all__ = ["ROLE_GRANTS", "is_peer_id", "without_login"]
 
 _ALL = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
 
@@ -22,3 +23,11 @@ def without_login(peer_id: str, operator: str) -> Principal:
     if peer_id == operator:
         return Principal(peer_id, peer_id, roles=frozenset({Role.USER, Role.OPERATOR}), grants=_ALL)
     return Principal(peer_id, peer_id, roles=frozenset())
+
+
+def is_peer_id(text: str) -> bool:
+    """Whether this is a peer id as it is shown."""
+    try:
+        return str(PeerId.parse(text)) == text
+    except ValueError:
+        return False

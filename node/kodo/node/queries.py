@@ -19,6 +19,7 @@ __all__ = [
     "RunFilter",
     "events",
     "fatal_types",
+    "has_traces",
     "obsolete",
     "old_keys",
     "once",
@@ -273,3 +274,13 @@ def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -
         "SELECT value, digest FROM keys WHERE principal=? AND key=? AND at>?", (principal, key, after)
     ).fetchone()
     return None if row is None else OnceKey(principal, key, row[0], row[1])
+
+
+def has_traces(connection: sqlite3.Connection, principal: str) -> bool:
+    """Say whether runs belong to a principal, its own or such as they launched, or are shared with it by name."""
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM runs WHERE principal=:who OR substr(principal, 27)='/' || :who)"
+        " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)",
+        {"who": principal},
+    ).fetchone()
+    return bool(found[0])

@@ -87,14 +87,20 @@ class Service:
         groups: Sequence[_Answers] = (
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider),
-            AccountAnswers(provider),
+            AccountAnswers(provider, store),
             FlowAnswers(catalog, node, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock),
             LockAnswers(sight, locks, shares),
             MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),
             ShareAnswers(
-                node, sight, shares, clock, addresses, lambda: [str(each["url"]) for each in facts.registries()]
+                node,
+                sight,
+                shares,
+                provider,
+                clock,
+                addresses,
+                lambda: [str(each["url"]) for each in facts.registries()],
             ),
         )
         self._handlers: Handlers = {op: handler for group in groups for op, handler in group.handlers().items()}

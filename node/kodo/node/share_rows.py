@@ -63,6 +63,7 @@ class ShareRow:
         under_way: those that hold a place.
         created, expires, revoked: ms UTC.
         at: ms UTC, the now of this row.
+        suspended: whether its maker may not deal with the node now, so that it shows nothing to anybody.
         mine: whether the peer that was asked for holds a place, or was done less than 24 h ago.
     """
 
@@ -84,6 +85,7 @@ class ShareRow:
     mine: bool = False
     users: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    suspended: bool = False
 
     @property
     def state(self) -> Literal["live", "expired", "used-up", "revoked"]:

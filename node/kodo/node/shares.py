@@ -12,7 +12,7 @@ import contextlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kodo.node import share_changes, share_rows
@@ -201,12 +201,20 @@ class Shares:
     async def of_run(self, fid: str) -> list[ShareRow]:
         """Give all shares of a run, the latest first."""
         now = self._clock.now_ms()
-        return await self._store.ask(lambda connection: share_rows.of_run(connection, fid, now))
+        return await self._shown(await self._store.ask(lambda connection: share_rows.of_run(connection, fid, now)))
 
     async def of_principal(self, principal: str, p: int, pp: int) -> tuple[int, list[ShareRow]]:
         """Give how many shares there are of a principal's runs, and a page of them, the latest first."""
         now = self._clock.now_ms()
-        return await self._store.ask(lambda connection: share_rows.of_principal(connection, principal, now, p, pp))
+        total, rows = await self._store.ask(
+            lambda connection: share_rows.of_principal(connection, principal, now, p, pp)
+        )
+        return total, await self._shown(rows)
+
+    async def _shown(self, rows: Sequence[ShareRow]) -> list[ShareRow]:
+        """Give shares as they show their runs now, by what their makers may."""
+        bounded = await self._bounded(rows)
+        return [now or replace(row, suspended=True) for row, now in zip(rows, bounded, strict=True)]
 
     async def given(self, principal: Principal) -> dict[str, ShareRow]:
         """Give, by fid, the share by which a principal sees each run that is shared with it or a role of its."""

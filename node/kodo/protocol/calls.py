@@ -119,10 +119,14 @@ class UserArgs(Args):
 
 
 class UserAddArgs(UserArgs):
-    """`user.add`: without a password the user logs in by enrolled devices only."""
+    """`user.add`: without a password the user logs in by enrolled devices only.
+
+    `again`: the name may be that of a user who is gone, and this one gets the runs and shares that are left of that.
+    """
 
     roles: list[RoleText] = Field(default_factory=lambda: ["user"], max_length=64)
     password: Secret | None = None
+    again: bool = False
 
 
 class UserPasswordArgs(UserArgs):

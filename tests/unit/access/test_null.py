@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 
 from kodo.access.null import NullProvider, on_link_networks
+from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 
 HERE = (ipaddress.ip_network("203.0.113.0/28"), ipaddress.ip_network("2001:db8:5::/64"))
@@ -109,3 +110,12 @@ async def test_a_token_is_refused_since_nobody_could_check_it() -> None:
 def test_it_says_who_is_let_in() -> None:
     assert "local networks" in provider().describe()
     assert provider().info()["provider"] == "null"
+
+
+async def test_something_is_shared_with_peers_and_the_two_roles_that_there_are() -> None:
+    peer = str(Identity.from_seed(bytes(32)).peer_id)
+    assert [name for name in (peer, "ana", "") if await provider().knows("user", name)] == [peer]
+    assert [name for name in ("user", "operator", "developer", "x") if await provider().knows("role", name)] == [
+        "user",
+        "operator",
+    ]

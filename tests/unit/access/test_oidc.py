@@ -389,3 +389,10 @@ async def test_what_a_user_could_do_when_it_was_here_last_is_known() -> None:
     assert (await world.provider.recall("oidc:ana")).grants == ()
     here = await world.provider.identify(PEER, world.token())
     assert await world.provider.recall(here.id) == here
+
+
+async def test_something_is_shared_with_users_of_the_issuer_with_peers_and_with_roles_that_a_claim_may_give() -> None:
+    provider = World(roles=("*=user", "staff=market,developer:flows.*")).provider
+    assert [name for name in ("oidc:ana", PEER, "ana") if await provider.knows("user", name)] == ["oidc:ana", PEER]
+    known = [name for name in ("user", "market", "developer", "operator", "x") if await provider.knows("role", name)]
+    assert known == ["user", "market", "developer", "operator"]

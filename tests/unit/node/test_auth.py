@@ -260,3 +260,67 @@ async def test_a_share_shows_no_more_than_its_maker_may_see_now(
         with pytest.raises(CallError) as ended:
             await following
         assert ended.value.reason == "revoked"
+
+
+async def test_a_share_whose_maker_is_gone_reads_suspended(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        fid = await node.finished(peer=DEVICE)
+        for level in (1, 2):
+            await node.call("run.share", DEVICE, fid=fid, link=True, level=level)
+
+        async def states() -> list[tuple[str, int]]:
+            rows = (await node.call("share.list", "home", fid=fid))["result"]
+            assert rows == (await node.call("run.state", "home", fid=fid))["shares"]
+            return [(row["state"], row["level"]) for row in rows]
+
+        assert await states() == [("live", 2), ("live", 1)]
+        await node.call("role.unassign", "home", user="ana", role="user")
+        for grant in ("node://*", "flow://*/1/r"):
+            await node.call("grant.add", "home", user="ana", grant=grant)
+        assert await states() == [("live", 1), ("live", 1)]
+        await node.call("grant.remove", "home", user="ana", grant="node://*")
+        assert {state for state, _ in await states()} == {"suspended"}
+        await node.call("user.remove", "home", name="ana")
+        assert {state for state, _ in await states()} == {"suspended"}
+
+
+async def test_a_run_is_shared_with_nobody_who_is_not_there(tmp_path: Path, clock: StillClock) -> None:
+    phone = str(Identity.from_seed(bytes(31) + b"p").peer_id)
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        await node.call("user.add", "home", name="bob")
+        await node.call("role.add", "home", name="team")
+        fid = await node.finished(peer=DEVICE)
+        for to in ({"users": ["bob", phone]}, {"roles": ["team", "developer"]}):
+            await node.call("run.share", DEVICE, fid=fid, to=to)
+        for to, reason in (
+            ({"users": ["bob", "bbo"]}, "no-such-user"),
+            ({"users": [phone[:-1]]}, "no-such-user"),
+            ({"users": ["team"]}, "no-such-user"),
+            ({"roles": ["bob"]}, "no-such-role"),
+        ):
+            assert (await node.refused("run.share", DEVICE, fid=fid, to=to)).reason == reason
+        assert (await node.call("share.list", DEVICE))["total_records"] == 2
+
+
+async def test_nobody_inherits_what_an_earlier_user_of_its_name_left_unless_the_operator_says_so(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await login(node)
+        for name in ("bob", "eve"):
+            await node.call("user.add", "home", name=name)
+        fid = await node.finished(peer=DEVICE)
+        token = (await node.call("run.share", DEVICE, fid=fid, link=True))["token"]
+        await node.call("run.share", DEVICE, fid=fid, to={"users": ["bob"]})
+        assert (await node.refused("user.add", "home", name="ana")).reason == "user-exists"
+        for name in ("ana", "bob", "eve"):
+            await node.call("user.remove", "home", name=name)
+        await node.call("user.add", "home", name="eve")
+        for name in ("ana", "bob"):
+            assert (await node.refused("user.add", "home", name=name)).reason == "name-used"
+        secret = decode_token(token).secret
+        assert (await node.refused("share.open", "phone", secret=secret)).reason == "revoked"
+        await node.call("user.add", "home", name="ana", again=True)
+        assert (await node.call("share.open", "phone", secret=secret))["fid"] == fid

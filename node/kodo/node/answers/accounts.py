@@ -9,8 +9,10 @@ from typing import Any
 from kodo.access.accounts import MAX_ROWS, Holder, check_user
 from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
+from kodo.node import queries
 from kodo.node.answers.caller import Caller, Handlers, check_operator
 from kodo.node.answers.pages import paged
+from kodo.node.store import Store
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import parse_grant
@@ -35,8 +37,9 @@ Answer = Callable[[Any, LocalProvider, Any], Awaitable[dict[str, Any]]]
 class AccountAnswers:
     """Answers what is about users, roles and grants."""
 
-    def __init__(self, provider: Provider):
+    def __init__(self, provider: Provider, store: Store):
         self._provider = provider
+        self._store = store
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
@@ -85,6 +88,12 @@ class AccountAnswers:
         return paged(rows, total, total, args.p, pp)
 
     async def _user_add(self, caller: Caller, local: LocalProvider, args: UserAddArgs) -> dict[str, Any]:
+        # A principal is its name: whoever gets that of a user who is gone gets what that one left.
+        if not args.again and await self._store.ask(lambda connection: queries.has_traces(connection, args.name)):
+            if await local.knows("user", args.name):
+                raise CallError(409, "user-exists", f"there is a user {args.name} already")
+            message = f"runs or shares of an earlier user {args.name} are here: if it is the same one, add it with"
+            raise CallError(409, "name-used", f"{message} again (koco user add --again), else take another name")
         await local.add_user(args.name, tuple(args.roles), args.password)
         return {"name": args.name, "roles": sorted(set(args.roles)), "password": args.password is not None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.node.answers.caller import Caller, Handlers, bind_link
 from kodo.node.answers.pages import paged
@@ -39,6 +40,7 @@ class ShareAnswers:
         node: dict[str, str],
         sight: Sight,
         shares: Shares,
+        provider: Provider,
         clock: Clock,
         addresses: Callable[[], Sequence[Multiaddr]],
         registries: Callable[[], Sequence[str]],
@@ -46,6 +48,7 @@ class ShareAnswers:
         self._node = node
         self._sight = sight
         self._shares = shares
+        self._provider = provider
         self._clock = clock
         self._addresses = addresses
         self._registries = registries
@@ -73,6 +76,7 @@ class ShareAnswers:
             raise CallError(403, "not-granted", f"you see this run at level {seen.level}; share it at that at most")
         if args.downloads is not None and level < 1:
             raise _bad("downloads", "outputs, which can be downloaded, need level 1")
+        await self._check_known(users, roles)
         share, secret = await self._shares.add(
             seen.row,
             caller.principal.id,
@@ -86,6 +90,20 @@ class ShareAnswers:
         )
         told = {"sid": share.sid, "level": level, "mode": share.mode, "expires_at": share.expires}
         return told if secret is None else {**told, **self._link(share, secret)}
+
+    async def _check_known(self, users: Sequence[str], roles: Sequence[str]) -> None:
+        """Refuse names that nobody has: whoever got one later would see the run."""
+        for name in users:
+            if not await self._provider.knows("user", name):
+                raise CallError(
+                    404,
+                    "no-such-user",
+                    f"nobody is called {name[:80]!r} here: koco whoami shows what one is called, koco id a peer id;"
+                    " a role is role:NAME",
+                )
+        for name in roles:
+            if not await self._provider.knows("role", name):
+                raise CallError(404, "no-such-role", f"there is no role {name[:80]!r} here")
 
     def _link(self, share: ShareRow, secret: bytes) -> dict[str, str]:
         peer_id = PeerId.parse(self._node["peer_id"])
@@ -150,7 +168,7 @@ def share_fields(share: ShareRow) -> dict[str, Any]:
         "under_way": share.under_way,
         "created": share.created,
         "expires_at": share.expires,
-        "state": share.state,
+        "state": "suspended" if share.suspended and share.state == "live" else share.state,
     }
 
 
