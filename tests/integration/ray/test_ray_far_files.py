@@ -1,4 +1,4 @@
-"""Files between a node and a runner on another machine of its Ray cluster: a second raylet with files of its own."""
+"""Files and memory of what runs on another machine of a node's Ray cluster: a second raylet with files of its own."""
 
 import asyncio
 import hashlib
@@ -7,15 +7,21 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import pytest_asyncio
 
+from kodo.access.null import NullProvider
+from kodo.node.asking import Asking
+from kodo.node.clock import SystemClock
 from kodo.node.executor import InputFile, RunSpec
+from kodo.node.memories import Memories
 from kodo.node.outputs import Outputs
 from kodo.node.ray_cluster import _environment, driver_environment, start_cluster, stop_cluster
 from kodo.node.ray_executor import RayExecutor
+from kodo.protocol.access import Grant, Principal
 
 from .conftest import OBJECT_STORE_BYTES, Run, new_id
 
@@ -39,7 +45,8 @@ scripts.cli()
 FLOWS = """
 import os
 import ray
-from kodo.flow import File, output
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from kodo.flow import File, memory, output
 
 def where():
     return ray.get_runtime_context().get_node_id()
@@ -48,6 +55,30 @@ def make(size: int):
     block = os.urandom(1 << 20)
     output.write("big.bin", (index.to_bytes(4, "big") + block[4:] for index in range(size >> 20)))
     return where()
+
+def remember():
+    away = next(node["NodeID"] for node in ray.nodes() if node["NodeID"] != where())
+    on_the_other = ray.remote(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(away, soft=False))
+
+    @on_the_other
+    def there(number):
+        memory.short.set("from", where())
+        seen = memory.long.update("n", lambda value: value + number, 0)
+        memory.shared("kb").files.write("notes.bin", bytes(3_000_000))
+        path = memory.shared("kb").files.fetch("notes.bin")
+        try:
+            memory.shared("")
+        except Exception as error:
+            said = type(error).__name__
+        return {"where": where(), "seen": seen, "size": path.stat().st_size, "said": said}
+
+    told = ray.get(there.remote(5))
+    refused = None
+    try:
+        ray.get(on_the_other(lambda: memory.shared("closed").get("x")).remote())
+    except Exception as error:
+        refused = str(error)
+    return {"here": where(), "n": memory.long.get("n"), "from": memory.short.get("from"), "refused": refused, **told}
 
 def read(doc: File, text: str):
     import hashlib
@@ -191,3 +222,30 @@ async def test_a_file_that_is_not_what_was_uploaded_stops_the_launch(far, tmp_pa
     with pytest.raises(Exception, match="did not arrive as it was sent"):
         await launch(far, "read", [InputFile(uid, "doc", file, 14, "0" * 64)], doc=uid, text="t")
     assert run_folders() <= before
+
+
+class Keeper(NullProvider):
+    """Lets everybody use the shared memory `kb`, and no other."""
+
+    async def recall(self, principal: str) -> Principal:
+        return Principal(principal, principal, grants=(Grant("memory", "kb", mode="w"),))
+
+
+async def test_a_task_on_another_machine_has_the_memories_of_its_run(far, tmp_path):
+    async with Memories(tmp_path / "memory", Keeper("home"), SystemClock()) as memories:
+        spec = RunSpec(new_id(), "far_flows.remember", "far_flows:remember", {}, {})
+        run = Run(await far.launch(spec))
+        row = SimpleNamespace(fid=spec.fid, path=spec.path, principal="ana")
+        asking = Asking({"memory": memories.answer})
+        serving = asyncio.ensure_future(asking.serve(SimpleNamespace(row=row), run.runner))
+        try:
+            end = await run.end()
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+    assert end["event"] == "final", end
+    told = end["result"]
+    assert told["where"] == told["from"] != told["here"]
+    assert (told["seen"], told["n"], told["size"]) == (5, 5, 3_000_000)
+    assert told["said"] == "UsageError"
+    assert "grant" in told["refused"]
