@@ -65,6 +65,7 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "open": settings.open,
         "auth": settings.auth,
         "contents_for": settings.contents_for,
+        "keep_runs": settings.keep_runs,
         "access_s": settings.access,
         "announce_lan": settings.lan,
         **more,

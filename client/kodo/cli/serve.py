@@ -57,6 +57,12 @@ async def up(
         str | None, typer.Option("--object-store", metavar="SIZE", help="Of the embedded Ray, as 200MB.")
     ] = None,
     runners: Annotated[int | None, typer.Option("--runners", min=0, help="Warm runners to keep.")] = None,
+    keep_runs: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-runs/--end-runs", help="Let runs, and Ray, go on while it is stopped.", show_default=False
+        ),
+    ] = None,
     retention: Annotated[
         str | None, typer.Option("--retention", metavar="TIME", help="Keep acknowledged runs so long, as 7d.")
     ] = None,
@@ -86,6 +92,7 @@ async def up(
         num_cpus=num_cpus,
         object_store=object_store,
         runners=runners,
+        keep_runs=keep_runs,
         retention=retention,
         quota=quota,
         disk_reserve=disk_reserve,

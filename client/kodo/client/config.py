@@ -109,6 +109,9 @@ class Settings(BaseModel):
         description="what database, outputs, uploads and memories may take, as 50GB",
     )
     disk_reserve: Bytes | None = Field(None, ge=0, description="disk that its flows may not use; 256MiB by default")
+    keep_runs: Truth | None = Field(
+        None, description="whether runs go on while this node is stopped; on a joined Ray cluster only by default"
+    )
     runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
     mesh_read: Words = Field((), description="registries whose nodes this registry lists too, URLs")
     mesh_feed: Words = Field((), description="registries that this registry tells of its own nodes, URLs")

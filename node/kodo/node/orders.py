@@ -26,7 +26,7 @@ class RunSettings:
         grace_s: how long a restarted node looks for the runners it left.
         end_s: how long a runner may take to end.
         disk_s: how long a run outlives a disk that takes nothing.
-        keep_runs: whether runs go on when the node is closed; else each ends with `fatal`.
+        keep_runs: whether runs go on when the node is closed; else each that has begun ends with `fatal`.
         versions: the data of each run's `version` event.
     """
 

@@ -120,7 +120,7 @@ class Runs:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the live runs with `fatal` (or leave them, with `keep_runs`) and stop; idempotent, bounded."""
+        """End the runs that have begun with `fatal` (or leave them: `keep_runs`) and stop; idempotent, bounded."""
         if not self._tasks.is_open or self._closing:
             return
         self._closing = True
@@ -498,6 +498,9 @@ class Runs:
         try:
             async with live.ending:
                 await self._halt(live)
+                row = await self._store.run(live.fid)
+                if live.runner is None and row is not None and not row.handed:
+                    return  # it has not begun, so the next process begins it
                 await self._end(live, "NodeStopped", "the node was stopped")
         except Exception as error:
             _log.error("run %s did not end in order: %s", live.fid, type(error).__name__)

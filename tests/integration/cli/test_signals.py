@@ -8,7 +8,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from tests.support.koco import eventually, koco_json, node, processes_of
+from kodo.client.sync import Client
+from tests.support.koco import NodeProcess, end_all, eventually, koco_json, node, processes_of
 
 
 def test_a_closed_terminal_and_an_impatient_user_end_a_node_with_locked_runs_in_order(base: Path) -> None:
@@ -27,10 +28,10 @@ def test_a_closed_terminal_and_an_impatient_user_end_a_node_with_locked_runs_in_
         eventually(is_locked)
         eventually((home / "marks").exists)
         running.process.send_signal(signal.SIGHUP)
-        for _ in range(3):
+        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
             time.sleep(0.2)
             if running.process.poll() is None:
-                running.process.send_signal(signal.SIGTERM)
+                running.process.send_signal(sent)
         assert running.process.wait(60) == 0
         assert running.stop() == 0
         assert processes_of(home) == []
@@ -38,3 +39,33 @@ def test_a_closed_terminal_and_an_impatient_user_end_a_node_with_locked_runs_in_
         for launched in (locked, walking):
             query = "SELECT event FROM events JOIN runs USING (rid) WHERE fid=? ORDER BY seq DESC LIMIT 1"
             assert database.execute(query, (launched["fid"],)).fetchall() == [("fatal",)]
+
+
+def test_a_node_that_keeps_runs_is_stopped_and_started_without_their_noticing(base: Path) -> None:
+    home = base / "keeps"
+    first = NodeProcess(home, "--keep-runs")
+    try:
+        with Client(home, lan=False) as client:
+            asking = client.launch(f"{first.address}/Ask", topic="bikes")
+            later = client.launch(f"{first.address}/Ask")
+            counting = client.launch(f"{first.address}/Count", n=200, pause_ms=300)
+            before, demanded = (eventually(lambda run=run: run.state()["locks"]) for run in (asking, later))
+        koco_json(home, "down", "--drain", "1s", "--no-lan")
+        assert first.process.wait(60) == 0
+        first.stop()
+        with node(home) as second, Client(home, lan=False) as client:
+            assert second.ready["addrs"] == first.ready["addrs"]
+            asking, later, counting = (client.run(run.address) for run in (asking, later, counting))
+            assert [run.state()["locks"] for run in (asking, later)] == [before, demanded]
+            words = ("answer", asking.fid, "approved=true", "why=good", "--node", second.address, "--no-lan")
+            koco_json(home, *words)
+            assert asking.wait().final["result"] == "bikes: True good"
+            later.answer(demanded[0]["lid"], {"topic": "boats"})
+            events = list(counting.follow())
+            assert [event.seq for event in events] == list(range(1, len(events) + 1))
+            numbers = [event.data["number"] for event in events if event.event == "result"]
+            assert (numbers, counting.view.state) == (list(range(200)), "done")
+            assert "boats" in eventually(lambda: later.state()["locks"])[0]["title"]
+        assert processes_of(home) == []
+    finally:
+        end_all(home)

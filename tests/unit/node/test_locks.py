@@ -437,12 +437,12 @@ async def test_a_run_that_waits_for_inputs_is_killed(tmp_path: Path, clock: Stil
         assert node.executor.launched == []
 
 
-@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize(("answered", "kept"), [(False, True), (True, True), (False, False)])
 async def test_a_restarted_node_still_asks_for_inputs_and_judges_what_was_given(
-    answered: bool, tmp_path: Path, clock: StillClock
+    answered: bool, kept: bool, tmp_path: Path, clock: StillClock
 ) -> None:
     async with InProcessExecutor({"flow": counts}) as executor:
-        async with rig(tmp_path, executor, clock, RunSettings(keep_runs=True)) as node:
+        async with rig(tmp_path, executor, clock, RunSettings(keep_runs=kept)) as node:
             fid = await node.launch(demand=DEMAND)
             lid = (await node.until(fid, "lock")).data["lid"]
             if answered:

@@ -123,6 +123,19 @@ async def test_a_run_that_was_waiting_when_the_node_crashed_is_launched_by_the_n
             assert [spec.fid for spec in executor.launched] == [first, second]
 
 
+async def test_a_run_that_was_waiting_when_the_node_was_stopped_is_launched_by_the_next(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with InProcessExecutor({"flow": forever}) as executor:
+        async with rig(tmp_path, executor, clock, ONE) as node:
+            first, second = await node.launch(), await node.launch()
+            await node.until(first, "log")
+        async with rig(tmp_path, executor, clock, ONE) as node:
+            assert (await node.all_events(first))[-1].data["type"] == "NodeStopped"
+            await node.until(second, "log")
+            assert [spec.fid for spec in executor.launched] == [first, second]
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 async def test_no_more_run_at_once_than_there_are_places(slots: int, tmp_path: Path, clock: StillClock) -> None:
     running = 0
