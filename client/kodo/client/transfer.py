@@ -42,6 +42,10 @@ PAGE_CHUNKS = 8192
 ATTEMPTS_WITHOUT_PROGRESS = 8
 """Broken streams in a row, none of which brought one good chunk, before a download gives up."""
 
+_WRITE_BYTES = 256 << 10
+"""Most bytes of one write: for a whole MiB ext4 looks for that much memory in one piece, which costs it seven times
+the CPU."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -242,14 +246,21 @@ async def _fill(
     """Read until the part is complete, over as many streams as it takes while each brings something."""
     failures = 0
     while not writer.complete:
-        before = writer.good
+        before = reported = writer.good
         try:
-            async with contextlib.aclosing(source.read(name, writer.good)) as pieces:
-                async for piece in pieces:
-                    for good in writer.feed(piece):
-                        report(good, writer.size)
-                    if writer.complete:
-                        break
+            try:
+                async with contextlib.aclosing(source.read(name, before)) as pieces:
+                    async for piece in pieces:
+                        await writer.feed(piece)
+                        if writer.good > reported:
+                            reported = writer.good
+                            report(reported, writer.size)
+                        if writer.received == writer.size:
+                            break
+            finally:
+                await writer.settle()
+            if writer.good > reported:
+                report(writer.good, writer.size)
             if not writer.complete:
                 raise IntegrityError(f"the node ended {name!r} after {writer.received} of {writer.size} bytes")
         except (NetworkError, DeadlineError):
@@ -262,17 +273,22 @@ async def _fill(
 
 
 class _PartWriter:
-    """The part on disk: takes bytes in order, writes each chunk once its hash is right."""
+    """The part on disk: takes bytes in order, writes each chunk once its hash is right.
+
+    A chunk is hashed and written in a thread while the next one arrives; two buffers serve for all of them.
+    """
 
     def __init__(self, handle: int, name: str, manifest: Manifest):
         self._handle = handle
         self._name = name
         self._manifest = manifest
         self._whole = hashlib.sha256()
-        self._pending = bytearray()
+        self._filling, self._storing = (memoryview(bytearray(min(CHUNK_BYTES, manifest.size))) for _ in range(2))
+        self._filled = 0
+        self._job: asyncio.Future[None] | None = None
         self.size = manifest.size
         self.good = 0
-        """Bytes verified and written: the next chunk begins here."""
+        """Bytes verified and written: the next chunk begins here, or the one after it while one is being stored."""
 
     @property
     def complete(self) -> bool:
@@ -280,13 +296,14 @@ class _PartWriter:
 
     @property
     def received(self) -> int:
-        return self.good + len(self._pending)
+        stored = self._chunk_size(self.good // CHUNK_BYTES) if self._job is not None else 0
+        return self.good + stored + self._filled
 
     def digest(self) -> bytes:
         return self._whole.digest()
 
     def drop_pending(self) -> None:
-        self._pending.clear()
+        self._filled = 0
 
     def resume(self) -> None:
         """Find how many whole chunks of the part are good, and cut off the rest."""
@@ -298,33 +315,63 @@ class _PartWriter:
             self.good += len(chunk)
         os.ftruncate(self._handle, self.good)
 
-    def feed(self, data: bytes) -> Iterator[int]:
-        """Take bytes that follow those taken before; gives `good` after each chunk that was completed."""
-        if self.received + len(data) > self.size:
+    async def feed(self, data: bytes) -> None:
+        """Take bytes that follow those taken before; waits while two chunks are unfinished.
+
+        Raises:
+            IntegrityError: there are more than announced, or the chunk before did not have its hash.
+            OSError: the chunk before could not be written.
+        """
+        received = self.received
+        if received + len(data) > self.size:
             raise IntegrityError(f"the node sent more than the {self.size} bytes of {self._name!r} that it announced")
-        self._pending += data
-        while not self.complete:
-            index = self.good // CHUNK_BYTES
+        view = memoryview(data)
+        while view:
+            index = (received - self._filled) // CHUNK_BYTES
             length = self._chunk_size(index)
-            if len(self._pending) < length:
-                return
-            chunk = bytes(self._pending[:length])
-            del self._pending[:length]
-            if hashlib.sha256(chunk).digest() != self._manifest.chunks[index]:
-                raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
-            self._write(chunk)
-            self._whole.update(chunk)
-            self.good += length
-            yield self.good
+            count = min(len(view), length - self._filled)
+            self._filling[self._filled : self._filled + count] = view[:count]
+            self._filled += count
+            received += count
+            view = view[count:]
+            if self._filled == length:
+                await self.settle()
+                self._filling, self._storing = self._storing, self._filling
+                self._filled = 0
+                loop = asyncio.get_running_loop()
+                self._job = loop.run_in_executor(None, self._store, index, self._storing[:length])
+
+    async def settle(self) -> None:
+        """Wait until what was taken up to the last whole chunk is stored; a cancelled wait still waits for it.
+
+        Raises:
+            IntegrityError: it does not have its hash.
+            OSError: it could not be written.
+        """
+        if (job := self._job) is None:
+            return
+        try:
+            await asyncio.shield(job)
+        finally:
+            while not job.done():  # the thread uses the open file
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([job])
+            if self._job is job:
+                self._job = None
+                if job.exception() is None:
+                    self.good += self._chunk_size(self.good // CHUNK_BYTES)
 
     def _chunk_size(self, index: int) -> int:
         return min(CHUNK_BYTES, self.size - index * CHUNK_BYTES)
 
-    def _write(self, chunk: bytes) -> None:
-        view, at = memoryview(chunk), self.good
+    def _store(self, index: int, chunk: memoryview) -> None:
+        if hashlib.sha256(chunk).digest() != self._manifest.chunks[index]:
+            raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
+        view, at = chunk, index * CHUNK_BYTES
         while view:
-            written = os.pwrite(self._handle, view, at)
+            written = os.pwrite(self._handle, view[:_WRITE_BYTES], at)
             view, at = view[written:], at + written
+        self._whole.update(chunk)
 
 
 def _open_root(directory: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import resource
@@ -83,6 +84,37 @@ async def test_every_size_arrives_whole(tmp_path: Path, size: int) -> None:
     assert file.to.read_bytes() == source.files["x.bin"]
     assert (file.size, file.received, file.sha256) == (size, size, source.whole("x.bin").sha256.hex())
     assert os.listdir(tmp_path / "out") == ["x.bin"]
+
+
+@pytest.mark.parametrize("piece", [1000, CHUNK_BYTES - 1, 2 * CHUNK_BYTES + 1])
+async def test_pieces_of_any_size_make_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setitem(globals(), "PIECE", piece)
+    [file] = await fetch(Memory(x_bin=BIG), tmp_path)
+    assert file.to.read_bytes() == BIG
+
+
+async def test_a_cancelled_download_keeps_every_whole_chunk_that_had_come(tmp_path: Path) -> None:
+    source, all_sent = Memory(x_bin=BIG), asyncio.Event()
+
+    async def hanging(name: str, offset: int) -> AsyncGenerator[bytes, None]:
+        async for piece in Memory.read(source, name, offset):
+            if source.offsets[-1] + sent[0] > 2 * CHUNK_BYTES:
+                all_sent.set()
+                await asyncio.Event().wait()
+            sent[0] += len(piece)
+            yield piece
+
+    sent = [0]
+    source.read = hanging  # type: ignore[method-assign]
+    task = asyncio.create_task(fetch(source, tmp_path))
+    await all_sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del source.read  # type: ignore[method-assign]
+    [file] = await fetch(source, tmp_path)
+    assert source.offsets == [0, 2 * CHUNK_BYTES]
+    assert file.to.read_bytes() == BIG
 
 
 async def test_folders_in_names_are_made(tmp_path: Path) -> None:

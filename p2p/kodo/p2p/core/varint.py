@@ -94,10 +94,10 @@ class PrefixedFrames:
         if self._failed is not None:
             raise PeerError(self._failed)
         # A frame mostly arrives whole and alone: then it is cut out of `data`, without a copy through the buffer.
-        source: bytes | bytearray = data
+        source: bytes | memoryview = data
         if self._buffer:
             self._buffer += data
-            source = self._buffer
+            source = memoryview(self._buffer)
         bodies: list[bytes] = []
         pos, end = 0, len(source)
         while pos < end:
@@ -113,13 +113,14 @@ class PrefixedFrames:
                 break
             bodies.append(bytes(source[start : start + length]))
             pos = start + length
-        if source is data:
+        if isinstance(source, bytes):
             self._buffer += data[pos:]
         else:
+            source.release()
             del self._buffer[:pos]
         return bodies
 
     def _fail(self, message: str) -> PeerError:
         self._failed = message
-        self._buffer.clear()
+        self._buffer = bytearray()
         return PeerError(message)

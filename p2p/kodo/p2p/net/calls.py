@@ -170,8 +170,10 @@ class Call:
         if self._stream is None:
             raise LocallyClosedError("a call is used inside `async with`")
         while not self._waiting:
-            async with self._deadline():
-                data = await self._stream.read()
+            data = self._stream.read_ready()
+            if not data:
+                async with self._deadline():
+                    data = await self._stream.read()
             if not data:
                 raise BrokenSessionError(f"{self.op}: the other side ended the stream without an answer")
             self._waiting.extend(self._frames.feed(data))

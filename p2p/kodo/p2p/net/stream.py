@@ -95,6 +95,22 @@ class Stream:
         self._consumed(len(piece))
         return piece
 
+    def read_ready(self, max_bytes: int = 1 << 18) -> bytes:
+        """Give the bytes that have come already, at most `max_bytes`; `b""` when `read` would wait, or raise."""
+        inbox = self._inbox
+        if len(inbox) < 2:
+            if not inbox or len(inbox[0]) > max_bytes:
+                return b""
+            data = inbox.popleft()
+        else:
+            pieces, room = [], max_bytes
+            while inbox and len(inbox[0]) <= room:
+                room -= len(inbox[0])
+                pieces.append(inbox.popleft())
+            data = b"".join(pieces)
+        self._consumed(len(data))
+        return data
+
     def _consumed(self, count: int) -> None:
         if self._channel is not None and count:
             self._channel.consumed(count)
