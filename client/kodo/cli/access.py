@@ -39,10 +39,10 @@ async def login(
         typer.Option("--issuer", metavar="URL", help="Approve that the node gets tokens of this issuer; else asked."),
     ] = None,
 ) -> None:
-    """Log in to a node; the login is kept for that node alone."""
+    """Log in to a node, or with --registry to a registry; the login is kept for it alone."""
     async with context.client() as client:
         node = _node(context)
-        remote = await client.node(node)
+        remote = await client.desk(node)
         info = await remote.request("auth.info")
         way = _way(info, code, name, issuer)
         if way == "oidc":
@@ -58,11 +58,11 @@ async def login(
     if context.json:
         context.emit(answer)
     else:
-        context.say(f"logged in to {answer['node']} as {answer.get('user')}")
+        context.say(f"logged in to {remote} as {answer.get('user')}")
 
 
 async def logout(context: Context) -> None:
-    """End the login to a node, there and here."""
+    """End the login to a node, or with --registry to a registry, there and here."""
     async with context.client() as client:
         node = _node(context)
         ended = await client.logout(node)
@@ -73,13 +73,13 @@ async def logout(context: Context) -> None:
 
 
 async def whoami(context: Context) -> None:
-    """Show who you are to a node, and what you may do there."""
+    """Show who you are to a node, or with --registry to a registry, and what you may do there."""
     async with context.client() as client:
         answer = await client.whoami(_node(context))
     if context.json:
         context.emit(answer)
         return
-    context.show(f"node     {answer['node']}")
+    context.show(f"registry {answer['registry']}" if "registry" in answer else f"node     {answer['node']}")
     context.show(f"user     {answer.get('user') or 'not logged in'}")
     context.show(f"peer id  {answer.get('peer_id')}")
     context.show(f"roles    {', '.join(map(str, answer.get('roles') or ())) or 'none'}")
@@ -246,15 +246,21 @@ async def grant_list(
 
 
 def _node(context: Context) -> str:
-    """Give the node that is meant: the one named, else that of this home."""
+    """Give what is meant: the node named, else the registry named by --registry, else the node of this home."""
     from kodo.client.finders import read_home_node
-    from kodo.p2p.errors import NotFoundError
+    from kodo.p2p.errors import NotFoundError, UsageError
 
     if context.node is not None:
         return context.node
+    urls = context.loaded.settings.registry
+    if context.loaded.sources.get("registry") == "flag":
+        if len(urls) != 1:
+            raise UsageError(f"name one registry by --registry URL; there are {len(urls)}")
+        return urls[0]
     here = read_home_node(context.loaded.home)
     if here is None:
-        raise NotFoundError(f"no node runs from {context.loaded.home}; name one with --node")
+        home = context.loaded.home
+        raise NotFoundError(f"no node runs from {home}; name one with --node, or a registry with --registry")
     return str(here["peer_id"])
 
 
@@ -262,7 +268,7 @@ async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[s
     from kodo.p2p.errors import PeerError
 
     async with context.client() as client:
-        remote = await client.node(_node(context))
+        remote = await client.desk(_node(context))
         answer = await remote.request(op, args, repeat=False)
     if not isinstance(answer, Mapping):
         raise PeerError(f"the answer to {op} is no map")
@@ -272,7 +278,7 @@ async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[s
 async def _rows(context: Context, op: str, args: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Give all rows of a list, for a table; None when they were written as JSON."""
     async with context.client() as client:
-        remote = await client.node(_node(context))
+        remote = await client.desk(_node(context))
         rows = [row async for row in remote.pages(op, args)]
     if not context.json:
         return rows
@@ -290,7 +296,7 @@ async def _do(context: Context, op: str, args: Mapping[str, Any], said: str) -> 
 
 async def _change(context: Context, changes: Sequence[tuple[str, Mapping[str, Any]]], said: str) -> None:
     async with context.client() as client:
-        remote = await client.node(_node(context))
+        remote = await client.desk(_node(context))
         answers = [await remote.request(op, args) for op, args in changes]
     if context.json:
         context.emit({"result": answers})
@@ -397,7 +403,7 @@ def register(app: typer.Typer) -> None:
     command(app, "whoami", rich_help_panel=panel)(whoami)
     groups: dict[str, tuple[str, dict[str, Any]]] = {
         "user": (
-            "Users of a node whose provider is local, as its operator.",
+            "Users of a node, or with --registry of a registry, whose provider is local; as its operator.",
             {
                 "add": user_add,
                 "list": user_list,
@@ -410,10 +416,10 @@ def register(app: typer.Typer) -> None:
             },
         ),
         "role": (
-            "Roles of such a node.",
+            "Roles of such a node or registry.",
             {"add": role_add, "list": role_list, "remove": role_remove, "grant": role_grant, "revoke": role_revoke},
         ),
-        "grant": ("Grants of such a node.", {"list": grant_list}),
+        "grant": ("Grants of such a node or registry.", {"list": grant_list}),
     }
     for name, (help_, commands) in groups.items():
         group = typer.Typer(help=help_, no_args_is_help=True)

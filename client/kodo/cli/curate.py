@@ -109,14 +109,17 @@ async def audit(context: Context) -> None:
 
 @asynccontextmanager
 async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
+    from kodo.client.login import LoginKeeper
+    from kodo.client.logins import Logins
     from kodo.p2p.net.keystore import load_identity, make_home
     from kodo.registry.operator_client import OperatorClient
 
     urls = context.loaded.settings.registry
     if len(urls) != 1:
         raise UsageError(f"name one registry by --registry URL; there are {len(urls)}" if urls else _NONE)
-    identity = load_identity(make_home(context.loaded.home), "user")
-    async with OperatorClient(urls[0], identity, timeout=context.loaded.settings.timeout) as client:
+    home, settings = make_home(context.loaded.home), context.loaded.settings
+    keeper = LoginKeeper(Logins(home / "logins.json", keyring=settings.keyring), load_identity(home, "user"))
+    async with OperatorClient(urls[0], keeper.claimant(urls[0]), timeout=settings.timeout) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kodo.node.app import Node
     from kodo.node.config import NodeConfig
 
-__all__ = ["node_config", "print_ready", "running_node", "samples_scope", "written_address"]
+__all__ = ["node_config", "oidc_config", "print_ready", "running_node", "samples_scope", "written_address"]
 
 
 def need_ray() -> None:
@@ -71,14 +71,15 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         **more,
     }
     if settings.auth == "oidc":
-        given["oidc"] = _oidc(settings)
+        given["oidc"] = oidc_config(settings)
     try:
         return NodeConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise _usage(error) from None
 
 
-def _oidc(settings: Settings) -> OidcConfig:
+def oidc_config(settings: Settings) -> OidcConfig:
+    """Give what the settings say of an issuer."""
     from kodo.access.oidc import OidcConfig
 
     return OidcConfig(

@@ -20,6 +20,13 @@ __all__ = ["register"]
 Host = Annotated[
     list[str] | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; may be repeated.")
 ]
+Auth = Annotated[
+    str | None,
+    typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null, local, oidc."),
+]
+Issuer = Annotated[str | None, typer.Option("--issuer", metavar="URL", help="Of --auth oidc.")]
+Audience = Annotated[str | None, typer.Option("--audience", metavar="AUDIENCE", help="Of --auth oidc.")]
+ClientId = Annotated[str | None, typer.Option("--client-id", metavar="ID", help="Of --auth oidc.")]
 
 
 async def up(
@@ -38,13 +45,10 @@ async def up(
     open_: Annotated[
         bool | None, typer.Option("--open", help="Let in peers from everywhere, not only from the local network.")
     ] = None,
-    auth: Annotated[
-        str | None,
-        typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null, local, oidc."),
-    ] = None,
-    issuer: Annotated[str | None, typer.Option("--issuer", metavar="URL", help="Of --auth oidc.")] = None,
-    audience: Annotated[str | None, typer.Option("--audience", metavar="AUDIENCE", help="Of --auth oidc.")] = None,
-    client_id: Annotated[str | None, typer.Option("--client-id", metavar="ID", help="Of --auth oidc.")] = None,
+    auth: Auth = None,
+    issuer: Issuer = None,
+    audience: Audience = None,
+    client_id: ClientId = None,
     contents_for: Annotated[
         list[str] | None,
         typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
@@ -160,12 +164,18 @@ async def registry(
     ] = None,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Speak HTTPS; PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
+    auth: Auth = None,
+    issuer: Issuer = None,
+    audience: Audience = None,
+    client_id: ClientId = None,
     backup: Annotated[
         Path | None,
         typer.Option("--backup", metavar="FILE", help="Copy its file there, also while it runs, and end."),
     ] = None,
 ) -> None:
     """Start a registry; it runs until Ctrl-C."""
+    from kodo.cli.nodes import oidc_config
+
     if backup is not None:
         await _back_up(context, backup)
         return
@@ -173,9 +183,17 @@ async def registry(
     given = {"mesh_read": mesh_read, "mesh_feed": mesh_feed, "mesh_members": mesh_members}
     given_words = {name: tuple(value) for name, value in given.items() if value}
     settings = context.loaded.override(
-        **given_words, mesh_interval=mesh_interval, probe=probe, tls_cert=tls_cert, tls_key=tls_key
+        **given_words,
+        mesh_interval=mesh_interval,
+        probe=probe,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        auth=auth,
+        oidc_issuer=issuer,
+        oidc_audience=audience,
+        oidc_client_id=client_id,
     ).settings
-    more = {
+    more: dict[str, Any] = {
         "origins": frozenset(origins or ()),
         "hosts": frozenset(hosts or ()),
         "probe_s": settings.probe,
@@ -185,13 +203,19 @@ async def registry(
         "mesh_feed": settings.mesh_feed,
         "mesh_members": frozenset(settings.mesh_members),
         "mesh_s": settings.mesh_interval,
+        "auth": settings.auth,
+        "oidc": oidc_config(settings) if settings.auth == "oidc" else None,
+        "access_s": settings.access,
     }
+    if hosts:
+        more["name"] = hosts[0]
     async with _registry(context.loaded.home, host, port, open_, **more) as running:
         context.stop = asyncio.Event()
         if context.json:
             context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})
         else:
             context.show(f"registry {running.url}")
+            context.say(running.describe())
             context.say("Ctrl-C stops it")
         if running.first_code is not None:
             enrol = f"koco operator --registry URL --enrol {running.first_code}"

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.client.config import Loaded, load_settings
+from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk
 from kodo.client.device_flow import Prompt
-from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
+from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, check_refused
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import LoginKeeper
@@ -120,6 +121,8 @@ class Client:
         identity = self._identity or load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
         self._keeper = LoginKeeper(self.logins, identity)
+        for registry in self._registries:
+            registry.claimant = self._keeper.claimant(registry.url)
         return self
 
     async def __aexit__(
@@ -145,6 +148,7 @@ class Client:
 
         Raises:
             UsageError: `query` is none.
+            CallError: nothing is found, and a registry was not to be read.
         """
         rows: dict[PeerId, dict[str, Any]] = {}
         if query:
@@ -153,7 +157,9 @@ class Client:
             found = [each for each in await self._near.all() if fits(condition, _node_row(each))]
             found += await Resolver(narrowed, self.known).all()
         else:
-            found = await self._resolver.all()
+            narrowed, found = self._registries, await self._resolver.all()
+        if not found:
+            check_refused(narrowed)
         for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
             row = rows.setdefault(each.peer_id, {})
             row.update(each.row)
@@ -174,6 +180,7 @@ class Client:
 
         Raises:
             UsageError: `query` is none.
+            CallError: nothing is found, and a registry was not to be read.
         """
         if query:
             _parse_query(query, FLOW_FIELDS)
@@ -202,12 +209,12 @@ class Client:
                     if key not in seen:
                         seen.add(key)
                         yield {**row, "source": "registry"}
-            except CallError as error:
-                if error.code == 400:
+            except (KodoError, TimeoutError) as error:
+                if isinstance(error, CallError) and error.code == 400:
                     raise
                 logger.warning("%s: %s", registry.label, error)
-            except (KodoError, TimeoutError) as error:
-                logger.warning("%s: %s", registry.label, error)
+        if not seen:
+            check_refused(self._registries)
 
     async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
         """Find the flow that FLOW means, and its form.
@@ -253,10 +260,22 @@ class Client:
     # logging in
 
     async def whoami(self, node: str) -> dict[str, Any]:
-        """Say who this user is to a node: `principal, peer_id, user, roles, develops, grants`, and the node."""
-        remote = await self.node(node)
-        answer = await remote.request("auth.whoami")
-        return {**_mapping(answer, "auth.whoami"), "node": str(remote), "node_peer_id": str(remote.peer_id)}
+        """Say who this user is to a node: `principal, peer_id, user, roles, develops, grants`, and the node.
+
+        Instead of a node a registry's URL may be given, here and to log in or out.
+        """
+        remote = await self.desk(node)
+        return {**_mapping(await remote.request("auth.whoami"), "auth.whoami"), **named_desk(remote)}
+
+    async def desk(self, place: str) -> RemoteNode | RegistryDesk:
+        """Give what takes the ops on users: the node that NODE means, or the registry of a URL.
+
+        Raises:
+            UsageError, NotFoundError, UnreachableError, IdentityError: as `node`.
+        """
+        if not is_registry(place):
+            return await self.node(place)
+        return await self._stack.enter_async_context(RegistryDesk(place, self._open_keeper(), self.settings.timeout))
 
     async def login(
         self,
@@ -275,25 +294,15 @@ class Client:
 
         Raises:
             UsageError: none is given, it is no code, or the node takes tokens of another issuer.
-            CallError: 401 `bad-code`, `bad-login`, `bad-token` or `no-login`; 429 `slow-down`; 503 `provider-away`.
+            CallError: 401 `bad-code`, `bad-login`, `bad-token`, `no-login`; 429 `slow-down`; 503 `provider-away`.
         """
-        remote = await self.node(node)
-        session = await remote.session()
-        keeper = self._open_keeper()
-        if code is not None:
-            answer = await keeper.enrol(session, code)
-        elif name is not None and password is not None:
-            answer = await keeper.password(session, name, password)
-        elif issuer is not None and show is not None:
-            answer = await keeper.issuer(session, issuer, show)
-        else:
-            raise UsageError("log in by a code, by name and password, or at an issuer")
-        return {**answer, "node": str(remote), "node_peer_id": str(remote.peer_id)}
+        remote = await self.desk(node)
+        how = (code, name, password, issuer, show)
+        return {**await log_in(self._open_keeper(), remote, *how), **named_desk(remote)}
 
     async def logout(self, node: str) -> bool:
         """End the login to a node, there and here; say whether there was one."""
-        session = await (await self.node(node)).session()
-        return await self._open_keeper().logout(session)
+        return await self._open_keeper().logout(await login_desk(await self.desk(node)))
 
     # running
 
@@ -494,11 +503,9 @@ class Client:
                     answers.append((remote, await ask(remote)))
             except TimeoutError:
                 logger.warning("%s: no answer to %s within %g s", safe_text(each.name), what, ASK_SECONDS)
-            except CallError as error:
-                if error.code == 400:
-                    raise
-                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
             except KodoError as error:
+                if isinstance(error, CallError) and error.code == 400:
+                    raise
                 logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
 
         try:

@@ -78,7 +78,9 @@ class Settings(BaseModel):
     host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")
     port: Whole = Field(0, ge=0, le=65535, description="this node's UDP port; 0 takes a free one")
     open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
-    auth: Literal["null", "local", "oidc"] = Field("null", description="who says who a caller of this node is")
+    auth: Literal["null", "local", "oidc"] = Field(
+        "null", description="who says who a caller of this node or registry is"
+    )
     oidc_issuer: str | None = Field(None, min_length=1, description="of auth oidc: who signs the tokens, a URL")
     oidc_audience: str | None = Field(None, min_length=1, description="of auth oidc: whom the tokens are for")
     oidc_client_id: str | None = Field(

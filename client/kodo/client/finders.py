@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
 from kodo.p2p.net.discovery import Advertisement, Browser
+from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 
-__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "read_home_node"]
+__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "check_refused", "read_home_node"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,22 +121,27 @@ class RegistryFinder:
         url: its base URL.
         timeout: seconds that it may take to answer.
         query: lists only the nodes for which this filter holds.
+        claimant: who asks, where the registry wants to know.
     """
 
-    def __init__(self, url: str, timeout: float, *, query: str | None = None):
+    def __init__(self, url: str, timeout: float, *, query: str | None = None, claimant: Claimant | None = None):
         self.url = url
         self.label = f"the registry {url}"
+        self.claimant = claimant
+        self.refused: CallError | None = None
+        """Why it answered nothing when it was asked last: this user may not read it."""
         self._timeout = timeout
         self._query = query
 
     def narrowed(self, query: str) -> RegistryFinder:
         """Give a finder in the same registry that lists only what `query` holds for."""
-        return RegistryFinder(self.url, self._timeout, query=query)
+        return RegistryFinder(self.url, self._timeout, query=query, claimant=self.claimant)
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Ask; what is wanted is taken from its signed record, a listing from the registry's rows."""
+        self.refused = None
         try:
-            async with asyncio.timeout(self._timeout), RegistryClient(self.url) as registry:
+            async with asyncio.timeout(self._timeout), self._open() as registry:
                 if wanted is None:
                     listed = _rows(registry.nodes, query=self._query)
                     return [found async for row in listed if (found := _from_row(row)) is not None]
@@ -148,6 +154,16 @@ class RegistryFinder:
                 return [found for peer in peers if (found := await self._record(registry, peer)) is not None]
         except TimeoutError:
             raise UnreachableError(f"no answer within {self._timeout:g} s") from None
+        except CallError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: CallError) -> None:
+        if error.code in (401, 403):
+            self.refused = error
+
+    def _open(self) -> RegistryClient:
+        return RegistryClient(self.url, claimant=self.claimant)
 
     async def _record(self, registry: RegistryClient, peer_id: str) -> Found | None:
         try:
@@ -162,9 +178,25 @@ class RegistryFinder:
 
     async def flows(self, *, search: str | None, query: str | None, by: str | None) -> AsyncIterator[dict[str, Any]]:
         """Give the rows of its catalogue that fit."""
-        async with RegistryClient(self.url) as registry:
-            async for row in _rows(registry.flows, search=search, query=query, by=by):
-                yield row
+        self.refused = None
+        async with self._open() as registry:
+            try:
+                async for row in _rows(registry.flows, search=search, query=query, by=by):
+                    yield row
+            except CallError as error:
+                self._note(error)
+                raise
+
+
+def check_refused(registries: Sequence[RegistryFinder]) -> None:
+    """Say why nothing was found when a registry did not let this user read.
+
+    Raises:
+        CallError: what it said.
+    """
+    for registry in registries:
+        if registry.refused is not None:
+            raise registry.refused
 
 
 async def _rows(ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Logging in to nodes: by code, password or an issuer, and again by what was kept at every new session."""
+"""Logging in to nodes and registries: by code, password or an issuer, and again by what was kept."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from kodo.client.device_flow import DeviceFlow, Prompt, Tokens
-from kodo.client.logins import Login, Logins
+from kodo.client.logins import Login, Logins, Place
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, PeerError, UsageError
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.session import Session
 from kodo.protocol.enrol import make_proof
+from kodo.registry.claimant import Claimant
+from kodo.registry.client import RegistryClient
 
-__all__ = ["LoginKeeper"]
+__all__ = ["Desk", "LoginKeeper", "SessionDesk"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,48 @@ _DONE = "login"
 _FOREVER = 1 << 62
 
 
+class Desk(Protocol):
+    """Where one logs in.
+
+    Attributes:
+        place: under which a login there is kept.
+        peer_id: who it is.
+    """
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def peer_id(self) -> str: ...
+
+    async def ask(self, op: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Make a call."""
+        ...
+
+    def holds_until(self, until: int) -> None:
+        """Take note of when the login ends, ms UTC; 0 now."""
+        ...
+
+
+class SessionDesk:
+    """A node, by a session."""
+
+    def __init__(self, session: Session):
+        self._session = session
+        self.place: Place = session.remote_peer
+        self.peer_id = str(session.remote_peer)
+
+    async def ask(self, op: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Make a call."""
+        return await request(self._session, op, args or {}, timeout=LOGIN_SECONDS)
+
+    def holds_until(self, until: int) -> None:
+        """Remember it as long as the session lives."""
+        self._session.bindings[_DONE] = until
+
+
 class LoginKeeper:
-    """Logs the sessions of one user in.
+    """Logs one user in.
 
     Args:
         logins: what is kept.
@@ -43,38 +85,38 @@ class LoginKeeper:
         self.logins = logins
         self._me = me
 
-    async def enrol(self, session: Session, code: str) -> dict[str, Any]:
-        """Log in by the code that an operator made for this device; give the node's answer.
+    async def enrol(self, desk: Desk, code: str) -> dict[str, Any]:
+        """Log in by the code that an operator made for this device; give the answer.
 
         Raises:
             UsageError: it is no code.
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
-        proof = make_proof(code, str(session.remote_peer), str(self._me.peer_id))
-        return self._keep(session, await request(session, "auth.enrol", {"proof": proof}))
+        proof = make_proof(code, desk.peer_id, str(self._me.peer_id))
+        return self._keep(desk, await desk.ask("auth.enrol", {"proof": proof}))
 
-    async def password(self, session: Session, name: str, password: str) -> dict[str, Any]:
-        """Log in by password; give the node's answer.
+    async def password(self, desk: Desk, name: str, password: str) -> dict[str, Any]:
+        """Log in by password; give the answer.
 
         Raises:
             CallError: 401 `bad-login`, 429 `slow-down`.
         """
-        return self._keep(session, await request(session, "auth.password", {"name": name, "password": password}))
+        return self._keep(desk, await desk.ask("auth.password", {"name": name, "password": password}))
 
-    async def issuer(self, session: Session, approved: str, show: Callable[[Prompt], None]) -> dict[str, Any]:
-        """Log in by a token of the issuer that the node names, if it is the one that the user approved.
+    async def issuer(self, desk: Desk, approved: str, show: Callable[[Prompt], None]) -> dict[str, Any]:
+        """Log in by a token of the issuer that is named there, if it is the one that the user approved.
 
-        Tokens for the same audience that another node's login brought are used again.
+        Tokens for the same audience that another login brought are used again.
 
         Raises:
-            UsageError: the node names another issuer, or there is no token to be had.
+            UsageError: another issuer is named, or there is no token to be had.
             DeadlineError, NetworkError, PeerError: nobody approved; the issuer is away.
             CallError: 401 `bad-token`, 403, 503 `provider-away`.
         """
-        info = await request(session, "auth.info")
+        info = await desk.ask("auth.info")
         said = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
         if said["issuer"] != approved:
-            raise UsageError(f"the node takes tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
+            raise UsageError(f"what is taken there are tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
         secret = f"oidc {said['issuer']} {said['client_id']} {said['audience']}"
         login = Login(
             provider="oidc",
@@ -87,10 +129,10 @@ class LoginKeeper:
         tokens = await self._current(login, None)
         if tokens is None:
             tokens = await self._flow(login).run(show)
-        answer = await request(session, "auth.login", {"token": tokens.token}, timeout=LOGIN_SECONDS)
+        answer = await desk.ask("auth.login", {"token": tokens.token})
         login = login.model_copy(update={"user": _text(answer, "user"), "expires_at": tokens.expires_at})
-        self.logins.put(session.remote_peer, login, tokens._asdict())
-        session.bindings[_DONE] = tokens.expires_at
+        self.logins.put(desk.place, login, tokens._asdict())
+        desk.holds_until(tokens.expires_at)
         return dict(answer)
 
     async def resume(self, session: Session) -> None:
@@ -117,11 +159,32 @@ class LoginKeeper:
         session.bindings[_DONE] = await self._show(session, login, spent=self._kept(login))
         return bool(session.bindings[_DONE])
 
-    async def logout(self, session: Session) -> bool:
-        """End the login to this node, there and here; say whether there was one."""
-        await request(session, "auth.logout")
-        session.bindings[_DONE] = 0
-        return self.logins.forget(session.remote_peer)
+    async def logout(self, desk: Desk) -> bool:
+        """End a login, there and here; say whether there was one."""
+        await desk.ask("auth.logout")
+        desk.holds_until(0)
+        return self.logins.forget(desk.place)
+
+    def claimant(self, url: str) -> Claimant:
+        """Give who signs this user's requests to a registry, and shows the login to it if there is one."""
+
+        async def token(refused: str | None) -> str | None:
+            login = self.logins.get(RegistryClient(url).url)
+            if login is None:
+                return None
+            if login.provider == "oidc":
+                kept = self._kept(login)
+                spent = kept if kept is not None and kept.token == refused else None
+                tokens = await self._current(login, spent)
+                found = None if tokens is None else tokens.token
+            else:
+                found = self.logins.tokens(login).get("token")
+            if not isinstance(found, str) or found == refused:
+                logger.warning("the login to %s is over: koco login --registry %s", url, url)
+                return None
+            return found
+
+        return Claimant(self._me, token)
 
     # --- inside ---
 
@@ -192,19 +255,19 @@ class LoginKeeper:
     def _flow(self, login: Login) -> DeviceFlow:
         return DeviceFlow(login.issuer, login.client_id, login.audience, login.scope, self._me)
 
-    def _keep(self, session: Session, answer: Any) -> dict[str, Any]:
+    def _keep(self, desk: Desk, answer: Any) -> dict[str, Any]:
         token = _text(answer, "token")
         if not token:
-            raise PeerError(f"{session.remote_peer} took the login and gave no token")
+            raise PeerError(f"{desk.place} took the login and gave no token")
         expires = answer.get("expires_at")
         login = Login(
             provider="local",
             user=_text(answer, "user"),
             expires_at=expires if isinstance(expires, int) else None,
-            secret=f"local {session.remote_peer}",
+            secret=f"local {desk.place}",
         )
-        self.logins.put(session.remote_peer, login, {"token": token})
-        session.bindings[_DONE] = _FOREVER
+        self.logins.put(desk.place, login, {"token": token})
+        desk.holds_until(_FOREVER)
         return {key: value for key, value in answer.items() if key != "token"}
 
 

@@ -1,8 +1,9 @@
-"""Logins: as whom this user is known to which node, and the tokens that show it.
+"""Logins: as whom this user is known to which node or registry, and the tokens that show it.
 
-`logins.json` in the home (mode 0600) has an entry for each node that this user logged in to, by the node's peer id: a
-token goes to the peer that it was approved for, and to nobody else, whatever name another claims. The tokens
-themselves lie in the system's keyring where there is one (`pip install 'kodo[keyring]'`), else in that file.
+`logins.json` in the home (mode 0600) has an entry for each place that this user logged in to: a node by its peer id,
+a registry by its URL, which TLS holds it to. A token goes to whom it was approved for, and to nobody else, whatever
+name another claims. The tokens themselves lie in the system's keyring where there is one (`pip install
+'kodo[keyring]'`), else in that file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import write_private
 
-__all__ = ["Login", "Logins"]
+__all__ = ["Login", "Logins", "Place"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,19 @@ _SERVICE = "kodo"
 
 Text = Annotated[str, Field(max_length=4096)]
 
+Place = PeerId | str
+"""Where one is logged in: a node, or the URL of a registry."""
+
 
 class Login(BaseModel):
-    """How this user is logged in to one node.
+    """How this user is logged in to one node or registry.
 
     Attributes:
         provider: `local` or `oidc`.
-        user: whom the node takes this user for.
+        user: whom it takes this user for.
         expires_at: ms UTC of the token's end, None when it is not known.
         secret: the name under which the tokens are kept; logins by one issuer share theirs.
-        issuer, client_id, audience, scope: of `oidc`: what was approved for this node.
+        issuer, client_id, audience, scope: of `oidc`: what was approved for this place.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -72,11 +76,15 @@ class Logins:
                 found[PeerId.parse(peer)] = Login.model_validate(entry)
         return found
 
-    def get(self, node: PeerId) -> Login | None:
-        """Give the login to this node, if there is one."""
-        return self.all().get(node)
+    def get(self, place: Place) -> Login | None:
+        """Give the login to this place, if there is one."""
+        entry = _map(self._read().get(_section(place))).get(str(place))
+        try:
+            return None if entry is None else Login.model_validate(entry)
+        except ValidationError:
+            return None
 
-    def put(self, node: PeerId, login: Login, tokens: Mapping[str, Any]) -> None:
+    def put(self, place: Place, login: Login, tokens: Mapping[str, Any]) -> None:
         """Keep a login and its tokens.
 
         Raises:
@@ -84,11 +92,11 @@ class Logins:
         """
         with locked(self.path):
             content = self._read()
-            nodes = _map(content.get("nodes"))
-            nodes[str(node)] = login.model_dump(exclude_defaults=True)
-            if len(nodes) > MAX_LOGINS:
+            logins = _map(content.get(_section(place)))
+            logins[str(place)] = login.model_dump(exclude_defaults=True)
+            if len(logins) > MAX_LOGINS:
                 raise UsageError(f"there are {MAX_LOGINS} logins already; koco logout ends one")
-            self._write(content | {"nodes": nodes, "tokens": self._kept(content, login.secret, tokens)})
+            self._write(content | {_section(place): logins, "tokens": self._kept(content, login.secret, tokens)})
 
     def tokens(self, login: Login) -> dict[str, Any]:
         """Give the tokens of a login; an empty map when there are none."""
@@ -105,20 +113,20 @@ class Logins:
             content = self._read()
             self._write(content | {"tokens": self._kept(content, login.secret, tokens)})
 
-    def forget(self, node: PeerId) -> bool:
-        """Remove the login to this node, and its tokens when no other node's login shares them."""
+    def forget(self, place: Place) -> bool:
+        """Remove the login to this place, and its tokens when no other login shares them."""
         with locked(self.path):
             content = self._read()
-            nodes = _map(content.get("nodes"))
-            entry = _map(nodes.pop(str(node), None))
+            logins = {section: _map(content.get(section)) for section in _SECTIONS}
+            entry = _map(logins[_section(place)].pop(str(place), None))
             if not entry:
                 return False
             secret = str(entry.get("secret"))
             tokens = _map(content.get("tokens"))
-            if not any(_map(other).get("secret") == secret for other in nodes.values()):
+            if not any(_map(other).get("secret") == secret for kept in logins.values() for other in kept.values()):
                 tokens.pop(secret, None)
                 self._drop_from_keyring(secret)
-            self._write({"nodes": nodes, "tokens": tokens})
+            self._write({**{section: kept for section, kept in logins.items() if kept}, "tokens": tokens})
         return True
 
     # --- the file ---
@@ -197,6 +205,13 @@ class Logins:
             ring = self._keyring()
             if ring is not None:
                 ring.delete_password(_SERVICE, self._entry(secret))
+
+
+_SECTIONS = ("nodes", "registries")
+
+
+def _section(place: Place) -> str:
+    return _SECTIONS[isinstance(place, str)]
 
 
 def _map(value: Any) -> dict[str, Any]:

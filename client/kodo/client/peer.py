@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, Self
 
@@ -30,7 +30,7 @@ from kodo.p2p.net.session import Session
 from kodo.protocol.calls import MAX_PAGE
 from kodo.protocol.events import Event
 
-__all__ = ["ATTEMPTS", "Backoff", "Places", "RemoteNode"]
+__all__ = ["ATTEMPTS", "Backoff", "Places", "RemoteNode", "read_pages"]
 
 logger = logging.getLogger(__name__)
 
@@ -192,25 +192,9 @@ class RemoteNode:
 
     async def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
         """Give the rows of a paged answer, page after page; smaller ones where rows are large."""
-        page, given, size = 1, 0, MAX_PAGE
-        while given < MAX_ROWS:
-            try:
-                answer = await self.request(op, {**(args or {}), "p": page, "pp": size})
-            except CallError as error:
-                fit = error.data.get("pp")
-                if error.reason != "page-too-large" or not isinstance(fit, int) or not 0 < fit < size:
-                    raise
-                # Pages begin at multiples of their size: the next has to begin where the last one ended.
-                size = next(each for each in range(fit, 0, -1) if given % each == 0)
-                page = given // size + 1
-                continue
-            rows = list(read_rows(answer, op))
-            for row in rows:
-                given += 1
+        async with aclosing(read_pages(self.request, op, args or {})) as rows:
+            async for row in rows:
                 yield row
-            if not rows or page >= int(answer.get("total_pages") or 1):
-                return
-            page += 1
 
     async def events(self, fid: str, after: int, *, follow: bool, patience: float) -> AsyncGenerator[Event, None]:
         """Give a run's events with `seq` > `after`, each once and in order, over as many sessions as it takes.
@@ -271,6 +255,31 @@ class RemoteNode:
             done = await call.done()
         if follow and isinstance(done, Mapping) and done.get("state") not in ("done", "error"):
             raise UnreachableError(f"{self} ended the stream of a run that is not over")
+
+
+async def read_pages(
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[Any]], op: str, args: Mapping[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Give the rows of a paged answer, page after page; smaller ones where rows are large."""
+    page, given, size = 1, 0, MAX_PAGE
+    while given < MAX_ROWS:
+        try:
+            answer = await ask(op, {**args, "p": page, "pp": size})
+        except CallError as error:
+            fit = error.data.get("pp")
+            if error.reason != "page-too-large" or not isinstance(fit, int) or not 0 < fit < size:
+                raise
+            # Pages begin at multiples of their size: the next has to begin where the last one ended.
+            size = next(each for each in range(fit, 0, -1) if given % each == 0)
+            page = given // size + 1
+            continue
+        rows = list(read_rows(answer, op))
+        for row in rows:
+            given += 1
+            yield row
+        if not rows or page >= int(answer.get("total_pages") or 1):
+            return
+        page += 1
 
 
 def read_rows(answer: Any, op: str) -> Iterator[dict[str, Any]]:

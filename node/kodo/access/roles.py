@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal, Role
 
-__all__ = ["ROLE_GRANTS", "is_peer_id", "without_login"]
+__all__ = ["ROLE_GRANTS", "check_operator", "is_peer_id", "without_login"]
 
-_ALL = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
+_USE = (Grant("node", "*"), Grant("flow", "*", 2, "x"))
+_READ = Grant("registry", "*", mode="r")
+_ALL = (*_USE, Grant("registry", "*", mode="w"))
 
 ROLE_GRANTS: Mapping[str, tuple[Grant, ...]] = MappingProxyType(
-    {Role.OPERATOR: _ALL, Role.DEVELOPER: (Grant("node", "*"),), Role.USER: _ALL}
+    {Role.OPERATOR: _ALL, Role.DEVELOPER: (Grant("node", "*"), _READ), Role.USER: (*_USE, _READ)}
 )
 """By role. With `local` an operator changes them."""
 
@@ -31,3 +34,13 @@ def is_peer_id(text: str) -> bool:
         return str(PeerId.parse(text)) == text
     except ValueError:
         return False
+
+
+def check_operator(principal: Principal) -> None:
+    """Let operators through only.
+
+    Raises:
+        CallError: 403 `operator-only`.
+    """
+    if not principal.operator:
+        raise CallError(403, "operator-only", "only an operator may do this, as the user of its own home is")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from kodo.access.provider import Provider
-from kodo.node.answers.accounts import AccountAnswers
 from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
 from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of
 from kodo.node.answers.flows import FlowAnswers
@@ -27,6 +26,7 @@ from kodo.node.makers import Makers
 from kodo.node.manage import Manager
 from kodo.node.memories import Memories
 from kodo.node.outputs import Outputs
+from kodo.node.queries import has_traces
 from kodo.node.runs import Runs
 from kodo.node.shares import Shares
 from kodo.node.store import Store
@@ -86,8 +86,7 @@ class Service:
         node = {"name": facts.name, "peer_id": facts.peer_id}
         groups: Sequence[_Answers] = (
             NodeAnswers(facts, runs, manager, clock, load),
-            AuthAnswers(provider),
-            AccountAnswers(provider, store),
+            AuthAnswers(provider, lambda name: store.ask(lambda connection: has_traces(connection, name))),
             FlowAnswers(catalog, node, sight.contents_for),
             RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock),
             LockAnswers(sight, locks, shares),

@@ -185,11 +185,21 @@ class Principal:
 
         `w` includes `r`.
         """
+        return self._named_grant("memory", name, mode)
+
+    def registry_grant(self, name: str, mode: Literal["r", "w"]) -> Grant | None:
+        """Give a grant to read (`r`) a registry or to have nodes announced there (`w`), if there is one.
+
+        `w` includes `r`.
+        """
+        return self._named_grant("registry", name, mode)
+
+    def _named_grant(self, scheme: Literal["memory", "registry"], name: str, mode: Literal["r", "w"]) -> Grant | None:
         return next(
             (
                 grant
                 for grant in self.grants
-                if grant.scheme == "memory" and grant.mode in (mode, "w") and fnmatch.fnmatchcase(name, grant.target)
+                if grant.scheme == scheme and grant.mode in (mode, "w") and fnmatch.fnmatchcase(name, grant.target)
             ),
             None,
         )

@@ -1,13 +1,12 @@
 """What operators do over HTTP: the list of names, annotations, cleaning up, stopping. Every call is signed.
 
-Who is an operator: the user key of the registry's own home, and whoever enrolled by a code. A call counts only over
-TLS or from this machine itself: what is answered would else be anybody's word.
+Who is an operator: the user key of the registry's own home, whoever enrolled by a code, and the users who have that
+role by the provider. Who has the grant `registry://NAME/w` lists names too, and takes off those of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import PeerError
 from kodo.registry.admin_store import AdminStore
-from kodo.registry.claims import Enrolment, Seen, read_authorization
+from kodo.registry.callers import Callers, check_named_operator, check_private
+from kodo.registry.claims import Enrolment
 from kodo.registry.federation import Federation
 from kodo.registry.problems import problem
 from kodo.registry.record import MAX_NOTE_BYTES, NodeName
@@ -84,6 +84,7 @@ class Admin:
         store: the data.
         federation: takes back what was told of a node that is removed.
         owner: peer id of the user key of the registry's own home.
+        callers: says who calls.
         clock: gives ms UTC.
         read_body: reads a body of at most so many bytes and of this content type, or raises `CallError`.
         retention_s: seconds without a sign of life after which a node is stale.
@@ -93,11 +94,11 @@ class Admin:
     store: Store
     federation: Federation
     owner: str
+    callers: Callers
     clock: Callable[[], int]
     read_body: Callable[[web.Request, int, str], Awaitable[bytes]]
     retention_s: float
     stop: Callable[[], None]
-    seen: Seen = field(default_factory=Seen)
     enrolments: Throttle = field(default_factory=lambda: Throttle(burst=5, every_ms=12_000))
 
     @property
@@ -124,28 +125,17 @@ class Admin:
             web.post("/shutdown", self._shutdown),
         ]
 
-    async def may_see_hidden(self, request: web.Request) -> bool:
-        """Say whether an operator calls; a request without authorization is nobody's.
-
-        Raises:
-            CallError: there is an authorization that does not hold.
-        """
-        if hdrs.AUTHORIZATION not in request.headers:
-            return False
-        await self._operator(request, b"")
-        return True
-
     # --- the calls ---
 
     async def _register(self, request: web.Request) -> web.Response:
-        by, given = await self._asked(request, RegisterName)
+        by, own, given = await self._asked_to_list(request, RegisterName)
         _check_peer(given.peer_id)
-        await self._admin.admit(given.name, given.peer_id, by, self.clock())
+        await self._admin.admit(given.name, given.peer_id, by, self.clock(), own=own)
         return _answer({"name": given.name, "peer_id": given.peer_id})
 
     async def _unregister(self, request: web.Request) -> web.Response:
-        by, given = await self._asked(request, UnregisterName)
-        known, nodes = await self._admin.expel(given.name, by, self.clock())
+        by, own, given = await self._asked_to_list(request, UnregisterName)
+        known, nodes = await self._admin.expel(given.name, by, self.clock(), own=own)
         if not known:
             raise problem(404, "no-such-name", f"{given.name} is neither registered nor used here")
         for peer_id, seq in nodes:
@@ -153,7 +143,7 @@ class Admin:
         return _answer({"name": given.name, "removed": [peer_id for peer_id, _ in nodes]})
 
     async def _registered(self, request: web.Request) -> web.Response:
-        await self._operator(request, b"")
+        await self._operator(request)
         return _answer(await self._admin.admitted(_page(request)))
 
     async def _node_words(self, request: web.Request) -> web.Response:
@@ -180,7 +170,7 @@ class Admin:
         return _answer({"peer_id": peer_id, "path": path, "words": words.get(path or "", {})})
 
     async def _stale(self, request: web.Request) -> web.Response:
-        await self._operator(request, b"")
+        await self._operator(request)
         return _answer({"result": await self._stale_nodes()})
 
     async def _clean(self, request: web.Request) -> web.Response:
@@ -197,11 +187,11 @@ class Admin:
         return _answer({"result": gone})
 
     async def _audit(self, request: web.Request) -> web.Response:
-        await self._operator(request, b"")
+        await self._operator(request)
         return _answer(await self._admin.audit(_page(request)))
 
     async def _operators(self, request: web.Request) -> web.Response:
-        await self._operator(request, b"")
+        await self._operator(request)
         return _answer({"owner": self.owner, "result": await self._admin.operators()})
 
     async def _enrol(self, request: web.Request) -> web.Response:
@@ -209,7 +199,7 @@ class Admin:
         if wait:
             seconds = -(-wait // 1000)
             raise problem(429, "too-often", f"too many tries; wait {seconds} s", retry_after_s=seconds)
-        _check_private(request)
+        check_private(request)
         signed = await self.read_body(request, MAX_NOTE_BYTES, "application/msgpack")
         try:
             enrolment = verify(Enrolment, signed)
@@ -245,46 +235,31 @@ class Admin:
 
     async def _asked(self, request: web.Request, model: type[_Model]) -> tuple[str, _Model]:
         body = await self.read_body(request, _MAX_BODY, "application/json")
-        by = await self._operator(request, body)
-        try:
-            return by, model.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            arg = ".".join(str(part)[:64] for part in first["loc"][:3])
-            raise problem(400, "bad-args", f"{arg or 'body'}: {first['msg'][:256]}", arg=arg) from None
+        by = (await self.callers.operator(request, body)).peer_id
+        return by, _parsed(model, body)
 
-    async def _operator(self, request: web.Request, body: bytes) -> str:
-        """Give the peer id of the operator who calls.
+    async def _asked_to_list(self, request: web.Request, model: type[_Model]) -> tuple[str, str | None, _Model]:
+        """Give the peer id of who calls, and whose names alone it may deal with: None for an operator."""
+        body = await self.read_body(request, _MAX_BODY, "application/json")
+        principal = await self.callers.principal(request, body)
+        own = None
+        if not principal.operator and principal.peer_id and principal.registry_grant(self.callers.name, "w"):
+            own = principal.id
+        else:
+            check_named_operator(principal)
+        return principal.peer_id, own, _parsed(model, body)
 
-        Raises:
-            CallError: 401 no claim, or none that holds; 403 not an operator, or not over TLS.
-        """
-        _check_private(request)
-        headers = request.headers.getall(hdrs.AUTHORIZATION, [])
-        if len(headers) != 1:
-            raise problem(401, "no-claim", "operators' calls are signed with the user key; see the registry's README")
-        try:
-            host = request.headers[hdrs.HOST]
-            claim = read_authorization(headers[0], host, request.method, request.raw_path, body)
-        except PeerError as error:
-            raise problem(401, "bad-claim", str(error)) from None
-        if claim.peer_id != self.owner and not await self._admin.operator(claim.peer_id):
-            raise problem(403, "operator-only", f"{claim.peer_id} is not an operator of this registry")
-        now = self.clock()
-        if not self.seen.fresh(claim, now):
-            raise problem(401, "stale-claim", "this claim was used, or the clocks differ too much", registry=now)
-        return claim.peer_id
+    async def _operator(self, request: web.Request) -> None:
+        await self.callers.operator(request, b"")
 
 
-def _check_private(request: web.Request) -> None:
-    if request.secure:
-        return
+def _parsed(model: type[_Model], body: bytes) -> _Model:
     try:
-        near = ipaddress.ip_address((request.remote or "").partition("%")[0]).is_loopback
-    except ValueError:
-        near = False
-    if not near:
-        raise problem(403, "tls-only", "operators' calls are taken over TLS, or on this machine; see --tls-cert")
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        arg = ".".join(str(part)[:64] for part in first["loc"][:3])
+        raise problem(400, "bad-args", f"{arg or 'body'}: {first['msg'][:256]}", arg=arg) from None
 
 
 def _check_peer(peer_id: str | None) -> None:

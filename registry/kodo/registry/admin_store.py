@@ -14,7 +14,7 @@ from kodo.registry.claims import enrol_proof
 from kodo.registry.glob import fold
 from kodo.registry.record import NodeRecord
 
-__all__ = ["ADMIN_DDL", "CODE_S", "AdminStore"]
+__all__ = ["ADMIN_DDL", "CODE_S", "AdminStore", "Transact"]
 
 CODE_S = 24 * 3600
 """Seconds for which a printed code is good."""
@@ -23,6 +23,8 @@ _CODE_TRIES = 5
 _AUDIT_ROWS = 10_000
 _MAX_OPERATORS = 256
 _MAX_ADMITTED = 100_000
+_MAX_OWN = 1000
+"""Names that one user lists."""
 _PAGE = 500
 
 ADMIN_DDL = """
@@ -39,7 +41,8 @@ CREATE TABLE admitted (
     k_name TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     peer_id TEXT,                   -- whose it has to be; NULL: whoever uses it first
-    since INTEGER NOT NULL
+    since INTEGER NOT NULL,
+    owner TEXT                      -- the user who put it here by a grant; NULL: an operator
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,7 +56,9 @@ CREATE TABLE audit (
 _Result = TypeVar("_Result")
 
 
-class _Transact(Protocol):
+class Transact(Protocol):
+    """Does work with a connection and gives its result."""
+
     def __call__(self, work: Callable[[sqlite3.Connection], _Result]) -> Awaitable[_Result]: ...
 
 
@@ -65,7 +70,7 @@ class AdminStore:
         read: runs work in one snapshot.
     """
 
-    def __init__(self, write: _Transact, read: _Transact) -> None:
+    def __init__(self, write: Transact, read: Transact) -> None:
         self._write = write
         self._read = read
 
@@ -142,21 +147,30 @@ class AdminStore:
 
         return await self._write(work)
 
-    async def admit(self, name: str, peer_id: str | None, by: str, now: int) -> None:
+    async def admit(self, name: str, peer_id: str | None, by: str, now: int, *, own: str | None = None) -> None:
         """Put a name on the list; with `peer_id` nobody else may use it, and an earlier user of it is unbound.
 
+        Args:
+            name: of a node.
+            peer_id: whose it has to be.
+            by: peer id of who asks.
+            now: ms UTC.
+            own: the user for whom this is done by a grant; it gets no name that is another's already.
+
         Raises:
-            CallError: 507, the list is full.
+            CallError: 403 another's name, 507 the list is full.
         """
 
         def work(connection: sqlite3.Connection) -> None:
             key = fold(name)
+            if own is not None:
+                _check_free(connection, name, peer_id, own)
             (count,) = connection.execute("SELECT count(*) FROM admitted WHERE k_name <> ?", (key,)).fetchone()
             if count >= _MAX_ADMITTED:
                 raise CallError(507, "too-many-names", f"a registry lists at most {_MAX_ADMITTED} names")
             connection.execute(
-                "INSERT OR REPLACE INTO admitted (k_name, name, peer_id, since) VALUES (?, ?, ?, ?)",
-                (key, name, peer_id, now),
+                "INSERT OR REPLACE INTO admitted (k_name, name, peer_id, since, owner) VALUES (?, ?, ?, ?, ?)",
+                (key, name, peer_id, now, own),
             )
             if peer_id is not None:
                 connection.execute("DELETE FROM names WHERE k_name = ? AND peer_id <> ?", (key, peer_id))
@@ -164,15 +178,22 @@ class AdminStore:
 
         await self._write(work)
 
-    async def expel(self, name: str, by: str, now: int) -> tuple[bool, list[tuple[str, int]]]:
-        """Take a name off the list and unbind it.
+    async def expel(
+        self, name: str, by: str, now: int, *, own: str | None = None
+    ) -> tuple[bool, list[tuple[str, int]]]:
+        """Take a name off the list and unbind it; for the user `own` only what it put there.
 
         Returns:
             Whether it was listed or bound, and the nodes that go by it: peer id and `seq`.
+
+        Raises:
+            CallError: 403 another's name.
         """
 
         def work(connection: sqlite3.Connection) -> tuple[bool, list[tuple[str, int]]]:
             key = fold(name)
+            if own is not None and _owner(connection, key) != own:
+                raise _not_yours(name)
             listed = connection.execute("DELETE FROM admitted WHERE k_name = ?", (key,)).rowcount > 0
             bound = connection.execute("DELETE FROM names WHERE k_name = ?", (key,)).rowcount > 0
             nodes = [
@@ -184,6 +205,14 @@ class AdminStore:
             return listed or bound or bool(nodes), nodes
 
         return await self._write(work)
+
+    async def lists_for(self, user: str) -> bool:
+        """Say whether names are on the list that a user put there."""
+        return await self._read(
+            lambda connection: (
+                connection.execute("SELECT 1 FROM admitted WHERE owner = ?", (user,)).fetchone() is not None
+            )
+        )
 
     async def check(self, record: NodeRecord, *, open_: bool) -> None:
         """Check that a node may announce itself under its name.
@@ -204,9 +233,9 @@ class AdminStore:
             raise CallError(403, "other-peer", f"{record.name} is registered here for another peer id")
 
     async def admitted(self, p: int) -> dict[str, Any]:
-        """Give a page of the list: `name, peer_id, since`."""
+        """Give a page of the list: `name, peer_id, since, owner`."""
         return await self._read(
-            lambda connection: _page(connection, "admitted", "k_name", p, ("name", "peer_id", "since"))
+            lambda connection: _page(connection, "admitted", "k_name", p, ("name", "peer_id", "since", "owner"))
         )
 
     async def audit(self, p: int) -> dict[str, Any]:
@@ -242,6 +271,30 @@ class AdminStore:
                 )
             ]
         )
+
+
+def _check_free(connection: sqlite3.Connection, name: str, peer_id: str | None, own: str) -> None:
+    """Let a user put a name on the list that is its own already, or nobody's."""
+    key = fold(name)
+    owner = _owner(connection, key)
+    user = connection.execute("SELECT peer_id FROM names WHERE k_name = ?", (key,)).fetchone()
+    if owner == own:
+        return
+    if owner is not None or (user is not None and user["peer_id"] != peer_id):
+        raise _not_yours(name)
+    (count,) = connection.execute("SELECT count(*) FROM admitted WHERE owner = ?", (own,)).fetchone()
+    if count >= _MAX_OWN:
+        raise CallError(507, "too-many-names", f"a user lists at most {_MAX_OWN} names here")
+
+
+def _owner(connection: sqlite3.Connection, key: str) -> str | None:
+    """Give who put a name on the list, an empty text for operators; None when it is not there."""
+    row = connection.execute("SELECT ifnull(owner, '') FROM admitted WHERE k_name = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _not_yours(name: str) -> CallError:
+    return CallError(403, "not-yours", f"{name} is somebody else's here; ask the operator of this registry")
 
 
 def _make_code(connection: sqlite3.Connection, now: int) -> str:

@@ -19,10 +19,14 @@ import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, IdentityError, PeerError
+from kodo.registry.access_http import AccessRoutes
 from kodo.registry.admin_http import Admin
+from kodo.registry.callers import Callers
+from kodo.registry.claims import TOKEN_HEADER, Seen
 from kodo.registry.federation import Federation
 from kodo.registry.mesh import Batch
 from kodo.registry.openapi import document
@@ -68,6 +72,7 @@ class Service:
         open: whether nodes that nobody registered are taken.
         federation: what is told to other registries, and taken from them.
         owner: peer id of the user key of the registry's own home, an operator.
+        provider: says who callers are and what they may do.
         retention_s: seconds of silence after which a node is stale.
         stop: has the registry end.
         origins: pages of these origins may call too, as `https://flows.example.com`, lower case.
@@ -86,6 +91,7 @@ class Service:
     open: bool
     federation: Federation
     owner: str
+    provider: Provider
     retention_s: float
     stop: Callable[[], None]
     hosts: frozenset[str] = frozenset()
@@ -102,17 +108,27 @@ class Service:
 
 
 _SERVICE = web.AppKey("service", Service)
-_ADMIN = web.AppKey("admin", Admin)
+_CALLERS = web.AppKey("callers", Callers)
 
 
 def make_app(service: Service) -> web.Application:
     """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
     app = web.Application(middlewares=[problems, _guard])
     app[_SERVICE] = service
-    admin = app[_ADMIN] = Admin(
+    callers = app[_CALLERS] = Callers(
+        provider=service.provider,
+        enrolled=service.store.admin.operator,
+        name=service.name,
+        members=service.federation.members,
+        clock=service.clock,
+        seen=Seen(since=service.clock()),
+    )
+    access = AccessRoutes(callers=callers, admin=service.store.admin, clock=service.clock, read_body=_body)
+    admin = Admin(
         store=service.store,
         federation=service.federation,
         owner=service.owner,
+        callers=callers,
         clock=service.clock,
         read_body=_body,
         retention_s=service.retention_s,
@@ -141,6 +157,7 @@ def make_app(service: Service) -> web.Application:
             web.get("/openapi.json", _openapi),
             *rendezvous.routes(),
             *admin.routes(),
+            *access.routes(),
         ]
     )
     return app
@@ -180,7 +197,7 @@ def _preflight() -> web.Response:
     """Answer what a browser asks before a page's request (CORS, Fetch standard 3.2): no cookies, no wildcard."""
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, DELETE",
-        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, If-None-Match",
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: f"Authorization, Content-Type, If-None-Match, {TOKEN_HEADER}",
         hdrs.ACCESS_CONTROL_MAX_AGE: "600",
     }
     return web.Response(status=204, headers=headers)
@@ -254,27 +271,30 @@ async def _state(request: web.Request) -> web.Response:
 
 async def _nodes(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
+    hidden = await request.app[_CALLERS].reads_hidden(request)
     asked = _page_request(request, NODE_FIELDS)
-    if await request.app[_ADMIN].may_see_hidden(request):
+    if hidden:
         return _json(await service.store.nodes(replace(asked, hidden=True), service.clock()))
     return _tagged(request, _encode(await service.store.nodes(asked, service.clock())), "application/json")
 
 
 async def _flows(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
+    hidden = await request.app[_CALLERS].reads_hidden(request)
     asked = _page_request(request, FLOW_FIELDS)
-    if await request.app[_ADMIN].may_see_hidden(request):
+    if hidden:
         return _json(await service.store.search(replace(asked, hidden=True), service.clock()))
     return _tagged(request, _encode(await service.store.search(asked, service.clock())), "application/json")
 
 
 async def _node(request: web.Request) -> web.Response:
+    hidden = await request.app[_CALLERS].reads_hidden(request)
     try:
         peer_id = PeerId.parse(request.match_info["peer_id"])
     except ValueError:
         raise problem(404, "no-such-node", "no node is known here by what is not a peer id") from None
     store = request.app[_SERVICE].store
-    if await request.app[_ADMIN].may_see_hidden(request):
+    if hidden:
         record = await store.signed_record(str(peer_id))
         return web.Response(body=record, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
     return _tagged(request, await store.signed_record(str(peer_id), hidden=False), MSGPACK_TYPE)
@@ -282,6 +302,7 @@ async def _node(request: web.Request) -> web.Response:
 
 async def _records(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
+    await request.app[_CALLERS].check_mesh_reader(request)
     given = request.query
     if len(given) != len(set(given)) or not set(given) <= {"since", "epoch", "wait"}:
         raise problem(400, "bad-args", "the parameters are since, epoch and wait, each once", arg="since")
@@ -405,7 +426,8 @@ def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Respons
     """Answer `body`, or 304 when the caller has it; compressed when that pays and is welcome."""
     # Weak: the same tag stands for the compressed and for the plain form (RFC 9110, section 8.8.1).
     tag = aiohttp.ETag(hashlib.sha256(body).hexdigest()[:32], is_weak=True)
-    headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.VARY: "Accept-Encoding"}
+    # What one reader may see a cache is not to show to another.
+    headers = {hdrs.CACHE_CONTROL: "private, no-cache", hdrs.VARY: "Accept-Encoding, Authorization"}
     known = request.if_none_match or ()
     if any(other.value in (tag.value, "*") for other in known):
         response = web.Response(status=304, headers=headers)

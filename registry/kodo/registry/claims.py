@@ -20,10 +20,24 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import PeerError
 from kodo.registry.signed import Signed, Time, sign, verify
 
-__all__ = ["MAX_SKEW_S", "Claim", "Enrolment", "Seen", "authorization", "enrol_proof", "read_authorization"]
+__all__ = [
+    "MAX_AGE_S",
+    "MAX_AHEAD_S",
+    "TOKEN_HEADER",
+    "Claim",
+    "Enrolment",
+    "Seen",
+    "authorization",
+    "enrol_proof",
+    "read_authorization",
+]
 
-MAX_SKEW_S = 60
-"""Seconds by which a claim's time may differ from the registry's."""
+MAX_AGE_S = 60
+"""Seconds that a claim may be old, by the registry's clock."""
+MAX_AHEAD_S = 5
+"""Seconds that its time may lie in the future: little, for what was used is not known any more after a restart."""
+TOKEN_HEADER = "Kodo-Token"
+"""The header with the token that shows a login, beside the claim."""
 
 _SCHEME = "Kodo "
 _MAX_HEADER = 8190
@@ -105,15 +119,29 @@ def read_authorization(header: str, host: str, method: str, target: str, body: b
 
 
 class Seen:
-    """The latest claim of each key, so that none counts twice. At most `keys` are remembered."""
+    """The latest claim of each key, so that none counts twice. At most `keys` are remembered.
 
-    def __init__(self, keys: int = 10_000) -> None:
+    Args:
+        since: ms UTC, from when on claims are remembered: older ones may have been used before.
+    """
+
+    def __init__(self, keys: int = 10_000, *, since: int = 0) -> None:
         self._keys = keys
+        self._since = since
         self._latest: OrderedDict[str, int] = OrderedDict()
+
+    def timely(self, claim: Claim, now: int) -> bool:
+        """Say whether `claim` comes in time, `now` in ms."""
+        oldest = max(self._since, now - MAX_AGE_S * 1000)
+        return oldest <= claim.at <= now + MAX_AHEAD_S * 1000
+
+    def next_at(self, peer_id: str, now: int) -> int:
+        """Give a time, ms UTC, that a claim of this key may have now, `now` in ms."""
+        return max(now, self._latest.get(peer_id, -1) + 1)
 
     def fresh(self, claim: Claim, now: int) -> bool:
         """Count `claim` at `now` (ms) and say whether it is in time and new."""
-        if abs(claim.at - now) > MAX_SKEW_S * 1000 or claim.at <= self._latest.get(claim.peer_id, -1):
+        if not self.timely(claim, now) or claim.at <= self._latest.get(claim.peer_id, -1):
             return False
         self._latest[claim.peer_id] = claim.at
         self._latest.move_to_end(claim.peer_id)

@@ -23,18 +23,23 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
+from kodo.registry.claimant import Claimant, is_private
 from kodo.registry.mesh import Batch
 from kodo.registry.record import MAX_RECORD_BYTES, NodeRecord, verify_record
+from kodo.registry.signed import pack, unpack
 
 __all__ = ["BroughtAnswer", "FlowRefusal", "Page", "RegistryClient", "RegistryState", "StateAnswer", "UpAnswer"]
 
 MAX_ANSWER_BYTES = 32 << 20
 """Bound of an answer, uncompressed: 500 flows with the longest of everything."""
 
+_TRIES = 4
+"""Of one request: unsigned, signed, by the registry's clock, with another token."""
+
 _LONGEST_RETRY_S = 86400
 """Seconds; who asks to be left alone for longer is not taken at its word."""
 
-_MSGPACK = {"Content-Type": "application/msgpack"}
+_MSGPACK = "application/msgpack"
 
 
 class _Answer(BaseModel):
@@ -113,6 +118,12 @@ _Model = TypeVar("_Model", bound=_Answer)
 class RegistryClient:
     """One registry; `async with`. Cancelling any call is safe.
 
+    Args:
+        url: of the registry.
+        timeout: seconds for one request.
+        claimant: signs what the registry asks to be signed: nothing before it asks, and nothing that somebody on the
+            way could read.
+
     Every call raises:
         UnreachableError: no connection could be made.
         BrokenSessionError: the connection broke.
@@ -122,7 +133,7 @@ class RegistryClient:
         CapacityError: the answer is over the bound of size.
     """
 
-    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 10.0, claimant: Claimant | None = None) -> None:
         try:
             parsed = URL(url)
         except (ValueError, TypeError) as error:
@@ -131,6 +142,8 @@ class RegistryClient:
             raise UsageError(f"{url!r} is not the URL of a registry, as http://host:port")
         self.url = str(parsed).rstrip("/")
         self._timeout = timeout
+        self._claimant = claimant if is_private(self.url) else None
+        self._claims = False
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RegistryClient:
@@ -220,6 +233,11 @@ class RegistryClient:
         """Bring a signed batch (`Brought`); gives the epoch of the registry's file."""
         return self._parse(BroughtAnswer, await self.call("POST", "/mesh", data=signed)).epoch
 
+    async def access(self, op: str, args: Mapping[str, Any]) -> Any:
+        """Make one of the calls about users, as nodes take them; who calls is shown but to `auth.info`."""
+        answer = await self.call("POST", f"/access/{op}", data=pack(dict(args)), claim=op != "auth.info")
+        return unpack(answer, lists=True)
+
     async def _page(self, path: str, search: str | None, query: str | None, p: int, pp: int, by: str | None) -> Page:
         given = {"search": search, "query": query, "by": by, "p": str(p), "pp": str(pp)}
         params = {name: value for name, value in given.items() if value is not None}
@@ -232,10 +250,29 @@ class RegistryClient:
         *,
         data: bytes | None = None,
         params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        content_type: str = _MSGPACK,
+        claim: bool = False,
         limit: int = MAX_ANSWER_BYTES,
     ) -> bytes:
-        """Make one request and give the body of its answer; a body is msgpack unless `headers` say otherwise."""
+        """Make one request and give the body of its answer; with `claim` it is signed unasked."""
+        target = str(URL.build(path=path, query=params)) if params else path
+        for _ in range(_TRIES):
+            headers = {} if data is None else {"Content-Type": content_type}
+            if self._claimant is not None and (claim or self._claims):
+                headers |= await self._claimant.headers(self.url, method, target, data or b"")
+            try:
+                return await self._ask(method, target, data, headers, limit)
+            except CallError as error:
+                if error.code != 401 or self._claimant is None:
+                    raise
+                if error.reason == "login-needed" and not claim and not self._claims:
+                    self._claims = True
+                elif not await self._claimant.learns(error):
+                    raise
+                refusal = error
+        raise refusal
+
+    async def _ask(self, method: str, target: str, data: bytes | None, headers: dict[str, str], limit: int) -> bytes:
         if self._session is None:
             raise UsageError("the registry client is closed; use `async with`")
         try:
@@ -243,10 +280,9 @@ class RegistryClient:
                 asyncio.timeout(self._timeout),
                 self._session.request(
                     method,
-                    self.url + path,
-                    params=params,
+                    URL(self.url + target, encoded=True),
                     data=data,
-                    headers=_MSGPACK if data is not None and headers is None else headers,
+                    headers=headers,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None),
                 ) as response,

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, IdentityError, KodoError, PeerError
+from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 from kodo.registry.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, MeshBounds, Tombstone
 from kodo.registry.mesh_store import Checked, Cursor, MeshStore, Page, check_item
@@ -167,7 +168,8 @@ class Federation:
 
     async def _keep(self, url: str, deal: Callable[[RegistryClient], Coroutine[Any, Any, None]]) -> None:
         """Deal with one registry for as long as this one runs."""
-        async with RegistryClient(url, timeout=LONGEST_WAIT_S + 10.0) as client:
+        claimant = Claimant(self.identity, now=self.clock)
+        async with RegistryClient(url, timeout=LONGEST_WAIT_S + 10.0, claimant=claimant) as client:
             while True:
                 try:
                     await deal(client)

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 
+from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
 from kodo.registry.admin_store import ADMIN_DDL
 from kodo.registry.listing import add_flows, flow_row
@@ -103,4 +104,11 @@ def _from_3(connection: sqlite3.Connection) -> None:
     _run(connection, PROBES_DDL)
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(connection: sqlite3.Connection) -> None:
+    """What users need."""
+    _run(connection, ACCESS_DDL)
+    if not any(row["name"] == "owner" for row in connection.execute("PRAGMA table_info(admitted)")):
+        connection.execute("ALTER TABLE admitted ADD COLUMN owner TEXT")
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

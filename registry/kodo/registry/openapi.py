@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from kodo.registry.access_http import ACCESS_OPS
 from kodo.registry.admin_http import (
     AnnotateFlow,
     AnnotateNode,
@@ -18,6 +19,7 @@ from kodo.registry.admin_http import (
     RegisterName,
     UnregisterName,
 )
+from kodo.registry.claims import TOKEN_HEADER
 from kodo.registry.client import BroughtAnswer, Page, RegistryState, StateAnswer, UpAnswer
 from kodo.registry.federation import LONGEST_WAIT_S
 from kodo.registry.pages import MAX_PAGE, MAX_PAGE_NUMBER
@@ -60,7 +62,8 @@ class Operation:
         answer: the model of the JSON answer, or a sentence about the msgpack one; None: any JSON object.
         query: the schema of each parameter.
         refusals: the statuses of its problems.
-        operator: whether it takes a signed claim of an operator.
+        operator: whether it takes a signed claim.
+        reads: whether it takes one, or a token, where it takes a grant.
         success: the status of its answer.
     """
 
@@ -72,6 +75,7 @@ class Operation:
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
     operator: bool = False
+    reads: bool = False
     success: int = 200
 
 
@@ -95,15 +99,15 @@ OPERATIONS: tuple[Operation, ...] = (
     _BEAT,
     Operation("put", "/state", "Another name of POST /state", _BEAT.body, _BEAT.answer, refusals=_BEAT.refusals),
     Operation("get", "/state", "How the registry is", None, RegistryState, refusals=(503,)),
-    Operation("get", "/nodes", "A page of nodes", None, Page, _PAGES, (400, 401, 403, 422, 503)),
-    Operation("get", "/flows", "A page of flows", None, Page, _PAGES, (400, 401, 403, 422, 503)),
+    Operation("get", "/nodes", "A page of nodes", None, Page, _PAGES, (400, 401, 403, 422, 503), reads=True),
+    Operation("get", "/flows", "A page of flows", None, Page, _PAGES, (400, 401, 403, 422, 503), reads=True),
     Operation("get", "/nodes/{peer_id}", "A node's record, for the reader to verify", None, "a signed record",
-              refusals=(404, 503)),
+              refusals=(401, 403, 404, 503), reads=True),
     Operation("get", "/records", "What changed, for other registries", None, "a signed batch", {
         "since": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
         "epoch": {"type": "string", "pattern": "^([0-9a-f]{32})?$"},
         "wait": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_S, "multipleOf": 0.001},
-    }, (400, 429, 503)),
+    }, (400, 401, 403, 429, 503), reads=True),
     Operation("post", "/mesh", "What changed at a member", "a signed batch", BroughtAnswer, refusals=(*_WRITES, 403)),
     Operation("get", "/rendezvous", "Wait for offers, by a WebSocket", success=101, refusals=(400, 426, 429, 503)),
     Operation("post", "/rendezvous/{peer_id}", "Offer a session to a node that waits", "a sealed offer",
@@ -124,6 +128,9 @@ OPERATIONS: tuple[Operation, ...] = (
     _operators("delete", "/operators", "Take an operator off", DismissOperator),
     _operators("post", "/operators/code", "A code for one more operator", Nothing),
     _operators("post", "/shutdown", "End in order", Nothing),
+    Operation("post", "/access/{op}", "An op on users, with the args and the answer that nodes have for it",
+              "a map of args", "a map", refusals=(400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 507),
+              reads=True),
     Operation("get", "/openapi.json", "This document"),
 )  # fmt: skip
 """Every call; a test holds them against the routes."""
@@ -152,7 +159,13 @@ def document(version: str) -> dict[str, Any]:
                     "in": "header",
                     "name": "Authorization",
                     "description": "`Kodo <base64url of a signed claim>`",
-                }
+                },
+                "token": {"type": "apiKey", "in": "header", "name": TOKEN_HEADER, "description": "of a login"},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a token that is bound to no key",
+                },
             },
         },
     }
@@ -165,6 +178,8 @@ def _operation(each: Operation) -> dict[str, Any]:
     ]
     if "{peer_id}" in each.path:
         parameters.append({"name": "peer_id", "in": "path", "required": True, "schema": _PEER_ID})
+    if "{op}" in each.path:
+        parameters.append({"name": "op", "in": "path", "required": True, "schema": {"enum": list(ACCESS_OPS)}})
     if parameters:
         told["parameters"] = parameters
     if each.body is not None:
@@ -190,7 +205,9 @@ def _operation(each: Operation) -> dict[str, Any]:
         },
     }
     if each.operator:
-        told["security"] = [{"claim": []}]
+        told["security"] = [{"claim": []}, {"claim": [], "token": []}]
+    if each.reads:
+        told["security"] = [{}, {"claim": []}, {"claim": [], "token": []}, {"bearer": []}]
     return told
 
 

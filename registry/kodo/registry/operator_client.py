@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
-from yarl import URL
-
-from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import PeerError
-from kodo.registry.claims import Enrolment, authorization, enrol_proof
+from kodo.registry.claimant import Claimant
+from kodo.registry.claims import Enrolment, enrol_proof
 from kodo.registry.client import RegistryClient
 from kodo.registry.signed import sign
 
-__all__ = ["OperatorClient", "claimed_host"]
-
-
-def _system_clock() -> int:
-    return time.time_ns() // 1_000_000
+__all__ = ["OperatorClient"]
 
 
 class OperatorClient:
@@ -27,18 +20,13 @@ class OperatorClient:
 
     Args:
         url: of the registry, `https://…`, or `http://` on this machine.
-        identity: the user's key.
+        claimant: signs as the operator.
         timeout: seconds for one call.
-        now: gives ms UTC.
     """
 
-    def __init__(
-        self, url: str, identity: Identity, *, timeout: float = 10.0, now: Callable[[], int] = _system_clock
-    ) -> None:
-        self._client = RegistryClient(url, timeout=timeout)
-        self._identity = identity
-        self._now = now
-        self._latest = 0
+    def __init__(self, url: str, claimant: Claimant, *, timeout: float = 10.0) -> None:
+        self._client = RegistryClient(url, timeout=timeout, claimant=claimant)
+        self._identity = claimant.identity
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -108,19 +96,8 @@ class OperatorClient:
         return await self._call("POST", "/shutdown", {})
 
     async def _call(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        data = b"" if body is None else json.dumps(body).encode()
-        # Strictly rising, also within a millisecond.
-        self._latest = max(self._latest + 1, self._now())
-        host = claimed_host(self._client.url)
-        headers = {"Authorization": authorization(self._identity, host, method, target, data, self._latest)}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        return _read(await self._client.call(method, target, data=data or None, headers=headers))
-
-
-def claimed_host(url: str) -> str:
-    """Give the host name and port of `url` as `Host` spells them: without a port that goes without saying."""
-    return URL(url).host_port_subcomponent or ""
+        data = None if body is None else json.dumps(body).encode()
+        return _read(await self._client.call(method, target, data=data, content_type="application/json", claim=True))
 
 
 def _read(answer: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
@@ -30,7 +31,7 @@ def problem_of(error: CallError) -> web.Response:
         title = HTTPStatus(error.code).phrase
     except ValueError:
         title = "Refused"
-    body = {
+    body: dict[str, Any] = {
         **error.data,
         "type": "about:blank",
         "title": title,
@@ -39,8 +40,12 @@ def problem_of(error: CallError) -> web.Response:
         "detail": error.message,
     }
     headers = {"Cache-Control": "no-store"}
-    if "retry_after_s" in error.data:
-        headers["Retry-After"] = str(error.data["retry_after_s"])
+    if error.code == 401:
+        headers["WWW-Authenticate"] = "Kodo"  # RFC 9110, section 15.5.2
+    if "retry_after_ms" in error.data:
+        body["retry_after_s"] = -(-int(body.pop("retry_after_ms")) // 1000)
+    if "retry_after_s" in body:
+        headers["Retry-After"] = str(body["retry_after_s"])
     if "allow" in error.data:
         headers["Allow"] = ", ".join(error.data["allow"])
     return web.Response(

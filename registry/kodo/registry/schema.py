@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
 from kodo.registry.admin_store import ADMIN_DDL
 from kodo.registry.mesh_store import MESH_DDL
@@ -15,7 +16,7 @@ from kodo.registry.query_sql import register_functions
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "WHOLE", "connect", "lock_file"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 TABLES = """
 CREATE TABLE nodes (
@@ -116,7 +117,7 @@ CREATE TABLE notes (
 ) STRICT, WITHOUT ROWID;
 """
 
-WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL
+WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL + ACCESS_DDL
 """All of a new file."""
 
 

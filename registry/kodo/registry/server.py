@@ -10,11 +10,15 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from kodo.access.local import LocalProvider
+from kodo.access.null import NullProvider
+from kodo.access.oidc import OidcConfig, OidcProvider
+from kodo.access.provider import Provider
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
@@ -23,7 +27,7 @@ from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.store import Bounds, Store
 
-__all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address"]
+__all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address", "is_loopback"]
 
 DEFAULT_PORT = 8360
 MAX_HEARTBEAT_S = 150
@@ -32,6 +36,8 @@ _IDLE_S = 75.0
 _LINGER_S = 1.0
 """Seconds for which the rest of a refused body is still read, so that its sender gets to see the refusal."""
 _SHUTDOWN_S = 5.0
+_MAX_FIELD = 20 << 10
+"""Bytes of a header: a token has up to 16 KiB."""
 
 
 Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
@@ -60,6 +66,9 @@ class RegistryConfig(BaseModel):
         tls_cert: file of the certificate chain, PEM; with it the registry speaks HTTPS.
         tls_key: file of its private key, PEM.
         search_s: seconds of work that one page may take.
+        auth: the provider that says who a reader is; with `null` everybody reads.
+        oidc: the issuer, of `auth` oidc.
+        access_s: seconds for which a lost login or grant may still be of use.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +92,9 @@ class RegistryConfig(BaseModel):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     search_s: Annotated[float, Field(gt=0, le=60)] = 0.2
+    auth: Literal["null", "local", "oidc"] = "null"
+    oidc: OidcConfig | None = None
+    access_s: Annotated[float, Field(gt=0, le=60)] = 30.0
 
     @property
     def database(self) -> Path:
@@ -99,6 +111,14 @@ def is_local_address(host: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return not address.is_unspecified and (address.is_loopback or address.is_private or address.is_link_local)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _system_clock() -> int:
@@ -132,6 +152,13 @@ class Registry:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         scheme = "http" if self.config.tls_cert is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def describe(self) -> str:
+        """Give a line for its operator: who is let in."""
+        who = {"local": "users of this registry", "oidc": "whoever its issuer knows"}.get(self.config.auth)
+        reads = "everybody who can reach it reads it" if who is None else f"{who} with a grant for it read it"
+        far = not is_loopback(self.config.host) and self.config.tls_cert is None
+        return reads + (", on this machine only: elsewhere that takes --tls-cert" if who and far else "")
 
     @property
     def peer_id(self) -> str:
@@ -171,13 +198,15 @@ class Registry:
                 members=config.mesh_members,
                 interval_s=config.mesh_s,
             )
+            owner = str(load_identity(config.home, "user").peer_id)
             service = Service(
                 store=store,
+                provider=await self._provider(store, owner, federation.own),
                 clock=self._clock,
                 name=config.name,
                 interval_s=config.heartbeat_s,
                 federation=federation,
-                owner=str(load_identity(config.home, "user").peer_id),
+                owner=owner,
                 retention_s=config.retention_s,
                 stop=self.asked_to_stop.set,
                 most_interval_s=MAX_HEARTBEAT_S,
@@ -190,6 +219,7 @@ class Registry:
                 access_log=None,  # searches stand in URLs, and who searches what is nobody's business
                 auto_decompress=False,
                 keepalive_timeout=_IDLE_S,
+                max_field_size=_MAX_FIELD,
                 lingering_time=_LINGER_S,
                 shutdown_timeout=_SHUTDOWN_S,
             )
@@ -206,6 +236,20 @@ class Registry:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+    async def _provider(self, store: Store, owner: str, own: str) -> Provider:
+        config, clock = self.config, asyncio.get_running_loop().time
+        # Of the time that a loss may take, half is left to what is under way.
+        cache_s = config.access_s / 2
+        if config.auth == "null":
+            return NullProvider(owner, open=True)
+        if config.auth == "oidc":
+            if config.oidc is None:
+                raise UsageError("the provider oidc needs an issuer, an audience and a client id")
+            return OidcProvider(owner, config.oidc, self._clock, clock, cache_s=cache_s)
+        local = LocalProvider(owner, own, store.access, self._clock, cache_s=cache_s)
+        await local.open()
+        return local
 
     def _prober(self, store: Store, every_s: float, identity: Identity) -> Prober:
         async def due(most: int) -> Sequence[Due]:

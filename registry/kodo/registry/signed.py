@@ -104,14 +104,14 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> Any:
-    """Read canonical msgpack; arrays become tuples, as the models have them.
+def unpack(data: bytes, *, lists: bool = False) -> Any:
+    """Read canonical msgpack; arrays become tuples, as the models have them, or with `lists` lists.
 
     Raises:
         PeerError: it is not that.
     """
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=False, ext_hook=_no_extensions)
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=lists, ext_hook=_no_extensions)
         canonical = pack(value) == data
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException):
         raise PeerError("not msgpack of text keys and plain values") from None

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.registry import changes, notes, probes
-from kodo.registry.admin_store import AdminStore
+from kodo.registry.admin_store import AdminStore, Transact
 from kodo.registry.changes import Accepted, Bounds
 from kodo.registry.flow_pages import read_flows
 from kodo.registry.health import Due
@@ -60,6 +60,8 @@ class Store:
         """What is told to other registries, and taken from them."""
         self.admin = AdminStore(self._write, self._read_mesh)
         """Who the operators are, the list of names, what was changed."""
+        self.access = _AccessTables(self._write, self._read_mesh)
+        """The tables of users, roles and grants."""
 
     async def __aenter__(self) -> Store:
         """Open the file, after bringing it up to this release.
@@ -279,6 +281,20 @@ class Store:
         with _told(self._database):
             async with asyncio.timeout(_DEADLINE_S):
                 return await asyncio.get_running_loop().run_in_executor(pool, job)
+
+
+class _AccessTables:
+    """The file as `kodo.access.tables.Database`."""
+
+    def __init__(self, change: Transact, ask: Transact) -> None:
+        self._change = change
+        self._ask = ask
+
+    async def change(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        return await self._change(work)
+
+    async def ask(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        return await self._ask(work)
 
 
 def _kept(connection: sqlite3.Connection) -> int:

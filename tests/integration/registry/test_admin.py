@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.keystore import load_identity
+from kodo.registry.claimant import Claimant
 from kodo.registry.claims import Enrolment, authorization, enrol_proof
 from kodo.registry.client import RegistryClient
 from kodo.registry.operator_client import OperatorClient
@@ -26,13 +27,13 @@ STRANGER = identity(66)
 
 @pytest.fixture
 async def owner(registry, config, clock):
-    async with OperatorClient(registry.url, load_identity(config.home, "user"), now=clock) as client:
+    async with OperatorClient(registry.url, Claimant(load_identity(config.home, "user"), now=clock)) as client:
         yield client
 
 
 @pytest.fixture
 async def stranger(registry, clock):
-    async with OperatorClient(registry.url, STRANGER, now=clock) as client:
+    async with OperatorClient(registry.url, Claimant(STRANGER, now=clock)) as client:
         yield client
 
 
@@ -111,7 +112,8 @@ async def test_a_claim_is_good_once_in_time_and_for_one_request(http, registry, 
         401,
         "stale-claim",
     )
-    assert await ask("/audit", "Bearer something") == (401, "bad-claim")
+    assert await ask("/audit", "Basic something") == (401, "bad-claim")
+    assert await ask("/audit", "Bearer something") == (401, "no-login")
 
 
 @pytest.fixture
@@ -119,7 +121,10 @@ async def closed(tmp_path, clock):
     config = RegistryConfig(home=tmp_path / "closed", port=0, open=False)
     async with Registry(config, clock=clock) as registry:
         user = load_identity(config.home, "user")
-        async with OperatorClient(registry.url, user, now=clock) as operator, RegistryClient(registry.url) as client:
+        async with (
+            OperatorClient(registry.url, Claimant(user, now=clock)) as operator,
+            RegistryClient(registry.url) as client,
+        ):
             yield operator, client
 
 
@@ -243,7 +248,7 @@ async def test_the_first_code_makes_an_operator_once(registry, stranger, clock):
     assert code
     await stranger.enrol(code)
     assert str(STRANGER.peer_id) in [row["peer_id"] for row in (await stranger.operators())["result"]]
-    async with OperatorClient(registry.url, identity(67), now=clock) as another:
+    async with OperatorClient(registry.url, Claimant(identity(67), now=clock)) as another:
         with refuses(403, "wrong-code"):
             await another.enrol(code)
         await another.enrol(await stranger.code())
@@ -261,11 +266,11 @@ async def test_a_code_is_told_at_the_first_start_only(registry, config, clock):
 async def test_a_code_ends_after_five_tries_and_after_a_day(registry, owner, clock):
     wrong = await owner.code()
     for number in range(70, 75):
-        async with OperatorClient(registry.url, identity(number), now=clock) as other:
+        async with OperatorClient(registry.url, Claimant(identity(number), now=clock)) as other:
             with refuses(403, "wrong-code"):
                 await other.enrol("0000-0000")
     clock.advance(120)
-    async with OperatorClient(registry.url, STRANGER, now=clock) as other:
+    async with OperatorClient(registry.url, Claimant(STRANGER, now=clock)) as other:
         with refuses(403, "wrong-code"):
             await other.enrol(wrong)
         late = await owner.code()
@@ -352,6 +357,6 @@ async def test_a_key_with_a_passphrase_is_refused_and_not_asked_for(tmp_path):
 async def test_off_this_machine_operators_need_tls(registry, config, clock, monkeypatch):
     # The address that the socket reports is all that is changed: there is no second machine here.
     monkeypatch.setattr("aiohttp.web_request.BaseRequest.remote", "192.0.2.9")
-    async with OperatorClient(registry.url, load_identity(config.home, "user"), now=clock) as owner:
+    async with OperatorClient(registry.url, Claimant(load_identity(config.home, "user"), now=clock)) as owner:
         with refuses(403, "tls-only"):
             await owner.audit()

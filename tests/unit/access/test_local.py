@@ -46,7 +46,12 @@ async def test_a_user_has_its_own_grants_and_those_of_its_roles(local: Local) ->
     assert (principal.id, principal.user, principal.peer_id) == ("ana", "ana", "laptop")
     assert principal.roles == {"user", "developer"}
     assert principal.develops == ("flows.market.*",)
-    assert {str(grant) for grant in principal.grants} == {"node://*", "flow://*/2/x", "flow://x.*/1/r"}
+    assert {str(grant) for grant in principal.grants} == {
+        "node://*",
+        "flow://*/2/x",
+        "registry://*/r",
+        "flow://x.*/1/r",
+    }
 
 
 async def test_a_change_is_seen_at_once(local: Local) -> None:

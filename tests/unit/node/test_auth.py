@@ -39,7 +39,11 @@ async def test_a_login_binds_its_session(tmp_path: Path, clock: StillClock) -> N
         node.sessions.clear()
         assert (await node.refused("flow.list", DEVICE)).reason == "login-needed"
         answer = await node.call("auth.login", DEVICE, token=token)
-        assert (answer["user"], answer["roles"], answer["grants"]) == ("ana", ["user"], ["flow://*/2/x", "node://*"])
+        assert (answer["user"], answer["roles"], answer["grants"]) == (
+            "ana",
+            ["user"],
+            ["flow://*/2/x", "node://*", "registry://*/r"],
+        )
         assert "token" not in answer
         assert (await node.call("flow.list", DEVICE))["total_records"] == 2
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kodo.node.answers.pages import fitted, fitting, paged
 from kodo.node.rows import NewEvent, OutputRow
 from kodo.p2p.core import callframe
 from kodo.p2p.errors import CallError
 from kodo.protocol.manifest import Manifest
+from kodo.protocol.pages import fitted, fitting, paged
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.service_rig import node_of
 

@@ -1,8 +1,8 @@
 import pytest
 
 from kodo.p2p.errors import IdentityError, PeerError
-from kodo.registry.claims import MAX_SKEW_S, Claim, Seen, authorization, enrol_proof, read_authorization
-from kodo.registry.operator_client import claimed_host
+from kodo.registry.claimant import claimed_host
+from kodo.registry.claims import MAX_AGE_S, MAX_AHEAD_S, Claim, Seen, authorization, enrol_proof, read_authorization
 from tests.support.records import NOW, identity
 
 USER = identity(7)
@@ -50,8 +50,15 @@ def test_a_claim_counts_once_and_in_time():
     assert not seen.fresh(claim(NOW - 1), NOW)
     assert seen.fresh(claim(NOW + 1), NOW)
     assert seen.fresh(claim(of=identity(8)), NOW)
-    for skew in (-1, 1):
-        assert not seen.fresh(claim(NOW + skew * (MAX_SKEW_S * 1000 + 1), identity(9)), NOW)
+    assert not seen.fresh(claim(NOW - MAX_AGE_S * 1000 - 1, identity(9)), NOW)
+    assert not seen.fresh(claim(NOW + MAX_AHEAD_S * 1000 + 1, identity(9)), NOW)
+    assert seen.fresh(claim(NOW - MAX_AGE_S * 1000, identity(9)), NOW)
+
+
+def test_a_claim_of_before_the_start_does_not_count():
+    seen = Seen(since=NOW)
+    assert not seen.fresh(claim(NOW - 1), NOW + 10)
+    assert seen.fresh(claim(NOW), NOW + 10)
 
 
 def test_what_is_remembered_is_bounded():

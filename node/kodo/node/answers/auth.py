@@ -1,13 +1,17 @@
-"""`auth.*`: who is calling, and logging in. A token binds a session to a user, and is judged at every call."""
+"""`auth.*`, and the ops on users: who is calling, and logging in.
+
+A token binds a session to a user, and is judged at every call.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kodo.access.accounts import Token
-from kodo.access.local import LocalProvider
+from kodo.access.answers import AccountAnswers, Answer, describe, log_in
 from kodo.access.provider import Provider
-from kodo.node.answers.caller import Caller, Handlers
+from kodo.node.answers.caller import Caller, Handler, Handlers
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import EnrolArgs, LoginArgs, NoArgs, PasswordArgs
@@ -29,10 +33,11 @@ def unbind(session: Any) -> None:
 
 
 class AuthAnswers:
-    """Answers what is about the caller."""
+    """Answers what is about the caller, and about the users that the node keeps."""
 
-    def __init__(self, provider: Provider):
+    def __init__(self, provider: Provider, used: Callable[[str], Awaitable[bool]]):
         self._provider = provider
+        self._accounts = AccountAnswers(provider, used)
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
@@ -43,6 +48,7 @@ class AuthAnswers:
             "auth.enrol": self._enrol,
             "auth.logout": self._logout,
             "auth.whoami": self._whoami,
+            **{op: _by_principal(answer) for op, answer in self._accounts.answers().items()},
         }
 
     async def _info(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
@@ -52,11 +58,11 @@ class AuthAnswers:
         return await self._bind(caller, args.token)
 
     async def _password(self, caller: Caller, args: PasswordArgs) -> dict[str, Any]:
-        _, token = await self._local().password(caller.principal.peer_id, args.name, args.password)
+        token = await log_in(self._provider, caller.principal.peer_id, args)
         return await self._bind(caller, token.token, token)
 
     async def _enrol(self, caller: Caller, args: EnrolArgs) -> dict[str, Any]:
-        _, token = await self._local().enrol(caller.principal.peer_id, args.proof)
+        token = await log_in(self._provider, caller.principal.peer_id, args)
         return await self._bind(caller, token.token, token)
 
     async def _logout(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
@@ -67,18 +73,13 @@ class AuthAnswers:
         return {"logged_out": token is not None}
 
     async def _whoami(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
-        return _told(caller.principal)
+        return describe(caller.principal)
 
     async def _bind(self, caller: Caller, token: str, made: Token | None = None) -> dict[str, Any]:
         principal = await self._provider.identify(caller.principal.peer_id, token)
         caller.asked.session.bindings[_TOKEN] = token
         more = {} if made is None else {"token": made.token, "expires_at": made.expires_at}
-        return {**_told(principal), **more}
-
-    def _local(self) -> LocalProvider:
-        if not isinstance(self._provider, LocalProvider):
-            raise CallError(401, "no-login", "this node knows no passwords and no codes; ask it by auth.info")
-        return self._provider
+        return {**describe(principal), **more}
 
 
 def check_still(before: Principal, now: Principal) -> None:
@@ -91,12 +92,8 @@ def check_still(before: Principal, now: Principal) -> None:
         raise CallError(503, "access-changed", "what you may do here was changed; call again", {"retry_after_ms": 0})
 
 
-def _told(principal: Principal) -> dict[str, Any]:
-    return {
-        "principal": principal.id,
-        "peer_id": principal.peer_id,
-        "user": principal.user,
-        "roles": sorted(principal.roles),
-        "develops": list(principal.develops),
-        "grants": [str(grant) for grant in principal.grants],
-    }
+def _by_principal(answer: Answer) -> Handler:
+    async def handle(caller: Caller, args: Any) -> dict[str, Any]:
+        return await answer(caller.principal, args)
+
+    return handle

@@ -13,12 +13,12 @@ __all__ = [
     "OPEN_OPS",
     "Asked",
     "Caller",
+    "Handler",
     "Handlers",
     "Links",
     "bind_link",
     "by_link",
     "check_admitted",
-    "check_operator",
     "granted",
     "links_of",
 ]
@@ -95,7 +95,8 @@ def bind_link(session: Any, fid: str, digest: bytes) -> None:
     links.setdefault(fid, set()).add(digest)
 
 
-Handlers = Mapping[str, Callable[[Caller, Any], Awaitable[Any]]]
+Handler = Callable[[Caller, Any], Awaitable[Any]]
+Handlers = Mapping[str, Handler]
 """By op: takes the caller and the op's parsed args, gives the `done`."""
 
 
@@ -124,16 +125,6 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
 def by_link(op: str, fid: str | None, links: Links, peer: str) -> Principal | None:
     """Give whom a call comes from that only the link of its run lets in: nobody, with no grant and no run."""
     return Principal("", peer, roles=frozenset()) if op in _BY_LINK and fid is not None and fid in links else None
-
-
-def check_operator(principal: Principal) -> None:
-    """Let operators through only.
-
-    Raises:
-        CallError: 403 `operator-only`.
-    """
-    if not principal.operator:
-        raise CallError(403, "operator-only", "only the node's operator may do this: the user of the node's own home")
 
 
 def granted(principal: Principal) -> Callable[[str], bool]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
-from kodo.node.answers.pages import paged
 from kodo.node.catalog import Catalog
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import FlowListArgs, FlowSchemaArgs
+from kodo.protocol.pages import paged
 
 __all__ = ["FlowAnswers"]
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.answers.pages import paged
 from kodo.node.catalog import Catalog
 from kodo.node.memories import Memories, may_share
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import MemoryListArgs, MemoryPutArgs
 from kodo.protocol.memory import PIECE_BYTES, check_shared
+from kodo.protocol.pages import paged
 
 __all__ = ["MemoryAnswers", "may_publish"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kodo.node.answers.caller import Caller, Handlers, check_operator
-from kodo.node.answers.pages import fitting
+from kodo.access.roles import check_operator
+from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.chores import Stale
 from kodo.node.clock import Clock
 from kodo.node.load import Load
@@ -16,6 +16,7 @@ from kodo.node.manage import Manager
 from kodo.node.runs import Runs
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
+from kodo.protocol.pages import fitting
 
 __all__ = ["NodeAnswers", "NodeFacts"]
 

@@ -6,7 +6,6 @@ import contextlib
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.answers.pages import paged
 from kodo.node.answers.sight import Sight
 from kodo.node.catalog import Catalog
 from kodo.node.outputs import Outputs
@@ -19,6 +18,7 @@ from kodo.node.uploads import Uploads
 from kodo.p2p.errors import CallError, NotFoundError
 from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, ReadArgs
 from kodo.protocol.manifest import CHUNK_BYTES
+from kodo.protocol.pages import paged
 
 __all__ = ["OutputAnswers"]
 

@@ -10,7 +10,6 @@ from typing import Any
 import msgpack
 
 from kodo.node.answers.caller import Caller, Handlers, granted
-from kodo.node.answers.pages import fitted, paged
 from kodo.node.answers.shares import share_fields
 from kodo.node.answers.sight import Sight, no_such_run
 from kodo.node.catalog import Catalog, Flow
@@ -28,6 +27,7 @@ from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RunListArgs, StreamArgs
 from kodo.protocol.events import RunState, RunView
+from kodo.protocol.pages import fitted, paged
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
 
 __all__ = ["RunAnswers"]

@@ -8,7 +8,6 @@ from typing import Any
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.node.answers.caller import Caller, Handlers, bind_link
-from kodo.node.answers.pages import paged
 from kodo.node.answers.sight import Sight
 from kodo.node.clock import Clock
 from kodo.node.share_rows import ShareRow, gone
@@ -18,6 +17,7 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
 from kodo.protocol.link import MAX_HINTS, Link, digest_of_secret, encode_token, write_link
+from kodo.protocol.pages import paged
 
 __all__ = ["ShareAnswers", "share_fields"]
 

@@ -1,26 +1,28 @@
-"""`user.*`, `role.*`, `grant.*`: what an operator changes at a node whose provider is `local`."""
+"""The ops about users: logging in, and what an operator changes where the provider is `local`.
+
+Nodes answer them in sessions, registries over HTTP.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kodo.access.accounts import MAX_ROWS, Holder, check_user
+from kodo.access.accounts import MAX_ROWS, Holder, Token, check_user
 from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
-from kodo.node import queries
-from kodo.node.answers.caller import Caller, Handlers, check_operator
-from kodo.node.answers.pages import paged
-from kodo.node.store import Store
+from kodo.access.roles import check_operator
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, UsageError
-from kodo.protocol.access import parse_grant
+from kodo.protocol.access import Principal, parse_grant
 from kodo.protocol.calls import (
     AssignArgs,
+    EnrolArgs,
     GrantArgs,
     GrantListArgs,
     PageArgs,
+    PasswordArgs,
     RoleArgs,
     UserAddArgs,
     UserArgs,
@@ -28,22 +30,58 @@ from kodo.protocol.calls import (
     UserLogoutArgs,
     UserPasswordArgs,
 )
+from kodo.protocol.pages import paged
 
-__all__ = ["AccountAnswers"]
+__all__ = ["AccountAnswers", "Answer", "describe", "log_in"]
 
-Answer = Callable[[Any, LocalProvider, Any], Awaitable[dict[str, Any]]]
+Answer = Callable[[Principal, Any], Awaitable[dict[str, Any]]]
+"""Takes who asks, as the provider said for this call, and the op's parsed args."""
+
+_Changing = Callable[[LocalProvider, Any], Awaitable[dict[str, Any]]]
+
+
+def describe(principal: Principal) -> dict[str, Any]:
+    """Give what is told of a principal to itself: the answer of `auth.whoami`."""
+    return {
+        "principal": principal.id,
+        "peer_id": principal.peer_id,
+        "user": principal.user,
+        "roles": sorted(principal.roles),
+        "develops": list(principal.develops),
+        "grants": [str(grant) for grant in principal.grants],
+    }
+
+
+async def log_in(provider: Provider, peer_id: str, args: EnrolArgs | PasswordArgs) -> Token:
+    """Log the holder of `peer_id` in, by a code's proof or a password; give the token for it.
+
+    Raises:
+        CallError: 401 `no-login`, `bad-code`, `bad-login`; 429 `slow-down`, `busy`.
+    """
+    if not isinstance(provider, LocalProvider):
+        raise CallError(401, "no-login", "no passwords and no codes are known here; ask how to log in by auth.info")
+    if isinstance(args, EnrolArgs):
+        _, token = await provider.enrol(peer_id, args.proof)
+    else:
+        _, token = await provider.password(peer_id, args.name, args.password)
+    return token
 
 
 class AccountAnswers:
-    """Answers what is about users, roles and grants."""
+    """Answers what is about users, roles and grants.
 
-    def __init__(self, provider: Provider, store: Store):
+    Args:
+        provider: who keeps them.
+        used: whether an earlier user of this name has left something that a new one would get.
+    """
+
+    def __init__(self, provider: Provider, used: Callable[[str], Awaitable[bool]]):
         self._provider = provider
-        self._store = store
+        self._used = used
 
-    def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
-        asked: dict[str, Answer] = {
+    def answers(self) -> Mapping[str, Answer]:
+        """Give what answers these ops."""
+        asked: dict[str, _Changing] = {
             "user.list": self._user_list,
             "user.add": self._user_add,
             "user.remove": self._user_remove,
@@ -58,50 +96,50 @@ class AccountAnswers:
             "grant.add": self._grant_add,
             "grant.remove": self._grant_remove,
         }
-        handlers = {op: functools.partial(self._answer, answer) for op, answer in asked.items()}
-        return {**handlers, "user.password": self._user_password}
+        answers = {op: functools.partial(self._answer, answer) for op, answer in asked.items()}
+        return {**answers, "user.password": self._user_password}
 
-    async def _answer(self, answer: Answer, caller: Caller, args: Any) -> dict[str, Any]:
-        check_operator(caller.principal)
+    async def _answer(self, answer: _Changing, principal: Principal, args: Any) -> dict[str, Any]:
+        check_operator(principal)
         try:
-            return await answer(caller, self._local(), args)
+            return await answer(self._local(), args)
         except UsageError as error:
             raise CallError(400, "bad-args", str(error)) from None
 
-    async def _user_password(self, caller: Caller, args: UserPasswordArgs) -> dict[str, Any]:
-        own = caller.principal.user == args.name and args.old is not None and args.password is not None
+    async def _user_password(self, principal: Principal, args: UserPasswordArgs) -> dict[str, Any]:
+        own = principal.user == args.name and args.old is not None and args.password is not None
         if not own:
-            check_operator(caller.principal)
+            check_operator(principal)
         local = self._local()
         try:
             if own and args.old is not None and args.password is not None:
-                await local.change_password(caller.principal.peer_id, args.name, args.old, args.password)
+                await local.change_password(principal.peer_id, args.name, args.old, args.password)
             else:
                 await local.set_password(args.name, args.password)
         except UsageError as error:
             raise CallError(400, "bad-args", str(error), {"arg": "password"}) from None
         return {"name": args.name, "password": args.password is not None}
 
-    async def _user_list(self, caller: Caller, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
+    async def _user_list(self, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
         pp = min(args.pp, MAX_ROWS)
         total, rows = await local.accounts.users(args.p, pp)
         return paged(rows, total, total, args.p, pp)
 
-    async def _user_add(self, caller: Caller, local: LocalProvider, args: UserAddArgs) -> dict[str, Any]:
+    async def _user_add(self, local: LocalProvider, args: UserAddArgs) -> dict[str, Any]:
         # A principal is its name: whoever gets that of a user who is gone gets what that one left.
-        if not args.again and await self._store.ask(lambda connection: queries.has_traces(connection, args.name)):
+        if not args.again and await self._used(args.name):
             if await local.knows("user", args.name):
                 raise CallError(409, "user-exists", f"there is a user {args.name} already")
-            message = f"runs or shares of an earlier user {args.name} are here: if it is the same one, add it with"
+            message = f"what an earlier user {args.name} left is here: if it is the same one, add it with"
             raise CallError(409, "name-used", f"{message} again (koco user add --again), else take another name")
         await local.add_user(args.name, tuple(args.roles), args.password)
         return {"name": args.name, "roles": sorted(set(args.roles)), "password": args.password is not None}
 
-    async def _user_remove(self, caller: Caller, local: LocalProvider, args: UserArgs) -> dict[str, Any]:
+    async def _user_remove(self, local: LocalProvider, args: UserArgs) -> dict[str, Any]:
         await local.accounts.remove_user(args.name)
         return {"name": args.name, "removed": True}
 
-    async def _user_enrol(self, caller: Caller, local: LocalProvider, args: UserEnrolArgs) -> dict[str, Any]:
+    async def _user_enrol(self, local: LocalProvider, args: UserEnrolArgs) -> dict[str, Any]:
         check_user(args.name)
         try:
             peer = str(PeerId.parse(args.peer_id))
@@ -112,41 +150,41 @@ class AccountAnswers:
         code = await local.accounts.make_code(args.name, peer)
         return {"name": args.name, "peer_id": peer, "code": code.code, "expires_at": code.expires_at}
 
-    async def _user_logout(self, caller: Caller, local: LocalProvider, args: UserLogoutArgs) -> dict[str, Any]:
+    async def _user_logout(self, local: LocalProvider, args: UserLogoutArgs) -> dict[str, Any]:
         return {"name": args.name, "ended": await local.accounts.forget_devices(args.name, args.peer_id)}
 
-    async def _role_list(self, caller: Caller, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
+    async def _role_list(self, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
         pp = min(args.pp, MAX_ROWS)
         total, rows = await local.accounts.roles(args.p, pp)
         return paged(rows, total, total, args.p, pp)
 
-    async def _role_add(self, caller: Caller, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
+    async def _role_add(self, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
         await local.accounts.add_role(args.name)
         return {"name": args.name}
 
-    async def _role_remove(self, caller: Caller, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
+    async def _role_remove(self, local: LocalProvider, args: RoleArgs) -> dict[str, Any]:
         await local.accounts.remove_role(args.name)
         return {"name": args.name, "removed": True}
 
-    async def _role_assign(self, caller: Caller, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
+    async def _role_assign(self, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
         await local.accounts.assign(args.user, args.role)
         return {"user": args.user, "role": args.role}
 
-    async def _role_unassign(self, caller: Caller, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
+    async def _role_unassign(self, local: LocalProvider, args: AssignArgs) -> dict[str, Any]:
         await local.accounts.unassign(args.user, args.role)
         return {"user": args.user, "role": args.role, "removed": True}
 
-    async def _grant_list(self, caller: Caller, local: LocalProvider, args: GrantListArgs) -> dict[str, Any]:
+    async def _grant_list(self, local: LocalProvider, args: GrantListArgs) -> dict[str, Any]:
         holder = None if args.user is None and args.role is None else _holder(args)
         total, rows = await local.accounts.grants(holder, args.p, args.pp)
         return paged(rows, total, total, args.p, args.pp)
 
-    async def _grant_add(self, caller: Caller, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
+    async def _grant_add(self, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
         holder, grant = _holder(args), parse_grant(args.grant)
         await local.accounts.add_grant(holder, grant)
         return {holder.kind: holder.name, "grant": str(grant)}
 
-    async def _grant_remove(self, caller: Caller, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
+    async def _grant_remove(self, local: LocalProvider, args: GrantArgs) -> dict[str, Any]:
         holder, grant = _holder(args), parse_grant(args.grant)
         await local.accounts.remove_grant(holder, grant)
         return {holder.kind: holder.name, "grant": str(grant), "removed": True}
@@ -154,7 +192,7 @@ class AccountAnswers:
     def _local(self) -> LocalProvider:
         if not isinstance(self._provider, LocalProvider):
             name = self._provider.name
-            raise CallError(409, "no-users", f"this node keeps no users: its provider is {name}, not local")
+            raise CallError(409, "no-users", f"no users are kept here: the provider is {name}, not local")
         return self._provider
 
 
