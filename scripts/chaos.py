@@ -81,10 +81,10 @@ def _tell(raging: Storm, took: float) -> None:
     print(f"{sum(raging.struck.values())} faults in {took:.0f} s: {dict(sorted(raging.struck.items()))}")
     print(f"{raging.judged} runs judged: {dict(sorted(raging.ends.items()))}; {dict(sorted(walkers.done.items()))}")
     print(f"{raging.refused_full} launches were refused while the disk was full")
-    times = sorted(took for each in raging.back.values() for took in each)
-    if times:
-        middle, last = times[len(times) // 2], times[-1]
-        print(f"a launch was taken and done again {middle:.1f} s after a fault (median), {last:.1f} s at most")
+    for what, times in (("taken", sorted(raging.taken)), ("over", sorted(raging.back))):
+        if times:
+            middle, last = times[len(times) // 2], times[-1]
+            print(f"a launch was {what} {middle:.1f} s after a fault (median), {last:.1f} s at most")
     for what, count in walkers.wrong.items():
         print(f"WRONG {count} x {what}: {walkers.first[what]}", file=sys.stderr)
     if not walkers.wrong:
