@@ -250,6 +250,8 @@ class Storm:
         warm = [process for process in self._actors() if process.pid not in busy]
         if warm:
             victim = self.chance.choice(warm)
+            # Until the node knows of its death it may still be given a run.
+            self.walkers.weather.add("runner")
             # It may have been given a run just now: then that run's first mark names it.
             before = set(self.walkers.unfinished)
             with contextlib.suppress(psutil.Error):
