@@ -259,7 +259,8 @@ def _parsed(model: type[_Model], body: bytes) -> _Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         arg = ".".join(str(part)[:64] for part in first["loc"][:3])
-        raise problem(400, "bad-args", f"{arg or 'body'}: {first['msg'][:256]}", arg=arg) from None
+        what = first["msg"].removeprefix("Value error, ")[:256]
+        raise problem(400, "bad-args", f"{arg or 'body'}: {what}", arg=arg) from None
 
 
 def _check_peer(peer_id: str | None) -> None:

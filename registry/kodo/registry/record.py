@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
@@ -35,9 +36,23 @@ MAX_FLOWS = 10_000
 MAX_ADDRESSES = 32
 MAX_TTL_S = 7 * 24 * 3600
 
+_NAME_CHARACTERS = 253
 _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$"
 
-NodeName = Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
+
+def _check_name(text: str) -> str:
+    if len(text) > _NAME_CHARACTERS or not re.match(_NAME, text) or text.endswith("\n"):
+        raise ValueError(
+            "a node's name is parts of letters, digits, - and _ with dots between, as in flows.example.com"
+        )
+    return text
+
+
+NodeName = Annotated[
+    str,
+    AfterValidator(_check_name),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _NAME_CHARACTERS, "pattern": _NAME}),
+]
 Text = Annotated[str, Field(max_length=256)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="percent in use")]

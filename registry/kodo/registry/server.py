@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +25,7 @@ from kodo.registry.app import Service, make_app
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.store import Bounds, Store
+from kodo.registry.tls import certificate_of
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address", "is_loopback"]
 
@@ -178,7 +178,7 @@ class Registry:
             UsageError: the file or the address cannot be used.
         """
         config = self.config
-        tls = _tls(config.tls_cert, config.tls_key)
+        certificate = certificate_of(config.tls_cert, config.tls_key)
         for member in config.mesh_members:
             try:
                 PeerId.parse(member)
@@ -225,7 +225,10 @@ class Registry:
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
+            tls = None if certificate is None else certificate.context
             await web.SockSite(runner, listener, ssl_context=tls).start()
+            if certificate is not None:
+                await stack.enter_async_context(_beside(certificate.watch()))
             await stack.enter_async_context(federation)
             if config.probe_s is not None:
                 await stack.enter_async_context(self._prober(store, config.probe_s, federation.identity))
@@ -267,23 +270,13 @@ class Registry:
         await stack.aclose()
 
 
-def _no_passphrase() -> str:
-    # Without this OpenSSL asks on the terminal, and waits for ever where there is none.
-    raise UsageError("the TLS key has a passphrase; give one without, readable by the registry alone")
-
-
-def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise UsageError("a TLS certificate and its key go together: --tls-cert and --tls-key")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert, key, password=_no_passphrase)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"the TLS certificate {cert} and key {key} cannot be used: {error}") from error
-    return context
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have work go on until the end of the block."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        yield
+        task.cancel()
 
 
 async def _listen(host: str, port: int) -> socket.socket:

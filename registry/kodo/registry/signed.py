@@ -95,7 +95,7 @@ def verify(model: type[_Model], signed: bytes) -> _Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:64] for part in first["loc"][:4])
-        raise PeerError(f"{where or 'payload'}: {first['msg'][:512]}") from None
+        raise PeerError(f"{where or 'payload'}: {first['msg'].removeprefix('Value error, ')[:512]}") from None
 
 
 def pack(value: Any) -> bytes:

@@ -19,6 +19,7 @@ from kodo.registry.client import RegistryClient
 from kodo.registry.operator_client import OperatorClient
 from kodo.registry.server import Registry, RegistryConfig
 from kodo.registry.signed import sign
+from kodo.registry.tls import Certificate
 from tests.support.records import flow, identity, signed_heartbeat, signed_record
 
 NODE = identity(1)
@@ -328,6 +329,44 @@ async def test_it_speaks_https(tmp_path):
                 assert response.status == 200
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://localhost:{port}/state")
+
+
+async def test_a_certificate_that_was_replaced_is_taken_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("kodo.registry.tls.LOOK_S", 0.01)
+    cert, key = certificate(tmp_path / "tls")
+    first, others = cert.read_bytes(), [path.read_bytes() for path in certificate(tmp_path / "other")]
+
+    async def shown():
+        return (await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))).encode()
+
+    async with Registry(RegistryConfig(home=tmp_path / "home", port=0, tls_cert=cert, tls_key=key)) as registry:
+        port = int(registry.url.rpartition(":")[2])
+        assert await shown() == first
+        cert.write_bytes(others[0])
+        key.write_bytes(others[1])
+        async with asyncio.timeout(20):
+            while await shown() != others[0]:  # each look is a handshake
+                pass
+
+
+def test_files_that_do_not_fit_together_change_nothing(tmp_path):
+    cert, key = certificate(tmp_path / "tls")
+    others = [path.read_bytes() for path in certificate(tmp_path / "other")]
+    files = Certificate(cert, key)
+    assert not files.look()
+    cert.write_bytes(others[0])
+    assert not files.look()
+    key.unlink()
+    assert not files.look()
+    key.write_bytes(others[1])
+    assert files.look()
+    assert not files.look()
+
+
+async def test_a_name_that_cannot_be_is_told_in_words(owner):
+    for name in ("bad name", "", "x" * 254, "a..b", "a\n"):
+        with pytest.raises(CallError, match="parts of letters, digits"):
+            await owner.register(name)
 
 
 async def test_half_a_certificate_is_refused_at_the_start(tmp_path):
