@@ -40,6 +40,8 @@ async def login(
     ] = None,
 ) -> None:
     """Log in to a node, or with --registry to a registry; the login is kept for it alone."""
+    from kodo.cli.text import line
+
     async with context.client() as client:
         node = _node(context)
         remote = await client.desk(node)
@@ -53,7 +55,12 @@ async def login(
                 node, name=name, password=await _password(context, password_file, twice=False)
             )
         else:
-            code = code or await _ask(context, "the code for this device", "--code or --name")
+            if code is None:
+                peer = (await remote.request("auth.whoami")).get("peer_id")
+                context.say(
+                    f"an operator of {line(remote)} makes a code for this device: koco user enrol NAME {line(peer)}"
+                )
+                code = await _ask(context, "the code", "--code CODE, or --name USER for a password")
             answer = await client.login(node, code=code)
     if context.json:
         context.emit(answer)
@@ -87,6 +94,8 @@ async def whoami(context: Context) -> None:
         context.show(f"develops {glob}")
     for grant in answer.get("grants") or ():
         context.show(f"grant    {grant}")
+    if not answer.get("user") and not answer.get("roles"):
+        context.say(f"nothing, before you log in: koco login --node {_name(context)}")
 
 
 # --- users ---
@@ -127,7 +136,7 @@ async def user_list(context: Context) -> None:
     for row in rows:
         password, devices = "yes" if row.get("password") else "no", len(row.get("devices") or ())
         table.add(row.get("name"), password, devices, _words(row, "roles"), _words(row, "grants"))
-    context.show(table.render())
+    context.show(table.render() if rows else "there are no users; add one: koco user add NAME")
 
 
 async def user_remove(context: Context, name: Name) -> None:
@@ -162,7 +171,8 @@ async def user_enrol(
         context.emit(answer)
         return
     context.show(str(answer.get("code")))
-    context.say(f"on that device: koco login --code {answer.get('code')}; good for 10 minutes, once")
+    command = f"koco login --node {_name(context)} --code {answer.get('code')}"
+    context.say(f"on that device: {command}; good for 10 minutes, once")
 
 
 async def user_logout(
@@ -239,7 +249,7 @@ async def grant_list(
     for row in rows:
         kind = "user" if "user" in row else "role"
         table.add(kind, row.get(kind), row.get("grant"))
-    context.show(table.render())
+    context.show(table.render() if rows else "there are no grants")
 
 
 # --- inside ---
@@ -262,6 +272,14 @@ def _node(context: Context) -> str:
         home = context.loaded.home
         raise NotFoundError(f"no node runs from {home}; name one with --node, or a registry with --registry")
     return str(here["peer_id"])
+
+
+def _name(context: Context) -> str:
+    """Give how others may call the node that is meant: the name of that of this home, else as it was named here."""
+    from kodo.client.finders import read_home_node
+
+    here = read_home_node(context.loaded.home) if context.node is None else None
+    return str((here or {}).get("name") or _node(context))
 
 
 async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,6 +382,8 @@ async def _password(context: Context, file: Path | None, *, twice: bool) -> str:
     if file is not None:
         return _read_line(file)
     password = await _ask(context, "password", "--password-file", secret=True)
+    if not password:
+        raise UsageError("the password is empty")
     if twice and await _ask(context, "again", "--password-file", secret=True) != password:
         raise UsageError("the two are not the same")
     return password
@@ -385,9 +405,12 @@ def _read_line(file: Path) -> str:
 
     try:
         raw = sys.stdin.buffer.read(4097) if str(file) == "-" else file.read_bytes()[:4097]
-        return raw.decode("utf-8").rstrip("\r\n")
+        password = raw.decode("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as a password: {error}") from None
+    if not password:
+        raise UsageError(f"{file} holds no password: it is empty")
+    return password
 
 
 def _words(row: Mapping[str, Any], key: str) -> str:

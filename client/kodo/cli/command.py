@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kodo.cli.examples import epilog
+
 __all__ = ["COMMON", "command"]
 
 HELP_COMMON = "Common options"
@@ -77,7 +79,7 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, **options)(run)
+        app.command(name, epilog=epilog(function.__name__), **options)(run)
         return run
 
     return register

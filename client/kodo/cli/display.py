@@ -110,9 +110,24 @@ def _state_text(name: str, value: Any) -> str:
         return line(f"{value.get('lid')}  {value.get('title')}  (until {human_time(value.get('expires_at'))})")
     if name == "outputs":
         return line(f"{value.get('name')} ({human_bytes(value.get('size'))})")
+    if name == "shares":
+        return share_text(value)
     if name == "fatal":
         return line(f"{value.get('type')}: {value.get('message')}")
     return compact(value["result"] if name == "final" and "result" in value else value, 2000)
+
+
+def share_text(share: Mapping[str, Any]) -> str:
+    """Give a share for people: what it is now, for whom, and until when."""
+    level, until = f"level {share.get('level')} {share.get('mode')}", human_time(share.get("expires_at"))
+    return line(f"{share.get('sid')}  {share.get('state')}  {shared_with(share)}  {level}  (until {until})")
+
+
+def shared_with(share: Mapping[str, Any]) -> str:
+    """Give for whom a share is: `link`, or the names of users and roles."""
+    to = share.get("to")
+    names = [name for kind in ("users", "roles") for name in to.get(kind) or ()] if isinstance(to, Mapping) else []
+    return "link" if share.get("link") else line(", ".join(map(str, names)))
 
 
 class Display(Protocol):

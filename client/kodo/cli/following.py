@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kodo.cli.display import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from kodo.cli.exits import Exit
-from kodo.cli.text import human_bytes, lines
+from kodo.cli.text import human_bytes, line, lines
+from kodo.cli.values import answer_words
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import OpenLock, RunState
 
@@ -96,7 +97,7 @@ async def _see_to_locks(context: Context, run: Run, display: Display, changed: a
 
 
 def _how(run: Run, lock: OpenLock) -> str:
-    return f"koco answer {shlex.quote(run.address)} {lock.lid} name=value …"
+    return line(f"koco answer {shlex.quote(run.address)} {lock.lid} {answer_words(lock.schema)}")
 
 
 async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: asyncio.Event) -> None:

@@ -53,6 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="koco")
     except typer.TyperException as error:
+        if not error.format_message():
+            return 2  # nothing was said but `koco`, and the help is shown
         from kodo.cli.runtime import report
         from kodo.p2p.errors import UsageError
 

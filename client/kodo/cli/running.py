@@ -57,7 +57,9 @@ async def run(
 
     local = is_local_flow(flow) and context.node is None
     if local and detach:
-        raise UsageError("a local flow runs on a node of its own that ends with this command; it cannot be detached")
+        raise UsageError(
+            "a local flow runs on a node of its own that ends with this command; to detach it, offer it by `koco up`"
+        )
     async with AsyncExitStack() as stack:
         client_options: dict[str, Any] = {}
         node = None
@@ -146,13 +148,19 @@ async def ps(
     from kodo.cli.display import _progress_text
     from kodo.cli.table import Table
     from kodo.cli.text import human_seconds, human_time
+    from kodo.p2p.errors import UsageError
+    from kodo.protocol.events import RunState
 
+    if state is not None and state not in [str(each) for each in RunState]:
+        raise UsageError(f"--state is one of {', '.join(RunState)}")
     async with context.client() as client:
         rows = await client.runs(state=state, others=others)
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", "PROGRESS")
+    # Only where it says something: most people see runs of their own and no others.
+    mixed = any(row.get("own") is False for row in rows)
+    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["YOURS"] if mixed else []), "PROGRESS")
     for row in rows:
         # How far a run had come says nothing once it is over.
         progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
@@ -163,7 +171,8 @@ async def ps(
             shown = str(row.get("error") or "")
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
         created = human_time(row.get("created"))
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, shown)
+        own = [("no" if row.get("own") is False else "yes")] if mixed else []
+        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, *own, shown)
     none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
     context.show(table.render() if rows else none)
 
@@ -273,14 +282,8 @@ async def answer(
 
 async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str], file: str | None, yes: bool) -> Any:
     from kodo.cli.following import ask_for
-    from kodo.cli.values import (
-        is_object,
-        parse_assignments,
-        parse_value,
-        properties,
-        read_inputs_file,
-        resolve,
-    )
+    from kodo.cli.text import line
+    from kodo.cli.values import answer_words, is_object, parse_assignments, parse_value, read_inputs_file, resolve
     from kodo.p2p.errors import UsageError
 
     schema = lock.get("schema")
@@ -294,14 +297,15 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
             return parse_value(text, root, root)
         except ValueError as error:
             raise UsageError(f"the answer should be {error}; it is {text[:80]!r}") from None
+    title = line(lock.get("title", ""), 200)
     if yes:
         if "default" not in lock:
-            raise UsageError("this lock has no default; give its answer")
+            raise UsageError(f"{title!r} has no default; give its answer")
         return lock["default"]
     if context.interactive:
         return await ask_for(context, str(lock.get("title", "")), root, lock.get("default"), "default" in lock)
-    needed = ", ".join(properties(resolve(root, root))) if fields else "one value"
-    raise UsageError(f"give the answer: {needed}; or --yes to take the default")
+    default = "; or --yes to take the default" if "default" in lock else ""
+    raise UsageError(f"give the answer to {title!r}: {answer_words(root)}{default}")
 
 
 async def kill(context: Context, fid: RunId) -> None:

@@ -59,6 +59,7 @@ async def share(
         return
     if made.link is not None:
         context.show(made.link)
+        context.say("whoever has this link fetches the files with: koco get LINK --out DIR")
     until = human_time(made.expires_at)
     context.say(
         f"share {made.sid}, until {until}; end it with: koco unshare {found.address.rpartition('/')[0]}/{made.sid}"
@@ -70,6 +71,7 @@ async def shares(
     fid: Annotated[str | None, typer.Argument(metavar="FID", help="Of this run; of all of yours by default.")] = None,
 ) -> None:
     """List what you have shared, and what became of it."""
+    from kodo.cli.display import shared_with
     from kodo.cli.table import Table
     from kodo.cli.text import human_time
 
@@ -80,19 +82,12 @@ async def shares(
         return
     table = Table("SID", "STATE", "FOR", "LEVEL", "DOWNLOADS", "UNTIL", "FLOW", "FID")
     for row in rows:
-        names = row.get("to")
-        to = (
-            [str(name) for kind in ("users", "roles") for name in names.get(kind) or ()]
-            if isinstance(names, dict)
-            else []
-        )
         limit = row.get("downloads")
         counted = "" if limit is None else f"{row.get('done')} of {limit}"
-        whom = "link" if row.get("link") else ", ".join(to)
         table.add(
             row.get("sid"),
             row.get("state"),
-            whom,
+            shared_with(row),
             f"{row.get('level')} {row.get('mode')}",
             counted,
             human_time(row.get("expires_at")),

@@ -82,6 +82,19 @@ def choices(schema: Schema) -> list[Any] | None:
     return list(found) if isinstance(found, (list, tuple)) and found else None
 
 
+def answer_words(schema: Any) -> str:
+    """Say what an answer to a schema looks like on the command line: `topic=… depth=…`, `yes or no`, `VALUE`."""
+    root = schema if isinstance(schema, Mapping) else {}
+    found = resolve(root, root)
+    if is_object(found):
+        names = list(properties(found))
+        return " ".join([f"{name[:80]}=…" for name in names[:8]] + ["…"] * (len(names) > 8)) or "NAME=VALUE …"
+    allowed = choices(found)
+    if allowed is not None and len(allowed) <= 8:
+        return " or ".join(map(str, allowed))
+    return "yes or no" if found.get("type") == "boolean" else "VALUE"
+
+
 def branches(schema: Schema, root: Schema) -> list[Schema]:
     """Give the alternatives of `anyOf`, `oneOf` or a list of types; the schema itself when there are none."""
     for key in ("anyOf", "oneOf"):

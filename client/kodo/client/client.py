@@ -22,7 +22,17 @@ from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
 from kodo.client.peer import RemoteNode
 from kodo.client.pick import named, nearest
-from kodo.client.resolve import Finder, Found, Reference, Resolver, Target, parse_flow, parse_run, safe_text
+from kodo.client.resolve import (
+    Finder,
+    Found,
+    Reference,
+    Resolver,
+    Target,
+    parse_flow,
+    parse_run,
+    parse_share,
+    safe_text,
+)
 from kodo.client.run import Run
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
@@ -416,7 +426,7 @@ class Client:
             UsageError: it is no sid.
             NotFoundError: no near node has such a share of this user's.
         """
-        reference = parse_run(sid)
+        reference = parse_share(sid)
         revoke = partial(revoke_share, sid=reference.rest)
         place = reference.node or node or self.settings.node
         if place is not None:
@@ -425,7 +435,8 @@ class Client:
             answers = [answer for _, answer in await self._ask_near(revoke, "share.revoke")]
         for answer in filter(None, answers):
             return answer
-        raise NotFoundError(f"there is no share {reference.rest} of yours; say on which node it is: NODE/SID")
+        where = "on the near nodes; say on which it is: NODE/SID" if place is None else f"on {safe_text(place)}"
+        raise NotFoundError(f"there is no share {reference.rest} of yours {where}")
 
     async def runs(
         self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False

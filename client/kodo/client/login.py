@@ -206,7 +206,7 @@ class LoginKeeper:
         except CallError as error:
             if error.code != 401:
                 raise
-            logger.warning("the login to %s is over (%s): koco login", session.remote_peer, error.message)
+            logger.warning("the login to %s is over; koco login --node %s", session.remote_peer, session.remote_peer)
             return 0
         return until
 

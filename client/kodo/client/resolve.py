@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ __all__ = [
     "is_local_flow",
     "parse_flow",
     "parse_run",
+    "parse_share",
     "safe_text",
 ]
 
@@ -49,7 +51,8 @@ LINGER_SECONDS = 1.5
 
 _ADDRESS = re.compile(r"(/(?:ip4|ip6|dns4)/.+?/p2p/[^/]+)(?:/(.*))?\Z", re.DOTALL)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
-_FILE = re.compile(r"(?i).+\.(py:[A-Za-z_][\w.]*|ya?ml)\Z")
+_PYTHON = re.compile(r"(?i).+\.py(:[A-Za-z_][\w.]*)?\Z")
+_YAML = re.compile(r"(?i).+\.ya?ml\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +128,15 @@ def safe_text(value: object, limit: int = 200) -> str:
 
 
 def is_local_flow(text: str) -> bool:
-    """Whether FLOW is something local: `./x.yaml`, `dir/x.py:flow` or `module:attr`."""
+    """Whether FLOW is something local: `./x.yaml`, `dir/x.py:flow` or `module:attr`.
+
+    `dir/x.yaml` is, where there is such a file; else it is the flow `x.yaml` of a node `dir`.
+    """
     if _ADDRESS.match(text):
         return False
-    return (
-        text.startswith(("./", "../", "/", "~/")) or _MODULE.match(text) is not None or _FILE.match(text) is not None
-    )
+    if text.startswith(("./", "../", "/", "~/")) or _MODULE.match(text) or _PYTHON.match(text):
+        return True
+    return _YAML.match(text) is not None and ("/" not in text or os.path.isfile(text))
 
 
 def parse_flow(text: str) -> Reference:
@@ -151,9 +157,22 @@ def parse_run(text: str) -> Reference:
     Raises:
         UsageError: there is no fid in it.
     """
-    reference = _split(text, "a fid")
+    return _parse_id(text, "fid", "koco ps")
+
+
+def parse_share(text: str) -> Reference:
+    """Read `NODE/SID` or a sid.
+
+    Raises:
+        UsageError: there is no sid in it.
+    """
+    return _parse_id(text, "sid", "koco shares")
+
+
+def _parse_id(text: str, what: str, listed_by: str) -> Reference:
+    reference = _split(text, f"a {what}")
     if not is_id(reference.rest):
-        raise UsageError(f"{safe_text(reference.rest)!r} is no fid: 26 characters as `koco ps` shows them")
+        raise UsageError(f"{safe_text(reference.rest)!r} is no {what}: 26 characters as `{listed_by}` shows them")
     return reference
 
 

@@ -18,6 +18,7 @@ from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import BrokenSessionError, CallError, KodoError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
+from kodo.protocol.calls import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 
@@ -200,8 +201,9 @@ class Run:
             UsageError: an argument is none.
         """
         seconds = parse_seconds(expires)
-        if not isinstance(seconds, (int, float)):
-            raise UsageError(f"a share expires after a time such as 7d, 12h or 30m; it is {safe_text(expires, 40)!r}")
+        if not isinstance(seconds, (int, float)) or not 1 <= seconds <= MAX_SHARE_SECONDS:
+            said = safe_text(expires, 40)
+            raise UsageError(f"a share expires after a time such as 30m, 12h or 7d, at most 10 years; it is {said!r}")
         args: dict[str, Any] = {"fid": self.fid, "mode": mode, "expires_s": float(seconds)}
         args |= {"link": True} if to is None else {"to": share_with(to)}
         args |= {name: value for name, value in (("level", level), ("downloads", downloads)) if value is not None}

@@ -207,7 +207,9 @@ async def _download_one(
             report(manifest.size, manifest.size)
             return Download(name, manifest.size, manifest.sha256.hex(), target, 0)
         if not overwrite and _exists(folder, base):
-            raise UsageError(f"{target} is there already with other content; move it away or allow overwriting")
+            raise UsageError(
+                f"{target} is there already with other content; move it away or overwrite it (--overwrite)"
+            )
         part = part_name(base, manifest)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "r+b", buffering=0) as file:

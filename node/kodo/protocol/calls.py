@@ -63,6 +63,8 @@ __all__ = [
 
 MAX_PAGE = 500
 
+MAX_SHARE_SECONDS = 10 * 366 * 86400.0
+
 MAX_CHAIN = 8
 """How deep runs may launch runs on other nodes."""
 
@@ -257,7 +259,7 @@ class ShareArgs(FidArgs):
     link: bool = False
     level: int | None = Field(None, ge=0, le=2)
     mode: Annotated[str, Field(pattern=r"^[rx]$")] = "r"
-    expires_s: float = Field(7 * 86400.0, ge=1, le=10 * 366 * 86400.0)
+    expires_s: float = Field(7 * 86400.0, ge=1, le=MAX_SHARE_SECONDS)
     downloads: int | None = Field(None, ge=1, le=1_000_000)
 
 

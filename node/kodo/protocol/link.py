@@ -105,6 +105,8 @@ def decode_token(token: str) -> Link:
     """
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise ValueError(f"a token has at most {MAX_TOKEN_CHARACTERS} characters")
+    if not token:
+        raise ValueError("the token is empty: was the link copied whole?")
     if _TOKEN.fullmatch(token) is None:
         raise ValueError("the token has a character that no token has")
     try:

@@ -31,6 +31,15 @@ async def test_an_operator_lets_a_user_in_who_a_stranger_is_not(tmp_path: Path) 
         await operator("user", "grant", "ana", "readers", "flow://flows.ask/1/x")
         code = (await operator("user", "enrol", "ana", peer_id_of(ana)))["code"]
 
+        # What is to be done next is said to each, in words that can be typed.
+        said = await koco(ana, "login", *place)
+        assert (said.code, f"koco user enrol NAME {peer_id_of(ana)}" in said.err) == (2, True)
+        said = await koco(eve, "whoami", *place)
+        assert (said.code, "koco login --node here" in (await koco(eve, "ps", *place)).err) == (0, True)
+        assert f"koco login --node {address(node)}" in said.err
+        said = await koco(ana, "login", "--name", "ana", "--password-file", "-", *place)
+        assert (said.code, "empty" in said.err) == (2, True)
+
         # The code was overheard, and is of no use.
         overheard = await koco(eve, "login", "--code", code, *place, "--json")
         assert (overheard.code, overheard.row["error"]["reason"]) == (4, "bad-code")

@@ -62,6 +62,8 @@ def test_a_run_shared_with_a_colleague_is_in_their_list(
     assert (made["link"], made["level"]) == (None, 0)
     [row] = bob("ps", "--node", address, *ALONE).row["result"]
     assert (row["fid"], row["own"], row["state"]) == (fid, False, "done")
+    shown = [bob("ps", "--node", address, "--no-lan").out, user("ps", "--node", address, "--no-lan").out]
+    assert ["YOURS" in out.splitlines()[0] for out in shown] == [True, False]
     assert bob("outputs", run, *ALONE).code == 4
     assert bob("delete", run, *ALONE).code == 4
 
@@ -69,4 +71,13 @@ def test_a_run_shared_with_a_colleague_is_in_their_list(
 def test_what_is_no_link_and_no_time_is_told(address: str, user: User) -> None:
     done = user("get", "kodo:not-a-token", *ALONE)
     assert (done.code, done.row["error"]["reason"]) == (2, "usage")
-    assert user("share", f"{address}/{'0' * 26}", "--expires", "soon", *ALONE).code == 2
+    for never in ("soon", "0d", "9999999d"):
+        done = user("share", f"{address}/{'0' * 26}", "--expires", never, *ALONE)
+        assert (done.code, "such as 30m, 12h or 7d" in done.row["error"]["message"]) == (2, True)
+
+
+def test_a_run_is_shared_with_nobody_whom_the_node_cannot_know(made_run: tuple[User, str]) -> None:
+    user, run = made_run
+    for whom, reason in (("ana", "no-such-user"), ("role:team", "no-such-role")):
+        done = user("share", run, "--to", whom, *ALONE)
+        assert (done.code, done.row["error"]["reason"]) == (3, reason)

@@ -102,6 +102,16 @@ def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
             "fatal": None,
             "locks": [{"lid": "a", "title": "Where?", "expires_at": -1}, {"lid": "b", "title": EVIL}],
             "outputs": [{"name": "x.txt", "size": 33}],
+            "shares": [
+                {"sid": "s", "state": "live", "link": True, "to": {}, "level": 1, "mode": "r", "expires_at": -1},
+                {
+                    "sid": "t",
+                    "state": "suspended",
+                    "to": {"users": ["ana"], "roles": [EVIL]},
+                    "level": 2,
+                    "mode": "x",
+                },
+            ],
             "totals": {"outputs": 1, "locks": 7, "shares": 0},
             "created": 1_800_000_000_000,
             "tags": [],
@@ -112,6 +122,8 @@ def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
     assert (shown["state"], shown["runtime_s"], shown["final"]) == ("locked", "8.3 s", "# Hello")
     assert shown["progress"].strip().startswith("67 % step")
     assert (shown["outputs"], shown["locks"]) == ("x.txt (33 B)", "a  Where?  (until )")
+    assert shown["shares"] == "s  live  link  level 1 r  (until )"
+    assert any(text.startswith("t  suspended  ana, ") and "level 2 x" in text for _, text in rows)
     assert shown["created"].startswith("2027-01-1")
     assert not {"fatal", "tags", "totals"} & set(shown)
     assert ("", "and 5 more") in rows

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from kodo.cli import main
+from kodo.cli.examples import EXAMPLES
 
 HEAVY = ("ray", "aiortc", "zeroconf", "aiohttp", "pydantic", "kodo.client", "kodo.node", "kodo.registry", "asyncio")
 
@@ -54,6 +58,31 @@ def test_misuse_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest
     assert captured.out == ""
     assert captured.err.startswith("koco: ")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["user"]])
+def test_a_group_without_a_command_shows_its_help_and_nothing_else(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage: koco" in captured.out + captured.err
+    assert "Error" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize("example", [each for lines in EXAMPLES.values() for each in lines])
+def test_every_example_of_a_help_can_be_typed(example: str) -> None:
+    koco, *words = shlex.split(example)
+    command: Any = typer.main.get_command(main.app)
+    context = command.make_context(koco, words)
+    while isinstance(command, typer.core.TyperGroup):
+        name, found, words = command.resolve_command(context, words)
+        command, context = found, found.make_context(name, list(words), parent=context)
+
+
+def test_a_help_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["unshare", "--help"]) == 0
+    assert capsys.readouterr().out.split()[-4:] == ["Examples:", "koco", "unshare", "NODE/SID"]
 
 
 def test_misuse_is_json_where_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from kodo.cli.values import name_files, parse_assignments, parse_value, read_inputs_file, resolve
+from kodo.cli.values import answer_words, name_files, parse_assignments, parse_value, read_inputs_file, resolve
 from kodo.flow import File
 from kodo.p2p.errors import UsageError
 
@@ -174,3 +174,19 @@ def test_texts_of_an_inputs_file_are_files_where_the_form_wants_them() -> None:
     given = {"doc": "a.pdf", "docs": ["b.pdf", UPLOAD], "root": "/on/the/node", "text": "a.pdf"}
     named = {"doc": Path("a.pdf"), "docs": [Path("b.pdf"), UPLOAD]}
     assert name_files(given, Files.model_json_schema()) == {**given, **named}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "boolean"}, "yes or no"),
+        ({"enum": ["fast", "slow"]}, "fast or slow"),
+        ({"type": "string"}, "VALUE"),
+        ({"type": "object", "properties": {"topic": {}, "depth": {}}}, "topic=… depth=…"),
+        ({"type": "object"}, "NAME=VALUE …"),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {}}}}}, "a=…"),
+        (None, "VALUE"),
+    ],
+)
+def test_an_answer_is_described_by_its_schema(schema: Any, words: str) -> None:
+    assert answer_words(schema) == words

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from kodo.client.known_nodes import KnownNodes
-from kodo.client.resolve import Found, Reference, Resolver, Source, Wanted, is_local_flow, parse_flow, parse_run
+from kodo.client.resolve import (
+    Found,
+    Reference,
+    Resolver,
+    Source,
+    Wanted,
+    is_local_flow,
+    parse_flow,
+    parse_run,
+    parse_share,
+)
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, NotFoundError, UnreachableError, UsageError
@@ -165,7 +175,9 @@ def test_what_is_no_fid_is_refused(text: str) -> None:
         parse_run(text)
 
 
-@pytest.mark.parametrize("text", ["./x.yaml", "../x.py:f", "/abs/x.yaml", "flows/x.py:f", "mod.ule:attr", "x.yml"])
+@pytest.mark.parametrize(
+    "text", ["./x.yaml", "../x.py:f", "/abs/x.yaml", "flows/x.py:f", "mod.ule:attr", "x.yml", "x.py"]
+)
 def test_local_flows_are_told_apart(text: str) -> None:
     assert is_local_flow(text)
 
@@ -173,6 +185,22 @@ def test_local_flows_are_told_apart(text: str) -> None:
 @pytest.mark.parametrize("text", ["n/flows.market.Competitor", "Competitor Analysis", "flows.market", "12:30"])
 def test_flows_of_nodes_are_not_local(text: str) -> None:
     assert not is_local_flow(text)
+
+
+def test_a_yaml_file_in_a_folder_is_local_and_else_a_flow_of_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not is_local_flow("flows.example/x.yaml")
+    (tmp_path / "flows.example").mkdir()
+    (tmp_path / "flows.example/x.yaml").touch()
+    assert is_local_flow("flows.example/x.yaml")
+
+
+def test_a_share_is_named_as_a_run_is() -> None:
+    assert parse_share(f"n/{FID}") == Reference("n", FID)
+    with pytest.raises(UsageError, match=r"no sid: .* `koco shares`"):
+        parse_share("n/x")
 
 
 def test_an_address_with_a_yaml_path_is_not_local() -> None:

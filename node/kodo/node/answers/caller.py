@@ -118,7 +118,9 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
     if op in OPEN_OPS or principal.enters(node):
         return
     if principal.user is None:
-        raise CallError(401, "login-needed", "this node deals with users that it knows only: koco login")
+        raise CallError(
+            401, "login-needed", f"this node deals with users that it knows only: koco login --node {node}"
+        )
     raise CallError(403, "not-admitted", f"you have no grant node://{node}; ask the operator of the node for it")
 
 

@@ -1,0 +1,44 @@
+"""What a command looks like when it is used: shown at the end of its help."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "epilog"]
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "flows": ("koco flows --search '*atlas*'", "koco flows --node flows.example.com"),
+    "show": ("koco show 'Code Atlas'", "koco show flows.example.com/flows.market.competitor"),
+    "run": (
+        "koco run 'Code Atlas' --out atlas/",
+        "koco run flows.example.com/Greeting name=Ada times=2 --detach",
+        "koco run ./greeting.py:greet name=Ada",
+    ),
+    "follow": ("koco follow NODE/FID --after 20",),
+    "answer": (
+        "koco answer NODE/FID yes",
+        "koco answer NODE/FID LID topic=bikes depth=2",
+        "koco answer NODE/FID --yes",
+    ),
+    "download": ("koco download NODE/FID --out atlas/", "koco download NODE/FID report.md"),
+    "share": (
+        "koco share NODE/FID --expires 2d --downloads 1",
+        "koco share NODE/FID --to ana --to role:team --level 2",
+    ),
+    "unshare": ("koco unshare NODE/SID",),
+    "get": ("koco get kodo:TOKEN --out atlas/", "koco get - --out atlas/"),
+    "login": (
+        "koco login --node flows.example.com --code 7K3M-0PQR-W9XZ",
+        "koco login --node flows.example.com --name ana",
+    ),
+    "up": ("koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),
+    "user_add": ("koco user add ana", "koco user add ben --role team --password"),
+    "user_enrol": ("koco user enrol ana 12D3KooW…",),
+    "user_grant": ("koco user grant ana team 'developer:flows.market.*'", "koco user grant ana 'flow://flows.*/1/r'"),
+    "role_grant": ("koco role grant team 'node://*' 'flow://flows.market.*/2/x'",),
+}
+"""By the name of a command's function."""
+
+
+def epilog(function: str) -> str | None:
+    """Give what stands below a command's options: its examples, if there are any."""
+    lines = EXAMPLES.get(function)
+    return "\n\n".join(["Examples:", *(f"  {each}" for each in lines)]) if lines else None
