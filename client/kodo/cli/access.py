@@ -95,7 +95,7 @@ async def whoami(context: Context) -> None:
     for grant in answer.get("grants") or ():
         context.show(f"grant    {grant}")
     if not answer.get("user") and not answer.get("roles"):
-        context.say(f"nothing, before you log in: koco login --node {_name(context)}")
+        context.say(f"nothing, before you log in: koco login {_meant(context)}")
 
 
 # --- users ---
@@ -171,7 +171,7 @@ async def user_enrol(
         context.emit(answer)
         return
     context.show(str(answer.get("code")))
-    command = f"koco login --node {_name(context)} --code {answer.get('code')}"
+    command = f"koco login {_meant(context)} --code {answer.get('code')}"
     context.say(f"on that device: {command}; good for 10 minutes, once")
 
 
@@ -274,12 +274,16 @@ def _node(context: Context) -> str:
     return str(here["peer_id"])
 
 
-def _name(context: Context) -> str:
-    """Give how others may call the node that is meant: the name of that of this home, else as it was named here."""
+def _meant(context: Context) -> str:
+    """Give the option by which another device names what is meant here: `--node NAME` or `--registry URL`."""
+    from kodo.cli.text import line
     from kodo.client.finders import read_home_node
 
-    here = read_home_node(context.loaded.home) if context.node is None else None
-    return str((here or {}).get("name") or _node(context))
+    place = _node(context)
+    here = read_home_node(context.loaded.home)
+    if here is not None and place == str(here["peer_id"]):
+        place = str(here.get("name") or place)
+    return line(f"--registry {place}" if place.startswith(("http://", "https://")) else f"--node {place}")
 
 
 async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
