@@ -15,7 +15,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kodo.client.client import Client, FlowOnNode
+    from kodo.client.client import Client
+    from kodo.client.flow import FlowOnNode
     from kodo.client.links import Share
     from kodo.client.run import Run
     from kodo.client.transfer import Download, Progress
@@ -25,7 +26,7 @@ __all__ = ["Client", "Download", "Event", "FlowOnNode", "Progress", "Run", "RunS
 
 _HOMES = {
     "Client": "kodo.client.client",
-    "FlowOnNode": "kodo.client.client",
+    "FlowOnNode": "kodo.client.flow",
     "Run": "kodo.client.run",
     "Share": "kodo.client.links",
     "Download": "kodo.client.transfer",

@@ -16,6 +16,7 @@ from kodo.client.config import Loaded, load_settings
 from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk
 from kodo.client.device_flow import Prompt
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, check_refused
+from kodo.client.flow import FlowOnNode, check_query, flow_on
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import LoginKeeper
@@ -43,11 +44,10 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
-from kodo.registry.query import QueryError, parse_query
 from kodo.registry.query_rows import fits
-from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS, Condition, Kind
+from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
 
-__all__ = ["Client", "FlowOnNode"]
+__all__ = ["Client"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +56,6 @@ T = TypeVar("T")
 NODES_AT_ONCE = 16
 ASK_SECONDS = 10.0
 """How long one of many nodes may take to answer before the others' answers do without it."""
-
-
-class FlowOnNode:
-    """A flow that was found: `path` on `remote`; `schema` is the answer of `flow.schema`."""
-
-    def __init__(self, remote: RemoteNode, schema: Mapping[str, Any]):
-        self.remote = remote
-        self.schema = dict(schema)
-        self.path = str(schema.get("path", ""))
-
-    @property
-    def name(self) -> str:
-        """The display name."""
-        return str(self.schema.get("name") or self.path)
-
-    @property
-    def inputs_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the inputs; an empty object's when the node gave none."""
-        schema = self.schema.get("schema")
-        return dict(schema) if isinstance(schema, Mapping) else {"type": "object"}
 
 
 class Client:
@@ -162,7 +142,7 @@ class Client:
         """
         rows: dict[PeerId, dict[str, Any]] = {}
         if query:
-            condition = _parse_query(query, NODE_FIELDS)
+            condition = check_query(query, NODE_FIELDS)
             narrowed = [registry.narrowed(query) for registry in self._registries]
             found = [each for each in await self._near.all() if fits(condition, _node_row(each))]
             found += await Resolver(narrowed, self.known).all()
@@ -193,7 +173,7 @@ class Client:
             CallError: nothing is found, and a registry was not to be read.
         """
         if query:
-            _parse_query(query, FLOW_FIELDS)
+            check_query(query, FLOW_FIELDS)
         filters = {
             key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
         }
@@ -239,7 +219,7 @@ class Client:
         """
         node = node or self.settings.node
         if node is not None:
-            return await self._flow_on(await self.node(node), flow)
+            return await flow_on(await self.node(node), flow)
         reference = parse_flow(flow)
         if reference.node is None:
             return await self._flow_anywhere(flow)
@@ -252,7 +232,7 @@ class Client:
                 return await self._flow_anywhere(flow)  # a path such as flows/x.yaml, without its node
             except NotFoundError:
                 raise no_node from None
-        return await self._flow_on(remote, reference.rest)
+        return await flow_on(remote, reference.rest)
 
     async def show(self, flow: str, *, node: str | None = None) -> dict[str, Any]:
         """Describe a flow: the answer of `flow.schema`, with `node` and `peer_id`."""
@@ -537,24 +517,6 @@ class Client:
             return await ask(await self.node(node))
         return [row for _, rows in await self._ask_near(ask, op) for row in rows]
 
-    async def _flow_on(self, remote: RemoteNode, text: str) -> FlowOnNode:
-        """Find a flow on a node by its path, else by its name."""
-        path = text
-        try:
-            return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
-        except CallError as error:
-            if error.code != 404:
-                raise
-        rows = [row async for row in remote.pages("flow.list")]
-        fitting = named(rows, text)
-        if not fitting:
-            raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{nearest(text, rows)}")
-        if len(fitting) > 1:
-            paths = ", ".join(safe_text(row.get("path")) for row in fitting[:8])
-            raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
-        path = str(fitting[0].get("path"))
-        return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
-
     async def _flow_anywhere(self, text: str) -> FlowOnNode:
         rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
         fitting = named(rows, text)
@@ -569,7 +531,7 @@ class Client:
             addresses = tuple(Multiaddr.parse(address) for address in row.get("addrs") or ())
             found = Found(PeerId.parse(row["peer_id"]), str(row.get("node", "")), addresses, "registry")
             known = self._remote_found(found)
-        return await self._flow_on(known, str(row.get("path")))
+        return await flow_on(known, str(row.get("path")))
 
     async def _candidates(self, text: str) -> list[dict[str, Any]]:
         """Give rows among which a flow of this path or name is, without reading a large registry when it can."""
@@ -597,14 +559,6 @@ def _mapping(answer: Any, op: str) -> dict[str, Any]:
     if not isinstance(answer, Mapping):
         raise PeerError(f"the answer to {op} is no map")
     return {str(key): value for key, value in answer.items()}
-
-
-def _parse_query(query: str, fields: Mapping[str, Kind]) -> Condition:
-    # Before anybody is asked: a mistake in it is the caller's, not that of some place that refused it.
-    try:
-        return parse_query(query, fields)
-    except QueryError as error:
-        raise UsageError(f"query: {error}") from None
 
 
 def _node_row(found: Found) -> dict[str, Any]:

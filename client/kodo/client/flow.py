@@ -1,0 +1,71 @@
+"""A flow on a node: found there by what a person typed; and queries for flows, judged before anybody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kodo.client.peer import RemoteNode
+from kodo.client.pick import named, nearest
+from kodo.client.resolve import safe_text
+from kodo.p2p.errors import CallError, NotFoundError, UsageError
+from kodo.registry.query import QueryError, parse_query
+from kodo.registry.query_tree import Condition, Kind
+
+__all__ = ["FlowOnNode", "check_query", "flow_on"]
+
+
+class FlowOnNode:
+    """A flow that was found: `path` on `remote`; `schema` is the answer of `flow.schema`."""
+
+    def __init__(self, remote: RemoteNode, schema: Mapping[str, Any]):
+        self.remote = remote
+        self.schema = dict(schema)
+        self.path = str(schema.get("path", ""))
+
+    @property
+    def name(self) -> str:
+        """The display name."""
+        return str(self.schema.get("name") or self.path)
+
+    @property
+    def inputs_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the inputs; an empty object's when the node gave none."""
+        schema = self.schema.get("schema")
+        return dict(schema) if isinstance(schema, Mapping) else {"type": "object"}
+
+
+async def flow_on(remote: RemoteNode, text: str) -> FlowOnNode:
+    """Find a flow on a node by its path, else by its name.
+
+    Raises:
+        NotFoundError: it has none; the nearest name is said.
+        UsageError: it has several; the message lists them.
+    """
+    path = text
+    try:
+        return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
+    except CallError as error:
+        if error.code != 404:
+            raise
+    rows = [row async for row in remote.pages("flow.list")]
+    fitting = named(rows, text)
+    if not fitting:
+        raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{nearest(text, rows)}")
+    if len(fitting) > 1:
+        paths = ", ".join(safe_text(row.get("path")) for row in fitting[:8])
+        raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
+    path = str(fitting[0].get("path"))
+    return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
+
+
+def check_query(query: str, fields: Mapping[str, Kind]) -> Condition:
+    """Read a query: a mistake in it is the caller's, not that of some place that refused it.
+
+    Raises:
+        UsageError: saying what is wrong, and where.
+    """
+    try:
+        return parse_query(query, fields)
+    except QueryError as error:
+        raise UsageError(f"query: {error}") from None
