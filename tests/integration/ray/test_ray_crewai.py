@@ -100,6 +100,21 @@ async def test_a_crewai_flow_tells_its_methods(run):
     assert [data["value"] for data in told(made, "result")] == ["saw moons", "saw moons twice"]
 
 
+async def test_a_crewai_flow_asks_its_human_by_locks(run):
+    made = await run("crew_flows:Reviewed", topic="moons")
+    asked = []
+    for answer in ("say how many", "ana"):
+        while len(told(made, "lock")) == len(asked):
+            made.events += await made.runner.poll(made.events[-1].rseq if made.events else 0, 5.0)
+            assert not told(made, "fatal") + told(made, "final"), made.events
+        asked.append(told(made, "lock")[-1])
+        await made.runner.answer(asked[-1]["lid"], make_id(len(asked), os.urandom(10)), answer)
+    end = await made.end()
+    assert (end["event"], end.get("result")) == ("final", ["say how many", "ana"]), end
+    assert [each["title"] for each in asked] == ["Is this right?", "Who signs?"]
+    assert "saw moons by" in asked[0]["schema"]["description"]
+
+
 async def test_a_crews_process_connects_to_nothing_but_its_model(run):
     with ChatServer([say("done")]) as server:
         end = await (await run("crew_flows:watched", topic="x", base_url=server.url)).end()

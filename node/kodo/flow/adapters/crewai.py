@@ -8,6 +8,7 @@
 | an agent or a method of a flow starts and ends, a tool is called, a model is asked | `action` with its `phase` |
 | one of these fails | `action-error` |
 | a task with `human_input` has its answer | a lock: an empty text is content, any other goes back to the agent |
+| a method of a flow has `@human_feedback`, or calls `self.ask` | a lock: its answer is what the human says |
 | the crew's output | the run's result: its model or map when it has one, else its text |
 
 The keys of the crew's models are cut out of everything that is told.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -176,27 +178,46 @@ class Listener:
 
 @contextlib.contextmanager
 def _asking(human: _Human) -> Iterator[None]:
-    """Let tasks with `human_input` ask by locks, unless the crew's author chose how they ask."""
+    """Let crews and flows ask their humans by locks, unless their author chose how they ask."""
     from crewai.core.providers.human_input import SyncHumanInputProvider, get_provider, reset_provider, set_provider
+    from crewai.flow.flow_config import flow_config
 
-    if type(get_provider()) is not SyncHumanInputProvider:
+    with contextlib.ExitStack() as stack:
+        if type(get_provider()) is SyncHumanInputProvider:
+            stack.callback(reset_provider, set_provider(human))
+        for name in ("hitl_provider", "input_provider"):
+            if getattr(flow_config, name) is None:
+                setattr(flow_config, name, human)
+                stack.callback(setattr, flow_config, name, None)
         yield
-        return
-    token = set_provider(human)
-    try:
-        yield
-    finally:
-        reset_provider(token)
 
 
 class _Human:
-    """A human input provider of crewAI: asks by a lock until the answer is an empty text.
+    """What crewAI asks humans by, for tasks, `@human_feedback` and `Flow.ask`: a lock.
 
     crewAI's own reads the terminal, which a runner has not.
     """
 
     def __init__(self, listener: Listener):
         self._listener = listener
+
+    def request_feedback(self, context: Any, flow: Any) -> str:
+        """Give what a human says of what a method with `@human_feedback` gave."""
+        output = context.method_output
+        shown = output if isinstance(output, str) else json.dumps(fit(output), ensure_ascii=False, indent=1)
+        choice = f"\n\nIt is read as one of: {', '.join(context.emit)}." if context.emit else ""
+        form = {"type": "string", "description": f"{fit(self._listener.safe(shown))}{choice}"}
+        return self._ask(context.message, form)
+
+    def request_input(self, message: str, flow: Any, metadata: dict[str, Any] | None = None) -> str:
+        """Give what a human answers to a flow's `ask`."""
+        return self._ask(message, {"type": "string"})
+
+    def _ask(self, question: str, form: dict[str, Any]) -> str:
+        # A thread may run an event loop here, in which a lock has to be awaited.
+        with ThreadPoolExecutor(1) as apart:
+            title = self._listener.safe(str(question))[:_MAX_TITLE]
+            return str(apart.submit(lock, title, form).result())
 
     def setup_messages(self, context: Any) -> bool:
         """Leave it to crewAI."""
@@ -208,9 +229,7 @@ class _Human:
     def handle_feedback(self, formatted_answer: Any, context: Any) -> Any:
         """Give the agent's answer when the human is content with it."""
         while context.ask_for_human_input:
-            # A thread may run an event loop here, in which a lock has to be awaited.
-            with ThreadPoolExecutor(1) as apart:
-                feedback = apart.submit(lock, *self._demand(formatted_answer, context)).result()
+            feedback = self._ask(*self._demand(formatted_answer, context))
             if self._take(feedback, context):
                 formatted_answer = context._invoke_loop()
         return formatted_answer
@@ -218,7 +237,7 @@ class _Human:
     async def handle_feedback_async(self, formatted_answer: Any, context: Any) -> Any:
         """Give the agent's answer when the human is content with it."""
         while context.ask_for_human_input:
-            feedback = await lock(*self._demand(formatted_answer, context))
+            feedback = await asyncio.to_thread(self._ask, *self._demand(formatted_answer, context))
             if self._take(feedback, context):
                 formatted_answer = await context._ainvoke_loop()
         return formatted_answer
@@ -230,7 +249,7 @@ class _Human:
         text = output if isinstance(output, str) else output.model_dump_json()
         shown = self._listener.safe(text)
         form = {"type": "string", "description": f"What should be better? Empty: nothing.\n\n{fit(shown)}"}
-        return f"Feedback on {self._listener.safe(name)}?"[:_MAX_TITLE], form
+        return f"Feedback on {name}?", form
 
     @staticmethod
     def _take(feedback: str, context: Any) -> bool:

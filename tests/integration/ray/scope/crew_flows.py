@@ -4,6 +4,7 @@ import sys
 
 from crewai import LLM, Agent, Crew, Task
 from crewai.flow.flow import Flow, listen, start
+from crewai.flow.human_feedback import human_feedback
 from crewai.tools import tool
 
 from kodo.flow import flow
@@ -83,6 +84,19 @@ class Steps(Flow):
     @listen(first)
     def second(self, seen):
         return f"{seen} twice"
+
+
+class Reviewed(Flow):
+    """A crewAI flow that has a human say something of what it gave, and asks another thing."""
+
+    @start()
+    @human_feedback(message="Is this right?")
+    def first(self):
+        return f"saw {self.state['topic']} by {KEY}"
+
+    @listen(first)
+    async def second(self):
+        return [self.last_human_feedback.feedback, self.ask("Who signs?")]
 
 
 standing = made("http://127.0.0.1:9/v1")
