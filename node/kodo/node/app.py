@@ -237,6 +237,7 @@ class Node:
             unread_s=config.unread_s,
             housekeeping_s=config.housekeeping_s,
             forget=partial(memories.forget, "short"),
+            besides=memories.short,
             more=[
                 chores.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
                 chores.Logs(home / "ray" / "sessions", config.log_s, live_processes),

@@ -56,15 +56,25 @@ class Chore(Protocol):
 class Runs:
     """Runs that nobody needs: `run`, acknowledged `keep_s` ago; `unread`, over for `keep_s`, never acknowledged."""
 
-    def __init__(self, kind: str, store: Store, delete: Callable[[str], Awaitable[bool]], keep_s: float):
+    def __init__(
+        self,
+        kind: str,
+        store: Store,
+        delete: Callable[[str], Awaitable[bool]],
+        keep_s: float,
+        besides: Callable[[], Awaitable[Mapping[str, int]]],
+    ):
         self.kind = kind
         self._find = store.unread if kind == "unread" else store.obsolete
         self._delete = delete
         self._keep_s = keep_s
+        self._besides = besides
 
     async def stale(self, now: int) -> list[Stale]:
-        """Leave out those that a live share needs."""
-        return [Stale(self.kind, fid, size) for fid, size in await self._find(now - int(self._keep_s * 1000))]
+        """Leave out those that a live share needs; the bytes are those of events, outputs and memory."""
+        found = await self._find(now - int(self._keep_s * 1000))
+        besides = await self._besides() if found else {}
+        return [Stale(self.kind, fid, size + besides.get(fid, 0)) for fid, size in found]
 
     async def remove(self, stale: Stale) -> None:
         """Delete the run without a trace."""

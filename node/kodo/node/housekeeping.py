@@ -53,7 +53,10 @@ class Housekeeping:
             UsageError: there is no such kind.
         """
         now = self._clock.now_ms()
-        return [stale for chore in self._chosen(kinds) for stale in await chore.stale(now)]
+        found = [stale for chore in self._chosen(kinds) for stale in await chore.stale(now)]
+        # What a run remembers goes with it, and counts there.
+        with_runs = {f"short/{each.id}" for each in found if each.kind in ("run", "unread")}
+        return [each for each in found if each.kind != "memory" or each.id not in with_runs]
 
     async def clean(self, kinds: Sequence[str] | None = None) -> list[Stale]:
         """Remove what `stale` names and return the database's space to the disk; give what was removed."""

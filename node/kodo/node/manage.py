@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from kodo.node import chores
 from kodo.node.chores import Chore
@@ -35,6 +35,10 @@ _SCRUB_TRIES = 10
 """How often a deletion tries to cut the write-ahead log before it answers; afterwards it goes on by itself."""
 
 
+async def _nothing() -> Mapping[str, int]:
+    return {}
+
+
 class Manager:
     """Acknowledges and deletes. Enter `runs` first.
 
@@ -45,6 +49,7 @@ class Manager:
         housekeeping_s: seconds between two rounds of housekeeping.
         more: what else housekeeping looks after.
         forget: removes what else there is of a run that is deleted.
+        besides: gives the bytes of that, by fid.
     """
 
     def __init__(
@@ -57,11 +62,12 @@ class Manager:
         unread_s: float | None = None,
         housekeeping_s: float = 600.0,
         forget: Callable[[str], Awaitable[None]] | None = None,
+        besides: Callable[[], Awaitable[Mapping[str, int]]] = _nothing,
         more: Sequence[Chore] = (),
     ):
-        kinds: list[Chore] = [chores.Runs("run", store, self._delete_obsolete, retention_s)]
+        kinds: list[Chore] = [chores.Runs("run", store, self._delete_obsolete, retention_s, besides)]
         if unread_s is not None:
-            kinds.append(chores.Runs("unread", store, self._delete_obsolete, unread_s))
+            kinds.append(chores.Runs("unread", store, self._delete_obsolete, unread_s, besides))
         kinds += [chores.LostFiles(store, outputs), chores.Parts(outputs), chores.Keys(store), chores.Shares(store)]
         self.housekeeping = Housekeeping(store, [*kinds, *more], runs.clock, interval_s=housekeeping_s)
         self._store = store

@@ -140,6 +140,10 @@ class Memories:
                 found.append(StaleMemory("short" if short else "long", row.of, row.bytes))
         return found
 
+    async def short(self) -> dict[str, int]:
+        """Give the bytes of the short-term memories, by fid."""
+        return {row.of: row.bytes for row in await self.all() if row.scope == "short"}
+
     async def tidy(self, live: Collection[str]) -> None:
         """Forget what was remembered for runs, all but `live`, in case they asked the same again."""
         await self._do(self._store.forget_answers, live)
