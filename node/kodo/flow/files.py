@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import mimetypes
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kodo.p2p.errors import UsageError
+from kodo.p2p.errors import CapacityError, UsageError
 from kodo.protocol.manifest import Manifest, ManifestBuilder
 
 __all__ = ["media_type_of", "write_file"]
 
 _PIECE_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Not left to the machine's own tables: the same name has the same type on every worker.
 _TYPES = {".md": "text/markdown", ".json": "application/json", ".svg": "image/svg+xml", ".yaml": "application/yaml"}
@@ -35,7 +37,8 @@ def write_file(path: Path, source: Any) -> Manifest:
 
     Raises:
         UsageError: `source` is nothing of that.
-        OSError: reading or writing failed.
+        CapacityError: the disk is full.
+        OSError: reading or writing failed otherwise.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:100]}.part")
@@ -46,8 +49,10 @@ def write_file(path: Path, source: Any) -> Manifest:
                 builder.update(piece)
                 file.write(piece)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise CapacityError(f"{path.name!r} does not fit on this machine's disk: {error.strerror}") from error
         raise
     return builder.finish()
 

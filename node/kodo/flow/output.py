@@ -29,6 +29,7 @@ def write(name: str, source: Any, media_type: str | None = None) -> Any:
     Raises:
         ValueError: the name is not one that every common system can store.
         UsageError: the name was used before, or `source` is of a wrong type.
+        CapacityError: it does not fit on this machine's disk.
     """
     context = current()
     try:
