@@ -258,6 +258,13 @@ class Association(Lifecycle):
                 self._deliver(messages)
             if self._resets.waiting:
                 self._perform_reset()
+            if self._acknowledges_apart and self._receiver.sack_now and len(self._raw) < BATCH:
+                self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Give a SACK a packet of its own, before more of what came is taken."""
+        if self._codec_out is not None and self._state in RECEIVING:
+            self._raw.append(self._codec_out.encode(self._receiver.take_sack(self._settings.mtu - HEADER_BYTES)))
 
     def _deliver(self, messages: list[Message]) -> None:
         events, channels = self._events, self._channels.by_id

@@ -119,6 +119,8 @@ class RateController:
         self._round_rtt = 0.0
         self._probe_until = 0.0
         self._local_window = LOCAL_WINDOW
+        self._local_full = False
+        """Whether a loss has shown how much the peer's socket holds."""
         self._timed_out = False
 
     @property
@@ -172,8 +174,11 @@ class RateController:
         self._round_rtt = 0.0
         if self._round_lost:
             self._local_window = max(LOCAL_WINDOW_LEAST, int(self._local_window * 0.8))
+            self._local_full = True
         elif not idle:
-            self._local_window = min(LOCAL_WINDOW_MOST, self._local_window + self._burst)
+            # Near what the peer's socket holds every burst more is lost.
+            step = self.mtu if self._local_full else self._burst
+            self._local_window = min(LOCAL_WINDOW_MOST, self._local_window + step)
         self._round_acked = self._round_lost = 0
         if self._mode is _Mode.STARTUP and not idle:
             if self._rate >= 1.25 * self._full_rate and not heavy:

@@ -25,6 +25,8 @@ __all__ = ["MAX_CONTROL", "RECEIVING", "SENDING", "Lifecycle"]
 
 MAX_CONTROL: Final = 64
 """Answers that wait to be sent; more are dropped, as a network would."""
+_USUAL_SACK_EVERY: Final = 2
+"""Packets after which a peer is acknowledged that is not known to bear more (RFC 9260, 6.2)."""
 _MASK: Final = 0xFFFFFFFF
 _S, _E = AssociationState, AssociationEvent
 SENDING: Final = frozenset({_S.ESTABLISHED, _S.SHUTDOWN_PENDING, _S.SHUTDOWN_RECEIVED})
@@ -62,6 +64,8 @@ class Lifecycle:
         self._resets = Resets(self._channels, initial_tsn, 0, self._channel_closed, self._receiver.reset)
         self._control: list[bytes] = []
         self._raw: list[bytes] = []
+        self._acknowledges_apart = False
+        """Whether the peer may be one that sends a few packets for each SACK, however much it covers (libwebrtc)."""
         self._handshake_chunk = b""
         self._handshake_at: float | None = None
         self._handshake_failures = 0
@@ -204,6 +208,8 @@ class Lifecycle:
         self._resets.supported = init.resets
         if not init.pads:
             self._sender.path.keep_below(ORDINARY)
+            self._acknowledges_apart = True
+            self._receiver.sack_every = min(self._settings.sack_every, _USUAL_SACK_EVERY)
         return codec
 
     def _establish(self) -> None:

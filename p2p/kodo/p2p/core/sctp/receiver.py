@@ -38,6 +38,8 @@ class Receiver:
         self._announced = settings.window
         self._packets = 0
         self._urgent = 0
+        self.sack_every = settings.sack_every
+        """Packets with data after which they are acknowledged at once."""
         self.sack_now = False
         self.sack_at: float | None = None
 
@@ -120,7 +122,7 @@ class Receiver:
         if self._urgent:
             self._urgent -= 1
             self.sack_now = True
-        elif self._packets >= self._settings.sack_every:
+        elif self._packets >= self.sack_every:
             self.sack_now = True
         elif self.sack_at is None:
             self.sack_at = now + self._settings.sack_delay

@@ -1,6 +1,7 @@
 """Messages over a simulated network, in virtual time: what arrives, and how a reader that stops is waited for."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -168,6 +169,21 @@ def test_every_fourth_packet_is_acknowledged_at_once_and_the_rest_soon():
     (packet,) = network.server.datagrams_to_send(network.now)
     assert wire.parse_sack(packet, 12, len(packet))[0] == 1003
     assert network.server.get_timer() is None
+
+
+def test_a_peer_of_another_kind_is_acknowledged_for_every_second_packet_of_a_batch():
+    network = Network()
+    init = network.client._init
+    network.client._init = lambda *args: replace(init(*args), pads=False)
+    network.connect()
+    network.run()
+    network.server.open_channel(channel_id=0, negotiated=True)
+    for number in range(7):
+        network.server.receive_datagram(
+            forge(network, network.server, data_chunk(1000 + number, sequence=number)), network.now
+        )
+    packets = network.server.datagrams_to_send(network.now)
+    assert [wire.parse_sack(packet, 12, len(packet))[0] for packet in packets] == [1001, 1003, 1005, 1006]
 
 
 # the window

@@ -46,6 +46,20 @@ def test_a_local_link_needs_no_pacing():
     assert controller.pacing == 0.0
 
 
+def test_a_local_peer_whose_socket_holds_little_loses_little():
+    class Counting(RateController):
+        lost = delivered = 0
+
+        def acknowledged(self, now, news):
+            super().acknowledged(now, news)
+            self.lost, self.delivered = self.lost + news.lost, news.delivered
+
+    controller = Counting(1200)
+    found = throughput(2.0, controller=controller, delay=0.0002, rate=30 * MEGABYTE, queue=80_000)
+    assert found >= 25 * MEGABYTE
+    assert controller.lost < 0.03 * controller.delivered
+
+
 def test_cubic_fills_a_long_link_without_losses():
     found = throughput(6.0, controller=Cubic(1200), delay=0.025, rate=5 * MEGABYTE, queue=250_000)
     assert found >= 3 * MEGABYTE
