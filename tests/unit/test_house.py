@@ -24,6 +24,7 @@ HEAVY = {
     "aioice": ["kodo/p2p/core/stun.py"],
     "zeroconf": ["kodo/p2p/net/discovery.py"],
     "ray": [
+        "kodo/node/forking/",
         "kodo/node/ray_cluster.py",
         "kodo/node/ray_link.py",
         "kodo/node/ray_pool.py",

@@ -63,6 +63,9 @@ MARK = "KODO_RAY"
 """Environment variable of all of an embedded Ray's processes: its folder. What a flow starts inherits it."""
 
 _RECORD_VERSION = 1
+_HEAD = "kodo.node.forking.head" if sys.platform == "linux" else "ray.scripts.scripts"
+"""What takes the arguments of `ray`. Elsewhere a process that has imported as much as a runner cannot be forked."""
+
 _PARTS = ("gcs_server", "raylet", "monitor.py", "dashboard.py", "log_monitor.py")
 
 
@@ -253,7 +256,7 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     command = [
         sys.executable,
         "-m",
-        "ray.scripts.scripts",
+        _HEAD,
         "start",
         "--head",
         "--node-ip-address=127.0.0.1",

@@ -123,7 +123,7 @@ class WarmPool:
         """
         from ray.exceptions import RayError
 
-        from kodo.node.runner import RunnerActor
+        from kodo.node.runner import RunnerActor, kodo_version
 
         name = NAME_PREFIX + secrets.token_hex(8)
         self.made.add(name)
@@ -137,6 +137,7 @@ class WarmPool:
             # Unlike for every runner: so the workers of its Ray tasks, which inherit it, are never shared.
             "KODO_RUNNER": name,
             "KODO_NAMESPACE": self._namespace,
+            "KODO_VERSION": kodo_version(),
             "KODO_ROOTS": json.dumps([str(root) for root in self._roots] if local else []),
             "KODO_PACKAGES": json.dumps([] if local else [root.name for root in self._roots]),
             "RAY_USAGE_STATS_ENABLED": "0",

@@ -50,7 +50,7 @@ from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.secrets import Secrets, hide, reveal
 
-__all__ = ["RunnerActor", "kodo_version", "prepare_worker", "runtime_text"]
+__all__ = ["RunnerActor", "kodo_version", "prepare_worker", "runtime_text", "warm_up"]
 
 PRELOAD_TIMEOUT = 20.0
 """Seconds for which a warm runner waits for the scope's imports; a module that hangs only delays its own flow."""
@@ -525,7 +525,11 @@ def _import_all(entries: list[str]) -> None:
     for module in dict.fromkeys(entry.partition(":")[0] for entry in entries):
         with contextlib.suppress(BaseException):  # user code, SystemExit included
             importlib.import_module(module)
-    # The first form that a process makes costs it milliseconds.
+    warm_up()
+
+
+def warm_up() -> None:
+    """Do what costs a process milliseconds once: its first form, and finding its version."""
     Form(_example).arguments({"number": 1})
     kodo_version()
 
