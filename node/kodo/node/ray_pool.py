@@ -31,6 +31,10 @@ SETUP_TIMEOUT = 300
 """Seconds that making a flow's own `runtime_env` may take, unless its `config` says otherwise."""
 
 REFILL_SECONDS = 0.1
+"""How long after a run has begun its runner is replaced when no other one is ready."""
+
+UNHURRIED_SECONDS = 0.5
+"""The same when another one is."""
 
 
 @dataclass(slots=True)
@@ -171,7 +175,7 @@ class WarmPool:
 
     def refill_soon(self) -> None:
         """Replace what was taken, in a moment: a process that starts takes CPU from the run that just begins."""
-        asyncio.get_running_loop().call_later(REFILL_SECONDS, self.refill)
+        asyncio.get_running_loop().call_later(UNHURRIED_SECONDS if self.ready else REFILL_SECONDS, self.refill)
 
     def refill(self) -> None:
         """Begin to make as many as are missing."""

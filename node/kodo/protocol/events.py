@@ -278,7 +278,7 @@ class RunView:
                     self.fatal = data
             case "acknowledge":
                 self.acknowledged = True
-            case _:
+            case "lock" | "candidate" | "unlock" | "unlock-deny" | "unlock-timeout" | "lock-timeout":
                 self._apply_lock(event)
 
     def go_on(self, progress: dict[str, Any]) -> None:
