@@ -146,7 +146,10 @@ def _conjuncts(condition: Condition) -> Iterator[Condition]:
 def _term(condition: Condition) -> str | None:
     match condition:
         case Tagged(Literal(text), _):
-            return _all_of("k_tags", _pieces(fold(str(text))))
+            # With its quotes, which few trigrams have, where the index spells it as it is.
+            folded = fold(str(text))
+            whole = folded and not set(folded) & set('"\\')
+            return _all_of("k_tags", [f'"{folded}"'] if whole else _pieces(folded))
         case TextTest(_, value, text):
             return _all_of(_column(value), _safe_pieces(text))
         case Compare("==", value, Literal(text, Kind.TEXT)) | Compare("==", Literal(text, Kind.TEXT), value):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kodo.registry.candidates import contained, equal_keys, fits_sql, is_of_node, is_short, query_match, search_match
@@ -57,6 +59,8 @@ _INDEXED_S = 0.1
 """Seconds of work for taking candidates from an index."""
 _SCANNED_S = 0.015
 """The same where every row is looked at."""
+_PICKED_S = 0.15
+"""The same where each of many candidates is judged."""
 _NODES_S = 0.06
 """The same where every node is, of which there are fewer."""
 _SAMPLE = 1000
@@ -65,6 +69,17 @@ _MANY = 0.02
 _MAX_TERMS = 2000
 _RARE = 1000
 """Nodes of one state up to which their flows are sorted."""
+_JUDGED_SAMPLE = 400
+
+# What a row costs, measured at a million flows, in µs; what counts is how they compare.
+_LOOK = 10.0
+"""Reading it out of the order of storage, and looking into its texts."""
+_JUDGE = 4.0
+"""The same in the order of storage."""
+_PICK = 0.9
+"""Taking it from the index of trigrams, and keeping it."""
+_STEP = 0.6
+"""Going past it along a sort key's index, and looking whether it was picked."""
 
 
 @dataclass(slots=True)
@@ -77,6 +92,8 @@ class _Plan:
         parameters: of all its SQL.
         shown: conditions that keep hidden rows back.
         fits: conditions that a row fits `search` and `query`.
+        match: what the index of trigrams is asked for candidates.
+        frequent: whether so many rows fit that a walk is fast.
     """
 
     work: Work
@@ -84,10 +101,73 @@ class _Plan:
     parameters: dict[str, Any]
     shown: list[str]
     fits: list[str]
+    match: str | None = None
+    frequent: bool = False
 
-    def few(self) -> tuple[list[int], bool] | None:
-        """Take candidates from an index where one knows them, else from a scan in the order of storage."""
-        request, limit = self.request, f" LIMIT {COUNT_LIMIT + 1}"
+    def find(self, order: Order) -> Found:
+        """Find the page's rows the way that is likely to be the fastest."""
+        judges, keys = self._look_up()
+        if self.match is None or keys:
+            return few_or_many(
+                self.work,
+                self.request,
+                partial(self._few, judges, keys),
+                partial(self._sorted, judges=[], order=order),
+                partial(self.walk, order, self.fits),
+            )
+        picked = f"SELECT rowid FROM flow_text WHERE flow_text MATCH :match LIMIT {COUNT_LIMIT + 1}"
+        ids, whole = self.work.some_ids(picked, self.parameters, _INDEXED_S)
+        if whole and len(ids) <= COUNT_LIMIT:
+            return self._sorted(ids, judges, order)
+        return self._of_many(ids, judges, order)
+
+    def _of_many(self, ids: list[int], judges: list[str], order: Order) -> Found:
+        """Find the page among more candidates than are counted; `ids` are the first of them.
+
+        Their number, and how many of them fit, is judged by these first: ids are given in the order of arrival, which
+        has little to do with words.
+        """
+        request = self.request
+        (last,) = self.work.ids("SELECT max(id) FROM flows", {})
+        candidates = len(ids) * last / max(ids[-1], 1) if ids else last
+        sample = ids[:: max(len(ids) // _JUDGED_SAMPLE, 1)]
+        hits = len(self._judged(sample, judges)) if judges else len(sample)
+        fit = candidates * (hits + 0.5) / (len(sample) + 1)
+        rows = min(last, (request.offset + request.pp) * last / fit)
+        costs = {
+            "look": rows * _LOOK,
+            "pick": candidates * _PICK + rows * _STEP + (rows * candidates / last * _LOOK if judges else 0),
+            "sort": candidates * (_PICK + _JUDGE) if fit < COUNT_LIMIT else math.inf,
+        }
+        way = min(costs, key=lambda each: costs[each])
+        if way == "sort":
+            sql = f"SELECT t.rowid FROM flow_text t{_flows_of(judges)}{where(['flow_text MATCH :match', *judges])}"
+            found, whole = self.work.some_ids(f"{sql} LIMIT {COUNT_LIMIT + 1}", self.parameters, _PICKED_S)
+            if whole and len(found) <= COUNT_LIMIT:
+                return self._sorted(found, [], order)
+        picked = "+f.id IN (SELECT rowid FROM flow_text WHERE flow_text MATCH :match)"
+        page = self.walk(order, self.fits if way == "look" else [picked, *judges])
+        reached = request.offset + len(page) + (len(page) == request.pp) if page else 0
+        return Found(page, max(0 if judges else len(ids), reached), more=True)
+
+    def _sorted(self, ids: Sequence[int], judges: list[str], order: Order) -> Found:
+        """Find the page among few candidates: those that fit are counted and sorted."""
+        sorting = _sorting(order)
+        flows = _flows_of([*judges, sorting]).replace("t.rowid", "j.value")
+        sql = f"SELECT f.id FROM json_each(:ids) j{flows}{where(judges)} ORDER BY {sorting}"
+        found = self.work.ids(sql, {**self.parameters, "ids": json.dumps(ids)})
+        return Found(found[self.request.offset : self.request.offset + self.request.pp], len(found))
+
+    def _judged(self, ids: Sequence[int], judges: list[str]) -> list[int]:
+        if not judges or not ids:
+            return list(ids)
+        flows = _flows_of(judges).replace("t.rowid", "j.value")
+        sql = f"SELECT f.id FROM json_each(:ids) j{flows}{where(judges)}"
+        return self.work.ids(sql, {**self.parameters, "ids": json.dumps(ids)})
+
+    def _look_up(self) -> tuple[list[str], list[str]]:
+        """See what indexes know: set `match`, and give how its candidates are judged, and conditions on keys."""
+        request = self.request
         matches: list[str] = []
         judges = [*self.shown, *self.fits]
         keys: list[str] = []
@@ -99,9 +179,8 @@ class _Plan:
                 matches.append(match)
             elif is_short(literal) and request.condition is None:
                 match = self._short(literal)
-                if match is None:
-                    return None
-                matches.append(match)
+                self.frequent = match is None
+                matches += [] if match is None else [match]
             if sole and request.condition is None:
                 judges = self.shown
         if request.condition is not None:
@@ -109,10 +188,14 @@ class _Plan:
             matches += [] if match is None else [match]
             keys = equal_keys(request.condition, self.parameters)
         if matches and not keys:
-            self.parameters["match"] = " AND ".join(matches)
-            flows = f" CROSS JOIN flows f ON f.id = t.rowid{_NODE}" if judges else ""
-            sql = f"SELECT t.rowid FROM flow_text t{flows}{where(['flow_text MATCH :match', *judges])}{limit}"
-            return self.work.some_ids(sql, self.parameters, _INDEXED_S)
+            self.match = self.parameters["match"] = " AND ".join(matches)
+        return judges, keys
+
+    def _few(self, judges: list[str], keys: list[str]) -> tuple[list[int], bool] | None:
+        """Take rows by keys where there are some, else from a scan in the order of storage."""
+        request, limit = self.request, f" LIMIT {COUNT_LIMIT + 1}"
+        if self.frequent:
+            return None
         if request.search is None and request.condition is not None and is_of_node(request.condition) and not keys:
             sql = f"SELECT f.id FROM {_NODES_FIRST}{where(judges)}{limit}"
             return self.work.some_ids(sql, self.parameters, _NODES_S)
@@ -138,16 +221,11 @@ class _Plan:
         quoted = ['"{}"'.format(term.replace('"', '""')) for term in terms]
         return f"({' OR '.join(quoted)})" if quoted else '"\x02\x02\x02"'
 
-    def sort(self, ids: str, order: Order) -> list[int]:
-        """Give the page of rows with `ids`, sorted."""
-        source = f"json_each(:ids) j CROSS JOIN flows f ON f.id = j.value{_NODE}"
-        sql = f"SELECT f.id FROM {source} ORDER BY {_sorting(order)} LIMIT :limit OFFSET :offset"
-        return self.work.ids(sql, {**self.parameters, "ids": ids})
-
-    def walk(self, order: Order) -> list[int]:
-        """Give the page by going along the first key's index."""
+    def walk(self, order: Order, fits: list[str]) -> list[int]:
+        """Give the page by going along the first key's index, of the rows for which `fits` holds."""
+        fits = [*fits, *(each for each in self.shown if each not in fits)]
         if order[0][0] != "online" or len(order) == 1:
-            return self._along(order, [], self.request.offset, self.request.pp)
+            return self._along(order, fits, self.request.offset, self.request.pp)
         # A run for each state along the second key's index, instead of sorting all that is online.
         found: list[int] = []
         offset = self.request.offset
@@ -157,10 +235,10 @@ class _Plan:
             nodes = f"SELECT n.id FROM nodes n INDEXED BY nodes_online WHERE {only} LIMIT {_RARE + 1}"
             count = len(self.work.ids(nodes, {}))
             if count > _RARE:
-                found += self._along(order[1:], [only], offset, limit)
+                found += self._along(order[1:], [*fits, only], offset, limit)
             elif count:
                 source = "nodes n INDEXED BY nodes_online CROSS JOIN flows f ON f.node_id = n.id"
-                conditions = where([only, *self.shown, *self.fits])
+                conditions = where([only, *fits])
                 sql = f"SELECT f.id FROM {source}{conditions} ORDER BY {_sorting(order[1:])}"
                 page = {**self.parameters, "limit": limit, "offset": offset}
                 found += self.work.ids(f"{sql} LIMIT :limit OFFSET :offset", page)
@@ -169,20 +247,20 @@ class _Plan:
             if found:
                 offset = 0
             elif offset and count:
-                conditions = where([only, *self.shown, *self.fits])
+                conditions = where([only, *fits])
                 (there,) = self.work.ids(f"SELECT count(*) FROM {_NODES_FIRST}{conditions}", self.parameters)
                 offset -= there
         return found
 
-    def _along(self, order: Order, only: Sequence[str], offset: int, limit: int) -> list[int]:
+    def _along(self, order: Order, fits: Sequence[str], offset: int, limit: int) -> list[int]:
         expression, index = FLOW_KEYS[order[0][0]]
-        conditions = where([*self.shown, *self.fits, *only])
+        conditions = where(fits)
         sorting = _sorting(order)
         if expression.startswith("n."):
             flows = "flows f INDEXED BY sqlite_autoindex_flows_1 ON f.node_id = n.id"
             source = f"nodes n INDEXED BY {index} CROSS JOIN {flows}"
         else:
-            node = _NODE if self.fits or only or "n." in sorting else ""
+            node = _NODE if any("n." in text for text in (sorting, *fits)) else ""
             source = f"flows f INDEXED BY {index}{node}"
         sql = f"SELECT f.id FROM {source}{conditions} ORDER BY {sorting} LIMIT :limit OFFSET :offset"
         return self.work.ids(sql, {**self.parameters, "limit": limit, "offset": offset})
@@ -206,10 +284,7 @@ def read_flows(work: Work, request: PageRequest) -> dict[str, Any]:
     if request.condition is not None:
         fits.append(compile_query(request.condition, _COLUMNS, parameters))
     plan = _Plan(work, request, parameters, shown, fits)
-    if request.narrowed:
-        found = few_or_many(work, request, plan.few, lambda ids: plan.sort(ids, order), lambda: plan.walk(order))
-    else:
-        found = Found(plan.walk(order), total)
+    found = plan.find(order) if request.narrowed else Found(plan.walk(order, []), total)
     rows = {
         row["id"]: row
         for row in work.rows(
@@ -219,6 +294,13 @@ def read_flows(work: Work, request: PageRequest) -> dict[str, Any]:
         )
     }
     return answer(request, total, found, [_row(rows[number], request) for number in found.ids])
+
+
+def _flows_of(judges: Sequence[str]) -> str:
+    """Spell the tables that `judges` look into, of candidates `t`."""
+    if not judges:
+        return ""
+    return " CROSS JOIN flows f ON f.id = t.rowid" + (_NODE if any("n." in each for each in judges) else "")
 
 
 def _sorting(order: Order) -> str:

@@ -74,9 +74,10 @@ def read_nodes(work: Work, request: PageRequest) -> dict[str, Any]:
         sql = f"SELECT n.id FROM {candidates}{where(conditions)} LIMIT {COUNT_LIMIT + 1}"
         return work.some_ids(sql, parameters, _SECONDS)
 
-    def sort(ids: str) -> list[int]:
+    def sort(ids: list[int]) -> Found:
         sql = f"SELECT n.id FROM json_each(:ids) j CROSS JOIN nodes n ON n.id = j.value ORDER BY {sorting}"
-        return work.ids(f"{sql} LIMIT :limit OFFSET :offset", {**parameters, "ids": ids})
+        page = work.ids(f"{sql} LIMIT :limit OFFSET :offset", {**parameters, "ids": json.dumps(ids)})
+        return Found(page, len(ids))
 
     def walk() -> list[int]:
         sql = f"SELECT n.id FROM nodes n INDEXED BY {NODE_KEYS[order[0][0]][1]}{where(judged)} ORDER BY {sorting}"

@@ -149,7 +149,7 @@ def few_or_many(
     work: Work,
     request: PageRequest,
     few: Callable[[], tuple[list[int], bool] | None],
-    sort: Callable[[str], list[int]],
+    sort: Callable[[list[int]], Found],
     walk: Callable[[], list[int]],
 ) -> Found:
     """Find the page's rows the way that is faster.
@@ -159,7 +159,7 @@ def few_or_many(
         request: the page.
         few: takes the ids of rows that fit, unsorted, one more than `COUNT_LIMIT` at most; says whether it got to
             the end of them. None when that is not worth trying.
-        sort: gives the page's ids, of ids in JSON.
+        sort: finds the page among ids of rows that all fit.
         walk: gives the page's ids, of all rows.
 
     Raises:
@@ -168,7 +168,7 @@ def few_or_many(
     taken = few()
     ids, whole = taken if taken is not None else ([], False)
     if whole and len(ids) <= COUNT_LIMIT:
-        return Found(sort(json.dumps(ids)), len(ids))
+        return sort(ids)
     page = walk()
     # Whoever goes from page to page goes on as long as pages are full.
     reached = request.offset + len(page) + (len(page) == request.pp) if page else 0

@@ -6,6 +6,7 @@ truth around (`not`, `!=`) has to make two of them: `IS NOT TRUE`.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping
 
@@ -34,6 +35,7 @@ from kodo.registry.query_tree import (
 __all__ = ["compile_query", "register_functions"]
 
 _FUNCTIONS = {"/": "kodo_divide", "//": "kodo_floor_divide", "%": "kodo_modulo", "**": "kodo_power"}
+_PLAIN = r"[A-Za-z0-9 ._-]+"
 _SIGNS = {"==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
@@ -89,6 +91,10 @@ class _Compiler:
                 return f"({self.value(left)} {_SIGNS[sign]} {self.value(right)})"
             case OneOf(value, literals):
                 return f"({self.value(value)} IN ({', '.join(map(self.value, literals))}))"
+            case Tagged(Literal(text), tags) if re.fullmatch(_PLAIN, str(text)):
+                # No tag is parsed: a quote that begins one comes after one of these, a quote within one after `\\`.
+                begins = (self._parameter(f'{mark}"{text}"') for mark in "[, ")
+                return f"({' OR '.join(f'instr({self._columns[tags.name]}, {mark}) > 0' for mark in begins)})"
             case Tagged(text, tags):
                 listed = f"SELECT value FROM json_each({self._columns[tags.name]})"
                 return f"({self.value(text)} IN ({listed}))"

@@ -221,6 +221,75 @@ async def test_totals_over_the_limit_are_lower_bounds(tmp_path):
     assert (page["total_pages"], page["total_is_lower_bound"], len(page["result"])) == (20, True, 500)
 
 
+WAYS = {
+    "look": {"_LOOK": 0},
+    "pick": {"_LOOK": 1e9, "_PICK": 0, "_STEP": 0, "_JUDGE": 1e9},
+    "sort": {"_LOOK": 1e9, "_PICK": 0, "_STEP": 1e9, "_JUDGE": 0},
+}
+
+
+@pytest.fixture
+async def crowd(tmp_path):
+    words = ["market", "trend", "atlas", "radar", "Straße", 'say "hi"', "scout"]
+    async with Store(tmp_path / "registry.db") as store:
+        for number in range(1, 7):
+            flows = [
+                flow(f"f{index}", name=f"{words[(index * 5 + number) % 7]} {index % 3}", published=NOW - index,
+                     description=f"common {words[index % 7]}", tags=(words[(index + number) % 7], f"t{index % 2}"))
+                for index in range(8)
+            ]  # fmt: skip
+            signed = signed_record(identity(number), *flows, name=f"{words[number % 3]}-{number}.example.com")
+            await store.put(verify_record(signed), signed, NOW - 200_000 * (number % 2))
+            await store.annotate(str(identity(number).peer_id), None, {"performance": number % 4}, replace=False)
+        await store.annotate(str(identity(3).peer_id), "f2", {"hidden": True}, replace=False)
+        yield store
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_way_to_many_rows_gives_the_same(crowd, way, monkeypatch):
+    requests = [
+        {"search": search, "query": query, "by": by, "pp": "7"}
+        for search in ("common", "trend", "*rad*0", "*[m-t]ar*", "")
+        for query in ("", "performance > 1", '"atlas" in tags', 'name.str.contains("mark") or "t1" in tags')
+        for by in ("name", "published desc", "node", "online desc,name", "performance desc,path", "author,release")
+    ]
+
+    async def read():
+        found = []
+        for request in requests:
+            for p in ("1", "2", "4"):
+                page = await crowd.search(parse_page({**request, "p": p}, FLOW_FIELDS), NOW + 200_000)
+                found.append([(row["peer_id"], row["path"]) for row in page["result"]])
+        return found
+
+    known = await read()
+    assert sum(map(len, known)) > 500
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(f"kodo.registry.flow_pages.{name}", value)
+    for module in ("flow_pages", "pages"):
+        monkeypatch.setattr(f"kodo.registry.{module}.COUNT_LIMIT", 3)
+    for request, got, expected in zip((r for r in requests for _ in range(3)), await read(), known, strict=True):
+        assert got == expected, request
+
+
+@pytest.mark.parametrize(
+    ("tag", "holds"),
+    [("lit", True), ("li", False), ("it", False), ("a", True), ("LIT", False), ("c d", True), ("b", False)],
+)
+async def test_a_tag_is_found_whole_whatever_stands_beside_it(tmp_path, tag, holds):
+    tags = ("lit", "a", 'b"lit2', "x\\", "c d", '"li', 'it"', "b,", "ö")
+    async with Store(tmp_path / "registry.db") as store:
+        signed = signed_record(identity(1), flow(tags=tags))
+        await store.put(verify_record(signed), signed, NOW)
+        for path in (None, flow().path):
+            request = {"query": f'"{tag}" in tags'}
+            page = await store.search(parse_page(request, FLOW_FIELDS), NOW)
+            assert bool(page["result"]) is holds
+            await store.annotate(str(identity(1).peer_id), path, {"tags": list(tags)}, replace=False)
+        page = await store.nodes(parse_page(request, NODE_FIELDS), NOW)
+        assert bool(page["result"]) is holds
+
+
 def test_a_request_has_defaults():
     assert parse_page({}, FLOW_FIELDS) == PageRequest(search=None, by="name asc", p=1, pp=100)
     assert parse_page({"search": "", "by": ""}, FLOW_FIELDS) == PageRequest()
