@@ -154,7 +154,7 @@ async def user_password(
     """Set a user's password; all its logins end."""
     args: dict[str, Any] = {"name": name, "password": None}
     if own:
-        args["old"] = await _ask(context, "the old password", "a terminal", secret=True)
+        args["old"] = await _ask(context, "the old password", secret=True)
     if not none:
         args["password"] = await _password(context, password_file, twice=True)
     await _do(context, "user.password", args, f"{name} has {'no password' if none else 'a new password'} now")
@@ -393,12 +393,13 @@ async def _password(context: Context, file: Path | None, *, twice: bool) -> str:
     return password
 
 
-async def _ask(context: Context, what: str, instead: str, *, secret: bool = False) -> str:
+async def _ask(context: Context, what: str, instead: str | None = None, *, secret: bool = False) -> str:
     from kodo.cli.terminal import ask_line
     from kodo.p2p.errors import UsageError
 
     if not context.interactive:
-        raise UsageError(f"{what} can be asked at a terminal only; give {instead}")
+        otherwise = f"; give {instead}" if instead else ""
+        raise UsageError(f"{what} can be asked at a terminal only{otherwise}")
     return await ask_line(f"{what}:", secret=secret)
 
 

@@ -155,7 +155,7 @@ def _ray(home: Path) -> Iterator[Finding]:
     from importlib.metadata import PackageNotFoundError, version
 
     if importlib.util.find_spec("ray") is None:
-        yield Finding("ray", "not installed: clients do without", "to run nodes: pip install 'kodo[node]'")
+        yield Finding("ray", "not installed: clients do without; to run nodes: pip install 'kodo[node]'")
         return
     with contextlib.suppress(PackageNotFoundError):
         yield Finding("ray", f"Ray {version('ray')}")

@@ -139,7 +139,10 @@ class LocalProvider:
         await self._slow_down(peer_id, None)
         enrolled = await self.accounts.enrol(peer_id, proof)
         if enrolled is None:
-            raise CallError(401, "bad-code", "this code is not, or no longer, one for this device")
+            message = (
+                "this code is not, or no longer, one for this device; an operator makes another: koco user enrol"
+            )
+            raise CallError(401, "bad-code", message)
         return enrolled
 
     async def change_password(self, peer_id: str, name: str, old: str, new: str) -> None:
@@ -186,4 +189,5 @@ class LocalProvider:
         if not wait and name is not None and not await self.accounts.has_device(name, peer_id):
             wait = self._users.wait_ms(name, now)
         if wait:
-            raise CallError(429, "slow-down", "too many tries; wait", {"retry_after_ms": wait})
+            message = f"too many tries; wait {-(-wait // 1000)} s"
+            raise CallError(429, "slow-down", message, {"retry_after_ms": wait})

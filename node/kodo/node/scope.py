@@ -94,6 +94,9 @@ def load_scope(path: Path) -> Scope:
     Raises:
         UsageError: saying which file, which place, and what would be right.
     """
+    if path.suffix == ".py":
+        example = f'flows: ["{path.stem}"]'
+        raise UsageError(f"{path} is Python; a scope is a YAML file that names the node's flows, as in: {example}")
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -53,6 +53,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
         load(tmp_path, text)
 
 
+def test_who_gives_python_for_a_scope_is_shown_what_a_scope_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'a YAML file .* flows: \["greeting"\]'):
+        load_scope(tmp_path / "greeting.py")
+
+
 def test_a_scope_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml"):
         load_scope(tmp_path / "nowhere.yaml")

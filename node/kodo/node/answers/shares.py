@@ -140,7 +140,8 @@ class ShareAnswers:
         # Before the secret is looked at, so that the answer is the same for a right one.
         wait = self._guesses.wait_ms(where, self._clock.now_ms(), count=False)
         if wait:
-            raise CallError(429, "too-many-guesses", "too many wrong links came from here", {"retry_after_ms": wait})
+            message = f"too many wrong links came from your address; wait {-(-wait // 1000)} s"
+            raise CallError(429, "too-many-guesses", message, {"retry_after_ms": wait})
         share, dead = await self._shares.open(args.secret, caller.peer)
         if share is None:
             if dead is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import ipaddress
 import socket
@@ -50,7 +51,8 @@ def bind(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise UsageError(f"cannot listen on UDP {host} port {port}: {error.strerror or error}") from error
+        instead = "; take another port" if error.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"cannot listen on UDP {host} port {port}: {error.strerror or error}{instead}") from error
     return _with_buffers(sock)
 
 
