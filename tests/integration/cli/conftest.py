@@ -90,7 +90,8 @@ def node(base: Path) -> Iterator[dict[str, Any]]:
     home = base / "node"
     scope = base / "scope.yaml"
     shutil.copytree(FLOWS, base / "flows")
-    scope.write_text("name: cli-test.example\nflows: ['flows.cli_flows', './flows/sized.yaml']\n")
+    offered = ["flows.cli_flows", "flows.ways", "./flows/sized.yaml", "./flows/generated.yaml"]
+    scope.write_text(f"name: cli-test.example\nflows: {json.dumps(offered)}\n")
     log = (base / "up.err").open("wb")
     process = subprocess.Popen(
         [*KOCO, "up", str(scope), "--json", "--with-registry", "--registry-port", "0"],
