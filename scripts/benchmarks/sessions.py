@@ -131,6 +131,7 @@ GROUPS: dict[str, tuple[Callable[[int], Awaitable[Measured]], float]] = {
     "tcp": (sessions_link.beside_tcp, 180),
     "download": (sessions_download.download, 900),
     "idle": (sessions_many.idle, 180),
+    "stopped": (sessions_many.stopped, 120),
     "browser": (sessions_browser.browser, 180),
 }
 """The groups of rows, and the seconds that each may take with five rounds."""

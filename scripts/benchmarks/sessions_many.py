@@ -14,6 +14,7 @@ PINGS, PAUSE = 200, 0.003
 SESSIONS = 10
 BULK_MESSAGES = 1024
 IDLE, IDLE_SECONDS = 1000, 10.0
+STOPPED, STOPPED_BYTES, STOPPED_SECONDS = 100, 100_000_000, 10.0
 
 Measured = tuple[list[Row], list[str]]
 
@@ -110,3 +111,46 @@ async def idle(rounds: int) -> Measured:
         Row(f"{IDLE:,} idle sessions, of one core", "%", cpu),
         Row(f"{IDLE:,} sessions dialled, ten at once", "1/s", rate),
     ], [f"idle sessions: the listener's own memory (USS) and CPU, over {IDLE_SECONDS:.0f} s"]
+
+
+async def stopped(rounds: int) -> Measured:
+    """What a hundred readers that stop cost their sender, and a reader beside them. Measured once."""
+
+    async def once() -> list[float]:
+        async with pair(KODO) as ours, partner(KODO) as readers:
+            await ours.connect()
+            address = (await ours.far.ask("accept", name="", sdp=""))["sdp"]
+            alone = await _beside(ours)
+            before = (await ours.far.ask("memory"))["bytes"]
+            names = [f"stopped-{number}" for number in range(STOPPED)]
+            await readers.ask("stall", names=names, sdp=address)
+            words = {"size": MESSAGE, "count": -(-STOPPED_BYTES // MESSAGE)}
+            pumps = [asyncio.ensure_future(ours.far.ask("pump", name=name, **words)) for name in names]
+            await asyncio.sleep(STOPPED_SECONDS)  # until all windows are full
+            cpu = (await ours.far.ask("cpu"))["seconds"]
+            await asyncio.sleep(STOPPED_SECONDS)
+            used = (await ours.far.ask("cpu"))["seconds"] - cpu
+            after = (await ours.far.ask("memory"))["bytes"]
+            finished = sum(pump.done() for pump in pumps)
+            beside = await _beside(ours)
+            for pump in pumps:
+                pump.cancel()
+        if finished:
+            raise RuntimeError(f"{finished} of the readers that read nothing were sent everything")
+        return [(after - before) / 2**20 / STOPPED, 100 * used / STOPPED_SECONDS, *beside, *alone]
+
+    [(memory, cpu, rate, ping, rate_alone, ping_alone)] = await interleave(1 if rounds < 10 else 2, once)
+    title = f"{STOPPED} stopped readers of {STOPPED_BYTES // 10**6} MB"
+    return [
+        Row(f"{title}, the sender's memory for each", "MiB", memory),
+        Row(f"{title}, of one core", "%", cpu),
+        Row("bulk to a reader beside them", "MB/s", rate, rate_alone, "without them", higher_is_better=True),
+        Row("ping p99 of a reader beside them", "ms", ping, ping_alone, "without them"),
+    ], [f"stopped readers: the sender's own memory (USS) after {2 * STOPPED_SECONDS:.0f} s"]
+
+
+async def _beside(ours: Pair) -> list[float]:
+    """Measure one session: bulk in MB/s, and the p99 of idle pings in ms."""
+    seconds, _, _ = await ours.send(BULK_MESSAGES, MESSAGE)
+    pings = await milliseconds(ours.near, "pings", name=ours.name, count=PINGS, pause=PAUSE)
+    return [BULK_MESSAGES * MESSAGE / 1e6 / seconds, percentile(pings, 0.99)]

@@ -3,8 +3,8 @@
 It has no offer to make: `offer` gives nothing, `accept` the address where it listens, and `answer` with that dials;
 it `took` what an authenticated session takes.
 The first channel is a stream. Beside those: `pings` gives the `{seconds}` of each round trip on a stream of its own,
-`calls` those of calls that answer at once, `idle` opens `count` sessions that do nothing, and `memory` gives the
-`{bytes}` that the process alone holds.
+`calls` those of calls that answer at once, `idle` opens `count` sessions that do nothing, `stall` one for each of
+`names` that reads nothing, and `memory` gives the `{bytes}` that the process alone holds.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Worker:
         self.waiting: dict[str, asyncio.Future[Way]] = {}
         self.sizes: dict[str, int] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.stalled: list[Stream] = []
         self.address = ""
         self.transport = WebRtcTransport()
         self.hosts = contextlib.AsyncExitStack()
@@ -124,6 +125,19 @@ class Worker:
     async def idle(self, count: int, sdp: str) -> dict[str, Any]:
         for _ in range(0, count, IDLE_AT_ONCE):
             await asyncio.gather(*[self.dial("", sdp) for _ in range(IDLE_AT_ONCE)])
+        return {}
+
+    async def stall(self, names: list[str], sdp: str) -> dict[str, Any]:
+        """Make a session for each name, and read nothing of what the other side pumps there."""
+
+        async def one(name: str) -> None:
+            stream = await (await self.dial(name, sdp)).open_stream(BENCH)
+            await stream.write(name.encode())
+            await stream.read(1)
+            self.stalled.append(stream)
+
+        for begin in range(0, len(names), IDLE_AT_ONCE):
+            await asyncio.gather(*map(one, names[begin : begin + IDLE_AT_ONCE]))
         return {}
 
     async def pump(self, name: str, size: int, count: int | None = None) -> dict[str, Any]:

@@ -173,7 +173,10 @@ class Association(Lifecycle):
             else:
                 recovery.timed_out(now, probing=not sender.peer_window)
         elif recovery.probe_at is not None and now >= recovery.probe_at:
-            recovery.probe()
+            if sender.peer_window:
+                recovery.probe()
+            else:
+                recovery.probe_at = None  # what probes a closed window is repeated by T3, ever more slowly
         if sender.path.due_at is not None and now >= sender.path.due_at:
             sender.path.timed_out()
         if self._reset_at is not None and now >= self._reset_at:

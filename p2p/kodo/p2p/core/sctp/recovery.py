@@ -325,6 +325,13 @@ class Recovery:
             self.in_flight -= record.size
             self._lost.append(record)
 
+    def dropped(self) -> None:
+        """Note that the peer answers and its window is closed: the path carried what it dropped."""
+        self.failures = 0
+        if self._head < len(self._records):
+            first = self._records[self._head]
+            first.again = min(first.again, 1)
+
     def timed_out(self, now: float, *, probing: bool) -> None:
         """Take the end of T3; `probing` says that the peer's window is closed, so nothing is wrong with the path."""
         self.failures += 1

@@ -92,7 +92,7 @@ class Sender:
             return 0  # overtaken by a later one
         acked = recovery.acknowledge(tsn, offsets, duplicates, now)
         if not window:
-            recovery.failures = 0  # the peer is alive; its application only does not read
+            recovery.dropped()
         elif not self.peer_window and recovery.outstanding:
             recovery.lose_all()  # what was sent into the closed window was dropped there
         self.peer_window = window

@@ -205,6 +205,20 @@ def test_a_stopped_reader_closes_the_window_and_goes_on_when_it_reads():
     assert len(messages(network, network.server)) == 50
 
 
+def test_a_closed_window_is_probed_ever_more_slowly():
+    network = Network(settings=Settings(window=100_000), delay=0.001, mtu=20_000).connect()
+    channel = network.client.open_channel()
+    for _ in range(50):
+        network.client.send(channel, bytes(10_000))
+    network.run(seconds=20)
+    sent = []
+    network.paths[id(network.client)].drop = lambda packet: bool(sent.append(network.now))
+    network.run(seconds=60)
+    assert 5 <= len(sent) <= 8
+    assert network.client.mtu > 9000  # the path carried them
+    assert errors(network, network.client) == []
+
+
 def test_a_window_that_opens_is_announced_without_waiting_for_a_probe():
     network = Network(settings=Settings(window=100_000)).connect()
     channel = network.client.open_channel()
