@@ -16,7 +16,7 @@ from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import ROLE_PATTERN, Grant, Role, check_role, parse_grant
 from kodo.protocol.enrol import make_code, make_proof
 
-__all__ = ["Accounts", "Code", "Found", "Holder", "Token", "check_user"]
+__all__ = ["Accounts", "Code", "Found", "Holder", "Token", "bad_login", "check_user"]
 
 CODE_MS = 10 * 60_000
 CODE_TRIES = 5
@@ -132,14 +132,19 @@ class Accounts:
 
         await self._change(remove)
 
-    async def set_password(self, name: str, password: str | None) -> None:
+    async def set_password(self, name: str, password: str | None, *, known: str | None = None) -> None:
         """Set a password's hash, or None for no password; every token of the user ends.
 
+        Args:
+            known: the hash by which the user proved who it is, if it changes its own.
+
         Raises:
-            CallError: 404 `no-such-user`.
+            CallError: 404 `no-such-user`; 401 `bad-login`: `known` is not that hash any more.
         """
 
         def put(database: sqlite3.Connection) -> None:
+            if known is not None:
+                _check_password(database, name, known)
             if not database.execute("UPDATE access_users SET password=? WHERE name=?", (password, name)).rowcount:
                 raise _no_user(name)
             database.execute("DELETE FROM access_tokens WHERE user=?", (name,))
@@ -388,17 +393,17 @@ class Accounts:
         user = await self._change(try_)
         return None if user is None else (user, Token(token, now + DEVICE_MS))
 
-    async def make_token(self, user: str, peer_id: str) -> Token:
-        """Make a token for a user who proved who it is.
+    async def make_token(self, user: str, peer_id: str, known: str) -> Token:
+        """Make a token for a user who proved who it is by the password of which `known` is the hash.
 
         Raises:
-            CallError: 404 `no-such-user`.
+            CallError: 401 `bad-login`: it is not that any more. To check it took long enough for another to be set.
         """
         now = self._now()
         token, kept = self._make_token()
 
         def add(database: sqlite3.Connection) -> None:
-            _check_user_there(database, user)
+            _check_password(database, user, known)
             _keep_token(database, kept, user, peer_id, now, now + PASSWORD_MS)
 
         await self._change(add)
@@ -489,6 +494,12 @@ def _check_user_there(database: sqlite3.Connection, name: str) -> None:
         raise _no_user(name)
 
 
+def _check_password(database: sqlite3.Connection, name: str, known: str) -> None:
+    row = database.execute("SELECT password FROM access_users WHERE name=?", (name,)).fetchone()
+    if row is None or row[0] != known:
+        raise bad_login()
+
+
 def _check_holder(database: sqlite3.Connection, holder: Holder) -> None:
     if holder.kind == "user":
         _check_user_there(database, holder.name)
@@ -534,6 +545,11 @@ def _keep_token(database: sqlite3.Connection, kept: bytes, user: str, peer_id: s
         (user, MAX_TOKENS - 1),
     )
     database.execute("INSERT INTO access_tokens VALUES (?, ?, ?, ?, ?)", (kept, user, peer_id, now, expires))
+
+
+def bad_login() -> CallError:
+    """Give the refusal of a name and a password that do not belong together."""
+    return CallError(401, "bad-login", "no user has this name and password here")
 
 
 def _no_user(name: str) -> CallError:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kodo.access.accounts import Accounts, Token, check_user
+from kodo.access.accounts import Accounts, Token, bad_login, check_user
 from kodo.access.passwords import Passwords
 from kodo.access.roles import ROLE_GRANTS, is_peer_id, without_login
 from kodo.access.tables import Database
@@ -126,9 +126,9 @@ class LocalProvider:
         """
         await self._slow_down(peer_id, name)
         kept = await self.accounts.password_of(name)
-        if not await self.passwords.fits(kept, password):
-            raise CallError(401, "bad-login", "no user has this name and password here")
-        return name, await self.accounts.make_token(name, peer_id)
+        if not await self.passwords.fits(kept, password) or kept is None:
+            raise bad_login()
+        return name, await self.accounts.make_token(name, peer_id, kept)
 
     async def enrol(self, peer_id: str, proof: bytes) -> tuple[str, Token]:
         """Log in by the proof of a code: give the user and a token for this device.
@@ -153,9 +153,10 @@ class LocalProvider:
             UsageError: the new one is too short or too long.
         """
         await self._slow_down(peer_id, name)
-        if not await self.passwords.fits(await self.accounts.password_of(name), old):
+        kept = await self.accounts.password_of(name)
+        if not await self.passwords.fits(kept, old) or kept is None:
             raise CallError(401, "bad-login", "the old password is another")
-        await self.set_password(name, new)
+        await self.accounts.set_password(name, await self.passwords.hash(new), known=kept)
 
     async def set_password(self, name: str, password: str | None) -> None:
         """Set a user's password, or take it away; every login of the user ends.

@@ -289,3 +289,26 @@ async def test_what_a_user_may_do_is_known_without_it_being_there(local: Local) 
     assert (await local.provider.recall("home")).operator
     nobody = await local.provider.recall("carl")
     assert (nobody.grants, nobody.operator) == ((), False)
+
+
+async def test_a_password_that_was_replaced_while_it_was_checked_is_of_no_use(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local.provider.add_user("ana", ("user",), PASSWORD)
+    passwords, fits = local.provider.passwords, local.provider.passwords.fits
+
+    async def fits_meanwhile(kept: str | None, password: str) -> bool:
+        fitted = await fits(kept, password)
+        await local.provider.set_password("ana", "a new password")
+        return fitted
+
+    for use in (
+        local.provider.password("laptop", "ana", PASSWORD),
+        local.provider.change_password("laptop", "ana", PASSWORD, "the thief's own"),
+    ):
+        await local.provider.set_password("ana", PASSWORD)
+        with monkeypatch.context() as patch:
+            patch.setattr(passwords, "fits", fits_meanwhile)
+            assert (await refused(use)).reason == "bad-login"
+        assert local.rows("access_tokens") == []
+        assert await fits(await local.provider.accounts.password_of("ana"), "a new password")
