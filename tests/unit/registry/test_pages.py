@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from kodo.p2p.errors import CallError
@@ -270,6 +272,45 @@ async def test_every_way_to_many_rows_gives_the_same(crowd, way, monkeypatch):
         monkeypatch.setattr(f"kodo.registry.{module}.COUNT_LIMIT", 3)
     for request, got, expected in zip((r for r in requests for _ in range(3)), await read(), known, strict=True):
         assert got == expected, request
+
+
+@pytest.mark.parametrize("way", ["look", "pick"])
+async def test_every_way_to_many_nodes_gives_the_same(crowd, way, monkeypatch):
+    bare = signed_record(identity(9), name="trend-without-flows.example.com")
+    await crowd.put(verify_record(bare), bare, NOW)
+    covered = signed_record(identity(8), flow("f"), name="trend-covered.example.com")
+    await crowd.put(verify_record(covered), covered, NOW)
+    await crowd.annotate(str(identity(8).peer_id), "f", {"hidden": True}, replace=False)
+    requests = [
+        {"search": search, "query": query, "by": by, "pp": "2"}
+        for search in ("common", "trend", "*rad*0", "trend*", "*[m-t]ar*", "radar-", "tr")
+        for query in ("", "performance > 1")
+        for by in ("name", "online desc,name", "performance desc")
+    ]
+
+    async def read(hidden):
+        found = []
+        for request in requests:
+            for p in ("1", "2"):
+                asked = replace(parse_page({**request, "p": p}, NODE_FIELDS), hidden=hidden)
+                page = await crowd.nodes(asked, NOW + 200_000)
+                found.append([row["name"] for row in page["result"]])
+        return found
+
+    # An index that gives nothing leaves every row to be judged: what is found so is right.
+    with monkeypatch.context() as plain:
+        plain.setattr("kodo.registry.node_pages.search_match", lambda glob: (None, False))
+        known = {hidden: await read(hidden) for hidden in (False, True)}
+    assert sum(map(len, known[False])) > 60
+    assert known == {hidden: await read(hidden) for hidden in (False, True)}
+    monkeypatch.setattr("kodo.registry.node_pages._LOOK", 0 if way == "look" else 1e9)
+    for module in ("node_pages", "pages"):
+        monkeypatch.setattr(f"kodo.registry.{module}.COUNT_LIMIT", 1)
+    for hidden in (False, True):
+        for request, got, expected in zip(
+            (r for r in requests for _ in range(2)), await read(hidden), known[hidden], strict=True
+        ):
+            assert got == expected, request
 
 
 @pytest.mark.parametrize(
