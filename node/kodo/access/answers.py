@@ -9,10 +9,12 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kodo.access.accounts import MAX_ROWS, Holder, Token, check_user
+from kodo.access.accounts import MAX_ROWS, check_user
+from kodo.access.devices import Token
 from kodo.access.local import LocalProvider
 from kodo.access.provider import Provider
 from kodo.access.roles import check_operator
+from kodo.access.rows import Holder
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import Principal, parse_grant
@@ -147,11 +149,11 @@ class AccountAnswers:
             raise CallError(
                 400, "bad-args", "user.enrol: peer_id: no peer id; `koco id` shows it", {"arg": "peer_id"}
             ) from None
-        code = await local.accounts.make_code(args.name, peer)
+        code = await local.devices.make_code(args.name, peer)
         return {"name": args.name, "peer_id": peer, "code": code.code, "expires_at": code.expires_at}
 
     async def _user_logout(self, local: LocalProvider, args: UserLogoutArgs) -> dict[str, Any]:
-        return {"name": args.name, "ended": await local.accounts.forget_devices(args.name, args.peer_id)}
+        return {"name": args.name, "ended": await local.devices.forget_devices(args.name, args.peer_id)}
 
     async def _role_list(self, local: LocalProvider, args: PageArgs) -> dict[str, Any]:
         pp = min(args.pp, MAX_ROWS)

@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kodo.access.accounts import Accounts, Token, bad_login, check_user
+from kodo.access.accounts import Accounts, check_user
+from kodo.access.devices import Devices, Token
 from kodo.access.passwords import Passwords
 from kodo.access.roles import ROLE_GRANTS, is_peer_id, without_login
-from kodo.access.tables import Database
+from kodo.access.rows import bad_login
+from kodo.access.tables import Database, Watched
 from kodo.access.throttle import Throttle
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal, Role, split_roles
@@ -43,7 +45,9 @@ class LocalProvider:
         passwords: Passwords | None = None,
     ):
         self.operator = operator
-        self.accounts = Accounts(database, node, now)
+        self._database = Watched(database)
+        self.accounts = Accounts(self._database, now)
+        self.devices = Devices(self._database, node, now)
         self.passwords = passwords or Passwords()
         self._now = now
         self._cache_ms = int(cache_s * 1000)
@@ -79,14 +83,14 @@ class LocalProvider:
         if token is None:
             return without_login(peer_id, self.operator)
         key = (peer_id, hashlib.sha256(token.encode()).digest())
-        now, as_of = self._now(), self.accounts.changes
+        now, as_of = self._now(), self._database.changes
         if as_of != self._as_of:
             self._known.clear()
             self._as_of = as_of
         known = self._known.get(key)
         if known is not None and known[1] - self._cache_ms <= now < known[1]:
             return known[0]
-        found = await self.accounts.find(peer_id, token)
+        found = await self.devices.find(peer_id, token)
         if found is None:
             raise CallError(401, "bad-token", "this login has ended, or never was: koco login")
         roles, develops = split_roles(found.roles)
@@ -94,7 +98,7 @@ class LocalProvider:
         if peer_id == self.operator:
             roles, grants = roles | {Role.OPERATOR}, (*ROLE_GRANTS[Role.OPERATOR], *grants)
         principal = Principal(found.user, peer_id, found.user, roles=roles, grants=grants, develops=develops)
-        if as_of == self.accounts.changes:
+        if as_of == self._database.changes:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[key] = (principal, min(found.expires_at, now + self._cache_ms))
@@ -102,7 +106,7 @@ class LocalProvider:
 
     async def recall(self, principal: str) -> Principal:
         """Say what a user may do now, without it being there; see `Provider.recall`."""
-        found = await self.accounts.recall(principal)
+        found = await self.devices.recall(principal)
         if found is None:
             return without_login(principal, self.operator)
         roles, develops = split_roles(found.roles)
@@ -128,7 +132,7 @@ class LocalProvider:
         kept = await self.accounts.password_of(name)
         if not await self.passwords.fits(kept, password) or kept is None:
             raise bad_login()
-        return name, await self.accounts.make_token(name, peer_id, kept)
+        return name, await self.devices.make_token(name, peer_id, kept)
 
     async def enrol(self, peer_id: str, proof: bytes) -> tuple[str, Token]:
         """Log in by the proof of a code: give the user and a token for this device.
@@ -137,7 +141,7 @@ class LocalProvider:
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
         await self._slow_down(peer_id, None)
-        enrolled = await self.accounts.enrol(peer_id, proof)
+        enrolled = await self.devices.enrol(peer_id, proof)
         if enrolled is None:
             message = (
                 "this code is not, or no longer, one for this device; an operator makes another: koco user enrol"
@@ -178,7 +182,7 @@ class LocalProvider:
 
     async def logout(self, token: str) -> None:
         """End a token."""
-        await self.accounts.forget_token(token)
+        await self.devices.forget_token(token)
 
     def describe(self) -> str:
         """Give the line for the operator at start."""
@@ -187,7 +191,7 @@ class LocalProvider:
     async def _slow_down(self, peer_id: str, name: str | None) -> None:
         now = self._now()
         wait = self._peers.wait_ms(peer_id, now)
-        if not wait and name is not None and not await self.accounts.has_device(name, peer_id):
+        if not wait and name is not None and not await self.devices.has_device(name, peer_id):
             wait = self._users.wait_ms(name, now)
         if wait:
             message = f"too many tries; wait {-(-wait // 1000)} s"

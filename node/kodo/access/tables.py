@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from kodo.access.roles import ROLE_GRANTS
 
-__all__ = ["SCHEMA", "Database"]
+__all__ = ["SCHEMA", "Database", "Watched"]
 
 T = TypeVar("T")
 
@@ -78,3 +78,27 @@ class Database(Protocol):
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work`, which only reads."""
         ...
+
+
+class Watched:
+    """A database whose changes are counted: what was read before the latest is old.
+
+    Attributes:
+        changes: how many there were.
+    """
+
+    def __init__(self, database: Database):
+        self._database = database
+        self.changes = 0
+
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a transaction, and count it."""
+        try:
+            return await self._database.change(work)
+        finally:
+            # Also when it failed: what is known of it is not sure any more.
+            self.changes += 1
+
+    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which only reads."""
+        return await self._database.ask(work)

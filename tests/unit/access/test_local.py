@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kodo.access.accounts import CODE_MS, DEVICE_MS, MAX_GRANTS_HELD, MAX_ROLES_HELD, MAX_TOKENS, PASSWORD_MS, Holder
+from kodo.access.accounts import MAX_GRANTS_HELD, MAX_ROLES_HELD
+from kodo.access.devices import CODE_MS, DEVICE_MS, MAX_TOKENS, PASSWORD_MS
+from kodo.access.rows import Holder
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import parse_grant
 from kodo.protocol.enrol import make_proof
@@ -20,7 +22,7 @@ async def refused(call: object) -> CallError:
 
 
 async def enrolled(local: Local, user: str = "ana", peer: str = "laptop") -> str:
-    code = await local.provider.accounts.make_code(user, peer)
+    code = await local.provider.devices.make_code(user, peer)
     found, token = await local.provider.enrol(peer, make_proof(code.code, "node", peer))
     assert found == user
     return token.token
@@ -154,7 +156,7 @@ async def test_a_new_password_ends_every_login(local: Local) -> None:
 
 async def test_an_overheard_code_or_proof_is_worthless(local: Local) -> None:
     await local.provider.add_user("ana", ("user",), None)
-    code = (await local.provider.accounts.make_code("ana", "laptop")).code
+    code = (await local.provider.devices.make_code("ana", "laptop")).code
     overheard = make_proof(code, "node", "laptop")
     for attempt in (overheard, make_proof(code, "node", "thief")):
         assert (await refused(local.provider.enrol("thief", attempt))).reason == "bad-code"
@@ -166,14 +168,14 @@ async def test_an_overheard_code_or_proof_is_worthless(local: Local) -> None:
 
 async def test_a_code_is_good_once(local: Local) -> None:
     await local.provider.add_user("ana", ("user",), None)
-    code = (await local.provider.accounts.make_code("ana", "laptop")).code
+    code = (await local.provider.devices.make_code("ana", "laptop")).code
     await local.provider.enrol("laptop", make_proof(code, "node", "laptop"))
     assert (await refused(local.provider.enrol("laptop", make_proof(code, "node", "laptop")))).reason == "bad-code"
 
 
 async def test_a_code_allows_five_tries(local: Local) -> None:
     await local.provider.add_user("ana", ("user",), None)
-    code = (await local.provider.accounts.make_code("ana", "laptop")).code
+    code = (await local.provider.devices.make_code("ana", "laptop")).code
     for _ in range(5):
         assert (await refused(local.provider.enrol("laptop", b"\x00" * 32))).reason == "bad-code"
     local.ms += 60_000
@@ -182,7 +184,7 @@ async def test_a_code_allows_five_tries(local: Local) -> None:
 
 async def test_a_code_is_good_for_ten_minutes(local: Local) -> None:
     await local.provider.add_user("ana", ("user",), None)
-    code = await local.provider.accounts.make_code("ana", "laptop")
+    code = await local.provider.devices.make_code("ana", "laptop")
     assert code.expires_at == local.ms + CODE_MS == local.ms + 600_000
     local.ms += CODE_MS
     assert (await refused(local.provider.enrol("laptop", make_proof(code.code, "node", "laptop")))).code == 401
@@ -190,8 +192,8 @@ async def test_a_code_is_good_for_ten_minutes(local: Local) -> None:
 
 async def test_a_new_code_voids_the_one_before(local: Local) -> None:
     await local.provider.add_user("ana", ("user",), None)
-    first = await local.provider.accounts.make_code("ana", "laptop")
-    second = await local.provider.accounts.make_code("ana", "laptop")
+    first = await local.provider.devices.make_code("ana", "laptop")
+    second = await local.provider.devices.make_code("ana", "laptop")
     assert (await refused(local.provider.enrol("laptop", make_proof(first.code, "node", "laptop")))).code == 401
     assert (await local.provider.enrol("laptop", make_proof(second.code, "node", "laptop")))[0] == "ana"
 
@@ -213,9 +215,9 @@ async def test_what_ends_a_login(local: Local, way: str) -> None:
         case "logout":
             await local.provider.logout(token)
         case "user.logout":
-            assert await local.provider.accounts.forget_devices("ana", None) == 2
+            assert await local.provider.devices.forget_devices("ana", None) == 2
         case "one device":
-            assert await local.provider.accounts.forget_devices("ana", "laptop") == 1
+            assert await local.provider.devices.forget_devices("ana", "laptop") == 1
         case "time":
             local.ms += DEVICE_MS
     assert (await refused(local.provider.identify("laptop", token))).reason == "bad-token"
@@ -259,8 +261,8 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(local: Local) -> No
         (accounts.add_role("user"), "role-exists"),
         (accounts.add_grant(Holder("role", "none"), parse_grant("node://x")), "no-such-role"),
         (accounts.remove_grant(Holder("user", "ana"), parse_grant("node://x")), "no-such-grant"),
-        (accounts.make_code("nobody", "laptop"), "no-such-user"),
-        (accounts.forget_devices("nobody", None), "no-such-user"),
+        (local.provider.devices.make_code("nobody", "laptop"), "no-such-user"),
+        (local.provider.devices.forget_devices("nobody", None), "no-such-user"),
     ]:
         assert (await refused(call)).reason == reason
     for bad in [

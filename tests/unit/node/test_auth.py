@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kodo.access.accounts import MAX_GRANTS_HELD, MAX_ROLES_HELD, MAX_ROWS, MAX_TOKENS
+from kodo.access.accounts import MAX_GRANTS_HELD, MAX_ROLES_HELD, MAX_ROWS
+from kodo.access.devices import MAX_TOKENS
 from kodo.p2p.core.callframe import encode_frame
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kodo.access.accounts import Token
 from kodo.access.answers import AccountAnswers, Answer, describe, log_in
+from kodo.access.devices import Token
 from kodo.access.provider import Provider
 from kodo.node.answers.caller import Caller, Handler, Handlers
 from kodo.p2p.errors import CallError
