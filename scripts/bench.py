@@ -41,16 +41,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
     parser.add_argument("--nodes", type=int, default=100_000, help="of the registry; each with ten flows")
     parser.add_argument("--keep", type=Path, help="a folder for the registry's file, filled once and used again")
-    parser.add_argument(
-        "--rows", default="", metavar="GROUP,…", help=f"of sessions, only: {', '.join(sessions.GROUPS)}"
-    )
+    groups_of = {"sessions": list(sessions.GROUPS), "runs": list(runs.GROUPS)}
+    picks = "; ".join(f"of {what}: {', '.join(groups)}" for what, groups in groups_of.items())
+    parser.add_argument("--rows", default="", metavar="GROUP,…", help=f"only some rows; {picks}")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds takes a number from 1")
     groups = [group for group in arguments.rows.split(",") if group]
-    if groups and (arguments.what != "sessions" or set(groups) - set(sessions.GROUPS)):
-        parser.error(f"--rows picks rows of sessions: {', '.join(sessions.GROUPS)}")
+    if set(groups) - set(groups_of.get(arguments.what, [])):
+        parser.error(f"--rows picks rows {picks}")
     TABLES["sessions"] = partial(sessions.measure, groups=groups)
+    TABLES["runs"] = partial(runs.measure, groups=groups)
     TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
     names = list(TABLES) if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))

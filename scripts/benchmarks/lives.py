@@ -8,7 +8,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,9 +25,15 @@ Ready = Callable[[], Awaitable[None]]
 
 
 async def rows(
-    client: Client, home: Path, node: psutil.Process, bare: Measurement, ready: Ready, rounds: int
+    client: Client,
+    home: Path,
+    node: psutil.Process,
+    bare: Measurement,
+    ready: Ready,
+    rounds: int,
+    groups: Collection[str],
 ) -> list[Row]:
-    """Measure all rows.
+    """Measure the rows of `groups`.
 
     Args:
         home: of the client.
@@ -42,32 +48,40 @@ async def rows(
         return [(time.perf_counter() - begin) * 1000]
 
     few = max(rounds // 2, 2)
-    (ours,), (theirs,) = await interleave(few, at_once, bare)
-    await ready()
-    ticks = await _ticks(client)
-    await ready()
-    answers = await _answers(client)
-    dead = []
-    for _ in range(few):
+    measured: list[Row] = []
+    if "many" in groups:
+        (ours,), (theirs,) = await interleave(few, at_once, bare)
+        measured.append(Row(f"{AT_ONCE} no-ops at once, all final", "ms", ours, theirs, "bare Ray, fresh actors"))
+    if "delays" in groups:
         await ready()
-        dead.append(await _dead(client))
-    idle, memory, own = await _idle(client, node)
-    await ready()
-    crowd = await _crowd(client, home, node)
-    return [
-        Row(f"{AT_ONCE} no-ops at once, all final", "ms", ours, theirs, "bare Ray, fresh actors"),
-        *_delays("one event, emit → client, 10/s", ticks),
-        *_delays("lock answered → flow goes on", answers),
-        Row("dead runner known to a follower", "ms", Series(tuple(dead))),
-        Row("node with an idle follower", "% of a core", Series((idle,))),
-        Row("memory idle, all processes (PSS)", "MB", Series((memory,))),
-        Row("memory idle, the node's own process (PSS)", "MB", Series((own,))),
-        Row(f"{FOLLOWERS} followers of 100 events/s: node", "% of a core", Series((crowd[0],))),
-        Row(f"{FOLLOWERS} followers of 100 events/s: emit → client p95", "ms", Series((crowd[1],))),
-    ]
+        measured += delays("one event, emit → client, 10/s", await _ticks(client))
+        await ready()
+        measured += delays("lock answered → flow goes on", await _answers(client))
+        dead = []
+        for _ in range(few):
+            await ready()
+            dead.append(await _dead(client))
+        measured.append(Row("dead runner known to a follower", "ms", Series(tuple(dead))))
+    if "idle" in groups:
+        await ready()
+        idle, memory, own = await _idle(client, node)
+        measured += [
+            Row("node with an idle follower", "% of a core", Series((idle,))),
+            Row("memory idle, all processes (PSS)", "MB", Series((memory,))),
+            Row("memory idle, the node's own process (PSS)", "MB", Series((own,))),
+        ]
+    if "crowd" in groups:
+        await ready()
+        used, late = await _crowd(client, home, node)
+        measured += [
+            Row(f"{FOLLOWERS} followers of 100 events/s: node", "% of a core", Series((used,))),
+            Row(f"{FOLLOWERS} followers of 100 events/s: emit → client p95", "ms", Series((late,))),
+        ]
+    return measured
 
 
-def _delays(figure: str, values: list[float]) -> list[Row]:
+def delays(figure: str, values: Sequence[float]) -> list[Row]:
+    """Give the rows of many delays, ms: the median with the spread, and the 95th percentile."""
     values = sorted(values)
     low, high = values[0], values[-1]
     p95 = values[int(len(values) * 0.95)]

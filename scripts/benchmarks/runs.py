@@ -10,7 +10,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ async def line(running: asyncio.subprocess.Process) -> Any:
 
 
 async def ask(running: asyncio.subprocess.Process, question: str) -> float:
-    """Ask the process of bare Ray for one measurement, ms."""
+    """Ask the process of bare Ray for one measurement, ms; or of events, per second."""
     assert running.stdin is not None
     running.stdin.write(question.encode() + b"\n")
     return float(await line(running))
@@ -83,12 +83,21 @@ def bare_ray() -> None:
         def call(self) -> int:
             return 1
 
+        def say(self, count: int) -> Iterator[dict[str, int]]:
+            for number in range(count):
+                yield {"number": number}
+
     actor: Any = ray.remote(num_cpus=0)(Callee)
     spare = actor.remote()
     ray.get(spare.call.remote())
     print(json.dumps("ready"), flush=True)
     for question in sys.stdin:
         begin = time.perf_counter()
+        if question.strip() == "events":
+            stream = spare.say.options(num_returns="streaming").remote(EVENTS)
+            assert [ray.get(each)["number"] for each in stream] == list(range(EVENTS))
+            print(json.dumps(EVENTS / (time.perf_counter() - begin)), flush=True)
+            continue
         many = int(question) if question.strip().isdigit() else 1
         actors = [spare] if question.strip() == "spare" else [actor.remote() for _ in range(many)]
         ray.get([each.call.remote() for each in actors])
@@ -106,8 +115,17 @@ async def free_runner(client: Client) -> None:
         await asyncio.sleep(0.05)
 
 
-async def measure(rounds: int) -> Table:
-    """Measure the table."""
+GROUPS = ("launch", "events", "many", "delays", "idle", "crowd", "past")
+"""The groups of rows."""
+
+LAUNCHES = 20
+"""How many launches the percentiles are of, at least."""
+
+
+async def measure(rounds: int, groups: Sequence[str] = ()) -> Table:
+    """Measure the table, or some groups of it."""
+    groups = groups or GROUPS
+    table = Table("Runs", [], [NOTE])
     with tempfile.TemporaryDirectory() as folder:
         scope = Path(folder) / "scope.yaml"
         scope.write_text(SCOPE)
@@ -115,34 +133,37 @@ async def measure(rounds: int) -> Table:
         flows = Path(__file__).with_name("bench_flows.py")
         (Path(folder) / flows.name).write_text(flows.read_text())
         begin = time.perf_counter()
+        koco = str(Path(sys.executable).with_name("koco"))
         up = ["up", str(scope), "--json", "--num-cpus", str(CPUS), "--object-store", OBJECT_STORE]
         async with (
-            process(str(Path(sys.executable).with_name("koco")), *up, KODO_HOME=str(home)) as node,
+            process(koco, *up, KODO_HOME=str(home)) as node,
             process(sys.executable, "-m", "benchmarks.runs", **BARE) as bare,
         ):
             await line(node)
             started = time.perf_counter() - begin
             await line(bare)
             async with Client(home=home) as client:
-                table = Table("Runs", await rows(client, bare, rounds, started), [NOTE])
+                table.rows += await rows(client, bare, rounds, groups)
+                table.rows.append(Row("nothing → able to launch", "s", Series((started,))))
 
                 async def twenty() -> list[float]:
                     return [await ask(bare, str(lives.AT_ONCE))]
 
                 of = psutil.Process(node.pid)
-                table.rows += await lives.rows(client, home, of, twenty, partial(free_runner, client), rounds)
-        past = Path(folder) / "past"
-        await history.fill(past)
-        begin = time.perf_counter()
-        async with process(str(Path(sys.executable).with_name("koco")), *up, KODO_HOME=str(past)) as node:
-            await line(node)
-            again = time.perf_counter() - begin
-            async with Client(home=past) as client:
-                table.rows.append(
-                    Row("start with a past of 1,000,000 events", "s", Series((again,)), Series((started,)), "without")
-                )
-                table.rows += await history.rows(client, "bench.local")
-        return table
+                ready = partial(free_runner, client)
+                table.rows += await lives.rows(client, home, of, twenty, ready, rounds, groups)
+        if "past" in groups:
+            past = Path(folder) / "past"
+            await history.fill(past)
+            begin = time.perf_counter()
+            async with process(koco, *up, KODO_HOME=str(past)) as node:
+                await line(node)
+                again = time.perf_counter() - begin
+                async with Client(home=past) as client:
+                    start = "start with a past of 1,000,000 events"
+                    table.rows.append(Row(start, "s", Series((again,)), Series((started,)), "without"))
+                    table.rows += await history.rows(client, "bench.local")
+    return table
 
 
 NOTE = (
@@ -151,8 +172,8 @@ NOTE = (
 )
 
 
-async def rows(client: Client, bare: asyncio.subprocess.Process, rounds: int, started: float) -> list[Row]:
-    """Measure all rows."""
+async def rows(client: Client, bare: asyncio.subprocess.Process, rounds: int, groups: Collection[str]) -> list[Row]:
+    """Measure how fast runs begin and speak, as far as `groups` has it."""
 
     async def noop() -> list[float]:
         await free_runner(client)
@@ -185,14 +206,23 @@ async def rows(client: Client, bare: asyncio.subprocess.Process, rounds: int, st
     async def fresh() -> list[float]:
         return [await ask(bare, "fresh")]
 
-    (first, final), (spare_call,), (fresh_call,) = await interleave(rounds, noop, spare, fresh)
-    ((rate,),) = await interleave(max(rounds // 2, 1), events)
-    return [
-        Row("launch → first event at the client (warm)", "ms", first, spare_call, "bare Ray, spare actor"),
-        Row("launch → final of a no-op", "ms", final, fresh_call, "bare Ray, fresh actor"),
-        Row(f"{EVENTS:,} events, durable and followed", "1/s", rate, higher_is_better=True),
-        Row("nothing → able to launch", "s", Series((started,))),
-    ]
+    async def streamed() -> list[float]:
+        return [await ask(bare, "events")]
+
+    measured: list[Row] = []
+    if "launch" in groups:
+        (first, final), (spare_call,), (fresh_call,) = await interleave(max(rounds, LAUNCHES), noop, spare, fresh)
+        p95 = lives.delays("launch → first event at the client (warm)", first.values)[1]
+        measured += [
+            Row("launch → first event at the client (warm)", "ms", first, spare_call, "bare Ray, spare actor"),
+            p95,
+            Row("launch → final of a no-op", "ms", final, fresh_call, "bare Ray, fresh actor"),
+        ]
+    if "events" in groups:
+        (rate,), (stream,) = await interleave(rounds, events, streamed)
+        figure = f"{EVENTS:,} events, durable and followed"
+        measured.append(Row(figure, "1/s", rate, stream, "bare Ray, streaming generator", higher_is_better=True))
+    return measured
 
 
 if __name__ == "__main__":
