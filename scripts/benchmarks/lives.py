@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -54,7 +55,9 @@ async def rows(
         measured.append(Row(f"{AT_ONCE} no-ops at once, all final", "ms", ours, theirs, "bare Ray, fresh actors"))
     if "delays" in groups:
         await ready()
-        measured += delays("one event, emit → client, 10/s", await _ticks(client))
+        ticks = await _ticks(client)
+        commits = await asyncio.to_thread(_commits, home.with_name("commits.db"))
+        measured += delays("one event, emit → client, 10/s", ticks, commits, "a commit of SQLite alone")
         await ready()
         measured += delays("lock answered → flow goes on", await _answers(client))
         dead = []
@@ -80,8 +83,15 @@ async def rows(
     return measured
 
 
-def delays(figure: str, values: Sequence[float]) -> list[Row]:
+def delays(figure: str, values: Sequence[float], reference: Sequence[float] = (), name: str = "") -> list[Row]:
     """Give the rows of many delays, ms: the median with the spread, and the 95th percentile."""
+    if reference:
+        ours, theirs = delays(figure, values), delays(name, reference)
+        middle = Series((theirs[0].ours.median,))
+        return [
+            Row(ours[0].figure, "ms", Series((ours[0].ours.median,)), middle, name),
+            Row(ours[1].figure, "ms", ours[1].ours, theirs[1].ours, name),
+        ]
     values = sorted(values)
     low, high = values[0], values[-1]
     p95 = values[int(len(values) * 0.95)]
@@ -103,6 +113,21 @@ async def _ticks(client: Client) -> list[float]:
     return [(time.monotonic() - event.data["at"]) * 1000 async for event in run.follow() if event.event == "result"][
         5:
     ]
+
+
+def _commits(path: Path) -> list[float]:
+    """Commit a row ten times a second to a file of its own, as durably as the node does; gives ms."""
+    taken = []
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE rows (data BLOB)")
+        for _ in range(60):
+            time.sleep(0.1)
+            begin = time.perf_counter()
+            connection.execute("INSERT INTO rows VALUES (?)", (bytes(200),))
+            taken.append((time.perf_counter() - begin) * 1000)
+    return taken
 
 
 async def _answers(client: Client) -> list[float]:
