@@ -63,10 +63,10 @@ MARK = "KODO_RAY"
 """Environment variable of all of an embedded Ray's processes: its folder. What a flow starts inherits it."""
 
 _RECORD_VERSION = 1
-_HEAD = "kodo.node.forking.head" if sys.platform == "linux" else "ray.scripts.scripts"
-"""What takes the arguments of `ray`. Elsewhere a process that has imported as much as a runner cannot be forked."""
+_HEAD = "kodo.node.forking.head"
+"""What takes the arguments of `ray`."""
 
-_PARTS = ("gcs_server", "raylet", "monitor.py", "dashboard.py", "log_monitor.py")
+_PARTS = ("gcs_server", "raylet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,15 @@ class Done:
 
 
 class User:
-    """Runs `koco`; `home` is whose keys and pins are used."""
+    """Runs `koco`; `home` is whose keys and pins are used, `prefix` the words before it."""
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, prefix: Sequence[str] = ()):
         self.home = home
+        self.prefix = prefix
 
     def __call__(self, *words: str, cwd: Path | None = None) -> Done:
         done = subprocess.run(
-            [*KOCO, *words],
+            [*self.prefix, *KOCO, *words],
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from kodo.protocol.ids import is_id
+from tests.support.watched_place import watched_place
 
 from .conftest import FLOWS, KOCO, User, environment
 
@@ -304,14 +306,41 @@ def test_a_local_flow_runs_on_a_node_of_its_own(user: User, tmp_path: Path) -> N
     assert {name for name in os.listdir("/tmp") if name.startswith("koco-")} <= before
 
 
-def test_a_local_flow_in_yaml_runs_too(user: User, tmp_path: Path, base: Path) -> None:
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import END, START, StateGraph
+
+class Count(TypedDict):
+    n: int
+
+def counted(n: int):
+    builder = StateGraph(Count)
+    builder.add_node("more", lambda state: {"n": state["n"] + 1})
+    builder.add_edge(START, "more")
+    builder.add_edge("more", END)
+    return builder.compile()
+"""
+
+
+def test_a_local_flow_in_yaml_runs_and_neither_it_nor_ray_calls_anybody(user: User, tmp_path: Path) -> None:
     folder = tmp_path / "y"
     folder.mkdir()
-    (folder / "mine.py").write_text((FLOWS / "cli_flows.py").read_text())
-    (folder / "x.yaml").write_text("flow: {name: X, author: a@example.com, release: '1'}\nentry: mine:counts\n")
-    done = user("run", "./x.yaml", "n=3", "--json", cwd=folder)
-    assert done.code == 0, done.err
-    assert json.loads(done.out.splitlines()[-1])["final"]["result"] == 3
+    (folder / "mine.py").write_text(GRAPH)
+    (folder / "x.yaml").write_text("flow: {name: X, author: a@example.com, release: '1'}\nentry: mine:counted\n")
+    with watched_place() as place:
+        watched = User(user.home, place.prefix if place is not None else [])
+        done = watched("run", "./x.yaml", "n=3", "--json", "--no-lan", cwd=folder)
+        assert done.code == 0, done.err
+        assert done.rows[-1]["final"]["result"] == {"n": 4}
+        if place is None:
+            return
+        assert place.left == []
+        calls = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))"
+        subprocess.run([*place.prefix, sys.executable, "-c", calls], check=True)
+        deadline = time.monotonic() + 10
+        while not place.left and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert place.left == ["udp 192.0.2.1:53"], "what leaves is seen"
 
 
 def test_the_registrys_file_is_backed_up_while_it_runs(node: Node, tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
-"""`ray start`, made to start its workers by our `setup_worker`: Ray itself has no option for that."""
+"""`ray start`, made to do what Ray has no option for: to start workers by our `setup_worker`, and to call nobody.
+
+Ray starts its dashboard's process even where there is to be no dashboard. All that this does then is to tell Ray's
+makers that usage reports are off, and before that to ask in whose cloud the machine is.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +17,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Do what `ray` does with this process's arguments."""
+    services: Any = importlib.import_module("ray._private.services")
+    services.start_api_server = lambda *_, **__: ("", None)
     parameter: Any = importlib.import_module("ray._private.parameter")
     scripts: Any = importlib.import_module("ray.scripts.scripts")
-    ours = str(Path(__file__).with_name("setup_worker.py"))
-    parameter.RayParams = functools.partial(parameter.RayParams, setup_worker_path=ours)
+    if sys.platform == "linux":  # elsewhere a process that has imported as much as a runner cannot be forked
+        ours = str(Path(__file__).with_name("setup_worker.py"))
+        parameter.RayParams = functools.partial(parameter.RayParams, setup_worker_path=ours)
     scripts.main()
 
 
