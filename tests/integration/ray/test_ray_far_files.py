@@ -44,6 +44,7 @@ scripts.cli()
 
 FLOWS = """
 import os
+import tempfile
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from kodo.flow import File, memory, output
@@ -65,12 +66,14 @@ def remember():
         memory.short.set("from", where())
         seen = memory.long.update("n", lambda value: value + number, 0)
         memory.shared("kb").files.write("notes.bin", bytes(3_000_000))
-        path = memory.shared("kb").files.fetch("notes.bin")
+        # Not where this task happens to work: that is the folder from which its raylet was started.
+        with tempfile.TemporaryDirectory() as folder:
+            size = memory.shared("kb").files.fetch("notes.bin", os.path.join(folder, "notes.bin")).stat().st_size
         try:
             memory.shared("")
         except Exception as error:
             said = type(error).__name__
-        return {"where": where(), "seen": seen, "size": path.stat().st_size, "said": said}
+        return {"where": where(), "seen": seen, "size": size, "said": said}
 
     told = ray.get(there.remote(5))
     refused = None
