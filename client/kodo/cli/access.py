@@ -163,7 +163,9 @@ async def user_password(
 async def user_enrol(
     context: Context,
     name: Name,
-    peer_id: Annotated[str, typer.Argument(metavar="PEER_ID", help="Of the device: koco id shows it there.")],
+    peer_id: Annotated[
+        str, typer.Argument(metavar="PEER_ID", help="Of the device: koco id shows it there, as user.")
+    ],
 ) -> None:
     """Make a code with which one device logs in as a user: within 10 minutes, once, and no other device."""
     answer = await _request(context, "user.enrol", {"name": name, "peer_id": peer_id})
@@ -186,7 +188,7 @@ async def user_logout(
 
 
 async def user_grant(context: Context, name: Name, what: What) -> None:
-    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …)."""
+    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …). All that it has adds up."""
     await _change(context, _changes_of_user(name, what, "role.assign", "grant.add"), f"{name} has it")
 
 

@@ -32,7 +32,9 @@ async def share(
     ] = None,
     level: Annotated[
         int | None,
-        typer.Option("--level", min=0, max=2, help="What is shown: 0 state, 1 results and files, 2 all; 1."),
+        typer.Option(
+            "--level", min=0, max=2, help="What is shown: 0 state, inputs and result; 1 files too; 2 all; 1."
+        ),
     ] = None,
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="For how long, as 7d, 12h or 30m.")
@@ -122,7 +124,7 @@ async def get(
     import asyncio
 
     from kodo.cli.outputs import fetch
-    from kodo.cli.text import line
+    from kodo.cli.text import compact, line
 
     text = await asyncio.to_thread(sys.stdin.readline, 8192) if link == "-" else link
 
@@ -144,7 +146,11 @@ async def get(
         if state.get("level"):
             answer = await fetch(context, found, out, None, overwrite, keep=True)
         elif not context.json:
-            context.say("this link shows the run's state, not its files")
+            context.say("this link shows the run's inputs and result, not its files")
+            final = state.get("final")
+            result = final.get("result") if isinstance(final, dict) else None
+            if result is not None:
+                context.show(result if isinstance(result, str) else compact(result, 20_000))
     if context.json:
         about = {
             "node": found.node,

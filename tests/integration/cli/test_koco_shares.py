@@ -51,6 +51,14 @@ def test_a_link_downloads_one_run_straight_from_its_node(
         assert made["token"] not in done.out + done.err
 
 
+def test_a_link_below_files_gives_the_result_alone(made_run: tuple[User, str], tmp_path: Path) -> None:
+    bob, (user, run) = User(tmp_path / "bob"), made_run
+    link = user("share", run, "--level", "0", *ALONE).row["link"]
+    got = bob("get", link, "--out", str(tmp_path / "out"), "--no-lan")
+    assert (got.code, "not its files" in got.err, got.out.strip() != "") == (0, True, True), got
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_shared_with_a_colleague_is_in_their_list(
     made_run: tuple[User, str], address: str, tmp_path: Path
 ) -> None:
