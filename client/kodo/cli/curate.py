@@ -1,4 +1,4 @@
-"""What an operator does with a registry: `koco register`, `unregister`, `annotate`, `operator`, `stale`, `audit`."""
+"""What an operator does with a registry: `koco register`, `unregister`, `annotate`, `operator`, `mesh`, `stale` …"""
 
 from __future__ import annotations
 
@@ -86,6 +86,33 @@ async def operator(
             answer = await at.operators()
             rows = [{"peer_id": answer.get("owner"), "since": None}, *answer.get("result", ())]
             _list(context, rows, ("PEER ID", "peer_id"), ("SINCE", "since"))
+
+
+async def mesh_add(
+    context: Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")],
+    feed: Annotated[bool, typer.Option("--feed", help="Tell it of nodes instead of listing its nodes.")] = False,
+) -> None:
+    """Have a registry list the nodes of another one too, from now on; with --feed tell that one of its own."""
+    async with _registry(context) as at:
+        answer = await at.add_to_mesh(url, feed=feed)
+    _tell(context, answer, f"{url} is {'told of nodes' if feed else 'read'} from now on")
+
+
+async def mesh_remove(
+    context: Context, url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")]
+) -> None:
+    """Have a registry deal with another one no more; what that one told of stays until it expires."""
+    async with _registry(context) as at:
+        answer = await at.remove_from_mesh(url)
+    _tell(context, answer, f"{url} is left alone")
+
+
+async def mesh_list(context: Context) -> None:
+    """List the registries that a registry reads, and those that it feeds."""
+    async with _registry(context) as at:
+        answer = await at.mesh()
+    _list(context, answer.get("result", []), ("REGISTRY", "url"), ("DOES", "does"))
 
 
 async def stale(
@@ -183,5 +210,10 @@ def register(app: typer.Typer) -> None:
     command(app, "unregister", rich_help_panel=panel)(unregister_name)
     command(app, "annotate", rich_help_panel=panel)(annotate)
     command(app, "operator", rich_help_panel=panel)(operator)
+    mesh = typer.Typer(help="Other registries that a registry deals with, as its operator.", no_args_is_help=True)
+    command(mesh, "add")(mesh_add)
+    command(mesh, "remove")(mesh_remove)
+    command(mesh, "list")(mesh_list)
+    app.add_typer(mesh, name="mesh", rich_help_panel=panel)
     command(app, "stale", rich_help_panel=panel)(stale)
     command(app, "audit", rich_help_panel=panel)(audit)

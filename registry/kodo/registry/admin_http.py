@@ -17,17 +17,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import PeerError
+from kodo.p2p.errors import PeerError, UsageError
 from kodo.registry.admin_store import AdminStore
 from kodo.registry.callers import Callers, check_named_operator, check_private
 from kodo.registry.claims import Enrolment
+from kodo.registry.client import RegistryClient
 from kodo.registry.federation import Federation
 from kodo.registry.problems import problem
 from kodo.registry.record import MAX_NOTE_BYTES, NodeName
 from kodo.registry.signed import verify
 from kodo.registry.store import Store
 
-__all__ = ["Admin", "AnnotateFlow", "AnnotateNode", "DismissOperator", "Nothing", "RegisterName", "UnregisterName"]
+__all__ = [
+    "AddToMesh",
+    "Admin",
+    "AnnotateFlow",
+    "AnnotateNode",
+    "DismissOperator",
+    "Nothing",
+    "RegisterName",
+    "RemoveFromMesh",
+    "UnregisterName",
+]
 
 _MAX_BODY = 64 << 10
 
@@ -70,6 +81,19 @@ class DismissOperator(_Body):
     """Take an operator off."""
 
     peer_id: _Peer
+
+
+class AddToMesh(_Body):
+    """List the nodes of the registry at `url` too, or tell it of those that announce themselves here (`feed`)."""
+
+    url: Annotated[str, Field(min_length=1, max_length=300)]
+    feed: bool = False
+
+
+class RemoveFromMesh(_Body):
+    """Deal with the registry at `url` no more."""
+
+    url: Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class Nothing(_Body):
@@ -122,6 +146,9 @@ class Admin:
             web.post("/operators", self._enrol),
             web.delete("/operators", self._dismiss),
             web.post("/operators/code", self._code),
+            web.get("/mesh", self._mesh),
+            web.put("/mesh", self._add_to_mesh),
+            web.delete("/mesh", self._remove_from_mesh),
             web.post("/shutdown", self._shutdown),
         ]
 
@@ -218,6 +245,32 @@ class Admin:
             raise problem(404, "no-such-operator", f"{given.peer_id} was not enrolled here")
         return _answer({"peer_id": given.peer_id, "operator": False})
 
+    async def _mesh(self, request: web.Request) -> web.Response:
+        await self._operator(request)
+        return _answer(
+            {
+                "peer_id": self.federation.own,
+                "result": self.federation.dealings(),
+                "members": sorted(self.federation.members),
+                "behaved": self.federation.report(),
+            }
+        )
+
+    async def _add_to_mesh(self, request: web.Request) -> web.Response:
+        by, given = await self._asked(request, AddToMesh)
+        url = _registry_url(given.url)
+        await self._admin.add_mesh_url(url, given.feed, by, self.clock())
+        self.federation.deal_with(url, feed=given.feed)
+        return _answer({"url": url, "does": "feed" if given.feed else "read"})
+
+    async def _remove_from_mesh(self, request: web.Request) -> web.Response:
+        by, given = await self._asked(request, RemoveFromMesh)
+        url = _registry_url(given.url)
+        if not await self._admin.drop_mesh_url(url, by, self.clock()):
+            raise problem(404, "no-such-registry", f"{url} was not added to the mesh by `koco mesh add`")
+        await self.federation.leave(url)
+        return _answer({"url": url, "removed": True})
+
     async def _shutdown(self, request: web.Request) -> web.Response:
         by, _ = await self._asked(request, Nothing)
         await self._admin.note(by, "shutdown", {}, self.clock())
@@ -261,6 +314,13 @@ def _parsed(model: type[_Model], body: bytes) -> _Model:
         arg = ".".join(str(part)[:64] for part in first["loc"][:3])
         what = first["msg"].removeprefix("Value error, ")[:256]
         raise problem(400, "bad-args", f"{arg or 'body'}: {what}", arg=arg) from None
+
+
+def _registry_url(text: str) -> str:
+    try:
+        return RegistryClient(text).url
+    except UsageError as error:
+        raise problem(400, "bad-args", f"url: {error}", arg="url") from None
 
 
 def _check_peer(peer_id: str | None) -> None:

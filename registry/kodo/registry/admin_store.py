@@ -14,7 +14,7 @@ from kodo.registry.claims import enrol_proof
 from kodo.registry.glob import fold
 from kodo.registry.record import NodeRecord
 
-__all__ = ["ADMIN_DDL", "CODE_S", "AdminStore", "Transact"]
+__all__ = ["ADMIN_DDL", "CODE_S", "MESH_URLS_DDL", "AdminStore", "Transact"]
 
 CODE_S = 24 * 3600
 """Seconds for which a printed code is good."""
@@ -23,9 +23,18 @@ _CODE_TRIES = 5
 _AUDIT_ROWS = 10_000
 _MAX_OPERATORS = 256
 _MAX_ADMITTED = 100_000
+_MAX_URLS = 64
 _MAX_OWN = 1000
 """Names that one user lists."""
 _PAGE = 500
+
+MESH_URLS_DDL = """
+CREATE TABLE mesh_urls (
+    url TEXT NOT NULL,
+    feed INTEGER NOT NULL,          -- 1: it is told of this registry's own nodes; 0: its nodes are listed here
+    PRIMARY KEY (url, feed)
+) STRICT, WITHOUT ROWID;
+"""
 
 ADMIN_DDL = """
 CREATE TABLE operators (
@@ -203,6 +212,42 @@ class AdminStore:
             if listed or bound or nodes:
                 _log(connection, now, by, "unregister", {"name": name})
             return listed or bound or bool(nodes), nodes
+
+        return await self._write(work)
+
+    async def mesh_urls(self) -> list[tuple[str, bool]]:
+        """Give the registries that operators added: URL, and whether it is fed instead of read."""
+        return await self._read(
+            lambda connection: [
+                (row["url"], bool(row["feed"]))
+                for row in connection.execute("SELECT url, feed FROM mesh_urls ORDER BY url, feed")
+            ]
+        )
+
+    async def add_mesh_url(self, url: str, feed: bool, by: str, now: int) -> None:
+        """Keep a registry to read, or to feed.
+
+        Raises:
+            CallError: 507, there are too many.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            (count,) = connection.execute("SELECT count(*) FROM mesh_urls WHERE url <> ?", (url,)).fetchone()
+            if count >= _MAX_URLS:
+                raise CallError(507, "too-many-registries", f"a registry deals with at most {_MAX_URLS} others")
+            connection.execute("INSERT OR IGNORE INTO mesh_urls (url, feed) VALUES (?, ?)", (url, int(feed)))
+            _log(connection, now, by, "mesh-add", {"url": url, "feed": feed})
+
+        await self._write(work)
+
+    async def drop_mesh_url(self, url: str, by: str, now: int) -> bool:
+        """Take a registry off, read or fed; say whether it was kept."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            gone = connection.execute("DELETE FROM mesh_urls WHERE url = ?", (url,)).rowcount > 0
+            if gone:
+                _log(connection, now, by, "mesh-remove", {"url": url})
+            return gone
 
         return await self._write(work)
 

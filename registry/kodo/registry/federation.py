@@ -69,7 +69,7 @@ class Federation:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     _brought_at: int = 0
     _group: asyncio.TaskGroup | None = None
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _tasks: dict[tuple[str, bool], asyncio.Task[None]] = field(default_factory=dict)
 
     @property
     def own(self) -> str:
@@ -77,14 +77,12 @@ class Federation:
         return str(self.identity.peer_id)
 
     async def __aenter__(self) -> Self:
-        read, feed = ({RegistryClient(url).url for url in urls} for urls in (self.read, self.feed))
-        kept = read | {_feed_key(url) for url in feed}
-        await self.store.forget_cursors(kept)
-        self._group = group = await asyncio.TaskGroup().__aenter__()
-        self._tasks = [
-            *(group.create_task(self._keep(url, self._read)) for url in self.read),
-            *(group.create_task(self._keep(url, self._feed)) for url in self.feed),
-        ]
+        named = [*((url, False) for url in self.read), *((url, True) for url in self.feed)]
+        dealings = {(RegistryClient(url).url, feed) for url, feed in named}
+        await self.store.forget_cursors({_feed_key(url) if feed else url for url, feed in dealings})
+        self._group = await asyncio.TaskGroup().__aenter__()
+        for url, feed in sorted(dealings):
+            self.deal_with(url, feed=feed)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -94,9 +92,29 @@ class Federation:
         """Stop; idempotent."""
         group, self._group = self._group, None
         if group is not None:
-            for task in self._tasks:
+            for task in self._tasks.values():
                 task.cancel()
+            self._tasks.clear()
             await group.__aexit__(None, None, None)
+
+    def deal_with(self, url: str, *, feed: bool) -> None:
+        """Read, or feed, the registry at `url` from now on."""
+        if self._group is not None and (url, feed) not in self._tasks:
+            deal = self._feed if feed else self._read
+            self._tasks[url, feed] = self._group.create_task(self._keep(url, deal))
+
+    async def leave(self, url: str) -> None:
+        """Deal with the registry at `url` no more; what it told stays until it expires."""
+        tasks = [self._tasks.pop((url, feed)) for feed in (False, True) if (url, feed) in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        kept = {_feed_key(other) if feed else other for other, feed in self._tasks}
+        await self.store.forget_cursors(kept)
+
+    def dealings(self) -> list[dict[str, Any]]:
+        """Give the registries that are dealt with: `url`, and `feed` or `read`."""
+        return [{"url": url, "does": "feed" if feed else "read"} for url, feed in sorted(self._tasks)]
 
     # --- asked by other registries ---
 

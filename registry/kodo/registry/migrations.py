@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
-from kodo.registry.admin_store import ADMIN_DDL
+from kodo.registry.admin_store import ADMIN_DDL, MESH_URLS_DDL
 from kodo.registry.listing import add_flows, flow_row
 from kodo.registry.mesh_store import MESH_DDL
 from kodo.registry.probes import PROBES_DDL
@@ -111,4 +111,15 @@ def _from_4(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE admitted ADD COLUMN owner TEXT")
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+def _from_5(connection: sqlite3.Connection) -> None:
+    """The registries that operators add."""
+    _run(connection, MESH_URLS_DDL)
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+    5: _from_5,
+}

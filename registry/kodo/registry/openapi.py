@@ -12,11 +12,13 @@ from pydantic.json_schema import models_json_schema
 
 from kodo.registry.access_http import ACCESS_OPS
 from kodo.registry.admin_http import (
+    AddToMesh,
     AnnotateFlow,
     AnnotateNode,
     DismissOperator,
     Nothing,
     RegisterName,
+    RemoveFromMesh,
     UnregisterName,
 )
 from kodo.registry.claims import TOKEN_HEADER
@@ -127,6 +129,9 @@ OPERATIONS: tuple[Operation, ...] = (
               refusals=(400, 403, 408, 413, 415, 429, 503, 507)),
     _operators("delete", "/operators", "Take an operator off", DismissOperator),
     _operators("post", "/operators/code", "A code for one more operator", Nothing),
+    _operators("get", "/mesh", "The registries that are dealt with"),
+    _operators("put", "/mesh", "Read, or feed, another registry", AddToMesh),
+    _operators("delete", "/mesh", "Deal with another registry no more", RemoveFromMesh),
     _operators("post", "/shutdown", "End in order", Nothing),
     Operation("post", "/access/{op}", "An op on users, with the args and the answer that nodes have for it",
               "a map of args", "a map", refusals=(400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 507),

@@ -82,6 +82,18 @@ class OperatorClient:
         """Take an operator off."""
         return await self._call("DELETE", "/operators", {"peer_id": peer_id})
 
+    async def mesh(self) -> dict[str, Any]:
+        """Give which registries are read and fed, which may tell this one, and how those behaved."""
+        return await self._call("GET", "/mesh")
+
+    async def add_to_mesh(self, url: str, *, feed: bool = False) -> dict[str, Any]:
+        """Have the nodes of another registry listed too; with `feed`, have it told of this one's own."""
+        return await self._call("PUT", "/mesh", {"url": url, "feed": feed})
+
+    async def remove_from_mesh(self, url: str) -> dict[str, Any]:
+        """Have it deal with another registry no more."""
+        return await self._call("DELETE", "/mesh", {"url": url})
+
     async def enrol(self, code: str) -> dict[str, Any]:
         """Become an operator by a code; it proves itself to this registry alone, and is never sent."""
         own = str(self._identity.peer_id)

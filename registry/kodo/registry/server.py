@@ -189,12 +189,13 @@ class Registry:
             host, port = listener.getsockname()[:2]
             bounds = Bounds(nodes=config.max_nodes, flows=config.max_flows, read_s=config.search_s)
             store = await stack.enter_async_context(Store(config.database, bounds))
+            added = await store.admin.mesh_urls()
             federation = Federation(
                 store.mesh,
                 load_identity(config.home, "registry"),
                 self._clock,
-                read=config.mesh_read,
-                feed=config.mesh_feed,
+                read=(*config.mesh_read, *(url for url, feed in added if not feed)),
+                feed=(*config.mesh_feed, *(url for url, feed in added if feed)),
                 members=config.mesh_members,
                 interval_s=config.mesh_s,
             )

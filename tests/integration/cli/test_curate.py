@@ -54,5 +54,8 @@ async def test_an_operator_curates_what_is_listed(registry, tmp_path):
     koco_json(tmp_path, "unregister", NAME, *at, exit_code=3)
     assert next(line["what"] for line in koco_json(home, "audit", *at)) == "unregister"
     assert len(koco_json(home, "operator", *at)) == 2
+    (added,) = koco_json(home, "mesh", "add", "http://127.0.0.1:9", *at)
+    assert koco_json(home, "mesh", "list", *at) == [added]
+    koco_json(home, "mesh", "remove", "http://127.0.0.1:9", *at)
     assert koco_json(home, "stale", *at) == []
     koco_json(home, "annotate", NAME, "hidden=perhaps", *at, exit_code=2)

@@ -13,9 +13,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from kodo.p2p.errors import UsageError
+from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.net.keystore import load_identity
+from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 from kodo.registry.mesh import Batch, Brought, Item
+from kodo.registry.operator_client import OperatorClient
 from kodo.registry.record import sign_goodbye, sign_heartbeat
 from kodo.registry.server import Registry, RegistryConfig
 from kodo.registry.signed import sign
@@ -361,3 +364,52 @@ async def test_a_member_that_is_no_peer_id_is_told_at_the_start(tmp_path):
     with pytest.raises(UsageError, match="no peer id"):
         async with registry(tmp_path / "a", mesh_members=frozenset({"a registry"})):
             pass
+
+
+async def test_an_operator_adds_and_removes_registries_while_it_runs(tmp_path):
+    home = tmp_path / "here"
+    async with registry(home) as here:
+        own = here.peer_id
+    # The other one has users: it lets the members of its mesh read.
+    async with registry(tmp_path / "there", auth="local", mesh_members={own}) as there:
+        async with registry(home) as here, RegistryClient(there.url) as at_there, RegistryClient(here.url) as at_here:
+            await at_there.up(announce(1))
+            claimant = Claimant(load_identity(home, "user"))
+            async with OperatorClient(here.url, claimant) as operator:
+                for url in ("ftp://x", "nonsense", "http://", "http://h/?q"):
+                    with pytest.raises(CallError, match="bad-args"):
+                        await operator.add_to_mesh(url)
+                assert await operator.add_to_mesh(there.url + "/") == {"url": there.url, "does": "read"}
+                await operator.add_to_mesh(there.url)
+                await eventually(lambda: _has(at_here, "flow1"))
+                assert (await operator.mesh())["result"] == [{"url": there.url, "does": "read"}]
+        async with registry(home) as here, RegistryClient(there.url) as at_there, RegistryClient(here.url) as at_here:
+            await at_there.up(announce(2))
+            await eventually(lambda: _has(at_here, "flow2"))
+            async with OperatorClient(here.url, claimant) as operator:
+                await operator.add_to_mesh(there.url, feed=True)
+                await at_here.up(announce(3))
+                await eventually(lambda: _lists(operator_of(there), "n3.example.com"))
+                assert await operator.remove_from_mesh(there.url) == {"url": there.url, "removed": True}
+                with pytest.raises(CallError, match="no-such-registry"):
+                    await operator.remove_from_mesh(there.url)
+                assert (await operator.mesh())["result"] == []
+                assert [line["what"] for line in (await operator.audit())["result"]][:2] == [
+                    "mesh-remove",
+                    "mesh-add",
+                ]
+            await at_there.up(announce(4))
+        async with registry(home) as here, RegistryClient(here.url) as at_here:
+            assert {row["name"] for row in (await at_here.nodes()).result} == {
+                f"n{number}.example.com" for number in (1, 2, 3)
+            }
+
+
+def operator_of(running):
+    claimant = Claimant(load_identity(running.config.home, "user"))
+    return RegistryClient(running.url, claimant=claimant)
+
+
+async def _lists(client, name):
+    async with client:
+        return name in {row["name"] for row in (await client.nodes()).result}
