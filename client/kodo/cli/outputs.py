@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Progress, Run
 
-__all__ = ["Keep", "bars", "fetch", "register"]
+__all__ = ["Keep", "Out", "bars", "fetch", "register"]
 
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; this folder.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run once all of it has arrived.")]
 
 
@@ -43,7 +44,7 @@ async def download(
     context: Context,
     fid: RunId,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all by default.")] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
+    out: Out = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     keep: Keep = False,
 ) -> None:
@@ -52,7 +53,7 @@ async def download(
 
     async with context.client() as client:
         found = await client.run(fid)
-        again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out))}"
+        again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out or '.'))}"
         context.farewell = f"what came so far is kept; go on with: {again}"
         answer = await fetch(context, found, out, names, overwrite, keep=keep)
     if context.json:
@@ -60,10 +61,21 @@ async def download(
 
 
 async def fetch(
-    context: Context, run: Run, directory: Path, names: Sequence[str] | None, overwrite: bool, *, keep: bool = False
+    context: Context,
+    run: Run,
+    directory: Path | None,
+    names: Sequence[str] | None,
+    overwrite: bool,
+    *,
+    keep: bool = False,
 ) -> dict[str, Any]:
-    """Download with a progress bar; give the JSON answer of `download`."""
+    """Download with a progress bar, without a `directory` into this one; give the JSON answer of `download`."""
     from kodo.cli.text import human_bytes, human_seconds
+
+    if directory is None:
+        directory = Path()
+        if not names:
+            _check_plain([str(row.get("name", "")) for row in await run.outputs()])
 
     begun = time.monotonic()
     with bars(context) as on_progress:
@@ -78,6 +90,19 @@ async def fetch(
         context.say(f"{count}, {human_bytes(received)} in {human_seconds(seconds)}")
     rows = [{"name": file.name, "size": file.size, "sha256": file.sha256, "to": str(file.to)} for file in files]
     return {"fid": run.fid, "files": rows, "bytes": received, "seconds": round(seconds, 3)}
+
+
+def _check_plain(names: Sequence[str]) -> None:
+    """Refuse files that nobody asked for and nobody would see: in a home they are read as settings, or as keys.
+
+    Raises:
+        UsageError: one of the names is hidden.
+    """
+    from kodo.p2p.errors import UsageError
+
+    for name in names:
+        if any(part.startswith(".") for part in name.split("/")):
+            raise UsageError(f"this run made the hidden file {name!r}; say where its files may go: --out DIR")
 
 
 @contextlib.contextmanager

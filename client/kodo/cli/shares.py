@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.outputs import Out
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -114,7 +114,7 @@ async def unshare(
 async def get(
     context: Context,
     link: Annotated[str, typer.Argument(metavar="LINK", help="https://HOST/#get=TOKEN or kodo:TOKEN; - reads it.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to.")] = Path(),
+    out: Out = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the end of a run that goes on.", show_default=False)
