@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +72,6 @@ async def show(
     ],
 ) -> None:
     """Show what a flow does, which inputs it takes, and an example."""
-    import shlex
 
     from kodo.cli.text import compact
     from kodo.client.resolve import is_local_flow
@@ -97,11 +97,15 @@ async def show(
         context.show(f"  {row}")
     if answer.get("contents_for"):
         context.show(f"\nWhat runs contain can be read by: {compact(answer['contents_for'])}")
-    example = answer.get("example")
-    words = (
-        " ".join(f"{key}={compact(value)!r}" for key, value in example.items()) if isinstance(example, dict) else ""
-    )
-    context.show(f"\nkoco run {shlex.quote(address)} {words}".rstrip())
+    context.show(f"\n{_command(address, answer.get('example'))}")
+
+
+def _command(address: str, example: Any) -> str:
+    """Give the command of an example: quoted, as people copy it and all that is in it is somebody else's."""
+    from kodo.cli.text import compact, line
+
+    words = [f"{key}={compact(value)}" for key, value in example.items()] if isinstance(example, Mapping) else []
+    return line(shlex.join(["koco", "run", address, *words]))
 
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:

@@ -47,6 +47,8 @@ async def share(
     ] = "r",
 ) -> None:
     """Share a run: with users and roles, or by a link that downloads it straight from the node."""
+    import shlex
+
     from kodo.cli.text import human_time
     from kodo.p2p.errors import UsageError
 
@@ -62,10 +64,8 @@ async def share(
     if made.link is not None:
         context.show(made.link)
         context.say("whoever has this link fetches the files with: koco get LINK --out DIR")
-    until = human_time(made.expires_at)
-    context.say(
-        f"share {made.sid}, until {until}; end it with: koco unshare {found.address.rpartition('/')[0]}/{made.sid}"
-    )
+    end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
+    context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
 
 
 async def shares(

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,15 +84,21 @@ def choices(schema: Schema) -> list[Any] | None:
 
 
 def answer_words(schema: Any) -> str:
-    """Say what an answer to a schema looks like on the command line: `topic=… depth=…`, `yes or no`, `VALUE`."""
+    """Say what an answer to a schema looks like on the command line: `topic=… depth=…`, `yes or no`, `VALUE`.
+
+    It is quoted for a shell: people copy commands, and names of fields are whatever a flow says.
+    """
     root = schema if isinstance(schema, Mapping) else {}
     found = resolve(root, root)
     if is_object(found):
         names = list(properties(found))
-        return " ".join([f"{name[:80]}=…" for name in names[:8]] + ["…"] * (len(names) > 8)) or "NAME=VALUE …"
+        return (
+            " ".join([f"{shlex.quote(name[:80])}=…" for name in names[:8]] + ["…"] * (len(names) > 8))
+            or "NAME=VALUE …"
+        )
     allowed = choices(found)
     if allowed is not None and len(allowed) <= 8:
-        return " or ".join(map(str, allowed))
+        return " or ".join(shlex.quote(str(each)[:80]) for each in allowed)
     return "yes or no" if found.get("type") == "boolean" else "VALUE"
 
 

@@ -185,6 +185,8 @@ def test_texts_of_an_inputs_file_are_files_where_the_form_wants_them() -> None:
         ({"type": "object", "properties": {"topic": {}, "depth": {}}}, "topic=… depth=…"),
         ({"type": "object"}, "NAME=VALUE …"),
         ({"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {}}}}}, "a=…"),
+        ({"type": "object", "properties": {"a; rm -rf ~": {}}}, "'a; rm -rf ~'=…"),
+        ({"enum": ["$(id)"]}, "'$(id)'"),
         (None, "VALUE"),
     ],
 )
