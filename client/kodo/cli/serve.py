@@ -117,7 +117,7 @@ async def up(
         context.stop = asyncio.Event()
         print_ready(context, node, registries)
         await _first(context.stop.wait(), node.asked_to_stop())
-        context.say("stopping")
+        context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> None:

@@ -521,7 +521,7 @@ class Client:
         rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
         fitting = named(rows, text)
         if not fitting:
-            raise NotFoundError(f"no flow {safe_text(text)!r} is found{nearest(text, rows)}; `koco flows` lists them")
+            raise NotFoundError(f"no flow {safe_text(text)!r} is found; `koco flows` lists them{nearest(text, rows)}")
         if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
             places = ", ".join(safe_text(f"{row.get('node')}/{row.get('path')}") for row in fitting[:8])
             raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")

@@ -252,7 +252,7 @@ class Resolver:
         hint = f" ({', '.join(away)} could not be asked)" if away else ""
         if pinned is not None or claims:
             raise UnreachableError(f"the node {name!r} is nowhere to be found now{hint}")
-        raise NotFoundError(f"no node named {name!r} is found{hint}; `koco nodes` lists those that are")
+        raise NotFoundError(f"no node named {name!r} is found; `koco nodes` lists those that are{hint}")
 
     async def _ask(
         self, wanted: Wanted | None, settled: Callable[[Sequence[Found]], bool]

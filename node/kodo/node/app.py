@@ -147,6 +147,15 @@ class Node:
         assert self._runs is not None, "the node is not open"
         await self._runs.drained.wait()
 
+    def describe_stop(self) -> str:
+        """Give one line for the operator: what a stop now does to the runs that have begun; empty without any."""
+        begun = sum(live.handed for live in self._runs.live.values()) if self._runs is not None else 0
+        if not begun or self._runs is None:
+            return ""
+        if self._runs.settings.keep_runs:
+            return f"runs that have begun go on until the next start takes them up: {begun}"
+        return f"runs that have begun end (--keep-runs lets them go on): {begun}"
+
     def describe_access(self) -> str:
         """Give one line for the operator: who is let in."""
         if self._provider is None:

@@ -34,6 +34,7 @@ def test_a_closed_terminal_and_an_impatient_user_end_a_node_with_locked_runs_in_
                 running.process.send_signal(sent)
         assert running.process.wait(60) == 0
         assert running.stop() == 0
+        assert "stopping: runs that have begun end (--keep-runs lets them go on): 2" in "".join(running.stderr)
         assert processes_of(home) == []
     with contextlib.closing(sqlite3.connect(home / "node.db")) as database:
         for launched in (locked, walking):
