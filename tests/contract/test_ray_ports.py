@@ -75,6 +75,11 @@ def test_head_raylet_workers_and_driver_listen_on_loopback_only(cluster):
     assert [entry for entry in sockets if entry[2] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
 
 
+def test_there_is_no_dashboard(cluster):
+    _, ray = cluster
+    assert sorted(name for _, _, name in ray.processes) == ["gcs_server", "raylet"]
+
+
 def knock(address: str, environment: dict[str, str]) -> str:
     process = run(KNOCK, address, environment)
     answer, _ = process.communicate(timeout=60)
