@@ -97,7 +97,7 @@ async def _see_to_locks(context: Context, run: Run, display: Display, changed: a
 
 
 def _how(run: Run, lock: OpenLock) -> str:
-    return line(f"koco answer {shlex.quote(run.address)} {lock.lid} {answer_words(lock.schema)}")
+    return line(f"koco answer {shlex.quote(run.address)} {shlex.quote(lock.lid)} {answer_words(lock.schema)}")
 
 
 async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: asyncio.Event) -> None:
