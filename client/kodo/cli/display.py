@@ -62,7 +62,16 @@ def describe(event: Event) -> str:
             return line(f"{data.get('name', '')} {data.get('release', '')}")
         case _:
             text = data.get("text")
-            return lines(text) if isinstance(text, str) and len(data) == 1 else compact(data)
+            return lines(text) if isinstance(text, str) and len(data) == 1 else _facts(data)
+
+
+def _facts(data: Mapping[str, Any]) -> str:
+    """Give data of no known form: its text first, then names and values, those within values as JSON."""
+    pairs = ", ".join(f"{name} {compact(value, 200)}" for name, value in data.items() if name != "text")
+    if "text" not in data:
+        return line(pairs, 500)
+    text = compact(data["text"], 300)
+    return line(f"{text} ({pairs})" if pairs else text, 500)
 
 
 def _progress_text(data: Mapping[str, Any]) -> str:

@@ -38,6 +38,16 @@ def test_progress_tells_percent_count_and_text() -> None:
     assert describe(event("progress", percent=42, done=3, total=10, text="reading")) == " 42 % 3/10 reading"
 
 
+def test_data_of_no_known_form_are_shown_as_names_and_values() -> None:
+    assert (
+        describe(event("result", package="re", lines=2574, of=["a", {"b": 1}]))
+        == 'package re, lines 2574, of ["a", {"b": 1}]'
+    )
+    assert describe(event("action", text="connect", modules=3)) == "connect (modules 3)"
+    assert describe(event("action", text=["odd"])) == '["odd"]'
+    assert describe(event("inputs")) == ""
+
+
 def test_no_event_acts_on_the_terminal() -> None:
     for name in [*EVENTS, "unheard-of"]:
         keys = ["text", "name", "title", "lid", "level", "logger", "type", "message", "where", "by", "answer", "role"]
