@@ -61,7 +61,7 @@ class Callers:
             raise problem(401, "no-claim", "this call is signed with the user key; see the registry's README")
         if headers[0][: len(_BEARER)].lower() == _BEARER:
             # Without a key: a token that is bound to one is not taken so.
-            return await self.provider.identify("", headers[0][len(_BEARER) :].strip())
+            return await self.provider.identify("", _plain(headers[0][len(_BEARER) :].strip()))
         try:
             host = request.headers[hdrs.HOST]
             claim = read_authorization(headers[0], host, request.method, request.raw_path, body)
@@ -142,7 +142,14 @@ def shown_token(request: web.Request) -> str | None:
     tokens = request.headers.getall(TOKEN_HEADER, [])
     if len(tokens) > 1:
         raise problem(401, "bad-token", "a request shows one token")
-    return tokens[0] if tokens else None
+    return _plain(tokens[0]) if tokens else None
+
+
+def _plain(token: str) -> str:
+    # Other bytes come as what cannot be encoded again.
+    if not token.isascii():
+        raise problem(401, "bad-token", "a token is plain ASCII")
+    return token
 
 
 def check_private(request: web.Request) -> None:

@@ -53,6 +53,8 @@ _IN_INDEX = {
 _KEYS = {"name": "f.k_name", "author": "f.k_author", "organization": "f.k_organization", "node": "n.k_name"}
 _OF_NODE = frozenset({"node", "peer_id", "online", "state", "availability", "performance"})
 _MAX_WORDS = 16
+_TAG_ENDS = 5
+"""Characters of a tag from which on only its ends are looked up."""
 
 _DESCRIPTION = "coalesce(f.k_description, lower(f.description))"
 _TAGS = "coalesce(f.k_tags, lower(f.tags))"
@@ -146,10 +148,12 @@ def _conjuncts(condition: Condition) -> Iterator[Condition]:
 def _term(condition: Condition) -> str | None:
     match condition:
         case Tagged(Literal(text), _):
-            # With its quotes, which few trigrams have, where the index spells it as it is.
             folded = fold(str(text))
-            whole = folded and not set(folded) & set('"\\')
-            return _all_of("k_tags", [f'"{folded}"'] if whole else _pieces(folded))
+            if not folded or set(folded) & set('"\\'):
+                return _all_of("k_tags", _pieces(folded))
+            # With its quotes, which few trigrams have; of a long one the ends, for each trigram costs time.
+            ends = [f'"{folded[:3]}', f'{folded[-3:]}"'] if len(folded) > _TAG_ENDS else [f'"{folded}"']
+            return _all_of("k_tags", ends)
         case TextTest(_, value, text):
             return _all_of(_column(value), _safe_pieces(text))
         case Compare("==", value, Literal(text, Kind.TEXT)) | Compare("==", Literal(text, Kind.TEXT), value):

@@ -209,6 +209,21 @@ async def test_a_token_is_of_no_use_with_another_key_and_none_without(world):
             assert response.headers["WWW-Authenticate"] == "Kodo"
 
 
+async def test_headers_of_other_bytes_are_refused_too(world, raw):
+    host = world.registry.url.removeprefix("http://")
+    claim = authorization(KEYS["reader"], host, "GET", "/flows", b"", world.clock.now + 200)
+    for lines, reason in (
+        (b"Authorization: Bearer \xff\xfe", b"bad-token"),
+        (b"Authorization: Kodo \xff", b"bad-claim"),
+        (b"Authorization: " + claim.encode() + b"\r\nKodo-Token: \xff", b"bad-token"),
+        (b"Authorization: Bearer", b"bad-claim"),
+    ):
+        head = b"GET /flows HTTP/1.1\r\nHost: " + host.encode() + b"\r\nConnection: close\r\n"
+        answer = await raw(head + lines + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401"), lines
+        assert reason in answer, lines
+
+
 async def test_who_may_list_names_gets_nobody_elses(world):
     taken = signed_record(identity(5), name="used.example")
     async with world.operator("chief") as chief, world.operator("writer") as writer:
