@@ -115,17 +115,18 @@ class RayLink:
         waiting: asyncio.Future[Any] = loop.create_future()
         self._waiting.add(waiting)
 
-        def settle() -> None:
+        # Neither holds `answer`, which holds both: megabytes would lie in a circle until somebody looks for garbage.
+        def settle(done: Future[Any]) -> None:
             if not waiting.done():
-                error = answer.exception()
+                error = done.exception()
                 if error is None:
-                    waiting.set_result(answer.result())
+                    waiting.set_result(done.result())
                 else:
                     waiting.set_exception(error)
 
-        def arrived(_: Future[Any]) -> None:
+        def arrived(done: Future[Any]) -> None:
             with contextlib.suppress(RuntimeError):  # a loop that has been closed waits for nothing
-                loop.call_soon_threadsafe(settle)
+                loop.call_soon_threadsafe(settle, done)
 
         answer.add_done_callback(arrived)
         try:

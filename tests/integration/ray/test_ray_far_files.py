@@ -1,6 +1,7 @@
 """Files and memory of what runs on another machine of a node's Ray cluster: a second raylet with files of its own."""
 
 import asyncio
+import gc
 import hashlib
 import subprocess
 import sys
@@ -165,6 +166,7 @@ class Peak:
     """How far this process's memory rises above what it is at the beginning."""
 
     def __enter__(self):
+        gc.disable()  # a node looks for garbage seldom
         self._process, self._over = psutil.Process(), threading.Event()
         self._before = self._own()
         self.bytes = 0
@@ -183,6 +185,7 @@ class Peak:
     def __exit__(self, *_):
         self._over.set()
         self._thread.join(5)
+        gc.enable()
 
 
 async def test_an_output_of_another_machine_arrives_whole_and_is_never_held_in_memory(far, tmp_path):
