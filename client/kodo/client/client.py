@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from kodo.client.config import Loaded, load_settings
 from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk
 from kodo.client.device_flow import Prompt
-from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, check_refused
+from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, tell_refused
 from kodo.client.flow import FlowOnNode, check_query, flow_on
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
@@ -148,8 +148,7 @@ class Client:
             found += await Resolver(narrowed, self.known).all()
         else:
             narrowed, found = self._registries, await self._resolver.all()
-        if not found:
-            check_refused(narrowed)
+        tell_refused(narrowed, found=bool(found))
         for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
             row = rows.setdefault(each.peer_id, {})
             row.update(each.row)
@@ -203,8 +202,7 @@ class Client:
                 if isinstance(error, CallError) and error.code == 400:
                     raise
                 logger.warning("%s: %s", registry.label, error)
-        if not seen:
-            check_refused(self._registries)
+        tell_refused(self._registries, found=bool(seen))
 
     async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
         """Find the flow that FLOW means, and its form.

@@ -19,7 +19,7 @@ from kodo.p2p.net.discovery import Advertisement, Browser
 from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 
-__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "check_refused", "read_home_node"]
+__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "read_home_node", "tell_refused"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class RegistryFinder:
         self.label = f"the registry {url}"
         self.claimant = claimant
         self.refused: CallError | None = None
-        """Why it answered nothing when it was asked last: this user may not read it."""
+        """Why a listing gave nothing the last time: this user may not read it."""
         self._timeout = timeout
         self._query = query
 
@@ -155,12 +155,14 @@ class RegistryFinder:
         except TimeoutError:
             raise UnreachableError(f"no answer within {self._timeout:g} s") from None
         except CallError as error:
-            self._note(error)
-            raise
+            if not self._note(error) or wanted is not None:
+                raise
+            return []
 
-    def _note(self, error: CallError) -> None:
+    def _note(self, error: CallError) -> bool:
         if error.code in (401, 403):
             self.refused = error
+        return self.refused is not None
 
     def _open(self) -> RegistryClient:
         return RegistryClient(self.url, claimant=self.claimant)
@@ -184,19 +186,21 @@ class RegistryFinder:
                 async for row in _rows(registry.flows, search=search, query=query, by=by):
                     yield row
             except CallError as error:
-                self._note(error)
-                raise
+                if not self._note(error):
+                    raise
 
 
-def check_refused(registries: Sequence[RegistryFinder]) -> None:
-    """Say why nothing was found when a registry did not let this user read.
+def tell_refused(registries: Sequence[RegistryFinder], *, found: bool) -> None:
+    """Tell of the registries that did not let this user read: in the log where others had something.
 
     Raises:
-        CallError: what it said.
+        CallError: what one said, when nothing was found.
     """
     for registry in registries:
         if registry.refused is not None:
-            raise registry.refused
+            if not found:
+                raise registry.refused
+            logger.warning("%s: %s", registry.label, registry.refused)
 
 
 async def _rows(ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:

@@ -65,6 +65,7 @@ async def test_two_users_and_a_stranger(url: str, tmp_path: Path) -> None:
     assert (granted.code, granted.row["error"]["reason"]) == (4, "not-granted")
     assert (unknown.code, unknown.row["error"]["reason"]) == (4, "login-needed")
     assert "koco login --registry" in unknown.row["error"]["message"]
+    assert (granted.err, unknown.err) == ("", "")
 
     assert (await koco(ana, "whoami", *place)).row["grants"] == ["flow://*/2/x", "node://*", "registry://*/r"]
     assert (await koco(chief, "user", "revoke", "ana", "user", *place)).code == 0
