@@ -286,11 +286,15 @@ class Client:
         """
         remote = await self.desk(node)
         how = (code, name, password, issuer, show)
-        return {**await log_in(self._open_keeper(), remote, *how), **named_desk(remote)}
+        answer = await log_in(self._open_keeper(), remote, *how)
+        self._look_for_logins()
+        return {**answer, **named_desk(remote)}
 
     async def logout(self, node: str) -> bool:
         """End the login to a node, there and here; say whether there was one."""
-        return await self._open_keeper().logout(await login_desk(await self.desk(node)))
+        ended = await self._open_keeper().logout(await login_desk(await self.desk(node)))
+        self._look_for_logins()
+        return ended
 
     # running
 
@@ -442,6 +446,11 @@ class Client:
         if self._host is None:
             raise LocallyClosedError("a Client is used inside `async with`")
         return self._host
+
+    def _look_for_logins(self) -> None:
+        for registry in self._registries:
+            if registry.claimant is not None:
+                registry.claimant.forget()
 
     def _open_keeper(self) -> LoginKeeper:
         if self._keeper is None:

@@ -51,6 +51,10 @@ class Claimant:
             shown[TOKEN_HEADER] = self._token
         return shown
 
+    def forget(self) -> None:
+        """Look for a token anew: there was a login, or there is none any more."""
+        self._token, self._asked = None, self._find is None
+
     async def learns(self, error: CallError) -> bool:
         """Say whether a refused request is worth making again: by the registry's clock, or by another token."""
         clock = error.data.get("registry")

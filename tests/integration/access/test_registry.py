@@ -87,8 +87,11 @@ async def test_users_of_an_issuer(tmp_path: Path) -> None:
                 login = olga.logins.get(url)
                 assert login is not None
                 bound = olga.logins.tokens(login)["token"]
-            async with client_of(tmp_path / "olga", registry=(url,)) as olga:
                 assert [row["name"] for row in await olga.nodes()] == ["flows.example.com"]
+                # One that the registry takes no more is renewed by itself.
+                olga.logins.put_tokens(login, {**olga.logins.tokens(login), "token": "spent"})
+            async with client_of(tmp_path / "olga", registry=(url,)) as olga:
+                assert [row["path"] async for row in olga.flows()] == [flow().path]
             async with client_of(tmp_path / "ana", registry=(url,)) as ana:
                 await ana.login(url, issuer=issuer.url, show=issuer.approver("ana"))
                 with pytest.raises(CallError, match="not-granted"):
