@@ -36,6 +36,7 @@ WAYS = {
     "Kickoff": ["topic=bikes"],
     "Invoke": ["topic=bikes"],
     "Fails": [],
+    "Crashes": [],
 }
 
 Rows = list[dict[str, Any]]
@@ -100,6 +101,15 @@ def test_an_error_that_nobody_handles_is_fatal_and_says_where(runs: dict[str, Ro
     assert "in fails" in data["where"]
     assert "Traceback" in data["traceback"]
     assert runs["Fails"][-1]["state"] == "error"
+
+
+def test_the_fatal_of_a_process_that_died_says_by_which_signal_and_its_last_words(runs: dict[str, Rows]) -> None:
+    events, printed = parted(told(runs["Crashes"]))
+    [(name, data)] = events
+    assert (name, data["type"], data["signal"]) == ("fatal", "RunnerDied", "SIGSEGV")
+    assert printed["stderr"] == ["about to crash"]
+    assert "in crashes" in data["traceback"]
+    assert data["traceback"].endswith("Last lines of stderr:\nabout to crash")
 
 
 def test_plain_code_makes_every_event_and_each_level_sees_its_own(address: str, user: User) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -67,6 +69,14 @@ def _in_a_task() -> None:
         result("by a task")
 
     ray.get(talk.remote())
+
+
+@flow(name="Crashes", **MADE_BY)
+def crashes() -> None:
+    """End as a broken library does."""
+    print("about to crash", file=sys.stderr, flush=True)
+    time.sleep(3)  # what it said has to be taken before there is nobody to take it from
+    ctypes.string_at(0)
 
 
 @flow(name="Async generator", **MADE_BY)
