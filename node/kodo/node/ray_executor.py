@@ -104,12 +104,26 @@ class RayExecutor:
             KodoError: Ray cannot be started or reached.
         """
         if self._group is None:
-            link = await asyncio.to_thread(self._connect)
+            link = await self._connected()
             self._group = asyncio.TaskGroup()
             await self._group.__aenter__()
             await self._use(link)
             if not self.far:
                 self._minding = self._group.create_task(self._mind())
+
+    async def _connected(self) -> RayLink:
+        """Connect; whoever gives up waiting leaves no Ray behind that was started for it."""
+        theirs = self.far or cluster_lives(self._home)
+        connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it starts would be nobody's.
+            link = None
+            with contextlib.suppress(Exception):
+                link = await connecting
+            await asyncio.to_thread(self._disconnect, link, not theirs)
+            raise
 
     async def adopt(self) -> list[Runner]:
         """Find this node's runners that have a run; end those that have none, or do not answer."""

@@ -5,11 +5,22 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
 from kodo.client.sync import Client
-from tests.support.koco import NodeProcess, end_all, eventually, koco_json, node, processes_of
+from tests.support.koco import (
+    KOCO,
+    SCOPE,
+    NodeProcess,
+    end_all,
+    environment,
+    eventually,
+    koco_json,
+    node,
+    processes_of,
+)
 
 
 def test_a_closed_terminal_and_an_impatient_user_end_a_node_with_locked_runs_in_order(base: Path) -> None:
@@ -69,4 +80,20 @@ def test_a_node_that_keeps_runs_is_stopped_and_started_without_their_noticing(ba
             assert "boats" in eventually(lambda: later.state()["locks"])[0]["title"]
         assert processes_of(home) == []
     finally:
+        end_all(home)
+
+
+def test_a_node_that_is_interrupted_while_it_starts_leaves_no_ray_behind(base: Path) -> None:
+    home = base / "early"
+    small = {"KODO_NUM_CPUS": "1", "KODO_OBJECT_STORE": "100MB"}
+    starting = subprocess.Popen([KOCO, "up", str(SCOPE), "--no-lan"], env=environment(home, **small))
+    try:
+        # From here on Ray's processes come into being.
+        eventually((home / "ray" / "cluster.json").exists)
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(90) in (0, 130)
+        assert processes_of(home) == []
+    finally:
+        starting.kill()
+        starting.wait()
         end_all(home)
