@@ -68,7 +68,9 @@ def _recording(device: str, place: WatchedPlace) -> Iterator[None]:
         def listen() -> None:
             while not over.is_set():
                 with contextlib.suppress(TimeoutError, OSError):
-                    seen = _destination(wire.recv(65536))
+                    frame, (_, _, direction, *_) = wire.recvfrom(65536)
+                    # What this machine's other programs say to all its networks goes the other way.
+                    seen = _destination(frame) if direction != socket.PACKET_OUTGOING else None
                     if seen is not None:
                         place.left.append(seen)
 
