@@ -140,6 +140,30 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert not tree.body or ast.get_docstring(tree)
 
 
+RENAMING = {
+    "kodo/p2p/net/files.py": "the one helper: random names",
+    "kodo/client/transfer.py": "parts that a later download takes up again, named by their content",
+    "kodo/flow/memory_store.py": "in folders of its own, from one random name to another",
+    "kodo/node/outputs.py": "from a folder of parts, by descriptors that follow no link",
+    "kodo/node/ray_cluster.py": "fixed names",
+    "kodo/node/uploads.py": "fixed names",
+    "kodo/node/vault.py": "ids",
+}
+"""Who gives a file its name when it is whole; for any other name than these, `whole_file` does."""
+
+
+def test_files_get_their_names_by_the_one_helper() -> None:
+    def renames(node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            return False
+        system = isinstance(node.func.value, ast.Name) and node.func.value.id == "os"
+        # Of a path `replace` takes one argument, of a text two, of a record names.
+        return node.func.attr == "rename" or (node.func.attr == "replace" and (system or len(node.args) == 1))
+
+    found = {in_wheel(path) for path in shipped() if any(map(renames, ast.walk(ast.parse(path.read_bytes()))))}
+    assert found == set(RENAMING)
+
+
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
     # Put together here so that this file does not name them; "../work/x" is no place.
     places = ["work/", "tmp/w/", r"root/\.", "Users/"]

@@ -17,7 +17,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -175,7 +175,8 @@ async def download(
     try:
         for number, name in enumerate(names, 1):
             report = _reporter(on_progress, name, number, len(names))
-            done.append(await _download_one(source, name, directory, root, overwrite, report, retry_delay))
+            others = {other.casefold() for other in names if other != name}
+            done.append(await _download_one(source, name, directory, root, others, overwrite, report, retry_delay))
     finally:
         os.close(root)
     return done
@@ -194,6 +195,7 @@ async def _download_one(
     name: str,
     directory: Path,
     root: int,
+    others: Collection[str],
     overwrite: bool,
     report: Callable[[int, int], None],
     retry_delay: Callable[[int], float],
@@ -211,6 +213,8 @@ async def _download_one(
                 f"{target} is there already with other content; move it away or overwrite it (--overwrite)"
             )
         part = part_name(base, manifest)
+        if "/".join([*parents, part]).casefold() in others:
+            raise PeerError(f"the node announced an output {part!r}: {name!r} is called so on its way")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "r+b", buffering=0) as file:
             try:

@@ -14,6 +14,7 @@ from typing import Any
 from kodo.flow.context import current
 from kodo.flow.plain import plain
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.p2p.net.files import whole_file
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import check_output_name
 
@@ -124,22 +125,17 @@ class Delegation:
         if self._handle is None:
             raise UsageError("the other run has not begun: ask for its events first")
         to.parent.mkdir(parents=True, exist_ok=True)
-        part, offset = to.with_name(f".{to.name[:100]}.part"), 0
-        try:
-            with open(part, "wb") as file:
-                while True:
-                    args = {"run": self._handle, "name": name, "offset": offset}
-                    answer = current().ask("delegate.read", args).result()
-                    file.write(answer["data"])
-                    offset += len(answer["data"])
-                    if offset >= answer["size"]:
-                        break
-                    if not answer["data"]:
-                        raise CapacityError(f"the node lost {name!r} while it was copied; fetch it again")
-            part.replace(to)
-        finally:
-            part.unlink(missing_ok=True)
-        return to
+        offset = 0
+        with whole_file(to, mode=0o666) as file:
+            while True:
+                args = {"run": self._handle, "name": name, "offset": offset}
+                answer = current().ask("delegate.read", args).result()
+                file.write(answer["data"])
+                offset += len(answer["data"])
+                if offset >= answer["size"]:
+                    return to
+                if not answer["data"]:
+                    raise CapacityError(f"the node lost {name!r} while it was copied; fetch it again")
 
 
 def _opened(value: Any) -> Any:

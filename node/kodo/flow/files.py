@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.p2p.errors import CapacityError, UsageError
+from kodo.p2p.net.files import whole_file
 from kodo.protocol.manifest import Manifest, ManifestBuilder
 
 __all__ = ["media_type_of", "write_file"]
@@ -27,13 +28,14 @@ def media_type_of(name: str) -> str:
     return _TYPES.get(suffix) or mimetypes.guess_type(name, strict=False)[0] or "application/octet-stream"
 
 
-def write_file(path: Path, source: Any) -> Manifest:
-    """Write `source` to `path` by way of a temporary file beside it, and hash it.
+def write_file(path: Path, source: Any, *, parts: Path | None = None) -> Manifest:
+    """Write `source` to `path`, whole or not at all, and hash it.
 
     Args:
         path: where to; missing folders are made (0700).
         source: bytes, `str` (stored as UTF-8), a `Path` or an open binary file to copy, or an iterable of
             bytes or text.
+        parts: where it lies until it is whole; see `whole_file`.
 
     Raises:
         UsageError: `source` is nothing of that.
@@ -41,17 +43,14 @@ def write_file(path: Path, source: Any) -> Manifest:
         OSError: reading or writing failed otherwise.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.part")
     builder = ManifestBuilder()
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with whole_file(path, parts=parts) as file:
             for piece in _pieces(source):
                 builder.update(piece)
                 file.write(piece)
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+    except OSError as error:
+        if error.errno in _FULL:
             raise CapacityError(f"{path.name!r} does not fit on this machine's disk: {error.strerror}") from error
         raise
     return builder.finish()

@@ -27,6 +27,7 @@ from kodo.flow.context import current
 from kodo.flow.files import write_file
 from kodo.flow.plain import plain
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
+from kodo.p2p.net.files import whole_file
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import PIECE_BYTES, Scope, check_key, check_shared, check_value
 
@@ -183,13 +184,8 @@ class Files:
 
     def _fetch(self, name: str, to: Path) -> Path:
         to.parent.mkdir(parents=True, exist_ok=True)
-        part = to.with_name(f".{to.name[:100]}.{secrets.token_hex(4)}.part")
-        try:
-            with open(part, "w+b") as file:
-                self._copy(name, file)
-            part.replace(to)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(to, mode=0o666) as file:
+            self._copy(name, file)
         return to
 
     def _copy(self, name: str, to: IO[bytes]) -> None:

@@ -389,7 +389,7 @@ class RunnerContext(Context):
                 raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
             self._outputs[name.casefold()] = name
         try:
-            manifest = write_file(self.folder / name, source)
+            manifest = write_file(self.folder / name, source, parts=self.folder.with_name("parts"))
         except BaseException as error:
             with self._guard:
                 del self._outputs[name.casefold()]

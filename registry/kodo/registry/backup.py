@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
+from kodo.p2p.net.files import whole_file
 
 __all__ = ["back_up"]
 
@@ -21,35 +22,29 @@ def back_up(database: Path, target: Path) -> int:
     Raises:
         UsageError: there is no registry's file, it or the copy is damaged, or the copy cannot be written.
     """
-    part = target.with_name(f"{target.name}.part")
     try:
         if not database.is_file():
             raise UsageError(f"there is no registry's file {database}")
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        with (
-            contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as source,
-            contextlib.closing(sqlite3.connect(part)) as copy,
-        ):
-            # All pages in one step, and so of one moment: writers go on in the write-ahead log.
-            source.backup(copy)
-            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise UsageError(f"{database} is damaged ({verdict}); the copy was thrown away")
-            # A copy that is put in place counts changes again that others have counted: it is another file to them.
-            if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mesh_self'").fetchone():
-                copy.execute("UPDATE mesh_self SET epoch = randomblob(16)")
-                copy.commit()
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-            size = file.seek(0, os.SEEK_END)
-        part.replace(target)
+        with whole_file(target, durable=True) as file:
+            _copy(database, file.name)
+            return file.seek(0, os.SEEK_END)
     except sqlite3.Error as error:
         raise UsageError(f"{database} cannot be copied to {target}: {error}") from error
     except OSError as error:
         raise UsageError(f"the copy {target} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-    return size
+
+
+def _copy(database: Path, place: str) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as source,
+        contextlib.closing(sqlite3.connect(place)) as copy,
+    ):
+        # All pages in one step, and so of one moment: writers go on in the write-ahead log.
+        source.backup(copy)
+        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise UsageError(f"{database} is damaged ({verdict}); the copy was thrown away")
+        # A copy that is put in place counts changes again that others have counted: it is another file to them.
+        if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mesh_self'").fetchone():
+            copy.execute("UPDATE mesh_self SET epoch = randomblob(16)")
+            copy.commit()

@@ -233,6 +233,13 @@ async def test_two_names_that_some_disks_hold_for_one_are_refused(tmp_path: Path
         await fetch(source, tmp_path)
 
 
+async def test_an_output_that_bears_the_name_of_anothers_part_is_refused(tmp_path: Path) -> None:
+    source = Memory(a_md=b"content")
+    source.files[part_name("a.md", source.whole("a.md"))] = b"other"
+    with pytest.raises(PeerError, match="on its way"):
+        await fetch(source, tmp_path)
+
+
 async def test_a_link_in_the_directory_is_not_followed(tmp_path: Path) -> None:
     outside, out = tmp_path / "outside", tmp_path / "out"
     outside.mkdir()

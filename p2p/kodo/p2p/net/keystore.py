@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.files import whole_file
 
 __all__ = ["load_certificate", "load_identity", "make_home", "write_private"]
 
@@ -40,17 +39,8 @@ def write_private(path: Path, data: bytes) -> None:
         UsageError: when it cannot be written.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with whole_file(path, durable=True) as file:
+            file.write(data)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
