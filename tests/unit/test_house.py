@@ -29,6 +29,7 @@ HEAVY = {
         "kodo/node/ray_link.py",
         "kodo/node/ray_pool.py",
         "kodo/node/ray_runner.py",
+        "kodo/node/ray_task.py",
         "kodo/node/runner.py",
         "kodo/samples/",
     ],

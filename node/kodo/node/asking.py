@@ -16,7 +16,7 @@ from typing import Any
 from kodo.flow.asks import pack_error
 from kodo.node.executor import Runner, RunnerDiedError
 from kodo.node.live import LiveRun
-from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.errors import CallError, DeadlineError, KodoError
 
 __all__ = ["Asking", "Question"]
 
@@ -75,6 +75,8 @@ class Asking:
             while True:
                 try:
                     first_open, asked = await runner.asked(seen, _POLL_S)
+                except DeadlineError:
+                    continue  # it may only be slow: the run's driver, which ends this, decides when it is not
                 except KodoError:
                     return  # the run's driver learns it too
                 for aid, op, args in asked:

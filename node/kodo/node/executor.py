@@ -99,7 +99,7 @@ class Runner(Protocol):
         """Wait until there are events with `rseq` > `after`, at most `timeout` seconds; `[]` if there were none.
 
         Calling it says that all events up to `after` are committed: the runner forgets them.
-        Cancelling is safe.
+        Cancelling is safe, and the caller's to do when a runner that hangs gives no answer.
         """
         ...
 
@@ -127,7 +127,10 @@ class Runner(Protocol):
         ...
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
-        """Read up to `length` bytes of a file that an `output` event named; `b""` at its end."""
+        """Read up to `length` bytes of a file that an `output` event named; `b""` at its end.
+
+        The deadline is the caller's, as for `poll`.
+        """
         ...
 
     async def kill(self) -> None:

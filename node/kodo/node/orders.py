@@ -23,6 +23,7 @@ class RunSettings:
         max_live_each: the same for one principal.
         max_runs: runs that have a runner at once; further ones wait in line.
         poll_s: how long one poll waits for news.
+        silent_s: how much longer than that a runner may take to answer one.
         grace_s: how long a restarted node looks for the runners it left.
         end_s: how long a runner may take to end.
         disk_s: how long a run outlives a disk that takes nothing.
@@ -34,6 +35,7 @@ class RunSettings:
     max_live_each: int = 250
     max_runs: int = 64
     poll_s: float = 20.0
+    silent_s: float = 30.0
     grace_s: float = 30.0
     end_s: float = 10.0
     disk_s: float = 600.0

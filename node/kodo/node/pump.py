@@ -133,7 +133,7 @@ class Pump:
 
     async def _poll(self, runner: Runner, after: int) -> list[Any]:
         try:
-            async with awake_timeout(self._settings.poll_s + 30.0):
+            async with awake_timeout(self._settings.poll_s + self._settings.silent_s):
                 return list(await runner.poll(after, self._settings.poll_s))
         except TimeoutError:
             raise RunnerDiedError("the runner does not answer") from None

@@ -75,12 +75,12 @@ class RayRunner:
         return not self._link.lost
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
-        """See `Runner.poll`."""
+        """See `Runner.poll`. Whoever calls it says how long a runner may be silent: here is no deadline."""
         ahead, self._ahead = self._ahead, None
         if after == 0 and ahead is not None:
             with contextlib.suppress(KodoError):  # the poll below tells it
-                return self._read(await self._link.ask(ahead, AHEAD_SECONDS + CALL_TIMEOUT, "no first event came"))
-        return self._read(await self._call("poll", after, timeout, deadline=timeout + CALL_TIMEOUT))
+                return self._read(await self._link.ask(ahead, None, ""))
+        return self._read(await self._call("poll", after, timeout, deadline=None))
 
     def _read(self, packed: bytes) -> list[RunnerEvent]:
         events, self.asking = _read(packed)
@@ -106,12 +106,12 @@ class RayRunner:
         await self._call("expire", lid)
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
-        """See `Runner.read_output`; gives at most 4 MiB.
+        """See `Runner.read_output`; gives at most 4 MiB. Its deadline is the caller's.
 
         Raises:
             KodoError: there is no such output, or it cannot be read.
         """
-        data: bytes = await self._call("read_output", name, offset, length)
+        data: bytes = await self._call("read_output", name, offset, length, deadline=None)
         return data
 
     async def kill(self) -> None:
@@ -136,7 +136,7 @@ class RayRunner:
         self._keeper.ended(self)
         await asyncio.to_thread(self._keeper.remove_files, self)
 
-    async def _call(self, method: str, *args: Any, deadline: float = CALL_TIMEOUT) -> Any:
+    async def _call(self, method: str, *args: Any, deadline: float | None = CALL_TIMEOUT) -> Any:
         from ray.exceptions import ActorUnavailableError
 
         loop = asyncio.get_running_loop()

@@ -17,40 +17,32 @@ import json
 import logging
 import os
 import platform
-import queue
-import re
 import shutil
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from kodo.flow.asks import AskQueue, error_of, pack_error
-from kodo.flow.buffer import EventBuffer, pack_event
+from kodo.flow.asks import pack_error
 from kodo.flow.capture import EventLogHandler, StreamCapture
-from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError, install
-from kodo.flow.files import media_type_of, write_file
-from kodo.flow.form import Form, reasons_of
+from kodo.flow.context import Context, install
+from kodo.flow.form import Form
 from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
 from kodo.flow.load import add_roots, load_entry
-from kodo.flow.plain import plain
 from kodo.node.crash import CRASH_FILE
+from kodo.node.ending import Ending
 from kodo.node.inbox import Inbox
-from kodo.p2p.errors import CapacityError, KodoError, UsageError
-from kodo.protocol.ids import make_id
-from kodo.protocol.manifest import check_output_name
-from kodo.protocol.secrets import Secrets, hide, reveal
+from kodo.node.ray_task import TaskContext
+from kodo.node.runner_context import RunnerContext
+from kodo.p2p.errors import KodoError, UsageError
+from kodo.protocol.secrets import Secrets, reveal
 
-__all__ = ["RunnerActor", "kodo_version", "prepare_worker", "runtime_text", "warm_up"]
+__all__ = ["RunnerActor", "kodo_version", "prepare_worker", "warm_up"]
 
 PRELOAD_TIMEOUT = 20.0
 """Seconds for which a warm runner waits for the scope's imports; a module that hangs only delays its own flow."""
@@ -64,14 +56,8 @@ TASK_QUIET_SECONDS = 0.5
 MAX_READ_BYTES = 4 * 1024 * 1024
 """Bound of one `read_output`."""
 
-MAX_MESSAGE_CHARACTERS = 10_000
-MAX_TRACEBACK_CHARACTERS = 50_000
-
-_RAY_MARK = re.compile(r":(job_id:[0-9a-f]{8}|actor_name:\w+|task_name:[\w.<>]+)")
-"""What Ray prints into a worker's output for its log monitor."""
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_RAY_FOLDER = os.path.join(sysconfig.get_path("purelib"), "ray") + os.sep
+UNTOLD_EXIT = 70
+"""Exit code of a runner that could not even say that its run is over; `EX_SOFTWARE` of sysexits.h."""
 
 _capture: StreamCapture | None = None
 
@@ -90,7 +76,7 @@ def prepare_worker() -> None:
     global _capture
     if "KODO_RUNNER" not in os.environ or _capture is not None:
         return
-    context = _TaskContext(os.environ["KODO_RUNNER"], os.environ.get("KODO_NAMESPACE", ""))
+    context = TaskContext(os.environ["KODO_RUNNER"], os.environ.get("KODO_NAMESPACE", ""))
     _capture = StreamCapture(context.line)
     _capture.start()
     install(context)
@@ -194,8 +180,15 @@ class RunnerActor:
         return self._folder
 
     async def poll(self, after: int, timeout: float) -> bytes:
-        """See `EventBuffer.poll`."""
-        return await self._context.buffer.poll(after, timeout)
+        """See `EventBuffer.poll`.
+
+        Raises:
+            UsageError: no run was started meanwhile: whoever waits for one would wait for ever.
+        """
+        batch = await self._context.buffer.poll(after, timeout)
+        if self._spec is None:
+            raise UsageError("this runner was asked for events, and has not been given a run")
+        return batch
 
     async def ingest(self, events: list[bytes]) -> None:
         """Take events that a Ray task of the flow made; waits while the node is behind."""
@@ -239,32 +232,34 @@ class RunnerActor:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _run(self) -> None:
-        context, spec, folder = self._context, self._spec, self._folder
+        context = self._context
+        try:
+            Ending(
+                flush=self._finish,
+                store=context.store_result,
+                put_last=lambda packed: context.buffer.put(packed, last=True),
+                abort=lambda: os._exit(UNTOLD_EXIT),
+            ).run(self._work)
+        finally:
+            if not context.buffer.closed:  # nobody would ever be told that the run is over
+                os._exit(UNTOLD_EXIT)
+
+    def _work(self) -> Any:
+        spec, folder = self._spec, self._folder
         assert spec is not None
         assert folder is not None
-        started = time.monotonic()
-        try:
-            if spec["kodo"] != kodo_version():
-                raise UsageError(
-                    f"the worker has kodo {kodo_version()}, the node {spec['kodo']}: "
-                    "install the same version on every machine of the Ray cluster"
-                )
-            self._preload.join(PRELOAD_TIMEOUT)
-            work = folder / "work"
-            work.mkdir(mode=0o700, exist_ok=True)
-            faulthandler.enable(open(folder / CRASH_FILE, "w"))  # noqa: SIM115 (open for as long as this process lives)
-            os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
-            os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
-            value = invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"]))
-        except BaseException as error:  # SystemExit and KeyboardInterrupt end the run too, not this process
-            data = _fatal(error)
-            self._finish()
-            context.end("fatal", data)
-        else:
-            seconds = round(time.monotonic() - started, 3)
-            value = plain(value)
-            self._finish()
-            context.end("final", {"result": value, "runtime_s": seconds, "runtime": runtime_text(seconds)})
+        if spec["kodo"] != kodo_version():
+            raise UsageError(
+                f"the worker has kodo {kodo_version()}, the node {spec['kodo']}: "
+                "install the same version on every machine of the Ray cluster"
+            )
+        self._preload.join(PRELOAD_TIMEOUT)
+        work = folder / "work"
+        work.mkdir(mode=0o700, exist_ok=True)
+        faulthandler.enable(open(folder / CRASH_FILE, "w"))  # noqa: SIM115 (open for as long as this process lives)
+        os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
+        os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
+        return invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"]))
 
     def _finish(self) -> None:
         context, now = self._context, time.monotonic()
@@ -277,232 +272,6 @@ class RunnerActor:
         if _capture is not None:
             _capture.flush(FLUSH_TIMEOUT)
         self._inlet.flush(FLUSH_TIMEOUT)
-
-
-class RunnerContext(Context):
-    """The flow's side of a runner."""
-
-    def __init__(self) -> None:
-        self.buffer = EventBuffer()
-        self.asks = AskQueue(self.buffer.tell_asking)
-        self.has_tasks = False
-        self.last_ingest = 0.0
-        self.folder: Path | None = None  # of outputs; there is none before there is a run
-        self._outputs: dict[str, str] = {}  # by case-folded name: some clients' disks do not tell case apart
-        self._guard = threading.Lock()
-        self._locks: dict[str, _OpenLock] = {}
-        self._considered: set[str] = set()
-
-    def emit(self, event: str, data: dict[str, Any]) -> Emitted:
-        return self.buffer.put(pack_event(event, data))
-
-    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        if self.folder is None:
-            raise UsageError("the node is asked while a flow runs, not when its module is imported")
-        return self.asks.ask(op, args)
-
-    def line(self, event: str, text: str) -> None:
-        """Take one line of output."""
-        if not _RAY_MARK.fullmatch(text):
-            self.buffer.put(pack_event(event, {"text": text}))
-
-    def end(self, event: str, data: dict[str, Any]) -> None:
-        """Make the run's last event; a result too large for one becomes the output `final.json`."""
-        try:
-            packed = pack_event(event, data)
-        except CapacityError:
-            name = "final.json" if "final.json" not in self._outputs else f"final-{data['runtime_s']}.json"
-            self.write_output(name, json.dumps(data["result"], ensure_ascii=False), None)
-            packed = pack_event(event, {**data, "result": None, "output": name})
-        self.buffer.put(packed, last=True)
-
-    def lock(self, demand: Demand) -> Future[Any]:
-        lid = make_id(time.time_ns() // 1_000_000, os.urandom(10))
-        data: dict[str, Any] = {"lid": lid, "title": demand.title, "schema": demand.schema}
-        if demand.has_default:
-            data["default"] = plain(demand.default)
-        if demand.roles:
-            data["roles"] = list(demand.roles)
-        if demand.users:
-            data["users"] = list(demand.users)
-        packed = pack_event("lock", {**data, "expires_s": demand.expires_s, "verdict_s": demand.verdict_s})
-        opened = _OpenLock(demand)
-        with self._guard:
-            self._locks[lid] = opened
-        self.buffer.put(packed)
-        return opened.future
-
-    def consider(self, lid: str, cid: str, candidate: Any) -> None:
-        """Judge a candidate in a thread of its own, because a check is user code."""
-        with self._guard:
-            if cid in self._considered:
-                return
-            self._considered.add(cid)
-            opened = self._locks.get(lid)
-        if opened is None:
-            self._say("unlock-deny", {"lid": lid, "cid": cid, "reasons": ["this lock is not open"]})
-            return
-        threading.Thread(target=self._judge, args=(opened, lid, cid, candidate), daemon=True).start()
-
-    def _judge(self, opened: _OpenLock, lid: str, cid: str, candidate: Any) -> None:
-        deadline = time.monotonic() + opened.demand.verdict_s
-        reasons: list[str] = []
-        value = shown = None
-        try:
-            value, shown = opened.demand.accept(candidate)
-        except ValueError as error:
-            reasons = reasons_of(error)
-        except Exception as error:  # the flow's check is broken: the candidate is denied, the lock stays open
-            reasons = [f"the check failed: {type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]]
-        with self._guard:
-            if not reasons and time.monotonic() > deadline:
-                reasons = ["the verdict came too late"]
-            if not reasons and self._locks.pop(lid, None) is None:
-                reasons = ["this lock is not open"]
-            if reasons:
-                self._say("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})
-                return
-            self._say("unlock", {"lid": lid, "cid": cid, "answer": hide(opened.demand.schema, plain(shown))[0]})
-        opened.future.set_result(value)
-
-    def expire(self, lid: str) -> None:
-        """End a lock without an answer."""
-        with self._guard:
-            opened = self._locks.pop(lid, None)
-        if opened is None:
-            return
-        if opened.demand.has_default:
-            opened.future.set_result(opened.demand.default)
-        else:
-            opened.future.set_exception(LockExpiredError(f"nobody answered {opened.demand.title!r} in time"))
-
-    def _say(self, event: str, data: dict[str, Any]) -> None:
-        """Make an event that must not wait: the actor's loop, or a lock's guard, would wait with it."""
-        self.buffer.put(pack_event(event, data), wait=False)
-
-    def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        check_output_name(name)
-        if self.folder is None:
-            raise UsageError("an output is written while a flow runs, not when its module is imported")
-        with self._guard:
-            if name.casefold() in self._outputs:
-                raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
-            self._outputs[name.casefold()] = name
-        try:
-            manifest = write_file(self.folder / name, source, parts=self.folder.with_name("parts"))
-        except BaseException as error:
-            with self._guard:
-                del self._outputs[name.casefold()]
-            if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
-                raise UsageError(f"the output {name!r} is at the place of another one's folder") from error
-            raise
-        data = {
-            "name": name,
-            "size": manifest.size,
-            "sha256": manifest.sha256.hex(),
-            "media_type": media_type or media_type_of(name),
-        }
-        self.emit("output", data)
-        return data
-
-    def read_output(self, name: str, offset: int, length: int) -> bytes:
-        """Read a part of a written output; `b""` at its end.
-
-        Raises:
-            UsageError: there is no such output.
-        """
-        if self.folder is None or self._outputs.get(name.casefold()) != name:
-            raise UsageError(f"this run has no output {name!r}")
-        with open(self.folder / name, "rb") as file:
-            file.seek(offset)
-            return file.read(length)
-
-
-class _OpenLock:
-    def __init__(self, demand: Demand):
-        self.demand = demand
-        self.future: Future[Any] = Future()
-
-
-class _TaskContext(Context):
-    """What a Ray task of the flow is connected to: its runner, by the runner's name."""
-
-    def __init__(self, name: str, namespace: str):
-        self._name = name
-        self._namespace = namespace
-        self._queue: queue.Queue[bytes] = queue.Queue(maxsize=10_000)
-        self._sender: threading.Thread | None = None
-        self._runner: Any = None
-
-    def emit(self, event: str, data: dict[str, Any]) -> Emitted:
-        self._send(pack_event(event, data))
-        # A task's events come before its result, for whoever waits for that; a loop is not held up.
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._queue.join()
-        return DONE
-
-    def line(self, event: str, text: str) -> None:
-        """Take one line of output."""
-        if not _RAY_MARK.fullmatch(text):
-            self._send(pack_event(event, {"text": text}))
-
-    def lock(self, demand: Demand) -> Future[Any]:
-        raise UsageError("a lock is asked in the flow itself, not in its Ray tasks")
-
-    def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        raise UsageError("an output is written in the flow itself: return its bytes from the Ray task")
-
-    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def carry() -> None:
-            import ray
-
-            try:
-                told = ray.get(self._find_runner().relay.remote(op, dict(args)))
-                if "error" in told:
-                    raise error_of(told["error"])
-                future.set_result(told["done"])
-            except Exception as error:  # told to the task that waits
-                future.set_exception(error)
-
-        threading.Thread(target=carry, name="kodo-relay", daemon=True).start()
-        return future
-
-    def start(self) -> None:
-        """Be ready to forward before there is something: a short task would be over before its first line."""
-        self._sender = threading.Thread(target=self._forward, name="kodo-forward", daemon=True)
-        self._sender.start()
-
-    def _send(self, packed: bytes) -> None:
-        self._queue.put(packed)
-
-    def _forward(self) -> None:
-        with contextlib.suppress(Exception):  # as below
-            self._find_runner()
-        while True:
-            batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 500:
-                    batch.append(self._queue.get_nowait())
-            with contextlib.suppress(Exception):  # the runner is gone: so is whoever would read this
-                self._deliver(batch)
-            for _ in batch:
-                self._queue.task_done()
-
-    def _deliver(self, batch: list[bytes]) -> None:
-        import ray
-
-        ray.get(self._find_runner().ingest.remote(batch))
-
-    def _find_runner(self) -> Any:
-        import ray
-
-        if self._runner is None:
-            self._runner = ray.get_actor(self._name, namespace=self._namespace)
-        return self._runner
 
 
 def _notice_tasks(context: RunnerContext) -> None:
@@ -536,48 +305,3 @@ def warm_up() -> None:
 
 def _example(number: int = 0) -> None:
     """Have parameters."""
-
-
-def _fatal(error: BaseException) -> dict[str, Any]:
-    # An error in a Ray task comes wrapped; what went wrong is its cause, and Ray colours the text for terminals.
-    cause = getattr(error, "cause", None)
-    wrapped = type(error).__name__.startswith("RayTaskError") and isinstance(cause, BaseException)
-    told: BaseException = cause if wrapped and cause is not None else error
-    trace = _own_part(error.__traceback__)
-    text = _COLOUR.sub("", "".join(traceback.format_exception(type(error), error, trace)))
-    data: dict[str, Any] = {
-        "type": type(told).__name__,
-        "message": _message(told)[:MAX_MESSAGE_CHARACTERS],
-        "traceback": text[-MAX_TRACEBACK_CHARACTERS:],
-    }
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_RAY_FOLDER)]
-    if frames:
-        data["where"] = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"
-    result: dict[str, Any] = plain(data)
-    return result
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"the flow called sys.exit({error.code!r})"
-    try:
-        return str(error)
-    except Exception:  # user code
-        return ""
-
-
-def _own_part(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames by which kodo and asyncio called the flow."""
-    ours = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, os.path.dirname(asyncio.__file__))
-    part = trace
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(ours):
-        part = part.tb_next
-    return part or trace
-
-
-def runtime_text(seconds: float) -> str:
-    """Say a duration for people: `0.3 s`, `1 min 4 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.node.asking import Asking
-from kodo.node.checks import MisconductError
 from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
+from kodo.node.fatals import fatal_of, node_fatal
 from kodo.node.live import LiveRun
 from kodo.node.orders import Order, RunSettings, ask_inputs, bad_state, stopping
 from kodo.node.outputs import Outputs
@@ -314,7 +314,7 @@ class Runs:
         if wanted:
             self._drive(live)
         else:
-            await self._end(live, "NotStarted", "its launch was refused: the disk failed meanwhile")
+            await self._end(live, node_fatal("NotStarted", "its launch was refused: the disk failed meanwhile"))
 
     def _committed(self, commit: Commit) -> None:
         live = self._live.get(commit.fid)
@@ -336,7 +336,7 @@ class Runs:
             elif live.runner is not None or not live.handed:
                 self._drive(live)
             else:
-                await self._end(live, "RunnerDied", "the runner was gone when the node came back")
+                await self._end(live, node_fatal("RunnerDied", "the runner was gone when the node came back"))
         for runner in runners.values():
             known = await self._store.run(runner.fid)
             self.spawn(partial(self._dismiss, runner, known=known is not None and runner.started))
@@ -361,19 +361,10 @@ class Runs:
             await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:
             await self._retire(live)
-        except RunnerDiedError as error:
-            await self._end(live, "RunnerDied", str(error), _remains(error, live))
-        except MisconductError as error:
-            await self._end(live, "Misconduct", str(error))
-        except IntegrityError as error:
-            await self._end(live, "OutputError", str(error))
-        except CapacityError as error:
-            await self._end(live, "NodeFull", str(error))
-        except KodoError as error:
-            await self._end(live, "NotStarted" if live.runner is None else type(error).__name__, str(error))
         except Exception as error:
-            _log.error("run %s: %s in the node", live.fid, type(error).__name__)
-            await self._end(live, "InternalError", f"the node failed: {type(error).__name__}")
+            if not isinstance(error, KodoError):
+                _log.error("run %s: %s in the node", live.fid, type(error).__name__)
+            await self._end(live, fatal_of(error, has_runner=live.runner is not None, stderr=live.stderr))
         else:
             await self._retire(live)
 
@@ -411,15 +402,14 @@ class Runs:
         if live.lids and await self._store.every(live.fid, ["lock-timeout"]):
             raise DeadlineError("nobody gave the missing inputs in time")
 
-    async def _end(self, live: LiveRun, kind: str, message: str, more: Mapping[str, Any] | None = None) -> None:
-        """End a run with `fatal` unless it is over, and its runner."""
-        fatal = NewEvent.make("fatal", {"type": kind, "message": message[:4096], "where": "node", **(more or {})})
+    async def _end(self, live: LiveRun, fatal: dict[str, Any]) -> None:
+        """End a run with `fatal` unless it is over, and its runner; whatever fails, its place and process go."""
         try:
-            await self.append(live, [fatal])
+            await self.append(live, [NewEvent.make("fatal", fatal)])
         except RunOverError:
             pass
-        except CapacityError:
-            _log.error("run %s has ended, and the disk takes no note of it", live.fid)
+        except Exception as error:
+            _log.error("run %s has ended, and no note of it could be stored: %s", live.fid, type(error).__name__)
         if live.runner is not None:
             await self._bounded(live.runner.kill())
         await self._retire(live)
@@ -428,11 +418,11 @@ class Runs:
         """Let the runner of a run that is over go, and forget the run."""
         self._live.pop(live.fid, None)
         self._fewer.set()
-        if self.vault is not None and self.vault.has(live.fid):
-            try:
+        try:
+            if self.vault is not None and self.vault.has(live.fid):
                 await self.vault.erase(live.fid)
-            except CapacityError as error:
-                _log.error("run %s: its secrets are erased with the node's next start: %s", live.fid, error)
+        except Exception as error:
+            _log.error("run %s: its secrets are erased with the node's next start: %s", live.fid, error)
         if live.server is not None:
             live.server.cancel()
             self.spawn(lambda: self._asking.ended(live.fid))
@@ -454,7 +444,7 @@ class Runs:
         try:
             async with asyncio.timeout(self.settings.end_s):
                 await work
-        except (TimeoutError, KodoError) as error:
+        except Exception as error:
             _log.warning("a runner did not end as asked: %s", type(error).__name__)
 
     async def _drain(self, seconds: float) -> None:
@@ -492,7 +482,7 @@ class Runs:
     async def _finish_kill(self, live: LiveRun) -> None:
         if live.runner is not None:
             await self._bounded(live.runner.kill())
-        await self._end(live, "Killed", "the run was killed")
+        await self._end(live, node_fatal("Killed", "the run was killed"))
 
     async def _stop(self, live: LiveRun) -> None:
         try:
@@ -501,14 +491,6 @@ class Runs:
                 row = await self._store.run(live.fid)
                 if live.runner is None and row is not None and not row.handed:
                     return  # it has not begun, so the next process begins it
-                await self._end(live, "NodeStopped", "the node was stopped")
+                await self._end(live, node_fatal("NodeStopped", "the node was stopped"))
         except Exception as error:
             _log.error("run %s did not end in order: %s", live.fid, type(error).__name__)
-
-
-def _remains(error: RunnerDiedError, live: LiveRun) -> dict[str, Any]:
-    """Tell what is known of a process that died: its signal, and, as its traceback, its last words."""
-    words = "\n".join(live.stderr)
-    parts = [error.stack, f"Last lines of stderr:\n{words}" if words else ""]
-    told = {"signal": error.signal, "traceback": "\n".join(part for part in parts if part)}
-    return {name: value for name, value in told.items() if value}

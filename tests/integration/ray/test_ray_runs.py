@@ -189,6 +189,11 @@ async def test_a_result_too_large_for_an_event_becomes_an_output(run):
     await made.runner.release()
 
 
+@pytest.mark.parametrize("how", ["surrogates", "untellable", "undescribed", "unstorable", "long", "exit"])
+async def test_a_run_whose_end_cannot_be_told_is_over_nevertheless(run, how):
+    assert (await (await run("ends_badly", how=how)).end())["event"] == "fatal"
+
+
 async def test_any_other_event_too_large_is_an_error_in_the_flow(run):
     end = await (await run("large_event", size=300_000)).end()
     assert (end["event"], end["type"]) == ("fatal", "CapacityError")

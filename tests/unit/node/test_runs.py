@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from kodo.node.executor import RunnerEvent, RunSpec
+from kodo.node.fatals import FATAL_TYPES
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner
 from kodo.node.orders import Order, RunSettings
 from kodo.node.outputs import Outputs
 from kodo.node.rows import NewEvent
-from kodo.p2p.errors import CallError, CapacityError
+from kodo.p2p.errors import CallError, CapacityError, KodoError
 from kodo.protocol.events import RunState
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import rig, rig_of
@@ -127,6 +128,39 @@ async def test_a_runner_that_says_what_it_may_not_ends_its_run(
         assert events[-1].data["type"] == "Misconduct"
         await node.gone(fid)
         assert node.runner(fid).released
+
+
+async def test_a_run_whose_runner_answers_no_poll_is_ended(tmp_path: Path, clock: StillClock) -> None:
+    async def silent(run: InProcessRunner) -> None:
+        async def poll(after: int, timeout: float) -> list[RunnerEvent]:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        vars(run)["poll"] = poll
+        await forever(run)
+
+    async with rig_of(tmp_path, clock, {"flow": silent}, RunSettings(poll_s=0.0, silent_s=0.0)) as node:
+        events = await node.all_events(await node.launch())
+        assert (events[-1].event, events[-1].data["type"]) == ("fatal", "RunnerDied")
+        assert events[-1].data["message"] == "the runner does not answer"
+
+
+@pytest.mark.parametrize("step", ["poll", "kill", "release"])
+@pytest.mark.parametrize("error", [OSError("broken"), RuntimeError("broken"), KodoError("broken"), TimeoutError()])
+async def test_a_run_is_over_and_its_place_free_whatever_a_step_of_its_end_raises(
+    tmp_path: Path, clock: StillClock, step: str, error: Exception
+) -> None:
+    async def bad(run: InProcessRunner) -> None:
+        async def fail(*_: Any) -> None:
+            raise error
+
+        vars(run)[step] = fail
+        run.emit("nonsense")
+        await forever(run)
+
+    async with rig_of(tmp_path, clock, {"bad": bad, "flow": hello}, RunSettings(max_runs=1)) as node:
+        events = await node.all_events(await node.launch("bad"))
+        assert (events[-1].event, events[-1].data["type"] in FATAL_TYPES) == ("fatal", True)
+        assert names(await node.all_events(await node.launch()))[-1] == "final"
 
 
 async def test_nothing_that_a_runner_says_after_its_end_is_stored(tmp_path: Path, clock: StillClock) -> None:

@@ -136,6 +136,40 @@ def large_result(size: int):
     return "x" * size
 
 
+class Untellable(Exception):
+    @property
+    def cause(self):
+        raise KeyError("runtime_s")
+
+    def __str__(self):
+        raise self
+
+
+Untellable.__name__ = "RayTaskErrorOfSorts"
+
+
+class Undescribed:
+    def __str__(self):
+        return sys.exit(3)
+
+
+@flow
+def ends_badly(how: str):
+    if how == "surrogates":
+        raise ValueError(os.fsdecode(b"\xff" * 35_000))
+    if how == "untellable":
+        raise Untellable
+    if how == "undescribed":
+        return Undescribed()
+    if how == "unstorable":  # as on a disk that takes nothing
+        files = os.path.join(os.path.dirname(os.getcwd()), "files")
+        with open(files, "w"):
+            return "x" * 300_000
+    if how == "long":
+        raise type("N" * 300_000, (Exception,), {})
+    raise SystemExit(Undescribed())
+
+
 @flow
 def large_event(size: int):
     result("x" * size)
