@@ -194,6 +194,7 @@ class Node:
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
+        stack.callback(catalog.judge.close)
         await catalog.load(store)
         roots = [*scope_roots, *config.roots]
         executor = self._executor or _ray(config, identity, roots, catalog)
@@ -235,7 +236,7 @@ class Node:
             vault=vault,
         )
         self._runs = runs
-        locks = Locks(store, runs, judge=catalog.judge)
+        locks = Locks(store, runs, catalog.judge, catalog.faults)
         await stack.enter_async_context(runs)
         locks.start()
         manager = Manager(

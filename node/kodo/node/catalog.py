@@ -13,11 +13,13 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from kodo.node.forms import missing, places
+from kodo.node.judge import Judge
 from kodo.node.live import LiveRun
 from kodo.node.scope import FlowLimits, Scope
 from kodo.node.store import Store
@@ -75,15 +77,15 @@ class Flow:
         names = ("path", "name", "release", "author", "organization", "description")
         return {name: getattr(self, name) for name in names}
 
-    def check(self, inputs: dict[str, Any]) -> None:
+    async def check(self, inputs: dict[str, Any], judge: Judge) -> None:
         """Check the inputs of a launch.
 
         Raises:
-            CallError: 409 `flow-broken`; 400 `bad-inputs` with `places`, and `missing` names.
+            CallError: 409 `flow-broken`; 400 `bad-inputs` with `places`, and `missing` names; as `Judge.do`.
         """
         if self.error is not None:
             raise CallError(409, "flow-broken", f"{self.path} cannot be run: {self.error[:500]}")
-        faults = places(self.schema, inputs)
+        faults = await judge.do(partial(places, self.schema, inputs))
         if faults:
             absent = missing(self.schema, inputs)
             what = f"missing: {', '.join(absent)[:300]}" if absent else f"{faults[0]['at']}: {faults[0]['message']}"
@@ -94,21 +96,21 @@ class Flow:
                 {"places": faults, "missing": absent},
             )
 
-    def demand(self, inputs: dict[str, Any], again: Sequence[str] = ()) -> dict[str, Any] | None:
+    async def demand(self, inputs: dict[str, Any], judge: Judge, again: Sequence[str] = ()) -> dict[str, Any] | None:
         """Give the JSON Schema of the required inputs that are missing, None when none is.
 
         Args:
             again: further fields to ask for, required or not.
 
         Raises:
-            CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit.
+            CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit; as `Judge.do`.
         """
         absent = missing(self.schema, inputs) if self.error is None else []
         absent += [name for name in again if name not in absent and name not in inputs and self.error is None]
         if not absent:
-            self.check(inputs)
+            await self.check(inputs, judge)
             return None
-        replace(self, schema={**self.schema, "required": []}).check(inputs)
+        await replace(self, schema={**self.schema, "required": []}).check(inputs, judge)
         fields = self.schema.get("properties", {})
         # What the fields refer to comes along.
         around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}
@@ -176,6 +178,8 @@ class Catalog:
         self._strict = strict
         self._describe = describe
         self._flows: dict[str, Flow] = {}
+        self.judge = Judge()
+        """Holds what comes from outside against the forms; whoever makes a catalogue closes it."""
 
     @property
     def flows(self) -> list[Flow]:
@@ -246,13 +250,13 @@ class Catalog:
             )
         raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
 
-    def judge(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+    async def faults(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
         """Say what is wrong with the inputs of a run that waited for some of them."""
         flow = self._flows.get(live.row.path)
         if flow is None:
             return ["this node does not offer the flow any more"]
         try:
-            flow.check(inputs)
+            await flow.check(inputs, self.judge)
         except CallError as error:
             places = error.data.get("places", [])
             return [f"{place['at']}: {place['message']}" for place in places] or [error.message]

@@ -9,10 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from kodo.node.executor import RunnerEvent
+from kodo.node.forms import is_schema
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import KodoError
 from kodo.protocol.events import EVENTS, RunView
@@ -115,10 +113,8 @@ class Conduct:
             raise MisconductError(f"a lock's title is a text of at most {_MAX_TITLE} characters")
         if not isinstance(schema, dict):
             raise MisconductError("a lock's schema is a map")
-        try:
-            Draft202012Validator.check_schema(schema)
-        except (SchemaError, RecursionError):
-            raise MisconductError("a lock's schema is not a JSON Schema (2020-12)") from None
+        if not is_schema(schema):
+            raise MisconductError("a lock's schema is not a JSON Schema (2020-12)")
         for name in ("expires_s", "verdict_s"):
             if not _seconds(data.get(name, 1.0)):
                 raise MisconductError(f"a lock's {name} is no number of seconds above 0")

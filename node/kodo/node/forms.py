@@ -1,15 +1,19 @@
 """Values held against a JSON Schema (2020-12): the inputs of a launch, the answer to a lock. Pure.
 
-The schema is the flow's, the value anybody's, and the node's one event loop waits meanwhile: what jsonschema does in
-exponential time (patterns, by backtracking) or in quadratic time (`uniqueItems`) is done here in linear time.
+The schema is the flow's, the value anybody's, and others wait meanwhile: every value that is held against a schema,
+and every message that repeats a value, is counted (`kodo.protocol.steps`). What jsonschema does in exponential time
+within one step (patterns, by backtracking) or in quadratic time (`uniqueItems`) is done here in linear time; the
+keywords `unevaluatedItems` and `unevaluatedProperties`, where it does both, are left to the flow.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextvars import ContextVar
 from typing import Any
 
+import jsonschema_rs
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
@@ -18,8 +22,9 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from kodo.protocol.secrets import asks_secrets
+from kodo.protocol.steps import Steps
 
-__all__ = ["MAX_PLACES", "missing", "places"]
+__all__ = ["MAX_PLACES", "is_schema", "missing", "places"]
 
 MAX_PLACES = 20
 """How many faults are named at most."""
@@ -30,19 +35,60 @@ _NOTHING_REMOTE: Registry[Any] = Registry()
 """A `$ref` that leaves its schema leads nowhere: no call leaves the machine."""
 
 
-def places(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
-    """Give what is wrong with `value`, at most `MAX_PLACES` faults: `[{at, message}]`; `at` is a JSON Pointer."""
+class _Round:
+    """One value held against one schema."""
+
+    def __init__(self, schema: Any, steps: Steps):
+        self.schema = schema
+        self.steps = steps
+
+    @functools.cached_property
+    def search(self) -> tuple[int, bool]:
+        """How many parts the schema has, and whether one is an `$id`: then all is searched for each `$ref`."""
+        parts, ids, todo = 0, False, [self.schema]
+        while todo:
+            part = todo.pop()
+            parts += 1
+            if isinstance(part, Mapping):
+                ids = ids or "$id" in part
+                todo += part.values()
+            elif isinstance(part, (list, tuple)):
+                todo += part
+        return parts, ids
+
+
+_round: ContextVar[_Round] = ContextVar("round")
+_META_SCHEMA = jsonschema_rs.Draft202012Validator(Draft202012Validator.META_SCHEMA)
+
+
+def is_schema(value: Any) -> bool:
+    """Say whether a value is a JSON Schema, in time linear in its size (which jsonschema takes 200 times)."""
+    try:
+        return _META_SCHEMA.is_valid(value)
+    except ValueError:  # something that JSON has not: bytes, or nested beyond all bounds
+        return False
+
+
+def places(schema: dict[str, Any], value: Any, steps: Steps | None = None) -> list[dict[str, str]]:
+    """Give what is wrong with `value`, at most `MAX_PLACES` faults: `[{at, message}]`; `at` is a JSON Pointer.
+
+    Raises:
+        TooComplexError: it takes more than `steps`.
+    """
     found: list[dict[str, str]] = []
     discreet = asks_secrets(schema)
+    before = _round.set(_Round(schema, steps or Steps()))
     try:
         for error in _Validator(schema, registry=_NOTHING_REMOTE).iter_errors(value):
             found.append({"at": _pointer(error), "message": _message(error, discreet)})
             if len(found) == MAX_PLACES:
                 break
-    except Unresolvable:
+    except (Unresolvable, ValueError):  # a ValueError: a reference asks a list for an element that is no number
         return [{"at": "", "message": "the schema refers to another one that is not here"}]
     except RecursionError:
         return [{"at": "", "message": "nested too deeply"}]
+    finally:
+        _round.reset(before)
     return found
 
 
@@ -63,6 +109,8 @@ def _compiled(pattern: str) -> SchemaValidator | None:
 def _found(pattern: str, text: str) -> bool:
     """Say whether `text` has `pattern` in it. One that needs backtracking (looking around, back references) is left
     to the flow's own types."""
+    # An automaton takes each character once for each of the places in the pattern where it may be by then.
+    _round.get().steps.read(len(text) * (1 + len(pattern)))
     compiled = _compiled(pattern)
     return compiled is None or compiled.isinstance_python(text)
 
@@ -97,7 +145,12 @@ def _check_others(validator: Any, inner: Any, value: Any, schema: Any) -> Iterat
 
 
 def _check_unique(validator: Any, unique: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if unique and isinstance(value, list) and len({_key(each) for each in value}) < len(value):
+    if not unique or not isinstance(value, list):
+        return
+    steps = _round.get().steps
+    steps.spend(len(value))
+    steps.write(value)
+    if len({_key(each) for each in value}) < len(value):
         yield ValidationError("an element is there twice")
 
 
@@ -110,15 +163,91 @@ def _key(value: Any) -> Any:
     return (bool, value) if isinstance(value, bool) else value
 
 
+def _leave(validator: Any, inner: Any, value: Any, schema: Any) -> None:
+    """What is left to the flow's own types."""
+
+
+def _counted(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    """Give a keyword that counts what it looks at, and each message that it makes."""
+
+    @functools.wraps(keyword)
+    def check(validator: Any, inner: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        steps = _round.get().steps
+        steps.look(_length(inner) + _length(value))
+        for error in keyword(validator, inner, value, schema) or ():
+            # What comes from further inside has its schema already, and was counted there.
+            if not isinstance(error.schema, (Mapping, bool)):
+                steps.write(value)
+                steps.write(inner)
+            yield error
+
+    return check
+
+
+def _weighed(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    """Give a keyword that looks at all of what stands in the schema."""
+
+    def check(validator: Any, inner: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        _round.get().steps.write(inner)
+        yield from keyword(validator, inner, value, schema) or ()
+
+    return check
+
+
+def _refer(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    """Give a reference that counts what it takes to be found."""
+
+    def check(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        this = _round.get()
+        this.steps.read(len(reference))
+        parts, ids = this.search
+        if ids or not (reference == "#" or reference.startswith("#/")):
+            this.steps.spend(parts)
+        yield from keyword(validator, reference, value, schema) or ()
+
+    return check
+
+
+def _evolve(validator: Any, **changes: Any) -> Any:
+    """Give the validator of another schema: every descent passes here. A `$schema` inside changes nothing."""
+    schema = changes.get("schema", validator.schema)
+    _round.get().steps.look(_length(schema))
+    return _Validator(schema, registry=validator._registry, _resolver=changes.get("_resolver", validator._resolver))
+
+
+def _refused(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a method that counts the message which the schema `false` makes of a value."""
+
+    def check(validator: Any, instance: Any, schema: Any = None, **others: Any) -> Any:
+        if (validator.schema if schema is None else schema) is False:
+            _round.get().steps.write(instance)
+        return method(validator, instance, schema, **others)
+
+    return check
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, Sized) and not isinstance(value, (str, bytes)) else 1
+
+
+_KEYWORDS = {
+    **Draft202012Validator.VALIDATORS,
+    "pattern": _check_pattern,
+    "patternProperties": _check_pattern_properties,
+    "additionalProperties": _check_others,
+    "uniqueItems": _check_unique,
+    "unevaluatedItems": _leave,
+    "unevaluatedProperties": _leave,
+}
+_KEYWORDS |= {word: _weighed(_KEYWORDS[word]) for word in ("const", "enum", "dependentRequired")}
+_KEYWORDS |= {word: _refer(_KEYWORDS[word]) for word in ("$ref", "$dynamicRef")}
+
 _Validator: Any = extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator,
-    {
-        "pattern": _check_pattern,
-        "patternProperties": _check_pattern_properties,
-        "additionalProperties": _check_others,
-        "uniqueItems": _check_unique,
-    },
+    Draft202012Validator, {word: _counted(keyword) for word, keyword in _KEYWORDS.items()}
 )
+_Validator.evolve = _evolve
+_Validator.descend = _refused(_Validator.descend)
+_Validator.iter_errors = _refused(_Validator.iter_errors)
 
 
 def _message(error: ValidationError, discreet: bool) -> str:

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
 from kodo.node.clock import awake_timeout, wait_or_sleep
 from kodo.node.forms import places
+from kodo.node.judge import Judge
 from kodo.node.live import LiveRun
-from kodo.node.rows import KeyReusedError, NewEvent, OnceKey, RunOverError, digest_of
+from kodo.node.rows import KeyReusedError, NewEvent, OnceKey, RunOverError, check_packed, digest_of
 from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.vault import INPUTS
@@ -38,18 +39,20 @@ _HAND_S = 10.0
 _IDLE_S = 60.0
 
 Verdict = dict[str, Any] | CallError
-Judge = Callable[[LiveRun, dict[str, Any]], list[str]]
+Faults = Callable[[LiveRun, dict[str, Any]], Awaitable[list[str]]]
 
 
 class Locks:
     """All open locks of a node's live runs. Make it before `runs` is entered, `start` it afterwards.
 
     Args:
-        judge: says what is wrong with a run's inputs, once those that were missing are there.
+        judge: holds candidates against their locks' schemas.
+        faults: says what is wrong with a run's inputs, once those that were missing are there.
     """
 
-    def __init__(self, store: Store, runs: Runs, judge: Judge = lambda live, inputs: []):
-        self._judge_inputs = judge
+    def __init__(self, store: Store, runs: Runs, judge: Judge, faults: Faults):
+        self._judge = judge
+        self._faults = faults
         self._store = store
         self._runs = runs
         self._changed = asyncio.Event()
@@ -101,9 +104,13 @@ class Locks:
         the candidate back.
 
         Raises:
-            CallError: as `get`; 400 `bad-candidate` with `places`, 409 `denied` with `reasons`, 409 `busy`,
-                409 `key-reused`, 413 `too-large`, 504 `no-verdict`, 507 `disk-full`.
+            CallError: as `get`; 400 `bad-candidate` with `places`, 400 `too-complex`, 409 `denied` with `reasons`,
+                409 `busy`, 409 `key-reused`, 413 `too-large`, 504 `no-verdict`, 507 `disk-full`.
         """
+        try:
+            check_packed(candidate)
+        except ValueError as error:
+            raise CallError(413, "too-large", f"the answer does not fit an event: {error}") from None
         cid = self._runs.new_id()
         once = None
         if key is not None:
@@ -120,13 +127,15 @@ class Locks:
                     raise CallError(409, "key-reused", "this key came with another answer; take another key")
                 return await self._verdict(fid, lid, known.value)
         lock = await self.get(fid, lid, principal)
+        faults = await self._judge.do(partial(places, lock.schema, candidate))
+        if faults:
+            raise CallError(400, "bad-candidate", "the answer is not what the lock demands", {"places": faults})
+        shown, secrets = await self._judge.do(partial(hide, lock.schema, candidate))
+        # Others may have answered meanwhile. From here to the claim nothing is waited for.
+        lock = await self.get(fid, lid, principal)
         live = self._runs.live[fid]
         if lock.candidate is not None or lid in live.claimed:
             raise CallError(409, "busy", "another answer to this lock awaits its verdict", {"retry_after_ms": 1000})
-        faults = places(lock.schema, candidate)
-        if faults:
-            raise CallError(400, "bad-candidate", "the answer is not what the lock demands", {"places": faults})
-        shown, secrets = hide(lock.schema, candidate)
         try:
             new = NewEvent.make("candidate", {"lid": lid, "cid": cid, "by": principal.id, "answer": shown})
         except ValueError as error:
@@ -184,7 +193,7 @@ class Locks:
                 NewEvent.make("unlock", {"lid": lid, "cid": cid, "answer": answer}),
                 NewEvent.make("inputs", inputs),
             ]
-            reasons = self._judge_inputs(live, reveal(inputs, [*known, *secrets]))
+            reasons = await self._faults(live, reveal(inputs, [*known, *secrets]))
             if secrets and not reasons and self._runs.vault is not None:
                 await self._runs.vault.put(live.fid, INPUTS, [*known, *secrets])
         except (ValueError, CapacityError, IntegrityError) as error:

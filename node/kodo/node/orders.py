@@ -11,7 +11,7 @@ from kodo.p2p.errors import CallError
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "stopping"]
+__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "stopping", "too_large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ def ask_inputs(lid: str, order: Order) -> NewEvent:
 def stopping() -> CallError:
     """Give the refusal of a node that is about to end."""
     return CallError(503, "stopping", "this node is stopping; try again when it is back")
+
+
+def too_large(why: ValueError) -> CallError:
+    """Give the refusal of inputs that no event takes."""
+    return CallError(413, "too-large", f"inputs do not fit an event: {why}; upload large ones")
 
 
 def bad_state(what: str, state: RunState) -> CallError:

@@ -13,6 +13,7 @@ from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import KodoError
 from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, RunState
 from kodo.protocol.manifest import Manifest
+from kodo.protocol.secrets import MAX_SECRET_BYTES
 
 __all__ = [
     "KEY_REUSED",
@@ -26,6 +27,7 @@ __all__ = [
     "RunOverError",
     "RunRow",
     "RunSharedError",
+    "check_packed",
     "digest_of",
 ]
 
@@ -57,6 +59,21 @@ class RunSharedError(KodoError):
 
 class KeyReusedError(KodoError):
     """An idempotency key came again with other contents; nothing was stored."""
+
+
+def check_packed(value: Any) -> None:
+    """Check that a value may become an event's data, before more is done with it; its secrets are kept beside that.
+
+    Raises:
+        ValueError: it is not plain data, or has more bytes than an event and its secrets.
+    """
+    try:
+        check_value(value, MAX_EVENT_DEPTH)
+        size, most = len(msgpack.packb(value)), MAX_EVENT_BYTES + MAX_SECRET_BYTES
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"it is not plain data: {type(error).__name__}") from None
+    if size > most:
+        raise ValueError(f"it has {size} bytes, above the bound of {most}")
 
 
 class NewEvent(NamedTuple):

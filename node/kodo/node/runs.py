@@ -22,7 +22,7 @@ from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
 from kodo.node.fatals import fatal_of, node_fatal
 from kodo.node.live import LiveRun
-from kodo.node.orders import Order, RunSettings, ask_inputs, bad_state, stopping
+from kodo.node.orders import Order, RunSettings, ask_inputs, bad_state, stopping, too_large
 from kodo.node.outputs import Outputs
 from kodo.node.pump import Pump
 from kodo.node.queue import FairQueue
@@ -182,7 +182,7 @@ class Runs:
                 first.append(ask_inputs(self.new_id(), order))
             digest = self.digest([order.path, order.inputs], order.secrets)
         except ValueError as error:
-            raise CallError(413, "too-large", f"inputs do not fit an event: {error}; upload large ones") from None
+            raise too_large(error) from None
         run = NewRun(fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags)
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
         return await self.undisturbed(lambda: self._launch(run, first, key, order.secrets))

@@ -12,6 +12,8 @@ from kodo.node.asking import Asking
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
+from kodo.node.judge import Judge
+from kodo.node.live import LiveRun
 from kodo.node.locks import Locks
 from kodo.node.orders import Order, RunSettings
 from kodo.node.outputs import Outputs
@@ -65,7 +67,10 @@ class Rig:
             vault=vault,
         )
         self.faults: list[str] = []
-        self.locks = Locks(store, self.runs, judge=lambda live, inputs: self.faults)
+        self.locks = Locks(store, self.runs, Judge(), self._judged)
+
+    async def _judged(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+        return self.faults
 
     async def launch(self, entry: str = "flow", principal: str = "ana", **fields: Any) -> str:
         fid, _ = await self.runs.launch(

@@ -134,6 +134,7 @@ async def node_of(
         rig_of(tmp_path, clock, flows, RunSettings(versions={"kodo": "0.1.0"})) as rig,
     ):
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
+        stack.callback(catalog.judge.close)
         await catalog.load(rig.store)
         provider: Any = NamedPeers("home")
         if auth == "local":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -16,9 +17,9 @@ from kodo.node.catalog import Catalog, Flow
 from kodo.node.clock import Clock
 from kodo.node.follow import Feed
 from kodo.node.manage import Manager
-from kodo.node.orders import Order
+from kodo.node.orders import Order, too_large
 from kodo.node.queries import RunFilter
-from kodo.node.rows import RunRow
+from kodo.node.rows import RunRow, check_packed
 from kodo.node.runs import Runs
 from kodo.node.shares import Shares
 from kodo.node.store import Store
@@ -118,7 +119,7 @@ class RunAnswers:
         if view is None:
             raise no_such_run()
         # Secrets are not kept beyond their run: the new one asks for them.
-        again = secret_names(flow.schema, view.inputs)
+        again = await self._catalog.judge.do(partial(secret_names, flow.schema, view.inputs))
         inputs = {name: value for name, value in view.inputs.items() if name not in again}
         told = view.flow.get("chain", []) if seen.own else []
         chain = await self._check_chain(caller, flow, [ChainLink.model_validate(link) for link in told])
@@ -139,10 +140,15 @@ class RunAnswers:
         principal = caller.principal
         if principal.flow_grant(flow.path, "x") is None:
             raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
+        try:
+            check_packed(inputs)
+        except ValueError as error:
+            raise too_large(error) from None
+        judge = self._catalog.judge
         if strict:
-            flow.check(inputs)
-        demand = flow.demand(inputs, again)
-        shown, secrets = hide(flow.schema, inputs)
+            await flow.check(inputs, judge)
+        demand = await flow.demand(inputs, judge, again)
+        shown, secrets = await judge.do(partial(hide, flow.schema, inputs))
         if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
             raise CallError(413, "too-large", f"secrets have at most {MAX_SECRET_BYTES} bytes together")
         self._uploads.check(principal.id, flow.schema, inputs)
