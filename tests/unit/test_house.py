@@ -43,6 +43,25 @@ HEAVY = {
 }
 """Where alone a library may be imported: modules, or folders where it ends with a slash."""
 
+FILE_MAKERS = {
+    "kodo/client/filelock.py": "locks, which are empty",
+    "kodo/client/login.py": "a lock, which is empty",
+    "kodo/client/transfer.py": "downloads",
+    "kodo/flow/memory_store.py": "files that a flow remembers, and their database",
+    "kodo/node/forking/server.py": "nothing: what it writes to is the kernel's",
+    "kodo/node/forking/setup_worker.py": "a lock and a log",
+    "kodo/node/home.py": "the node's lock and port",
+    "kodo/node/inbox.py": "files that runs on other machines send",
+    "kodo/node/outputs.py": "outputs",
+    "kodo/node/ray_cluster.py": "a lock and a log",
+    "kodo/node/runner.py": "where a crash is told of",
+    "kodo/node/schema.py": "the node's database",
+    "kodo/node/uploads.py": "uploads and what they are",
+    "kodo/p2p/net/files.py": "keys, secrets and whatever else is to be whole: the one helper",
+    "kodo/registry/schema.py": "the registry's database and its lock",
+}
+"""Modules that make files, and which. Keys and secrets are made by one: half of one is worth nothing."""
+
 
 def shipped() -> list[Path]:
     """Every module of kodo."""
@@ -130,6 +149,31 @@ def test_a_heavy_library_is_imported_in_its_place_only(library: str) -> None:
     assert elsewhere == []
 
 
+def makes_files(tree: ast.AST) -> bool:
+    """Whether a module has what makes a file: O_CREAT, `open` to write, or a call that does so itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "O_CREAT":
+            return True
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func).rpartition(".")[2]
+        modes = [
+            value.value
+            for value in [*node.args, *(word.value for word in node.keywords)]
+            if isinstance(value, ast.Constant)
+        ]
+        if name in ("write_text", "write_bytes", "mkstemp", "NamedTemporaryFile"):
+            return True
+        if name == "open" and any(isinstance(mode, str) and re.fullmatch("[wxa][bt+]*", mode) for mode in modes):
+            return True
+    return False
+
+
+def test_keys_and_secrets_are_made_in_one_place() -> None:
+    found = {in_wheel(path) for path in shipped() if makes_files(ast.parse(path.read_bytes()))}
+    assert found == set(FILE_MAKERS)
+
+
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_a_module_stays_readable(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
@@ -146,9 +190,7 @@ RENAMING = {
     "kodo/client/transfer.py": "parts that a later download takes up again, named by their content",
     "kodo/flow/memory_store.py": "in folders of its own, from one random name to another",
     "kodo/node/outputs.py": "from a folder of parts, by descriptors that follow no link",
-    "kodo/node/ray_cluster.py": "fixed names",
     "kodo/node/uploads.py": "fixed names",
-    "kodo/node/vault.py": "ids",
 }
 """Who gives a file its name when it is whole; for any other name than these, `whole_file` does."""
 

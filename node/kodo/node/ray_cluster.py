@@ -35,6 +35,8 @@ from typing import Any
 import psutil
 
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
+from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.keystore import write_private
 
 __all__ = [
     "RayCluster",
@@ -214,16 +216,10 @@ def _read_record(home: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and record.get("version") == _RECORD_VERSION else {}
 
 
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
 def _write_record(home: Path, record: Mapping[str, Any]) -> None:
-    _write_private(_record_path(home), json.dumps({"version": _RECORD_VERSION, **record}, indent=1))
+    text = json.dumps({"version": _RECORD_VERSION, **record}, indent=1)
+    with whole_file(_record_path(home), durable=True) as file:
+        file.write(text.encode())
 
 
 def _temp_dir(home: Path, recorded: str | None) -> str:
@@ -247,7 +243,7 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     folder = _folder(home)
     token = folder / "token"
     if not token.exists() or token.stat().st_size < 32:
-        _write_private(token, secrets.token_hex(32))
+        write_private(token, secrets.token_hex(32).encode())
     token.chmod(0o600)
     temp_dir = _temp_dir(home, None)
     # Written first, so that a start which is killed half way leaves a trace by which `_stop` finds what it started.

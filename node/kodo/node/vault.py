@@ -11,7 +11,6 @@ import contextlib
 import hmac
 import os
 import secrets
-import stat
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -22,6 +21,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
+from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.keystore import make_private
 from kodo.protocol.ids import is_id
 from kodo.protocol.secrets import MAX_SECRET_BYTES, Secrets
 
@@ -35,7 +36,6 @@ INPUTS = "inputs"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _MAX_FILE_BYTES = 64 << 20
-_NEW = ".new"
 
 
 class Vault:
@@ -120,16 +120,9 @@ class Vault:
 
     def _read_key(self) -> bytes:
         path = self._key_path
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(_KEY_BYTES) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UsageError(f"others may read the key {path}; do: chmod 600 {path}")
+        data = make_private(path, secrets.token_hex(_KEY_BYTES).encode() + b"\n")
         try:
-            key = bytes.fromhex(path.read_text("ascii").strip())
+            key = bytes.fromhex(data.decode("ascii").strip())
         except ValueError:
             key = b""
         if len(key) != _KEY_BYTES:
@@ -162,17 +155,8 @@ class Vault:
     def _store(self, fid: str, kept: dict[str, Secrets]) -> None:
         path, nonce = self._path(fid), os.urandom(_NONCE_BYTES)
         sealed = nonce + ChaCha20Poly1305(self._key).encrypt(nonce, bytes(msgpack.packb(kept)), fid.encode())
-        new = path.with_name(path.name + _NEW)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        with whole_file(path, durable=True) as file:
             file.write(sealed)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _erase(self, name: str) -> None:
         path = self.root / name

@@ -11,9 +11,9 @@ from typing import Literal
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.files import make_once, whole_file
 
-__all__ = ["load_certificate", "load_identity", "make_home", "write_private"]
+__all__ = ["load_certificate", "load_identity", "make_home", "make_private", "read_private", "write_private"]
 
 
 def make_home(home: Path) -> Path:
@@ -45,10 +45,16 @@ def write_private(path: Path, data: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _read_private(path: Path) -> bytes | None:
+def read_private(path: Path) -> bytes | None:
+    """Read a file of a key or secret; None when there is none.
+
+    Raises:
+        UsageError: it cannot be read, or others may read it.
+    """
     try:
-        mode = path.stat().st_mode
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -58,20 +64,22 @@ def _read_private(path: Path) -> bytes | None:
     return data
 
 
-def _make_once(path: Path, data: bytes) -> bytes:
-    """Write `data` unless another process was first; give what stands there."""
+def make_private(path: Path, data: bytes) -> bytes:
+    """Read a file of a key; where there is none, make it of `data`. What is there is returned, whoever made it.
+
+    Raises:
+        UsageError: when it cannot be read or made, or others may read it.
+    """
+    found = read_private(path)
+    if found is not None:
+        return found
     make_home(path.parent)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_private(path) or data
+        made = make_once(path, data)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return data
+    # Another process may have been first.
+    return data if made else read_private(path) or b""
 
 
 def load_identity(home: Path, name: Literal["node", "user", "registry"]) -> Identity:
@@ -81,9 +89,7 @@ def load_identity(home: Path, name: Literal["node", "user", "registry"]) -> Iden
         UsageError: when it cannot be read or made, is damaged, or others may read it.
     """
     path = home / f"{name}.key"
-    data = _read_private(path)
-    if data is None:
-        data = _make_once(path, secrets.token_hex(32).encode() + b"\n")
+    data = make_private(path, secrets.token_hex(32).encode() + b"\n")
     try:
         return Identity.from_seed(bytes.fromhex(data.decode("ascii").strip()))
     except ValueError as error:
@@ -97,7 +103,12 @@ def load_certificate(home: Path) -> Certificate:
         UsageError: as `load_identity`.
     """
     path = home / "node.crt"
-    data = _read_private(path)
+    data = read_private(path)
     if data is None:
-        data = _make_once(path, Certificate.generate().to_pem())
-    return Certificate.from_pem(data)
+        data = make_private(path, Certificate.generate().to_pem())
+    try:
+        return Certificate.from_pem(data)
+    except UsageError as error:
+        raise UsageError(
+            f"{path}: {error}; put it back from a backup, or remove it: the node's addresses change with it"
+        ) from error
