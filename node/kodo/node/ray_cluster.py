@@ -9,9 +9,10 @@ head, the raylet, the agents, every worker and the driver listen on 127.0.0.1 on
 lists every listening socket and holds us to that. Other users of this machine can reach loopback: what they meet is
 Ray's token authentication, with a token of this home's own (0600), never the one in `~/.ray`.
 
-Everything Ray writes (logs, sockets, spilled objects) lies under `$KODO_HOME/ray`, mode 0700. A path to a Unix socket
-has at most 107 bytes, of which Ray uses 64; a home with a long path is therefore reached by a short symbolic link in
-a directory (0700) of its own beside the system's temporary files.
+Everything Ray writes (logs, sockets, spilled objects) lies under `$KODO_HOME/ray`, mode 0700, as is each session's
+folder. A path to a Unix socket has at most 107 bytes, of which Ray uses 64; a home with a long path is therefore
+reached by a short symbolic link in a directory (0700) of its own beside the system's temporary files
+(`kodo.node.short_path`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ from typing import Any
 
 import psutil
 
+from kodo.node.short_path import leads_to, make_short_path, remove_short_path
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import write_private
@@ -49,8 +51,7 @@ __all__ = [
     "stop_cluster",
 ]
 
-MAX_TEMP_PATH_BYTES = 40
-"""Longest temporary directory whose sockets have a valid path: 107 bytes (103 on macOS) less what Ray appends."""
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 60.0
 """Seconds that `ray start` may take; about 3 are usual."""
@@ -222,21 +223,11 @@ def _write_record(home: Path, record: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
-def _temp_dir(home: Path, recorded: str | None) -> str:
-    """Give a path to `$KODO_HOME/ray/sessions` that is short enough for sockets, by a link when need be."""
-    real = _folder(home) / "sessions"
-    real.mkdir(mode=0o700, exist_ok=True)
-    real.chmod(0o700)
-    if len(os.fsencode(real)) <= MAX_TEMP_PATH_BYTES:
-        return str(real)
-    if recorded and os.path.islink(recorded) and os.path.samefile(recorded, real):
-        return recorded
-    for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
-        if base and os.path.isdir(base) and len(os.fsencode(base)) + len("/kodo-12345678/r") <= MAX_TEMP_PATH_BYTES:
-            link = os.path.join(tempfile.mkdtemp(prefix="kodo-", dir=base), "r")
-            os.symlink(real, link)
-            return link
-    raise UsageError(f"the path {real} is too long for Ray's sockets, and there is no short temporary directory")
+def _sessions(home: Path) -> Path:
+    folder = _folder(home) / "sessions"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
 
 
 def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> RayCluster:
@@ -245,7 +236,7 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     if not token.exists() or token.stat().st_size < 32:
         write_private(token, secrets.token_hex(32).encode())
     token.chmod(0o600)
-    temp_dir = _temp_dir(home, None)
+    temp_dir = make_short_path(_sessions(home))
     # Written first, so that a start which is killed half way leaves a trace by which `_stop` finds what it started.
     _write_record(home, {"temp_dir": temp_dir, "processes": []})
     (Path(temp_dir) / "ray_current_cluster").unlink(missing_ok=True)
@@ -286,7 +277,6 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     except BaseException:
         _stop(home)
         raise
-    (folder / "sessions").chmod(0o700)  # Ray opens it to everybody
     try:
         address = (Path(temp_dir) / "ray_current_cluster").read_text().strip()
         session = os.path.join(temp_dir, os.path.basename(os.readlink(os.path.join(temp_dir, "session_latest"))))
@@ -341,11 +331,10 @@ def _find(home: Path) -> RayCluster | None:
         return None
     if not _needed_live(processes):
         return None
-    if not os.path.exists(cluster.temp_dir):
-        # A cleaner of temporary files took the link away; Ray's processes still hold the path.
-        with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(cluster.temp_dir), mode=0o700, exist_ok=True)
-            os.symlink(_folder(home) / "sessions", cluster.temp_dir)
+    # A cleaner of temporary files may have taken the link away; Ray's processes still hold the path.
+    if not leads_to(cluster.temp_dir, _sessions(home)):
+        logger.error("%s is not this node's any more: Ray is started anew, and what ran is over", cluster.temp_dir)
+        return None
     host, _, port = cluster.address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=2.0).close()
@@ -448,9 +437,6 @@ def _stop(home: Path, *, politely: bool = True) -> None:
         raise DeadlineError(f"these processes of Ray do not end: {', '.join(str(process.pid) for process in alive)}")
     temp_dir = record.get("temp_dir")
     if temp_dir:
+        remove_short_path(temp_dir, _folder(home) / "sessions")
         shutil.rmtree(_folder(home) / "sessions", ignore_errors=True)
-        if os.path.islink(temp_dir):
-            with contextlib.suppress(OSError):
-                os.unlink(temp_dir)
-                os.rmdir(os.path.dirname(temp_dir))
     _record_path(home).unlink(missing_ok=True)

@@ -40,6 +40,11 @@ def test_two_homes_start_at_once_whatever_their_paths_and_end_without_a_rest(hom
     for home in homes:
         private = [home / "ray", home / "ray" / "sessions", home / "ray" / "token", home / "ray" / "cluster.json"]
         assert [path.stat().st_mode & 0o077 for path in private] == [0, 0, 0, 0]
+        # Ray makes them for everybody; what is deeper lies in these.
+        session = next((home / "ray" / "sessions").glob("session_2*"))
+        inside = [session, *(path for path in session.iterdir() if path.is_dir() and not path.is_symlink())]
+        assert len(inside) > 2
+        assert [path.name for path in inside if path.stat().st_mode & 0o077] == []
     processes = [process for home in homes for process in processes_of(home)]
     assert len(processes) >= 6
     for home in homes:
@@ -61,6 +66,19 @@ def test_a_home_whose_ray_was_killed_gets_a_new_one(homes):
     assert second.address != first.address
     assert not {pid for pid, _, _ in first.processes} & {pid for pid, _, _ in second.processes}
     assert not [pid for pid, created, _ in first.processes if ray_cluster._alive(pid, created)]
+
+
+def test_a_folder_that_took_the_place_of_ours_among_temporary_files_is_not_used(homes):
+    first = start(homes[1])
+    link = Path(first.temp_dir)
+    link.unlink()
+    link.mkdir()
+    assert find_cluster(homes[1]) is None
+    second = start(homes[1])
+    assert second.temp_dir != first.temp_dir
+    assert list(link.iterdir()) == []
+    link.rmdir()
+    link.parent.rmdir()
 
 
 def test_sizes_out_of_range_are_refused_before_anything_starts(tmp_path):
