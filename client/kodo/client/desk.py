@@ -11,6 +11,7 @@ from kodo.client.login import Desk, LoginKeeper, SessionDesk
 from kodo.client.logins import Place
 from kodo.client.peer import RemoteNode, read_pages
 from kodo.p2p.errors import PeerError, UsageError
+from kodo.registry.claimant import check_private_url
 from kodo.registry.client import RegistryClient
 
 __all__ = ["RegistryDesk", "is_registry", "log_in", "login_desk", "named_desk"]
@@ -22,7 +23,7 @@ def is_registry(text: str) -> bool:
 
 
 class RegistryDesk:
-    """One registry; `async with`. Errors are those of `RegistryClient`."""
+    """One registry; `async with`. Errors are those of `RegistryClient`, 403 `tls-only` before anything is asked."""
 
     def __init__(self, url: str, keeper: LoginKeeper, timeout: float):
         self.url = RegistryClient(url).url
@@ -35,6 +36,8 @@ class RegistryDesk:
         return self.url
 
     async def __aenter__(self) -> Self:
+        # Before a person is asked for a password in vain.
+        check_private_url(self.url)
         await self._stack.enter_async_context(self._client)
         self.peer_id = (await self._client.registry_state()).peer_id or ""
         if not self.peer_id:

@@ -12,7 +12,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.registry.claims import TOKEN_HEADER, authorization
 
-__all__ = ["Claimant", "claimed_host", "is_private"]
+__all__ = ["Claimant", "check_private_url", "claimed_host", "is_private"]
 
 Token = Callable[[str | None], Awaitable[str | None]]
 """Gives the token of the login to a registry, another than the one that was just refused; None when there is none."""
@@ -82,3 +82,15 @@ def is_private(url: str) -> bool:
         return ipaddress.ip_address(parsed.host or "").is_loopback
     except ValueError:
         return False
+
+
+def check_private_url(url: str) -> None:
+    """Let through the URL of a registry to which something private can be sent.
+
+    Raises:
+        CallError: 403 `tls-only`.
+    """
+    if not is_private(url):
+        raise CallError(
+            403, "tls-only", f"nothing was sent, since others could read it on the way to {url}; use its https:// URL"
+        )

@@ -23,7 +23,7 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
-from kodo.registry.claimant import Claimant, is_private
+from kodo.registry.claimant import Claimant, check_private_url, is_private
 from kodo.registry.mesh import Batch
 from kodo.registry.record import MAX_RECORD_BYTES, NodeRecord, verify_record
 from kodo.registry.signed import pack, unpack
@@ -128,7 +128,8 @@ class RegistryClient:
         UnreachableError: no connection could be made.
         BrokenSessionError: the connection broke.
         DeadlineError: no whole answer within `timeout` seconds.
-        CallError: the registry refused; `reason` as in its README, `retry_after_s` in `data` where it said so.
+        CallError: the registry refused; `reason` as in its README, `retry_after_s` in `data` where it said so. 403
+            `tls-only` also where nothing was sent, since others could have read it.
         PeerError: the answer is not what a registry answers.
         CapacityError: the answer is over the bound of size.
     """
@@ -254,7 +255,13 @@ class RegistryClient:
         claim: bool = False,
         limit: int = MAX_ANSWER_BYTES,
     ) -> bytes:
-        """Make one request and give the body of its answer; with `claim` it is signed unasked."""
+        """Make one request and give the body of its answer; with `claim` it is signed unasked.
+
+        What is signed may hold a password or the proof of a code, and is for nobody on the way to read or repeat: it
+        is refused here, before anything is sent, where the registry would refuse it.
+        """
+        if claim:
+            check_private_url(self.url)
         target = str(URL.build(path=path, query=params)) if params else path
         for _ in range(_TRIES):
             headers = {} if data is None else {"Content-Type": content_type}

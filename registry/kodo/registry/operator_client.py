@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from kodo.p2p.errors import PeerError
-from kodo.registry.claimant import Claimant
+from kodo.registry.claimant import Claimant, check_private_url
 from kodo.registry.claims import Enrolment, enrol_proof
 from kodo.registry.client import RegistryClient
 from kodo.registry.signed import sign
@@ -96,6 +96,7 @@ class OperatorClient:
 
     async def enrol(self, code: str) -> dict[str, Any]:
         """Become an operator by a code; it proves itself to this registry alone, and is never sent."""
+        check_private_url(self._client.url)
         own = str(self._identity.peer_id)
         registry = (await self._client.registry_state()).peer_id
         if registry is None:
