@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from kodo.p2p.core.identity import Identity
@@ -14,6 +14,7 @@ from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
+from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Limits, Transport
 
 SERVER = Identity.from_seed(b"s" * 32)
@@ -74,16 +75,24 @@ async def another_client(pair: Pair) -> AsyncIterator[Host]:
 
 @contextlib.asynccontextmanager
 async def make_pair(
-    kind: str, *, limits: Limits | None = None, server_limits: Limits | None = None, **network: Any
+    kind: str,
+    *,
+    limits: Limits | None = None,
+    server_limits: Limits | None = None,
+    admit: Callable[[Session], Awaitable[None]] | None = None,
+    **network: Any,
 ) -> AsyncIterator[Pair]:
-    """Make two hosts, `kind` is `memory` or `webrtc`; the server listens on loopback and answers calls."""
+    """Make two hosts, `kind` is `memory` or `webrtc`; the server listens on loopback and answers calls.
+
+    `admit`: says who has any business at the server; None: everybody.
+    """
     wire = MemoryNetwork(**network) if kind == "memory" else None
 
     async with (
-        Host(SERVER, _transport(wire), limits=server_limits or limits) as server,
+        Host(SERVER, _transport(wire), limits=server_limits or limits, welcome=admit) as server,
         Host(CLIENT, _transport(wire), limits=limits) as client,
     ):
         pair = Pair(server, client, [], wire)
-        server.handle(CALL_PROTOCOL, CallServer(pair.answer))
+        server.handle(CALL_PROTOCOL, CallServer(pair.answer, admit))
         pair.addresses = await server.listen(["127.0.0.1"])
         yield pair

@@ -55,6 +55,7 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.discovery import Advertisement, Advertiser
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
+from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.ids import make_id
 from kodo.registry.record import FlowRecord, Ping
@@ -94,6 +95,7 @@ class Node:
         self._host: Host | None = None
         self._name = ""
         self._runs: Runs | None = None
+        self._service: Service | None = None
 
     async def __aenter__(self) -> Self:
         """Start; when this returns the node takes calls.
@@ -201,7 +203,7 @@ class Node:
         stack.push_async_callback(executor.aclose)
         await executor.start()
         transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
-        self._host = host = await stack.enter_async_context(Host(identity, transport))
+        self._host = host = await stack.enter_async_context(Host(identity, transport, welcome=self._welcome))
         keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
         delegations = await stack.enter_async_context(
             Delegations(
@@ -274,11 +276,16 @@ class Node:
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
             memories, config.contents_for, config.access_s / 2,
         )  # fmt: skip
-        host.handle(CALL_PROTOCOL, CallServer(service))
+        self._service = service
+        host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         if config.announce_lan:
             await stack.enter_async_context(_advertised(self._advertisement))
+
+    async def _welcome(self, session: Session) -> None:
+        if self._service is not None:
+            await self._service.admit(session)
 
     def _chain_of(self, fid: str) -> list[dict[str, str]]:
         live = self._runs.live.get(fid) if self._runs is not None else None

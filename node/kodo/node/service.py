@@ -120,11 +120,23 @@ class Service:
             return await answering
         return await self._watched(asked, principal, asyncio.ensure_future(answering))
 
+    async def admit(self, session: Any) -> None:
+        """Find out whether the peer of a session has any business here, and note it in `session.admitted`.
+
+        Raises:
+            CallError: it has none; 401 it may log in, 403 it has logged in.
+        """
+        peer = str(session.remote_peer)
+        check_admitted("", await self._provider.identify(peer, bound_token(session)), self._name)
+        session.admitted = True
+
     def _admitted(self, asked: Asked, args: Args, principal: Principal) -> Principal:
         """Give in whose name the call is answered: a link lets in to its run who has no business here otherwise."""
         try:
             check_admitted(asked.op, principal, self._name)
+            asked.session.admitted = asked.session.admitted or asked.op not in OPEN_OPS
         except CallError:
+            asked.session.admitted = False
             guest = by_link(asked.op, getattr(args, "fid", None), links_of(asked.session), principal.peer_id)
             if guest is None:
                 raise

@@ -21,6 +21,7 @@ from kodo.registry.signed import pack, unpack
 __all__ = ["ACCESS_OPS", "AccessRoutes"]
 
 _MAX_BODY = 64 << 10
+_MAX_VALUES = 1024
 _MSGPACK = "application/msgpack"
 _OWN = ("auth.info", "auth.login", "auth.password", "auth.enrol", "auth.logout", "auth.whoami")
 _TRIES = frozenset({"auth.login", "auth.password", "auth.enrol"})
@@ -70,7 +71,7 @@ class AccessRoutes:
         body = await self.read_body(request, _MAX_BODY, _MSGPACK)
         principal = None if op == "auth.info" else await self._caller(request, op, body)
         try:
-            given = unpack(body, lists=True)
+            given = unpack(body, most=_MAX_VALUES, lists=True)
         except PeerError as error:
             raise problem(400, "malformed", str(error)) from None
         if not isinstance(given, dict):

@@ -33,6 +33,9 @@ __all__ = ["BroughtAnswer", "FlowRefusal", "Page", "RegistryClient", "RegistrySt
 MAX_ANSWER_BYTES = 32 << 20
 """Bound of an answer, uncompressed: 500 flows with the longest of everything."""
 
+_MAX_VALUES = 1 << 16
+"""Values in an answer about users: a page has at most 20 of them, with all that they may have."""
+
 _TRIES = 4
 """Of one request: unsigned, signed, by the registry's clock, with another token."""
 
@@ -237,7 +240,7 @@ class RegistryClient:
     async def access(self, op: str, args: Mapping[str, Any]) -> Any:
         """Make one of the calls about users, as nodes take them; who calls is shown but to `auth.info`."""
         answer = await self.call("POST", f"/access/{op}", data=pack(dict(args)), claim=op != "auth.info")
-        return unpack(answer, lists=True)
+        return unpack(answer, most=_MAX_VALUES, lists=True)
 
     async def _page(self, path: str, search: str | None, query: str | None, p: int, pp: int, by: str | None) -> Page:
         given = {"search": search, "query": query, "by": by, "p": str(p), "pp": str(pp)}

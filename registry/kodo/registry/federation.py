@@ -23,7 +23,7 @@ from kodo.registry.client import RegistryClient
 from kodo.registry.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, MeshBounds, Tombstone
 from kodo.registry.mesh_store import Checked, Cursor, MeshStore, Page, check_item
 from kodo.registry.problems import problem
-from kodo.registry.signed import sign, verify
+from kodo.registry.signed import open_envelope, read, sign, verify
 
 __all__ = ["LONGEST_WAIT_S", "Federation"]
 
@@ -135,11 +135,14 @@ class Federation:
             CallError: 400 malformed, forged or replayed, 403 not a member, 429 flooding, or cut off.
         """
         try:
-            batch = await asyncio.to_thread(verify, Brought, signed)
+            envelope = await asyncio.to_thread(open_envelope, Brought, signed)
+            if str(envelope.peer_id) not in self.members:
+                raise problem(
+                    403, "not-a-member", f"the registry {envelope.peer_id} is not a member of this mesh here"
+                )
+            batch = await asyncio.to_thread(read, Brought, envelope)
         except PeerError as error:
             raise problem(400, "malformed", str(error)) from None
-        if batch.peer_id not in self.members:
-            raise problem(403, "not-a-member", f"the registry {batch.peer_id} is not a member of this mesh here")
         ledger, now = self._ledger(batch.peer_id), self.clock()
         # Else whoever overheard a batch could use up what its sender may bring, or bring it once it has expired.
         if abs(batch.at - now) > BROUGHT_S * 1000 or batch.at <= ledger.brought_at:

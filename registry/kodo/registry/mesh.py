@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from kodo.registry.record import MAX_RECORD_BYTES, MAX_TTL_S
-from kodo.registry.signed import MAX_INT, MAX_NOTE_BYTES, PeerText, Plain, Signed, Time
+from kodo.registry.signed import MAX_INT, MAX_NOTE_BYTES, MAX_NOTE_VALUES, PeerText, Plain, Signed, Time
 
 __all__ = [
     "BROUGHT_S",
@@ -120,13 +120,14 @@ class Batch(Signed):
 
     DOMAIN: ClassVar[bytes] = b"kodo/registry/batch/1\n"
     LIMIT: ClassVar[int] = MAX_BATCH_BYTES + MAX_RECORD_BYTES + 65536
+    VALUES: ClassVar[int] = MAX_NOTE_VALUES + MAX_ITEMS * (1 + 2 * len(Item.model_fields))
 
     v: Literal[1] = 1
     epoch: Epoch
     since: Change
     next: Change
     more: bool
-    items: Annotated[tuple[Item, ...], Field(max_length=MAX_ITEMS)]
+    items: Annotated[tuple[Item, ...], Field(max_length=MAX_ITEMS, fail_fast=True)]
 
     @model_validator(mode="after")
     def _check(self) -> Batch:

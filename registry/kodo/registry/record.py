@@ -33,6 +33,9 @@ MAX_RECORD_BYTES = 1 << 20
 """Bound of a signed record."""
 
 MAX_FLOWS = 10_000
+MAX_RECORD_VALUES = 1 << 18
+"""Values in a record: more than 10,000 flows that say all they can within its bytes."""
+
 MAX_ADDRESSES = 32
 MAX_TTL_S = 7 * 24 * 3600
 
@@ -129,12 +132,13 @@ class NodeRecord(Signed):
 
     DOMAIN: ClassVar[bytes] = b"kodo/registry/node-record/1\n"
     LIMIT: ClassVar[int] = MAX_RECORD_BYTES
+    VALUES: ClassVar[int] = MAX_RECORD_VALUES
 
     v: Literal[1] = 1
     name: NodeName
     addrs: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], Field(max_length=MAX_ADDRESSES)] = ()
     hpke_key: Hash = b""
-    flows: Annotated[tuple[FlowRecord, ...], Field(max_length=MAX_FLOWS)] = ()
+    flows: Annotated[tuple[FlowRecord, ...], Field(max_length=MAX_FLOWS, fail_fast=True)] = ()
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
     issued_at: Time
     ttl_s: Annotated[int, Field(ge=1, le=MAX_TTL_S)]

@@ -17,16 +17,23 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from kodo.p2p.core.varint import PrefixedFrames, encode_varint
+from kodo.p2p.core.elements import over_values
+from kodo.p2p.core.varint import IncompleteError, PrefixedFrames, decode_varint, encode_varint
 from kodo.p2p.errors import CallError, CapacityError, PeerError
 
 __all__ = [
+    "EARLY_BYTES",
+    "EARLY_VALUES",
+    "MAX_ANSWER_VALUES",
     "MAX_DEPTH",
     "MAX_FRAME_BYTES",
+    "MAX_REQUEST_VALUES",
     "Answer",
     "Done",
     "FrameReader",
     "Item",
+    "TooManyValuesError",
+    "announced",
     "check_value",
     "done",
     "encode_frame",
@@ -44,9 +51,42 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_DEPTH = 64
 """Maps and lists inside each other: far below what a recursive reader of the value can bear."""
 
+MAX_REQUEST_VALUES = 1 << 16
+"""Values in one frame of a caller: keys, elements, maps, lists. They take a callee 50 ms, 1 MiB of them a second."""
+
+MAX_ANSWER_VALUES = 300_000
+"""Values in one frame of a callee: an event has up to 256 Ki of them."""
+
+EARLY_BYTES = 64 << 10
+"""A caller's frame, before it is known whether the caller has any business here: a login needs 16 KiB."""
+
+EARLY_VALUES = 1024
+"""Values in it."""
+
 _ITEM_HEAD = b"\x81\xa4item"
 _MAX_OP_CHARACTERS = 128
 _MAX_REASON_CHARACTERS = 128
+
+
+class TooManyValuesError(PeerError):
+    """A frame holds more values than are taken at once; nothing of it was read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a call frame holds more than {most} values; bring large data as a file")
+
+
+def announced(data: bytes) -> int | None:
+    """Give how many bytes a frame announces that begins with `data`; None: that needs more of it.
+
+    Raises:
+        PeerError: it begins with no length.
+    """
+    try:
+        return decode_varint(data, 0)[0]
+    except IncompleteError:
+        return None
+    except ValueError as problem:
+        raise PeerError(f"the length of a call frame is not readable: {problem}") from problem
 
 
 @dataclass(slots=True)
@@ -122,7 +162,9 @@ def _refuse_extension(code: int, _data: bytes) -> NoReturn:
     raise ValueError(f"extension type {code} is not allowed")
 
 
-def _decode(body: bytes) -> Any:
+def _decode(body: bytes, max_values: int) -> Any:
+    if over_values(body, max_values):
+        raise TooManyValuesError(max_values)
     try:
         value = msgpack.unpackb(body, raw=False, strict_map_key=True, ext_hook=_refuse_extension)
         check_value(value)
@@ -136,10 +178,12 @@ class FrameReader:
     """Reads the values of one direction of a call, however the bytes were cut.
 
     Args:
-        max_bytes: of one value; a frame that announces more is refused before it is kept.
+        max_bytes: of one frame; one that announces more is refused before it is kept.
+        max_values: in one frame; they are counted before one is made.
     """
 
-    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES, max_values: int = MAX_ANSWER_VALUES) -> None:
+        self._max_values = max_values
         self._frames = PrefixedFrames(max_bytes, "call frame")
 
     @property
@@ -151,9 +195,9 @@ class FrameReader:
         """Take bytes; give the values that are now whole.
 
         Raises:
-            PeerError: a frame is over the bound or not valid; the stream is lost.
+            PeerError: a frame is over a bound or not valid; the stream is lost.
         """
-        return [_decode(body) for body in self._frames.feed(data)]
+        return [_decode(body, self._max_values) for body in self._frames.feed(data)]
 
 
 def request(op: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -253,10 +253,17 @@ class CallServer:
     Args:
         handler: gives the end of a call, or raises `CallError` to refuse it. It is cancelled when the caller
             resets the stream.
+        admit: says whether the peer of a session has any business here, by raising `CallError` if it has none.
+            Until it has, its calls are small: what is over `callframe.EARLY_BYTES` gets that refusal, unread.
     """
 
-    def __init__(self, handler: Callable[[Request], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Awaitable[Any]],
+        admit: Callable[[Session], Awaitable[None]] | None = None,
+    ) -> None:
         self._handler = handler
+        self._admit = admit
 
     async def __call__(self, stream: Stream) -> None:
         """Serve one stream."""
@@ -265,6 +272,10 @@ class CallServer:
                 request = await self._read_request(stream)
         except TimeoutError:
             raise PeerError("a call did not say what it wants in time") from None
+        except callframe.TooManyValuesError as error:
+            return await self._end(stream, callframe.error(CallError(400, "too-complex", str(error))))
+        except CallError as error:
+            return await self._end(stream, callframe.error(error))
         task, gone = asyncio.current_task(), False
         assert task is not None
 
@@ -287,15 +298,37 @@ class CallServer:
             await self._end(stream, answer)
 
     async def _read_request(self, stream: Stream) -> Request:
-        frames = callframe.FrameReader()
-        waiting: deque[Any] = deque()
-        while not waiting:
-            data = await stream.read()
-            if not data:
-                raise PeerError("a call stream ended before it said what it wants")
-            waiting.extend(frames.feed(data))
+        data = await _more(stream)
+        while (length := callframe.announced(data)) is None:
+            data += await _more(stream)
+        refusal = await self._refusal(stream.session, length)
+        if refusal is None:
+            frames = callframe.FrameReader(max_values=callframe.MAX_REQUEST_VALUES)
+        else:
+            if length > callframe.EARLY_BYTES:
+                await _pass_over(stream, length - len(data))
+                raise refusal
+            frames = callframe.FrameReader(callframe.EARLY_BYTES, callframe.EARLY_VALUES)
+        try:
+            waiting: deque[Any] = deque(frames.feed(data))
+            while not waiting:
+                waiting.extend(frames.feed(await _more(stream)))
+        except callframe.TooManyValuesError:
+            if refusal is None:
+                raise
+            raise refusal from None
         op, args = callframe.read_request(waiting.popleft())
         return Request(op, args, stream.session, stream, frames, waiting)
+
+    async def _refusal(self, session: Session, length: int) -> CallError | None:
+        """Say why a frame of so many bytes is more than this peer may send; None: it is not."""
+        if session.admitted or self._admit is None or length <= callframe.EARLY_VALUES:
+            return None
+        try:
+            await self._admit(session)
+        except CallError as refusal:
+            return refusal
+        return None
 
     async def _answer(self, request: Request) -> dict[str, Any]:
         try:
@@ -321,3 +354,18 @@ class CallServer:
             frame = callframe.encode_frame(callframe.error(CallError(500, "internal", f"no answer: {error}")))
         await stream.write(frame)
         await stream.aclose()
+
+
+async def _more(stream: Stream) -> bytes:
+    data = await stream.read()
+    if not data:
+        raise PeerError("a call stream ended before it said what it wants")
+    return data
+
+
+async def _pass_over(stream: Stream, count: int) -> None:
+    """Let bytes go by, so that their sender comes to read why they are not wanted."""
+    if count > callframe.MAX_FRAME_BYTES:
+        raise PeerError(f"a call frame is over the bound of {callframe.MAX_FRAME_BYTES} bytes")
+    while count > 0 and (data := await stream.read()):
+        count -= len(data)

@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -38,16 +38,25 @@ class Host:
         transport: dials and listens; `WebRtcTransport`, or `MemoryTransport` in tests.
         agent: what `identify` tells others.
         limits: bounds of each session and listener.
+        welcome: called with each session that a peer began; until it sets `Session.admitted` that peer may do
+            little. None: whoever comes is welcome.
     """
 
     def __init__(
-        self, identity: Identity, transport: Transport, *, agent: str | None = None, limits: Limits | None = None
+        self,
+        identity: Identity,
+        transport: Transport,
+        *,
+        agent: str | None = None,
+        limits: Limits | None = None,
+        welcome: Callable[[Session], Awaitable[None]] | None = None,
     ) -> None:
         self.identity = identity
         self.peer_id = identity.peer_id
         self.agent = agent or _agent()
         self.limits = limits or Limits()
         self._transport = transport
+        self._welcome = welcome
         self._handlers: dict[str, StreamHandler] = {}
         self._listeners: list[Listener] = []
         self._sessions: set[Session] = set()
@@ -132,7 +141,18 @@ class Host:
         return sorted(found, key=lambda address: (_preference(address.host) == 0, address.family == "ip6"))
 
     def _accept(self, link: Link) -> None:
-        self._adopt(link)
+        session = self._adopt(link)
+        if self._welcome is not None and self._group is not None:
+            session.admitted = False
+            self._group.create_task(self._greet(session, self._welcome))
+
+    async def _greet(self, session: Session, welcome: Callable[[Session], Awaitable[None]]) -> None:
+        try:
+            await welcome(session)
+        except KodoError as error:
+            logger.debug("%s is not admitted yet: %s", session.remote_peer, error)
+        except Exception:
+            logger.exception("it could not be found out whether %s may come in", session.remote_peer)
 
     def _adopt(self, link: Link) -> Session:
         if self._group is None:

@@ -36,6 +36,7 @@ class Session:
         remote_address: IP address and UDP port.
         route: `lan`, `direct` or `memory`.
         bindings: what upper layers remember of this session; gone with it.
+        admitted: whether the peer has shown any business here; until then it may open `Limits.early_streams`.
         error: why the session is over; None while it lives.
     """
 
@@ -52,6 +53,7 @@ class Session:
         self.route = link.route
         self.dialled = link.dialled
         self.bindings: dict[str, Any] = {}
+        self.admitted = True
         self.error: KodoError | None = None
         self.now = asyncio.get_running_loop().time
         self._link = link
@@ -217,7 +219,7 @@ class Session:
 
     def channel_opened(self, channel: Channel) -> ChannelHandler | None:
         """Take a channel that the peer opened, or refuse it."""
-        if len(self._streams) >= self._limits.streams:
+        if len(self._streams) >= (self._limits.streams if self.admitted else self._limits.early_streams):
             return None
         stream = Stream(self, None, self._handlers)
         stream.attach(channel)

@@ -23,6 +23,7 @@ class Limits:
 
     Attributes:
         streams: open streams of one session, those of both sides counted.
+        early_streams: the same, before the peer has shown any business here.
         queued_out_bytes: what a session keeps for a peer that does not take it; a writer waits long before.
         unread_bytes: what a session keeps for an application that does not read; a peer beyond it is cut off.
         ping_after_s: silence after which the other side is asked for a sign of life.
@@ -38,6 +39,7 @@ class Limits:
     """
 
     streams: int = 64
+    early_streams: int = 16
     queued_out_bytes: int = 4 << 20
     unread_bytes: int = 4 << 20
     ping_after_s: float = 10.0
