@@ -51,6 +51,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError, UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
+from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.discovery import Advertisement, Advertiser
 from kodo.p2p.net.host import Host
@@ -170,6 +171,7 @@ class Node:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config, clock = self.config, SystemClock()
+        raise_descriptors()
         home = make_home(config.home)
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")

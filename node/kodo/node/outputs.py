@@ -136,23 +136,23 @@ class Outputs:
     ) -> AsyncGenerator[bytes, None]:
         """Give `length` bytes from `offset` on (all, when None) in pieces of up to `PIECE_BYTES`.
 
-        Use with `contextlib.aclosing`; cancelling is safe.
+        Between two pieces no file is open, however long their reader takes. Cancelling is safe.
 
         Raises:
             NotFoundError: the file is gone.
+            CapacityError: too many files are open in this process.
         """
         end = manifest.size if length is None else min(offset + length, manifest.size)
-        descriptor = await asyncio.to_thread(self._open, fid, name)
-        try:
-            while offset < end:
-                block = await _in_thread(os.pread, descriptor, min(_READ_BYTES, end - offset), offset)
-                if not block:
-                    raise NotFoundError("the file of this output was cut; ask the node's operator")
-                for start in range(0, len(block), PIECE_BYTES):
-                    yield block[start : start + PIECE_BYTES]
-                offset += len(block)
-        finally:
-            os.close(descriptor)
+        while True:
+            # Also of nothing: that tells whether the file is there.
+            block = await asyncio.to_thread(self._block, fid, name, offset, min(_READ_BYTES, end - offset))
+            for start in range(0, len(block), PIECE_BYTES):
+                yield block[start : start + PIECE_BYTES]
+            offset += len(block)
+            if offset >= end:
+                return
+            if not block:
+                raise NotFoundError("the file of this output was cut; ask the node's operator")
 
     def lost_parts(self) -> list[tuple[str, int]]:
         """Give the files in `.part` that nobody is fetching, with their bytes."""
@@ -206,11 +206,17 @@ class Outputs:
             os.rename(part, leaf, dst_dir_fd=folder)
             os.fsync(folder)
 
-    def _open(self, fid: str, name: str) -> int:
+    def _block(self, fid: str, name: str, offset: int, length: int) -> bytes:
         try:
             with self._folder(fid, check_output_name(name), make=False) as (folder, leaf):
-                return os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                descriptor = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                return os.pread(descriptor, max(length, 0), offset)
+            finally:
+                os.close(descriptor)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise CapacityError("this node has too many files open; try again later") from error
             raise NotFoundError("the file of this output is gone") from error
 
     @contextlib.contextmanager

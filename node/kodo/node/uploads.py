@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -258,27 +258,24 @@ class Uploads:
             upload.hasher = await _in_thread(_hash_of, data, upload.reached)
         passed = upload.reached - offset
         pending = bytearray()
-        descriptor = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            async for piece in _timely(pieces, self.limits.piece_s):
-                skipped = min(passed, len(piece))
-                passed -= skipped
-                pending += memoryview(piece)[skipped:]
-                if upload.reached + len(pending) > upload.size:
-                    raise CallError(413, "too-large", f"more came than the {upload.size} bytes that were announced")
-                while len(pending) >= CHUNK_BYTES:
-                    await self._take(upload, descriptor, bytes(pending[:CHUNK_BYTES]))
-                    del pending[:CHUNK_BYTES]
-            if upload.reached + len(pending) == upload.size:
-                if pending:
-                    await self._take(upload, descriptor, bytes(pending))
-                await _in_thread(os.fsync, descriptor)
-        finally:
-            os.close(descriptor)
+        # Between two chunks no file is open, however long the next one takes.
+        async for piece in _timely(pieces, self.limits.piece_s):
+            skipped = min(passed, len(piece))
+            passed -= skipped
+            pending += memoryview(piece)[skipped:]
+            if upload.reached + len(pending) > upload.size:
+                raise CallError(413, "too-large", f"more came than the {upload.size} bytes that were announced")
+            while len(pending) >= CHUNK_BYTES:
+                await self._take(upload, data, bytes(pending[:CHUNK_BYTES]))
+                del pending[:CHUNK_BYTES]
+        if upload.reached + len(pending) == upload.size:
+            if pending:
+                await self._take(upload, data, bytes(pending))
+            await _in_thread(_sync, data)
         if upload.reached == upload.size:
             await self._finish(upload)
 
-    async def _take(self, upload: _Upload, descriptor: int, chunk: bytes) -> None:
+    async def _take(self, upload: _Upload, data: Path, chunk: bytes) -> None:
         index = upload.reached // CHUNK_BYTES
         hasher = upload.hasher
 
@@ -288,9 +285,10 @@ class Uploads:
                     422, "bad-hash", f"chunk {index} does not have the hash announced", {"offset": upload.reached}
                 )
             view, at = memoryview(chunk), upload.reached
-            while view:
-                written = os.pwrite(descriptor, view, at)
-                view, at = view[written:], at + written
+            with _opened(data) as descriptor:
+                while view:
+                    written = os.pwrite(descriptor, view, at)
+                    view, at = view[written:], at + written
             hasher.update(chunk)
             upload.reached = at
 
@@ -337,6 +335,20 @@ def _load(folder: Path) -> _Upload | None:
         return upload if size == upload.size else None
     upload.reached = min(size, upload.size) // CHUNK_BYTES * CHUNK_BYTES
     return upload
+
+
+@contextlib.contextmanager
+def _opened(data: Path) -> Iterator[int]:
+    descriptor = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sync(data: Path) -> None:
+    with _opened(data) as descriptor:
+        os.fsync(descriptor)
 
 
 def _hash_of(data: Path, size: int) -> Any:

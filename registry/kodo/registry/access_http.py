@@ -15,6 +15,7 @@ from kodo.protocol.access import Principal
 from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
 from kodo.registry.admin_store import AdminStore
 from kodo.registry.callers import Callers, shown_token
+from kodo.registry.connections import source_of
 from kodo.registry.problems import problem
 from kodo.registry.signed import pack, unpack
 
@@ -113,7 +114,7 @@ class AccessRoutes:
         return {"logged_out": token is not None}
 
     def _slow_down(self, request: web.Request) -> None:
-        wait = self.tries.wait_ms(request.remote or "?", self.clock())
+        wait = self.tries.wait_ms(source_of(request.remote), self.clock())
         if wait:
             seconds = -(-wait // 1000)
             raise problem(429, "too-often", f"too many tries; wait {seconds} s", retry_after_s=seconds)

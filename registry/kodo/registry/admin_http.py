@@ -22,6 +22,7 @@ from kodo.registry.admin_store import AdminStore
 from kodo.registry.callers import Callers, check_named_operator, check_private
 from kodo.registry.claims import Enrolment
 from kodo.registry.client import RegistryClient
+from kodo.registry.connections import source_of
 from kodo.registry.federation import Federation
 from kodo.registry.problems import problem
 from kodo.registry.record import MAX_NOTE_BYTES, NodeName
@@ -222,7 +223,7 @@ class Admin:
         return _answer({"owner": self.owner, "result": await self._admin.operators()})
 
     async def _enrol(self, request: web.Request) -> web.Response:
-        wait = self.enrolments.wait_ms(request.remote or "?", self.clock())
+        wait = self.enrolments.wait_ms(source_of(request.remote), self.clock())
         if wait:
             seconds = -(-wait // 1000)
             raise problem(429, "too-often", f"too many tries; wait {seconds} s", retry_after_s=seconds)

@@ -27,6 +27,7 @@ from kodo.registry.access_http import AccessRoutes
 from kodo.registry.admin_http import Admin
 from kodo.registry.callers import Callers
 from kodo.registry.claims import TOKEN_HEADER, Seen
+from kodo.registry.connections import attended, source_of
 from kodo.registry.federation import Federation
 from kodo.registry.mesh import Batch
 from kodo.registry.openapi import document
@@ -113,7 +114,7 @@ _CALLERS = web.AppKey("callers", Callers)
 
 def make_app(service: Service) -> web.Application:
     """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
-    app = web.Application(middlewares=[problems, _guard])
+    app = web.Application(middlewares=[attended, problems, _guard])
     app[_SERVICE] = service
     callers = app[_CALLERS] = Callers(
         provider=service.provider,
@@ -313,7 +314,7 @@ async def _records(request: web.Request) -> web.Response:
         raise problem(400, "bad-args", "epoch is 32 hexadecimal digits", arg="epoch")
     if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", wait, re.ASCII):
         raise problem(400, "bad-args", "wait is in seconds, under 100", arg="wait")
-    source = request.remote or "?"
+    source = source_of(request.remote)
     _throttle(service.readers, source, service.clock())
     waiting = service.reading.total()
     if waiting >= _BODIES:
@@ -334,7 +335,7 @@ async def _mesh(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     if not service.federation.members:
         raise problem(403, "not-a-member", "no other registry tells this one of its nodes; see --mesh-member")
-    _throttle(service.readers, request.remote or "?", service.clock())
+    _throttle(service.readers, source_of(request.remote), service.clock())
     return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
 
 
@@ -384,7 +385,7 @@ async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TY
     if request.content_length is not None and request.content_length > limit:
         raise too_large
     service = request.app[_SERVICE]
-    source = request.remote or ""
+    source = source_of(request.remote)
     waiting = sum(service.bodies.values())
     if waiting >= _BODIES:
         raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)

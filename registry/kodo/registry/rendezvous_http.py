@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from aiohttp import WSMsgType, hdrs, web
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, PeerError
+from kodo.registry.connections import source_of
 from kodo.registry.problems import problem
 from kodo.registry.rendezvous import (
     CHALLENGE_BYTES,
@@ -71,7 +71,7 @@ class Rendezvous:
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
         """Take a node's WebSocket: challenge, proof, then offers one way and answers the other."""
-        source = _source(request)
+        source = source_of(request.remote)
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
             raise problem(426, "upgrade-required", "nodes wait here by a WebSocket (RFC 6455)")
         self._throttle(self.entries, source)
@@ -92,7 +92,7 @@ class Rendezvous:
 
     async def offer(self, request: web.Request) -> web.Response:
         """Pass a sealed offer to a node that waits, and its sealed answer back."""
-        source = _source(request)
+        source = source_of(request.remote)
         self._throttle(self.offers, source)
         try:
             peer_id = PeerId.parse(request.match_info["peer_id"])
@@ -179,14 +179,3 @@ async def _frame(socket: web.WebSocketResponse) -> bytes | None:
     if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
         return None
     raise PeerError("frames are binary")
-
-
-def _source(request: web.Request) -> str:
-    """Give whom bounds are for: an address, or an IPv6 network of 64 bits, which one host has to itself."""
-    remote = request.remote or "?"
-    if ":" not in remote:
-        return remote
-    try:
-        return str(ipaddress.ip_network(f"{remote.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return remote

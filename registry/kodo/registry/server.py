@@ -20,8 +20,10 @@ from kodo.access.oidc import OidcConfig, OidcProvider
 from kodo.access.provider import Provider
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import UsageError
+from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.app import Service, make_app
+from kodo.registry.connections import Door, serve
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.store import Bounds, Store
@@ -38,6 +40,15 @@ _LINGER_S = 1.0
 _SHUTDOWN_S = 5.0
 _MAX_FIELD = 20 << 10
 """Bytes of a header: a token has up to 16 KiB."""
+
+_HTTP: dict[str, Any] = {
+    "access_log": None,  # searches stand in URLs, and who searches what is nobody's business
+    "auto_decompress": False,
+    "keepalive_timeout": _IDLE_S,
+    "max_field_size": _MAX_FIELD,
+    "lingering_time": _LINGER_S,
+}
+"""How each connection is dealt with."""
 
 
 Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
@@ -178,6 +189,7 @@ class Registry:
             UsageError: the file or the address cannot be used.
         """
         config = self.config
+        descriptors = raise_descriptors()
         certificate = certificate_of(config.tls_cert, config.tls_key)
         for member in config.mesh_members:
             try:
@@ -215,19 +227,12 @@ class Registry:
                 origins=frozenset(origin.lower() for origin in config.origins),
                 hosts=frozenset(name.lower() for name in config.hosts),
             )
-            runner = web.AppRunner(
-                make_app(service),
-                access_log=None,  # searches stand in URLs, and who searches what is nobody's business
-                auto_decompress=False,
-                keepalive_timeout=_IDLE_S,
-                max_field_size=_MAX_FIELD,
-                lingering_time=_LINGER_S,
-                shutdown_timeout=_SHUTDOWN_S,
-            )
+            runner = web.AppRunner(make_app(service), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
+            assert runner.server is not None
             tls = None if certificate is None else certificate.context
-            await web.SockSite(runner, listener, ssl_context=tls).start()
+            await stack.enter_async_context(serve(runner.server, listener, Door(descriptors), tls, **_HTTP))
             if certificate is not None:
                 await stack.enter_async_context(_beside(certificate.watch()))
             await stack.enter_async_context(federation)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
@@ -20,7 +23,16 @@ from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, Re
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.pages import paged
 
-__all__ = ["OutputAnswers"]
+__all__ = ["MAX_READS", "MAX_READS_EACH", "OutputAnswers"]
+
+MAX_READS = 256
+"""Reads of outputs under way: each may hold a MiB."""
+
+MAX_READS_EACH = 32
+"""The same of one principal: half of what one session may open."""
+
+_TAKE_S = 120.0
+"""Seconds in which a reader has to take something; who comes back later goes on where it was."""
 
 
 class OutputAnswers:
@@ -43,6 +55,7 @@ class OutputAnswers:
         self._uploads = uploads
         self._catalog = catalog
         self._runs = runs
+        self._reading: Counter[str] = Counter()
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
@@ -85,7 +98,33 @@ class OutputAnswers:
         size, start = row.manifest.size, args.offset
         if start > size:
             raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {start}")
-        at = start
+        with self._turn(caller):
+            return await self._send(caller, args, row, share)
+
+    @contextlib.contextmanager
+    def _turn(self, caller: Caller) -> Iterator[None]:
+        """Count a read among those under way.
+
+        Raises:
+            CallError: 429 `busy`.
+        """
+        who = caller.principal.id or caller.peer
+        for count, most, whose in (
+            (self._reading[who], MAX_READS_EACH, "yours"),
+            (self._reading.total(), MAX_READS, "all callers"),
+        ):
+            if count >= most:
+                what = f"{most} reads of {whose} are under way here; read one after the other"
+                raise CallError(429, "busy", what, {"retry_after_ms": 1000})
+        self._reading[who] += 1
+        try:
+            yield
+        finally:
+            self._reading[who] -= 1
+            self._reading += Counter()  # forgets who has none
+
+    async def _send(self, caller: Caller, args: ReadArgs, row: OutputRow, share: ShareRow | None) -> dict[str, Any]:
+        at = start = args.offset
         reading = self._outputs.read(args.fid, row.name, row.manifest, start, args.length)
         try:
             async with (
@@ -97,13 +136,22 @@ class OutputAnswers:
                     end = at + len(piece)
                     if place is not None:
                         await place.before(at, end)
-                    await caller.asked.send(piece)
+                    await self._taken(caller, piece)
                     if place is not None:
                         place.after(at, end)
                     at = end
         except NotFoundError as error:
             raise CallError(410, "output-gone", str(error)) from None
         return {"bytes": at - start}
+
+    async def _taken(self, caller: Caller, piece: bytes) -> None:
+        try:
+            async with asyncio.timeout(_TAKE_S):
+                await caller.asked.send(piece)
+        except TimeoutError:
+            # There is no way to tell who takes nothing.
+            caller.asked.abort()
+            raise CallError(408, "too-slow", f"nothing was taken for {_TAKE_S:g} s; go on from there") from None
 
     async def _write(self, caller: Caller, args: InputWriteArgs) -> dict[str, Any]:
         principal = caller.principal

@@ -1,0 +1,230 @@
+"""Connections of a registry: how many there are, of whom, and for how long one may say nothing and take nothing.
+
+Every connection is counted from the moment that it is accepted, its TLS handshake included, so that neither half
+handshakes nor half request heads nor answers that nobody takes use up what this process may have open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+__all__ = ["HEAD_S", "TAKE_S", "Connection", "Door", "attended", "serve", "source_of"]
+
+HEAD_S = 10.0
+"""Seconds for a TLS handshake, and for a request's head from its first byte on, or from the connection's begin."""
+
+TAKE_S = 30.0
+"""Seconds in which whoever asked takes something of the answer."""
+
+_MOST = 16_384
+"""Connections: 10,000 nodes may wait at the rendezvous, by one each."""
+
+_PAUSE_S = 0.1
+"""Seconds until the next try when this process can open no more."""
+
+_log = logging.getLogger(__name__)
+
+
+def source_of(remote: str | None) -> str:
+    """Give whom bounds are for: an address, or an IPv6 network of 64 bits, which one host has to itself."""
+    remote = remote or "?"
+    if ":" not in remote:
+        return remote
+    try:
+        address = ipaddress.IPv6Address(remote.partition("%")[0])
+    except ValueError:
+        return remote
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+class Door:
+    """Who is inside, by source. One event loop.
+
+    Args:
+        descriptors: how many files and sockets this process may have open; a quarter stays for all but connections.
+    """
+
+    def __init__(self, descriptors: int):
+        self.most = min(_MOST, descriptors * 3 // 4)
+        self.most_each = max(self.most // 4, 1)
+        self._inside: Counter[str] = Counter()
+        self._all = 0
+
+    def enter(self, source: str) -> bool:
+        """Let one more in, unless there are too many in all, or of this source; say whether it came in."""
+        if self._all >= self.most or self._inside[source] >= self.most_each:
+            self._inside += Counter()  # forgets who has none
+            return False
+        self._inside[source] += 1
+        self._all += 1
+        return True
+
+    def leave(self, source: str) -> None:
+        """Count one that came in out again."""
+        self._all -= 1
+        self._inside[source] -= 1
+        if not self._inside[source]:
+            del self._inside[source]
+
+
+class Connection(web.RequestHandler):
+    """One connection, with deadlines for heads and for answers; those for bodies are the application's.
+
+    Args:
+        left: called once when it is over.
+    """
+
+    __slots__ = ("_answering", "_due", "_left", "_unsent")
+
+    def __init__(self, *args: Any, left: Callable[[], None], **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._left = left
+        self._due: asyncio.TimerHandle | None = None
+        self._unsent: asyncio.TimerHandle | None = None
+        self._answering = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; the first head is due."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: of a body, or else of a head, which is due from its first byte on."""
+        if not self._answering:
+            self._expect_head()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        for timer in (self._due, self._unsent):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+        self._left()
+
+    def begin(self) -> None:
+        """A head is there, and its request is being answered."""
+        self._answering = True
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def end(self) -> None:
+        """The answer is on its way."""
+        self._answering = False
+        if self._unsent is None and self.transport is not None:
+            self._unsent = self._loop.call_later(TAKE_S, self._look, None)
+
+    def _expect_head(self) -> None:
+        if self._due is None:
+            self._due = self._loop.call_later(HEAD_S, self._abort)
+
+    def _look(self, before: int | None) -> None:
+        self._unsent = None
+        if self.transport is None:
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if before is not None and unsent >= before:
+            self._abort()
+        elif unsent:
+            self._unsent = self._loop.call_later(TAKE_S, self._look, unsent)
+
+    def _abort(self) -> None:
+        self._due = None
+        if self.transport is not None:
+            self.transport.abort()
+
+
+@web.middleware
+async def attended(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+    """Tell a request's connection when it is answered: the outermost middleware."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        answer: web.StreamResponse = await handler(request)
+        return answer
+    connection.begin()
+    try:
+        answer = await handler(request)
+        return answer
+    finally:
+        connection.end()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    server: web.Server, listener: socket.socket, door: Door, tls: ssl.SSLContext | None, **options: Any
+) -> AsyncIterator[None]:
+    """Accept connections at `listener` until the end of the block; those that are open stay the server's.
+
+    Args:
+        server: of the application's runner.
+        options: of each connection, as `web.RequestHandler` takes them.
+    """
+    beginning: set[asyncio.Task[None]] = set()
+    accepting = asyncio.create_task(_accept(server, listener, door, tls, options, beginning))
+    try:
+        yield
+    finally:
+        tasks = {accepting, *beginning}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _accept(
+    server: web.Server,
+    listener: socket.socket,
+    door: Door,
+    tls: ssl.SSLContext | None,
+    options: dict[str, Any],
+    beginning: set[asyncio.Task[None]],
+) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            accepted, address = await loop.sock_accept(listener)
+        except OSError as error:
+            _log.warning("no connection can be accepted just now: %s", error.strerror)
+            await asyncio.sleep(_PAUSE_S)
+            continue
+        source = source_of(address[0])
+        if door.enter(source):
+            task = asyncio.create_task(_begin(server, accepted, partial(door.leave, source), tls, options))
+            beginning.add(task)
+            task.add_done_callback(beginning.discard)
+        else:
+            accepted.close()
+
+
+async def _begin(
+    server: web.Server,
+    accepted: socket.socket,
+    left: Callable[[], None],
+    tls: ssl.SSLContext | None,
+    options: dict[str, Any],
+) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = {} if tls is None else {"ssl_handshake_timeout": HEAD_S}
+    try:
+        await loop.connect_accepted_socket(
+            lambda: Connection(server, loop=loop, left=left, **options), accepted, ssl=tls, **deadline
+        )
+    except BaseException as error:
+        # The handshake failed, so there is no connection that could tell of its end.
+        left()
+        accepted.close()
+        if not isinstance(error, OSError):
+            raise
