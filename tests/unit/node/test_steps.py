@@ -13,6 +13,7 @@ import msgpack
 import pytest
 from jsonschema import Draft202012Validator
 
+from kodo.node import judge
 from kodo.node.forms import is_schema, places
 from kodo.node.judge import INLINE_STEPS, MAX_WAITING, Judge
 from kodo.node.rows import check_packed
@@ -24,7 +25,7 @@ from tests.support.counting import calls_of
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.service_rig import info, node_of
 
-STEPS = 2000
+STEPS = 500
 CALLS = 80
 """Calls of functions that a step may stand for."""
 
@@ -208,13 +209,13 @@ def test_a_value_that_no_event_takes_is_refused_by_its_bytes() -> None:
 
 
 async def test_a_value_that_takes_too_long_is_refused_with_what_to_do() -> None:
-    judge = Judge()
+    made = Judge()
     try:
         with pytest.raises(CallError, match="smaller") as caught:
-            await judge.do(lambda steps: steps.spend(MAX_STEPS + 1))
+            await made.do(lambda steps: steps.spend(MAX_STEPS + 1))
         assert (caught.value.code, caught.value.reason) == (400, "too-complex")
     finally:
-        judge.close()
+        made.close()
 
 
 async def test_more_than_a_moment_s_work_is_done_beside_the_loop() -> None:
@@ -224,12 +225,12 @@ async def test_more_than_a_moment_s_work_is_done_beside_the_loop() -> None:
         steps.spend(size)
         return threading.current_thread().name
 
-    judge = Judge()
+    made = Judge()
     try:
-        assert await judge.do(partial(work, INLINE_STEPS)) == threading.current_thread().name
-        assert await judge.do(partial(work, INLINE_STEPS + 1)) != threading.current_thread().name
+        assert await made.do(partial(work, INLINE_STEPS)) == threading.current_thread().name
+        assert await made.do(partial(work, INLINE_STEPS + 1)) != threading.current_thread().name
     finally:
-        judge.close()
+        made.close()
 
 
 async def test_few_values_wait_to_be_judged() -> None:
@@ -241,25 +242,28 @@ async def test_few_values_wait_to_be_judged() -> None:
         steps.spend(INLINE_STEPS + 1)
         begin.wait(10)
 
-    judge = Judge()
+    made = Judge()
     try:
-        waiting = [asyncio.ensure_future(judge.do(work)) for _ in range(MAX_WAITING)]
+        waiting = [asyncio.ensure_future(made.do(work)) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(CallError) as caught:
-            await judge.do(work)
+            await made.do(work)
         assert (caught.value.code, caught.value.reason) == (429, "busy")
         begin.set()
         await asyncio.gather(*waiting)
-        await judge.do(work)
+        await made.do(work)
     finally:
         begin.set()
-        judge.close()
+        made.close()
 
 
 # --- through the ops ---
 
 
-async def test_what_fits_a_form_in_too_many_ways_is_refused(tmp_path: Path, clock: StillClock) -> None:
+async def test_what_fits_a_form_in_too_many_ways_is_refused(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "MAX_STEPS", 5000)
     definitions = union("anyOf")["$defs"]
     schema = {"properties": {"tree": {"$ref": "#/$defs/Node"}}, "required": ["tree"], "$defs": definitions}
     tree = {"tree": nested(16)}

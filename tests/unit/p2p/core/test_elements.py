@@ -25,7 +25,7 @@ VALUES = st.recursive(
     max_leaves=60,
 )
 
-MANY = 1 << 20
+MANY = 1 << 17
 FLOODS: dict[str, bytes] = {
     "maps": b"\xdd" + MANY.to_bytes(4, "big") + b"\x80" * MANY,
     "lists": b"\xdd" + MANY.to_bytes(4, "big") + b"\x90" * MANY,
