@@ -40,6 +40,8 @@ class RayLink:
         self.ray = ray
         self.totals: dict[str, float] = dict(ray.cluster_resources())
         self._waiting: set[asyncio.Future[Any]] = set()
+        self._classes: dict[type, Any] = {}
+        self._making = threading.Lock()
         self._lost: str | None = None
 
     @property
@@ -136,6 +138,13 @@ class RayLink:
             raise DeadlineError(f"{what} within {seconds:g} s") from None
         finally:
             self._waiting.discard(waiting)
+
+    def actor_class(self, plain: type) -> Any:
+        """Return a class of actors, made once: Ray keeps each one that is made, here and at its head, for good."""
+        with self._making:
+            if plain not in self._classes:
+                self._classes[plain] = self.ray.remote(plain)
+            return self._classes[plain]
 
     def kill(self, handle: Any) -> None:
         """End an actor's process; returns at once, and never raises."""

@@ -152,7 +152,7 @@ class WarmPool:
 
         def ask() -> Warm:
             handle = (
-                link.ray.remote(RunnerActor)
+                link.actor_class(RunnerActor)
                 .options(
                     **{"num_cpus": 0, **options, "runtime_env": {**given, "env_vars": variables}},
                     name=name,
