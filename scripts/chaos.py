@@ -1,4 +1,4 @@
-"""Fail at random, and judge what a node made of it: chaos.py [store|node|links|all] [--faults N] [--seed S]
+"""Fail at random, and judge what a node made of it: chaos.py [store|node|links|all|soak|strangers] [OPTIONS]
 
 store: each drill carries one run's events into a log of its own while statements fail (no room, EIO before or after
 the fact) and the clock jumps; then the log, and what a follower was told, must hold each event once and in order.
@@ -8,6 +8,10 @@ raylet and the GCS are killed, the node is stopped (now and then for 60 s), the 
 to the last byte (where this user may mount one). 500 faults take about an hour on two cores.
 
 links: one run is downloaded so many times by a link, over a way that loses packets and is cut at a random byte.
+
+soak: `--count` of each life cycle (`--only` names some), and what each leaves behind in node, registry and client.
+
+strangers: a user's calls, runs and downloads for `--seconds`, and again beside all attacks (`--only` names some).
 """
 
 from __future__ import annotations
@@ -23,9 +27,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.chaos.attacks import ATTACKS
 from tests.chaos.link_cuts import cut_downloads
+from tests.chaos.soak import soak
 from tests.chaos.store_faults import drill
 from tests.chaos.storm import FAULTS, Storm, StormPlan
+from tests.chaos.strangers import GOAL, beside_strangers
+from tests.support.life_cycles import CYCLES
 from tests.support.small_disk import small_disk
 
 WEIGHTS = {"node": 2.0, "burst": 2.0, "runner": 3.0, "clock": 2.0, "stop": 0.7, "raylet": 0.7, "gcs_server": 0.7}
@@ -91,13 +99,45 @@ def _tell(raging: Storm, took: float) -> None:
         print("nothing lost, doubled, started twice, in a wrong state or left behind")
 
 
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+async def soaked(cycles: list[str], count: int) -> int:
+    """Go through life cycles."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        await soak(Path(folder), cycles, count, say)
+    return 0
+
+
+async def beside(attacks: list[str], seconds: float) -> int:
+    """Have a user beside strangers; give whether the goal is missed."""
+    with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
+        result = await beside_strangers(Path(folder), seconds, attacks, say)
+    worst = max(map(result.ratio, result.alone.took))
+    say(f"the worst ratio is {worst:.1f}, the goal is under {GOAL:g}")
+    return int(worst >= GOAL or bool(result.crowded.failed))
+
+
 def main() -> int:
     """Read the command line and begin."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["store", "node", "links", "all"], default="all")
+    what = ["store", "node", "links", "all", "soak", "strangers"]
+    parser.add_argument("what", nargs="?", choices=what, default="all")
     parser.add_argument("--faults", type=int, default=500, help="how many, at least, of each")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--count", type=int, default=10_000, help="soak: how many of each life cycle")
+    parser.add_argument("--seconds", type=float, default=60.0, help="strangers: how long, alone and beside them")
+    parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="soak, strangers: these only")
     arguments = parser.parse_args()
+    known = {"soak": CYCLES, "strangers": ATTACKS}.get(arguments.what, {})
+    if unknown := set(arguments.only) - set(known):
+        parser.error(f"--only {' '.join(sorted(unknown))}: take some of {' '.join(known) or 'soak or strangers'}")
+    if arguments.what == "soak":
+        return asyncio.run(soaked(arguments.only or list(CYCLES), arguments.count))
+    if arguments.what == "strangers":
+        return asyncio.run(beside(arguments.only, arguments.seconds))
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
     if arguments.what in ("store", "all"):

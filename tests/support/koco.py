@@ -56,11 +56,14 @@ class NodeProcess:
         more: further environment.
     """
 
+    scope = SCOPE
+    """What it offers."""
+
     def __init__(self, home: Path, *words: str, program: Sequence[str] = (KOCO,), **more: str) -> None:
         self.home = home
         self.stderr: list[str] = []
         sizes = ["--num-cpus", "2", "--object-store", "150MB"]
-        command = [*program, "up", str(SCOPE), "--json", *sizes, "--no-lan", *words]
+        command = [*program, "up", str(self.scope), "--json", *sizes, "--no-lan", *words]
         self.process = subprocess.Popen(
             command,
             env=environment(home, **more),

@@ -104,6 +104,7 @@ class Client:
         self._host: Host | None = None
         self._stack = AsyncExitStack()
         self._remotes: dict[PeerId, RemoteNode] = {}
+        self._desks: dict[str, RegistryDesk] = {}
         self.logins = Logins(self.home / "logins.json", keyring=self.settings.keyring)
         self._keeper: LoginKeeper | None = None
 
@@ -263,7 +264,12 @@ class Client:
         """
         if not is_registry(place):
             return await self.node(place)
-        return await self._stack.enter_async_context(RegistryDesk(place, self._open_keeper(), self.settings.timeout))
+        made = RegistryDesk(place, self._open_keeper(), self.settings.timeout)
+        desk = self._desks.get(made.url)
+        if desk is None:
+            desk = self._desks[made.url] = await self._stack.enter_async_context(made)
+        await desk.meet()
+        return desk
 
     async def login(
         self,
@@ -451,6 +457,8 @@ class Client:
         for registry in self._registries:
             if registry.claimant is not None:
                 registry.claimant.forget()
+        for desk in self._desks.values():
+            desk.claimant.forget()
 
     def _open_keeper(self) -> LoginKeeper:
         if self._keeper is None:

@@ -29,7 +29,8 @@ class RegistryDesk:
         self.url = RegistryClient(url).url
         self.place: Place = self.url
         self.peer_id = ""
-        self._client = RegistryClient(url, timeout=timeout, claimant=keeper.claimant(self.url))
+        self.claimant = keeper.claimant(self.url)
+        self._client = RegistryClient(url, timeout=timeout, claimant=self.claimant)
         self._stack = AsyncExitStack()
 
     def __str__(self) -> str:
@@ -39,13 +40,16 @@ class RegistryDesk:
         # Before a person is asked for a password in vain.
         check_private_url(self.url)
         await self._stack.enter_async_context(self._client)
-        self.peer_id = (await self._client.registry_state()).peer_id or ""
-        if not self.peer_id:
-            raise PeerError(f"{self.url} does not say who it is; it is of an earlier release")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
+
+    async def meet(self) -> None:
+        """Ask the registry who it is; before anything else, and again before each login."""
+        self.peer_id = (await self._client.registry_state()).peer_id or ""
+        if not self.peer_id:
+            raise PeerError(f"{self.url} does not say who it is; it is of an earlier release")
 
     async def ask(self, op: str, args: Mapping[str, Any] | None = None) -> Any:
         """Make a call."""

@@ -403,7 +403,7 @@ async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TY
         return bytes(body)
     except TimeoutError:
         raise problem(408, "too-slow", f"the body did not arrive within {_BODY_S:.0f} s") from None
-    except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError):
+    except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionError):
         raise problem(400, "malformed", "the body did not arrive whole") from None
     finally:
         service.bodies[source] -= 1
