@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import CallError, CapacityError, KodoError, NotFoundError, UsageError
 
 __all__ = ["MAX_ASK_BYTES", "AskQueue", "error_of", "pack_error"]
@@ -43,9 +44,14 @@ class AskQueue:
         """Put a question; the future has the answer, or the error that `error_of` makes of a refusal.
 
         Raises:
+            UsageError: it is nothing that a node can be asked.
             CapacityError: it is too large, or too many are open.
         """
-        packed_args = msgpack.packb(dict(args))
+        try:
+            check_value(args)
+            packed_args = msgpack.packb(dict(args))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise UsageError(f"{op} is not asked with plain data: {error}") from None
         if len(packed_args) > MAX_ASK_BYTES:
             raise CapacityError(f"this asks the node with {len(packed_args)} bytes, more than {MAX_ASK_BYTES}")
         future: Future[Any] = Future()

@@ -13,8 +13,8 @@ import msgpack
 
 from kodo.flow.context import DONE, Emitted
 from kodo.flow.plain import plain
-from kodo.p2p.errors import CapacityError
-from kodo.protocol.events import MAX_EVENT_BYTES
+from kodo.p2p.errors import CapacityError, UsageError
+from kodo.protocol.flow_limits import pack_data
 
 __all__ = ["EventBuffer", "pack_event"]
 
@@ -31,18 +31,18 @@ BATCH_BYTES = 90 * 1024
 def pack_event(event: str, data: dict[str, Any]) -> bytes:
     """Encode one event as msgpack: `[event, bytes]`, the bytes being its data as msgpack.
 
+    Data that an event cannot carry as it is becomes text where it must: see `plain`.
+
     Raises:
         CapacityError: `data` is larger than 256 KiB.
     """
     try:
-        packed: bytes = msgpack.packb(data)
-    except (TypeError, ValueError, OverflowError, UnicodeEncodeError):
-        packed = msgpack.packb(plain(data))
-    if len(packed) > MAX_EVENT_BYTES:
-        raise CapacityError(
-            f"the data of this {event!r} event is {len(packed)} bytes, more than {MAX_EVENT_BYTES}: "
-            "store it with output.write, and name the output in the event"
-        )
+        try:
+            packed = pack_data(event, data)
+        except UsageError:
+            packed = pack_data(event, plain(data))
+    except CapacityError as error:
+        raise CapacityError(f"{error}: store it with output.write, and name the output in the event") from None
     whole: bytes = msgpack.packb([event, packed])
     return whole
 

@@ -15,13 +15,17 @@ import sys
 import threading
 from collections.abc import Callable
 
+from kodo.protocol.fatal import exact_text
+
 __all__ = ["MAX_LINE_BYTES", "EventLogHandler", "StreamCapture"]
 
 MAX_LINE_BYTES = 32 * 1024
 """A longer line becomes several events."""
 
-MAX_LOG_CHARACTERS = 64 * 1024
-"""A longer log record is cut."""
+MAX_LOG_CHARACTERS = 60_000
+"""A longer log record is cut; whatever its characters are, it fits an event."""
+
+_MAX_NAME_CHARACTERS = 1000
 
 _READ_BYTES = 64 * 1024
 
@@ -148,5 +152,9 @@ class EventLogHandler(logging.Handler):
         with contextlib.suppress(Exception):  # logging must not raise in the flow
             self._emit(
                 "log",
-                {"level": record.levelname, "logger": record.name, "text": text[:MAX_LOG_CHARACTERS]},
+                {
+                    "level": exact_text(str(record.levelname))[:_MAX_NAME_CHARACTERS],
+                    "logger": exact_text(str(record.name))[:_MAX_NAME_CHARACTERS],
+                    "text": exact_text(text)[:MAX_LOG_CHARACTERS],
+                },
             )

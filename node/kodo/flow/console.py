@@ -18,7 +18,7 @@ from kodo.flow.context import DONE, Context, Demand, Emitted, LockExpiredError
 from kodo.flow.files import media_type_of, write_file
 from kodo.flow.memory_store import MemoryStore
 from kodo.p2p.errors import KodoError, UsageError
-from kodo.protocol.manifest import check_output_name
+from kodo.protocol.flow_limits import check_output
 
 __all__ = ["OUTPUT_FOLDER", "ConsoleContext"]
 
@@ -46,6 +46,7 @@ class ConsoleContext(Context):
         Raises (by the future):
             LockExpiredError: there is neither a terminal nor a default.
         """
+        demand.event("")  # what a node would refuse is refused here too
         future: Future[Any] = Future()
         try:
             future.set_result(self._ask(demand))
@@ -54,14 +55,15 @@ class ConsoleContext(Context):
         return future
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        check_output_name(name)
+        media_type = media_type or media_type_of(name)
+        check_output(name, media_type)
         path = Path(OUTPUT_FOLDER, name)
         manifest = write_file(path, source)
         data = {
             "name": name,
             "size": manifest.size,
             "sha256": manifest.sha256.hex(),
-            "media_type": media_type or media_type_of(name),
+            "media_type": media_type,
         }
         print(f"[output] {path} ({manifest.size} bytes)", flush=True)
         return data

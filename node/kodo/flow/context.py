@@ -13,8 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from kodo.flow.plain import MAX_DEPTH, plain
+from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import DeadlineError, UsageError
 from kodo.protocol.events import EVENTS
+from kodo.protocol.fatal import exact_text
+from kodo.protocol.flow_limits import check_lock, pack_data
 
 __all__ = ["DONE", "Context", "Demand", "Emitted", "LockExpiredError", "check_event", "current", "fid", "install"]
 
@@ -66,6 +70,30 @@ class Demand:
     roles: tuple[str, ...]
     users: tuple[str, ...]
 
+    def event(self, lid: str) -> dict[str, Any]:
+        """Return the data of the lock's event.
+
+        Raises:
+            UsageError: it asks for something that a lock cannot.
+            CapacityError: it is larger than an event may be.
+        """
+        try:
+            check_value(self.schema, MAX_DEPTH)
+        except ValueError as error:
+            raise UsageError(f"the form of a lock cannot be sent: {error}; mind its defaults") from None
+        title = exact_text(self.title) if isinstance(self.title, str) else self.title
+        data: dict[str, Any] = {"lid": lid, "title": title, "schema": plain(self.schema)}
+        if self.has_default:
+            data["default"] = plain(self.default)
+        if self.roles:
+            data["roles"] = list(self.roles)
+        if self.users:
+            data["users"] = list(self.users)
+        data |= {"expires_s": self.expires_s, "verdict_s": self.verdict_s}
+        check_lock(data)
+        pack_data("lock", data)
+        return data
+
 
 class Context(ABC):
     """Where events, locks and outputs go. Methods may be called from any thread."""
@@ -83,11 +111,22 @@ class Context(ABC):
 
     @abstractmethod
     def lock(self, demand: Demand) -> Future[Any]:
-        """Open a lock; the future's result is the accepted answer."""
+        """Open a lock; the future's result is the accepted answer.
+
+        Raises:
+            UsageError: it asks for something that a lock cannot.
+            CapacityError: it is too large, or the run has opened too many.
+        """
 
     @abstractmethod
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        """Store an output and announce it; blocks. Gives the data of its `output` event."""
+        """Store an output and announce it; blocks. Gives the data of its `output` event.
+
+        Raises:
+            ValueError: the name is not one that a file can bear everywhere.
+            UsageError: the name was used, or a value is of a wrong type.
+            CapacityError: there is no room for it, or the run has made too many.
+        """
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         """Have the node do something for the run (`memory.*`, `delegate.*`); the future has its answer or refusal.

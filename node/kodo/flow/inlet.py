@@ -20,7 +20,9 @@ from typing import Any
 
 from kodo.flow.context import check_event
 from kodo.flow.emit import normal
+from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import KodoError
+from kodo.protocol.events import MAX_EVENT_DEPTH
 
 __all__ = ["EVENTS_VARIABLE", "MAX_CONNECTIONS", "MAX_LINE_BYTES", "EventInlet", "fits", "parse_line"]
 
@@ -38,14 +40,15 @@ _READ_BYTES = 64 * 1024
 
 
 def parse_line(line: bytes) -> tuple[str, dict[str, Any]]:
-    """Read one line into an event's name and data.
+    """Read one line into an event's name and data, as the emitters would make them.
 
     Raises:
-        ValueError: it is no JSON map with `event` and, if at all, a map `data`.
+        ValueError: it is no JSON map with `event` and, if at all, a map `data`; or the data is more than an event
+            carries.
         UsageError: the event is none that a flow may emit.
     """
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("it is no JSON") from None
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
@@ -54,7 +57,13 @@ def parse_line(line: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(data, dict) or set(value) - {"event", "data"}:
         raise ValueError("besides `event` it may have `data`, a map, and nothing else")
     check_event(value["event"])
+    data = normal(value["event"], data)
+    check_value(data, MAX_EVENT_DEPTH)
     return value["event"], data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def fits(path: Path) -> bool:
@@ -187,8 +196,7 @@ class EventInlet:
             self._refuse(f"it is longer than {MAX_LINE_BYTES} bytes")
             return
         try:
-            event, data = parse_line(line)
-            self._sink(event, normal(event, data))
+            self._sink(*parse_line(line))
         except (KodoError, ValueError) as error:
             self._refuse(str(error))
         except Exception as error:  # a thread that ends would leave all writers waiting

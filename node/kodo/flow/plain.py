@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-__all__ = ["is_plain", "plain"]
+__all__ = ["MAX_DEPTH", "is_plain", "plain"]
 
 MAX_DEPTH = 40
 """Nesting beyond this becomes text: what is around a value in an event must fit `MAX_EVENT_DEPTH` too."""

@@ -1,35 +1,31 @@
 """What a runner says is checked before it is believed: a flow's process is other people's code.
 
-Pure. A runner that says what it may not say ends its run; it cannot harm the log, other runs or their followers.
+Pure. The bounds are those of `kodo.protocol.flow_limits`, to which a flow's calls are held before. A runner that says
+what it may not say ends its run; it cannot harm the log, other runs or their followers.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from kodo.node.executor import RunnerEvent
 from kodo.node.forms import is_schema
 from kodo.node.rows import NewEvent
-from kodo.p2p.errors import KodoError
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.events import EVENTS, RunView
+from kodo.protocol.flow_limits import (
+    NO_SCHEMA,
+    check_lock,
+    check_lock_room,
+    check_output,
+    check_output_room,
+    is_seconds,
+    is_texts,
+)
 from kodo.protocol.ids import is_id
-from kodo.protocol.manifest import check_output_name
 
-__all__ = ["MAX_LOCKS", "MAX_LOCK_BYTES", "MAX_OUTPUTS", "Conduct", "MisconductError"]
-
-MAX_OUTPUTS = 10_000
-"""Outputs of one run."""
-
-MAX_LOCKS = 10_000
-"""Locks of one run, open and closed ones."""
-
-MAX_LOCK_BYTES = 16 << 20
-"""Bytes of all of them."""
-
-_MAX_TITLE = 4096
-_MAX_SECONDS = 1e9
+__all__ = ["Conduct", "MisconductError"]
 
 
 class MisconductError(KodoError):
@@ -57,7 +53,7 @@ class Conduct:
     @classmethod
     def resume(cls, rseq: int, view: RunView, closed_lids: set[str]) -> Conduct:
         """Take up a run whose first `rseq` events are in the log already."""
-        return cls(rseq, set(view.locks) | closed_lids, set(view.outputs), view.state.over)
+        return cls(rseq, set(view.locks) | closed_lids, set(view.outputs), over=view.state.over)
 
     def check(self, said: RunnerEvent) -> NewEvent:
         """Check the next event of the runner and make it ready for the log.
@@ -78,79 +74,63 @@ class Conduct:
             new = NewEvent.make(said.event, said.data, said.rseq, said.packed)
         except ValueError as error:
             raise MisconductError(str(error)) from None
+        try:
+            self._judge(said, new)
+        except (UsageError, CapacityError) as error:
+            raise MisconductError(str(error)) from None
+        self.rseq = said.rseq
+        return new
+
+    def _judge(self, said: RunnerEvent, new: NewEvent) -> None:
         match said.event:
             case "lock":
-                self._lock(said.data)
-                self.lock_bytes += len(new.packed)
-                if self.lock_bytes > MAX_LOCK_BYTES:
-                    raise MisconductError(f"the locks of a run have at most {MAX_LOCK_BYTES} bytes in all")
+                self._lock(said.data, len(new.packed))
             case "unlock":
                 self._verdict(said.event, said.data)
             case "unlock-deny":
                 self._verdict(said.event, said.data)
-                if not _texts(said.data.get("reasons", [])):
+                if not is_texts(said.data.get("reasons", [])):
                     raise MisconductError("the reasons of an 'unlock-deny' are a list of texts")
             case "output":
                 self._output(said.data)
             case "final":
-                if not _seconds(said.data.get("runtime_s", 1.0), allow_zero=True):
+                if not is_seconds(said.data.get("runtime_s", 1.0), allow_zero=True):
                     raise MisconductError("the runtime of a 'final' is no number of seconds")
                 self.over = True
             case "fatal":
                 if not all(isinstance(said.data.get(key), str) for key in ("type", "message")):
                     raise MisconductError("a 'fatal' needs a type and a message")
                 self.over = True
-        self.rseq = said.rseq
-        return new
 
-    def _lock(self, data: dict[str, Any]) -> None:
-        lid, title, schema = data.get("lid"), data.get("title"), data.get("schema")
+    def _lock(self, data: dict[str, Any], size: int) -> None:
+        lid = data.get("lid")
         if not isinstance(lid, str) or not is_id(lid) or lid in self.lids:
             raise MisconductError("a 'lock' needs a lid of its own")
-        if len(self.lids) >= MAX_LOCKS:
-            raise MisconductError(f"a run has at most {MAX_LOCKS} locks")
-        if not isinstance(title, str) or len(title) > _MAX_TITLE:
-            raise MisconductError(f"a lock's title is a text of at most {_MAX_TITLE} characters")
-        if not isinstance(schema, dict):
-            raise MisconductError("a lock's schema is a map")
-        if not is_schema(schema):
-            raise MisconductError("a lock's schema is not a JSON Schema (2020-12)")
-        for name in ("expires_s", "verdict_s"):
-            if not _seconds(data.get(name, 1.0)):
-                raise MisconductError(f"a lock's {name} is no number of seconds above 0")
-        if not _texts(data.get("roles", [])) or not _texts(data.get("users", [])):
-            raise MisconductError("a lock's roles and users are lists of texts")
+        check_lock(data)
+        if not is_schema(data["schema"]):
+            raise MisconductError(NO_SCHEMA)
+        # One may be the node's own, which asked for missing inputs.
+        check_lock_room(max(len(self.lids) - 1, 0), self.lock_bytes + size)
         self.lids.add(lid)
+        self.lock_bytes += size
 
     def _verdict(self, event: str, data: dict[str, Any]) -> None:
-        if data.get("lid") not in self.lids:
+        lid = data.get("lid")
+        if not isinstance(lid, str) or lid not in self.lids:
             raise MisconductError(f"an {event!r} names no lock of this run")
 
     def _output(self, data: dict[str, Any]) -> None:
         name, size, digest, media = (data.get(key) for key in ("name", "size", "sha256", "media_type"))
         try:
-            check_output_name(name if isinstance(name, str) else "")
+            check_output(name, media)
         except ValueError:
             raise MisconductError("an output's name is not one that a file can bear everywhere") from None
         assert isinstance(name, str)
         if name in self.outputs:
             raise MisconductError("two outputs have the same name")
-        if len(self.outputs) >= MAX_OUTPUTS:
-            raise MisconductError(f"a run has at most {MAX_OUTPUTS} outputs")
+        check_output_room(len(self.outputs), result=True)
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 50:
             raise MisconductError("an output's size is no number of bytes")
         if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
             raise MisconductError("an output's sha256 is not 64 hexadecimal digits")
-        if not isinstance(media, str) or len(media) > 255:
-            raise MisconductError("an output's media type is a text of at most 255 characters")
         self.outputs.add(name)
-
-
-def _seconds(value: Any, *, allow_zero: bool = False) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return (value >= 0 if allow_zero else value > 0) and value <= _MAX_SECONDS
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)

@@ -15,7 +15,7 @@ from kodo.node.ray_link import RayLink
 from kodo.p2p.errors import KodoError
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["CALL_TIMEOUT", "Keeper", "RayRunner"]
+__all__ = ["CALL_TIMEOUT", "Keeper", "RayRunner", "read_events"]
 
 CALL_TIMEOUT = 20.0
 """Seconds for a call that a runner answers at once."""
@@ -83,14 +83,17 @@ class RayRunner:
         return self._read(await self._call("poll", after, timeout, deadline=None))
 
     def _read(self, packed: bytes) -> list[RunnerEvent]:
-        events, self.asking = _read(packed)
+        events, self.asking = read_events(packed)
         return events
 
     async def asked(self, after: int, timeout: float) -> tuple[int, list[tuple[int, str, Any]]]:
         """See `Runner.asked`."""
         packed = await self._call("asked", after, timeout, deadline=timeout + CALL_TIMEOUT)
-        first, questions = msgpack.unpackb(packed)
-        return first, [(aid, op, args) for aid, op, args in questions]
+        try:
+            first, questions = msgpack.unpackb(packed)
+            return first, [(aid, op, args) for aid, op, args in questions]
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise MisconductError(f"what the runner asked cannot be read: {type(error).__name__}") from None
 
     async def reply(self, aid: int, answer: dict[str, Any]) -> None:
         """See `Runner.reply`."""
@@ -159,7 +162,12 @@ class RayRunner:
                 raise
 
 
-def _read(packed: bytes) -> tuple[list[RunnerEvent], bool]:
+def read_events(packed: bytes) -> tuple[list[RunnerEvent], bool]:
+    """Read what `EventBuffer.poll` gave: the events, and whether the run has questions for its node.
+
+    Raises:
+        MisconductError: it cannot be read.
+    """
     unpack = msgpack.unpackb
     try:
         first, packed_events, *rest = unpack(packed)

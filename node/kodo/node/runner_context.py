@@ -19,17 +19,18 @@ from kodo.flow.form import reasons_of
 from kodo.flow.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.fatal import exact_text
+from kodo.protocol.flow_limits import (
+    MAX_REASON_CHARACTERS,
+    MAX_REASONS,
+    NO_SCHEMA,
+    check_lock_room,
+    check_output,
+    check_output_room,
+)
 from kodo.protocol.ids import make_id
-from kodo.protocol.manifest import check_output_name
 from kodo.protocol.secrets import hide
 
 __all__ = ["RunnerContext", "is_rays_mark"]
-
-MAX_REASONS = 100
-"""Reasons against one candidate; more are left out."""
-
-MAX_REASON_CHARACTERS = 500
-"""Of each reason its beginning is kept: all of them together fit an event."""
 
 _RAY_MARK = re.compile(r":(job_id:[0-9a-f]{8}|actor_name:\w+|task_name:[\w.<>]+)")
 
@@ -51,6 +52,7 @@ class RunnerContext(Context):
         self._outputs: dict[str, str] = {}  # by case-folded name: some clients' disks do not tell case apart
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
+        self._opened = self._lock_bytes = 0
         self._considered: set[str] = set()
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
@@ -74,21 +76,22 @@ class RunnerContext(Context):
             spare: makes the name another one when the flow has used it.
         """
         name = "final.json" if "final.json" not in self._outputs else f"final-{spare}.json"
-        self.write_output(name, text, None)
+        self._write(name, text, "application/json", result=True)
         return name
 
     def lock(self, demand: Demand) -> Future[Any]:
         lid = make_id(time.time_ns() // 1_000_000, os.urandom(10))
-        data: dict[str, Any] = {"lid": lid, "title": demand.title, "schema": demand.schema}
-        if demand.has_default:
-            data["default"] = plain(demand.default)
-        if demand.roles:
-            data["roles"] = list(demand.roles)
-        if demand.users:
-            data["users"] = list(demand.users)
-        packed = pack_event("lock", {**data, "expires_s": demand.expires_s, "verdict_s": demand.verdict_s})
+        from kodo.node.forms import is_schema  # many flows ask nothing, and need not wait for its libraries
+
+        data = demand.event(lid)
+        if not is_schema(data["schema"]):
+            raise UsageError(NO_SCHEMA)
+        packed = pack_event("lock", data)
         opened = _OpenLock(demand)
         with self._guard:
+            check_lock_room(self._opened, self._lock_bytes + len(packed))
+            self._opened += 1
+            self._lock_bytes += len(packed)
             self._locks[lid] = opened
         self.buffer.put(packed)
         return opened.future
@@ -143,12 +146,16 @@ class RunnerContext(Context):
         self.buffer.put(pack_event(event, data), wait=False)
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        check_output_name(name)
+        return self._write(name, source, media_type or media_type_of(name), result=False)
+
+    def _write(self, name: str, source: Any, media_type: str, *, result: bool) -> dict[str, Any]:
+        check_output(name, media_type)
         if self.folder is None:
             raise UsageError("an output is written while a flow runs, not when its module is imported")
         with self._guard:
             if name.casefold() in self._outputs:
                 raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
+            check_output_room(len(self._outputs), result=result)
             self._outputs[name.casefold()] = name
         try:
             manifest = write_file(self.folder / name, source, parts=self.folder.with_name("parts"))
@@ -162,7 +169,7 @@ class RunnerContext(Context):
             "name": name,
             "size": manifest.size,
             "sha256": manifest.sha256.hex(),
-            "media_type": media_type or media_type_of(name),
+            "media_type": media_type,
         }
         self.emit("output", data)
         return data

@@ -1,11 +1,15 @@
 """Output capture, in a process of its own because it takes over file descriptors."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 
-from kodo.flow.capture import MAX_LINE_BYTES
+import pytest
+
+from kodo.flow.buffer import pack_event
+from kodo.flow.capture import MAX_LINE_BYTES, EventLogHandler
 
 SCRIPT = """
 import json, os, subprocess, sys
@@ -85,3 +89,11 @@ def test_stdin_is_empty():
 def test_a_child_that_goes_on_does_not_hold_up_the_end():
     lines = captured("child = subprocess.Popen(['sleep', '600'])\nprint('x')\ncapture.flush(10)\nchild.kill()")
     assert lines == [["stdout", "x"]]
+
+
+@pytest.mark.parametrize("text", ["\U0001f600" * 100_000, "\udcff" * 100_000, "a" * 1_000_000])
+def test_a_long_log_record_is_cut_and_not_lost(text):
+    made = []
+    handler = EventLogHandler(lambda event, data: made.append(pack_event(event, data)))
+    handler.emit(logging.LogRecord(text, logging.INFO, "", 0, text, None, None))
+    assert len(made) == 1

@@ -103,7 +103,7 @@ async def _run(graph: Any, inputs: Any) -> Any:
             async with asyncio.TaskGroup() as group:
                 asked = {one.id: group.create_task(_ask(one)) for one in state.interrupts}
             inputs = Command(resume={key: answer.result() for key, answer in asked.items()})
-        elif state.next and await lock(f"Go on with {', '.join(state.next)}?", bool):
+        elif state.next and await lock(f"Go on with {', '.join(state.next)}?"[:_MAX_TITLE], bool):
             inputs = None
         else:
             return watched.values
