@@ -63,6 +63,8 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
         "housekeeping_s": settings.housekeeping,
         "quota_bytes": settings.quota,
         "disk_reserve_bytes": settings.disk_reserve,
+        "max_events": settings.max_events,
+        "max_event_bytes": settings.max_event_bytes,
         "open": settings.open,
         "auth": settings.auth,
         "contents_for": settings.contents_for,

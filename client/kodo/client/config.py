@@ -111,6 +111,8 @@ class Settings(BaseModel):
         description="what database, outputs, uploads and memories may take, as 50GB",
     )
     disk_reserve: Bytes | None = Field(None, ge=0, description="disk that its flows may not use; 256MiB by default")
+    max_events: Whole | None = Field(None, ge=100, description="events that one run may make; 1000000 by default")
+    max_event_bytes: Bytes | None = Field(None, ge=1 << 20, description="their bytes, as 1GB; 512MiB by default")
     keep_runs: Truth | None = Field(
         None, description="whether runs go on while this node is stopped; on a joined Ray cluster only by default"
     )

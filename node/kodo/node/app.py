@@ -231,6 +231,8 @@ class Node:
                 max_runs=config.max_runs,
                 grace_s=config.adopt_s,
                 keep_runs=keep_runs,
+                max_events=config.max_events,
+                max_event_bytes=config.max_event_bytes,
                 versions={**_versions(), "node": self._name},
             ),
             files=uploads.files,

@@ -13,6 +13,7 @@ from kodo.node.executor import RunnerEvent
 from kodo.node.forms import is_schema
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.events import EVENTS, RunView
 from kodo.protocol.flow_limits import (
     NO_SCHEMA,
@@ -42,6 +43,7 @@ class Conduct:
         outputs: the names of the files it has made.
         lock_bytes: the bytes of the locks that it has opened since this process drives it.
         over: whether it has said `final` or `fatal`.
+        budget: what it may still say; None: an earlier process of this node told it how much, and may have counted.
     """
 
     rseq: int = 0
@@ -49,6 +51,7 @@ class Conduct:
     outputs: set[str] = field(default_factory=set)
     lock_bytes: int = 0
     over: bool = False
+    budget: EventBudget | None = None
 
     @classmethod
     def resume(cls, rseq: int, view: RunView, closed_lids: set[str]) -> Conduct:
@@ -75,6 +78,8 @@ class Conduct:
         except ValueError as error:
             raise MisconductError(str(error)) from None
         try:
+            if self.budget is not None:
+                self.budget.take(said.event, len(new.packed))
             self._judge(said, new)
         except (UsageError, CapacityError) as error:
             raise MisconductError(str(error)) from None

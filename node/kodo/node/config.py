@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kodo.access.oidc import OidcConfig
 from kodo.node.scope import check_node_name
+from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 
 __all__ = ["NodeConfig"]
 
@@ -38,6 +39,8 @@ class NodeConfig(BaseModel):
         max_runs: runs that execute at once; further ones wait.
         max_live: runs that are not over at once, waiting ones too.
         max_live_each: the same for one principal.
+        max_events: events that one run may make, but for locks, outputs and its end.
+        max_event_bytes: their bytes.
         keep_runs: whether runs go on when the node is closed in order; None: on a joined cluster only.
         disk_reserve_bytes: disk that flows may not use.
         max_db_bytes: bound of the database file; None: the disk's.
@@ -74,6 +77,8 @@ class NodeConfig(BaseModel):
     max_runs: int = Field(default=16, ge=1, le=100_000)
     max_live: int = Field(default=1000, ge=1, le=100_000)
     max_live_each: int = Field(default=250, ge=1, le=100_000)
+    max_events: int = Field(default=MAX_RUN_EVENTS, ge=100)
+    max_event_bytes: int = Field(default=MAX_RUN_EVENT_BYTES, ge=1 << 20)
     keep_runs: bool | None = None
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
     max_db_bytes: int | None = Field(default=None, ge=1 << 20)

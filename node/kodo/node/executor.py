@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kodo.p2p.errors import KodoError
+from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.secrets import Secrets
 
 __all__ = ["Executor", "ExecutorLoad", "InputFile", "RunSpec", "Runner", "RunnerDiedError", "RunnerEvent"]
@@ -41,6 +42,7 @@ class RunSpec:
         resources: what the flow asks of Ray (`num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`); empty: a warm
             runner will do.
         secrets: what has to be put back into the inputs, which have `MASK` there; never stored on its way.
+        max_events, max_event_bytes: how much it may say; see `EventBudget`.
         files: the uploads among the inputs; the flow gets a path on its own machine in the place of each id.
     """
 
@@ -51,6 +53,8 @@ class RunSpec:
     resources: dict[str, Any] = field(default_factory=dict)
     files: tuple[InputFile, ...] = ()
     secrets: Secrets = field(default_factory=list)
+    max_events: int = MAX_RUN_EVENTS
+    max_event_bytes: int = MAX_RUN_EVENT_BYTES
 
 
 class RunnerEvent(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import CallError
+from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
 from kodo.protocol.secrets import Secrets
 
@@ -28,6 +29,7 @@ class RunSettings:
         end_s: how long a runner may take to end.
         disk_s: how long a run outlives a disk that takes nothing.
         keep_runs: whether runs go on when the node is closed; else each that has begun ends with `fatal`.
+        max_events, max_event_bytes: how much one run may say, but for locks, outputs and its end.
         versions: the data of each run's `version` event.
     """
 
@@ -40,6 +42,8 @@ class RunSettings:
     end_s: float = 10.0
     disk_s: float = 600.0
     keep_runs: bool = False
+    max_events: int = MAX_RUN_EVENTS
+    max_event_bytes: int = MAX_RUN_EVENT_BYTES
     versions: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from kodo.node.quota import NeverFitsError
 from kodo.node.rows import NewEvent, OutputRow
 from kodo.node.store import Store
 from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError
+from kodo.protocol.event_budget import EventBudget
 
 __all__ = ["Pump"]
 
@@ -100,6 +101,8 @@ class Pump:
         """
         row = None if fresh else await self._store.run(live.fid)
         conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
+        if fresh:
+            conduct.budget = EventBudget.of_node(self._settings.max_events, self._settings.max_event_bytes)
         while not conduct.over:
             if runner.asking:
                 self._serve(live, runner)

@@ -312,6 +312,8 @@ class RayExecutor:
             "path": spec.path,
             "entry": spec.entry,
             "inputs": spec.inputs,
+            "max_events": spec.max_events,
+            "max_event_bytes": spec.max_event_bytes,
             "kodo": kodo_version(),
         }
 

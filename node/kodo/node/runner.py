@@ -39,7 +39,8 @@ from kodo.node.ending import Ending
 from kodo.node.inbox import Inbox
 from kodo.node.ray_task import TaskContext
 from kodo.node.runner_context import RunnerContext
-from kodo.p2p.errors import KodoError, UsageError
+from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.secrets import Secrets, reveal
 
 __all__ = ["RunnerActor", "kodo_version", "prepare_worker", "warm_up"]
@@ -154,7 +155,8 @@ class RunnerActor:
         return {"fid": self._fid, "started": self._spec is not None, "asking": self._context.buffer.asking}
 
     async def start(self, spec: dict[str, Any], secrets: Secrets) -> None:
-        """Run a flow: `fid`, `path`, `entry`, `inputs`, and the node's version of `kodo`; once, unless sealed.
+        """Run a flow: `fid`, `path`, `entry`, `inputs`, `max_events`, `max_event_bytes`, and the node's version of
+        `kodo`; once, unless sealed.
 
         `secrets` belong into the inputs.
         """
@@ -166,6 +168,7 @@ class RunnerActor:
         self._fid = spec["fid"]
         self._context.folder = self._make_folder() / "files"
         self._context.fid = spec["fid"]
+        self._context.budget = EventBudget(spec["max_events"], spec["max_event_bytes"])
         threading.Thread(target=self._run, name="kodo-flow", daemon=True).start()
 
     async def take_input(self, uid: str, name: str, offset: int, data: bytes, sha256: str | None) -> None:
@@ -194,6 +197,10 @@ class RunnerActor:
         """Take events that a Ray task of the flow made; waits while the node is behind."""
         self._context.last_ingest = time.monotonic()
         for packed in events:
+            try:
+                self._context.count("", len(packed))  # tasks make no events but such as are counted
+            except CapacityError:
+                continue
             while self._context.buffer.full and not self._context.buffer.closed:
                 await self._context.buffer.drained()
             self._context.buffer.put(packed, wait=False)

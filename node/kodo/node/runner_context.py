@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -17,7 +18,8 @@ from kodo.flow.context import Context, Demand, Emitted, LockExpiredError
 from kodo.flow.files import media_type_of, write_file
 from kodo.flow.form import reasons_of
 from kodo.flow.plain import plain
-from kodo.p2p.errors import UsageError
+from kodo.p2p.errors import CapacityError, UsageError
+from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.fatal import exact_text
 from kodo.protocol.flow_limits import (
     MAX_REASON_CHARACTERS,
@@ -53,10 +55,31 @@ class RunnerContext(Context):
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
         self._opened = self._lock_bytes = 0
+        self.budget = EventBudget()
+        self._counting = threading.Lock()
         self._considered: set[str] = set()
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
-        return self.buffer.put(pack_event(event, data))
+        packed = pack_event(event, data)
+        self.count(event, len(packed))
+        return self.buffer.put(packed)
+
+    def count(self, event: str, size: int) -> None:
+        """Count an event of the flow's, and tell the flow when it has made nearly, or too, many.
+
+        Raises:
+            CapacityError: it may not be made.
+        """
+        with self._counting:
+            try:
+                self.budget.take(event, size)
+                notice = self.budget.notice()
+            except CapacityError:
+                notice = self.budget.notice(refused=True)
+                raise
+            finally:
+                if notice is not None:
+                    self._say("log", {"level": "WARNING", "logger": __name__, "text": notice})
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         if self.folder is None:
@@ -66,7 +89,8 @@ class RunnerContext(Context):
     def line(self, event: str, text: str) -> None:
         """Take one line of output."""
         if not is_rays_mark(text):
-            self.buffer.put(pack_event(event, {"text": text}))
+            with contextlib.suppress(CapacityError):  # what is printed is dropped then, and the flow was told
+                self.emit(event, {"text": text})
 
     def store_result(self, text: str, spare: str) -> str:
         """Store a result too large for an event as the output `final.json`; return its name.

@@ -356,7 +356,8 @@ class Runs:
                 inputs, row = live.view.inputs, live.row
                 files = self._files(row.principal, inputs)
                 secrets = await self.secrets_of(live)
-                spec = RunSpec(live.fid, row.path, row.entry, inputs, row.resources, files, secrets)
+                said = self.settings.max_events, self.settings.max_event_bytes
+                spec = RunSpec(live.fid, row.path, row.entry, inputs, row.resources, files, secrets, *said)
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:

@@ -194,6 +194,17 @@ async def test_a_run_whose_end_cannot_be_told_is_over_nevertheless(run, how):
     assert (await (await run("ends_badly", how=how)).end())["event"] == "fatal"
 
 
+async def test_a_loop_of_events_comes_to_its_bound(executor):
+    spec = RunSpec("2" * 26, "p", "ray_flows:many_sync", {"n": 300}, max_events=100)
+    runner, events = await executor.launch(spec), []
+    while not events or events[-1].event not in ("final", "fatal"):
+        events += await runner.poll(events[-1].rseq if events else 0, 5.0)
+    await runner.release()
+    assert (events[-1].event, events[-1].data["type"]) == ("fatal", "CapacityError")
+    assert [event.event for event in events].count("action") == 100
+    assert "nearly used up" in next(event.data["text"] for event in events if event.event == "log")
+
+
 async def test_any_other_event_too_large_is_an_error_in_the_flow(run):
     end = await (await run("large_event", size=300_000)).end()
     assert (end["event"], end["type"]) == ("fatal", "CapacityError")
