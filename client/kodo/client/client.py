@@ -119,7 +119,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._host = None
+        host, self._host = self._host, None
+        if host is not None and not host.is_own:
+            return  # it is another process's, which has forked this one
         await self._stack.aclose()
 
     @property
@@ -451,6 +453,7 @@ class Client:
     def _open_host(self) -> Host:
         if self._host is None:
             raise LocallyClosedError("a Client is used inside `async with`")
+        self._host.check_process()
         return self._host
 
     def _look_for_logins(self) -> None:

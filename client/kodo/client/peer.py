@@ -137,7 +137,9 @@ class RemoteNode:
         Raises:
             UnreachableError: nobody answers, neither where it was nor where it is said to be now.
             IdentityError: somebody else answers.
+            UsageError: this process was forked since the client was opened.
         """
+        self._host.check_process()
         timeout = min(self._timeout, DIAL_SECONDS)
         try:
             session = await self._dial(timeout)

@@ -6,6 +6,7 @@ An event loop of its own runs in a thread of its own, so it works inside a noteb
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from kodo.client.run import run_html
 from kodo.client.transfer import Download, OnProgress
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import LocallyClosedError
+from kodo.p2p.net.host import forked_error
 from kodo.protocol.events import Event, RunView
 
 __all__ = ["Client", "Run"]
@@ -33,11 +35,20 @@ class _Loop:
     """An event loop in a thread; every call into it waits for its end, and cancels it when interrupted."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kodo-client", daemon=True)
         self._thread.start()
 
+    @property
+    def own(self) -> bool:
+        """Whether the thread is one of this process: of a process that was forked it is not."""
+        return self._pid == os.getpid()
+
     def call(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self.own:
+            work.close()
+            raise forked_error(self._pid)
         if self._loop.is_closed():
             work.close()
             raise LocallyClosedError("this client is closed")
@@ -62,7 +73,7 @@ class _Loop:
                     return
                 yield item  # type: ignore[misc]
         finally:
-            if not self._loop.is_closed():
+            if self.own and not self._loop.is_closed():
                 self.call(_finish(items))
 
     def close(self) -> None:
@@ -219,7 +230,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         loop, self._loop = self._loop, None
-        if loop is not None:
+        if loop is not None and loop.own:
             try:
                 loop.call(self._client.__aexit__(None, None, None))
             finally:

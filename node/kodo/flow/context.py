@@ -6,6 +6,7 @@ any callback of an agent framework without being handed anything.
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -149,17 +150,28 @@ def install(context: Context | None) -> None:
 
 
 def current() -> Context:
-    """Give this process's context; makes the one for a terminal on first use outside of a node."""
+    """Give this process's context; outside of a node's runners the first use makes it."""
     global _installed
     context = _installed
     if context is None:
-        from kodo.flow.console import ConsoleContext
-
         with _console_guard:
             if _installed is None:
-                _installed = ConsoleContext()
+                _installed = _found()
             context = _installed
     return context
+
+
+def _found() -> Context:
+    """Make the context of a process that was given none: a flow has started it, or a person has."""
+    from kodo.flow.inlet import EVENTS_VARIABLE
+
+    if place := os.environ.get(EVENTS_VARIABLE):
+        from kodo.flow.child import ChildContext
+
+        return ChildContext(place)
+    from kodo.flow.console import ConsoleContext
+
+    return ConsoleContext()
 
 
 def fid() -> str | None:

@@ -32,8 +32,8 @@ EVENTS_VARIABLE = "KODO_EVENTS"
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is dropped: as JSON an event of 256 KiB may be about this long."""
 
-MAX_CONNECTIONS = 64
-"""Open at a time; further ones wait to be accepted."""
+MAX_CONNECTIONS = 256
+"""Open at a time, one for each child process that has made an event; further ones wait to be accepted."""
 
 _MAX_PATH_BYTES = 100  # the kernel takes 107, some systems 103
 _READ_BYTES = 64 * 1024

@@ -29,7 +29,8 @@ from typing import Any
 
 from kodo.flow.asks import pack_error
 from kodo.flow.capture import EventLogHandler, StreamCapture
-from kodo.flow.context import Context, install
+from kodo.flow.child import connect_children
+from kodo.flow.context import current, install
 from kodo.flow.form import Form
 from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
@@ -81,7 +82,8 @@ def prepare_worker() -> None:
     _capture = StreamCapture(context.line)
     _capture.start()
     install(context)
-    _log_as_events(context)
+    connect_children()
+    _log_as_events()
     context.start()
     from ray._private import worker
 
@@ -102,11 +104,16 @@ def _unpacked_roots() -> list[str]:
     ]
 
 
-def _log_as_events(context: Context) -> None:
+def _emit_here(event: str, data: dict[str, Any]) -> object:
+    """Make an event of this process: after a fork another context than the one before."""
+    return current().emit(event, data)
+
+
+def _log_as_events() -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(EventLogHandler(context.emit))
+    root.addHandler(EventLogHandler(_emit_here))
     if root.level in (logging.NOTSET, logging.WARNING):
         root.setLevel(logging.INFO)
 
@@ -122,7 +129,8 @@ class RunnerActor:
         if _capture is not None:
             _capture.sink = self._context.line
         install(self._context)
-        _log_as_events(self._context)
+        connect_children()
+        _log_as_events()
         _notice_tasks(self._context)
         self._inlet = EventInlet(self._context.emit)
         self._fid: str | None = None

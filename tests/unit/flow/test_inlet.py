@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.flow.inlet import MAX_LINE_BYTES, EventInlet, fits, parse_line
+from kodo.flow.inlet import MAX_CONNECTIONS, MAX_LINE_BYTES, EventInlet, fits, parse_line
 from kodo.p2p.errors import UsageError
 
 
@@ -99,7 +99,7 @@ def test_a_sink_that_fails_is_told_and_does_not_end_the_service(tmp_path):
 def test_more_connections_than_are_served_at_a_time_are_all_heard(inlet, said, tmp_path):
     path = inlet.start(tmp_path / "events")
     open_ones = []
-    for _ in range(63):
+    for _ in range(MAX_CONNECTIONS - 1):
         writer = socket.socket(socket.AF_UNIX)
         writer.connect(str(path))
         open_ones.append(writer)

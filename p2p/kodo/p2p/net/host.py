@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import ipaddress
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -21,13 +22,21 @@ from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
 from kodo.p2p.net.transport import Limits, Link, Listener, Transport
 
-__all__ = ["Host"]
+__all__ = ["Host", "forked_error"]
 
 logger = logging.getLogger(__name__)
 
 STAGGER_SECONDS = 0.25
 """How long one address is tried alone before the next is tried beside it (RFC 8305, 5)."""
 CLOSE_SECONDS = 5.0
+
+
+def forked_error(pid: int) -> UsageError:
+    """Return what to raise where a process uses what process `pid` had opened when it forked this one."""
+    return UsageError(
+        f"this was opened by the process {pid}, which has forked this one ({os.getpid()}), and only works there:"
+        " open another one here"
+    )
 
 
 class Host:
@@ -63,13 +72,29 @@ class Host:
         self._by_peer: dict[PeerId, Session] = {}
         self._dialling: dict[PeerId | Multiaddr, asyncio.Lock] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._pid = os.getpid()
         self.handle(identify.PING, identify.answer_ping)
         self.handle(identify.IDENTIFY, lambda stream: identify.answer_identify(self, stream))
 
     async def __aenter__(self) -> Self:
+        self._pid = os.getpid()
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         return self
+
+    def check_process(self) -> None:
+        """Check that this process is the one that opened the host.
+
+        Raises:
+            UsageError: it was forked since: the sessions' packets are read by the other one.
+        """
+        if not self.is_own:
+            raise forked_error(self._pid)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process is the one that opened the host."""
+        return self._pid == os.getpid()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
