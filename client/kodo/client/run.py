@@ -21,6 +21,7 @@ from kodo.p2p.net.calls import Call
 from kodo.protocol.calls import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
+from kodo.protocol.room import ENDLESS, Room
 
 __all__ = ["Run", "run_html"]
 
@@ -260,6 +261,7 @@ class Run:
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
         keep: bool = False,
+        room: Room = ENDLESS,
     ) -> list[Download]:
         """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
 
@@ -269,6 +271,7 @@ class Run:
             on_progress: told after every MiB.
             keep: do not acknowledge. Else a run that this user launched and that is over is acknowledged once all
                 its outputs were received and verified by this call.
+            room: where room on the disk is promised, before and while files are written; by default nobody is asked.
 
         Raises:
             NotFoundError: the run has no output of that name.
@@ -281,7 +284,9 @@ class Run:
                 raise NotFoundError(f"this run has no output {safe_text(name)!r}; it has: {known}")
         source = _RunSource(self._remote, self.fid)
         wanted = list(dict.fromkeys(names)) if names else have
-        files = await download(source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress)
+        files = await download(
+            source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress, room=room
+        )
         if not keep:
             await self.settle({file.name: file.sha256 for file in files})
         return files

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from kodo.p2p.errors import CapacityError, DeadlineError, IntegrityError, NetworkError, PeerError, UsageError
 from kodo.protocol.manifest import CHUNK_BYTES, Manifest, check_output_name
+from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = [
     "Download",
@@ -145,6 +146,7 @@ async def download(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
     retry_delay: Callable[[int], float] = lambda attempt: min(0.2 * 2**attempt, 5.0),
+    room: Room = ENDLESS,
 ) -> list[Download]:
     """Download the outputs `names` into `directory` (made when it is not there), verified.
 
@@ -154,6 +156,7 @@ async def download(
         overwrite: replace a file of the same name and other content; otherwise that is an error.
         on_progress: called after every chunk, and once for a file that was there already.
         retry_delay: seconds to wait before attempt 1, 2, … after a break that followed no progress.
+        room: asked for what is missing of each file before it is fetched, and for each chunk before it is written.
 
     Raises:
         UsageError: a file is in the way, or the directory cannot be used.
@@ -176,7 +179,9 @@ async def download(
         for number, name in enumerate(names, 1):
             report = _reporter(on_progress, name, number, len(names))
             others = {other.casefold() for other in names if other != name}
-            done.append(await _download_one(source, name, directory, root, others, overwrite, report, retry_delay))
+            done.append(
+                await _download_one(source, name, directory, root, others, overwrite, report, retry_delay, room)
+            )
     finally:
         os.close(root)
     return done
@@ -199,6 +204,7 @@ async def _download_one(
     overwrite: bool,
     report: Callable[[int, int], None],
     retry_delay: Callable[[int], float],
+    room: Room,
 ) -> Download:
     *parents, base = name.split("/")
     target = directory / name
@@ -229,7 +235,8 @@ async def _download_one(
                 raise CapacityError(f"{target} needs {missing} more bytes and the disk has {free} free; make room")
             had = writer.good
             report(had, manifest.size)
-            await _fill(source, name, writer, report, retry_delay)
+            with room.promise(missing, share=True) as writer.promise:
+                await _fill(source, name, writer, report, retry_delay)
             if writer.digest() != manifest.sha256:
                 os.ftruncate(
                     file.fileno(), 0
@@ -293,6 +300,7 @@ class _PartWriter:
         self._filled = 0
         self._job: asyncio.Future[None] | None = None
         self.size = manifest.size
+        self.promise: Promise = ENDLESS
         self.good = 0
         """Bytes verified and written: the next chunk begins here, or the one after it while one is being stored."""
 
@@ -374,9 +382,10 @@ class _PartWriter:
         if hashlib.sha256(chunk).digest() != self._manifest.chunks[index]:
             raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
         view, at = chunk, index * CHUNK_BYTES
-        while view:
-            written = os.pwrite(self._handle, view[:_WRITE_BYTES], at)
-            view, at = view[written:], at + written
+        with self.promise.writing(len(chunk)):
+            while view:
+                written = os.pwrite(self._handle, view[:_WRITE_BYTES], at)
+                view, at = view[written:], at + written
         self._whole.update(chunk)
 
 

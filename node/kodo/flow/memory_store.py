@@ -19,15 +19,17 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
 
+from kodo.flow.disk import database_bytes, unfolded_bytes
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError, UsageError
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import PIECE_BYTES, Scope, check_key, check_value
+from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = ["MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
 
@@ -74,21 +76,26 @@ INSERT INTO counter VALUES (0);
 APPLICATION_ID = 0x6B6F6D65
 """`kome` in ASCII."""
 
+_DATABASE = "memory.db"
 _PAGE = 1000
 _ENTRY_BYTES = 32
+_LOG_FACTOR = 2
+"""What is stored in the database lies in its write-ahead log too."""
+
 _FULL = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN])
 _DISK_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE])
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """Bounds of one memory; `memories`: how many there may be in all."""
+    """Bounds of one memory; `memories`: how many there may be in all; `parts`: files one run writes at once."""
 
     keys: int = 100_000
     key_bytes: int = 256 << 20
     files: int = 10_000
     file_bytes: int = 4 << 30
     memories: int = 100_000
+    parts: int = 64
 
 
 class Once(NamedTuple):
@@ -110,13 +117,22 @@ class MemoryRow(NamedTuple):
     modified: int
 
 
+@dataclass(slots=True)
+class _Part:
+    """A file under way: what is promised to it, the hash of what is there, and how much that is."""
+
+    promise: Promise
+    hasher: Any = field(default_factory=hashlib.sha256)
+    reached: int = 0
+
+
 class MemoryStore:
     """All memories below one folder.
 
     Args:
         root: the folder; mode 0700.
         now_ms: the clock, ms UTC.
-        check_room: raises `CapacityError` when so many more bytes do not fit on the disk.
+        room: on its disk.
     """
 
     def __init__(
@@ -124,15 +140,17 @@ class MemoryStore:
         root: Path,
         now_ms: Callable[[], int],
         *,
-        check_room: Callable[[int], None] = lambda size: None,
+        room: Room = ENDLESS,
         limits: MemoryLimits | None = None,
     ):
         self.root = root
         self.limits = limits or MemoryLimits()
         self._now_ms = now_ms
-        self._check_room = check_room
+        self._room = room
         self._db: sqlite3.Connection | None = None
-        self._hashers: dict[str, tuple[Any, int]] = {}
+        self._parts: dict[str, _Part] = {}
+        self._file_bytes = 0
+        self._kept = contextlib.ExitStack()  # room for the change under way
         self._gone: list[str] = []  # places that the change under way leaves without a row
         self._ops: dict[str, Callable[[int, dict[str, Any]], dict[str, Any] | bool]] = {
             "get": self._get,
@@ -156,7 +174,7 @@ class MemoryStore:
             if folder.name == "parts":
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.root / "memory.db"
+        path = self.root / _DATABASE
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             self._db = db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
@@ -170,6 +188,7 @@ class MemoryStore:
             if not tables:
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
             known = {place for (place,) in db.execute("SELECT place FROM files")}
+            self._file_bytes = int(db.execute("SELECT coalesce(sum(size), 0) FROM files").fetchone()[0])
         except sqlite3.Error as error:
             raise _translate(error, path) from error
         for file in (self.root / "files").iterdir():
@@ -178,9 +197,21 @@ class MemoryStore:
 
     def close(self) -> None:
         """Close the database; idempotent."""
+        for part in self._parts.values():
+            part.promise.close()
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+    @property
+    def taken(self) -> int:
+        """The bytes of values and whole files; may be asked in any thread."""
+        return self._file_bytes + database_bytes(self.root / _DATABASE)
+
+    @property
+    def unfolded(self) -> int:
+        """The bytes of the write-ahead log, which will be folded into its file; may be asked in any thread."""
+        return unfolded_bytes(self.root / _DATABASE)
 
     def perform(
         self, op: str, scope: Scope, of: str, args: dict[str, Any], once: Once | None = None
@@ -219,7 +250,7 @@ class MemoryStore:
 
     def ended(self, fid: str) -> None:
         """Forget what a run was about to write, and what it was answered: it asks nothing more."""
-        for name in [name for name in self._hashers if name.startswith(f"{fid}-")]:
+        for name in [name for name in self._parts if name.startswith(f"{fid}-")]:
             self._drop_part(name)
         try:
             with self._transaction() as db:
@@ -302,7 +333,7 @@ class MemoryStore:
         args: dict[str, Any],
         once: Once | None,
     ) -> dict[str, Any] | bool:
-        with self._transaction() as db:
+        with contextlib.ExitStack() as self._kept, self._transaction() as db:
             if once is not None:
                 db.execute("DELETE FROM answers WHERE fid = ? AND aid < ?", (once.fid, once.first_open))
                 known = db.execute("SELECT answer FROM answers WHERE fid = ? AND aid = ?", once[:2]).fetchone()
@@ -327,18 +358,29 @@ class MemoryStore:
         self._remove(self._gone)
         return answer
 
+    def _keep(self, size: int) -> None:
+        """Have room kept for so many bytes of values until the transaction is over."""
+        size *= _LOG_FACTOR
+        promise = self._kept.enter_context(self._room.promise(size))
+        self._kept.enter_context(promise.writing(size))
+
     def _drop(self, op: str, args: dict[str, Any], once: Once | None) -> None:
         if op == "file.write":
             self._drop_part(f"{once.fid if once else ''}-{args.get('upload')}")
 
     def _drop_part(self, name: str) -> None:
-        if self._hashers.pop(name, None) is not None:
+        part = self._parts.pop(name, None)
+        if part is not None:
+            part.promise.close()
             (self.root / "parts" / name).unlink(missing_ok=True)
 
     def _remove(self, places: list[str]) -> None:
         for place in places:
             with contextlib.suppress(OSError):  # gone with the next start
-                (self.root / "files" / place).unlink(missing_ok=True)
+                path = self.root / "files" / place
+                size = path.stat().st_size
+                path.unlink()
+                self._file_bytes -= size
 
     def _next(self) -> int:
         row = self._open().execute("UPDATE counter SET value = value + 1 RETURNING value").fetchone()
@@ -372,7 +414,7 @@ class MemoryStore:
         query = "SELECT version, length(value) FROM entries WHERE mid = ? AND key = ?"
         version, size = db.execute(query, (mid, key)).fetchone() or (0, -1)
         _check_version(args.get("version"), version)
-        self._check_room(len(packed))
+        self._keep(len(packed) + len(key.encode()))
         added, grown = int(size < 0), len(packed) - size if size >= 0 else len(packed) + len(key) + _ENTRY_BYTES
         self._count(mid, "keys", "key_bytes", added, grown, self.limits.keys, self.limits.key_bytes)
         version = self._next()
@@ -416,35 +458,40 @@ class MemoryStore:
         size, sha256, upload = int(args["size"]), str(args["sha256"]), str(args["upload"])
         if not upload.isalnum() or len(upload) > 64 or len(data) > PIECE_BYTES or not 0 <= size < 1 << 50:
             raise UsageError("a piece of a file is malformed")
-        part = self.root / "parts" / f"{args['by']}-{upload}"
-        hasher, reached = self._hashers.get(part.name) or (hashlib.sha256(), 0)
-        if offset == 0 and reached:
-            hasher, reached = hashlib.sha256(), 0
-        if not reached:
+        path = self.root / "parts" / f"{args['by']}-{upload}"
+        part = self._parts.get(path.name)
+        if offset == 0 and part is not None:
+            self._drop_part(path.name)
+            part = None
+        if part is None:
             if size > self.limits.file_bytes:
                 raise CapacityError(f"a memory has at most {self.limits.file_bytes} bytes of files")
-            self._check_room(size)
-        if offset != reached:
-            return {"offset": reached}
-        if reached + len(data) > size or (not data and size):
+            if offset:
+                return {"offset": 0}
+            if sum(each.startswith(f"{args['by']}-") for each in self._parts) >= self.limits.parts:
+                raise CapacityError(f"{self.limits.parts} files are being written at once; end some first")
+            part = self._parts[path.name] = _Part(self._room.promise(size))
+        if offset != part.reached:
+            return {"offset": part.reached}
+        if part.reached + len(data) > size or (not data and size):
             raise IntegrityError(f"the file {name!r} is not as long as it was said to be")
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.ftruncate(descriptor, reached)
+            os.ftruncate(descriptor, part.reached)
             view = memoryview(data)
-            while view:
-                view = view[os.pwrite(descriptor, view, reached + len(data) - len(view)) :]
-            hasher.update(data)
-            reached += len(data)
-            self._hashers[part.name] = (hasher, reached)
-            if reached < size:
-                return {"offset": reached}
-            if hasher.hexdigest() != sha256:
+            with part.promise.writing(len(data)):
+                while view:
+                    view = view[os.pwrite(descriptor, view, part.reached + len(data) - len(view)) :]
+            part.hasher.update(data)
+            part.reached += len(data)
+            if part.reached < size:
+                return {"offset": part.reached}
+            if part.hasher.hexdigest() != sha256:
                 raise IntegrityError(f"the file {name!r} did not arrive as it was sent")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return self._place(mid, name, part, size, sha256)
+        return self._place(mid, name, path, size, sha256)
 
     def _place(self, mid: int, name: str, part: Path, size: int, sha256: str) -> dict[str, Any]:
         db, place = self._open(), secrets.token_hex(16)
@@ -457,7 +504,8 @@ class MemoryStore:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self._hashers.pop(part.name, None)
+        self._file_bytes += size
+        self._parts.pop(part.name).promise.close()
         row = (mid, name, self._next(), size, sha256, place, self._now_ms())
         db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._gone += [old[0]] if old else []

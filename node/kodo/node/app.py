@@ -32,13 +32,13 @@ from kodo.node.delegation import Delegations
 from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
+from kodo.node.ledger import Ledger
 from kodo.node.load import LoadMeter, live_processes
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
 from kodo.node.memories import Memories
 from kodo.node.orders import RunSettings
-from kodo.node.outputs import Outputs, size_of
-from kodo.node.quota import Quota
+from kodo.node.outputs import Outputs
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs
 from kodo.node.scope import Scope, default_name, load_scope
@@ -176,25 +176,29 @@ class Node:
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")
         scope_roots = self._read_scope()
-        store = await stack.enter_async_context(Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes))
+        ledger = Ledger(home, reserve_bytes=config.disk_reserve_bytes, quota_bytes=config.quota_bytes)
+        store = await stack.enter_async_context(
+            Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes, room=ledger)
+        )
+        ledger.count(lambda: store.taken)
+        ledger.owe(lambda: store.unfolded)
         self._provider = provider = await _provider(config, identity, home, store, clock)
         feed = Feed(store)
-        outputs = Outputs(home / "outputs", reserve_bytes=config.disk_reserve_bytes)
+        outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
-        outputs.quota = quota = Quota(config.quota_bytes, [lambda: outputs.taken, lambda: _size_of(store.path)])
+        ledger.count(lambda: outputs.taken)
         uploads = Uploads(
             home / "uploads",
             clock=clock,
             new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
-            check_room=outputs.check_room,
+            room=ledger,
             limits=UploadLimits(keep_s=config.upload_s),
         )
         uploads.open()
-        quota.add(lambda: uploads.taken)
-        quota.add(lambda: size_of(home / "memory"))
-        memories = await stack.enter_async_context(
-            Memories(home / "memory", provider, clock, check_room=outputs.check_room)
-        )
+        ledger.count(lambda: uploads.taken)
+        memories = await stack.enter_async_context(Memories(home / "memory", provider, clock, room=ledger))
+        ledger.count(lambda: memories.taken)
+        ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
@@ -217,8 +221,10 @@ class Node:
                 folder=home / "delegated",
                 store=store,
                 clock=clock,
+                room=ledger,
             )
         )
+        ledger.count(lambda: delegations.taken)
         runs = Runs(
             store,
             outputs,
@@ -261,7 +267,8 @@ class Node:
                 chores.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
             ],
         )
-        quota.tell(manager.housekeeping.hurry)
+        # It refuses in threads too.
+        ledger.tell(partial(asyncio.get_running_loop().call_soon_threadsafe, manager.housekeeping.hurry))
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
         records = _records(catalog)
@@ -413,15 +420,6 @@ def _ping(meter: LoadMeter) -> Ping:
         runners_busy=load.busy,
         queued=load.queued,
     )
-
-
-def _size_of(database: Path) -> int:
-    """Give the bytes of a database and its write-ahead log."""
-    size = 0
-    for path in (database, database.with_name(database.name + "-wal")):
-        with contextlib.suppress(OSError):
-            size += path.stat().st_size
-    return size
 
 
 def _version(package: str) -> str:

@@ -42,14 +42,14 @@ class NodeConfig(BaseModel):
         max_events: events that one run may make, but for locks, outputs and its end.
         max_event_bytes: their bytes.
         keep_runs: whether runs go on when the node is closed in order; None: on a joined cluster only.
-        disk_reserve_bytes: disk that flows may not use.
+        disk_reserve_bytes: disk that flows and callers may not use; ends of runs are stored there.
         max_db_bytes: bound of the database file; None: the disk's.
         retention_s: seconds for which an acknowledged run is kept.
         unread_s: the same for a run that is over and was never acknowledged; None: for ever.
         upload_s: seconds for which an upload is kept that no unfinished run needs.
         log_s: seconds for which the logs of ended processes are kept.
         warm_s: seconds after which a warm runner that was not needed is replaced.
-        quota_bytes: bound of database, outputs, uploads and memories together; None: the disk's.
+        quota_bytes: bound of database, outputs, uploads, memories and fetched files together; None: the disk's.
         housekeeping_s: seconds between two rounds of housekeeping.
         adopt_s: seconds in which a restarted node looks for its runners.
     """

@@ -26,6 +26,7 @@ from kodo.client.run import Run
 from kodo.node.asking import Question
 from kodo.node.clock import Clock
 from kodo.node.debts import Debt, Debts
+from kodo.node.outputs import size_of
 from kodo.node.store import Store
 from kodo.node.tasks import Tasks
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, NotFoundError, PeerError, UsageError
@@ -34,6 +35,7 @@ from kodo.protocol.calls import MAX_CHAIN
 from kodo.protocol.events import Event
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import check_output_name
+from kodo.protocol.room import ENDLESS, Room
 
 __all__ = ["Delegations", "may_delegate"]
 
@@ -71,6 +73,7 @@ class Delegations:
         seal: gives `bytes[32]` of data that nobody else can.
         chain_of: gives the chain on whose behalf one of this node's runs is.
         folder: where outputs of other runs lie while they are read.
+        room: on its disk.
         store: is open; it keeps what is to be ended elsewhere.
     """
 
@@ -85,6 +88,7 @@ class Delegations:
         folder: Path,
         store: Store,
         clock: Clock,
+        room: Room = ENDLESS,
     ):
         self._make_client = client
         self._provider = provider
@@ -92,6 +96,8 @@ class Delegations:
         self._seal = seal
         self._chain_of = chain_of
         self._folder = folder
+        self._room = room
+        self._bytes: dict[str, int] = {}
         self._debts = Debts(store, clock, self._settle)
         self._client: Client | None = None
         self._opening = asyncio.Lock()
@@ -116,6 +122,11 @@ class Delegations:
         await self._paying.aclose()
         await self._tasks.aclose()
         await self._stack.aclose()
+
+    @property
+    def taken(self) -> int:
+        """The bytes of the files that were fetched for runs which are not over."""
+        return sum(self._bytes.values())
 
     async def answer(self, question: Question) -> Any:
         """Do what a run asks: `delegate.launch`, `delegate.events`, `delegate.read`.
@@ -142,6 +153,7 @@ class Delegations:
         for child in self._children.pop(fid, {}).values():
             await self._close(child)
         await asyncio.to_thread(shutil.rmtree, self._folder / fid, ignore_errors=True)
+        self._bytes.pop(fid, None)
 
     # --- inside ---
 
@@ -260,7 +272,12 @@ class Delegations:
             path = folder / name
             if not path.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                await child.run.download(folder, names=[name], keep=True)
+                try:
+                    await child.run.download(folder, names=[name], keep=True, room=self._room)
+                finally:
+                    size = await asyncio.to_thread(size_of, folder.parent)
+                    if question.fid in self._children:
+                        self._bytes[question.fid] = size
 
         def read() -> tuple[bytes, int]:
             with open(path, "rb") as file:

@@ -21,6 +21,7 @@ from kodo.node.clock import Clock
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.protocol.access import Principal, account_of
 from kodo.protocol.memory import Scope, check_shared
+from kodo.protocol.room import ENDLESS, Room
 
 __all__ = ["Memories", "StaleMemory"]
 
@@ -43,7 +44,7 @@ class Memories:
     Args:
         root: `$KODO_HOME/memory`.
         provider: says what the principal of a run may do, when the run asks for shared memory.
-        check_room: raises `CapacityError` when so many more bytes do not fit on the disk.
+        room: on its disk.
         short_s: how long the short-term memory of a run that is over is kept, seconds after its last change.
         long_s: how long that of a flow which is not offered any more.
     """
@@ -54,7 +55,7 @@ class Memories:
         provider: Provider,
         clock: Clock,
         *,
-        check_room: Callable[[int], None] = lambda size: None,
+        room: Room = ENDLESS,
         limits: MemoryLimits | None = None,
         short_s: float = 86400.0,
         long_s: float = 30 * 86400.0,
@@ -63,8 +64,18 @@ class Memories:
         self.long_s = long_s
         self._provider = provider
         self._clock = clock
-        self._store = MemoryStore(root, clock.now_ms, check_room=check_room, limits=limits)
+        self._store = MemoryStore(root, clock.now_ms, room=room, limits=limits)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kodo-memory")
+
+    @property
+    def taken(self) -> int:
+        """The bytes that all memories take on the disk."""
+        return self._store.taken
+
+    @property
+    def unfolded(self) -> int:
+        """Those of them that lie in a write-ahead log, and will be folded into its file."""
+        return self._store.unfolded
 
     async def __aenter__(self) -> Self:
         await self._do(self._store.open)

@@ -19,11 +19,11 @@ from typing import Any
 
 from kodo.node.clock import awake_timeout
 from kodo.node.executor import Runner, RunnerDiedError
-from kodo.node.quota import NeverFitsError, Quota
 from kodo.node.rows import OutputRow
 from kodo.p2p.errors import CapacityError, IntegrityError, KodoError, NotFoundError
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import Manifest, ManifestBuilder, check_output_name
+from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = ["PIECE_BYTES", "Outputs", "size_of"]
 
@@ -44,14 +44,13 @@ class Outputs:
 
     Args:
         root: `$KODO_HOME/outputs`; made on first use, mode 0700.
-        reserve_bytes: disk that is left free whatever flows write.
+        room: on its disk.
         fetch_timeout: seconds that a runner has for each MiB.
     """
 
-    def __init__(self, root: Path, *, reserve_bytes: int = 256 << 20, fetch_timeout: float = 60.0):
+    def __init__(self, root: Path, *, room: Room = ENDLESS, fetch_timeout: float = 60.0):
         self.root = root
-        self.reserve_bytes = reserve_bytes
-        self.quota: Quota | None = None
+        self._room = room
         self._fetch_timeout = fetch_timeout
         self._fetching: set[str] = set()
         self.taken = 0
@@ -68,26 +67,13 @@ class Outputs:
         """Count anew what all files take: `taken`."""
         self.taken = size_of(self.root)
 
-    def check_room(self, size: int = 0) -> None:
-        """Check that `size` more bytes leave the reserve untouched, and the quota, if there is one.
+    def check_room(self) -> None:
+        """Check that there is room for anything.
 
         Raises:
-            NeverFitsError: there is not so much room even when all else is gone.
             CapacityError: the disk, or the quota, is nearly full.
         """
-        if self.quota is not None:
-            self.quota.check(size)
-        _, _, free = usage = shutil.disk_usage(self.root)
-        if size > usage.total - self.reserve_bytes:
-            raise NeverFitsError(
-                f"{size} bytes never fit on the disk under {self.root}: it has {usage.total >> 20} MiB,"
-                f" {self.reserve_bytes >> 20} MiB of them kept in reserve"
-            )
-        if free - size < self.reserve_bytes:
-            raise CapacityError(
-                f"the disk under {self.root} is nearly full: {free >> 20} MiB free, {self.reserve_bytes >> 20} MiB"
-                " are kept in reserve; free some space"
-            )
+        self._room.promise(0).close()
 
     async def fetch(self, runner: Runner, said: dict[str, Any]) -> OutputRow:
         """Fetch the file that an `output` event (its checked data) names; when this returns it is on the disk.
@@ -97,10 +83,14 @@ class Outputs:
         Raises:
             IntegrityError: the runner's file is not what its event says, or a folder has its name.
             CapacityError: the disk is nearly full.
+            NeverFitsError: it is too small even when all else is gone.
             RunnerDiedError: the runner is gone, or too slow.
         """
+        with self._room.promise(int(said["size"])) as promise:
+            return await self._fetch(runner, said, promise)
+
+    async def _fetch(self, runner: Runner, said: dict[str, Any], promise: Promise) -> OutputRow:
         fid, name, size = runner.fid, check_output_name(said["name"]), int(said["size"])
-        await asyncio.to_thread(self.check_room, size)
         part = self.root / _PARTS / f"{fid}.{secrets.token_hex(8)}"
         self._fetching.add(part.name)
         builder = ManifestBuilder()
@@ -112,7 +102,7 @@ class Outputs:
                     if not piece:
                         break
                     # Shielded: the thread must be done with the descriptor before it is closed.
-                    await _in_thread(_take, descriptor, builder, piece)
+                    await _in_thread(_take, descriptor, builder, piece, promise)
                 manifest = builder.finish()
                 if manifest.size != size or manifest.sha256.hex() != said["sha256"]:
                     raise IntegrityError("an output is not what its event announced: its size or hash is another")
@@ -257,10 +247,11 @@ def _remove(folder: Path) -> int:
     return size
 
 
-def _take(descriptor: int, builder: ManifestBuilder, piece: bytes) -> None:
+def _take(descriptor: int, builder: ManifestBuilder, piece: bytes, promise: Promise) -> None:
     view = memoryview(piece)
-    while view:
-        view = view[os.write(descriptor, view[:_WRITE_BYTES]) :]
+    with promise.writing(len(piece)):
+        while view:
+            view = view[os.write(descriptor, view[:_WRITE_BYTES]) :]
     builder.update(piece)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from kodo.node.checks import Conduct, MisconductError
 from kodo.node.clock import Clock, awake_timeout
 from kodo.node.executor import Runner, RunnerDiedError
+from kodo.node.ledger import NeverFitsError
 from kodo.node.live import LiveRun
 from kodo.node.orders import RunSettings
 from kodo.node.outputs import Outputs
-from kodo.node.quota import NeverFitsError
 from kodo.node.rows import NewEvent, OutputRow
 from kodo.node.store import Store
 from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError

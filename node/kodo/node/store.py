@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kodo.flow.disk import database_bytes, unfolded_bytes
 from kodo.node import queries
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.queries import Page, RunFilter
@@ -30,12 +31,19 @@ from kodo.node.schema import open_reader, open_writer, translate, truncate_wal
 from kodo.node.transaction import KEY_LIFE_MS, Commit, Heads, Transaction
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.events import Event, RunView
+from kodo.protocol.room import ENDLESS, Room
 
-__all__ = ["Store"]
+__all__ = ["FROM_RESERVE", "Store"]
 
 _READERS = 4
 _MAX_GROUP = 512
 """Jobs that share a transaction at most."""
+
+FROM_RESERVE = frozenset(["acknowledge", "fatal", "final", "kill", "lock-timeout", "unlock-timeout"])
+"""Events that are stored although only the reserve of the disk is left: they are few, small, and end things."""
+
+_LOG_FACTOR = 2
+"""What is stored lies in the write-ahead log too, until that is folded into the file."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +64,14 @@ class Store:
         path: the database file; made on first use, mode 0600.
         clock: gives events their `at`.
         max_bytes: bound of the file's size; None: the disk's.
+        room: on its disk; what ends runs is stored without asking for it.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None, max_bytes: int | None = None):
+    def __init__(self, path: Path, *, clock: Clock | None = None, max_bytes: int | None = None, room: Room = ENDLESS):
         self.path = path
         self._clock = clock or SystemClock()
         self._max_bytes = max_bytes
+        self._room = room
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._subscribers: list[Callable[[Commit], None]] = []
         self._writer: sqlite3.Connection | None = None
@@ -110,6 +120,16 @@ class Store:
             await asyncio.to_thread(self._writer.close)
             self._writer = None
 
+    @property
+    def taken(self) -> int:
+        """The bytes of the file and its write-ahead log."""
+        return database_bytes(self.path)
+
+    @property
+    def unfolded(self) -> int:
+        """The bytes of the write-ahead log, which will be folded into the file."""
+        return unfolded_bytes(self.path)
+
     def subscribe(self, subscriber: Callable[[Commit], None]) -> None:
         """Have `subscriber` called on the event loop after each commit, in the log's order. It must not block."""
         self._subscribers.append(subscriber)
@@ -125,7 +145,7 @@ class Store:
             KeyReusedError: the key came with other contents within 24 h.
             CapacityError: the disk takes no more; nothing was stored.
         """
-        created: Created = await self._write(lambda tx: tx.create(run, events, key))
+        created: Created = await self._write(lambda tx: tx.create(run, events, key), _size_of(events))
         return created
 
     async def append(self, fid: str, events: Sequence[NewEvent], *, outputs: Sequence[OutputRow] = ()) -> list[Event]:
@@ -138,7 +158,7 @@ class Store:
             RunOverError: the run is over; nothing was stored.
             CapacityError: the disk takes no more; nothing was stored.
         """
-        stored: list[Event] = await self._write(lambda tx: tx.append(fid, events, outputs, None))
+        stored: list[Event] = await self._write(lambda tx: tx.append(fid, events, outputs, None), _size_of(events))
         return stored
 
     async def append_once(self, fid: str, events: Sequence[NewEvent], key: OnceKey) -> str | None:
@@ -147,7 +167,7 @@ class Store:
         Raises:
             KeyReusedError, NotFoundError, RunOverError, CapacityError: as `create` and `append`.
         """
-        answer = await self._write(lambda tx: tx.append(fid, events, (), key))
+        answer = await self._write(lambda tx: tx.append(fid, events, (), key), _size_of(events))
         return answer if isinstance(answer, str) else None
 
     async def delete(self, fid: str, *, unless_shared: bool = False) -> None:
@@ -212,12 +232,17 @@ class Store:
         done: T = await self._write(work)
         return done
 
-    async def _write(self, work: Work) -> Any:
+    async def _write(self, work: Work, size: int = 0) -> Any:
+        """Have `work` done; `size`: the bytes that it may only store where there is room for them."""
         if self._thread is None or self._loop is None:
             raise UsageError(f"the store {self.path} is not open")
         job = _Job(work, self._loop.create_future())
-        self._jobs.put(job)
-        return await job.future
+        if not size:
+            self._jobs.put(job)
+            return await job.future
+        with self._room.promise(size) as promise, promise.writing(size):
+            self._jobs.put(job)
+            return await job.future
 
     # --- reading ---
 
@@ -428,3 +453,8 @@ class Store:
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
+
+
+def _size_of(events: Sequence[NewEvent]) -> int:
+    """Give the bytes that events may take of the disk, but for those that are stored in any case."""
+    return _LOG_FACTOR * sum(len(each.packed) for each in events if each.event not in FROM_RESERVE)

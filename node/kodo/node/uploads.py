@@ -24,6 +24,7 @@ from kodo.node.executor import InputFile
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
+from kodo.protocol.room import ENDLESS, Promise, Room
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files
 
 __all__ = ["UploadLimits", "Uploads"]
@@ -62,12 +63,16 @@ class _Upload:
     touched: int  # ms UTC
     complete: bool = False
     reached: int = 0
+    counted: int = 0  # what it takes, without what is being written: that is promised
     writing: bool = False
     hasher: Any = field(default=None)  # of the first `reached` bytes; None after a restart
 
     def same(self, principal: str, args: InputWriteArgs) -> bool:
         mine = (self.principal, self.name, self.size, self.sha256)
         return mine == (principal, args.name, args.size, args.sha256)
+
+    def told(self) -> dict[str, Any]:
+        return {"upload": self.uid, "offset": self.reached, "complete": self.complete}
 
     def meta(self) -> dict[str, Any]:
         said = {name: getattr(self, name) for name in ("principal", "name", "size", "sha256", "touched", "complete")}
@@ -80,7 +85,7 @@ class Uploads:
     Args:
         root: `$KODO_HOME/uploads`; mode 0700.
         new_id: gives a fresh id of 26 characters.
-        check_room: raises `CapacityError` when so many more bytes do not fit on the disk.
+        room: on its disk.
     """
 
     def __init__(
@@ -89,14 +94,14 @@ class Uploads:
         *,
         clock: Clock,
         new_id: Callable[[], str],
-        check_room: Callable[[int], None] = lambda size: None,
+        room: Room = ENDLESS,
         limits: UploadLimits | None = None,
     ):
         self.root = root
         self.limits = limits or UploadLimits()
         self._clock = clock
         self._new_id = new_id
-        self._check_room = check_room
+        self._room = room
         self._all: dict[str, _Upload] = {}
 
     def open(self) -> None:
@@ -122,7 +127,11 @@ class Uploads:
             CapacityError: the disk is nearly full.
             DeadlineError: the caller sends nothing.
         """
-        upload = self._find(principal, args) or await self._make(principal, args)
+        upload = self._find(principal, args)
+        if upload is None:
+            self._check(principal, args)
+            with self._room.promise(args.size, share=True) as promise:
+                return await self._go_on(await self._make(principal, args), args.offset or 0, pieces, promise)
         if upload.writing:
             raise CallError(
                 409,
@@ -130,18 +139,27 @@ class Uploads:
                 "this upload is being written by another call",
                 {"retry_after_ms": 1000, "upload": upload.uid},
             )
+        if upload.complete:
+            upload.touched = self._clock.now_ms()
+            return upload.told()
+        with self._room.promise(upload.size - upload.reached, share=True) as promise:
+            return await self._go_on(upload, args.offset or 0, pieces, promise)
+
+    async def _go_on(
+        self, upload: _Upload, offset: int, pieces: AsyncIterator[bytes], promise: Promise
+    ) -> dict[str, Any]:
         upload.writing = True
         try:
-            if not upload.complete:
-                await self._write(upload, args.offset or 0, pieces)
+            await self._write(upload, offset, pieces, promise)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE):
                 raise CapacityError(f"the upload could not be stored: {error.strerror}; free disk space") from error
             raise
         finally:
             upload.writing = False
+            upload.counted = upload.reached
             upload.touched = self._clock.now_ms()
-        return {"upload": upload.uid, "offset": upload.reached, "complete": upload.complete}
+        return upload.told()
 
     def check(self, principal: str, schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         """Check that the uploads that inputs name are there and whole; they are kept on from now.
@@ -192,8 +210,8 @@ class Uploads:
 
     @property
     def taken(self) -> int:
-        """What all of them take."""
-        return sum(each.reached for each in self._all.values())
+        """What all of them take, without what is being written."""
+        return sum(each.counted for each in self._all.values())
 
     # --- inside ---
 
@@ -211,7 +229,8 @@ class Uploads:
             raise CallError(409, "other-upload", "name, size or sha256 are not those that this upload began with")
         return upload
 
-    async def _make(self, principal: str, args: InputWriteArgs) -> _Upload:
+    def _check(self, principal: str, args: InputWriteArgs) -> None:
+        """Check that a new upload is within the bounds."""
         try:
             if "/" in check_output_name(args.name):
                 raise ValueError("a file's name has no folder in it")
@@ -231,12 +250,14 @@ class Uploads:
                 f" in all are kept, each for {self.limits.keep_s / 3600:g} h",
                 {"retry_after_ms": 60_000},
             )
-        await asyncio.to_thread(self._check_room, args.size)
+
+    async def _make(self, principal: str, args: InputWriteArgs) -> _Upload:
         uid = f"upload-{self._new_id()}"
         upload = _Upload(
             uid, principal, args.name, args.size, args.sha256, tuple(args.chunks or ()), self._clock.now_ms()
         )
         upload.hasher = hashlib.sha256()
+        upload.writing = True
         self._all[uid] = upload
         try:
             await _in_thread(self._create, upload)
@@ -245,7 +266,7 @@ class Uploads:
             raise
         return upload
 
-    async def _write(self, upload: _Upload, offset: int, pieces: AsyncIterator[bytes]) -> None:
+    async def _write(self, upload: _Upload, offset: int, pieces: AsyncIterator[bytes], promise: Promise) -> None:
         if offset > upload.reached:
             raise CallError(
                 409,
@@ -266,16 +287,16 @@ class Uploads:
             if upload.reached + len(pending) > upload.size:
                 raise CallError(413, "too-large", f"more came than the {upload.size} bytes that were announced")
             while len(pending) >= CHUNK_BYTES:
-                await self._take(upload, data, bytes(pending[:CHUNK_BYTES]))
+                await self._take(upload, data, bytes(pending[:CHUNK_BYTES]), promise)
                 del pending[:CHUNK_BYTES]
         if upload.reached + len(pending) == upload.size:
             if pending:
-                await self._take(upload, data, bytes(pending))
+                await self._take(upload, data, bytes(pending), promise)
             await _in_thread(_sync, data)
         if upload.reached == upload.size:
             await self._finish(upload)
 
-    async def _take(self, upload: _Upload, data: Path, chunk: bytes) -> None:
+    async def _take(self, upload: _Upload, data: Path, chunk: bytes, promise: Promise) -> None:
         index = upload.reached // CHUNK_BYTES
         hasher = upload.hasher
 
@@ -285,7 +306,7 @@ class Uploads:
                     422, "bad-hash", f"chunk {index} does not have the hash announced", {"offset": upload.reached}
                 )
             view, at = memoryview(chunk), upload.reached
-            with _opened(data) as descriptor:
+            with promise.writing(len(chunk)), _opened(data) as descriptor:
                 while view:
                     written = os.pwrite(descriptor, view, at)
                     view, at = view[written:], at + written
@@ -331,9 +352,9 @@ def _load(folder: Path) -> _Upload | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if upload.complete:
-        upload.reached = size
+        upload.reached = upload.counted = size
         return upload if size == upload.size else None
-    upload.reached = min(size, upload.size) // CHUNK_BYTES * CHUNK_BYTES
+    upload.reached = upload.counted = min(size, upload.size) // CHUNK_BYTES * CHUNK_BYTES
     return upload
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kodo.flow import output
 from kodo.node.inprocess import InProcessRunner
 from kodo.p2p.errors import CapacityError
+from kodo.protocol.calls import InputWriteArgs
 from tests.support.small_disk import fill, small_disk
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import Rig, rig_of
@@ -56,8 +62,8 @@ async def test_an_output_larger_than_the_disk_ends_its_run_at_once(node: Rig) ->
 
 @pytest.mark.parametrize("noticed", ["before", "in the midst"])
 async def test_an_output_waits_for_room_and_is_whole_then(node: Rig, disk: Path, noticed: str) -> None:
-    if noticed == "in the midst":
-        node.outputs.check_room = lambda size=0: None  # type: ignore[method-assign]
+    if noticed == "in the midst":  # by the disk itself: the ledger is told of more than there is
+        node.ledger._disk = lambda root: SimpleNamespace(total=1 << 40, free=1 << 40)
     fill(disk / "ballast", leave=2 * MIB)
     fid = await node.launch(inputs={"size": 4 * MIB})
     await waits(node)
@@ -91,3 +97,23 @@ def test_a_flow_is_told_that_its_output_does_not_fit_and_may_go_on(
         output.write("big.bin", (b"x" * MIB for _ in range(16)))
     assert list((disk / "outputs").iterdir()) == []
     assert output.write("small.bin", b"x" * MIB)["size"] == MIB
+
+
+async def test_four_uploads_at_once_leave_the_reserve_alone(node: Rig, disk: Path) -> None:
+    node.ledger.reserve_bytes = 4 * MIB
+    lowest = [shutil.disk_usage(disk).free]
+
+    async def upload(number: int) -> Any:
+        data = bytes([number]) * (3 * MIB)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(data), MIB // 2):
+                yield data[start : start + MIB // 2]
+                lowest.append(shutil.disk_usage(disk).free)
+
+        said = {"name": "a.bin", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return await node.uploads.write("ana", InputWriteArgs.model_validate(said), pieces())
+
+    ended = await asyncio.gather(*map(upload, range(4)), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in ended) == ["CapacityError"] * 3 + ["dict"]
+    assert min(lowest) >= 4 * MIB

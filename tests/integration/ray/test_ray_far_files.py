@@ -191,7 +191,7 @@ class Peak:
 async def test_an_output_of_another_machine_arrives_whole_and_is_never_held_in_memory(far, tmp_path):
     import ray
 
-    outputs = Outputs(tmp_path / "outputs", reserve_bytes=0)
+    outputs = Outputs(tmp_path / "outputs")
     outputs.open()
     run = await launch(far, "make", size=BIG)
     said = (await run.until("output")).data

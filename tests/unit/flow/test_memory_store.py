@@ -9,6 +9,7 @@ import pytest
 
 from kodo.flow.memory_store import MemoryLimits, MemoryStore, Once
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, NotFoundError, UsageError
+from kodo.protocol.room import Promise
 
 FID = "0" * 26
 
@@ -104,10 +105,11 @@ def test_every_bound_is_kept_and_less_is_always_taken(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_refuses_and_stores_nothing(tmp_path: Path) -> None:
-    def full(size: int) -> None:
-        raise CapacityError("full")
+    class Full:
+        def promise(self, size: int, *, share: bool = False) -> Promise:
+            raise CapacityError("full")
 
-    store = MemoryStore(tmp_path, lambda: 1, check_room=full)
+    store = MemoryStore(tmp_path, lambda: 1, room=Full())
     store.open()
     for op, args in (("set", {"key": "k", "value": 1}), ("file.write", piece(b"x"))):
         with pytest.raises(CapacityError):

@@ -13,6 +13,7 @@ from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
 from kodo.node.judge import Judge
+from kodo.node.ledger import Ledger
 from kodo.node.live import LiveRun
 from kodo.node.locks import Locks
 from kodo.node.orders import Order, RunSettings
@@ -42,15 +43,19 @@ class Rig:
         clock: StillClock,
         settings: RunSettings,
         asking: Asking | None = None,
+        ledger: Ledger | None = None,
     ):
         numbers = itertools.count(1)
         self.store = store
         self.executor = executor
         self.clock = clock
         self.outputs = outputs
+        self.ledger = ledger or Ledger(outputs.root)
         self.feed = Feed(store)
         ids = (make_id(clock.ms, number.to_bytes(10, "big")) for number in numbers)
-        self.uploads = Uploads(outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids))
+        self.uploads = Uploads(
+            outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids), room=self.ledger
+        )
         self.uploads.open()
         self.shares = Shares(store, clock, lambda: next(ids))
         vault = Vault(outputs.root.parent / "secrets", outputs.root.parent / "secrets.key")
@@ -113,10 +118,11 @@ async def rig(
     asking: Asking | None = None,
 ) -> AsyncIterator[Rig]:
     """A node over an executor that may outlive it."""
-    outputs = Outputs(home / "outputs", reserve_bytes=0)
-    async with Store(home / "node.db", clock=clock) as store:
+    ledger = Ledger(home)
+    outputs = Outputs(home / "outputs", room=ledger)
+    async with Store(home / "node.db", clock=clock, room=ledger) as store:
         outputs.open()
-        made = Rig(store, executor, outputs, clock, settings or RunSettings(), asking)
+        made = Rig(store, executor, outputs, clock, settings or RunSettings(), asking, ledger)
         if before is not None:
             before(made)
         async with made.runs:

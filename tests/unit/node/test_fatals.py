@@ -10,7 +10,7 @@ import pytest
 from kodo.node.checks import MisconductError
 from kodo.node.executor import RunnerDiedError
 from kodo.node.fatals import FATAL_TYPES, fatal_of, node_fatal
-from kodo.node.quota import NeverFitsError
+from kodo.node.ledger import NeverFitsError
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, UsageError
 

@@ -272,7 +272,7 @@ async def test_a_node_full_of_runs_refuses_the_next(tmp_path: Path, clock: Still
 
 async def test_a_disk_that_is_nearly_full_refuses_launches(tmp_path: Path, clock: StillClock) -> None:
     async with rig_of(tmp_path, clock, {"flow": hello}) as node:
-        node.outputs.reserve_bytes = 1 << 60
+        node.ledger.reserve_bytes = 1 << 60
         with pytest.raises(CallError) as caught:
             await node.launch()
         assert (caught.value.code, caught.value.reason) == (507, "disk-full")

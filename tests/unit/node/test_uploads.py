@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kodo.node.inbox import Inbox
+from kodo.node.ledger import Ledger
 from kodo.node.sending import PIECE_BYTES, send_files
 from kodo.node.uploads import UploadLimits, Uploads
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
@@ -192,11 +193,8 @@ async def test_bounds_are_kept(tmp_path: Path, clock: StillClock) -> None:
 
 
 async def test_a_disk_that_is_nearly_full_takes_none(tmp_path: Path, clock: StillClock) -> None:
-    def no_room(size: int) -> None:
-        raise CapacityError("full")
-
     with pytest.raises(CapacityError):
-        await whole(uploads(tmp_path, clock, check_room=no_room))
+        await whole(uploads(tmp_path, clock, room=Ledger(tmp_path, reserve_bytes=1 << 60)))
 
 
 async def test_one_call_writes_at_a_time(tmp_path: Path, clock: StillClock) -> None:
