@@ -141,7 +141,11 @@ async def ps(
         str | None, typer.Option("--state", metavar="STATE", help="pending, locked, done or error.")
     ] = None,
     others: Annotated[
-        bool, typer.Option("--others", help="Everybody's too, where you are operator or the flow's developer.")
+        bool,
+        typer.Option(
+            "--others",
+            help="Everybody's too, where you are operator or the flow's developer.",
+        ),
     ] = False,
 ) -> None:
     """List your runs."""
@@ -160,7 +164,7 @@ async def ps(
         return
     # Only where it says something: most people see runs of their own and no others.
     mixed = any(row.get("own") is False for row in rows)
-    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["YOURS"] if mixed else []), "PROGRESS")
+    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["WHOSE"] if mixed else []), "PROGRESS")
     for row in rows:
         # How far a run had come says nothing once it is over.
         progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
@@ -171,8 +175,11 @@ async def ps(
             shown = str(row.get("error") or "")
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
         created = human_time(row.get("created"))
-        own = [("no" if row.get("own") is False else "yes")] if mixed else []
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, *own, shown)
+        # Operators are told who launched it; developers only that it was somebody else.
+        whose = ["yours" if row.get("own") is not False else row.get("launcher") or "another's"] if mixed else []
+        table.add(
+            f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, *whose, shown
+        )
     none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
     context.show(table.render() if rows else none)
 
@@ -309,7 +316,7 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
 
 
 async def kill(context: Context, fid: RunId) -> None:
-    """End a run."""
+    """End a run: one of yours, or any where you are operator."""
     await _change(context, fid, "killed", lambda found: found.kill())
 
 
@@ -335,7 +342,7 @@ async def ack(context: Context, fid: RunId) -> None:
 
 
 async def delete(context: Context, fid: RunId) -> None:
-    """Delete a run that is over and all it made from its node."""
+    """Delete a run that is over and all it made from its node: one of yours, or any where you are operator."""
     await _change(context, fid, "deleted", lambda found: found.delete())
 
 

@@ -71,7 +71,7 @@ def test_a_run_shared_with_a_colleague_is_in_their_list(
     [row] = bob("ps", "--node", address, *ALONE).row["result"]
     assert (row["fid"], row["own"], row["state"]) == (fid, False, "done")
     shown = [bob("ps", "--node", address, "--no-lan").out, user("ps", "--node", address, "--no-lan").out]
-    assert ["YOURS" in out.splitlines()[0] for out in shown] == [True, False]
+    assert ["WHOSE" in out.splitlines()[0] for out in shown] == [True, False]
     assert bob("outputs", run, *ALONE).code == 4
     assert bob("delete", run, *ALONE).code == 4
 

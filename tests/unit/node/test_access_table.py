@@ -211,6 +211,8 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
             name for name in private if state[name] and state[name] != {"runtime_s": state["final"]["runtime_s"]}
         }
         assert shown == {word.strip(",") for word in words(fields)}
+        told = whose(standing) if state["own"] or standing.startswith("op") else None
+        assert state["launcher"] == told
         if events:
             await node.call("run.stream", "peer", fid=fid)
             assert [item["event"] for item in node.items] == words(events)
@@ -218,7 +220,7 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
         if EXPECTED["run.list"][standing] != "✓":
             return
         rows = (await node.call("run.list", "peer", others=True))["result"]
-        assert [row["fid"] for row in rows] == [fid]
+        assert [(row["fid"], row["launcher"]) for row in rows] == [(fid, told)]
         assert bool(rows[0]["tags"]) == bool(rows[0]["progress"]) == bool(state["tags"]) == bool(fields)
         mine = (await node.call("run.list", "peer"))["result"]
         assert bool(mine) == (whose(standing) == "me" or standing in SHARES)
@@ -260,3 +262,30 @@ async def test_an_error_of_somebody_elses_run_is_its_type_alone(tmp_path: Path, 
         assert (await node.call("run.state", "peer", fid=fid))["fatal"] == {"type": "ValueError"}
         assert (await node.call("run.list", "peer", others=True))["result"][0]["error"] == "ValueError"
         assert await scene.answer("run.stream", {"fid": fid}) == "P"
+
+
+async def test_an_operator_ends_and_deletes_the_run_of_a_user_who_was_removed(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with at(tmp_path, clock, "op") as node:
+        ana = Principal("ana", "peer", "ana", grants=(Grant("node", "*"), Grant("flow", "*", 2, "x")))
+        Scene(node, principal("op"), SOMEBODY)
+        await node.call("user.add", "peer", name="ana")
+        fid = await Scene(node, ana, "ana").run_of("ask")
+        Scene(node, principal("op"), SOMEBODY)
+        await node.call("user.remove", "peer", name="ana")
+        row = (await node.call("run.list", "peer", others=True))["result"][0]
+        assert (row["fid"], row["launcher"], row["own"]) == (fid, "ana", False)
+        assert (await node.call("run.kill", "peer", fid=fid))["state"] == "error"
+        assert (await node.rig.all_events(fid))[-2].data == {"by": "me"}
+        await node.rig.gone(fid)
+        assert (await node.call("run.delete", "peer", fid=fid))["deleted"]
+        assert (await node.refused("run.state", "peer", fid=fid)).reason == "no-such-run"
+
+
+async def test_whose_a_run_is_that_a_node_launched_for_a_run_of_its_own_is_that_node(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with at(tmp_path, clock, "op") as node:
+        fid = await Scene(node, principal("op"), f"{fid_of(1)}/far").run_of("work")
+        assert (await node.call("run.state", "peer", fid=fid))["launcher"] == "far"

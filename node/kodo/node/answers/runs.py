@@ -198,6 +198,7 @@ class RunAnswers:
                 "acknowledged": row.acknowledged is not None,
                 "queue_position": self._runs.queue.position(row.fid),
                 "own": each.own,
+                "launcher": each.launcher,
                 "level": each.level,
             }
             for each in seen
@@ -250,6 +251,7 @@ class RunAnswers:
             "level": level,
             "queue_position": self._runs.queue.position(row.fid),
             "own": seen.own,
+            "launcher": seen.launcher,
             "modes": list(seen.modes),
         }
         answer["totals"] = {name: len(answer[name]) for name in ("locks", "outputs", "shares")}
@@ -270,7 +272,7 @@ class RunAnswers:
         return {"last_seq": last, "state": (after or seen.row).state.value}
 
     async def _kill(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_mode()
+        (await self._sight.run(caller, args.fid)).check_end()
         state = await self._runs.kill(args.fid, caller.principal.id)
         return {"fid": args.fid, "state": state.value}
 
@@ -280,7 +282,7 @@ class RunAnswers:
         return {"fid": args.fid, "state": state.value, "acknowledged": True}
 
     async def _delete(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_own()
+        (await self._sight.run(caller, args.fid)).check_delete()
         return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
 
     def _runtime(self, row: RunRow) -> float:

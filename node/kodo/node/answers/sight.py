@@ -1,9 +1,10 @@
 """Which runs a caller sees, at which level and in which mode. Every op on a run asks here, and nowhere else.
 
 A run that is not for the caller does not exist: it is looked up the same way, and refused in the same words.
-Operators, and developers of its flow, know of every run its state, its times and the type of its error; what it is
-about only where the node was started so (`contents_for`), which `flow.schema` tells everybody before a launch. With
-whom a run is shared, or who holds a link of it, sees it at the share's level and in its mode.
+Operators, and developers of its flow, know of every run its state, its times and the type of its error; operators
+also whose it is, and they may end and delete it. What it is about they know only where the node was started so
+(`contents_for`), which `flow.schema` tells everybody before a launch. With whom a run is shared, or who holds a link
+of it, sees it at the share's level and in its mode.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kodo.node.share_rows import ShareRow, gone
 from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError
-from kodo.protocol.access import Mode, Principal, Role
+from kodo.protocol.access import Mode, Principal, Role, account_of
 
 __all__ = ["Seen", "Sight", "no_such_run"]
 
@@ -33,7 +34,8 @@ class Seen:
         own: whether the caller launched it.
         contents: whether more is shown than its state, its times and the type of its error.
         share: by which share it is seen, if it is by one: whatever goes on by it ends with it.
-        manages: whether it is shown with whom the run is shared: to its launcher and to operators.
+        manages: whether it is shown with whom the run is shared, and whose it is: to its launcher and to operators.
+        operates: whether the caller is an operator, who may end and delete every run without seeing into it.
     """
 
     row: RunRow
@@ -43,6 +45,12 @@ class Seen:
     contents: bool = True
     share: ShareRow | None = None
     manages: bool = False
+    operates: bool = False
+
+    @property
+    def launcher(self) -> str | None:
+        """Whose the run is, by its account, where the caller is told."""
+        return account_of(self.row.principal) if self.manages else None
 
     def check_mode(self) -> None:
         """Let through who may do more than read.
@@ -62,6 +70,24 @@ class Seen:
         self.check_mode()
         if not self.own:
             raise CallError(403, "not-yours", "this run is shared with you; only who launched it may do that")
+
+    def check_end(self) -> None:
+        """Let through who may end the run.
+
+        Raises:
+            CallError: 403 `not-granted`.
+        """
+        if not self.operates:
+            self.check_mode()
+
+    def check_delete(self) -> None:
+        """Let through who may delete the run once it is over.
+
+        Raises:
+            CallError: 403 `not-granted` or `not-yours`.
+        """
+        if not self.operates:
+            self.check_own()
 
     def check_contents(self) -> None:
         """Let through who may see what the run is about.
@@ -121,10 +147,13 @@ class Sight:
         if share is None or (office is not None and office.contents and office.level > share.level):
             return office
         modes: tuple[Mode, ...] = ("r", "x") if share.mode == "x" else ("r",)
-        return Seen(row, share.level, modes, own=False, share=share, manages=principal.operator)
+        operator = principal.operator
+        return Seen(row, share.level, modes, own=False, share=share, manages=operator, operates=operator)
 
     def _own(self, principal: Principal, row: RunRow) -> Seen:
-        return Seen(row, _level(principal, row), _modes(principal, row), own=True, manages=True)
+        return Seen(
+            row, _level(principal, row), _modes(principal, row), own=True, manages=True, operates=principal.operator
+        )
 
     def _by_office(self, principal: Principal, row: RunRow) -> Seen | None:
         offices = {Role.OPERATOR} if principal.operator else set[str]()
@@ -134,7 +163,8 @@ class Sight:
             return None
         contents = not self.contents_for.isdisjoint(offices)
         level = _level(principal, row) if contents else 0
-        return Seen(row, level, ("r",), own=False, contents=contents, manages=principal.operator)
+        operator = principal.operator
+        return Seen(row, level, ("r",), own=False, contents=contents, manages=operator, operates=operator)
 
 
 def no_such_run() -> CallError:
