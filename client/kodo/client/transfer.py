@@ -235,7 +235,7 @@ async def _download_one(
                 raise CapacityError(f"{target} needs {missing} more bytes and the disk has {free} free; make room")
             had = writer.good
             report(had, manifest.size)
-            with room.promise(missing, share=True) as writer.promise:
+            with room.promise(missing) as writer.promise:
                 await _fill(source, name, writer, report, retry_delay)
             if writer.digest() != manifest.sha256:
                 os.ftruncate(

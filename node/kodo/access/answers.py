@@ -54,8 +54,11 @@ def describe(principal: Principal) -> dict[str, Any]:
     }
 
 
-async def log_in(provider: Provider, peer_id: str, args: EnrolArgs | PasswordArgs) -> Token:
+async def log_in(provider: Provider, peer_id: str, args: EnrolArgs | PasswordArgs, source: str = "") -> Token:
     """Log the holder of `peer_id` in, by a code's proof or a password; give the token for it.
+
+    Args:
+        source: where it comes from, as `LocalProvider.password`.
 
     Raises:
         CallError: 401 `no-login`, `bad-code`, `bad-login`; 429 `slow-down`, `busy`.
@@ -63,9 +66,9 @@ async def log_in(provider: Provider, peer_id: str, args: EnrolArgs | PasswordArg
     if not isinstance(provider, LocalProvider):
         raise CallError(401, "no-login", "no passwords and no codes are known here; ask how to log in by auth.info")
     if isinstance(args, EnrolArgs):
-        _, token = await provider.enrol(peer_id, args.proof)
+        _, token = await provider.enrol(peer_id, args.proof, source)
     else:
-        _, token = await provider.password(peer_id, args.name, args.password)
+        _, token = await provider.password(peer_id, args.name, args.password, source)
     return token
 
 

@@ -53,10 +53,13 @@ class LocalProvider:
         self._cache_ms = int(cache_s * 1000)
         self._known: dict[tuple[str, bytes], tuple[Principal, int]] = {}
         self._as_of = 0
-        # An attacker makes peers at will, so a user's own bound holds too. It does not hold for the user's own
-        # devices: who tries all the time must not keep the user out.
+        # An attacker makes peers at will, so a user's own bound holds too, and one for each source, over all names.
+        # They do not hold for the user's own devices: who tries all the time must not keep the user out.
         self._peers = Throttle(burst=5, every_ms=12_000)
         self._users = Throttle(burst=10, every_ms=6_000)
+        # Names are made at will too. An office behind one address logs in within a minute.
+        self._sources = Throttle(burst=60, every_ms=2_000)
+        self._all = Throttle(burst=300, every_ms=200)
 
     async def open(self) -> None:
         """Make ready to check passwords."""
@@ -120,27 +123,32 @@ class LocalProvider:
         """Say whether there is such a user or role, or it is the peer id of a device."""
         return (kind == "user" and is_peer_id(name)) or await self.accounts.has(kind, name)
 
-    async def password(self, peer_id: str, name: str, password: str) -> tuple[str, Token]:
+    async def password(self, peer_id: str, name: str, password: str, source: str = "") -> tuple[str, Token]:
         """Log in by password: give the user and a token for this device.
 
         A name that nobody has costs the same work and gets the same answer as a wrong password.
 
+        Args:
+            source: where it comes from: an IPv4 address, an IPv6 /64; empty: the peer alone is known.
+
         Raises:
             CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
         """
-        await self._slow_down(peer_id, name)
+        await self._slow_down(peer_id, name, source)
         kept = await self.accounts.password_of(name)
-        if not await self.passwords.fits(kept, password) or kept is None:
+        with self.passwords.line.hold(source or peer_id):
+            fits = await self.passwords.fits(kept, password)
+        if not fits or kept is None:
             raise bad_login()
         return name, await self.devices.make_token(name, peer_id, kept)
 
-    async def enrol(self, peer_id: str, proof: bytes) -> tuple[str, Token]:
+    async def enrol(self, peer_id: str, proof: bytes, source: str = "") -> tuple[str, Token]:
         """Log in by the proof of a code: give the user and a token for this device.
 
         Raises:
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
-        await self._slow_down(peer_id, None)
+        await self._slow_down(peer_id, None, source)
         enrolled = await self.devices.enrol(peer_id, proof)
         if enrolled is None:
             message = (
@@ -158,7 +166,9 @@ class LocalProvider:
         """
         await self._slow_down(peer_id, name)
         kept = await self.accounts.password_of(name)
-        if not await self.passwords.fits(kept, old) or kept is None:
+        with self.passwords.line.hold(peer_id):
+            fits = await self.passwords.fits(kept, old)
+        if not fits or kept is None:
             raise CallError(401, "bad-login", "the old password is another")
         await self.accounts.set_password(name, await self.passwords.hash(new), known=kept)
 
@@ -188,11 +198,14 @@ class LocalProvider:
         """Give the line for the operator at start."""
         return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
 
-    async def _slow_down(self, peer_id: str, name: str | None) -> None:
+    async def _slow_down(self, peer_id: str, name: str | None, source: str = "") -> None:
         now = self._now()
         wait = self._peers.wait_ms(peer_id, now)
-        if not wait and name is not None and not await self.devices.has_device(name, peer_id):
-            wait = self._users.wait_ms(name, now)
+        known = name is not None and await self.devices.has_device(name, peer_id)
+        if not wait and not known:
+            wait = self._sources.wait_ms(source, now) if source else 0
+            wait = wait or (self._users.wait_ms(name, now) if name is not None else 0)
+            wait = wait or self._all.wait_ms("", now)
         if wait:
             message = f"too many tries; wait {-(-wait // 1000)} s"
             raise CallError(429, "slow-down", message, {"retry_after_ms": wait})

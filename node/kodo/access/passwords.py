@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import argon2
 
+from kodo.access.places import Places
 from kodo.p2p.errors import CallError, UsageError
 
 __all__ = ["MAX_PASSWORD", "MIN_PASSWORD", "Passwords", "check_password"]
@@ -39,12 +40,16 @@ class Passwords:
 
     Args:
         hasher: argon2id with the parameters of RFC 9106 (low memory) by default.
+
+    Attributes:
+        line: places in the line, to be held by the source of each who logs in: none takes the whole line.
     """
 
     def __init__(self, hasher: argon2.PasswordHasher | None = None):
         self._hasher = hasher or argon2.PasswordHasher()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self.line = Places("logins", most=_WAITING, each=_WAITING // 2)
         self._nobodys: str | None = None
 
     async def open(self) -> None:

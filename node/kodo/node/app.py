@@ -33,12 +33,13 @@ from kodo.node.executor import Executor
 from kodo.node.follow import Feed
 from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.ledger import Ledger
-from kodo.node.load import LoadMeter, live_processes
+from kodo.node.load import LoadMeter, has_spare_memory, live_processes
 from kodo.node.locks import Locks
 from kodo.node.manage import Manager
 from kodo.node.memories import Memories
 from kodo.node.orders import RunSettings
 from kodo.node.outputs import Outputs
+from kodo.node.queue import most_processes
 from kodo.node.rows import digest_of
 from kodo.node.runs import Runs
 from kodo.node.scope import Scope, default_name, load_scope
@@ -191,7 +192,7 @@ class Node:
             home / "uploads",
             clock=clock,
             new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
-            room=ledger,
+            room_of=ledger.share_of,
             limits=UploadLimits(keep_s=config.upload_s),
         )
         uploads.open()
@@ -221,7 +222,7 @@ class Node:
                 folder=home / "delegated",
                 store=store,
                 clock=clock,
-                room=ledger,
+                room_of=ledger.share_of,
             )
         )
         ledger.count(lambda: delegations.taken)
@@ -246,6 +247,7 @@ class Node:
                 {"memory": memories.answer, "delegate": delegations.answer}, [memories.ended, delegations.ended]
             ),
             vault=vault,
+            spare=has_spare_memory,
         )
         self._runs = runs
         locks = Locks(store, runs, catalog.judge, catalog.faults)
@@ -373,7 +375,8 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
         runners=config.runners,
-        max_runs=config.max_runs,
+        # Its line is the node's; this one only keeps a fault of that one from starting processes without end.
+        max_runs=most_processes(config.max_runs),
     )
 
 

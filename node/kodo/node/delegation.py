@@ -73,7 +73,7 @@ class Delegations:
         seal: gives `bytes[32]` of data that nobody else can.
         chain_of: gives the chain on whose behalf one of this node's runs is.
         folder: where outputs of other runs lie while they are read.
-        room: on its disk.
+        room_of: gives the room on its disk for what runs of an account fetch; see `Ledger.share_of`.
         store: is open; it keeps what is to be ended elsewhere.
     """
 
@@ -88,7 +88,7 @@ class Delegations:
         folder: Path,
         store: Store,
         clock: Clock,
-        room: Room = ENDLESS,
+        room_of: Callable[[str], Room] = lambda account: ENDLESS,
     ):
         self._make_client = client
         self._provider = provider
@@ -96,7 +96,7 @@ class Delegations:
         self._seal = seal
         self._chain_of = chain_of
         self._folder = folder
-        self._room = room
+        self._room_of = room_of
         self._bytes: dict[str, int] = {}
         self._debts = Debts(store, clock, self._settle)
         self._client: Client | None = None
@@ -273,7 +273,8 @@ class Delegations:
             if not path.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 try:
-                    await child.run.download(folder, names=[name], keep=True, room=self._room)
+                    room = self._room_of(account_of(question.principal))
+                    await child.run.download(folder, names=[name], keep=True, room=room)
                 finally:
                     size = await asyncio.to_thread(size_of, folder.parent)
                     if question.fid in self._children:

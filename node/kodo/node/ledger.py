@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kodo.p2p.errors import CapacityError
+from kodo.protocol.room import Promise, Room
 
 __all__ = ["Ledger", "NeverFitsError"]
 
@@ -85,26 +86,29 @@ class Ledger:
         """The bytes that are promised and not yet written."""
         return sum(promise.left for promise in self._open)
 
-    def promise(self, size: int, *, share: bool = False) -> _Promise:
+    def share_of(self, holder: str) -> Room:
+        """Give the room of one of those who send at a pace of their own: half of what others leave is promised to it.
+
+        One of them must not take all room from the others for as long as it likes.
+        """
+        return _Share(self, holder)
+
+    def promise(self, size: int, holder: str | None = None) -> Promise:
         """Keep `size` bytes for the caller, who closes the promise; 0 asks whether there is room at all.
 
         Args:
-            share: give at most half of the room that is left, as to those who send at a pace of their own: one of
-                them must not take it all from the others for as long as it likes.
+            holder: see `share_of`.
 
         Raises:
             NeverFitsError: they do not fit even when all else is gone.
             CapacityError: there is not so much room now.
         """
-        made = _Promise(self, size)
+        made = _Promise(self, size, holder)
         try:
             with self._lock:
                 room = min(self._check_quota(max(size, 1)), self._check_disk(size, self.promised))
-                if share and size > room // 2:
-                    raise CapacityError(
-                        f"{size} bytes are more than half of the room that is left on this node"
-                        f" ({room >> 20} MiB); free some space there"
-                    )
+                if holder is not None:
+                    self._check_share(size, holder, room)
                 self._open.add(made)
         except CapacityError:
             self._tell()
@@ -137,6 +141,14 @@ class Ledger:
             self._open.discard(promise)
 
     # --- inside ---
+
+    def _check_share(self, size: int, holder: str, room: int) -> None:
+        mine = sum(promise.left for promise in self._open if promise.holder == holder)
+        if mine + size > (room + mine) // 2:
+            raise CapacityError(
+                f"{size} bytes are too many: what is being sent by you may take half of the room that others leave on"
+                f" this node ({(room + mine) >> 20} MiB, {mine >> 20} MiB of them promised to you); free some there"
+            )
 
     def _check_quota(self, size: int) -> int:
         """Give the bytes that the quota leaves."""
@@ -175,11 +187,23 @@ class Ledger:
             told()
 
 
+class _Share:
+    """See `Ledger.share_of`."""
+
+    def __init__(self, ledger: Ledger, holder: str):
+        self._ledger = ledger
+        self._holder = holder
+
+    def promise(self, size: int) -> Promise:
+        return self._ledger.promise(size, self._holder)
+
+
 class _Promise:
     """See `kodo.protocol.room.Promise`; `left`: the bytes that are not yet written."""
 
-    def __init__(self, ledger: Ledger, size: int):
+    def __init__(self, ledger: Ledger, size: int, holder: str | None):
         self.size = size
+        self.holder = holder
         self.left = size
         self._ledger = ledger
 

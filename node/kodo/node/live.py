@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from kodo.node.executor import Runner
 from kodo.node.rows import RunRow
+from kodo.protocol.access import account_of
 from kodo.protocol.events import Event, RunView
 
 __all__ = ["STDERR_LINES", "LiveRun"]
@@ -32,6 +33,7 @@ class LiveRun:
         claimed: locks with an answer, or a timeout, under way to the log.
         moved: set after each commit.
         handed_at: lock → the steady ms at which its candidate was last handed to the runner.
+        payer: against whose bounds it counts; the account of its principal unless it is said.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
 
@@ -46,7 +48,11 @@ class LiveRun:
     claimed: set[str] = field(default_factory=set)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     handed_at: dict[str, int] = field(default_factory=dict)
+    payer: str = ""
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+
+    def __post_init__(self) -> None:
+        self.payer = self.payer or account_of(self.row.principal)
 
     @property
     def fid(self) -> str:

@@ -11,7 +11,10 @@ import psutil
 
 from kodo.node.executor import Executor
 
-__all__ = ["Load", "LoadMeter", "live_processes"]
+__all__ = ["Load", "LoadMeter", "has_spare_memory", "live_processes"]
+
+_SPARE = 0.2
+"""The part of the machine's memory that is left to runs which work, when processes are kept that only wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class LoadMeter:
             busy=runners.busy,
             queued=runners.queued + self._waiting(),
         )
+
+
+def has_spare_memory() -> bool:
+    """Say whether there is memory to keep processes that only wait."""
+    memory = psutil.virtual_memory()
+    return bool(memory.available >= memory.total * _SPARE)
 
 
 def live_processes() -> list[int]:

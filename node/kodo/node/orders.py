@@ -22,7 +22,7 @@ class RunSettings:
     Attributes:
         max_live: runs that are not over at once, waiting ones too.
         max_live_each: the same for one principal.
-        max_runs: runs that have a runner at once; further ones wait in line.
+        max_runs: runs that have a runner and wait for nobody; further ones wait in line (`kodo.node.queue`).
         poll_s: how long one poll waits for news.
         silent_s: how much longer than that a runner may take to answer one.
         grace_s: how long a restarted node looks for the runners it left.
@@ -52,6 +52,7 @@ class Order:
     """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
 
     `secrets`: what `kodo.protocol.secrets.hide` took out of the inputs.
+    `payer`: against whose bounds the run counts; empty: the account of its principal.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
 
@@ -66,6 +67,7 @@ class Order:
     key: str | None = None
     demand: dict[str, Any] | None = None
     secrets: Secrets = field(default_factory=list)
+    payer: str = ""
 
 
 def ask_inputs(lid: str, order: Order) -> NewEvent:

@@ -1,19 +1,50 @@
-"""Runs that wait for a runner: one line per principal, served in turn; nobody's hundred hold up another's one."""
+"""Runs that wait for a runner: one line per principal, served in turn; nobody's hundred hold up another's one.
+
+    waits ──► holds a place ◄──► is parked (it waits for a person) ──► gone
+                    └───────────────────────────────────────────────────┘
+
+A run that waits for a person gives its place to others while its process stays. It takes the place again, at once and
+beyond the bound, when it is answered: nobody's answer waits for other people's runs. Processes are bounded, as one
+principal has at most as many runs with a process as there are places, and only so many in all are parked.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 
-__all__ = ["FairQueue"]
+__all__ = ["FairQueue", "most_processes"]
+
+_PARKED = 4
+"""Parked runs in all, per place: a process that waits costs memory, and no CPU."""
+
+
+def _extra(slots: int) -> int:
+    """Give the places for principals who hold none: else the long runs of one keep all others out."""
+    return slots // 4
+
+
+def most_processes(slots: int) -> int:
+    """Give how many runs have a process at once, at most."""
+    return slots + _extra(slots) + _PARKED * slots
 
 
 class FairQueue:
-    """Gives out places, `slots` at once; round robin over principals, first come first served within each."""
+    """Gives out places; round robin over principals, first come first served within each.
 
-    def __init__(self, slots: int):
+    Args:
+        slots: places; a quarter more of them is for principals that hold none.
+        spare: whether the machine has the memory to keep one more process that waits.
+    """
+
+    def __init__(self, slots: int, spare: Callable[[], bool] = lambda: True):
         self._slots = slots
-        self._held: set[str] = set()
+        self._spare = spare
+        self._held: dict[str, str] = {}
+        self._parked: dict[str, str] = {}
+        self._holding: Counter[str] = Counter()
+        self._living: Counter[str] = Counter()
         self._lines: OrderedDict[str, OrderedDict[str, asyncio.Future[None]]] = OrderedDict()
 
     @property
@@ -23,7 +54,7 @@ class FairQueue:
 
     async def turn(self, principal: str, fid: str) -> None:
         """Wait for a place; returns at once for a run that has one. Cancelling gives up the wait, or the place."""
-        if fid in self._held:
+        if fid in self._held or fid in self._parked:
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(principal, OrderedDict())[fid] = place
@@ -38,13 +69,35 @@ class FairQueue:
             self.leave(fid)
             raise
 
-    def take(self, fid: str) -> None:
+    def take(self, principal: str, fid: str) -> None:
         """Note a run that has its runner already, even beyond the bound."""
-        self._held.add(fid)
+        if fid not in self._held and fid not in self._parked:
+            self._living[principal] += 1
+            self._hold(principal, fid)
+
+    def park(self, fid: str) -> None:
+        """Give the place of a run that waits for a person to the next, if its process can stay beside that one's."""
+        if fid in self._held and len(self._parked) < _PARKED * self._slots and self._spare():
+            self._parked[fid] = self._let_go(fid)
+            self._serve()
+
+    def resume(self, fid: str) -> None:
+        """Give a parked run its place again."""
+        principal = self._parked.pop(fid, None)
+        if principal is not None:
+            self._hold(principal, fid)
 
     def leave(self, fid: str) -> None:
         """Give a run's place to the next; one that has none changes nothing."""
-        self._held.discard(fid)
+        if fid in self._held:
+            principal = self._let_go(fid)
+        elif fid in self._parked:
+            principal = self._parked.pop(fid)
+        else:
+            return
+        self._living[principal] -= 1
+        if not self._living[principal]:
+            del self._living[principal]
         self._serve()
 
     def position(self, fid: str) -> int | None:
@@ -57,12 +110,30 @@ class FairQueue:
                 return 1 + sum(min(count, ahead + (place < rank)) for place, count in enumerate(others))
         return None
 
+    def _hold(self, principal: str, fid: str) -> None:
+        self._held[fid] = principal
+        self._holding[principal] += 1
+
+    def _let_go(self, fid: str) -> str:
+        principal = self._held.pop(fid)
+        self._holding[principal] -= 1
+        if not self._holding[principal]:
+            del self._holding[principal]
+        return principal
+
+    def _may(self, principal: str) -> bool:
+        if self._living[principal] >= self._slots:
+            return False
+        if len(self._held) < self._slots:
+            return True
+        return len(self._held) < self._slots + _extra(self._slots) and not self._holding[principal]
+
     def _serve(self) -> None:
-        while self._lines and len(self._held) < self._slots:
-            principal, line = self._lines.popitem(last=False)
+        while (principal := next(filter(self._may, self._lines), None)) is not None:
+            line = self._lines.pop(principal)
             fid, place = line.popitem(last=False)
             if line:
                 self._lines[principal] = line
             if not place.done():
-                self._held.add(fid)
+                self.take(principal, fid)
                 place.set_result(None)

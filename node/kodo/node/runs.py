@@ -17,6 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kodo.access.places import fair_share
 from kodo.node.asking import Asking
 from kodo.node.clock import Clock, SystemClock, wait_or_sleep
 from kodo.node.executor import Executor, InputFile, Runner, RunnerDiedError, RunSpec
@@ -65,6 +66,7 @@ class Runs:
         files: gives the uploads of a principal that inputs name.
         asking: answers what runs ask the node.
         vault: keeps the secrets of runs that are not over.
+        spare: whether the machine has the memory to keep the process of one more run that waits for a person.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Runs:
         files: Callable[[str, Mapping[str, Any]], tuple[InputFile, ...]] = lambda principal, inputs: (),
         asking: Asking | None = None,
         vault: Vault | None = None,
+        spare: Callable[[], bool] = lambda: True,
     ):
         self.settings = settings or RunSettings()
         self.new_id = new_id
@@ -89,7 +92,7 @@ class Runs:
         self._files = files
         self._asking = asking or Asking({})
         self.vault = vault
-        self.queue = FairQueue(self.settings.max_runs)
+        self.queue = FairQueue(self.settings.max_runs, spare)
         self._live: dict[str, LiveRun] = {}
         self._keyed: dict[tuple[str, str], asyncio.Event] = {}
         self._listeners: list[Listener] = []
@@ -185,7 +188,7 @@ class Runs:
             raise too_large(error) from None
         run = NewRun(fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags)
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
-        return await self.undisturbed(lambda: self._launch(run, first, key, order.secrets))
+        return await self.undisturbed(lambda: self._launch(run, first, key, order))
 
     def digest(self, value: Any, secrets: Secrets) -> bytes:
         """Give what an idempotency key is kept with; of secrets it tells nothing.
@@ -229,23 +232,24 @@ class Runs:
 
     # --- inside ---
 
-    def _check_room(self, principal: str) -> None:
-        most, each = self.settings.max_live, self.settings.max_live_each
-        if len(self._live) >= most:
+    def _check_room(self, payer: str) -> None:
+        most, total = self.settings.max_live, len(self._live)
+        if total >= most:
             raise CallError(429, "busy", f"this node has {most} unfinished runs", {"retry_after_ms": 1000})
-        account = account_of(principal)
-        if sum(account_of(live.row.principal) == account for live in self._live.values()) >= each:
-            raise CallError(429, "busy", f"you have {each} unfinished runs on this node", {"retry_after_ms": 1000})
+        mine = sum(live.payer == payer for live in self._live.values())
+        if mine >= fair_share(most, total - mine, self.settings.max_live_each):
+            message = f"you have {mine} unfinished runs on this node, which has {total} in all"
+            raise CallError(429, "busy", message, {"retry_after_ms": 1000})
         try:
             self._outputs.check_room()
         except CapacityError as error:
             raise CallError(507, "disk-full", str(error)) from None
 
     async def _launch(
-        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, secrets: Secrets
+        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, order: Order
     ) -> tuple[str, RunState]:
         if key is None:
-            return await self._create(run, first, None, secrets)
+            return await self._create(run, first, None, order)
         place = (key.principal, key.key)
         while (known := await self._store.once(*place)) is None:
             # One at a time for each key: those that come to nothing take no room meanwhile.
@@ -253,7 +257,7 @@ class Runs:
             if busy is None:
                 busy = self._keyed[place] = asyncio.Event()
                 try:
-                    return await self._create(run, first, key, secrets)
+                    return await self._create(run, first, key, order)
                 finally:
                     del self._keyed[place]
                     busy.set()
@@ -267,9 +271,10 @@ class Runs:
         return fid, row.state if row else RunState.PENDING
 
     async def _create(
-        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, secrets: Secrets
+        self, run: NewRun, first: list[NewEvent], key: OnceKey | None, order: Order
     ) -> tuple[str, RunState]:
-        self._check_room(run.principal)
+        payer, secrets = order.payer or account_of(run.principal), order.secrets
+        self._check_room(payer)
         if secrets and self.vault is not None:
             # Before the run: one that is stored has its secrets, also after a crash in between.
             try:
@@ -281,7 +286,7 @@ class Runs:
             run.fid, run.principal, run.path, run.name, run.entry, run.resources, run.tags, RunState.PENDING,
             None, None, False, False, now, now, 0, 0,
         )  # fmt: skip
-        live = self._live[run.fid] = LiveRun(row)
+        live = self._live[run.fid] = LiveRun(row, payer=payer)
         try:
             created = await self._store.create(run, first, key)
         except KeyReusedError as error:
@@ -321,8 +326,16 @@ class Runs:
         if live is None:
             return
         live.apply(commit.events)
+        self._park_or_resume(live)
         for listener in self._listeners:
             listener(live, commit.events)
+
+    def _park_or_resume(self, live: LiveRun) -> None:
+        """Let a run that waits for a person hold nobody up."""
+        if live.view.state is RunState.LOCKED:
+            self.queue.park(live.fid)
+        else:
+            self.queue.resume(live.fid)
 
     async def _recover(self) -> None:
         """Take up what an earlier process left: runners that live on, runs that wait, runs whose runner is gone."""
@@ -330,7 +343,8 @@ class Runs:
         for live in await unfinished_runs(self._store, runners):
             self._live[live.fid] = live
             if live.runner is not None:
-                self.queue.take(live.fid)
+                self.queue.take(live.payer, live.fid)
+                self._park_or_resume(live)
             if live.row.killed:
                 self.spawn(partial(self._finish_kill, live))
             elif live.runner is not None or not live.handed:
@@ -350,7 +364,7 @@ class Runs:
         try:
             if live.runner is None:
                 await self._inputs(live)
-                await self.queue.turn(account_of(live.row.principal), live.fid)
+                await self.queue.turn(live.payer, live.fid)
                 if live.handed:
                     raise RunnerDiedError("its start was cut off, and it may have begun")
                 inputs, row = live.view.inputs, live.row

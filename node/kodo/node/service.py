@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kodo.access.provider import Provider
 from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
-from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of
+from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of, payer_of
 from kodo.node.answers.flows import FlowAnswers
 from kodo.node.answers.locks import LockAnswers
 from kodo.node.answers.memories import MemoryAnswers
@@ -115,7 +115,10 @@ class Service:
         principal = await self._identify(asked)
         behalf = getattr(args, "behalf", None)
         as_whom = principal if behalf is None else principal.on_behalf(behalf)
-        answering = self._handlers[asked.op](Caller(self._admitted(asked, args, as_whom), asked), args)
+        caller = Caller(
+            self._admitted(asked, args, as_whom), asked, payer_of(self._provider.name, principal, asked.session)
+        )
+        answering = self._handlers[asked.op](caller, args)
         if asked.op not in _LONG:
             return await answering
         return await self._watched(asked, principal, asyncio.ensure_future(answering))

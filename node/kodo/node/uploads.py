@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kodo.access.places import Places
 from kodo.node.clock import Clock
 from kodo.node.executor import InputFile
 from kodo.p2p.errors import CallError, CapacityError
@@ -35,7 +36,7 @@ _META = "meta.json"
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bounds, per principal but for `file_bytes`.
+    """Bounds, per payer but for `file_bytes` and `calls`.
 
     Attributes:
         file_bytes: of one upload.
@@ -43,6 +44,8 @@ class UploadLimits:
         uploads: how many.
         keep_s: seconds until one that nobody writes to, and no unfinished run names, is removed.
         piece_s: seconds in which the next bytes of a call must come.
+        calls: that write at once, in all.
+        calls_each: the same.
     """
 
     file_bytes: int = 16 << 30
@@ -50,6 +53,8 @@ class UploadLimits:
     uploads: int = 256
     keep_s: float = 24 * 3600.0
     piece_s: float = 60.0
+    calls: int = 64
+    calls_each: int = 16
 
 
 @dataclass(slots=True)
@@ -65,7 +70,11 @@ class _Upload:
     reached: int = 0
     counted: int = 0  # what it takes, without what is being written: that is promised
     writing: bool = False
+    payer: str = ""  # of whom it counts; after a restart, of its principal
     hasher: Any = field(default=None)  # of the first `reached` bytes; None after a restart
+
+    def __post_init__(self) -> None:
+        self.payer = self.payer or self.principal
 
     def same(self, principal: str, args: InputWriteArgs) -> bool:
         mine = (self.principal, self.name, self.size, self.sha256)
@@ -85,7 +94,7 @@ class Uploads:
     Args:
         root: `$KODO_HOME/uploads`; mode 0700.
         new_id: gives a fresh id of 26 characters.
-        room: on its disk.
+        room_of: gives the room on its disk for whoever sends; see `Ledger.share_of`.
     """
 
     def __init__(
@@ -94,14 +103,15 @@ class Uploads:
         *,
         clock: Clock,
         new_id: Callable[[], str],
-        room: Room = ENDLESS,
+        room_of: Callable[[str], Room] = lambda payer: ENDLESS,
         limits: UploadLimits | None = None,
     ):
         self.root = root
         self.limits = limits or UploadLimits()
         self._clock = clock
         self._new_id = new_id
-        self._room = room
+        self._room_of = room_of
+        self._writing = Places("uploads", most=self.limits.calls, each=self.limits.calls_each)
         self._all: dict[str, _Upload] = {}
 
     def open(self) -> None:
@@ -115,23 +125,36 @@ class Uploads:
             else:
                 self._all[upload.uid] = upload
 
-    async def write(self, principal: str, args: InputWriteArgs, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    async def write(
+        self, principal: str, args: InputWriteArgs, pieces: AsyncIterator[bytes], *, payer: str = ""
+    ) -> dict[str, Any]:
         """Begin or go on with an upload; gives `upload, offset` (bytes that are safe) and `complete`.
 
         Without `upload` one of the same principal, name, size and hash is gone on with. `pieces` begin at
         `args.offset`; what is there already is passed over. Cancelling is safe.
 
+        Args:
+            payer: against whose bounds the upload counts; empty: the principal's.
+
         Raises:
             CallError: 400 `bad-args`, 404 `no-such-upload`, 409 `busy` `bad-offset` `other-upload`, 413 `too-large`,
-                422 `bad-hash`, 429 `too-many-uploads`.
+                422 `bad-hash`, 429 `too-many-uploads` `busy`.
             CapacityError: the disk is nearly full.
             DeadlineError: the caller sends nothing.
         """
+        payer = payer or principal
+        with self._writing.hold(payer):
+            return await self._write_in_place(principal, args, pieces, payer)
+
+    async def _write_in_place(
+        self, principal: str, args: InputWriteArgs, pieces: AsyncIterator[bytes], payer: str
+    ) -> dict[str, Any]:
         upload = self._find(principal, args)
         if upload is None:
-            self._check(principal, args)
-            with self._room.promise(args.size, share=True) as promise:
-                return await self._go_on(await self._make(principal, args), args.offset or 0, pieces, promise)
+            self._check(payer, args)
+            with self._room_of(payer).promise(args.size) as promise:
+                upload = await self._make(principal, payer, args)
+                return await self._go_on(upload, args.offset or 0, pieces, promise)
         if upload.writing:
             raise CallError(
                 409,
@@ -142,7 +165,7 @@ class Uploads:
         if upload.complete:
             upload.touched = self._clock.now_ms()
             return upload.told()
-        with self._room.promise(upload.size - upload.reached, share=True) as promise:
+        with self._room_of(payer).promise(upload.size - upload.reached) as promise:
             return await self._go_on(upload, args.offset or 0, pieces, promise)
 
     async def _go_on(
@@ -229,7 +252,7 @@ class Uploads:
             raise CallError(409, "other-upload", "name, size or sha256 are not those that this upload began with")
         return upload
 
-    def _check(self, principal: str, args: InputWriteArgs) -> None:
+    def _check(self, payer: str, args: InputWriteArgs) -> None:
         """Check that a new upload is within the bounds."""
         try:
             if "/" in check_output_name(args.name):
@@ -241,7 +264,7 @@ class Uploads:
             raise CallError(400, "bad-args", f"input.write: {arg}: {error}", {"arg": arg}) from None
         if args.size > self.limits.file_bytes:
             raise CallError(413, "too-large", f"an upload has at most {self.limits.file_bytes} bytes")
-        mine = [each for each in self._all.values() if each.principal == principal]
+        mine = [each for each in self._all.values() if each.payer == payer]
         if len(mine) >= self.limits.uploads or sum(each.size for each in mine) + args.size > self.limits.total_bytes:
             raise CallError(
                 429,
@@ -251,11 +274,12 @@ class Uploads:
                 {"retry_after_ms": 60_000},
             )
 
-    async def _make(self, principal: str, args: InputWriteArgs) -> _Upload:
+    async def _make(self, principal: str, payer: str, args: InputWriteArgs) -> _Upload:
         uid = f"upload-{self._new_id()}"
         upload = _Upload(
             uid, principal, args.name, args.size, args.sha256, tuple(args.chunks or ()), self._clock.now_ms()
         )
+        upload.payer = payer
         upload.hasher = hashlib.sha256()
         upload.writing = True
         self._all[uid] = upload

@@ -43,12 +43,8 @@ class Promise(Protocol):
 class Room(Protocol):
     """Gives promises."""
 
-    def promise(self, size: int, *, share: bool = False) -> Promise:
+    def promise(self, size: int) -> Promise:
         """Keep `size` bytes for the caller.
-
-        Args:
-            share: whether at most half of the room that is left is given, as to those who send at a pace of
-                their own.
 
         Raises:
             CapacityError: there is not so much room.
@@ -59,7 +55,7 @@ class Room(Protocol):
 class _Endless:
     """Room without a bound, and a promise of it."""
 
-    def promise(self, size: int, *, share: bool = False) -> Promise:
+    def promise(self, size: int) -> Promise:
         return self
 
     def writing(self, size: int) -> AbstractContextManager[None]:

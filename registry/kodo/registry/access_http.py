@@ -102,7 +102,7 @@ class AccessRoutes:
         if isinstance(args, LoginArgs):
             return describe(await provider.identify(principal.peer_id, args.token))
         if isinstance(args, (EnrolArgs, PasswordArgs)):
-            token = await log_in(provider, principal.peer_id, args)
+            token = await log_in(provider, principal.peer_id, args, source_of(request.remote))
             known = await provider.identify(principal.peer_id, token.token)
             return {**describe(known), "token": token.token, "expires_at": token.expires_at}
         return await self._log_out(request) if op == "auth.logout" else describe(principal)

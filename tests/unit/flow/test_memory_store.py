@@ -106,7 +106,7 @@ def test_every_bound_is_kept_and_less_is_always_taken(tmp_path: Path) -> None:
 
 def test_a_full_disk_refuses_and_stores_nothing(tmp_path: Path) -> None:
     class Full:
-        def promise(self, size: int, *, share: bool = False) -> Promise:
+        def promise(self, size: int) -> Promise:
             raise CapacityError("full")
 
     store = MemoryStore(tmp_path, lambda: 1, room=Full())

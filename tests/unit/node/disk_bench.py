@@ -29,6 +29,7 @@ from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import ManifestBuilder
 from kodo.protocol.memory import PIECE_BYTES
+from kodo.protocol.room import Room
 from tests.unit.node.conftest import StillClock, fid_of, new_run
 
 __all__ = ["MIB", "RESERVE", "ROOM", "WRITERS", "Bench", "Disk"]
@@ -75,7 +76,9 @@ class Bench:
         self.outputs = Outputs(self.home / "outputs", room=self.ledger)
         self.outputs.open()
         ids = (make_id(self.clock.ms, number.to_bytes(10, "big")) for number in self._numbers)
-        self.uploads = Uploads(self.home / "uploads", clock=self.clock, new_id=lambda: next(ids), room=self.ledger)
+        self.uploads = Uploads(
+            self.home / "uploads", clock=self.clock, new_id=lambda: next(ids), room_of=self.ledger.share_of
+        )
         self.uploads.open()
         provider = NullProvider("home")
         self.memories = await enter(Memories(self.home / "memory", provider, self.clock, room=self.ledger))
@@ -89,7 +92,7 @@ class Bench:
                 folder=self.home / "delegated",
                 store=self.store,
                 clock=self.clock,
-                room=self.ledger,
+                room_of=self.ledger.share_of,
             )
         )
         self.ledger.count(lambda: self.store.taken + self.outputs.taken + self.uploads.taken)
@@ -143,7 +146,7 @@ class Bench:
                 await bench.midway()
                 yield data[size // 2 :]
 
-        async def download_to(folder: Path, *, names: list[str], room: Ledger, **_: Any) -> None:
+        async def download_to(folder: Path, *, names: list[str], room: Room, **_: Any) -> None:
             await download(Source(), names, folder, room=room)
 
         child = fid_of(next(self._numbers))

@@ -54,7 +54,7 @@ class Rig:
         self.feed = Feed(store)
         ids = (make_id(clock.ms, number.to_bytes(10, "big")) for number in numbers)
         self.uploads = Uploads(
-            outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids), room=self.ledger
+            outputs.root.parent / "uploads", clock=clock, new_id=lambda: next(ids), room_of=self.ledger.share_of
         )
         self.uploads.open()
         self.shares = Shares(store, clock, lambda: next(ids))

@@ -122,15 +122,18 @@ async def test_a_writer_that_is_cancelled_gives_its_promise_back(bench: Bench, w
     assert bench.ledger.promised == 0
 
 
-async def test_who_sends_at_a_pace_of_its_own_gets_half_of_what_is_left(bench: Bench) -> None:
-    ledger, room = bench.ledger, bench.room
-    with pytest.raises(CapacityError, match="more than half"):
-        ledger.promise(room // 2 + 1, share=True)
-    with ledger.promise(room // 2, share=True):
-        with pytest.raises(CapacityError, match="more than half"):
-            ledger.promise(room // 4 + 2, share=True)
-        ledger.promise(room // 4, share=True).close()
-        ledger.promise(room // 4 + 2).close()
+async def test_who_sends_at_a_pace_of_its_own_gets_half_of_what_others_leave(bench: Bench) -> None:
+    ana, bob = bench.ledger.share_of("ana"), bench.ledger.share_of("bob")
+    room = bench.room
+    with pytest.raises(CapacityError, match="half of the room"):
+        ana.promise(room // 2 + 1)
+    with ana.promise(room // 4), ana.promise(room // 4 - 1):
+        with pytest.raises(CapacityError, match="half of the room"):
+            ana.promise(2)
+        with pytest.raises(CapacityError, match="half of the room"):
+            bob.promise(room // 4 + 2)
+        bob.promise(room // 4).close()
+        bench.ledger.promise(room // 4 + 2).close()
 
 
 @pytest.mark.parametrize("name", sorted(FROM_RESERVE))

@@ -39,7 +39,7 @@ async def waiting_for(
 
 async def test_principals_take_turns_and_each_ones_runs_keep_their_order() -> None:
     queue = FairQueue(1)
-    queue.take("x")
+    queue.take("zoe", "x")
     wanted = [("ana", "a1"), ("ana", "a2"), ("ana", "a3"), ("bob", "b1"), ("cid", "c1"), ("bob", "b2")]
     served, tasks = await waiting_for(queue, wanted)
     order = ["a1", "b1", "c1", "a2", "b2", "a3"]
@@ -55,7 +55,7 @@ async def test_principals_take_turns_and_each_ones_runs_keep_their_order() -> No
 
 async def test_positions_follow_who_is_served_next() -> None:
     queue = FairQueue(1)
-    queue.take("x")
+    queue.take("zoe", "x")
     served, tasks = await waiting_for(queue, [("ana", "a1"), ("ana", "a2"), ("bob", "b1"), ("bob", "b2")])
     queue.leave("x")
     await tasks["a1"]
@@ -80,7 +80,7 @@ async def test_one_that_is_cancelled_leaves_its_place_to_others() -> None:
 
 async def test_a_place_that_came_together_with_the_cancellation_goes_on() -> None:
     queue = FairQueue(1)
-    queue.take("x")
+    queue.take("zoe", "x")
     served, tasks = await waiting_for(queue, [("ana", "a1"), ("bob", "b1")])
     queue.leave("x")
     tasks["a1"].cancel()

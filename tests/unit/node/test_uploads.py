@@ -194,7 +194,7 @@ async def test_bounds_are_kept(tmp_path: Path, clock: StillClock) -> None:
 
 async def test_a_disk_that_is_nearly_full_takes_none(tmp_path: Path, clock: StillClock) -> None:
     with pytest.raises(CapacityError):
-        await whole(uploads(tmp_path, clock, room=Ledger(tmp_path, reserve_bytes=1 << 60)))
+        await whole(uploads(tmp_path, clock, room_of=Ledger(tmp_path, reserve_bytes=1 << 60).share_of))
 
 
 async def test_one_call_writes_at_a_time(tmp_path: Path, clock: StillClock) -> None:

@@ -58,11 +58,11 @@ class AuthAnswers:
         return await self._bind(caller, args.token)
 
     async def _password(self, caller: Caller, args: PasswordArgs) -> dict[str, Any]:
-        token = await log_in(self._provider, caller.principal.peer_id, args)
+        token = await log_in(self._provider, caller.principal.peer_id, args, caller.source)
         return await self._bind(caller, token.token, token)
 
     async def _enrol(self, caller: Caller, args: EnrolArgs) -> dict[str, Any]:
-        token = await log_in(self._provider, caller.principal.peer_id, args)
+        token = await log_in(self._provider, caller.principal.peer_id, args, caller.source)
         return await self._bind(caller, token.token, token)
 
     async def _logout(self, caller: Caller, args: NoArgs) -> dict[str, Any]:

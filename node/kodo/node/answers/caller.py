@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kodo.p2p.errors import CallError
-from kodo.protocol.access import Principal
+from kodo.p2p.net.udp import source_of
+from kodo.protocol.access import Principal, account_of
 
 __all__ = [
     "OPEN_OPS",
@@ -21,6 +22,7 @@ __all__ = [
     "check_admitted",
     "granted",
     "links_of",
+    "payer_of",
 ]
 
 
@@ -61,10 +63,15 @@ MAX_LINKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as the provider said for this call, and the call itself. `peer`: the peer id of its session."""
+    """Who asks, as the provider said for this call, and the call itself.
+
+    Attributes:
+        payer: against whose bounds counts what it takes; see `payer_of`.
+    """
 
     principal: Principal
     asked: Asked
+    payer: str = ""
 
     @property
     def peer(self) -> str:
@@ -72,9 +79,25 @@ class Caller:
         return str(self.asked.session.remote_peer)
 
     @property
+    def source(self) -> str:
+        """Where the session comes from: an IPv4 address, an IPv6 /64, or this machine."""
+        return source_of(self.asked.session.remote_address[0])
+
+    @property
     def links(self) -> Links:
         """What this session has opened."""
         return links_of(self.asked.session)
+
+
+def payer_of(provider: str, principal: Principal, session: Any) -> str:
+    """Give against whose bounds counts what a caller takes: places, runs, uploads.
+
+    That is its account; but where nobody logs in everybody makes peer ids at will, so there it is the source of the
+    session, for all but the operator, who must not be kept out by who else works on this machine.
+    """
+    if provider != "null" or principal.operator:
+        return account_of(principal.id)
+    return source_of(session.remote_address[0])
 
 
 def links_of(session: Any) -> Links:

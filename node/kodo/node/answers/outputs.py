@@ -158,7 +158,7 @@ class OutputAnswers:
         if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
             raise CallError(403, "not-granted", "you may run no flow here, so there is nothing to upload for")
         await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
-        return await self._uploads.write(principal.id, args, caller.asked.uploads())
+        return await self._uploads.write(principal.id, args, caller.asked.uploads(), payer=caller.payer)
 
     async def _output(self, caller: Caller, fid: str, name: str) -> tuple[OutputRow, ShareRow | None]:
         seen = await self._sight.run(caller, fid)

@@ -169,6 +169,7 @@ class RunAnswers:
             tags=tags,
             key=key,
             demand=demand,
+            payer=caller.payer,
         )
         fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["bind", "connected", "fragmenting", "is_local", "plain_host", "route_to", "source_block"]
+__all__ = ["bind", "connected", "fragmenting", "is_local", "plain_host", "route_to", "source_block", "source_of"]
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
@@ -103,6 +103,23 @@ def source_block(host: str) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
+def source_of(host: str | None) -> str:
+    """Give whom bounds are for: an IPv4 address, an IPv6 /64, or this machine by whatever loopback address.
+
+    What is no address, as behind a Unix socket, is one source too.
+    """
+    try:
+        return "this machine" if is_loopback(host or "") else source_block(host or "")
+    except ValueError:
+        return host or "?"
+
+
+@functools.lru_cache(_REMEMBERED)
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    return ipaddress.ip_address(plain_host(host)).is_loopback
 
 
 @functools.lru_cache(_REMEMBERED)
