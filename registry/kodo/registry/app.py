@@ -23,6 +23,7 @@ from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, IdentityError, PeerError
+from kodo.p2p.net import udp
 from kodo.registry.access_http import AccessRoutes
 from kodo.registry.admin_http import Admin
 from kodo.registry.callers import Callers
@@ -79,6 +80,7 @@ class Service:
         origins: pages of these origins may call too, as `https://flows.example.com`, lower case.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
         announcements: how often one peer may send `up` and `down`.
+        newcomers: how many nodes that are not known one source may announce; see `welcome`.
         readers: how often one source may read what changed.
         bodies: how many are being read, by the address they come from.
         reading: how many other registries wait for news, likewise.
@@ -98,9 +100,22 @@ class Service:
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
+    newcomers: Throttle = field(default_factory=lambda: Throttle(burst=64, every_ms=10_000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
     bodies: Counter[str] = field(default_factory=Counter)
     reading: Counter[str] = field(default_factory=Counter)
+
+    async def welcome(self, peer_id: str, remote: str | None) -> None:
+        """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
+
+        What comes from this machine is not counted: a proxy on it speaks for all, and has bounds of its own.
+
+        Raises:
+            CallError: 429 `too-often`.
+        """
+        source = udp.source_of(remote)
+        if source != udp.THIS_MACHINE and not await self.store.knows(peer_id):
+            _throttle(self.newcomers, source, self.clock())
 
     @property
     def dictated_s(self) -> int:
@@ -232,6 +247,7 @@ async def _up(request: web.Request) -> web.Response:
     record = await asyncio.to_thread(_verified, verify_record, signed)
     await service.store.admin.check(record, open_=service.open)
     _throttle(service.announcements, record.peer_id, service.clock())
+    await service.welcome(record.peer_id, request.remote)
     accepted = await service.store.put(record, signed, service.clock())
     return _json(
         {

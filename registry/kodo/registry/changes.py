@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,8 +239,22 @@ def _bind(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord) ->
 def _make_room(connection: sqlite3.Connection, bounds: Bounds, now: int) -> None:
     """See that one more node can be kept."""
     (nodes,) = connection.execute("SELECT nodes FROM totals").fetchone()
-    if nodes >= bounds.nodes and not _evict(connection, now):
+    if nodes >= bounds.nodes and not (_evict(connection, now) or _evict_unproved(connection)):
         raise CallError(507, "registry-full", f"this registry keeps {bounds.nodes} nodes and is full")
+
+
+def _evict_unproved(connection: sqlite3.Connection, besides: int = 0) -> bool:
+    """Forget some of the nodes that were probed and never answered, and that no operator listed.
+
+    Anybody can announce nodes that are not there, and beat for them. Say whether there were any.
+    """
+    rows = connection.execute(
+        "SELECT peer_id FROM nodes WHERE availability = 0 AND id <> ?"
+        " AND k_name NOT IN (SELECT k_name FROM admitted) ORDER BY seen_at"
+        f" LIMIT {_EVICT_AT_ONCE}",
+        (besides,),
+    ).fetchall()
+    return _forget(connection, rows)
 
 
 def _evict(connection: sqlite3.Connection, now: int, besides: int = 0) -> bool:
@@ -249,6 +263,10 @@ def _evict(connection: sqlite3.Connection, now: int, besides: int = 0) -> bool:
         f"SELECT peer_id FROM nodes WHERE seen_at <= ? AND id <> ? ORDER BY seen_at LIMIT {_EVICT_AT_ONCE}",
         (now - EVICT_AFTER_S * 1000, besides),
     ).fetchall()
+    return _forget(connection, rows)
+
+
+def _forget(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> bool:
     for row in rows:
         remove(connection, row["peer_id"])
         connection.execute("DELETE FROM changes WHERE peer_id = ?", (row["peer_id"],))
@@ -286,7 +304,9 @@ def relist(
     left_out: set[str] = set()
     if bounds is not None:
         room = _room(connection, bounds)
-        while room < len(fresh) and _evict(connection, now, besides=node_id):
+        while room < len(fresh) and (
+            _evict(connection, now, besides=node_id) or _evict_unproved(connection, besides=node_id)
+        ):
             room = _room(connection, bounds)
         left_out = {row["path"] for row in fresh[max(room, 0) :]}
         fresh = fresh[: max(room, 0)]

@@ -81,6 +81,11 @@ class Store:
         self._writer = self._reading = None
         await asyncio.to_thread(closing.close)
 
+    async def knows(self, peer_id: str) -> bool:
+        """Say whether there is a record of this node, hidden or not."""
+        query = "SELECT 1 FROM nodes WHERE peer_id = :peer_id"
+        return await self._read(lambda work: bool(work.rows(query, {"peer_id": peer_id})))
+
     async def put(self, record: NodeRecord, signed: bytes, now: int) -> Accepted:
         """Take a verified record; `now` in ms UTC. The very same record again changes nothing.
 

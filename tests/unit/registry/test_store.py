@@ -188,6 +188,28 @@ async def test_a_full_registry_forgets_who_has_been_silent_for_a_day(database):
             await put(store, signed_record(identity(4), name="four", ttl_s=7 * 86400), late)
 
 
+async def test_a_full_registry_forgets_first_who_never_answered_a_probe(database):
+    async with Store(database, Bounds(nodes=2)) as store:
+        await put(store, signed_record(identity(1), name="one"))
+        await put(store, signed_record(identity(2), name="two"))
+        await store.measured(str(identity(1).peer_id), 0.1, NOW)
+        await store.measured(str(identity(2).peer_id), None, NOW)
+        await put(store, signed_record(identity(3), name="two"))
+        assert await store.knows(str(identity(1).peer_id))
+        assert not await store.knows(str(identity(2).peer_id))
+        # Nobody knows yet whether the new one answers.
+        with refuses(507, "registry-full"):
+            await put(store, signed_record(identity(4), name="four"))
+
+
+async def test_flows_find_room_where_nodes_that_never_answered_had_theirs(database):
+    async with Store(database, Bounds(flows=3)) as store:
+        await put(store, signed_record(identity(1), flow("a"), flow("b"), name="one"))
+        await store.measured(str(identity(1).peer_id), None, NOW)
+        accepted = await put(store, signed_record(identity(2), *map(flow, "cde"), name="two"))
+        assert accepted.flows == ["c", "d", "e"]
+
+
 async def test_flows_find_room_where_silent_nodes_had_theirs(database):
     async with Store(database, Bounds(flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b"), ttl_s=7 * 86400))

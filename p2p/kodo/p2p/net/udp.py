@@ -12,10 +12,22 @@ from collections.abc import Iterator
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["bind", "connected", "fragmenting", "is_local", "plain_host", "route_to", "source_block", "source_of"]
+__all__ = [
+    "THIS_MACHINE",
+    "bind",
+    "connected",
+    "fragmenting",
+    "is_local",
+    "plain_host",
+    "route_to",
+    "source_block",
+    "source_of",
+]
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
+THIS_MACHINE = "this machine"
+"""The source of all loopback addresses."""
 _REMEMBERED = 1024
 """Addresses whose reading is kept: each is asked for a dozen times while a session begins."""
 _FRAGMENTING = {
@@ -111,7 +123,7 @@ def source_of(host: str | None) -> str:
     What is no address, as behind a Unix socket, is one source too.
     """
     try:
-        return "this machine" if is_loopback(host or "") else source_block(host or "")
+        return THIS_MACHINE if is_loopback(host or "") else source_block(host or "")
     except ValueError:
         return host or "?"
 
