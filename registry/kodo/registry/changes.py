@@ -10,6 +10,7 @@ from typing import Any
 
 from kodo.p2p.errors import CallError
 from kodo.registry.glob import fold
+from kodo.registry.last_seqs import forget_seq, keep_seq, newest_past_seq
 from kodo.registry.listing import add_flows, drop_flows, flow_row, known_flows, notes_of, sort_out
 from kodo.registry.record import FlowRecord, Goodbye, Heartbeat, NodeRecord
 from kodo.registry.status import CHANGES_SQL, STATUS_SQL, UNKNOWN_AFTER_S
@@ -28,6 +29,7 @@ __all__ = [
     "relist",
     "remove",
     "settle",
+    "show_words",
     "signed_bytes",
 ]
 
@@ -83,6 +85,8 @@ def put(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord, sign
         if record.seq <= newest:
             raise CallError(409, "old-seq", f"seq {newest} is known; send a higher one", {"seq": newest})
     if row is None:
+        if record.seq <= (past := newest_past_seq(connection, record.peer_id, now)):
+            raise CallError(409, "old-seq", f"seq {past} was known here; send a higher one", {"seq": past})
         _make_room(connection, bounds, now)
     _bind(connection, bounds, record)
     key = fold(record.name)
@@ -105,6 +109,10 @@ def put(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord, sign
         assert node_id is not None
         connection.execute("INSERT INTO records (node_id, signed) VALUES (?, ?)", (node_id, signed))
         connection.execute("UPDATE totals SET nodes = nodes + 1")
+        forget_seq(connection, record.peer_id, now)
+        words = notes_of(connection, record.peer_id).get("")
+        if words is not None:
+            show_words(connection, node_id, False, {}, words)
     else:
         node_id = row["id"]
         sets = ", ".join(f"{name} = :{name}" for name in columns)
@@ -168,9 +176,39 @@ def goodbye(connection: sqlite3.Connection, said: Goodbye, signed: bytes, now: i
     return True
 
 
+def show_words(
+    connection: sqlite3.Connection, node_id: int, hidden: bool, said: Mapping[str, Any], words: Mapping[str, Any]
+) -> bool:
+    """Show an admin's words on a node in the place of its own; return whether it is hidden now.
+
+    Args:
+        connection: of the writer.
+        node_id: of the node.
+        hidden: whether it was hidden before.
+        said: the words that were shown before.
+        words: those to show.
+    """
+    hides = bool(words.get("hidden"))
+    tags = json.dumps(words.get("tags", []), ensure_ascii=False)
+    connection.execute(
+        "UPDATE nodes SET tags = ?, description = ?, hidden = ? WHERE id = ?",
+        (tags, words.get("description"), int(hides), node_id),
+    )
+    for name in ("availability", "performance"):
+        # What a registry measured stays where an admin never said anything.
+        if name in words or name in said:
+            connection.execute(f"UPDATE nodes SET {name} = ? WHERE id = ?", (words.get(name), node_id))
+    connection.execute("UPDATE totals SET hidden_nodes = hidden_nodes + ?", (hides - hidden,))
+    return hides
+
+
 def remove(connection: sqlite3.Connection, peer_id: str) -> bool:
-    """Forget a node, its flows, its names and what an admin said of it; say whether there was one."""
-    row = connection.execute("SELECT id, k_name, hidden FROM nodes WHERE peer_id = ?", (peer_id,)).fetchone()
+    """Forget a node, its flows and its names; say whether there was one.
+
+    What an admin said of it stays, for the node may come back. So does its `seq`: nothing older comes back, and
+    nothing that it said goodbye to.
+    """
+    row = connection.execute("SELECT * FROM nodes WHERE peer_id = ?", (peer_id,)).fetchone()
     if row is None:
         return False
     flows = list(known_flows(connection, row["id"]).values())
@@ -178,7 +216,7 @@ def remove(connection: sqlite3.Connection, peer_id: str) -> bool:
     connection.execute("DELETE FROM records WHERE node_id = ?", (row["id"],))
     connection.execute("DELETE FROM nodes WHERE id = ?", (row["id"],))
     connection.execute("DELETE FROM names WHERE peer_id = ?", (peer_id,))
-    connection.execute("DELETE FROM notes WHERE peer_id = ?", (peer_id,))
+    keep_seq(connection, peer_id, max(row["seq"] - 1, row["left_seq"]), row["issued_at"])
     _count(connection, nodes=-1, hidden_nodes=-row["hidden"], flows=-len(flows), hidden_flows=-_hidden(flows))
     return True
 

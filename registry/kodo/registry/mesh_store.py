@@ -12,9 +12,10 @@ import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kodo.p2p.errors import CallError, PeerError
+from kodo.registry.last_seqs import newest_past_seq
 from kodo.registry.mesh import MAX_BATCH_BYTES, MAX_HOPS, MAX_ITEMS, TOMBSTONE_S, Item, Tombstone
 from kodo.registry.record import (
     Goodbye,
@@ -25,9 +26,12 @@ from kodo.registry.record import (
     verify_record,
 )
 from kodo.registry.signed import verify
+from kodo.registry.status import OFFLINE_AFTER_S, UNKNOWN_AFTER_S
 
 __all__ = [
+    "HEARD_DDL",
     "MESH_DDL",
+    "SILENT_S",
     "Bell",
     "Checked",
     "Cursor",
@@ -36,6 +40,7 @@ __all__ = [
     "News",
     "Page",
     "check_item",
+    "heard_lately",
     "note",
     "note_beat",
     "tell_again",
@@ -43,6 +48,9 @@ __all__ = [
 
 BEAT_EVERY_S = 120
 """Seconds between two heartbeats of a node that are passed on: well under those after which it is `unknown`."""
+
+SILENT_S = UNKNOWN_AFTER_S + OFFLINE_AFTER_S
+"""Seconds of silence after which a node that spoke to this registry may be told of by others as theirs."""
 
 _SKEW_S = 300
 _TOMBSTONES = 100_000
@@ -70,6 +78,12 @@ CREATE TABLE mesh_cursors (
 CREATE TABLE mesh_self (epoch BLOB NOT NULL) STRICT;
 INSERT INTO mesh_self (epoch) VALUES (randomblob(16));
 INSERT INTO changes (peer_id, origin, member, hops) SELECT peer_id, '', '', 0 FROM nodes ORDER BY id;
+"""
+
+HEARD_DDL = """
+-- When the node last spoke to this registry itself, ms UTC.
+ALTER TABLE changes ADD COLUMN heard_at INTEGER;
+UPDATE changes SET heard_at = (SELECT seen_at FROM nodes WHERE nodes.peer_id = changes.peer_id) WHERE origin = '';
 """
 
 _Result = TypeVar("_Result")
@@ -187,33 +201,52 @@ def note(
     hops: int = 0,
     beat: bytes | None = None,
     beat_at: int | None = None,
+    heard_at: int | None = None,
 ) -> None:
-    """Make this node the latest change; its record or goodbye stands in `nodes`."""
+    """Make this node the latest change; its record or goodbye stands in `nodes`.
+
+    Args:
+        connection: of the writer.
+        peer_id: of the node.
+        origin: the registry that took it from the node; '' for this one.
+        member: the registry that brought it; '' for the node itself.
+        hops: registries that it went through before this one.
+        beat: the heartbeat that is passed on.
+        beat_at: when that was noted, ms UTC.
+        heard_at: when the node last spoke to this registry, ms UTC; None when it does so no more.
+    """
     connection.execute(
-        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (peer_id, origin, member, hops, beat, beat_at),
+        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at, heard_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (peer_id, origin, member, hops, beat, beat_at, heard_at),
     )
 
 
 def tell_again(connection: sqlite3.Connection, peer_id: str) -> None:
     """Make this node the latest change, as it is."""
     connection.execute(
-        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at) "
-        "SELECT peer_id, origin, member, hops, beat, beat_passed_at FROM changes WHERE peer_id = ?",
+        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at, heard_at) "
+        "SELECT peer_id, origin, member, hops, beat, beat_passed_at, heard_at FROM changes WHERE peer_id = ?",
         (peer_id,),
     )
 
 
+def heard_lately(connection: sqlite3.Connection, peer_id: str, now: int) -> bool:
+    """Return whether it is noted already that this node speaks to this registry, `BEAT_EVERY_S` ago at most."""
+    row = connection.execute(
+        "SELECT heard_at FROM changes WHERE peer_id = ? AND origin = '' AND tombstone IS NULL", (peer_id,)
+    ).fetchone()
+    return row is not None and row[0] is not None and 0 <= now - row[0] < BEAT_EVERY_S * 1000
+
+
 def note_beat(connection: sqlite3.Connection, peer_id: str, signed: bytes, now: int) -> bool:
     """Pass on a heartbeat that came from the node itself, unless one was within `BEAT_EVERY_S`."""
-    row = connection.execute(
-        "SELECT beat_passed_at FROM changes WHERE peer_id = ? AND tombstone IS NULL", (peer_id,)
-    ).fetchone()
-    if row is not None and row[0] is not None and 0 <= now - row[0] < BEAT_EVERY_S * 1000:
+    row = connection.execute("SELECT beat_passed_at FROM changes WHERE peer_id = ?", (peer_id,)).fetchone()
+    passed = row is not None and row[0] is not None and 0 <= now - row[0] < BEAT_EVERY_S * 1000
+    if passed and heard_lately(connection, peer_id, now):
         return False
     # The node speaks to this registry now, whoever told of it first.
-    note(connection, peer_id, beat=signed, beat_at=now)
+    note(connection, peer_id, beat=signed, beat_at=now, heard_at=now)
     return True
 
 
@@ -362,11 +395,13 @@ class MeshStore:
         fresh, outcome = False, "known"
         if each.record is not None:
             fresh, outcome = self._merge_record(connection, each, node, change, member, own, now, room=room)
-        if each.goodbye is not None and self._merge_goodbye(connection, each, member, now):
+        if each.goodbye is not None and self._merge_goodbye(connection, each, change, member, now):
             outcome = "taken"
         return fresh, outcome
 
-    def _merge_goodbye(self, connection: sqlite3.Connection, each: Checked, member: str, now: int) -> bool:
+    def _merge_goodbye(
+        self, connection: sqlite3.Connection, each: Checked, change: sqlite3.Row | None, member: str, now: int
+    ) -> bool:
         """Take a goodbye that is new, of a node that is known; say whether it was that."""
         node = connection.execute("SELECT seq, left_seq FROM nodes WHERE peer_id = ?", (each.node,)).fetchone()
         goodbye, signed = each.goodbye, each.item.goodbye
@@ -375,7 +410,9 @@ class MeshStore:
         if node is None or goodbye.seq <= node["left_seq"] or goodbye.seq < node["seq"]:
             return False
         self._goodbye(connection, goodbye, signed, now)
-        note(connection, each.node, origin=each.item.origin, member=member, hops=each.item.hops)
+        # It has left: whoever tells of it next may do so as its origin.
+        way = _way(each, change, member, now, newer=goodbye.seq > node["seq"])
+        note(connection, each.node, origin=way.origin, member=way.member, hops=way.hops)
         return True
 
     def _merge_record(
@@ -398,6 +435,8 @@ class MeshStore:
             return False, "stale" if now >= record.expires_at + _SKEW_S * 1000 else "refused"
         if _buried(change, each.item.origin, own, record.seq):
             return False, "known"
+        if node is None and record.seq <= newest_past_seq(connection, each.node, now):
+            return False, "known"
         newer = node is None or record.seq > max(node["seq"], node["left_seq"])
         if newer:
             if node is None and not room:
@@ -415,14 +454,16 @@ class MeshStore:
         alive = self._beat(connection, each, now)
         if not newer and not alive:
             return False, "known"
+        way = _way(each, change, member, now, newer=newer)
         note(
             connection,
             each.node,
-            origin=each.item.origin,
-            member=member if newer or change is None else change["member"],
-            hops=each.item.hops,
+            origin=way.origin,
+            member=way.member,
+            hops=way.hops,
             beat=each.item.beat,
             beat_at=None if each.item.beat is None else now,
+            heard_at=way.heard_at,
         )
         return node is None, "taken"
 
@@ -488,6 +529,28 @@ class _Laid:
         self._all += 1
         self._of_member += 1
         return True
+
+
+class _Way(NamedTuple):
+    """How a node came here, as `note` takes it."""
+
+    origin: str
+    member: str
+    hops: int
+    heard_at: int | None
+
+
+def _way(each: Checked, change: sqlite3.Row | None, member: str, now: int, *, newer: bool) -> _Way:
+    """Tell how a node comes here of which `member` tells something new; `newer` when that is a record.
+
+    A node that speaks to this registry came by nobody else, until it has been silent: else a member that passes on
+    its heartbeat could take it away. One that others told of came by who told its record first.
+    """
+    if change is not None and change["tombstone"] is None:
+        heard = change["heard_at"] is not None and now - change["heard_at"] < SILENT_S * 1000
+        if heard if change["origin"] == "" else not newer:
+            return _Way(change["origin"], change["member"], change["hops"], change["heard_at"])
+    return _Way(each.item.origin, member, each.item.hops, None)
 
 
 def _buried(change: sqlite3.Row | None, origin: str, own: str, seq: int) -> bool:

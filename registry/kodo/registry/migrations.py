@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
 from kodo.registry.admin_store import ADMIN_DDL, MESH_URLS_DDL
+from kodo.registry.last_seqs import LAST_SEQS_DDL
 from kodo.registry.listing import add_flows, flow_row
-from kodo.registry.mesh_store import MESH_DDL
+from kodo.registry.mesh_store import HEARD_DDL, MESH_DDL
 from kodo.registry.probes import PROBES_DDL
 from kodo.registry.record import FlowRecord
 from kodo.registry.schema import SCHEMA_VERSION, TABLES, WHOLE
@@ -116,10 +117,17 @@ def _from_5(connection: sqlite3.Connection) -> None:
     _run(connection, MESH_URLS_DDL)
 
 
+def _from_6(connection: sqlite3.Connection) -> None:
+    """Who speaks to this registry, and the `seq` of nodes that are gone."""
+    _run(connection, HEARD_DDL)
+    _run(connection, LAST_SEQS_DDL)
+
+
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
     4: _from_4,
     5: _from_5,
+    6: _from_6,
 }

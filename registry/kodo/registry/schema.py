@@ -10,13 +10,14 @@ from pathlib import Path
 from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
 from kodo.registry.admin_store import ADMIN_DDL, MESH_URLS_DDL
-from kodo.registry.mesh_store import MESH_DDL
+from kodo.registry.last_seqs import LAST_SEQS_DDL
+from kodo.registry.mesh_store import HEARD_DDL, MESH_DDL
 from kodo.registry.probes import PROBES_DDL
 from kodo.registry.query_sql import register_functions
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "WHOLE", "connect", "lock_file"]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 TABLES = """
 CREATE TABLE nodes (
@@ -117,7 +118,7 @@ CREATE TABLE notes (
 ) STRICT, WITHOUT ROWID;
 """
 
-WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL + ACCESS_DDL + MESH_URLS_DDL
+WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL + ACCESS_DDL + MESH_URLS_DDL + HEARD_DDL + LAST_SEQS_DDL
 """All of a new file."""
 
 

@@ -24,7 +24,7 @@ from kodo.registry.changes import Accepted, Bounds
 from kodo.registry.flow_pages import read_flows
 from kodo.registry.health import Due
 from kodo.registry.listing import notes_of
-from kodo.registry.mesh_store import MeshStore, note, note_beat
+from kodo.registry.mesh_store import MeshStore, heard_lately, note, note_beat
 from kodo.registry.migrations import prepare
 from kodo.registry.node_pages import read_nodes
 from kodo.registry.pages import PageRequest
@@ -96,8 +96,9 @@ class Store:
         def work(connection: sqlite3.Connection) -> tuple[Accepted, int]:
             before = connection.total_changes
             accepted = self._put(connection, record, signed, now)
-            if connection.total_changes != before:
-                note(connection, record.peer_id)
+            # Others may have told of the same record before.
+            if connection.total_changes != before or not heard_lately(connection, record.peer_id, now):
+                note(connection, record.peer_id, heard_at=now)
             return accepted, _kept(connection)
 
         accepted, self.kept = await self._write(work)
@@ -139,7 +140,8 @@ class Store:
     async def annotate(self, peer_id: str, path: str | None, words: Mapping[str, Any], *, replace: bool) -> None:
         """Put an admin's words in place of those of a node, or of the flow `path` of it; of known fields and types.
 
-        They are kept for as long as the registry knows the node, beside its record, which stays as it was signed.
+        They are kept beside its record, which stays as it was signed, and outlive it: a node that was removed and
+        comes back is shown with them.
 
         Args:
             peer_id: of the node.
@@ -148,7 +150,8 @@ class Store:
             replace: whether what was said before is taken back.
 
         Raises:
-            CallError: 404 unknown node, 400 a field that cannot be annotated, 507 too many annotations.
+            CallError: 404 neither the node nor an annotation of it is known, 400 a field that cannot be annotated,
+                507 too many annotations.
         """
         await self._write(lambda connection: notes.annotate(connection, peer_id, path, words, replace=replace))
 
@@ -157,7 +160,7 @@ class Store:
         return await self._read(lambda work: notes_of(work.connection, peer_id))
 
     async def remove(self, peer_id: str, *, silent_since: int | None = None) -> bool:
-        """Forget a node, its flows, its names and what an admin said of it; say whether there was one.
+        """Forget a node, its flows and its names, not what an admin said of it; say whether there was one.
 
         Args:
             peer_id: of the node.

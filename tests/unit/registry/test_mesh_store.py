@@ -5,9 +5,9 @@ import pytest
 from kodo.p2p.errors import CallError
 from kodo.registry import mesh_store
 from kodo.registry.mesh import MAX_HOPS, TOMBSTONE_S, Item, Tombstone
-from kodo.registry.mesh_store import Bell, Cursor, check_item
+from kodo.registry.mesh_store import SILENT_S, Bell, Cursor, check_item
 from kodo.registry.pages import PageRequest
-from kodo.registry.record import verify_goodbye, verify_heartbeat, verify_record
+from kodo.registry.record import MAX_TTL_S, verify_goodbye, verify_heartbeat, verify_record
 from kodo.registry.signed import sign
 from kodo.registry.store import Store
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
@@ -240,6 +240,48 @@ async def test_a_node_that_speaks_to_this_registry_is_its_own(store):
     await store.heartbeat(verify_heartbeat(beat), beat, NOW, gap_ms=30_000)
     assert await merge(store, item(tombstone=grave())) == {"known": 1}
     assert [row["peer_id"] for row in await rows(store)] == [NODE]
+
+
+async def test_a_member_that_passes_on_heartbeats_takes_no_node_from_here(store):
+    signed = signed_record(ttl_s=86400)
+    await store.put(verify_record(signed), signed, NOW)
+    # Between two of the node's own beats there is always one of the member's, also when one would be passed on.
+    for seconds in range(60, 2 * SILENT_S, 59):
+        now = NOW + seconds * 1000
+        theirs, own = signed_heartbeat(at=now - 1), signed_heartbeat(at=now)
+        await merge(store, item(record=signed, beat=theirs), now=now)
+        await store.heartbeat(verify_heartbeat(own), own, now, gap_ms=0)
+    assert await merge(store, item(tombstone=grave(at=now)), now=now) == {"known": 1}
+    assert [each.origin for each in (await told(store, now=now)).items] == [OWN]
+
+
+async def test_a_node_that_is_silent_here_and_speaks_to_another_registry_is_that_ones(store):
+    signed = signed_record(ttl_s=86400)
+    await store.put(verify_record(signed), signed, NOW)
+    for silent, origin in ((SILENT_S - 1, OWN), (SILENT_S, A)):
+        now = NOW + silent * 1000
+        assert await merge(store, item(record=signed, beat=signed_heartbeat(at=now)), now=now) == {"taken": 1}
+        assert [each.origin for each in (await told(store, now=now)).items] == [origin]
+
+
+async def test_the_last_seqs_of_nodes_that_are_gone_are_bounded_and_end(store, monkeypatch):
+    monkeypatch.setattr("kodo.registry.last_seqs.MAX_KEPT", 2)
+
+    async def refused(number, now=NOW):
+        old = signed_record(identity(number), name=f"n{number}.example.com", seq=1, ttl_s=86400)
+        try:
+            await store.put(verify_record(old), old, now)
+        except CallError as error:
+            return error.reason, error.data
+        return None
+
+    for number in (1, 2, 3):
+        signed = signed_record(identity(number), name=f"n{number}.example.com", seq=2, ttl_s=86400)
+        await store.put(verify_record(signed), signed, NOW)
+        assert await store.remove(verify_record(signed).peer_id)
+    assert [await refused(number) for number in (1, 2, 3)] == [None, ("old-seq", {"seq": 1}), ("old-seq", {"seq": 1})]
+    longest = signed_record(identity(2), name="n2.example.com", seq=1, issued_at=NOW + MAX_TTL_S * 1000)
+    await store.put(verify_record(longest), longest, NOW + MAX_TTL_S * 1000)
 
 
 async def test_tombstones_live_as_long_as_the_longest_record(store):

@@ -150,3 +150,41 @@ async def test_of_a_hidden_node_other_registries_and_readers_are_told_nothing_un
     await store.annotate(PEER, None, {"hidden": None}, replace=False)
     assert (await told(since))[0] == [PEER]
     assert verify_record(await store.signed_record(PEER, hidden=False)).peer_id == PEER
+
+
+async def test_what_was_said_of_a_node_outlives_it_and_is_shown_when_it_comes_back(store):
+    words = {"tags": ["eu"], "description": "Ours", "availability": 0.5}
+    await store.annotate(PEER, None, words, replace=False)
+    await store.annotate(PEER, "a", {"name": "Better"}, replace=False)
+    assert await store.remove(PEER)
+    assert await store.annotations(PEER) == {"": words, "a": {"name": "Better"}}
+    await put(store, signed_record(identity(), flow("a"), seq=2))
+    (node,) = [row for row in (await store.nodes(PageRequest(), NOW))["result"] if row["peer_id"] == PEER]
+    assert {name: node[name] for name in words} == words
+    assert (await rows(store))["a"]["name"] == "Better"
+
+
+async def test_a_node_that_is_gone_can_be_hidden_and_shown_before_it_comes_back(store):
+    await store.annotate(PEER, None, {"hidden": True}, replace=False)
+    await store.remove(PEER)
+    assert (await store.counts(NOW))["online"] == 1
+    await put(store, signed_record(identity(), flow("a"), seq=2))
+    assert set(await rows(store)) == {"c"}
+    assert await store.counts(NOW) == {"online": 1, "unknown": 0, "offline": 0, "flows": 1}
+    await store.remove(PEER)
+    await store.annotate(PEER, None, {}, replace=True)
+    await put(store, signed_record(identity(), flow("a"), seq=3))
+    assert set(await rows(store)) == {"a", "c"}
+    with pytest.raises(CallError, match="no-such-node"):
+        await store.annotate(str(identity(9).peer_id), None, {}, replace=True)
+
+
+async def test_annotations_of_all_nodes_together_are_bounded(store, monkeypatch):
+    monkeypatch.setattr("kodo.registry.notes.MAX_ALL_NOTES", 2)
+    await store.annotate(PEER, "a", {"name": "One"}, replace=False)
+    await store.remove(PEER)
+    await store.annotate(OTHER, "c", {"name": "Two"}, replace=False)
+    with pytest.raises(CallError, match="507 too-many-notes"):
+        await store.annotate(OTHER, None, {"hidden": True}, replace=False)
+    await store.annotate(PEER, "a", {"name": None}, replace=False)
+    await store.annotate(OTHER, None, {"hidden": True}, replace=False)
