@@ -44,6 +44,7 @@ class Certificate:
         self._cert = cert
         self._key = key
         self._read_state = self._state()
+        self._told = ""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load(self.context)
@@ -57,19 +58,22 @@ class Certificate:
     def look(self) -> bool:
         """Take what was put in the place of the files, for connections from now on; say whether something was.
 
-        What cannot be used is told in the log, and what was in use stays.
+        What cannot be used is told in the log, once, and what was in use stays. It is tried again at the next look:
+        not everything that was wrong with it, as rights on a folder, changes the files when it is mended.
         """
         state = self._state()
         if state == self._read_state:
             return False
-        self._read_state = state
         try:
             # Tried elsewhere first: files that are being replaced may not fit together yet.
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
         except UsageError as error:
-            _log.warning("%s; the certificate before it stays in use", error)
+            if str(error) != self._told:
+                _log.warning("%s; the certificate before it stays in use", error)
+                self._told = str(error)
             return False
+        self._read_state, self._told = state, ""
         _log.info("the TLS certificate %s was read again", self._cert)
         return True
 

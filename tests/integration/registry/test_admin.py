@@ -1,8 +1,12 @@
 """What operators do, over real HTTP: who may, and what becomes of it."""
 
 import asyncio
+import contextlib
 import datetime
+import os
 import ssl
+import tempfile
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -361,6 +365,41 @@ def test_files_that_do_not_fit_together_change_nothing(tmp_path):
     key.write_bytes(others[1])
     assert files.look()
     assert not files.look()
+
+
+@contextlib.contextmanager
+def an_ordinary_user():
+    """Root reads everything; rights say something to others only."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("closed", ["registry.key", "registry.pem", "."])
+def test_a_certificate_is_taken_up_once_its_rights_are_mended(closed, caplog):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        cert, key = certificate(Path(folder) / "tls")
+        others = [path.read_bytes() for path in certificate(Path(folder) / "other")]
+        closed_path = {"registry.key": key, "registry.pem": cert, ".": key.parent}[closed]
+        for path in (cert, key):
+            path.chmod(0o644)
+        with an_ordinary_user():
+            files = Certificate(cert, key)
+        cert.write_bytes(others[0])
+        key.write_bytes(others[1])
+        closed_path.chmod(0)
+        with an_ordinary_user():
+            assert [files.look(), files.look()] == [False, False]
+        assert len(caplog.records) == 1
+        closed_path.chmod(0o755)
+        with an_ordinary_user():
+            assert [files.look(), files.look()] == [True, False]
 
 
 async def test_a_name_that_cannot_be_is_told_in_words(owner):
