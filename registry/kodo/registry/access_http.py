@@ -13,11 +13,12 @@ from kodo.access.throttle import Throttle
 from kodo.p2p.errors import PeerError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
-from kodo.registry.admin_store import AdminStore
+from kodo.registry.admin_store import AdminStore, AuditLine
 from kodo.registry.callers import Callers, shown_token
 from kodo.registry.connections import source_of
 from kodo.registry.problems import problem
 from kodo.registry.signed import pack, unpack
+from kodo.registry.store import AccessTables
 
 __all__ = ["ACCESS_OPS", "AccessRoutes"]
 
@@ -49,7 +50,8 @@ class AccessRoutes:
 
     Attributes:
         callers: says who calls.
-        admin: keeps a line for each change.
+        admin: knows which users list names.
+        tables: keep a line in the audit with each change.
         clock: gives ms UTC.
         read_body: reads a body of at most so many bytes and of this content type, or raises `CallError`.
         tries: how often one source may try to log in.
@@ -57,6 +59,7 @@ class AccessRoutes:
 
     callers: Callers
     admin: AdminStore
+    tables: AccessTables
     clock: Callable[[], int]
     read_body: Callable[[web.Request, int, str], Awaitable[bytes]]
     tries: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
@@ -82,12 +85,16 @@ class AccessRoutes:
             answer: Any = self.callers.provider.info()
         elif op in _OWN:
             answer = await self._own(request, op, principal, args)
-        else:
-            answer = await AccountAnswers(self.callers.provider, self.admin.lists_for).answers()[op](principal, args)
-        if principal is not None and op in _CHANGES:
+        elif op in _CHANGES:
             told = {name: value for name, value in given.items() if name not in _SECRETS}
-            await self.admin.note(principal.peer_id, op, told, self.clock())
+            with self.tables.told_by(AuditLine(principal.peer_id, op, told, self.clock())):
+                answer = await self._account(op, principal, args)
+        else:
+            answer = await self._account(op, principal, args)
         return web.Response(body=pack(answer), content_type=_MSGPACK, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def _account(self, op: str, principal: Principal, args: Any) -> Any:
+        return await AccountAnswers(self.callers.provider, self.admin.lists_for).answers()[op](principal, args)
 
     async def _caller(self, request: web.Request, op: str, body: bytes) -> Principal:
         if op in _TRIES:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import PeerError, UsageError
-from kodo.registry.admin_store import AdminStore
+from kodo.registry.admin_store import AdminStore, AuditLine
 from kodo.registry.callers import Callers, check_named_operator, check_private
 from kodo.registry.claims import Enrolment
 from kodo.registry.client import RegistryClient
@@ -191,9 +191,10 @@ class Admin:
             if peer_id is None:
                 raise problem(404, "no-such-node", f"no node goes by the name {given.name} here")
         assert peer_id is not None
-        await self.store.annotate(peer_id, path, given.words, replace=request.method == "POST")
-        data = {"peer_id": peer_id, "path": path, "words": given.words, "replace": request.method == "POST"}
-        await self._admin.note(by, "annotate", data, self.clock())
+        replace = request.method == "POST"
+        data = {"peer_id": peer_id, "path": path, "words": given.words, "replace": replace}
+        line = AuditLine(by, "annotate", data, self.clock())
+        await self.store.annotate(peer_id, path, given.words, replace=replace, line=line)
         words = await self.store.annotations(peer_id)
         return _answer({"peer_id": peer_id, "path": path, "words": words.get(path or "", {})})
 
@@ -206,12 +207,10 @@ class Admin:
         before = self._stale_before()
         # Each registry cleans up for itself: a node that is silent here may speak elsewhere. One that speaks up
         # meanwhile stays.
-        gone = [
-            node
-            for node in await self._admin.stale(before)
-            if await self.store.remove(node["peer_id"], silent_since=before)
-        ]
-        await self._admin.note(by, "cleanup", {"nodes": len(gone)}, self.clock())
+        stale = await self._admin.stale(before)
+        # Before, for thousands of nodes take many transactions.
+        await self._admin.note(AuditLine(by, "cleanup", {"nodes": len(stale)}, self.clock()))
+        gone = [node for node in stale if await self.store.remove(node["peer_id"], silent_since=before)]
         return _answer({"result": gone})
 
     async def _audit(self, request: web.Request) -> web.Response:
@@ -274,7 +273,7 @@ class Admin:
 
     async def _shutdown(self, request: web.Request) -> web.Response:
         by, _ = await self._asked(request, Nothing)
-        await self._admin.note(by, "shutdown", {}, self.clock())
+        await self._admin.note(AuditLine(by, "shutdown", {}, self.clock()))
         # The answer goes out first.
         asyncio.get_running_loop().call_later(0.1, self.stop)
         return _answer({"stopping": True})

@@ -7,6 +7,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from kodo.p2p.errors import CallError
@@ -14,7 +15,7 @@ from kodo.registry.claims import enrol_proof
 from kodo.registry.glob import fold
 from kodo.registry.record import NodeRecord
 
-__all__ = ["ADMIN_DDL", "CODE_S", "MESH_URLS_DDL", "AdminStore", "Transact"]
+__all__ = ["ADMIN_DDL", "CODE_S", "MESH_URLS_DDL", "AdminStore", "AuditLine", "Transact"]
 
 CODE_S = 24 * 3600
 """Seconds for which a printed code is good."""
@@ -69,6 +70,20 @@ class Transact(Protocol):
     """Does work with a connection and gives its result."""
 
     def __call__(self, work: Callable[[sqlite3.Connection], _Result]) -> Awaitable[_Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """What was changed: by the peer id `by`, `at` ms UTC."""
+
+    by: str
+    what: str
+    data: dict[str, Any]
+    at: int
+
+    def log(self, connection: sqlite3.Connection) -> None:
+        """Keep it: inside of the transaction that it tells of, so that there is neither without the other."""
+        _log(connection, self.at, self.by, self.what, self.data)
 
 
 class AdminStore:
@@ -292,9 +307,9 @@ class AdminStore:
             row["data"] = json.loads(row["data"])
         return page
 
-    async def note(self, by: str, what: str, data: dict[str, Any], now: int) -> None:
-        """Keep a line about a change."""
-        await self._write(lambda connection: _log(connection, now, by, what, data))
+    async def note(self, line: AuditLine) -> None:
+        """Keep a line about what is about to be done."""
+        await self._write(line.log)
 
     async def peer_of(self, name: str) -> str | None:
         """Give the peer id that a name is bound to."""

@@ -139,7 +139,13 @@ def make_app(service: Service) -> web.Application:
         clock=service.clock,
         seen=Seen(since=service.clock()),
     )
-    access = AccessRoutes(callers=callers, admin=service.store.admin, clock=service.clock, read_body=_body)
+    access = AccessRoutes(
+        callers=callers,
+        admin=service.store.admin,
+        tables=service.store.access,
+        clock=service.clock,
+        read_body=_body,
+    )
     admin = Admin(
         store=service.store,
         federation=service.federation,

@@ -14,12 +14,13 @@ import queue
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.registry import changes, notes, probes
-from kodo.registry.admin_store import AdminStore, Transact
+from kodo.registry.admin_store import AdminStore, AuditLine, Transact
 from kodo.registry.changes import Accepted, Bounds
 from kodo.registry.flow_pages import read_flows
 from kodo.registry.health import Due
@@ -33,7 +34,7 @@ from kodo.registry.schema import connect, lock_file
 from kodo.registry.work import Work
 from kodo.registry.writer import Writer
 
-__all__ = ["Bounds", "Store"]
+__all__ = ["AccessTables", "Bounds", "Store"]
 
 _READERS = 2
 _DEADLINE_S = 15.0
@@ -60,7 +61,7 @@ class Store:
         """What is told to other registries, and taken from them."""
         self.admin = AdminStore(self._write, self._read_mesh)
         """Who the operators are, the list of names, what was changed."""
-        self.access = _AccessTables(self._write, self._read_mesh)
+        self.access = AccessTables(self._write, self._read_mesh)
         """The tables of users, roles and grants."""
 
     async def __aenter__(self) -> Store:
@@ -137,7 +138,15 @@ class Store:
         await self._write(work)
         self.mesh.bell.ring()
 
-    async def annotate(self, peer_id: str, path: str | None, words: Mapping[str, Any], *, replace: bool) -> None:
+    async def annotate(
+        self,
+        peer_id: str,
+        path: str | None,
+        words: Mapping[str, Any],
+        *,
+        replace: bool,
+        line: AuditLine | None = None,
+    ) -> None:
         """Put an admin's words in place of those of a node, or of the flow `path` of it; of known fields and types.
 
         They are kept beside its record, which stays as it was signed, and outlive it: a node that was removed and
@@ -148,12 +157,19 @@ class Store:
             path: of the flow; it need not be listed now.
             words: by field, see `kodo.registry.words`; None takes a word back.
             replace: whether what was said before is taken back.
+            line: what the audit says of it.
 
         Raises:
             CallError: 404 neither the node nor an annotation of it is known, 400 a field that cannot be annotated,
                 507 too many annotations.
         """
-        await self._write(lambda connection: notes.annotate(connection, peer_id, path, words, replace=replace))
+
+        def work(connection: sqlite3.Connection) -> None:
+            notes.annotate(connection, peer_id, path, words, replace=replace)
+            if line is not None:
+                line.log(connection)
+
+        await self._write(work)
 
     async def annotations(self, peer_id: str) -> dict[str, dict[str, Any]]:
         """Give an admin's words on a node by path, those on the node itself by an empty one."""
@@ -291,17 +307,37 @@ class Store:
                 return await asyncio.get_running_loop().run_in_executor(pool, job)
 
 
-class _AccessTables:
-    """The file as `kodo.access.tables.Database`."""
+class AccessTables:
+    """The tables of users, roles and grants, as `kodo.access.tables.Database`."""
 
     def __init__(self, change: Transact, ask: Transact) -> None:
         self._change = change
         self._ask = ask
+        self._line: ContextVar[AuditLine | None] = ContextVar("audit line", default=None)
+
+    @contextlib.contextmanager
+    def told_by(self, line: AuditLine) -> Iterator[None]:
+        """Keep a line in the audit with each change that this task makes inside of the block, in one transaction."""
+        token = self._line.set(line)
+        try:
+            yield
+        finally:
+            self._line.reset(token)
 
     async def change(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        return await self._change(work)
+        """Do `work` in a transaction."""
+        line = self._line.get()
+
+        def told(connection: sqlite3.Connection) -> _Result:
+            result = work(connection)
+            if line is not None:
+                line.log(connection)
+            return result
+
+        return await self._change(told)
 
     async def ask(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Do `work`, which only reads."""
         return await self._ask(work)
 
 
