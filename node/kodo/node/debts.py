@@ -12,7 +12,8 @@ import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from kodo.node.clock import Clock, wait_or_sleep
 from kodo.node.store import Store
 from kodo.node.tasks import Tasks
 from kodo.node.transaction import Commit
-from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError
 
 __all__ = ["Debt", "Debts"]
 
@@ -44,6 +45,14 @@ class Debt(NamedTuple):
     peer_id: str
     reach: str
     at: int
+
+
+class _Outcome(Enum):
+    """What became of trying to settle a debt."""
+
+    SETTLED = "settled"
+    UNSETTLED = "unsettled"
+    AWAY = "away"
 
 
 class Debts:
@@ -136,40 +145,70 @@ class Debts:
                 self._payers[peer_id] = news, self._tasks.spawn(partial(self._settle_with, peer_id, news))
 
     async def _settle_with(self, peer_id: str, news: asyncio.Event) -> None:
-        pause = _PAUSE_S
+        """Settle what is due to one node: what fails is tried again after a pause, what comes meanwhile at once."""
+        pause, again_at = _PAUSE_S, 0
+        failed: dict[Debt, _Outcome] = {}
+        tries: Counter[Debt] = Counter()
         try:
             while due := self._due(peer_id):
                 news.clear()
-                for debt in due:
-                    if not await self._try(debt):
-                        break
-                else:
+                if fresh := [debt for debt in due if debt not in failed]:
+                    await self._try_each(sorted(fresh, key=tries.__getitem__), failed, tries)
+                    again_at = again_at or self._clock.steady_ms() + round(pause * 1000)
                     continue
-                if not await wait_or_sleep(self._clock, news, pause):
-                    pause = min(pause * 2, _MOST_PAUSE_S)
+                left = again_at - self._clock.steady_ms()
+                if left <= 0:
+                    failed.clear()
+                    again_at, pause = 0, min(pause * 2, _MOST_PAUSE_S)
+                else:
+                    await wait_or_sleep(self._clock, news, left / 1000)
         finally:
             del self._payers[peer_id]
 
-    async def _try(self, debt: Debt) -> bool:
-        """Settle one; say whether it is settled."""
+    async def _try_each(self, debts: Sequence[Debt], failed: dict[Debt, _Outcome], tries: Counter[Debt]) -> None:
+        """Try each of `debts` once, whatever becomes of the others; `failed` gets those that are not settled.
+
+        Where nobody answered just now nobody waits a second time: those that were left out are the first next time.
+        """
+        away: set[str] = set()
+        for debt in debts:
+            if debt.reach in away:
+                failed[debt] = _Outcome.AWAY
+                continue
+            tries[debt] += 1
+            outcome = await self._try(debt)
+            if outcome is _Outcome.SETTLED:
+                away.discard(debt.reach)
+                for other in [other for other, how in failed.items() if how is _Outcome.AWAY]:
+                    if other.reach == debt.reach:
+                        del failed[other]
+            else:
+                failed[debt] = outcome
+                if outcome is _Outcome.AWAY:
+                    away.add(debt.reach)
+
+    async def _try(self, debt: Debt) -> _Outcome:
+        """Settle one."""
         try:
             async with asyncio.timeout(_TRY_S):
                 await self._settle(debt)
             if self._unsure.get(debt.fid, 0) > self._clock.steady_ms():
-                return False
+                return _Outcome.UNSETTLED
             await self._forget(debt)
         except (KodoError, TimeoutError) as error:
+            away = isinstance(error, (NetworkError, DeadlineError, TimeoutError))
             old = self._clock.now_ms() - debt.at > _KEPT_MS
             what = "is left there" if old else "is not ended yet"
             _log.warning("what the run %s launched on %s %s: %s", debt.fid, debt.peer_id, what, error)
-            if not old:
-                return False
-            with contextlib.suppress(KodoError):
-                await self._forget(debt)
+            if old:
+                with contextlib.suppress(KodoError):
+                    await self._forget(debt)
+                    return _Outcome.SETTLED
+            return _Outcome.AWAY if away else _Outcome.UNSETTLED
         except Exception as error:
             _log.error("ending what the run %s launched failed: %s", debt.fid, type(error).__name__)
-            return False
-        return True
+            return _Outcome.UNSETTLED
+        return _Outcome.SETTLED
 
     async def _forget(self, debt: Debt) -> None:
         await self._store.write(lambda transaction: transaction.change(lambda tables: _strike(tables, debt)))

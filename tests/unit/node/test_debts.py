@@ -12,7 +12,7 @@ import pytest
 from kodo.node.debts import Debt, Debts
 from kodo.node.rows import NewEvent
 from kodo.node.store import Store
-from kodo.p2p.errors import CallError, UnreachableError
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, UnreachableError
 from tests.unit.node.conftest import FIRST, StillClock, fid_of, new_run, settled
 
 FID = fid_of(1)
@@ -25,6 +25,7 @@ class Bench:
     def __init__(self, store: Store, clock: StillClock):
         self.store, self.clock = store, clock
         self.away: set[str] = set()
+        self.unpayable: dict[str, Exception] = {}
         self.told: list[tuple[str, str]] = []
         self.tries = 0
         self.debts = Debts(store, clock, self.settle)
@@ -33,10 +34,12 @@ class Bench:
         self.tries += 1
         if debt.peer_id in self.away:
             raise UnreachableError("away")
+        if debt.fid in self.unpayable:
+            raise self.unpayable[debt.fid]
         self.told.append((debt.fid, debt.peer_id))
 
-    async def launch(self, fid: str = FID, peer: str = "far") -> None:
-        async with self.debts.launching(fid, peer, "there"):
+    async def launch(self, fid: str = FID, peer: str = "far", reach: str = "there") -> None:
+        async with self.debts.launching(fid, peer, reach):
             assert (fid, peer) in await self.on_disk()
 
     async def end(self, number: int = 1) -> None:
@@ -164,3 +167,101 @@ async def test_a_launch_that_is_under_way_or_was_cut_off_is_waited_for(store: St
         await settled(lambda: clock.advance(2) or not made.debts._payers)
         assert len(made.told) > 1
         await gone(made)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        CallError(403, "not-yours", "no"),
+        CallError(503, "busy", "later"),
+        UnreachableError("away"),
+        DeadlineError("no answer"),
+        TimeoutError(),
+        ValueError("a fault of ours"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+@pytest.mark.parametrize("count", [2, 5])
+async def test_a_debt_that_cannot_be_paid_holds_up_none_that_came_later(
+    store: Store, clock: StillClock, failure: Exception, count: int
+) -> None:
+    numbers = range(1, count + 1)
+    await start(store, *numbers)
+    async with bench(store, clock) as made:
+        made.unpayable = {FID: failure}
+        for number in numbers:
+            await made.launch(fid_of(number))
+            await made.end(number)
+        for _ in range(count):  # rounds: each tries one debt at least that was not tried
+            await settled(lambda: len(made.told) == count - 1 or bool(clock._sleepers))
+            clock.advance(600)
+        assert {fid for fid, _ in made.told} == {fid_of(number) for number in numbers[1:]}
+        await settled(lambda: len(made.debts._noted) == 1)
+        assert await made.on_disk() == [(FID, "far")]
+        made.unpayable.clear()
+        await settled(lambda: clock.advance(600) or not made.debts._payers)
+        await gone(made)
+
+
+async def test_no_news_has_a_debt_tried_again_before_its_pause_is_over(store: Store, clock: StillClock) -> None:
+    await start(store, *range(1, 12))
+    async with bench(store, clock) as made:
+        made.unpayable = {FID: CallError(403, "not-yours", "no")}
+        await made.launch()
+        await made.end()
+        await settled(lambda: made.tries == 1)
+        for number in range(2, 12):
+            await made.launch(fid_of(number))
+            await made.end(number)
+        await settled(lambda: len(made.told) == 10)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert made.tries == 1 + 10
+        made.unpayable.clear()
+        await settled(lambda: clock.advance(600) or not made.debts._payers)
+
+
+async def test_an_old_debt_that_cannot_be_forgotten_is_not_tried_without_a_pause(
+    store: Store, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(store, 1)
+    async with bench(store, clock) as made:
+        made.away = {"far"}
+        await made.launch()
+        await made.end()
+        await settled(lambda: bool(clock._sleepers))
+        writes = 0
+
+        async def full(work: object) -> None:
+            nonlocal writes
+            writes += 1
+            raise CapacityError("the disk is full")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(store, "write", full)
+            clock.advance(31 * DAY)
+            await settled(lambda: writes == 1)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert (made.tries, writes) == (2, 1)
+        await settled(lambda: clock.advance(600) or not made.debts._payers)
+        await gone(made)
+
+
+async def test_where_nobody_answers_one_debt_is_tried_for_all_and_other_addresses_are_tried_too(
+    store: Store, clock: StillClock
+) -> None:
+    await start(store, *range(1, 7))
+    async with bench(store, clock) as made:
+        made.unpayable = {fid_of(number): UnreachableError("away") for number in range(1, 6)}
+        for number in range(1, 7):
+            await made.launch(fid_of(number), reach="there" if number < 6 else "elsewhere")
+        # All at once, as after a restart.
+        made.debts._over.update(fid_of(number) for number in range(1, 7))
+        made.debts._pay()
+        await settled(lambda: made.told == [(fid_of(6), "far")])
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert made.tries == 2
+        made.unpayable.clear()
+        await settled(lambda: clock.advance(600) or not made.debts._payers)
