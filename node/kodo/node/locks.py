@@ -13,7 +13,6 @@ times are kept by one task for all runs; they follow from the log, so a restarte
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
@@ -160,21 +159,36 @@ class Locks:
             else:
                 earlier = await self._store.append_once(live.fid, [new], once)
         except RunOverError:
+            # They may have come after those of the run were erased.
+            await self._runs.forget_secrets(live.fid)
             raise CallError(410, "expired", "the run is over") from None
         except KeyReusedError as error:
+            await self._runs.forget_secrets(live.fid, cid)
             raise CallError(409, "key-reused", str(error)) from None
         except CapacityError as error:
+            if secrets:
+                self._runs.spawn(partial(self._forget_unless_stored, live, cid))
             raise CallError(507, "disk-full", str(error)) from None
         finally:
             live.claimed.discard(lid)
             if earlier is not None:
                 self._awaited.get((live.fid, lid), {}).pop(cid, None)
         if earlier is not None:
+            await self._runs.forget_secrets(live.fid, cid)
             return earlier
         live.handed_at[lid] = self._runs.clock.steady_ms()
         self._changed.set()
         self._runs.spawn(partial(self._hand, live, lid, cid, new.data["answer"]))
         return cid
+
+    async def _forget_unless_stored(self, live: LiveRun, cid: str) -> None:
+        """Erase the secrets of an answer whose commit failed, unless it is stored nevertheless."""
+        await self._runs.patiently(self._store.settle)
+        stored = await self._store.every(live.fid, ["candidate"])
+        if live.fid not in self._runs.live:
+            await self._runs.forget_secrets(live.fid)
+        elif all(event.data["cid"] != cid for event in stored):
+            await self._runs.forget_secrets(live.fid, cid)
 
     async def _hand(self, live: LiveRun, lid: str, cid: str, answer: Any) -> None:
         runner, vault = live.runner, self._runs.vault
@@ -200,8 +214,10 @@ class Locks:
             reasons = [str(error)]
         if reasons:
             verdict = [NewEvent.make("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})]
-        with contextlib.suppress(RunOverError):
+        try:
             await self._runs.append(live, verdict)
+        except RunOverError:
+            await self._runs.forget_secrets(live.fid)
 
     async def _verdict(self, fid: str, lid: str, cid: str) -> dict[str, Any]:
         """Wait for the verdict on a candidate, or find it in the log. It comes: the lock's times see to that."""

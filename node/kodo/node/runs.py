@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -222,6 +222,10 @@ class Runs:
         """Append to a live run's log: see `Pump.append`."""
         await self._pump.append(live, events, outputs)
 
+    async def patiently(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write something small, again while the disk takes nothing: see `Pump.patiently`."""
+        await self._pump.patiently(write)
+
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Have `work` done by a task of this owner: see `Tasks.spawn`."""
         return self._tasks.spawn(work)
@@ -280,6 +284,7 @@ class Runs:
             try:
                 await self.vault.put(run.fid, INPUTS, secrets)
             except CapacityError as error:
+                await self.forget_secrets(run.fid)
                 raise CallError(507, "disk-full", str(error)) from None
         now = self.clock.now_ms()
         row = RunRow(
@@ -291,18 +296,22 @@ class Runs:
             created = await self._store.create(run, first, key)
         except KeyReusedError as error:
             self._live.pop(run.fid, None)
+            await self.forget_secrets(run.fid)
             raise CallError(409, "key-reused", str(error)) from None
         except CapacityError as error:
             self._live.pop(run.fid, None)
             self.spawn(partial(self._make_sure, run.fid, wanted=key is not None))
             raise CallError(507, "disk-full", str(error)) from None
-        except BaseException:
+        except BaseException as error:
             self._live.pop(run.fid, None)
+            if isinstance(error, Exception):
+                await self.forget_secrets(run.fid)
             raise
         if created.fresh:
             self._drive(live)
             return run.fid, live.view.state
         self._live.pop(run.fid, None)
+        await self.forget_secrets(run.fid)
         return await self._earlier(created.fid)
 
     async def _make_sure(self, fid: str, *, wanted: bool) -> None:
@@ -312,6 +321,8 @@ class Runs:
         """
         await self._pump.patiently(self._store.settle)
         row = await self._store.run(fid)
+        if row is None:
+            await self.forget_secrets(fid)
         if row is None or fid in self._live:
             return
         live = self._live[fid] = LiveRun(row, await self._store.view(fid) or RunView())
@@ -404,6 +415,15 @@ class Runs:
         if not found:
             raise IntegrityError("the secrets of this run are gone: start it again")
         return found
+
+    async def forget_secrets(self, fid: str, name: str | None = None) -> None:
+        """Erase the secrets of a run that is over, or was never stored; with `name` those of one answer alone."""
+        if self.vault is None or not self.vault.has(fid):
+            return
+        try:
+            await (self.vault.erase(fid) if name is None else self.vault.drop(fid, name))
+        except (CapacityError, IntegrityError) as error:
+            _log.error("run %s: its secrets are erased with the node's next start: %s", fid, error)
 
     async def _inputs(self, live: LiveRun) -> None:
         """Wait until the lock that asks for missing inputs is answered, if there is one.

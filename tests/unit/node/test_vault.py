@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 
 from kodo.node.inprocess import InProcessExecutor, InProcessRunner, LockDeniedError
 from kodo.node.orders import RunSettings
+from kodo.node.rows import Created, KeyReusedError, RunOverError
 from kodo.node.vault import INPUTS, Vault
-from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
+from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, UsageError
+from kodo.protocol.events import RunState
 from kodo.protocol.secrets import MASK
 from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import ANA, rig
@@ -209,3 +213,98 @@ async def test_a_run_whose_secrets_are_gone_does_not_start(tmp_path: Path, clock
         last = (await made.all_events(fid))[-1]
         assert (last.event, "start it again" in last.data["message"]) == ("fatal", True)
         assert executor.launched == []
+
+
+def _failing(error: Exception, *, after: bool = False) -> Any:
+    """Makes what fails in the place of a call of the store's, before or after it was done."""
+
+    def make(call: Any) -> Any:
+        async def fails(*args: Any, **named: Any) -> Any:
+            if after:
+                await call(*args, **named)
+            raise error
+
+        return fails
+
+    return make
+
+
+def _earlier(value: Any) -> Any:
+    def make(call: Any) -> Any:
+        async def known(*args: Any, **named: Any) -> Any:
+            return value
+
+        return known
+
+    return make
+
+
+REFUSED_LAUNCHES = {
+    "the key was used meanwhile": ("create", _failing(KeyReusedError("used"))),
+    "the key's run was made meanwhile": ("create", _earlier(Created(fid_of(9), fresh=False))),
+    "the disk is full": ("create", _failing(CapacityError("full"))),
+    "the disk says so, and stored the run": ("create", _failing(CapacityError("full"), after=True)),
+    "something else": ("create", _failing(KodoError("else"))),
+    "a fault of ours": ("create", _failing(ZeroDivisionError())),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED_LAUNCHES)
+async def test_the_secrets_of_a_launch_that_was_refused_are_erased(
+    how: str, tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, make = REFUSED_LAUNCHES[how]
+    async with node_of(tmp_path, clock, more=SECRET) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(node.rig.store, name, make(getattr(node.rig.store, name)))
+            with contextlib.suppress(KodoError, ZeroDivisionError):
+                await node.call("run.launch", path="flows.secret", inputs={"n": 1, "token": CANARY}, key=None)
+        await settled(lambda: os.listdir(tmp_path / "secrets") == [])
+
+
+REFUSED_ANSWERS = {
+    "the run is over": ("append", None, _failing(RunOverError(fid_of(9), RunState.DONE))),
+    "the disk is full": ("append", None, _failing(CapacityError("full"))),
+    "the key was used meanwhile": ("append_once", "k", _failing(KeyReusedError("used"))),
+    "the key's answer came meanwhile": ("append_once", "k", _earlier("earlier")),
+    "the disk is full, with a key": ("append_once", "k", _failing(CapacityError("full"))),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED_ANSWERS)
+async def test_the_secrets_of_an_answer_that_was_refused_are_erased(
+    how: str, tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asks(run: InProcessRunner) -> Any:
+        return await run.lock(LID, {"type": "string", "writeOnly": True})
+
+    name, key, make = REFUSED_ANSWERS[how]
+    async with InProcessExecutor({"flow": asks}) as executor, rig(tmp_path, executor, clock) as made:
+        fid = await made.launch()
+        await made.until(fid, "lock")
+        with monkeypatch.context() as patch:
+            patch.setattr(made.store, name, make(getattr(made.store, name)))
+            answering = asyncio.ensure_future(made.locks.answer(fid, LID, CANARY, ANA, key))
+            await settled(lambda: os.listdir(tmp_path / "secrets") == [] and not made.runs.live[fid].claimed)
+        answering.cancel()
+        await asyncio.wait([answering])
+        await settled(lambda: os.listdir(tmp_path / "secrets") == [])
+
+
+async def test_the_secrets_of_an_answer_that_is_stored_although_the_disk_failed_are_kept(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asks(run: InProcessRunner) -> Any:
+        return await run.lock(LID, {"type": "string", "writeOnly": True})
+
+    async with InProcessExecutor({"flow": asks}) as executor, rig(tmp_path, executor, clock) as made:
+        fid = await made.launch()
+        await made.until(fid, "lock")
+        with monkeypatch.context() as patch:
+            patch.setattr(made.store, "append", _failing(CapacityError("full"), after=True)(made.store.append))
+            with pytest.raises(CallError, match="disk-full"):
+                await made.locks.answer(fid, LID, CANARY, ANA)
+        await made.store.settle()
+        await settled(lambda: not made.runs._tasks._group or len(os.listdir(tmp_path / "secrets")) == 1)
+        [candidate] = await made.store.every(fid, ["candidate"])
+        assert await made.runs.vault.get(fid, candidate.data["cid"]) == [[[], CANARY]]  # type: ignore[union-attr]
