@@ -10,7 +10,7 @@ from typing import Any
 from kodo.p2p.errors import CallError
 from kodo.registry.changes import no_such_node, relist, show_words, signed_bytes
 from kodo.registry.listing import notes_of, sort_out
-from kodo.registry.mesh_store import tell_again
+from kodo.registry.mesh_changes import tell_again
 from kodo.registry.record import verify_record
 from kodo.registry.words import FlowWords, NodeWords, check_words
 

@@ -11,7 +11,7 @@ from kodo.access.tables import SCHEMA as ACCESS_DDL
 from kodo.p2p.errors import UsageError
 from kodo.registry.admin_store import ADMIN_DDL, MESH_URLS_DDL
 from kodo.registry.last_seqs import LAST_SEQS_DDL
-from kodo.registry.mesh_store import HEARD_DDL, MESH_DDL
+from kodo.registry.mesh_changes import HEARD_DDL, MESH_DDL
 from kodo.registry.probes import PROBES_DDL
 from kodo.registry.query_sql import register_functions
 

@@ -25,7 +25,8 @@ from kodo.registry.changes import Accepted, Bounds
 from kodo.registry.flow_pages import read_flows
 from kodo.registry.health import Due
 from kodo.registry.listing import notes_of
-from kodo.registry.mesh_store import MeshStore, heard_lately, note, note_beat
+from kodo.registry.mesh_changes import heard_lately, note, note_beat
+from kodo.registry.mesh_store import MeshStore
 from kodo.registry.migrations import prepare
 from kodo.registry.node_pages import read_nodes
 from kodo.registry.pages import PageRequest

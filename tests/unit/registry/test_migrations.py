@@ -7,7 +7,7 @@ import pytest
 
 from kodo.p2p.errors import CallError
 from kodo.registry.glob import fold
-from kodo.registry.mesh_store import MESH_DDL
+from kodo.registry.mesh_changes import MESH_DDL
 from kodo.registry.pages import PageRequest
 from kodo.registry.record import verify_record
 from kodo.registry.schema import SCHEMA_VERSION
