@@ -31,6 +31,7 @@ class RawLink(WebRtcLink):
 
     def _begin_authentication(self) -> None:
         self.remote_peer = self.local_peer
+        self._sctp.admit()
         self._ready.set_result(None)
 
 

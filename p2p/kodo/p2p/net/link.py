@@ -46,7 +46,7 @@ _EVENTS_A_LOOK = 16
 WRITE_AHEAD_BYTES = 1 << 20
 """Output that one link queues before writers wait. Channels take turns, so it does not delay the others."""
 EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
-"""What a peer may open and send before its last handshake message has arrived."""
+"""What a peer may open, beside the handshake's channel, and send before its last handshake message has arrived."""
 ROUNDS = 4
 """Batches that one link sends before others have their turn."""
 TURN_SECONDS = 0.001
@@ -139,7 +139,11 @@ class WebRtcLink:
             tag=secrets.randbelow(0xFFFFFFFF) + 1,
             initial_tsn=secrets.randbits(32),
             cookie_secret=os.urandom(32),
-            settings=sctp.Settings(window=limits.unread_bytes, max_channels=limits.streams + 2 * CLOSING_CHANNELS),
+            settings=sctp.Settings(
+                window=limits.unread_bytes,
+                max_channels=limits.streams + 2 * CLOSING_CHANNELS,
+                early_channels=1 + EARLY_CHANNELS,
+            ),
         )
         self._expected_digest: bytes | None = None
         self._authentication: Authentication | None = None
@@ -349,6 +353,7 @@ class WebRtcLink:
         if self._ready.done():
             return  # who waited for it has given up
         self.remote_peer = peer
+        self._sctp.admit()
         self._ready.set_result(None)
         if self.dialled:
             self._sctp.close_channel(NOISE_CHANNEL)

@@ -22,6 +22,7 @@ ALLOWED = {
     "hashlib",
     "hmac",
     "ipaddress",
+    "itertools",
     "kodo",
     "msgpack",
     "re",

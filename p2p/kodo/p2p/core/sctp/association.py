@@ -87,6 +87,10 @@ class Association(Lifecycle):
         )
         self._reset_failures = 0
 
+    def admit(self) -> None:
+        """Note that the owner knows who the peer is: it may open as many channels as anybody."""
+        self._channels.early = None
+
     def open_channel(
         self, *, label: str = "", protocol: str = "", channel_id: int | None = None, negotiated: bool = False
     ) -> int:
@@ -312,7 +316,7 @@ class Association(Lifecycle):
     def _take_re_config(self, body: bytes) -> None:
         if self._state not in RECEIVING:
             return
-        for kind, content in wire.parse_parameters(body):
+        for kind, content in wire.parse_parameters(body, wire.MAX_RE_CONFIG_PARAMETERS):
             answer = self._resets.take_parameter(kind, content, self._receiver.last_tsn, self._receiver.unwrap)
             if answer:
                 self._answer(wire.encode_chunk(wire.RE_CONFIG, answer))

@@ -12,9 +12,10 @@ Source: RFC 8831, 6; RFC 8832; RFC 6525, 4 and 5.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from struct import Struct
 from typing import Final
 
@@ -117,13 +118,22 @@ class Channels:
 
     def __init__(self, outbound: Outbound, *, client: bool, streams: int, most: int) -> None:
         self.by_id: dict[int, Channel] = {}
-        self.closing: dict[int, Channel] = {}
-        """Those that still have a reset to ask for."""
+        self.inbound: dict[int, Channel] = {}
+        """Those whose stream the peer has not reset: a request to reset all costs each of them once."""
+        self.closing: OrderedDict[int, Channel] = OrderedDict()
+        """Those that still have a reset to ask for; who was looked at in vain goes to the end."""
+        self.early: int | None = None
+        """Channels that may exist while the owner does not know the peer; None when it does."""
         self.streams = streams
         self._outbound = outbound
         self._most = most
         self._fresh = 0 if client else 1
         self._rested: deque[int] = deque()
+
+    @property
+    def queued(self) -> int:
+        """Bytes of all channels that no packet has carried yet."""
+        return self._outbound.queued
 
     def create(self, label: str, protocol: str, channel_id: int | None, *, negotiated: bool) -> Channel:
         """Open a channel.
@@ -140,7 +150,7 @@ class Channels:
             raise UsageError(f"channel {channel_id} is in use or out of range")
         elif len(self.by_id) >= self._most:
             raise CapacityError(f"{self._most} channels are open already")
-        channel = self.by_id[channel_id] = Channel(channel_id, OutboundStream(channel_id))
+        channel = self._add(channel_id)
         if not negotiated:
             self._outbound.put(channel.stream, PROTOCOL_DCEP, encode_open(label, protocol))
         return channel
@@ -158,12 +168,22 @@ class Channels:
         self._fresh += 2
         return self._fresh - 2
 
-    def accept(self, channel_id: int) -> Channel | None:
-        """Take a channel that the peer opened and acknowledge it; None if there are too many."""
+    def _add(self, channel_id: int) -> Channel:
         channel = Channel(channel_id, OutboundStream(channel_id))
+        self.by_id[channel_id] = self.inbound[channel_id] = channel
+        return channel
+
+    def accept(self, channel_id: int) -> Channel | None:
+        """Take a channel that the peer opened and acknowledge it; None if there are too many.
+
+        Raises:
+            ValueError: there are too many for a peer that is not known yet.
+        """
+        if self.early is not None and len(self.by_id) >= self.early:
+            raise ValueError("too many channels before it said who it is")
         if len(self.by_id) >= 2 * self._most or channel_id >= self.streams:
             return None
-        self.by_id[channel_id] = channel
+        channel = self._add(channel_id)
         self._outbound.put(channel.stream, PROTOCOL_DCEP, _ACK)
         if len(self.by_id) > self._most:
             self.close(channel)
@@ -188,6 +208,7 @@ class Channels:
 
     def peer_reset(self, channel: Channel) -> bool:
         """Note that the peer's stream was reset; True if the channel is closed by it."""
+        self.inbound.pop(channel.id, None)
         channel.step(ChannelStep.PEER_RESET)
         if channel.state is ChannelState.FLUSHING:
             self.closing[channel.id] = channel
@@ -198,6 +219,7 @@ class Channels:
         channel.state = ChannelState.CLOSED
         if self.by_id.get(channel.id) is channel:
             del self.by_id[channel.id]
+            self.inbound.pop(channel.id, None)
             self.closing.pop(channel.id, None)
             if channel.id & 1 == self._fresh & 1 and channel.id < self._fresh:
                 self._rested.append(channel.id)
@@ -228,12 +250,16 @@ class Resets:
     _late: ResetRequest | None = None
     """The last request that was answered "in progress": it may come again under a new number."""
     _last_result: int = _PERFORMED
+    _looked: tuple[int, int, int] = (0, 0, 0)
+    _vain: int = 0
+    """Channels in `closing` that were looked at, and were not due, since anything was sent or acknowledged."""
 
     def next_request(self, next_tsn: int, acknowledged: int) -> ResetRequest | None:
         """Ask for the resets that are due; None if there are none, or a request is out already.
 
         A channel is due when the peer has all that was sent on it: a request that had to wait for data of others
-        makes usrsctp hold back what comes behind it, at times for ever.
+        makes usrsctp hold back what comes behind it, at times for ever. As many are looked at as one request may
+        name, in turn: a peer that acknowledges nothing can make thousands wait.
 
         Args:
             next_tsn: what is sent next.
@@ -241,19 +267,22 @@ class Resets:
         """
         if self.request is not None or not self.channels.closing:
             return None
-        due: list[Channel] = []
-        for channel in self.channels.closing.values():
-            if not channel.stream.messages:
-                if channel.last_tsn is None:
-                    channel.last_tsn = next_tsn - 1
-                if channel.last_tsn <= acknowledged:
-                    due.append(channel)
-        due = due[:_STREAMS_PER_REQUEST]
+        closing, due = self.channels.closing, list[Channel]()
+        looked = (next_tsn, acknowledged, self.channels.queued)
+        if looked != self._looked:
+            self._looked, self._vain = looked, 0
+        for channel in list(islice(closing.values(), max(0, min(_STREAMS_PER_REQUEST, len(closing) - self._vain)))):
+            if not channel.stream.messages and channel.last_tsn is None:
+                channel.last_tsn = next_tsn - 1
+            if channel.last_tsn is not None and channel.last_tsn <= acknowledged:
+                due.append(channel)
+                del closing[channel.id]
+                channel.step(ChannelStep.FLUSHED)
+            else:
+                closing.move_to_end(channel.id)
+                self._vain += 1
         if not due:
             return None
-        for channel in due:
-            del self.channels.closing[channel.id]
-            channel.step(ChannelStep.FLUSHED)
         if not self.supported:
             for channel in due:
                 self.channels.forget(channel)
@@ -333,9 +362,9 @@ class Resets:
         while self._deferred and last_tsn >= unwrap(self._deferred[0].last_tsn):
             request = self._deferred.pop(0)
             self._last_result = _PERFORMED
-            for stream in request.streams or tuple(self.channels.by_id):
+            for stream in request.streams or tuple(self.channels.inbound):
                 self.reset_inbound(stream)
-                channel = self.channels.by_id.get(stream)
+                channel = self.channels.inbound.get(stream)
                 if channel is not None and self.channels.peer_reset(channel):
                     self.channels.forget(channel)
                     self.closed(channel)

@@ -32,6 +32,8 @@ class Settings:
         sack_every: packets with data after which they are acknowledged at once.
         sack_delay: seconds after which they are acknowledged at the latest.
         max_channels: channels that may be open at once; more of the peer's are closed again.
+        early_channels: channels that may exist until `Association.admit`; one more of the peer's ends the
+            association. None for no such bound.
         rto_initial: retransmission timeout before a round trip is known, seconds.
         rto_min: what the timeout adds to the round trip time at least, seconds.
         rto_max: most that it grows to by doubling, seconds.
@@ -48,6 +50,7 @@ class Settings:
     sack_every: int = 4
     sack_delay: float = 0.02
     max_channels: int = 1024
+    early_channels: int | None = None
     rto_initial: float = 1.0
     rto_min: float = 0.2
     rto_max: float = 10.0

@@ -61,6 +61,7 @@ class Lifecycle:
         self._channels = Channels(
             self._sender.outbound, client=client, streams=settings.streams, most=settings.max_channels
         )
+        self._channels.early = settings.early_channels
         self._resets = Resets(self._channels, initial_tsn, 0, self._channel_closed, self._receiver.reset)
         self._control: list[bytes] = []
         self._raw: list[bytes] = []

@@ -22,12 +22,15 @@ from typing import Final
 
 from kodo.p2p.core.sctp.wire import FLAG_BEGIN, FLAG_END, FLAG_UNORDERED
 
-__all__ = ["CHUNK_COST", "MAX_AHEAD", "Message", "Reassembly", "Received"]
+__all__ = ["CHUNK_COST", "MAX_AHEAD", "MAX_RUNS", "Message", "Reassembly", "Received"]
 
 CHUNK_COST: Final = 128
 """Bytes that keeping one more fragment or message is taken to cost beside its payload."""
 MAX_AHEAD: Final = 0xFFFF
 """TSNs behind the first gap that a SACK can speak of."""
+MAX_RUNS: Final = 1024
+"""Runs of TSNs that are told apart behind the first gap: three times what a SACK can speak of. What would begin one
+more is left to be sent again, as if the network had lost it."""
 _MAX_DUPLICATES: Final = 16
 
 Message = tuple[int, int, bytes]
@@ -57,7 +60,7 @@ class Received:
         return bool(self.gaps) and tsn < self.gaps[-1][1]
 
     def add(self, tsn: int) -> bool:
-        """Note an arrival; False if it had arrived before (it is noted as a duplicate then)."""
+        """Note an arrival; False if it had arrived before (it is noted as a duplicate then) or is not taken."""
         last, gaps = self.last, self.gaps
         if tsn == last + 1:
             if gaps and gaps[0][0] == tsn + 1:
@@ -67,6 +70,8 @@ class Received:
             return True
         if tsn > last:
             if not gaps or tsn > gaps[-1][1] + 1:
+                if len(gaps) >= MAX_RUNS:
+                    return False
                 gaps.append([tsn, tsn])
                 return True
             if tsn == gaps[-1][1] + 1:
@@ -85,6 +90,8 @@ class Received:
                     gaps[index - 1][1] = tsn
                 elif joins_after:
                     gaps[index][0] = tsn
+                elif len(gaps) >= MAX_RUNS:
+                    return False
                 else:
                     gaps.insert(index, [tsn, tsn])
                 return True

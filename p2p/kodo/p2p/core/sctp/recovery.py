@@ -3,8 +3,9 @@
 Every transmission has an order number, one per packet. Once something is acknowledged, whatever was sent
 `reordering` packets before it and is still out counts as lost: the same as three reports of a gap (RFC 9260, 7.2.4),
 but for retransmissions too, and without looking at anything twice: transmissions stand in a queue by their order, and
-a SACK only takes from its front. Runs of TSNs in a SACK are compared with the runs already known, so the cost of a
-SACK is that of what is new in it. Duplicates that the peer reports mean that the path reorders: then the limit rises.
+a SACK only takes from its front. Each acknowledged record knows a later TSN up to which everything is acknowledged,
+so that a run of a SACK is walked along once, however many SACKs repeat it (union-find with path compression).
+Duplicates that the peer reports mean that the path reorders: then the limit rises.
 
 When nothing comes back at all, the last packet is sent once more after two round trips (a probe, so that a SACK
 shows what is missing), and after the retransmission timeout T3 everything counts as lost. The timeout is the smoothed
@@ -44,7 +45,7 @@ _Stamp = tuple[float, int, float, float, bool]
 class Sent:
     """One DATA chunk that is out."""
 
-    __slots__ = ("again", "chunk", "order", "size", "stamp", "state", "tsn")
+    __slots__ = ("again", "chunk", "order", "size", "stamp", "state", "tsn", "unknown")
 
     def __init__(self, tsn: int, chunk: bytes, size: int, order: int, stamp: _Stamp) -> None:
         self.tsn = tsn
@@ -55,6 +56,8 @@ class Sent:
         self.state = _FLYING
         self.again = 0
         """How many times it was sent again."""
+        self.unknown = tsn + 1
+        """Once it is acknowledged: everything before this TSN and behind it is, too."""
 
 
 class Recovery:
@@ -89,7 +92,6 @@ class Recovery:
         self._head = 0
         self._transmissions: deque[Sent] = deque()
         self._lost: deque[Sent] = deque()
-        self._known: list[tuple[int, int]] = []
         self._last_offsets: tuple[int, ...] = ()
         self._highest_order = -1
         self._newest: Sent | None = None
@@ -115,6 +117,10 @@ class Recovery:
         self._idle = idle
         if self.timeout_at is None:
             self.timeout_at = now + self.rto
+        self.look_soon(now)
+
+    def look_soon(self, now: float) -> None:
+        """Send the last packet once more if nothing comes back for two round trips."""
         if self.rtt:
             self.probe_at = now + 2 * self.rtt + _PROBE_SLACK
 
@@ -174,8 +180,6 @@ class Recovery:
             self._advance(tsn)
         if offsets and (advanced or offsets != self._last_offsets):
             self._take_runs(tsn, offsets)
-        elif not offsets and self._known:
-            self._known.clear()
         self._last_offsets = offsets
         acked = before - self.outstanding
         if duplicates and self._retransmitted and self.reordering < _MAX_REORDERING:
@@ -223,56 +227,37 @@ class Recovery:
             del records[:end]
             end = 0
         self._head = end
-        known = self._known
-        if known and known[0][0] <= tsn + 1:
-            self._known = [(first, last) for first, last in known if last > tsn]
 
     def _take_runs(self, tsn: int, offsets: tuple[int, ...]) -> None:
-        """Acknowledge what the runs hold beyond the known ones; both ascend, so one walk along them does it."""
-        known, merged = self._known, list[tuple[int, int]]()
-        index, count = 0, len(known)
-        position = tsn + 1
+        """Acknowledge what the runs hold and was not acknowledged before."""
+        records, base = self._records, self._head - self.acknowledged - 1
         for place in range(0, min(len(offsets) - 1, 2 * _MAX_RUNS), 2):
             first, last = tsn + offsets[place], tsn + offsets[place + 1]
-            if first <= tsn or last < first or last >= self.next_tsn:
+            if first <= tsn or last >= self.next_tsn:
                 continue
-            position = max(position, first)
-            while index < count and known[index][1] < first:
-                merged.append(known[index])
-                index += 1
-            begin = first
-            while position <= last:
-                if index < count and known[index][0] <= position:
-                    begin = min(begin, known[index][0])
-                    position = max(position, known[index][1] + 1)
-                    if known[index][1] > last:
-                        break
-                    index += 1
-                    continue
-                stop = min(last, known[index][0] - 1) if index < count else last
-                self._acknowledge_run(position, stop)
-                position = stop + 1
-            if merged and merged[-1][1] + 1 >= begin:
-                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-            else:
-                merged.append((begin, last))
-        merged.extend(known[index:])
-        self._known = merged
-
-    def _acknowledge_run(self, first: int, last: int) -> None:
-        base = self._head - self.acknowledged - 1
-        for record in self._records[base + first : base + last + 1]:
-            state = record.state
-            if state != _ACKED:
-                if state == _FLYING:
+            while (first := self._skip_acknowledged(first)) <= last:
+                record = records[base + first]
+                if record.state == _FLYING:
                     self.in_flight -= record.size
                 self.outstanding -= record.size
                 record.state = _ACKED
+                record.unknown = first + 1
                 if record.order >= self._highest_order:
                     self._highest_order = record.order
                     self._newest = record
                 elif self._newest is None:
                     self._newest = record
+
+    def _skip_acknowledged(self, tsn: int) -> int:
+        """Give the first TSN from `tsn` on that is not acknowledged."""
+        records, base = self._records, self._head - self.acknowledged - 1
+        passed: list[Sent] = []
+        while tsn < self.next_tsn and (record := records[base + tsn]).state == _ACKED:
+            passed.append(record)
+            tsn = record.unknown
+        for record in passed:
+            record.unknown = tsn
+        return tsn
 
     def _detect_losses(self, now: float) -> int:
         limit = self._highest_order - self.reordering
@@ -341,21 +326,28 @@ class Recovery:
         if not probing:
             self.controller.timed_out(now)
         if self.failures > 1:
-            for record in self._records[self._head :]:
-                if record.state == _ACKED:
-                    record.state = _FLYING
-                    self.in_flight += record.size
-                    self.outstanding += record.size
-            self._known.clear()
             self._last_offsets = ()
-        self.lose_all()
-
-    def lose_all(self) -> None:
-        """Count everything that is out as lost."""
         self._transmissions.clear()
         self._lost.clear()
         self.in_flight = 0
         for record in self._records[self._head :]:
-            if record.state != _ACKED:
-                record.state = _LOST
-                self._lost.append(record)
+            if record.state == _ACKED:
+                if self.failures == 1:
+                    continue
+                self.outstanding += record.size
+            record.state = _LOST
+            self._lost.append(record)
+
+    def lose_all(self) -> None:
+        """Count everything that is out as lost; costs what flies, so a peer cannot make it cost anything twice."""
+        flying = [record for record in self._transmissions if record.state == _FLYING]
+        for record in flying:
+            record.state = _LOST
+        self._transmissions.clear()
+        self.in_flight = 0
+        flying.sort(key=lambda record: record.tsn)
+        # The first that the peer misses goes first, for it may take no other.
+        if self.has_lost and flying and flying[0].tsn > self._lost[0].tsn:
+            self._lost.extend(flying)
+        else:
+            self._lost.extendleft(reversed(flying))

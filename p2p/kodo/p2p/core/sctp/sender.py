@@ -58,6 +58,7 @@ class Sender:
         self.more = False
         self._allowance = 0.0
         self._paced_at = 0.0
+        self._reopened_at = float("-inf")
         self.resize()
 
     def resize(self) -> None:
@@ -94,7 +95,13 @@ class Sender:
         if not window:
             recovery.dropped()
         elif not self.peer_window and recovery.outstanding:
-            recovery.lose_all()  # what was sent into the closed window was dropped there
+            # What was sent into the closed window was dropped there; what was sent anew less than a round trip ago
+            # nobody can have spoken of, or a window that opens and closes would have it sent again each time.
+            if now - self._reopened_at >= recovery.rtt:
+                self._reopened_at = now
+                recovery.lose_all()
+            else:
+                recovery.look_soon(now)
         self.peer_window = window
         return acked
 

@@ -38,6 +38,7 @@ __all__ = [
     "HEARTBEAT_ACK",
     "INIT",
     "INIT_ACK",
+    "MAX_RE_CONFIG_PARAMETERS",
     "PAD",
     "PARAMETER_ADD_STREAMS",
     "PARAMETER_RESET_INCOMING",
@@ -117,6 +118,8 @@ DATA_HEADER_BYTES: Final = 16
 _MASK: Final = 0xFFFFFFFF
 MAX_PARAMETERS: Final = 64
 """Parameters of one chunk that are looked at; no implementation sends more than about ten."""
+MAX_RE_CONFIG_PARAMETERS: Final = 2
+"""A request and the answer to one, or two requests (RFC 6525, 3.1)."""
 
 
 class PacketCodec:
@@ -152,8 +155,8 @@ def encode_parameter(kind: int, body: bytes) -> bytes:
     return pack(">HH", kind, 4 + len(body)) + body + bytes(-len(body) & 3)
 
 
-def parse_parameters(data: bytes) -> list[tuple[int, bytes]]:
-    """Split a chunk's value into parameters (type, value).
+def parse_parameters(data: bytes, most: int = MAX_PARAMETERS) -> list[tuple[int, bytes]]:
+    """Split a chunk's value into parameters (type, value), at most `most`.
 
     Raises:
         ValueError: when a length is wrong or there are too many.
@@ -165,7 +168,7 @@ def parse_parameters(data: bytes) -> list[tuple[int, bytes]]:
         if length < 4 or position + length > size:
             raise ValueError("a parameter does not fit into its chunk")
         found.append((kind, data[position + 4 : position + length]))
-        if len(found) > MAX_PARAMETERS:
+        if len(found) > most:
             raise ValueError("a chunk has too many parameters")
         position += length + (-length & 3)
     return found
