@@ -174,7 +174,7 @@ def answer_to_offer(port: int, certificate: Certificate, *, client: bool) -> str
 
 
 class _Way:
-    """The way to one source; see `link.Way`."""
+    """The way to one source; see `datachannel.Way`."""
 
     def __init__(self, endpoint: Endpoint, source: Source) -> None:
         self._endpoint = endpoint

@@ -114,8 +114,8 @@ class CookieGate:
         self._source = repr(source).encode()
         connection = SSL.Connection(self._context)
         connection.set_accept_state()
-        connection.bio_write(datagram)
         try:
+            connection.bio_write(datagram)
             connection.DTLSv1_listen()
         except SSL.Error:
             try:

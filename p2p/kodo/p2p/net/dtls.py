@@ -65,9 +65,9 @@ class Dtls:
             BrokenSessionError: the handshake failed.
             PeerError: the other side showed no certificate.
         """
-        if datagram is not None:
-            self._connection.bio_write(datagram)
         try:
+            if datagram is not None:
+                self._connection.bio_write(datagram)
             self._connection.do_handshake()
         except SSL.WantReadError:
             return self._flight()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections import deque
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from kodo.p2p.net import udp
 
 __all__ = ["Endpoint", "Source"]
+
+logger = logging.getLogger(__name__)
 
 Source = tuple[str, int]
 
@@ -30,6 +33,14 @@ _SEGMENTS, _SEGMENT_BYTES = 60, 65_507 - 20
 """Bounds of one GSO send: Linux takes 64 segments and 65,507 bytes, over IPv6 20 less."""
 _ORDINARY_BYTES = 1280
 _GRO_BYTES = 1 << 16
+
+
+def _not_expected(error: Exception) -> None:
+    logger.warning(
+        "a datagram is passed over: %s was not expected; please report it",
+        type(error).__name__,
+        exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+    )
 
 
 class Endpoint:
@@ -84,8 +95,7 @@ class Endpoint:
     # receiving
 
     def _read(self) -> None:
-        sock, received = self._sock, self._received
-        drained = 0
+        sock, drained = self._sock, 0
         try:
             for _ in range(DRAIN_DATAGRAMS):
                 if sock.fileno() < 0:
@@ -99,18 +109,28 @@ class Endpoint:
                     if control:
                         (size,) = struct.unpack_from("i", control[0][2])
                         for begin in range(0, len(data), size):
-                            received(data[begin : begin + size], source)
+                            self._take(data[begin : begin + size], source)
                         continue
                 else:
                     data, name = sock.recvfrom(_GRO_BYTES)
                     source = (name[0], name[1]) if name else ("", 0)
                     drained += len(data)
-                received(data, source)
+                self._take(data, source)
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
             self._failed(error)
-        self._batch_ended()
+        try:
+            self._batch_ended()
+        except Exception as error:
+            _not_expected(error)
+
+    def _take(self, data: bytes, source: Source) -> None:
+        """Give one datagram to its receiver; what fails over it keeps no other from being served."""
+        try:
+            self._received(data, source)
+        except Exception as error:
+            _not_expected(error)
 
     # sending
 

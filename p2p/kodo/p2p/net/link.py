@@ -14,8 +14,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 from OpenSSL import SSL
 
@@ -30,10 +29,11 @@ from kodo.p2p.errors import (
 )
 from kodo.p2p.net.authentication import Authentication
 from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.datachannel import DataChannel, Way
 from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 
-__all__ = ["Way", "WebRtcLink"]
+__all__ = ["WebRtcLink"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,48 +55,6 @@ WAITING_DATAGRAMS = 4096
 """What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
 CLOSING_CHANNELS = 1024
 """Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
-
-
-@dataclass(eq=False, slots=True)
-class _Channel:
-    """One data channel as `transport.Channel`."""
-
-    link: WebRtcLink
-    id: int
-    handler: ChannelHandler | None = None
-    closed: bool = False
-
-    def send(self, message: bytes) -> None:
-        if self.closed:
-            raise BrokenSessionError("the stream's channel is closed")
-        self.link.send(self.id, message)
-
-    def consumed(self, count: int) -> None:
-        self.link.consumed(count)
-
-    def drop(self) -> None:
-        if not self.closed:
-            self.link.drop_queued(self.id)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.link.close_channel(self.id)
-
-
-class Way(Protocol):
-    """What carries datagrams to one peer."""
-
-    def send(self, datagrams: list[bytes], /) -> None:
-        """Send a batch."""
-        ...
-
-    def send_whole(self, datagram: bytes, /) -> bool:
-        """Send a datagram that is not to be fragmented; False when this machine cannot."""
-        ...
-
-    def send_split(self, datagrams: list[bytes], /) -> None:
-        """Send datagrams that the network may have to fragment."""
-        ...
 
 
 class WebRtcLink:
@@ -149,9 +107,9 @@ class WebRtcLink:
         self._authentication: Authentication | None = None
         self._noise_end: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, DataChannel] = {}
         self._handler: LinkHandler | None = None
-        self._early: list[tuple[_Channel, list[bytes]]] = []
+        self._early: list[tuple[DataChannel, list[bytes]]] = []
         self._unread = 0
         self._drained = asyncio.Event()
         self._drained.set()
@@ -174,6 +132,11 @@ class WebRtcLink:
         """When the last packet came, on the event loop's clock, seconds."""
         return self._last_heard
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether DTLS is over its handshake: the other side has seen what was sent to it."""
+        return self._dtls.finished
+
     def heard(self) -> None:
         """Note a sign of life that is no datagram of the link, such as a consent check."""
         self._last_heard = self._loop.time()
@@ -189,7 +152,7 @@ class WebRtcLink:
             return
         try:
             self._step(datagram)
-        except KodoError as error:
+        except Exception as error:
             self.fail(error)
 
     def _take_waiting(self) -> None:
@@ -222,7 +185,7 @@ class WebRtcLink:
             self._delivering = True
             try:
                 self._take_waiting()
-            except KodoError as error:
+            except Exception as error:
                 self.fail(error)
             finally:
                 self._delivering = False
@@ -261,10 +224,9 @@ class WebRtcLink:
                 self._flush_soon()
             if self._behind:
                 self._flush_soon()
-        except KodoError as error:
+        except Exception as error:
             self.fail(error)
-        if self._error is None:
-            self._arm()
+        self._arm()
 
     def _flush_soon(self) -> None:
         """Flush in the next turn of the loop: what is sent until then goes along."""
@@ -273,18 +235,26 @@ class WebRtcLink:
 
     def _arm(self) -> None:
         """Let the timer fire when something is due, or earlier: moving it for each packet would cost more."""
-        if self._dtls.finished:
-            due = self._sctp.get_timer()
-        else:
-            seconds = self._dtls.timeout()
-            due = None if seconds is None else self._loop.time() + seconds
-        if due is None or self._error is not None:
+        if self._error is not None:
+            return
+        try:
+            due = self._due()
+        except Exception as error:
+            self.fail(error)
+            return
+        if due is None:
             return
         if self._timer is not None:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
         self._timer = self._loop.call_at(due, self._timer_due)
+
+    def _due(self) -> float | None:
+        if self._dtls.finished:
+            return self._sctp.get_timer()
+        seconds = self._dtls.timeout()
+        return None if seconds is None else self._loop.time() + seconds
 
     def _timer_due(self) -> None:
         self._timer = None
@@ -295,7 +265,7 @@ class WebRtcLink:
                 self._sctp.handle_timer(self._loop.time())
             elif repeated := self._dtls.handle_timeout():
                 self._send_datagrams(repeated)
-        except KodoError as error:
+        except Exception as error:
             self.fail(error)
             return
         self._flush_now()
@@ -313,7 +283,7 @@ class WebRtcLink:
         self._expected_digest = expected_digest
         try:
             self._step(None)
-        except KodoError as error:
+        except Exception as error:
             self.fail(error)
         self._flush_now()
         await self._ready
@@ -413,7 +383,7 @@ class WebRtcLink:
             raise PeerError("too much came before the handshake was over")
 
     def _opened(self, channel_id: int) -> None:
-        channel = self._channels[channel_id] = _Channel(self, channel_id)
+        channel = self._channels[channel_id] = DataChannel(self, channel_id)
         if len(self._channels) > self._limits.streams + CLOSING_CHANNELS:
             raise PeerError("the other side opens channels without closing any")
         if self._handler is not None:
@@ -436,12 +406,32 @@ class WebRtcLink:
             channel.handler.channel_closed()
 
     def fail(self, error: Exception) -> None:
-        """End the link because of `error`; the first one counts."""
+        """End the link because of `error`; the first one counts.
+
+        One that is not ours, such as a library's over what a peer sent, ends this link like any other, and nothing
+        else: it never reaches who gave the datagram.
+        """
         if self._error is not None:
             return
+        if not isinstance(error, KodoError):
+            logger.warning(
+                "a link to %s ends: %s in what it sent or was sent was not expected; please report it",
+                self.remote_address[0],
+                type(error).__name__,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+            foreign, error = error, BrokenSessionError("the session broke over something that was not expected")
+            error.__cause__ = foreign
         self._end(error)
         if self._handler is not None:
-            self._handler.link_lost(error)
+            self._tell(partial(self._handler.link_lost, error))
+
+    def _tell(self, listener: Callable[[], None]) -> None:
+        """Tell somebody of the link's end; what fails there keeps nobody else from learning of it."""
+        try:
+            listener()
+        except Exception:
+            logger.exception("the end of a link to %s was not taken", self.remote_address[0])
 
     def _end(self, error: Exception) -> None:
         self._error = error
@@ -454,8 +444,8 @@ class WebRtcLink:
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits raises it; nobody may wait
         for channel_id in list(self._channels):
-            self._closed(channel_id)
-        self.on_end()
+            self._tell(partial(self._closed, channel_id))
+        self._tell(self.on_end)
 
     # transport.Link
 
@@ -470,7 +460,7 @@ class WebRtcLink:
         if self._error is not None:
             handler.link_lost(self._error)
 
-    def _deliver(self, channel: _Channel, messages: list[bytes]) -> None:
+    def _deliver(self, channel: DataChannel, messages: list[bytes]) -> None:
         if self._handler is None:
             return
         channel.handler = self._handler.channel_opened(channel)
@@ -485,7 +475,7 @@ class WebRtcLink:
         """Open a channel; see `transport.Link`."""
         self._raise_error()
         channel_id = self._sctp.open_channel()
-        channel = self._channels[channel_id] = _Channel(self, channel_id, handler)
+        channel = self._channels[channel_id] = DataChannel(self, channel_id, handler)
         return channel
 
     def send(self, channel_id: int, message: bytes) -> None:
@@ -535,7 +525,12 @@ class WebRtcLink:
         if self._writers:
             writers, self._writers = self._writers, []
             for write in writers:
-                write()
+                try:
+                    write()
+                except KodoError as error:
+                    logger.debug("a stream's output was not sent: %s", error)  # its channel's end tells it
+                except Exception as error:
+                    self.fail(error)
 
     async def drained(self) -> None:
         """Wait until there is room; see `transport.Link`."""
@@ -574,15 +569,15 @@ class WebRtcLink:
             logger.debug("closing with %d bytes unacknowledged", self._sctp.queued)
         finally:
             if self._error is None:
-                self._say_goodbye()
+                try:
+                    self._say_goodbye()
+                except Exception as error:
+                    logger.debug("a link was closed without a goodbye: %r", error)
                 self._end(LocallyClosedError("this side closed the session"))
 
     def _say_goodbye(self) -> None:
         if self._dtls.finished:
             self._sctp.abort("closed")
-            try:
-                packets = self._sctp.datagrams_to_send(self._loop.time())
-                self._send_datagrams([self._dtls.encrypt(packet) for packet in packets])
-            except KodoError:
-                return
+            packets = self._sctp.datagrams_to_send(self._loop.time())
+            self._send_datagrams([self._dtls.encrypt(packet) for packet in packets])
         self._send_datagrams(self._dtls.close())

@@ -26,47 +26,56 @@ __all__ = ["WebRtcListener"]
 logger = logging.getLogger(__name__)
 
 AMPLIFICATION = 3
-"""Before a source has answered, at most this many times the bytes it sent are sent to it (as in RFC 9000, 8.1)."""
+"""Until a source has shown that it hears us, at most this many times the bytes it sent are sent to it (as in
+RFC 9000, 8.1). It has by echoing a cookie, or by finishing DTLS, for which it must have seen our part of it."""
 
 
 class _Source:
-    """What is known of a source that has passed STUN: its username, and a budget until it has answered DTLS."""
+    """What is known of a source that has passed STUN: its username, and a budget until its address is proved."""
 
-    __slots__ = ("budget", "checked_at", "flights", "link", "task", "username")
+    __slots__ = ("budget", "checked_at", "link", "proved", "task", "username")
 
     def __init__(self, username: str, now: float) -> None:
         self.username = username
         self.checked_at = now
         self.budget = 0
-        self.flights = 0
+        self.proved = False
         self.link: WebRtcLink | None = None
         self.task: asyncio.Task[None] | None = None
 
 
 class _Way:
-    """The way to one source; see `link.Way`."""
+    """The way to one source; see `datachannel.Way`."""
 
     def __init__(self, listener: WebRtcListener, known: _Source, source: Source) -> None:
         self._listener = listener
         self._known = known
         self._source = source
 
+    def _admitted(self, size: int) -> bool:
+        """Whether so many bytes may go now; they are taken from the budget."""
+        known = self._known
+        if not known.proved:
+            if known.link is not None and known.link.encrypted:
+                known.proved = True
+            elif known.budget < size:
+                return False
+            else:
+                known.budget -= size
+        return True
+
     def send(self, datagrams: list[bytes]) -> None:
-        known, endpoint = self._known, self._listener.endpoint
-        if known.flights < 2:
-            size = sum(map(len, datagrams))
-            if known.budget < size:
-                return
-            known.budget -= size
-        if endpoint is not None:
+        endpoint = self._listener.endpoint
+        if endpoint is not None and (self._known.proved or self._admitted(sum(map(len, datagrams)))):
             endpoint.send(datagrams, self._source)
 
     def send_whole(self, datagram: bytes) -> bool:
         endpoint = self._listener.endpoint
-        return endpoint is None or endpoint.send_whole(datagram, self._source)
+        return endpoint is None or (self._admitted(len(datagram)) and endpoint.send_whole(datagram, self._source))
 
     def send_split(self, datagrams: list[bytes]) -> None:
-        if (endpoint := self._listener.endpoint) is not None:
+        endpoint = self._listener.endpoint
+        if endpoint is not None and self._admitted(sum(map(len, datagrams))):
             endpoint.send_split(datagrams, self._source)
 
 
@@ -127,7 +136,6 @@ class WebRtcListener:
         known = self._sources.get(source)
         if known is not None and (link := known.link) is not None and stun.is_dtls(data):
             known.budget += AMPLIFICATION * len(data)
-            known.flights += 1
             link.datagram_received(data)
             self._touched.add(link)
         elif stun.is_stun(data):
@@ -139,7 +147,10 @@ class WebRtcListener:
     def _batch_ended(self) -> None:
         touched, self._touched = self._touched, set()
         for link in touched:
-            link.flush()
+            try:
+                link.flush()
+            except Exception as error:
+                link.fail(error)
 
     def _send(self, datagrams: list[bytes], source: Source) -> None:
         if self.endpoint is not None:
@@ -196,7 +207,7 @@ class WebRtcListener:
                     known.budget -= len(answer)
                     self._send([answer], source)
                 return
-            known.flights = 2  # the cookie proved the address
+            known.proved = True
 
         link = WebRtcLink(
             self._identity,
@@ -214,7 +225,6 @@ class WebRtcListener:
         self._handshaking[block] += 1
         link.on_end = lambda: self._ended(known, source, link)
         if connection is None:
-            known.flights = 1
             link.datagram_received(data)
         task = self._loop.create_task(self._handshake(link, block))
         self._tasks.add(task)
@@ -224,14 +234,13 @@ class WebRtcListener:
         try:
             async with asyncio.timeout(self._limits.handshake_s):
                 await link.authenticate()
+            self._accept(link)
         except (KodoError, TimeoutError) as error:
             logger.debug("a handshake from %s failed: %s", block, error)
             await link.aclose()
         except BaseException:
             await link.aclose()
             raise
-        else:
-            self._accept(link)
         finally:
             self._handshaking[block] -= 1
             if not self._handshaking[block]:

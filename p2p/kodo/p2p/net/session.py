@@ -87,6 +87,10 @@ class Session:
                 await self._over.wait()
                 for task in self._serving:
                     task.cancel()
+        except Exception:
+            # The host's group is that of all sessions: what fails in one ends this one.
+            logger.exception("the session with %s failed", self.remote_peer)
+            self.error = self.error or BrokenSessionError("the session broke over something that was not expected")
         finally:
             self._over.set()
             if self._timer is not None:
@@ -94,7 +98,10 @@ class Session:
             self.error = self.error or LocallyClosedError("this session was closed here")
             await self._link.aclose()
             for stream in list(self._streams):
-                stream.channel_closed()
+                try:
+                    stream.channel_closed()
+                except Exception:
+                    logger.exception("the end of a %s stream was not taken", stream.protocol)
             self._streams.clear()
             self._closed.set()
             self._on_end(self)

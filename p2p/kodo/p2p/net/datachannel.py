@@ -1,0 +1,73 @@
+"""What stands on either side of a WebRTC link: the data channels in it, and the way on which its datagrams go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kodo.p2p.errors import BrokenSessionError
+from kodo.p2p.net.transport import ChannelHandler
+
+__all__ = ["Carrier", "DataChannel", "Way"]
+
+
+class Way(Protocol):
+    """What carries datagrams to one peer."""
+
+    def send(self, datagrams: list[bytes], /) -> None:
+        """Send a batch."""
+        ...
+
+    def send_whole(self, datagram: bytes, /) -> bool:
+        """Send a datagram that is not to be fragmented; False when this machine cannot."""
+        ...
+
+    def send_split(self, datagrams: list[bytes], /) -> None:
+        """Send datagrams that the network may have to fragment."""
+        ...
+
+
+class Carrier(Protocol):
+    """What a channel asks of its link."""
+
+    def send(self, channel_id: int, message: bytes, /) -> None:
+        """Queue one message of a channel."""
+        ...
+
+    def consumed(self, count: int, /) -> None:
+        """Give window back for bytes that the application read."""
+        ...
+
+    def drop_queued(self, channel_id: int, /) -> None:
+        """Forget what is queued on a channel and has not gone."""
+        ...
+
+    def close_channel(self, channel_id: int, /) -> None:
+        """Close a channel once what is queued has been sent."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class DataChannel:
+    """One data channel as `transport.Channel`."""
+
+    link: Carrier
+    id: int
+    handler: ChannelHandler | None = None
+    closed: bool = False
+
+    def send(self, message: bytes) -> None:
+        if self.closed:
+            raise BrokenSessionError("the stream's channel is closed")
+        self.link.send(self.id, message)
+
+    def consumed(self, count: int) -> None:
+        self.link.consumed(count)
+
+    def drop(self) -> None:
+        if not self.closed:
+            self.link.drop_queued(self.id)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.link.close_channel(self.id)
