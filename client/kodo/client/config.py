@@ -23,8 +23,9 @@ from kodo.p2p.errors import UsageError
 
 __all__ = ["ENVIRONMENT", "Loaded", "Settings", "default_home", "load_settings", "parse_bytes", "parse_seconds"]
 
-_SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*\Z")
-_SECONDS = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*\Z")
+_NUMBER = r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*"
+_SIZE = re.compile(_NUMBER + r"([kmgt]?)(i?)b?\s*\Z", re.ASCII | re.IGNORECASE)
+_SECONDS = re.compile(_NUMBER + r"(ms|s|m|h|d)?\s*\Z", re.ASCII | re.IGNORECASE)
 
 
 def parse_bytes(value: object) -> object:

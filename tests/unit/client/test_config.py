@@ -63,7 +63,16 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known_name(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("port", "70000"), ("port", "x"), ("lan", "maybe"), ("timeout", "-1"), ("object_store", "1k")]
+    ("name", "text"),
+    [
+        ("port", "70000"),
+        ("port", "x"),
+        ("lan", "maybe"),
+        ("timeout", "-1"),
+        ("object_store", "1k"),
+        ("timeout", "3ſ"),
+        ("object_store", "9" * 400),
+    ],
 )
 def test_a_bad_value_is_refused_with_its_place(tmp_path: Path, name: str, text: str) -> None:
     variable = ENVIRONMENT[name]
