@@ -76,6 +76,11 @@ class MessageReader:
     def __init__(self) -> None:
         self._frames = PrefixedFrames(MAX_MESSAGE_BYTES - _PREFIX_BYTES, "stream message")
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that are kept of a message that is not whole."""
+        return self._frames.buffered
+
     def feed(self, data: bytes) -> list[tuple[Flag | None, bytes]]:
         """Take bytes; give the messages that are now whole: flag (if any) and payload (may be empty).
 

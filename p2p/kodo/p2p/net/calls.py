@@ -177,6 +177,7 @@ class Call:
             if not data:
                 raise BrokenSessionError(f"{self.op}: the other side ended the stream without an answer")
             self._waiting.extend(self._frames.feed(data))
+            self._stream.keep(self._frames.buffered)
         answer = callframe.read_answer(self._waiting.popleft())
         if not isinstance(answer, Item):
             self._end = answer
@@ -245,6 +246,7 @@ class Request:
                     raise PeerError(f"{self.op}: the upload was cut off within a frame")
                 return
             self._waiting.extend(self._frames.feed(data))
+            self.stream.keep(self._frames.buffered)
 
 
 class CallServer:
@@ -312,7 +314,9 @@ class CallServer:
         try:
             waiting: deque[Any] = deque(frames.feed(data))
             while not waiting:
+                stream.keep(frames.buffered)
                 waiting.extend(frames.feed(await _more(stream)))
+            stream.keep(frames.buffered)
         except callframe.TooManyValuesError:
             if refusal is None:
                 raise

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from kodo.p2p.net import udp
+from kodo.p2p.net.unexpected import note
 
 __all__ = ["Endpoint", "Source"]
-
-logger = logging.getLogger(__name__)
 
 Source = tuple[str, int]
 
@@ -33,14 +31,6 @@ _SEGMENTS, _SEGMENT_BYTES = 60, 65_507 - 20
 """Bounds of one GSO send: Linux takes 64 segments and 65,507 bytes, over IPv6 20 less."""
 _ORDINARY_BYTES = 1280
 _GRO_BYTES = 1 << 16
-
-
-def _not_expected(error: Exception) -> None:
-    logger.warning(
-        "a datagram is passed over: %s was not expected; please report it",
-        type(error).__name__,
-        exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-    )
 
 
 class Endpoint:
@@ -123,14 +113,14 @@ class Endpoint:
         try:
             self._batch_ended()
         except Exception as error:
-            _not_expected(error)
+            note("a batch of datagrams was not answered", error)
 
     def _take(self, data: bytes, source: Source) -> None:
         """Give one datagram to its receiver; what fails over it keeps no other from being served."""
         try:
             self._received(data, source)
         except Exception as error:
-            _not_expected(error)
+            note("a datagram is passed over", error)
 
     # sending
 

@@ -8,6 +8,7 @@ is armed. Source: libp2p/specs webrtc/webrtc-direct.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -27,11 +28,14 @@ from kodo.p2p.errors import (
     LocallyClosedError,
     PeerError,
 )
+from kodo.p2p.net import udp
 from kodo.p2p.net.authentication import Authentication
+from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.datachannel import DataChannel, Way
 from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
+from kodo.p2p.net.unexpected import as_ours, tell
 
 __all__ = ["WebRtcLink"]
 
@@ -63,6 +67,7 @@ class WebRtcLink:
     Args:
         way: carries datagrams to the peer.
         connection: the DTLS connection that passed the cookie gate, if there was one.
+        budget: what this link and others may keep together; one of its own if None.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class WebRtcLink:
         server: bool,
         route: str,
         connection: SSL.Connection | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.local_peer = identity.peer_id
         self.remote_peer: PeerId
@@ -120,6 +126,9 @@ class WebRtcLink:
         self._closing = False
         self._writers: list[Callable[[], None]] = []
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._kept_by_readers = 0
+        self._account = (budget or Budget()).open(udp.source_block(remote_address[0]), self._cut)
         self._behind = False
         """Whether the last turn left something of what came for the next."""
         self._delivering = False
@@ -149,6 +158,7 @@ class WebRtcLink:
         if self._dtls.finished:
             if len(self._waiting) < WAITING_DATAGRAMS:
                 self._waiting.append(datagram)
+                self._waiting_bytes += len(datagram)
             return
         try:
             self._step(datagram)
@@ -161,7 +171,9 @@ class WebRtcLink:
         now = clock()
         until = now + TURN_SECONDS
         while self._deliver_events(until) and waiting:
-            payload = decrypt(waiting.popleft())
+            datagram = waiting.popleft()
+            self._waiting_bytes -= len(datagram)
+            payload = decrypt(datagram)
             if not payload and (unsent := self._dtls.unsent()):
                 self._send_datagrams(unsent)
             while payload:
@@ -189,6 +201,7 @@ class WebRtcLink:
                 self.fail(error)
             finally:
                 self._delivering = False
+        self._count_kept()
         if self._handler is None:
             self._flush_now()  # nobody reads yet
         else:
@@ -226,6 +239,7 @@ class WebRtcLink:
                 self._flush_soon()
         except Exception as error:
             self.fail(error)
+        self._count_kept()
         self._arm()
 
     def _flush_soon(self) -> None:
@@ -406,35 +420,30 @@ class WebRtcLink:
             channel.handler.channel_closed()
 
     def fail(self, error: Exception) -> None:
-        """End the link because of `error`; the first one counts.
-
-        One that is not ours, such as a library's over what a peer sent, ends this link like any other, and nothing
-        else: it never reaches who gave the datagram.
-        """
+        """End the link because of `error`, ours or a library's, which nobody else learns of; the first one counts."""
         if self._error is not None:
             return
-        if not isinstance(error, KodoError):
-            logger.warning(
-                "a link to %s ends: %s in what it sent or was sent was not expected; please report it",
-                self.remote_address[0],
-                type(error).__name__,
-                exc_info=logger.isEnabledFor(logging.DEBUG),
-            )
-            foreign, error = error, BrokenSessionError("the session broke over something that was not expected")
-            error.__cause__ = foreign
+        error = as_ours(error, self.remote_address[0])
         self._end(error)
         if self._handler is not None:
-            self._tell(partial(self._handler.link_lost, error))
+            tell(partial(self._handler.link_lost, error), self.remote_address[0])
 
-    def _tell(self, listener: Callable[[], None]) -> None:
-        """Tell somebody of the link's end; what fails there keeps nobody else from learning of it."""
-        try:
-            listener()
-        except Exception:
-            logger.exception("the end of a link to %s was not taken", self.remote_address[0])
+    def _count_kept(self) -> None:
+        self._account.keeps(self._sctp.kept + self._waiting_bytes + self._kept_by_readers)
+
+    def _cut(self) -> None:
+        """End the link because it keeps more than others that keep too much together."""
+        if self._error is None:
+            kept = self._account.bytes >> 20
+            logger.warning("a session with %s is ended: it keeps %d MiB in memory", self.remote_address[0], kept)
+            with contextlib.suppress(Exception):
+                self._say_goodbye()
+            self.fail(BrokenSessionError("the session kept too much in memory beside others, and was ended here"))
 
     def _end(self, error: Exception) -> None:
         self._error = error
+        self._account.close()
+        self._waiting.clear()
         for handle in (self._timer, self._noise_end, self._flushing):
             if handle is not None:
                 handle.cancel()
@@ -444,8 +453,8 @@ class WebRtcLink:
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits raises it; nobody may wait
         for channel_id in list(self._channels):
-            self._tell(partial(self._closed, channel_id))
-        self._tell(self.on_end)
+            tell(partial(self._closed, channel_id), self.remote_address[0])
+        tell(self.on_end, self.remote_address[0])
 
     # transport.Link
 
@@ -515,6 +524,11 @@ class WebRtcLink:
             self._drained.set()
         if not queued:
             self._idle.set()
+
+    def keep(self, change: int) -> None:
+        """Count what readers keep of frames that are not whole; see `transport.Link`."""
+        self._kept_by_readers += change
+        self._count_kept()
 
     def before_sending(self, write: Callable[[], None]) -> None:
         """Call `write` before anything more is sent; see `transport.Link`."""

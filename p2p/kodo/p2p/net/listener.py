@@ -16,6 +16,7 @@ from kodo.p2p.core import stun
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
+from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
@@ -89,12 +90,15 @@ class WebRtcListener:
         limits: Limits,
         accept: Callable[[Link], None],
         admits: Callable[[str], bool],
+        *,
+        budget: Budget | None = None,
     ) -> None:
         self._identity = identity
         self._certificate = certificate
         self._limits = limits
         self._accept = accept
         self._admits = admits
+        self._budget = budget
         self._gate = CookieGate(certificate)
         self._loop = asyncio.get_running_loop()
         self.endpoint: Endpoint | None = None
@@ -218,6 +222,7 @@ class WebRtcListener:
             server=True,
             route=udp.route_to(source[0]),
             connection=connection,
+            budget=self._budget,
         )
         known.link = link
         self._live[known.username] += 1

@@ -221,6 +221,9 @@ class MemoryLink:
         if self._error is not None:
             handler.link_lost(self._error)
 
+    def keep(self, change: int) -> None:
+        """See `transport.Link`; nothing is counted here."""
+
     def open_channel(self, handler: ChannelHandler) -> Channel:
         """Open a channel; see `transport.Link`."""
         if self._error is not None:

@@ -179,6 +179,10 @@ class Session:
         self._add(stream)
         return stream
 
+    def keep(self, change: int) -> None:
+        """Count bytes that readers of streams keep more, or fewer."""
+        self._link.keep(change)
+
     @property
     def full(self) -> bool:
         """Whether a writer should wait with `drained`."""

@@ -64,6 +64,7 @@ class Stream:
         self.on_end: Callable[[], None] | None = None
         """Called when the stream broke, was reset, or ended in both directions."""
         self._error: KodoError | None = None
+        self._kept = self._kept_of_message = 0
 
     def attach(self, channel: Channel) -> None:
         """Bind the stream to its channel; the session calls it once."""
@@ -110,6 +111,15 @@ class Stream:
             data = b"".join(pieces)
         self._consumed(len(data))
         return data
+
+    def keep(self, count: int) -> None:
+        """Say how many bytes the reader keeps of what it took and cannot use yet, such as a frame that is not whole.
+
+        Their window was given back, so they count as the session's in another way: see `budget`.
+        """
+        if count != self._kept and not self._ended.is_set():
+            self._kept, change = count, count - self._kept
+            self.session.keep(change)
 
     def _consumed(self, count: int) -> None:
         if self._channel is not None and count:
@@ -255,6 +265,9 @@ class Stream:
         if self._half.done:
             if self.on_end is not None and not self._ended.is_set():
                 self.on_end()
+            if kept := self._kept + self._kept_of_message:
+                self._kept = self._kept_of_message = 0
+                self.session.keep(-kept)
             self._ended.set()
             if self._channel is not None:
                 self._channel.close()
@@ -276,6 +289,10 @@ class Stream:
             self._drop_inbox()
         finally:
             self._consumed(len(message) - kept)
+            if self._messages.buffered != self._kept_of_message and not self._ended.is_set():
+                change = self._messages.buffered - self._kept_of_message
+                self._kept_of_message += change
+                self.session.keep(change)
 
     def channel_closed(self) -> None:
         """Take the end of the channel."""

@@ -86,6 +86,11 @@ class Lifecycle:
         return self._sender.queued
 
     @property
+    def kept(self) -> int:
+        """Bytes that are kept both ways: what is queued or not acknowledged, put together, or not read."""
+        return self._sender.queued + self._receiver.used
+
+    @property
     def established(self) -> bool:
         """Whether the handshake is over and the association has not begun to end."""
         return self._state is _S.ESTABLISHED

@@ -61,13 +61,14 @@ class Receiver:
         self._reassembly.reset(stream)
 
     @property
-    def _used(self) -> int:
+    def used(self) -> int:
+        """Bytes that are kept, the cost of each piece included."""
         return self._reassembly.held + self._unread + CHUNK_COST * int(self._unread_messages)
 
     @property
     def window(self) -> int:
         """Bytes that this side is still ready to keep."""
-        return max(0, self._window_size - self._used)
+        return max(0, self._window_size - self.used)
 
     def delivered(self, size: int) -> None:
         """Note that the application was given a message that it will say it has read."""
