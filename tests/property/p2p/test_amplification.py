@@ -90,7 +90,7 @@ async def heard(actions: Sequence[tuple[Source, bytes | str]], cookies_above: in
     return received, sent
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(ACTIONS, max_size=25), st.sampled_from([0, 32]))
 def test_no_sequence_of_datagrams_brings_more_than_three_times_its_bytes(
     actions: list[tuple[Source, bytes | str]], cookies_above: int
