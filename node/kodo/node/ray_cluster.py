@@ -114,7 +114,7 @@ def start_cluster(home: Path, *, num_cpus: int | None = None, object_store_bytes
 
     Raises:
         UsageError: a value is out of range, or Ray is not installed.
-        CapacityError: Ray ended while starting; says where its logs are.
+        CapacityError: Ray ended while starting; says where its logs are. Or the disk takes nothing.
         DeadlineError: it did not start in time.
     """
     if num_cpus is not None and num_cpus < 1:
@@ -123,12 +123,17 @@ def start_cluster(home: Path, *, num_cpus: int | None = None, object_store_bytes
         raise UsageError(
             f"Ray's object store needs at least {MIN_OBJECT_STORE_BYTES} bytes, not {object_store_bytes}"
         )
-    with _locked(home):
-        found = _find(home)
-        if found is not None:
-            return found
-        _stop(home, politely=False)
-        return _start(home, num_cpus, object_store_bytes)
+    try:
+        with _locked(home):
+            found = _find(home)
+            if found is not None:
+                return found
+            _stop(home, politely=False)
+            return _start(home, num_cpus, object_store_bytes)
+    except OSError as error:
+        raise CapacityError(
+            f"Ray cannot keep its files in {home}: {error.strerror}; free disk space, or make the folder writable"
+        ) from error
 
 
 def find_cluster(home: Path) -> RayCluster | None:

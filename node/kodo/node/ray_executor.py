@@ -243,16 +243,18 @@ class RayExecutor:
             lost.lose("the node's Ray died, and the flow's process with it")
         self._warm.forget()
         while not self._closed:
+            leaving, lost = lost, None
             try:
-                link = await asyncio.shield(asyncio.to_thread(self._reconnect, lost))
-            except KodoError as error:
+                lost = await asyncio.shield(asyncio.to_thread(self._reconnect, leaving))
+                await self._use(lost)
+                break
+            except Exception as error:  # whatever it was, the next try may do better: a full disk gets room again
                 logger.error("Ray could not be started again: %s", error)
+                self._up.clear()
                 await asyncio.sleep(pause)
-                lost, pause = None, min(pause * 2, 5.0)
-            else:
-                await self._use(link)
-                await asyncio.to_thread(self._sweep)
-                return
+                pause = min(pause * 2, 5.0)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._sweep)
 
     def _reconnect(self, lost: RayLink | None) -> RayLink:
         # Its processes first: a flow must not go on for long when its run is over.
