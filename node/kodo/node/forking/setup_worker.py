@@ -99,6 +99,14 @@ def _start(path: str) -> None:
     if os.fork():
         listener.close()
         return
+    try:
+        _become_server(listener, path)
+    finally:
+        # Else who called this would go on in two processes, and each would become the worker in the end.
+        os._exit(1)
+
+
+def _become_server(listener: _socket.socket, path: str) -> None:
     os.setsid()
     logs = os.path.join(os.path.dirname(os.path.dirname(path)), "logs", "fork_server.err")
     nothing = os.open(os.devnull, os.O_RDWR)
