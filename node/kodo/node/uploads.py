@@ -28,7 +28,10 @@ from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files
 
-__all__ = ["UploadLimits", "Uploads"]
+__all__ = ["PIECE_S", "UploadLimits", "Uploads", "timely"]
+
+PIECE_S = 60.0
+"""Seconds in which the next bytes of a call that brings some must come."""
 
 _DATA = "data"
 _META = "meta.json"
@@ -52,7 +55,7 @@ class UploadLimits:
     total_bytes: int = 32 << 30
     uploads: int = 256
     keep_s: float = 24 * 3600.0
-    piece_s: float = 60.0
+    piece_s: float = PIECE_S
     calls: int = 64
     calls_each: int = 16
 
@@ -304,7 +307,7 @@ class Uploads:
         passed = upload.reached - offset
         pending = bytearray()
         # Between two chunks no file is open, however long the next one takes.
-        async for piece in _timely(pieces, self.limits.piece_s):
+        async for piece in timely(pieces, self.limits.piece_s):
             skipped = min(passed, len(piece))
             passed -= skipped
             pending += memoryview(piece)[skipped:]
@@ -408,8 +411,12 @@ def _hash_of(data: Path, size: int) -> Any:
     return hasher
 
 
-async def _timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Give the pieces as long as each comes in time; a caller that falls silent is not waited for."""
+async def timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """Give the pieces as long as each comes in time; a caller that falls silent is not waited for.
+
+    Raises:
+        CallError: 408 `too-slow`.
+    """
     while True:
         try:
             async with asyncio.timeout(seconds):

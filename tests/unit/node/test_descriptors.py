@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from kodo.node.answers import memories
 from kodo.node.answers import outputs as answers
 from kodo.node.answers.outputs import MAX_READS_EACH
+from kodo.node.uploads import UploadLimits
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.protocol.calls import InputWriteArgs
@@ -110,6 +112,29 @@ async def test_a_reader_that_takes_nothing_is_not_waited_for(
         with pytest.raises(CallError, match="go on from there") as caught:
             await reader.task
         assert (caught.value.code, caught.value.reason, reader.aborted) == (408, "too-slow", True)
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("input.write", {"name": "a", "size": 9, "sha256": "0" * 64}),
+        ("memory.put", {"scope": "shared", "of": "team", "key": "a", "size": 9, "sha256": "0" * 64}),
+    ],
+)
+async def test_a_sender_that_says_nothing_is_not_waited_for(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, op: str, args: dict[str, Any]
+) -> None:
+    async def silence() -> AsyncIterator[bytes]:
+        yield b"few"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(memories, "PIECE_S", 0.0)
+    async with node_of(tmp_path, clock) as node:
+        node.rig.uploads.limits = UploadLimits(piece_s=0.0)
+        asked = SimpleNamespace(op=op, args=args, session=node.session("home"), uploads=silence)
+        with pytest.raises(CallError) as caught:
+            await node.service(asked)  # type: ignore[arg-type]
+        assert (caught.value.code, caught.value.reason) == (408, "too-slow")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such limit")

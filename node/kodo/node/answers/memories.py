@@ -9,6 +9,7 @@ from typing import Any
 from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.catalog import Catalog
 from kodo.node.memories import Memories, may_share
+from kodo.node.uploads import PIECE_S, timely
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import MemoryListArgs, MemoryPutArgs
@@ -59,7 +60,7 @@ class MemoryAnswers:
             if args.size is None:
                 await self._memories.put(args.scope, args.of, "set", {"key": args.key, "value": args.value})
             else:
-                await self._file(args, args.size, caller.asked.uploads())
+                await self._file(args, args.size, timely(caller.asked.uploads(), PIECE_S))
         except UsageError as error:
             raise CallError(400, "bad-args", str(error), {"arg": "key"}) from None
         except CapacityError as error:
