@@ -44,6 +44,7 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
+from kodo.protocol.texts import several
 from kodo.registry.query_rows import fits
 from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
 
@@ -77,7 +78,7 @@ class Client:
         self,
         home: str | Path | None = None,
         *,
-        registries: Sequence[str] | None = None,
+        registries: str | Sequence[str] | None = None,
         lan: bool | None = None,
         node: str | None = None,
         timeout: float | None = None,
@@ -86,7 +87,9 @@ class Client:
         transport: Transport | None = None,
         identity: Identity | None = None,
     ):
-        flags = {"registry": None if registries is None else list(registries), "lan": lan, "node": node}
+        flags: dict[str, Any] = {"registry": registries, "lan": lan, "node": node}
+        if registries is not None and not isinstance(registries, str):  # a text is read as the setting is
+            flags["registry"] = list(registries)
         loaded = settings or load_settings(home, {**flags, "timeout": None if timeout is None else float(timeout)})
         self.home = loaded.home
         self.settings = loaded.settings
@@ -312,7 +315,7 @@ class Client:
         *,
         inputs: Mapping[str, Any] | None = None,
         key: str | None = None,
-        tags: Sequence[str] | None = None,
+        tags: str | Sequence[str] | None = None,
         node: str | None = None,
         strict: bool = False,
         **kwargs: Any,
@@ -325,7 +328,7 @@ class Client:
                 them is uploaded first.
             key: the same key gives the same run for 24 h. One is made when none is given, so that a launch whose
                 answer was lost on the way is not done twice.
-            tags: words to find the run by.
+            tags: a word, or several, to find the run by.
             node: as in `find_flow`.
             strict: refuse the launch when required inputs are missing; else the run begins with a lock that asks
                 for them.
@@ -337,7 +340,7 @@ class Client:
             "path": found.path,
             "inputs": given,
             "key": key or secrets.token_hex(16),
-            "tags": list(tags or ()),
+            "tags": list(several(tags or ())),
         }
         if strict:
             args["strict"] = True

@@ -35,6 +35,7 @@ from kodo.p2p.net.host import Host
 from kodo.p2p.net.session import Session
 from kodo.protocol.access import Role
 from kodo.protocol.link import Link, parse_link
+from kodo.protocol.texts import several
 
 __all__ = ["Confirm", "LinkedNode", "Share", "read_link", "revoke_share", "share_with"]
 
@@ -90,7 +91,7 @@ def share_with(to: str | Sequence[str]) -> dict[str, list[str]]:
     """
     users: list[str] = []
     roles: list[str] = []
-    for word in [to] if isinstance(to, str) else to:
+    for word in several(to):
         kind, colon, name = word.partition(":")
         if not colon or kind not in ("user", "role"):
             kind, name = ("role" if word in _BUILT_IN else "user"), word

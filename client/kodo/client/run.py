@@ -22,6 +22,7 @@ from kodo.protocol.calls import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.room import ENDLESS, Room
+from kodo.protocol.texts import several
 
 __all__ = ["Run", "run_html"]
 
@@ -257,7 +258,7 @@ class Run:
         self,
         directory: str | Path,
         *,
-        names: Sequence[str] | None = None,
+        names: str | Sequence[str] | None = None,
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
         keep: bool = False,
@@ -266,7 +267,7 @@ class Run:
         """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
 
         Args:
-            names: which; all of them by default.
+            names: which one, or which; all of them by default.
             overwrite: replace files of the same name and other content.
             on_progress: told after every MiB.
             keep: do not acknowledge. Else a run that this user launched and that is over is acknowledged once all
@@ -277,15 +278,15 @@ class Run:
             NotFoundError: the run has no output of that name.
             UsageError, IntegrityError, CapacityError, NetworkError: as `kodo.client.transfer.download`.
         """
+        chosen = dict.fromkeys(several(names or ()))
         have = [str(row.get("name", "")) for row in await self.outputs()]
-        for name in names or ():
+        for name in chosen:
             if name not in have:
                 known = ", ".join(map(safe_text, have)) or "none"
                 raise NotFoundError(f"this run has no output {safe_text(name)!r}; it has: {known}")
         source = _RunSource(self._remote, self.fid)
-        wanted = list(dict.fromkeys(names)) if names else have
         files = await download(
-            source, wanted, Path(directory), overwrite=overwrite, on_progress=on_progress, room=room
+            source, list(chosen) or have, Path(directory), overwrite=overwrite, on_progress=on_progress, room=room
         )
         if not keep:
             await self.settle({file.name: file.sha256 for file in files})

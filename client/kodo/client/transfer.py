@@ -140,7 +140,7 @@ def part_name(base: str, manifest: Manifest) -> str:
 
 async def download(
     source: Source,
-    names: Sequence[str],
+    names: list[str],
     directory: Path,
     *,
     overwrite: bool = False,

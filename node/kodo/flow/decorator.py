@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 
 from kodo.flow.context import current
 from kodo.flow.plain import plain
+from kodo.protocol.texts import several
 
 __all__ = ["FLOW_ATTRIBUTE", "FlowDefinition", "event", "flow"]
 
@@ -49,6 +50,9 @@ class FlowDefinition:
     tags: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", several(self.tags))
+
 
 @overload
 def flow(target: F, /) -> F: ...
@@ -63,7 +67,7 @@ def flow(
     release: str = "",
     description: str = "",
     published: str | date = "",
-    tags: Iterable[str] = (),
+    tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
 
@@ -78,7 +82,7 @@ def flow(
     release: str = "",
     description: str = "",
     published: str | date = "",
-    tags: Iterable[str] = (),
+    tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> Any:
     """Mark a function, generator or class as a flow. It stays what it was: call it as plain Python to test it.
@@ -95,7 +99,7 @@ def flow(
             release=release,
             description=description or (lines[0] if lines else ""),
             published=published,
-            tags=(tags,) if isinstance(tags, str) else tuple(tags),
+            tags=several(tags),
             resources=dict(resources or {}),
         )
         setattr(function, FLOW_ATTRIBUTE, definition)

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.flow.form import Form
 from kodo.p2p.errors import NotFoundError, UsageError
+from kodo.protocol.texts import several
 
 __all__ = ["LoadedFlow", "add_roots", "callable_of", "entries_of", "load_entry", "load_yaml", "modules_of"]
 
@@ -63,7 +64,7 @@ class LoadedFlow:
         return Form(function, int(unbound))
 
 
-def add_roots(roots: Iterable[str]) -> None:
+def add_roots(roots: list[str]) -> None:
     """Put folders of sources first on the import path, in their order."""
     for root in reversed([str(Path(root).resolve()) for root in roots]):
         if root in sys.path:
@@ -120,7 +121,7 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
     return LoadedFlow(f"{module_name}.{attribute}", entry, target, found, _source(target, module_name))
 
 
-def entries_of(spec: str, base: Path, roots: Sequence[str]) -> list[str]:
+def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
     """Give the entries that a line of a scope names: itself, or each `@flow` of a module or file.
 
     Args:
@@ -192,7 +193,7 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
     definition = replace(
         loaded.definition,
         **{name: str(said[name]) for name in _TEXTS if said.get(name) is not None},
-        tags=(tags,) if isinstance(tags, str) else tuple(map(str, tags)),
+        tags=tuple(map(str, several(tags))),
         resources={**loaded.definition.resources, **(value.get("resources") or {})},
     )
     schema = _yaml_schema(spec, value["inputs"]) if value.get("inputs") is not None else loaded.schema

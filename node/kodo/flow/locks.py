@@ -12,6 +12,7 @@ from kodo.flow.context import Demand, current
 from kodo.flow.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.secrets import asks_secrets
+from kodo.protocol.texts import several
 
 __all__ = ["DeniedError", "lock", "seconds"]
 
@@ -22,8 +23,8 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 class DeniedError(ValueError):
     """A candidate that is not accepted; `reasons` say why."""
 
-    def __init__(self, reasons: Iterable[str]):
-        self.reasons = [str(reason) for reason in reasons]
+    def __init__(self, reasons: str | Iterable[str]):
+        self.reasons = [str(reason) for reason in several(reasons)]
         super().__init__("; ".join(self.reasons))
 
 
@@ -53,8 +54,8 @@ def lock(
     default: Any = _NOTHING,
     expires: float | str | timedelta = "18h",
     verdict: float | str | timedelta = 60,
-    roles: Iterable[str] = (),
-    users: Iterable[str] = (),
+    roles: str | Iterable[str] = (),
+    users: str | Iterable[str] = (),
     check: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Ask for an answer and wait for it; awaited in async flows, a plain blocking call in sync ones.
@@ -65,7 +66,8 @@ def lock(
         default: the answer when nobody gives one in time. Without it the run ends with `fatal` then.
         expires: how long the lock stays open: seconds or text as `18h`.
         verdict: how long `check` may take for one candidate.
-        roles: roles of which one may answer; users: who may answer. Neither: whoever may answer locks of this run.
+        roles: a role, or several of which one may answer; users: a user, or several, who may answer. Neither: whoever
+            may answer locks of this run.
         check: called with each candidate, in a thread of its own: gives the reasons against it (text or several);
             nothing, None or True accepts it.
 
@@ -87,8 +89,8 @@ def lock(
         verdict_s=seconds(verdict),
         default=None if default is _NOTHING else default,
         has_default=default is not _NOTHING,
-        roles=tuple(roles),
-        users=tuple(users),
+        roles=several(roles),
+        users=several(users),
     )
     try:
         asyncio.get_running_loop()
@@ -123,9 +125,9 @@ def _acceptor(answer: Any, check: Callable[[Any], Any] | None) -> tuple[dict[str
         value = validate(candidate)
         reasons = check(value) if check is not None else None
         if reasons is False:
-            raise DeniedError(["not accepted"])
+            raise DeniedError("not accepted")
         if reasons and reasons is not True:
-            raise DeniedError([reasons] if isinstance(reasons, str) else reasons)
+            raise DeniedError(reasons)
         return value, dump(value)
 
     return schema, accept

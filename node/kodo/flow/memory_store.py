@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -258,7 +258,7 @@ class MemoryStore:
         except sqlite3.Error as error:
             raise _translate(error, self.root) from error
 
-    def forget_answers(self, live: Collection[str]) -> None:
+    def forget_answers(self, live: Set[str]) -> None:
         """Forget what runs that are not in `live` were answered."""
         try:
             for (fid,) in self._open().execute("SELECT DISTINCT fid FROM answers").fetchall():

@@ -157,7 +157,7 @@ class Memories:
 
     async def tidy(self, live: Collection[str]) -> None:
         """Forget what was remembered for runs, all but `live`, in case they asked the same again."""
-        await self._do(self._store.forget_answers, live)
+        await self._do(self._store.forget_answers, set(live))
 
     async def sweep(self, live: Collection[str], offered: Collection[str]) -> list[StaleMemory]:
         """Remove what is stale; give what was removed."""

@@ -159,6 +159,14 @@ async def test_a_launch_goes_by_path_with_its_inputs_and_a_key(world: World, tmp
     assert (args["tags"], len(args["key"])) == (["t"], 32)
 
 
+async def test_one_tag_and_one_output_may_be_given_as_a_text(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.launch("n.example/Competitor Analysis", tags="urgent")
+        assert world.service.calls[-1][1]["tags"] == ["urgent"]
+        await run.download(tmp_path / "out", names="x.bin")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.bin"]
+
+
 async def test_a_name_is_pinned_once_the_node_proved_its_key(world: World, tmp_path: Path) -> None:
     async with world.client(tmp_path / "h") as client:
         remote = await client.node("n.example")

@@ -66,7 +66,7 @@ def test_answers_are_forgotten_once_the_run_has_them(store: MemoryStore, tmp_pat
         store.perform("set", "short", FID, {"key": "k", "value": aid}, Once(FID, aid, aid))
     with sqlite3.connect(tmp_path / "memory.db") as db:
         assert db.execute("SELECT count(*) FROM answers").fetchone() == (1,)
-    store.forget_answers([])
+    store.forget_answers(set())
     with sqlite3.connect(tmp_path / "memory.db") as db:
         assert db.execute("SELECT count(*) FROM answers").fetchone() == (0,)
     db.close()

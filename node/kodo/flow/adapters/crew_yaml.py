@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kodo.p2p.errors import UsageError
+from kodo.protocol.texts import several
 
 __all__ = ["YamlCrew"]
 
@@ -38,7 +39,7 @@ class YamlCrew:
         for name, task in self._tasks.items():
             if task["agent"] not in self._agents:
                 raise UsageError(f"the task {name} is for the agent {task['agent']!r}, which is not among `agents`")
-            missing = [other for other in task.get("context") or [] if other not in earlier]
+            missing = [other for other in several(task.get("context") or ()) if other not in earlier]
             if missing:
                 raise UsageError(f"the context of the task {name} names {missing[0]!r}, which is no task before it")
             earlier.add(name)
@@ -75,7 +76,7 @@ class YamlCrew:
         for name, said in self._tasks.items():
             given = {**said, "agent": agents[said["agent"]], "name": name}
             if said.get("context"):
-                given["context"] = [tasks[other] for other in said["context"]]
+                given["context"] = [tasks[other] for other in several(said["context"])]
             tasks[name] = crewai.Task(**given)
         return crewai.Crew(agents=list(agents.values()), tasks=list(tasks.values()), **self._options)
 
