@@ -18,6 +18,7 @@ from typing import Any
 from kodo.flow.inlet import EVENTS_VARIABLE, fits
 from kodo.node.ray_link import RayLink
 from kodo.node.ray_runner import CALL_TIMEOUT
+from kodo.node.storage import FOLDER, GIVEN
 from kodo.node.telemetry import TELEMETRY_OFF
 from kodo.p2p.errors import KodoError, UsageError
 
@@ -144,9 +145,12 @@ class WarmPool:
             "KODO_VERSION": kodo_version(),
             "KODO_ROOTS": json.dumps([str(root) for root in self._roots] if local else []),
             "KODO_PACKAGES": json.dumps([] if local else [root.name for root in self._roots]),
+            GIVEN: json.dumps(sorted(given.get("env_vars") or {})),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         folder = self._folders / name if self._folders is not None else None
+        if folder is not None:
+            variables[FOLDER] = str(folder)
         if folder is not None and fits(folder / "events"):
             variables[EVENTS_VARIABLE] = str(folder / "events")  # for Ray tasks; the flow has it from its runner
 

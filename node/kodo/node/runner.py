@@ -19,7 +19,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from kodo.node.ending import Ending
 from kodo.node.inbox import Inbox
 from kodo.node.ray_task import TaskContext
 from kodo.node.runner_context import RunnerContext
+from kodo.node.storage import FOLDER, own_storage, place_of_runner
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.secrets import Secrets, reveal
@@ -78,6 +78,7 @@ def prepare_worker() -> None:
     global _capture
     if "KODO_RUNNER" not in os.environ or _capture is not None:
         return
+    own_storage(os.environ, os.environ.get(FOLDER) or place_of_runner(os.environ["KODO_RUNNER"]))
     context = TaskContext(os.environ["KODO_RUNNER"], os.environ.get("KODO_NAMESPACE", ""))
     _capture = StreamCapture(context.line)
     _capture.start()
@@ -122,7 +123,7 @@ class RunnerActor:
     """The Ray actor. Its methods are what `ray_executor` calls; all answer at once, but for `poll`."""
 
     def __init__(self, preload: Sequence[str], folder: str | None):
-        """Start importing the modules of `preload`; keep files in `folder`, or in a new temporary one."""
+        """Start importing the modules of `preload`; keep files in `folder`, or in a temporary one."""
         self._wanted = folder
         self._folder: Path | None = None
         self._context = RunnerContext()
@@ -186,8 +187,9 @@ class RunnerActor:
 
     def _make_folder(self) -> Path:
         if self._folder is None:
-            self._folder = Path(self._wanted or tempfile.mkdtemp(prefix="kodo-run-"))
+            self._folder = Path(self._wanted or place_of_runner(os.environ["KODO_RUNNER"]))
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)  # a library that was imported ahead of time may have made it
         return self._folder
 
     async def poll(self, after: int, timeout: float) -> bytes:

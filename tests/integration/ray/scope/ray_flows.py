@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -241,3 +242,30 @@ def needs() -> str:
     import needed
 
     return str(needed.WORD)
+
+
+@flow
+def remember(word: str) -> dict[str, list[str]]:
+    """Give what is kept at each place where libraries keep things, and keep a word there."""
+    from kodo.node.storage import OWN
+
+    found = {}
+    for name in OWN:
+        place = Path(os.environ[name])
+        found[name] = [file.read_text() for file in place.glob("*")]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / word).write_text(word)
+    return found
+
+
+@flow
+def where_things_are_kept() -> dict[str, dict[str, str]]:
+    """Give where things are kept in the flow, and in a Ray task of it."""
+    import ray
+
+    from kodo.node.storage import OWN, SHARED
+
+    def look() -> dict[str, str]:
+        return {name: os.environ.get(name, "") for name in (*OWN, *SHARED)}
+
+    return {"flow": look(), "task": ray.get(ray.remote(look).remote())}
