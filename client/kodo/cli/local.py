@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kodo.client.config import Loaded
 from kodo.p2p.errors import NotFoundError, UsageError
+from kodo.p2p.net.keystore import load_identity, make_home
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -54,7 +55,7 @@ def _file(text: str, folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
-    """Run a node that offers `flow` alone, on loopback, not announced; gives its address.
+    """Run a node that offers `flow` alone, to this user alone, on loopback, not announced; gives its address.
 
     Its home is a temporary folder that goes with it; the user's own key and settings stay in use.
 
@@ -66,7 +67,7 @@ async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
 
     need_ray()
     entry, folder = local_entry(flow, Path.cwd())
-    settings = context.loaded.override(host=["127.0.0.1"], port=0, lan=False, name="local", open=False)
+    settings = context.loaded.override(host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null")
     if settings.settings.runners is None:
         settings = settings.override(runners=1)
     home = Path(tempfile.mkdtemp(prefix="koco-"))
@@ -78,6 +79,8 @@ async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
             registries=(),
             entries=(entry,),
             roots=(folder,),
+            # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
+            only=str(load_identity(make_home(context.loaded.home), "user").peer_id),
         )
         async with running_node(config) as node:
             yield str(node.addresses[0])

@@ -57,6 +57,7 @@ class NullProvider:
 
     Args:
         operator: the peer id of that user key.
+        only: the one peer id whose calls are answered; None: everybody's.
         open: whether strangers from anywhere are answered; else loopback, link-local, private and on-link ones only.
         networks: gives the networks that this machine is on.
         now: a clock in seconds.
@@ -68,11 +69,13 @@ class NullProvider:
         self,
         operator: str,
         *,
+        only: str | None = None,
         open: bool = False,
         networks: Callable[[], Iterable[Network]] = on_link_networks,
         now: Callable[[], float] = time.monotonic,
     ):
         self.operator = operator
+        self.only = only
         self.open = open
         self._networks = networks
         self._now = now
@@ -103,8 +106,13 @@ class NullProvider:
         """Say who the holder of `peer_id` is.
 
         Raises:
-            CallError: 401 `no-login` when there is a token: nobody here could check it.
+            CallError: 403 `not-admitted`: others alone are answered; 401 `no-login`: there is a token, and
+                nobody here could check it.
         """
+        if self.only is not None and peer_id != self.only:
+            raise CallError(
+                403, "not-admitted", "this node runs one flow for the user who started it, and answers nobody else"
+            )
         if token is not None:
             raise CallError(401, "no-login", "this node knows no users; call without a token")
         return self._principal(peer_id)
@@ -126,6 +134,8 @@ class NullProvider:
 
     def describe(self) -> str:
         """Give the line for the operator at start."""
+        if self.only is not None:
+            return f"only the user who started it, {self.only}"
         who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"
         return f"no auth provider: {who} may use all flows, each seeing its own runs only"
 

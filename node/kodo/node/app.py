@@ -383,7 +383,7 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
 async def _provider(config: NodeConfig, identity: Identity, home: Path, store: Store, clock: Clock) -> Provider:
     operator = str(load_identity(home, "user").peer_id)
     if config.auth == "null":
-        return NullProvider(operator, open=config.open)
+        return NullProvider(operator, only=config.only, open=config.open)
     if config.auth == "oidc":
         if config.oidc is None:
             raise UsageError("the provider oidc needs an issuer, an audience and a client id")

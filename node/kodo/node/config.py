@@ -28,6 +28,7 @@ class NodeConfig(BaseModel):
         registries: URLs to announce to.
         announce_lan: whether zeroconf announces the node.
         auth: the provider, who says who a caller is.
+        only: with the provider `null`: the one peer id whose calls are answered; None: everybody's.
         oidc: of which issuer, where the provider is `oidc`.
         access_s: how long it may take, in seconds, until a caller who lost its access is let go.
         contents_for: the roles (`developer`, `operator`) that see what others' runs are about; launchers are told.
@@ -66,6 +67,7 @@ class NodeConfig(BaseModel):
     registries: tuple[str, ...] = ()
     announce_lan: bool = True
     auth: Literal["null", "local", "oidc"] = "null"
+    only: str | None = None
     oidc: OidcConfig | None = None
     access_s: float = Field(default=30.0, gt=0, le=60)
     contents_for: tuple[Literal["developer", "operator"], ...] = ()

@@ -119,3 +119,13 @@ async def test_something_is_shared_with_peers_and_the_two_roles_that_there_are()
         "user",
         "operator",
     ]
+
+
+async def test_a_node_of_one_user_knows_nobody_else() -> None:
+    alone = provider(only="ana")
+    assert (await alone.identify("ana")).enters("local")
+    for peer in ("eve", "peer-of-home"):
+        with pytest.raises(CallError) as caught:
+            await alone.identify(peer)
+        assert (caught.value.code, caught.value.reason) == (403, "not-admitted")
+    assert alone.describe() == "only the user who started it, ana"

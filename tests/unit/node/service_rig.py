@@ -124,6 +124,7 @@ async def node_of(
     more: Sequence[Any] = (),
     contents_for: Sequence[str] = (),
     auth: str = "null",
+    only: str | None = None,
 ) -> AsyncIterator[Node]:
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
@@ -136,7 +137,7 @@ async def node_of(
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         stack.callback(catalog.judge.close)
         await catalog.load(rig.store)
-        provider: Any = NamedPeers("home")
+        provider: Any = NamedPeers("home", only=only)
         if auth == "local":
             provider = local_provider(rig, clock)
             await provider.open()
