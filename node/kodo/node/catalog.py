@@ -23,6 +23,7 @@ from kodo.node.judge import Judge
 from kodo.node.live import LiveRun
 from kodo.node.scope import FlowLimits, Scope
 from kodo.node.store import Store
+from kodo.node.telemetry import silenced
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.registry.glob import fold, parse_glob
 from kodo.registry.query import QueryError, parse_query
@@ -132,7 +133,7 @@ async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=_MAX_ANSWER,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **silenced(os.environ), "PYTHONUNBUFFERED": "1"},
     )
     try:
         async with asyncio.timeout(_DESCRIBE_S):

@@ -19,7 +19,7 @@ from kodo.flow.inlet import EVENTS_VARIABLE, fits
 from kodo.node.ray_link import RayLink
 from kodo.node.ray_runner import CALL_TIMEOUT
 from kodo.node.storage import FOLDER, GIVEN
-from kodo.node.telemetry import TELEMETRY_OFF
+from kodo.node.telemetry import silenced
 from kodo.p2p.errors import KodoError, UsageError
 
 __all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
@@ -137,7 +137,7 @@ class WarmPool:
         if given:
             given = {"config": {"setup_timeout_seconds": SETUP_TIMEOUT}, **given}
         variables = {
-            **{key: value for key, value in TELEMETRY_OFF.items() if key not in os.environ},
+            **silenced(os.environ),
             **(given.get("env_vars") or {}),
             # Unlike for every runner: so the workers of its Ray tasks, which inherit it, are never shared.
             "KODO_RUNNER": name,
