@@ -26,6 +26,7 @@ HEAVY = {
     "ray": [
         "kodo/node/forking/",
         "kodo/node/ray_cluster.py",
+        "kodo/node/ray_guard.py",
         "kodo/node/ray_link.py",
         "kodo/node/ray_pool.py",
         "kodo/node/ray_runner.py",

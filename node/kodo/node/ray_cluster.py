@@ -35,6 +35,7 @@ from typing import Any
 
 import psutil
 
+from kodo.client.config import ENVIRONMENT
 from kodo.node.short_path import leads_to, make_short_path, remove_short_path
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
@@ -306,9 +307,32 @@ def _ray_version() -> str:
     return version("ray")
 
 
+_NOT_FOR_FLOWS = frozenset(
+    [
+        # What the node itself is told; a client in a flow is not the node's operator by accident.
+        "KODO_HOME",
+        *ENVIRONMENT.values(),
+        # The ways to its user's keys and session, and to its service manager.
+        "SSH_AUTH_SOCK",
+        "SSH_AGENT_PID",
+        "GPG_AGENT_INFO",
+        "GNOME_KEYRING_CONTROL",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+    ]
+)
+"""Variables that flows of an embedded Ray do not need, and do not get."""
+
+
 def _environment(home: Path) -> dict[str, str]:
     """The head's environment, which every worker inherits: ours, less what steers Ray or sends anything elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "__RAY", "OTEL_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "__RAY", "OTEL_")) and name not in _NOT_FOR_FLOWS
+    }
     return {
         **kept,
         **driver_environment(home),

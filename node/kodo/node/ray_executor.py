@@ -25,7 +25,8 @@ from kodo.node.ray_options import actor_options
 from kodo.node.ray_pool import NAME_PREFIX, Warm, WarmPool
 from kodo.node.ray_runner import CALL_TIMEOUT, RayRunner
 from kodo.node.sending import send_files
-from kodo.p2p.errors import DeadlineError, KodoError
+from kodo.p2p.errors import KodoError
+from kodo.protocol.ids import is_id
 
 __all__ = ["RayExecutor"]
 
@@ -375,13 +376,14 @@ class RayExecutor:
             return None
         try:
             told = await link.ask(handle.seal.remote, CALL_TIMEOUT, "a runner does not answer")
-        except (RunnerDiedError, DeadlineError):
-            told = {"fid": None}
-        if not told["fid"]:
+        except KodoError:
+            told = None
+        # It is a flow's process that answers: what it says may be anything.
+        if not isinstance(told, dict) or not is_id(told.get("fid")):
             link.kill(handle)
             return None
-        runner = RayRunner(self, link, name, handle, told["fid"], started=told["started"])
-        runner.asking = told["asking"]
+        runner = RayRunner(self, link, name, handle, told["fid"], started=bool(told.get("started")))
+        runner.asking = bool(told.get("asking"))
         self._live[name] = runner
         return runner
 

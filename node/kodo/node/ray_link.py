@@ -19,8 +19,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kodo.node.checks import MisconductError
 from kodo.node.clock import awake_timeout
 from kodo.node.executor import RunnerDiedError
+from kodo.node.ray_guard import ForbiddenError, guard
 from kodo.p2p.errors import DeadlineError, KodoError, UnreachableError, UsageError
 
 __all__ = ["RayLink"]
@@ -72,9 +74,17 @@ class RayLink:
         Raises:
             RunnerDiedError: the runner is gone, or Ray.
             DeadlineError: there was no answer in time.
+            MisconductError: the runner answered with something else than data, or an error of ours.
             KodoError: what the runner raised.
         """
-        from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
+        from ray.exceptions import (
+            RayActorError,
+            RayError,
+            RaySystemError,
+            RayTaskError,
+            RuntimeEnvSetupError,
+            UnserializableException,
+        )
 
         self.check()
         try:
@@ -88,6 +98,10 @@ class RayLink:
         except RuntimeEnvSetupError as error:
             why = _last_line(str(error))
             raise RunnerDiedError(f"the flow's runtime_env could not be made: {why}") from error
+        except (RaySystemError, UnserializableException) as error:
+            if isinstance(error, UnserializableException) or isinstance(error.client_exc, ForbiddenError):
+                raise MisconductError(f"the runner said what is not plain data: {ForbiddenError()}") from None
+            raise RunnerDiedError(f"the runner could not be reached: {_last_line(str(error))}") from error
         except RayError as error:
             raise RunnerDiedError(f"the runner could not be started: {_last_line(str(error))}") from error
 
@@ -221,6 +235,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
     ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
+    guard()
     settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if loopback else {}
     try:
         ray.init(

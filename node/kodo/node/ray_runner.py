@@ -30,6 +30,9 @@ UNAVAILABLE_TIMEOUT = 10.0
 """Seconds for which a runner that cannot be reached may still come back."""
 
 
+_UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
+
+
 class Keeper(Protocol):
     """What a runner needs of the executor that started it."""
 
@@ -91,8 +94,8 @@ class RayRunner:
         packed = await self._call("asked", after, timeout, deadline=timeout + CALL_TIMEOUT)
         try:
             first, questions = msgpack.unpackb(packed)
-            return first, [(aid, op, args) for aid, op, args in questions]
-        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            return int(first), [(int(aid), str(op), args) for aid, op, args in questions]
+        except _UNREADABLE as error:
             raise MisconductError(f"what the runner asked cannot be read: {type(error).__name__}") from None
 
     async def reply(self, aid: int, answer: dict[str, Any]) -> None:
@@ -114,7 +117,9 @@ class RayRunner:
         Raises:
             KodoError: there is no such output, or it cannot be read.
         """
-        data: bytes = await self._call("read_output", name, offset, length, deadline=None)
+        data = await self._call("read_output", name, offset, length, deadline=None)
+        if not isinstance(data, bytes):
+            raise MisconductError("the runner gave an output that is no bytes")
         return data
 
     async def kill(self) -> None:
@@ -175,5 +180,5 @@ def read_events(packed: bytes) -> tuple[list[RunnerEvent], bool]:
             RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(packed_events, first)
         ]
         return events, bool(rest and rest[0])
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+    except _UNREADABLE as error:
         raise MisconductError(f"what the runner said cannot be read: {type(error).__name__}") from None

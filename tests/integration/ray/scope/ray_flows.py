@@ -269,3 +269,68 @@ def where_things_are_kept() -> dict[str, dict[str, str]]:
         return {name: os.environ.get(name, "") for name in (*OWN, *SHARED)}
 
     return {"flow": look(), "task": ray.get(ray.remote(look).remote())}
+
+
+class Bomb:
+    """Makes a folder in whatever process reads it."""
+
+    def __init__(self, place: str):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (self.place,)
+
+
+class BombError(Exception):
+    """Likewise, as an error."""
+
+    def __reduce__(self):
+        return os.mkdir, self.args
+
+
+@flow
+def bomb(place: str, raised: bool = False, op: str = "poll") -> None:
+    """Have the runner answer the node with an object that does something when it is read."""
+    from kodo.flow.context import current
+
+    async def answer(*args):
+        if raised:
+            raise BombError(place)
+        return Bomb(place)
+
+    context = current()
+    if op == "read_output":
+        context.read_output = lambda *args: Bomb(place)
+        output.write("a.txt", "text")
+    else:
+        (context.buffer if op == "poll" else context.asks).poll = answer
+    if op == "asked":
+        memory.short.set("k", 1)
+    time.sleep(30)
+
+
+@flow
+def look_around(home: str) -> dict[str, bool]:
+    """Try what the account that runs the node may do."""
+    import socket
+
+    def works(what) -> bool:
+        try:
+            what()
+        except OSError:
+            return False
+        return True
+
+    def connect(path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+    base = Path(home)
+    sockets = [path for path in (base / "ray").rglob("*") if path.is_socket()]
+    return {
+        "reads a key of the node": works((base / "node.key").read_text),
+        "reads the token of Ray": works((base / "ray" / "token").read_text),
+        "opens a socket of Ray": any(works(lambda path=path: connect(path)) for path in sockets),
+        "sees the node's settings": any(name in os.environ for name in ("KODO_HOME", "KODO_REGISTRY", "KODO_AUTH")),
+        "may ask the node's SSH agent": "SSH_AUTH_SOCK" in os.environ,
+    }
