@@ -3,7 +3,8 @@
     python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz|silence [ARGUMENTS]
 
 What is installed already is left alone until `pyproject.toml` or the lock file of the npm packages changes. Where
-something cannot be installed it stops, and says the one command that would help.
+something cannot be installed it stops, and says the one command that would help. `PYTHON` names the interpreter, and
+`.venv` is made anew when it has another version than that; `KODO_VENV` names another folder for it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("KODO_VENV", ".venv")
 BIN = VENV / "bin"
 PYTHON = BIN / "python"
 INTEROP = ROOT / "tests" / "interop"
@@ -98,9 +99,10 @@ def works(command: Sequence[str | Path]) -> bool:
 
 
 def make_venv() -> None:
-    """Make `.venv`, anew where one is broken, too old, or was moved here from elsewhere."""
+    """Make `.venv`, anew where one is broken, too old, moved, or not of the Python that `PYTHON` names."""
     check = "import pip, sys; sys.exit(sys.version_info < (3, 11) or sys.prefix != sys.argv[1])"
-    if works([PYTHON, "-c", check, VENV]):
+    named = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    if works([PYTHON, "-c", check, VENV]) and (not os.environ.get("PYTHON") or works([PYTHON, "-c", named])):
         return
     if importlib.util.find_spec("ensurepip") is None:
         package = f"python3.{sys.version_info.minor}-venv"
@@ -110,17 +112,17 @@ def make_venv() -> None:
         say(f"installing {package}")
         do(["apt-get", "update"], "apt-get update")
         do(command, f"installing {package}")
-    say(f"making .venv with Python {sys.version.split()[0]}")
+    say(f"making {VENV.name} with Python {sys.version.split()[0]}")
     if VENV.is_symlink() or VENV.is_file():
         fail(f"{VENV} is in the way", ["rm", str(VENV)])
     shutil.rmtree(VENV, ignore_errors=True)
     # A process of its own: ensurepip may have come only just now.
-    do([sys.executable, "-m", venv.__name__, VENV], "making .venv")
+    do([sys.executable, "-m", venv.__name__, VENV], f"making {VENV.name}")
 
 
 def install_packages(extras: str) -> None:
     """Install kodo editable with `extras`, unless that was done for this very `pyproject.toml`."""
-    wanted = digest(ROOT / "pyproject.toml")
+    wanted = digest(ROOT / "pyproject.toml", about=str(VENV))
     stamps = {name: VENV / f".kodo-{name.replace(',', '-')}" for name in dict.fromkeys([extras, EXTRAS["setup"]])}
     # What the tests need includes what a run needs.
     if any(stamp.is_file() and stamp.read_text() == wanted for stamp in stamps.values()):
@@ -179,9 +181,9 @@ def install_browser() -> None:
     do(command, "installing Chromium")
 
 
-def digest(*paths: Path) -> str:
-    """One hash over some files and the Python that uses them."""
-    joined = hashlib.sha256(str(VENV).encode())
+def digest(*paths: Path, about: str = "") -> str:
+    """Return one hash over some files, and over a text that says what else counts."""
+    joined = hashlib.sha256(about.encode())
     for path in paths:
         joined.update(path.read_bytes())
     return joined.hexdigest()

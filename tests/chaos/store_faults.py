@@ -101,11 +101,9 @@ async def drill(
     told: list[int] = []
 
     def failing(path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(
+        return sqlite3.connect(
             path, timeout=10.0, isolation_level=None, check_same_thread=False, factory=_failing(disk)
         )
-        connection.execute("PRAGMA busy_timeout=10000")
-        return connection
 
     def heard(commit: Commit) -> None:
         told.extend(event.seq for event in commit.events)

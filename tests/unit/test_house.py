@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ["p2p", "node", "registry", "client"]
 FOLDERS = [*SOURCE_ROOTS, "scripts", "tests", "tests/interop", "tests/vectors"]
-NOT_OURS = {".git", ".venv", ".venv-crewai", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
+NOT_OURS = {".git", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
 
 MAX_MODULE_LINES = 600
 
@@ -93,7 +93,7 @@ def texts() -> Iterator[tuple[str, str]]:
         relative = path.relative_to(ROOT)
         if NOT_OURS & set(relative.parts) or not path.is_file():
             continue
-        if any(part.endswith(("_cache", ".egg-info")) for part in relative.parts):
+        if any(part.startswith(".venv") or part.endswith(("_cache", ".egg-info")) for part in relative.parts):
             continue
         try:
             yield relative.as_posix(), path.read_text(encoding="utf-8")

@@ -189,11 +189,14 @@ class MemoryStore:
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
             known = {place for (place,) in db.execute("SELECT place FROM files")}
             self._file_bytes = int(db.execute("SELECT coalesce(sum(size), 0) FROM files").fetchone()[0])
-        except sqlite3.Error as error:
-            raise _translate(error, path) from error
-        for file in (self.root / "files").iterdir():
-            if file.name not in known:
-                file.unlink(missing_ok=True)
+            for file in (self.root / "files").iterdir():
+                if file.name not in known:
+                    file.unlink(missing_ok=True)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise _translate(error, path) from error
+            raise
 
     def close(self) -> None:
         """Close the database; idempotent."""

@@ -6,8 +6,10 @@ what is deleted. `rid` stands for a run inside the file: 4 bytes where a fid tak
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from kodo.access import tables
@@ -181,16 +183,13 @@ def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
         CapacityError: when the disk takes nothing.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    try:
-        connection = _connect(path)
+    with _opening(path) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and owner != APPLICATION_ID:
-            connection.close()
             raise UsageError(f"{path} is not a database of kodo; move it away, or use another KODO_HOME")
         if version > SCHEMA_VERSION:
-            connection.close()
             raise UsageError(f"{path} was written by a newer kodo (schema {version}); update kodo")
         if not tables:
             # Space that deleted runs leave can then be given back to the disk piece by piece.
@@ -212,19 +211,29 @@ def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version={version + 1}; COMMIT;"
             )
             version += 1
-    except sqlite3.Error as error:
-        raise translate(error, path) from error
     return connection
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that can only read."""
+    with _opening(path) as connection:
+        connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[sqlite3.Connection]:
+    """Connect; when anything fails before the block ends, close the connection and translate SQLite's errors."""
+    connection = None
     try:
         connection = _connect(path)
-        connection.execute("PRAGMA query_only=ON")
-    except sqlite3.Error as error:
-        raise translate(error, path) from error
-    return connection
+        yield connection
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, path) from error
+        raise
 
 
 def truncate_wal(path: Path) -> bool:
@@ -246,9 +255,7 @@ def truncate_wal(path: Path) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Each connection stays with one thread; only closing happens elsewhere, after that thread has ended.
-    connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA busy_timeout=10000")
-    return connection
+    return sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
 
 
 _DISK = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN])

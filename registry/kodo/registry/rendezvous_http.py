@@ -157,6 +157,8 @@ class Rendezvous:
             while (frame := await _frame(socket)) is not None:
                 self.lobby.answered(guest, frame)
         except PeerError:
+            # Out first: who is told that the socket is closed finds nobody here any more.
+            self.lobby.exit(guest)
             await socket.close(code=_MISBEHAVED, message=b"not an answer")
 
     def _throttle(self, throttle: Throttle, source: str) -> None:

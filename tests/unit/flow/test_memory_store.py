@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -64,12 +65,10 @@ def test_a_change_asked_twice_under_one_number_is_made_once(store: MemoryStore) 
 def test_answers_are_forgotten_once_the_run_has_them(store: MemoryStore, tmp_path: Path) -> None:
     for aid in range(1, 6):
         store.perform("set", "short", FID, {"key": "k", "value": aid}, Once(FID, aid, aid))
-    with sqlite3.connect(tmp_path / "memory.db") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "memory.db")) as db:
         assert db.execute("SELECT count(*) FROM answers").fetchone() == (1,)
-    store.forget_answers(set())
-    with sqlite3.connect(tmp_path / "memory.db") as db:
+        store.forget_answers(set())
         assert db.execute("SELECT count(*) FROM answers").fetchone() == (0,)
-    db.close()
 
 
 def test_a_version_that_is_not_there_any_more_is_refused(store: MemoryStore) -> None:
