@@ -240,3 +240,9 @@ def test_what_is_started_by_hand_can_be(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111 == 0o111
     assert path.read_bytes().startswith(b"#!/usr/bin/env ")
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_no_sql_numbers_its_values(path: Path) -> None:
+    # Python 3.12 takes `?1` for a name and refuses a sequence of values; terminals' own codes begin with "[".
+    assert re.findall(r"(?<!\[)\?[1-9]", path.read_text(encoding="utf-8")) == []

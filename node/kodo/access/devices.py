@@ -164,9 +164,9 @@ class Devices:
 
         def forget(database: sqlite3.Connection) -> int:
             check_user_there(database, user)
-            database.execute("DELETE FROM access_codes WHERE user=? AND ?2 IN (peer_id, '')", (user, peer_id or ""))
+            database.execute("DELETE FROM access_codes WHERE user=? AND ? IN (peer_id, '')", (user, peer_id or ""))
             done = database.execute(
-                "DELETE FROM access_tokens WHERE user=?1 AND ?2 IN (peer_id, '')", (user, peer_id or "")
+                "DELETE FROM access_tokens WHERE user=? AND ? IN (peer_id, '')", (user, peer_id or "")
             )
             return done.rowcount
 

@@ -281,15 +281,16 @@ class MemoryStore:
 
         Each is `{kind: "value" | "file", key, bytes, modified}`.
         """
-        part = "FROM {0} WHERE mid = ?1 AND {1} >= ?2 AND substr({1}, 1, ?3) = ?2"
+        part = "FROM {0} WHERE mid = :mid AND {1} >= :prefix AND substr({1}, 1, :length) = :prefix"
         query = (
             f"SELECT 'value', key, length(value), modified {part.format('entries', 'key')} UNION ALL "
             f"SELECT 'file', name, size, modified {part.format('files', 'name')}"
         )
-        names, values = ("kind", "key", "bytes", "modified"), (self._find(scope, of), prefix, len(prefix))
+        names = ("kind", "key", "bytes", "modified")
+        values = {"mid": self._find(scope, of), "prefix": prefix, "length": len(prefix), "take": take, "skip": skip}
         db = self._open()
         total = db.execute(f"SELECT count(*) FROM ({query})", values).fetchone()[0]
-        rows = db.execute(f"{query} ORDER BY 2, 1 LIMIT ?4 OFFSET ?5", (*values, take, skip)).fetchall()
+        rows = db.execute(f"{query} ORDER BY 2, 1 LIMIT :take OFFSET :skip", values).fetchall()
         return total, [dict(zip(names, row, strict=True)) for row in rows]
 
     def forget(self, scope: Scope, of: str) -> None:

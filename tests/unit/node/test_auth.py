@@ -212,8 +212,8 @@ async def test_users_with_all_that_they_may_have_fit_an_answer(tmp_path: Path, c
                 for table, values in {
                     "access_user_roles VALUES (?, ?)": [(name, f"{long}{n}") for n in range(MAX_ROLES_HELD)],
                     "access_user_grants VALUES (?, ?)": [(name, f"{long}{n}") for n in range(MAX_GRANTS_HELD)],
-                    "access_tokens VALUES (?4, ?1, ?2, ?3, ?3)": [
-                        (name, DEVICE, clock.ms + 1, f"{name}{n}".encode()) for n in range(MAX_TOKENS)
+                    "access_tokens VALUES (?, ?, ?, ?, ?)": [
+                        (f"{name}{n}".encode(), name, DEVICE, clock.ms + 1, clock.ms + 1) for n in range(MAX_TOKENS)
                     ],
                 }.items():
                     database.executemany(f"INSERT INTO {table}", values)
