@@ -1,12 +1,11 @@
-"""AG2: an assistant, and whoever asks it."""
+"""AG2: one agent, one answer."""
 
-from autogen import ConversableAgent
+from ag2 import Agent
+from ag2.config import OpenAIConfig
 
 REQUIRES = ["ag2[openai]"]
 
 
-def work(url):
-    config = {"config_list": [{"model": "test-model", "base_url": url, "api_key": "sk-x"}]}
-    asker = ConversableAgent("asker", human_input_mode="NEVER", llm_config=False)
-    writer = ConversableAgent("writer", human_input_mode="NEVER", llm_config=config)
-    return asker.initiate_chat(writer, message="How is it?", max_turns=1).chat_history[-1]["content"]
+async def work(url):
+    agent = Agent("writer", config=OpenAIConfig(model="test-model", base_url=url, api_key="sk-x"))
+    return (await agent.ask("How is it?")).body
