@@ -49,6 +49,7 @@ FILE_MAKERS = {
     "kodo/client/login.py": "a lock, which is empty",
     "kodo/client/transfer.py": "downloads",
     "kodo/flow/memory_store.py": "files that a flow remembers, and their database",
+    "kodo/flow/spool.py": "events that the node has not taken: parts of it are worth having",
     "kodo/node/forking/server.py": "nothing: what it writes to is the kernel's",
     "kodo/node/forking/setup_worker.py": "a lock and a log",
     "kodo/node/home.py": "the node's lock and port",

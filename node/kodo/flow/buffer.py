@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgpack
 
 from kodo.flow.context import DONE, Emitted
 from kodo.flow.plain import plain
+from kodo.flow.spool import Spool
 from kodo.p2p.errors import CapacityError, UsageError
 from kodo.protocol.flow_limits import pack_data
 
@@ -77,6 +79,17 @@ class EventBuffer:
         self._drained: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._waiting = _Waiting(self)
         self._asking = self._asking_told = False
+        self._spool: Spool | None = None
+
+    def keep_in(self, path: Path) -> None:
+        """Keep what the node has not taken in the file `path` too, from now on."""
+        with self._lock:
+            self._spool = Spool(path)
+            for rseq, packed in self._numbered():
+                self._spool.add(rseq, packed)
+
+    def _numbered(self) -> Iterator[tuple[int, bytes]]:
+        return enumerate(self._events, self._first)
 
     def put(self, packed: bytes, *, wait: bool = True, last: bool = False) -> Emitted:
         """Append one event. After the `last` one, more are dropped: the run is over."""
@@ -88,6 +101,8 @@ class EventBuffer:
             self._closed = last
             self._events.append(packed)
             self._bytes += len(packed)
+            if self._spool is not None:
+                self._spool.add(self._first + len(self._events) - 1, packed)
             if self._poller is not None:
                 _wake(self._poller)
                 self._poller = None
@@ -157,6 +172,8 @@ class EventBuffer:
             while self._events and self._first <= after:
                 self._bytes -= len(self._events.popleft())
                 self._first += 1
+            if self._spool is not None and (not self._events or self._spool.full):
+                self._spool.clear(self._numbered())
             if not self._half_full():
                 self._room.notify_all()
                 for waiting in self._drained:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import logging
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 from kodo.protocol.fatal import exact_text
 
-__all__ = ["MAX_LINE_BYTES", "EventLogHandler", "StreamCapture"]
+__all__ = ["MARK", "MAX_LINE_BYTES", "EventLogHandler", "StreamCapture", "shown"]
 
 MAX_LINE_BYTES = 32 * 1024
 """A longer line becomes several events."""
@@ -26,6 +27,9 @@ MAX_LOG_CHARACTERS = 60_000
 """A longer log record is cut; whatever its characters are, it fits an event."""
 
 _MAX_NAME_CHARACTERS = 1000
+
+MARK = b"\x00kodo-"
+"""Begins what `flush` sends through a pipe."""
 
 _READ_BYTES = 64 * 1024
 
@@ -76,7 +80,7 @@ class StreamCapture:
             ctypes.CDLL(None).fflush(None)
         done = []
         for descriptor in (1, 2):
-            mark = b"\x00kodo-" + secrets.token_hex(16).encode() + b"\x00\n"
+            mark = MARK + secrets.token_hex(16).encode() + b"\x00\n"
             event = self._marks[mark] = threading.Event()
             done.append(event)
             # A full pipe would block this write, so another thread does it.
@@ -85,9 +89,10 @@ class StreamCapture:
 
     def _read(self, descriptor: int, event: str) -> None:
         rest = b""
+        peek = _peeker(descriptor)
         while True:
             try:
-                data = os.read(descriptor, _READ_BYTES)
+                data = peek() if peek else os.read(descriptor, _READ_BYTES)
             except OSError:
                 return
             if not data:
@@ -96,11 +101,13 @@ class StreamCapture:
             for line in lines:
                 self._line(event, line)
             rest = self._say_most(event, rest)
+            if peek:
+                _take(descriptor, len(data))
 
     def _line(self, event: str, line: bytes) -> None:
-        if b"\x00kodo-" in line:
-            text, _, mark = line.rpartition(b"\x00kodo-")
-            waiting = self._marks.pop(b"\x00kodo-" + mark + b"\n", None)
+        if MARK in line:
+            text, _, mark = line.rpartition(MARK)
+            waiting = self._marks.pop(MARK + mark + b"\n", None)
             if waiting is not None:
                 if text:
                     self._say(event, self._say_most(event, text))
@@ -117,10 +124,40 @@ class StreamCapture:
         return line
 
     def _say(self, event: str, line: bytes) -> None:
-        # A progress bar redraws its line after a carriage return: what would be left on a screen counts.
-        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
         with contextlib.suppress(Exception):  # a reader that ends would block every print for ever
-            self.sink(event, text)
+            self.sink(event, shown(line))
+
+
+def shown(line: bytes) -> str:
+    """Return a line as a screen would show it in the end: a progress bar redraws it after a carriage return."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+
+
+def _peeker(descriptor: int) -> Callable[[], bytes] | None:
+    """Return what waits for data in a pipe and returns it, but leaves it there; None: this system has no tee(2).
+
+    Whoever else holds the pipe can read what this process, should it die, has not told.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "tee"):
+        return None
+    copied, copying = os.pipe()
+
+    def peek() -> bytes:
+        size = -1
+        while size < 0:
+            size = library.tee(descriptor, copying, _READ_BYTES, 0)
+            if size >= 0 or ctypes.get_errno() == errno.EINTR:
+                continue
+            raise OSError(ctypes.get_errno(), "tee")
+        return os.read(copied, size) if size else b""
+
+    return peek
+
+
+def _take(descriptor: int, size: int) -> None:
+    while size:
+        size -= len(os.read(descriptor, size))
 
 
 def _write(descriptor: int, data: bytes) -> None:

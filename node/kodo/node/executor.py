@@ -7,7 +7,7 @@ committed, and lives on when the node dies.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -75,10 +75,12 @@ class RunnerDiedError(KodoError):
     Attributes:
         signal: what ended its process, as `SIGSEGV`, when that is known.
         stack: where its Python was then, when that is known.
+        said: what it had said that no poll had given, by its numbers; not checked.
     """
 
     signal: str | None = None
     stack: str = ""
+    said: Sequence[RunnerEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kodo.node.checks import Conduct, MisconductError
 from kodo.node.clock import Clock, awake_timeout
-from kodo.node.executor import Runner, RunnerDiedError
+from kodo.node.executor import Runner, RunnerDiedError, RunnerEvent
 from kodo.node.ledger import NeverFitsError
 from kodo.node.live import LiveRun
 from kodo.node.orders import RunSettings
@@ -103,6 +103,32 @@ class Pump:
         conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
         if fresh:
             conduct.budget = EventBudget.of_node(self._settings.max_events, self._settings.max_event_bytes)
+        try:
+            await self._carry(live, runner, conduct)
+        except RunnerDiedError as error:
+            await self._hear(live, conduct, error.said)
+            if not conduct.over:
+                raise
+
+    async def _hear(self, live: LiveRun, conduct: Conduct, said: Sequence[RunnerEvent]) -> None:
+        """Store what a process had said when it died; its files went with it, and so does an end that needs them."""
+        batch: list[NewEvent] = []
+        lost = len(conduct.outputs) > len(live.view.outputs)  # it died while one was fetched
+        for event in said:
+            if event.rseq <= conduct.rseq:
+                continue
+            if event.event == "output" or (lost and event.event == "final"):
+                lost = True
+                continue
+            try:
+                batch.append(conduct.check(event._replace(rseq=conduct.rseq + 1)))
+            except MisconductError:
+                break
+            if len(batch) >= _COMMIT_EVENTS:
+                await self._flush(live, batch)
+        await self._flush(live, batch)
+
+    async def _carry(self, live: LiveRun, runner: Runner, conduct: Conduct) -> None:
         while not conduct.over:
             if runner.asking:
                 self._serve(live, runner)

@@ -47,6 +47,7 @@ __all__ = [
     "driver_environment",
     "end_marked",
     "find_cluster",
+    "is_marked",
     "listening_sockets",
     "start_cluster",
     "stop_cluster",
@@ -170,6 +171,15 @@ def end_marked(variable: str, value: str) -> None:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(found, timeout=0.5)
+
+
+def is_marked(pid: int, variable: str, value: str) -> bool:
+    """Return whether a process is this user's, and has `variable` as `value` in its environment."""
+    try:
+        process = psutil.Process(pid)
+        return process.uids().real == os.getuid() and process.environ().get(variable) == value
+    except (psutil.Error, ValueError, OverflowError):
+        return False
 
 
 def listening_sockets(home: Path) -> list[tuple[int, str, str, int]]:

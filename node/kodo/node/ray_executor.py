@@ -17,9 +17,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kodo.flow.spool import SPOOL_FILE
 from kodo.node.crash import CRASH_FILE, add_crash
 from kodo.node.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
-from kodo.node.ray_cluster import cluster_lives, end_marked, start_cluster, stop_cluster
+from kodo.node.last_words import Pipes, last_words
+from kodo.node.ray_cluster import cluster_lives, end_marked, is_marked, start_cluster, stop_cluster
 from kodo.node.ray_link import RayLink
 from kodo.node.ray_options import actor_options
 from kodo.node.ray_pool import NAME_PREFIX, Warm, WarmPool
@@ -310,6 +312,7 @@ class RayExecutor:
         warm = await self._ready_runner(options)
         link = warm.link
         runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
+        runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
         message = {
             "fid": spec.fid,
             "path": spec.path,
@@ -384,6 +387,7 @@ class RayExecutor:
             return None
         runner = RayRunner(self, link, name, handle, told["fid"], started=bool(told.get("started")))
         runner.asking = bool(told.get("asking"))
+        runner.pipes = await asyncio.to_thread(self._pipes_of, name, told.get("pid"))
         self._live[name] = runner
         return runner
 
@@ -420,13 +424,29 @@ class RayExecutor:
         if self._live.pop(runner.name, None) is not None:
             self._next()
 
+    def _pipes_of(self, name: str, pid: object) -> Pipes | None:
+        """Hold the pipes of a runner that says what process it is: of none but one that was started for it."""
+        if self.far or not isinstance(pid, int) or not is_marked(pid, "KODO_RUNNER", name):
+            return None
+        return Pipes(pid)
+
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
         """Let an error say what the dying process left behind on this machine."""
-        if not self.far:
-            add_crash(error, self._folders / runner.name / CRASH_FILE)
+        if self.far:
+            return
+        with runner.guard:
+            if runner.remains is None:
+                folder = self._folders / runner.name
+                add_crash(error, folder / CRASH_FILE)
+                error.said = last_words(folder / SPOOL_FILE, runner.pipes)
+                runner.remains = error
+        found = runner.remains
+        error.args, error.signal, error.stack, error.said = found.args, found.signal, found.stack, found.said
 
     def remove_files(self, runner: RayRunner) -> None:
         """Remove an ended runner's files from this machine, and what its flow left running."""
+        if runner.pipes is not None:
+            runner.pipes.close()
         if not self.far:
             self._remove_files(runner.name)
 
@@ -438,7 +458,8 @@ class RayExecutor:
 async def _ready(warm: Warm, seconds: float | None) -> Warm:
     """Wait until a runner is ready; one that is given up is ended."""
     try:
-        await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
+        told = await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
+        warm.pid = told.get("pid") if isinstance(told, dict) else None
     except BaseException:
         warm.link.kill(warm.handle)
         raise

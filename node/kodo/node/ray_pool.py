@@ -40,13 +40,14 @@ UNHURRIED_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Warm:
-    """A runner without a run, and what awaits its imports."""
+    """A runner without a run, and what awaits its imports; `pid` is what it then says of its process."""
 
     name: str
     link: RayLink
     handle: Any
     ready: Future[Any]
     born: float = field(default_factory=time.monotonic)
+    pid: object = None
 
 
 class WarmPool:

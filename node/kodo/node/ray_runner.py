@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import msgpack
 
 from kodo.node.checks import MisconductError
 from kodo.node.executor import RunnerDiedError, RunnerEvent
+from kodo.node.last_words import Pipes
 from kodo.node.ray_link import RayLink
 from kodo.p2p.errors import KodoError
 from kodo.protocol.secrets import Secrets
@@ -55,7 +57,12 @@ class Keeper(Protocol):
 
 
 class RayRunner:
-    """One run's process; implements `kodo.node.executor.Runner`."""
+    """One run's process; implements `kodo.node.executor.Runner`.
+
+    Attributes:
+        pipes: the other ends of its stdout and stderr, on this machine.
+        remains: what was found of it when it had died: whoever asks it first looks, with `guard`.
+    """
 
     def __init__(self, keeper: Keeper, link: RayLink, name: str, handle: Any, fid: str, *, started: bool = True):
         self.fid = fid
@@ -66,6 +73,9 @@ class RayRunner:
         self._keeper = keeper
         self._link = link
         self._ahead: Future[Any] | None = None
+        self.pipes: Pipes | None = None
+        self.remains: RunnerDiedError | None = None
+        self.guard = threading.Lock()
 
     def look_ahead(self) -> None:
         """Ask for the first events now: the run's start need not be answered before that."""

@@ -34,6 +34,7 @@ from kodo.flow.form import Form
 from kodo.flow.inlet import EVENTS_VARIABLE, EventInlet
 from kodo.flow.invoke import invoke
 from kodo.flow.load import add_roots, load_entry
+from kodo.flow.spool import SPOOL_FILE
 from kodo.node.crash import CRASH_FILE
 from kodo.node.ending import Ending
 from kodo.node.inbox import Inbox
@@ -159,9 +160,13 @@ class RunnerActor:
         self._fid = fid
 
     async def seal(self) -> dict[str, Any]:
-        """Give `fid`, the run it is for, or None, `started`, and `asking`. One that has not started never will."""
+        """Give `fid`, the run it is for, or None, `started`, `asking` and `pid`.
+
+        One that has not started never will.
+        """
         self._sealed = self._spec is None
-        return {"fid": self._fid, "started": self._spec is not None, "asking": self._context.buffer.asking}
+        started, asking = self._spec is not None, self._context.buffer.asking
+        return {"fid": self._fid, "started": started, "asking": asking, "pid": os.getpid()}
 
     async def start(self, spec: dict[str, Any], secrets: Secrets) -> None:
         """Run a flow: `fid`, `path`, `entry`, `inputs`, `max_events`, `max_event_bytes`, and the node's version of
@@ -175,7 +180,10 @@ class RunnerActor:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
         self._spec = {**spec, "inputs": reveal(spec["inputs"], secrets)}
         self._fid = spec["fid"]
-        self._context.folder = self._make_folder() / "files"
+        folder = self._make_folder()
+        if self._wanted is not None:  # on the node's own machine, where it is read
+            self._context.buffer.keep_in(folder / SPOOL_FILE)
+        self._context.folder = folder / "files"
         self._context.fid = spec["fid"]
         self._context.budget = EventBudget(spec["max_events"], spec["max_event_bytes"])
         threading.Thread(target=self._run, name="kodo-flow", daemon=True).start()

@@ -194,6 +194,17 @@ async def test_a_run_whose_end_cannot_be_told_is_over_nevertheless(run, how):
     assert (await (await run("ends_badly", how=how)).end())["event"] == "fatal"
 
 
+@pytest.mark.parametrize("how", ["abort", "exit", "kill"])
+async def test_a_process_that_dies_has_said_all_that_it_said(run, how):
+    made = await run("aborts", how=how)
+    with pytest.raises(RunnerDiedError) as died:
+        await made.until("final", "fatal")
+    heard = {event.rseq: event for event in [*made.events, *died.value.said]}
+    texts = [event.data["text"] for event in heard.values()]
+    assert [text for text in texts if text.isdecimal()] == [str(number) for number in range(5000)]
+    assert texts.count("about to end") == 1
+
+
 async def test_a_loop_of_events_comes_to_its_bound(executor):
     spec = RunSpec("2" * 26, "p", "ray_flows:many_sync", {"n": 300}, max_events=100)
     runner, events = await executor.launch(spec), []

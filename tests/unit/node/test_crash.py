@@ -1,11 +1,13 @@
 """What is told of a runner whose process died."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kodo.node.crash import add_crash, read_crash
-from kodo.node.executor import RunnerDiedError
+from kodo.node.executor import RunnerDiedError, RunnerEvent
 from kodo.node.inprocess import InProcessRunner
 from kodo.node.live import STDERR_LINES
 from kodo.protocol.events import visible
@@ -42,6 +44,37 @@ def test_an_error_with_a_report_says_the_signal(tmp_path: Path) -> None:
     add_crash(error, tmp_path / "crash")
     assert "SIGSEGV" in str(error)
     assert error.signal == "SIGSEGV"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ([("log", {"text": "last"})], ["log", "fatal"]),
+        ([("stderr", {"text": "last"}), ("final", {"result": 1, "runtime_s": 1.0})], ["stderr", "final"]),
+        ([("output", {"name": "a"}), ("log", {}), ("final", {"result": 1})], ["log", "fatal"]),
+        ([("log", {}), ("nonsense", {}), ("log", {})], ["log", "fatal"]),
+    ],
+)
+async def test_what_a_dead_process_had_said_is_in_its_run(
+    tmp_path: Path, clock: StillClock, said: list[tuple[str, dict[str, Any]]], told: list[str]
+) -> None:
+    async def flow(runner: InProcessRunner) -> None:
+        runner.emit("result", {})
+        poll = runner.poll
+
+        async def dies(after: int, timeout: float) -> list[RunnerEvent]:
+            if after == 0:
+                return await poll(after, timeout)
+            error = RunnerDiedError("it is gone")
+            error.said = [RunnerEvent(rseq, *event) for rseq, event in enumerate(said, after + 1)]
+            raise error
+
+        vars(runner)["poll"] = dies
+        await asyncio.get_running_loop().create_future()
+
+    async with rig_of(tmp_path, clock, {"flow": flow}) as node:
+        events = await node.all_events(await node.launch())
+    assert [event.event for event in events][3:] == ["result", *told]
 
 
 async def test_the_fatal_of_a_dead_runner_repeats_the_end_of_stderr_at_level_2_only(

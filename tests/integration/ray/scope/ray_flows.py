@@ -172,6 +172,18 @@ def ends_badly(how: str):
 
 
 @flow
+def aborts(how: str):
+    for number in range(5000):
+        logging.getLogger("my").info("%d", number)
+    os.write(2, b"about to end\n")
+    if how == "abort":
+        os.abort()
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), 9)
+
+
+@flow
 def large_event(size: int):
     result("x" * size)
 
