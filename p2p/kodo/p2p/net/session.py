@@ -225,6 +225,9 @@ class Session:
         except BaseException:
             stream.reset()
             raise
+        else:
+            if stream.ended:
+                stream.reset()  # what is left of it nobody reads any more
 
     # the link's handler
 

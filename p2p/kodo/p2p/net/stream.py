@@ -51,6 +51,8 @@ class Stream:
         self.opened_at = session.now()
         self._fin_sent_at: float | None = None
         self._channel: Channel | None = None
+        self._window: Channel | None = None
+        """The channel once it is closed too: what it has brought holds its link's window until it is read."""
         self._half = HalfClose()
         self._messages = MessageReader()
         self._dialing = Dialing(protocol) if protocol else None
@@ -68,7 +70,7 @@ class Stream:
 
     def attach(self, channel: Channel) -> None:
         """Bind the stream to its channel; the session calls it once."""
-        self._channel = channel
+        self._channel = self._window = channel
 
     # reading
 
@@ -122,8 +124,8 @@ class Stream:
             self.session.keep(change)
 
     def _consumed(self, count: int) -> None:
-        if self._channel is not None and count:
-            self._channel.consumed(count)
+        if self._window is not None and count:
+            self._window.consumed(count)
 
     # writing
 

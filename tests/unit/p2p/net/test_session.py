@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -196,3 +198,31 @@ def test_an_idle_session_is_looked_after_only_as_often_as_silence_needs(monkeypa
     run_virtual(story())
     # Two sessions; each falls silent, is asked, and answers.
     assert looks <= 2 * 3 * 3600 / Limits().ping_after_s
+
+
+@pytest.mark.parametrize("op", ["echo", "hang", "refuse", "fail", "pump"])
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.015, 0.025, 0.5])
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_nobody_has_read_of_a_stream_that_is_over_holds_no_window(op: str, after_s: float, cut: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield bytes(60_000)
+        if cut:
+            await asyncio.Event().wait()
+
+    async def story() -> None:
+        async with make_pair("memory", delay_s=0.01) as pair:
+            session = await pair.client.connect(pair.addresses)
+            with contextlib.suppress(TimeoutError, StopAsyncIteration):
+                async with (
+                    asyncio.timeout(0.02 + after_s),
+                    Call(session, op, {"n": 20, "size": 9000}, upload=pieces()) as call,
+                ):
+                    await anext(call)
+                    await asyncio.Event().wait()
+            await asyncio.sleep(1)
+            assert pair.network is not None
+            assert [link._unread for link in pair.network.links] == [0, 0]
+            assert [link._under_way for link in pair.network.links] == [0, 0]
+
+    run_virtual(story())
