@@ -74,6 +74,7 @@ async def run(
             flow = await only_flow(client, node)
         found = await client.find_flow(flow, node=node)
         values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+        await client.prove(found, values)
         values = await _upload(context, client, found, values)
         started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)

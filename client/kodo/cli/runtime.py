@@ -18,6 +18,7 @@ from kodo.client.config import Loaded, load_settings
 
 if TYPE_CHECKING:
     from kodo.client import Client
+    from kodo.client.peer import RemoteNode
 
 __all__ = ["Context", "execute", "report"]
 
@@ -50,7 +51,14 @@ class Context:
         """Make a client with the settings in force."""
         from kodo.client import Client
 
-        return Client(settings=self.loaded, **options)
+        return Client(settings=self.loaded, confirm_node=self._confirm if self.interactive else None, **options)
+
+    async def _confirm(self, remote: RemoteNode, claim: str) -> bool:
+        """Ask the person whether a node is the one that is meant."""
+        from kodo.cli.terminal import ask_line
+
+        self.say(f"the node {remote} ({remote.peer_id}) {claim}; nothing else says that it is the one you mean")
+        return (await ask_line("go on with it? [y/N] ")).strip().lower() in ("y", "yes")
 
     def emit(self, value: Mapping[str, Any]) -> None:
         """Write one JSON document, one line."""

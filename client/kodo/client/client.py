@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from kodo.client.config import Loaded, load_settings
 from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk
 from kodo.client.device_flow import Prompt
-from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, tell_refused
+from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
 from kodo.client.flow import FlowOnNode, check_query, flow_on
 from kodo.client.known_nodes import KnownNodes
+from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
+from kodo.client.near import NearNodes, rows_of
 from kodo.client.peer import RemoteNode
 from kodo.client.pick import named, nearest
+from kodo.client.proof import ConfirmNode, Proofs
 from kodo.client.resolve import (
     Finder,
     Found,
-    Reference,
     Resolver,
     Target,
     parse_flow,
@@ -38,7 +39,6 @@ from kodo.client.run import Run
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -51,12 +51,6 @@ from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
 __all__ = ["Client"]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-NODES_AT_ONCE = 16
-ASK_SECONDS = 10.0
-"""How long one of many nodes may take to answer before the others' answers do without it."""
 
 
 class Client:
@@ -72,6 +66,8 @@ class Client:
         finders: other places to find nodes in, asked besides `home`.
         transport: how to dial; WebRTC by default.
         identity: whose key; the home's user by default.
+        confirm_node: asked before anything goes to a node that merely claims to be the one that is meant: `(node,
+            why)`, where `why` says what it claims. Without it that is refused.
     """
 
     def __init__(
@@ -86,6 +82,7 @@ class Client:
         finders: Sequence[Finder] | None = None,
         transport: Transport | None = None,
         identity: Identity | None = None,
+        confirm_node: ConfirmNode | None = None,
     ):
         flags: dict[str, Any] = {"registry": registries, "lan": lan, "node": node}
         if registries is not None and not isinstance(registries, str):  # a text is read as the setting is
@@ -101,6 +98,8 @@ class Client:
         elif self.settings.lan:
             near.append(LanFinder(self.settings.browse))
         self._near = Resolver(near, self.known)
+        self._nearby = NearNodes(self._near, self.known, self._remote)
+        self._proofs = Proofs(KnownRuns(self.home / "known_runs"), self.known, self._nearby, self.home, confirm_node)
         self._resolver = Resolver([*near, *self._registries], self.known)
         self._transport = transport
         self._identity = identity
@@ -184,16 +183,18 @@ class Client:
         }
 
         async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
-            place = {"node": str(remote), "peer_id": str(remote.peer_id), "addrs": list(remote.addresses)}
-            return [{**row, **place, "source": "lan"} async for row in remote.pages("flow.list", filters)]
+            more = {"addrs": list(remote.addresses), "source": "lan"}
+            return [{**row, **more} for row in await rows_of(remote, "flow.list", filters)]
 
         node = node or self.settings.node
         if node is not None:
             for row in await ask(await self.node(node)):
                 yield row
             return
+        near = await self._nearby.ask(ask, "flow.list")
+        refused, answered = near.refused, bool(near.given)
         seen: set[tuple[str, str]] = set()
-        for _, rows in await self._ask_near(ask, "flow.list"):
+        for _, rows in near.given:
             for row in rows:
                 seen.add((row["peer_id"], str(row.get("path"))))
                 yield row
@@ -204,10 +205,13 @@ class Client:
                     if key not in seen:
                         seen.add(key)
                         yield {**row, "source": "registry"}
+                answered = True
             except (KodoError, TimeoutError) as error:
                 if isinstance(error, CallError) and error.code == 400:
-                    raise
+                    refused = refused or error
                 logger.warning("%s: %s", registry.label, error)
+        if refused is not None and not answered:
+            raise refused
         tell_refused(self._registries, found=bool(seen))
 
     async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
@@ -293,9 +297,13 @@ class Client:
 
         Raises:
             UsageError: none is given, it is no code, or the node takes tokens of another issuer.
+            IdentityError: a password for a node that is asked for by a name for the first time, and nobody confirmed
+                that it is the one that is meant.
             CallError: 401 `bad-code`, `bad-login`, `bad-token`, `no-login`; 429 `slow-down`; 503 `provider-away`.
         """
         remote = await self.desk(node)
+        if password is not None and isinstance(remote, RemoteNode):
+            await self._proofs.check_password(remote)
         how = (code, name, password, issuer, show)
         answer = await log_in(self._open_keeper(), remote, *how)
         self._look_for_logins()
@@ -335,7 +343,9 @@ class Client:
         """
         found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
         patience = self.settings.patience
-        given = await upload_inputs(found.remote, {**(inputs or {}), **kwargs}, patience=patience)
+        given = {**(inputs or {}), **kwargs}
+        await self.prove(found, given)
+        given = await upload_inputs(found.remote, given, patience=patience)
         args: dict[str, Any] = {
             "path": found.path,
             "inputs": given,
@@ -348,7 +358,16 @@ class Client:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")
-        return Run(fid, found.remote, patience=self.settings.patience, launched_state=str(answer.get("state")))
+        self._proofs.launched(found)
+        return self._run(fid, found.remote, proved=True, launched_state=str(answer.get("state")))
+
+    async def prove(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
+        """See to it that a flow is on a node that may have these inputs; `launch` does so by itself.
+
+        Raises:
+            IdentityError: the node only claims to offer the flow that is meant, and nobody confirmed that it is.
+        """
+        await self._proofs.check_flow(found, inputs)
 
     async def upload(
         self, path: str | Path, *, node: str | RemoteNode | None = None, on_progress: OnProgress | None = None
@@ -371,16 +390,29 @@ class Client:
         return await upload(remote, Path(path), patience=self.settings.patience, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
-        """Give the run that RUN means: `NODE/FID`, or a fid on `node`, or a fid on any near node.
+        """Give the run that RUN means: `NODE/FID`, a fid on `node`, or a fid alone.
+
+        A fid alone means the node that the run was launched on, followed on or listed by, which this home remembers;
+        else the one near node that claims the run, if `confirm_node` agrees.
 
         Raises:
             UsageError: it is no fid.
             NotFoundError: no near node knows that run (for this user).
+            IdentityError: it is known to be on another node; several nodes claim it; or one does, and nobody
+                confirmed that it is the one that is meant.
         """
         reference = parse_run(fid)
         place = reference.node or node or self.settings.node
-        remote = await self.node(place) if place is not None else await self._node_of(reference)
-        return Run(reference.rest, remote, patience=self.settings.patience)
+        if place is not None:
+            remote = await self.node(place)
+            self._proofs.check_named(reference.rest, remote, place)
+            return self._run(reference.rest, remote)
+        known = self._proofs.runs.get(reference.rest)
+        if known is not None:
+            remote = await self.node(str(known))
+            remote.label = remote.label or self._proofs.name_of(known)
+            return self._run(reference.rest, remote)
+        return self._run(reference.rest, await self._proofs.claimant(reference.rest), proved=True)
 
     async def get(self, link: str, *, confirm: Confirm | None = None) -> Run:
         """Open a link; give the run that it is for, to follow and to download.
@@ -406,7 +438,7 @@ class Client:
             confirm=None if read.registry in self.settings.registry else confirm,
         )
         await remote.session()
-        return Run(read.fid, remote, patience=self.settings.patience)
+        return self._run(read.fid, remote, proved=True)
 
     async def shares(self, node: str | None = None) -> list[dict[str, Any]]:
         """Give the shares of this user's runs, ended ones too: the rows of `share.list` with `node` and `peer_id`."""
@@ -425,7 +457,8 @@ class Client:
         if place is not None:
             answers = [await revoke(await self.node(place))]
         else:
-            answers = [answer for _, answer in await self._ask_near(revoke, "share.revoke")]
+            near = (await self._nearby.ask(revoke, "share.revoke")).check()
+            answers = [answer for remote, answer in near if self._proofs.may_have(remote, answer)]
         for answer in filter(None, answers):
             return answer
         where = "on the near nodes; say on which it is: NODE/SID" if place is None else f"on {safe_text(place)}"
@@ -485,58 +518,23 @@ class Client:
             self._remotes[target.peer_id] = remote
         return remote
 
-    def _remote_found(self, found: Found, *, unique: bool = True) -> RemoteNode:
-        """Give a node that nobody asked for by name: its name is shown if nothing speaks against it."""
-        remote = self._remote(Target(found.peer_id, found.addresses))
-        pinned = self.known.get(found.name)
-        if pinned not in (None, found.peer_id):
-            logger.warning("%s claims the name %s of another node", found.peer_id, safe_text(found.name))
-        elif unique and found.name:
-            remote.label = found.name
-        return remote
-
-    async def _ask_near(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> list[tuple[RemoteNode, T]]:
-        """Ask every near node at once; one that fails is told of in the log."""
-        found: dict[PeerId, Found] = {}
-        for each in sorted(await self._near.all(), key=lambda each: each.source != "home"):
-            found.setdefault(each.peer_id, each)
-        claims: dict[str, set[PeerId]] = {}
-        for each in found.values():
-            claims.setdefault(each.name, set()).add(each.peer_id)
-        slots = asyncio.Semaphore(NODES_AT_ONCE)
-        answers: list[tuple[RemoteNode, T]] = []
-
-        async def one(each: Found) -> None:
-            # A name that several claim is nobody's here: the node goes by its peer id.
-            unique = len(claims[each.name]) == 1
-            try:
-                async with slots, asyncio.timeout(ASK_SECONDS):
-                    remote = self._remote_found(each, unique=unique)
-                    answers.append((remote, await ask(remote)))
-            except TimeoutError:
-                logger.warning("%s: no answer to %s within %g s", safe_text(each.name), what, ASK_SECONDS)
-            except KodoError as error:
-                if isinstance(error, CallError) and error.code == 400:
-                    raise
-                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for each in found.values():
-                    group.create_task(one(each))
-        except* CallError as errors:
-            raise errors.exceptions[0] from None
-        return sorted(answers, key=lambda pair: (str(pair[0]), str(pair[0].peer_id)))
+    def _run(self, fid: str, remote: RemoteNode, *, proved: bool = False, launched_state: str | None = None) -> Run:
+        """Give a run; `proved`: that it is there is known already, else it is once the node answered for it."""
+        remember = self._proofs.remember
+        if proved:
+            remember(fid, remote.peer_id)
+        patience = self.settings.patience
+        return Run(fid, remote, patience=patience, launched_state=launched_state, remember=remember)
 
     async def _rows(self, op: str, node: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
-            place = {"node": str(remote), "peer_id": str(remote.peer_id)}
-            return [{**row, **place} async for row in remote.pages(op, filters)]
-
         node = node or self.settings.node
         if node is not None:
-            return await ask(await self.node(node))
-        return [row for _, rows in await self._ask_near(ask, op) for row in rows]
+            remote = await self.node(node)
+            given = [(remote, await rows_of(remote, op, filters))]
+        else:
+            given = (await self._nearby.rows(op, filters)).check()
+        self._proofs.listed(given, named=node is not None)
+        return [row for _, rows in given for row in rows]
 
     async def _flow_anywhere(self, text: str) -> FlowOnNode:
         rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
@@ -547,33 +545,19 @@ class Client:
             places = ", ".join(safe_text(f"{row.get('node')}/{row.get('path')}") for row in fitting[:8])
             raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")
         row = fitting[0]
-        known = self._remotes.get(PeerId.parse(row["peer_id"]))
-        if known is None:
-            addresses = tuple(Multiaddr.parse(address) for address in row.get("addrs") or ())
-            found = Found(PeerId.parse(row["peer_id"]), str(row.get("node", "")), addresses, "registry")
-            known = self._remote_found(found)
-        return await flow_on(known, str(row.get("path")))
+        found = found_in(row)
+        if found is None:
+            raise PeerError(f"the registry that lists {safe_text(text)!r} does not say on which node it is")
+        known = self._remotes.get(found.peer_id) or self._nearby.labelled(found)
+        flow = await flow_on(known, str(row.get("path")))
+        flow.claimed = True
+        return flow
 
     async def _candidates(self, text: str) -> list[dict[str, Any]]:
         """Give rows among which a flow of this path or name is, without reading a large registry when it can."""
         literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
         rows = [row async for row in self.flows(literal)]
         return rows if named(rows, text) else [row async for row in self.flows()]
-
-    async def _node_of(self, reference: Reference) -> RemoteNode:
-        async def knows(remote: RemoteNode) -> bool:
-            try:
-                await remote.request("run.state", {"fid": reference.rest})
-            except CallError as error:
-                if error.code == 404:
-                    return False
-                raise
-            return True
-
-        for remote, known in await self._ask_near(knows, "run.state"):
-            if known:
-                return remote
-        raise NotFoundError(f"no near node has the run {reference.rest}; say where it is: NODE/{reference.rest}")
 
 
 def _mapping(answer: Any, op: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from kodo.p2p.net.discovery import Advertisement, Browser
 from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 
-__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "read_home_node", "tell_refused"]
+__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "found_in", "read_home_node", "tell_refused"]
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class RegistryFinder:
             async with asyncio.timeout(self._timeout), self._open() as registry:
                 if wanted is None:
                     listed = _rows(registry.nodes, query=self._query)
-                    return [found async for row in listed if (found := _from_row(row)) is not None]
+                    return [found async for row in listed if (found := found_in(row)) is not None]
                 if wanted.peer_id is not None:
                     peers = [str(wanted.peer_id)]
                 else:
@@ -224,9 +224,11 @@ def _addresses(texts: Any) -> tuple[Multiaddr, ...]:
     return tuple(found)
 
 
-def _from_row(row: Mapping[str, Any]) -> Found | None:
+def found_in(row: Mapping[str, Any]) -> Found | None:
+    """Give the node that a registry's row is about, of nodes or of flows; None when it names none."""
     try:
         peer_id = PeerId.parse(str(row.get("peer_id")))
     except ValueError:
         return None
-    return Found(peer_id, str(row.get("name", "")), _addresses(row.get("addrs")), "registry", row)
+    name = row.get("node", row.get("name", ""))
+    return Found(peer_id, str(name), _addresses(row.get("addrs")), "registry", row)

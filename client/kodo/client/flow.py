@@ -16,12 +16,17 @@ __all__ = ["FlowOnNode", "check_query", "flow_on"]
 
 
 class FlowOnNode:
-    """A flow that was found: `path` on `remote`; `schema` is the answer of `flow.schema`."""
+    """A flow that was found: `path` on `remote`; `schema` is the answer of `flow.schema`.
+
+    Attributes:
+        claimed: the node was not named: it is the one that claims to offer what is meant.
+    """
 
     def __init__(self, remote: RemoteNode, schema: Mapping[str, Any]):
         self.remote = remote
         self.schema = dict(schema)
         self.path = str(schema.get("path", ""))
+        self.claimed = False
 
     @property
     def name(self) -> str:

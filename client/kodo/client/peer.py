@@ -80,6 +80,7 @@ class RemoteNode:
         peer_id: who it has to be; every session proves it.
         name: the name it was asked for by, which is pinned once it proved its key.
         label: the name that it claims where it was found; for people to read.
+        new: it was asked for by a name that was pinned to nobody before.
         route: the way of the latest session.
     """
 
@@ -100,6 +101,7 @@ class RemoteNode:
         self._addresses = target.addresses
         self._given = str(target.addresses[0]) if target.given else None
         self._pin = target.name
+        self.new = target.name is not None and known.get(target.name) is None
         self._host = host
         self._resolver = resolver
         self._known = known
@@ -279,7 +281,8 @@ async def read_pages(
         for row in rows:
             given += 1
             yield row
-        if not rows or page >= int(answer.get("total_pages") or 1):
+        total = answer.get("total_pages")
+        if not rows or page >= (total if isinstance(total, int) else 1):
             return
         page += 1
 

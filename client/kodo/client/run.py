@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,22 @@ class Run:
         launched_state: the state that `run.launch` answered, when this client launched it.
     """
 
-    def __init__(self, fid: str, remote: RemoteNode, *, patience: float, launched_state: str | None = None):
+    def __init__(
+        self,
+        fid: str,
+        remote: RemoteNode,
+        *,
+        patience: float,
+        launched_state: str | None = None,
+        remember: Callable[[str, PeerId], None] | None = None,
+    ):
         self.fid = fid
         self.view = RunView()
         self.launched_state = launched_state
         self._remote = remote
         self._patience = patience
+        self._remember = remember
+        self._known = False
 
     @property
     def node(self) -> str:
@@ -79,7 +89,14 @@ class Run:
         answer = await self._remote.request("run.state", {"fid": self.fid})
         if not isinstance(answer, Mapping):
             raise PeerError("the answer to run.state is no map")
+        self._knows()
         return dict(answer)
+
+    def _knows(self) -> None:
+        """Remember that the node knows this run."""
+        if not self._known and self._remember is not None:
+            self._remember(self.fid, self.peer_id)
+        self._known = True
 
     async def follow(
         self, after: int = 0, *, live: bool = True, patience: float | None = None
@@ -101,6 +118,7 @@ class Run:
         patience = self._patience if patience is None else patience
         async with aclosing(self._remote.events(self.fid, after, follow=live, patience=patience)) as events:
             async for event in events:
+                self._knows()
                 self.view.apply(event)
                 yield event
 
@@ -120,6 +138,7 @@ class Run:
         answer = await self._remote.request("lock.get", {"fid": self.fid, "lid": lid})
         if not isinstance(answer, Mapping):
             raise PeerError("the answer to lock.get is no map")
+        self._knows()
         return dict(answer)
 
     async def answer(self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS) -> dict[str, Any]:
@@ -160,7 +179,10 @@ class Run:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{self._remote} restarted the run and did not say its fid")
-        return Run(fid, self._remote, patience=self._patience, launched_state=str(answer.get("state")))
+        state, remember = str(answer.get("state")), self._remember
+        started = Run(fid, self._remote, patience=self._patience, launched_state=state, remember=remember)
+        started._knows()
+        return started
 
     async def ack(self) -> dict[str, Any]:
         """Acknowledge the run: its outcome was received, and the node may delete it when its retention has passed.

@@ -200,6 +200,7 @@ class Delegations:
             raise CallError(429, "busy", f"a run launches at most {_MAX_CHILDREN} runs on other nodes")
         client = await self._open()
         found = await client.find_flow(target)
+        await client.prove(found, inputs)
         # The same question after a restart has the same key, and so the same run.
         key = self._seal(["launch", question.fid, question.aid]).hex()
         args = {"path": found.path, "inputs": dict(inputs), "key": key, "chain": chain, "strict": True}

@@ -2,152 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kodo.client import Client
 from kodo.client.peer import Backoff
-from kodo.client.resolve import Found, Wanted
 from kodo.client.sync import Client as SyncClient
-from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, LocallyClosedError, NetworkError, NotFoundError, UsageError
-from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
-from kodo.p2p.net.host import Host
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
-from kodo.protocol.events import Event
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
-
-FID = "01jd2n8x4q5w6e7r8t9y0abcde"
-DATA = bytes(range(256)) * 5000
-
-
-def event(seq: int, name: str = "result", **data: Any) -> dict[str, Any]:
-    return Event(seq, 1000 + seq, "process", name, data or {"text": str(seq)}).to_wire()
-
-
-class Service:
-    """One run of `events`; `cuts`: the `seq` after which the network breaks, once each; `calls`: what was asked."""
-
-    def __init__(self, network: MemoryNetwork, events: Sequence[dict[str, Any]]):
-        self.network = network
-        self.events = list(events)
-        self.cuts: list[int] = []
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.extra: Callable[[int], Sequence[Any]] = lambda after: ()
-        self.unfinished = False
-        self.told: dict[str, Any] = {}
-        self.made: list[dict[str, Any]] = [{"name": "x.bin", "size": len(DATA)}]
-        self.room = 500
-        self.refusals: list[CallError] = []
-        self.flows = [
-            {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
-            {"path": "flows.b", "name": "Twin"},
-            {"path": "flows.c", "name": "Twin"},
-        ]
-
-    async def __call__(self, request: Request) -> Any:
-        self.calls.append((request.op, request.args))
-        args = request.args
-        match request.op:
-            case "flow.list":
-                return {"result": self.flows, "total_pages": 1}
-            case "flow.schema":
-                if args["path"] not in [flow["path"] for flow in self.flows]:
-                    raise CallError(404, "no-such-flow", "none")
-                return {"path": args["path"], "name": "n", "schema": {"type": "object"}}
-            case "run.launch":
-                return {"fid": FID, "state": "pending"}
-            case "run.stream":
-                return await self._stream(request, args["after"])
-            case "run.state":
-                if args["fid"] != FID:
-                    raise CallError(404, "no-such-run", "none")
-                return {"fid": FID, "state": "done", **self.told}
-            case "run.restart":
-                return {"fid": "0" * 26, "state": "pending"}
-            case "run.ack" | "run.delete":
-                return {"fid": FID, "state": "done"}
-            case "lock.answer":
-                return {"unlock": {"lid": args["lid"], "answer": args["candidate"]}}
-            case "output.list":
-                if args["pp"] > self.room:
-                    raise CallError(413, "page-too-large", "many", {"pp": self.room})
-                some = self.made[(args["p"] - 1) * args["pp"] : args["p"] * args["pp"]]
-                return {"result": some, "total_pages": -(-len(self.made) // args["pp"])}
-            case "output.manifest":
-                builder = ManifestBuilder()
-                builder.update(DATA)
-                whole = builder.finish()
-                head = {"size": whole.size, "sha256": whole.sha256.hex(), "chunk_bytes": CHUNK_BYTES}
-                return {**head, "from": args["from"], "chunks": list(whole.chunks[args["from"] :])}
-            case "output.read":
-                for at in range(args["offset"], len(DATA), 65536):
-                    await request.send(DATA[at : at + 65536])
-                    if self.refusals and at >= CHUNK_BYTES + args["offset"]:
-                        raise self.refusals.pop(0)
-                return {"bytes": len(DATA) - args["offset"]}
-        raise CallError(404, "no-such-op", request.op)
-
-    async def _stream(self, request: Request, after: int) -> Any:
-        for item in self.extra(after):
-            await request.send(item)
-        for each in self.events:
-            if each["seq"] > after:
-                await request.send(each)
-                if self.cuts and each["seq"] == self.cuts[0]:
-                    self.cuts.pop(0)
-                    await request.stream.session._link.drained()
-                    self.network.cut()
-        if self.unfinished:
-            await asyncio.Event().wait()
-        return {"last_seq": self.events[-1]["seq"], "state": "done"}
-
-
-class Place:
-    label = "memory"
-
-    def __init__(self) -> None:
-        self.found: list[Found] = []
-
-    async def find(self, wanted: Wanted | None) -> list[Found]:
-        return self.found
-
-
-class World:
-    """A network with one node, its service, and where it is found."""
-
-    def __init__(self) -> None:
-        self.network = MemoryNetwork(delay_s=0)
-        self.service = Service(
-            self.network, [event(seq) for seq in range(1, 200)] + [event(200, "final", result="r")]
-        )
-        self.place = Place()
-        self.host = Host(Identity.from_seed(b"n" * 32), MemoryTransport(self.network))
-        self.host.handle(CALL_PROTOCOL, CallServer(self.service))
-
-    def client(self, home: Path, **options: Any) -> Client:
-        return Client(home, lan=False, registries=[], finders=[self.place], transport=self.transport(), **options)
-
-    def transport(self) -> MemoryTransport:
-        return MemoryTransport(self.network)
-
-    def claim(self, name: str) -> None:
-        self.place.found = [Found(self.host.peer_id, name, tuple(self.host.addresses()), "lan")]
-
-
-@pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    for name in ("KODO_HOME", "KODO_REGISTRY", "KODO_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    world = World()
-    async with world.host:
-        await world.host.listen(["10.0.0.1"], 4711)
-        world.claim("n.example")
-        yield world
+from tests.support.world import DATA, FID, World, event
 
 
 async def test_a_launch_goes_by_path_with_its_inputs_and_a_key(world: World, tmp_path: Path) -> None:
@@ -252,9 +117,8 @@ async def test_a_node_that_stays_away_is_given_up_when_patience_ends(world: Worl
                 pass
 
 
-async def test_a_run_is_looked_for_on_the_nodes_nearby(world: World, tmp_path: Path) -> None:
+async def test_a_run_that_no_near_node_has_is_not_found(world: World, tmp_path: Path) -> None:
     async with world.client(tmp_path / "h") as client:
-        assert (await client.run(FID)).peer_id == world.host.peer_id
         with pytest.raises(NotFoundError, match="NODE/"):
             await client.run("0" * 26)
 
