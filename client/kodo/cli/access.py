@@ -136,7 +136,7 @@ async def user_list(context: Context) -> None:
     for row in rows:
         password, devices = "yes" if row.get("password") else "no", len(row.get("devices") or ())
         table.add(row.get("name"), password, devices, _words(row, "roles"), _words(row, "grants"))
-    context.show(table.render() if rows else "there are no users; add one: koco user add NAME")
+    context.show_table(table, "there are no users; add one: koco user add NAME")
 
 
 async def user_remove(context: Context, name: Name) -> None:
@@ -215,7 +215,7 @@ async def role_list(context: Context) -> None:
     table = Table("ROLE", "USERS", "GRANTS")
     for row in rows:
         table.add(row.get("name"), row.get("users"), _words(row, "grants"))
-    context.show(table.render())
+    context.show_table(table)
 
 
 async def role_remove(context: Context, name: Name) -> None:
@@ -251,7 +251,7 @@ async def grant_list(
     for row in rows:
         kind = "user" if "user" in row else "role"
         table.add(kind, row.get(kind), row.get("grant"))
-    context.show(table.render() if rows else "there are no grants")
+    context.show_table(table, "there are no grants")
 
 
 # --- inside ---

@@ -88,7 +88,7 @@ async def cleanup(
     for row in answer.get("result") or ():
         table.add(row.get("kind"), row.get("id"), human_bytes(row.get("bytes")))
     if answer.get("total_records"):
-        context.show(table.render())
+        context.show_table(table)
     verb = "would go" if dry_run else "are gone"
     context.say(f"{answer.get('total_records')} things {verb}: {human_bytes(answer.get('bytes'))}")
 

@@ -200,7 +200,7 @@ def _list(context: Context, rows: Sequence[dict[str, Any]], *columns: tuple[str,
         table.add(
             *(human_time(row.get(key)) if key in ("at", "since", "seen_at") else row.get(key) for _, key in columns)
         )
-    context.show(table.render() if rows else "none")
+    context.show_table(table, "none")
 
 
 def register(app: typer.Typer) -> None:

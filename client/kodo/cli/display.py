@@ -135,7 +135,8 @@ def share_text(share: Mapping[str, Any]) -> str:
 def shared_with(share: Mapping[str, Any]) -> str:
     """Give for whom a share is: `link`, or the names of users and roles."""
     to = share.get("to")
-    names = [name for kind in ("users", "roles") for name in to.get(kind) or ()] if isinstance(to, Mapping) else []
+    lists = [to.get(kind) for kind in ("users", "roles")] if isinstance(to, Mapping) else []
+    names = [name for names in lists if isinstance(names, (list, tuple)) for name in names]
     return "link" if share.get("link") else line(", ".join(map(str, names)))
 
 

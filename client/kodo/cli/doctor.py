@@ -54,7 +54,7 @@ async def doctor(context: Context) -> int:
         table = Table("CHECK", "", "FOUND")
         for each in findings:
             table.add(each.check, "ok" if not each.todo else "!!", each.found)
-        context.show(table.render())
+        context.show_table(table)
         for each in sick:
             context.show(f"{each.check}: {each.todo}")
     return Exit.RUN_FAILED if sick else Exit.OK

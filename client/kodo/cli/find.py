@@ -34,9 +34,10 @@ async def nodes(context: Context, query: Query = None) -> None:
         return
     table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE")
     for row in rows:
-        online = {True: "yes", False: "unknown", None: "no"}.get(row.get("online"), "?")
+        said = row.get("online")
+        online = {True: "yes", False: "unknown", None: "no"}[said] if said is None or isinstance(said, bool) else "?"
         table.add(row["name"], row["peer_id"], row.get("flows", ""), online, row["source"])
-    context.show(table.render() if rows else "no node is found; start one with `koco up`, or name a --registry")
+    context.show_table(table, "no node is found; start one with `koco up`, or name a --registry")
 
 
 async def flows(
@@ -61,7 +62,7 @@ async def flows(
             flow = f"{row.get('node')}/{row.get('path')}"
             table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
     if not context.json:
-        context.show(table.render() if count else "no flow is found; `koco nodes` lists the nodes that are")
+        context.show_table(table, "no flow is found; `koco nodes` lists the nodes that are")
 
 
 async def show(

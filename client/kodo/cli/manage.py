@@ -53,7 +53,7 @@ async def config(context: Context) -> None:
         shown = " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value
         meaning = fields[name].description if name in fields else "where keys and state lie"
         table.add(name, shown, sources[name], ENVIRONMENT.get(name, "KODO_HOME"), meaning)
-    context.show(table.render())
+    context.show_table(table)
 
 
 def register(app: typer.Typer) -> None:

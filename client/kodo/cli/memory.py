@@ -44,7 +44,7 @@ async def list_memory(
         for row in rows:
             size, time = human_bytes(row.get("bytes")), human_time(row.get("modified"))
             table.add(row.get("kind"), row.get("key"), size, time)
-    context.show(table.render() if rows else "nothing is remembered here")
+    context.show_table(table, "nothing is remembered here")
 
 
 async def put_memory(

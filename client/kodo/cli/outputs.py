@@ -37,7 +37,7 @@ async def outputs(context: Context, fid: RunId) -> None:
     table = Table("NAME", "SIZE", "TYPE", "SHA-256")
     for row in rows:
         table.add(row.get("name"), human_bytes(row.get("size")), row.get("media_type"), row.get("sha256"))
-    context.show(table.render() if rows else "this run made no outputs")
+    context.show_table(table, "this run made no outputs")
 
 
 async def download(

@@ -182,7 +182,7 @@ async def ps(
             f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, *whose, shown
         )
     none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
-    context.show(table.render() if rows else none)
+    context.show_table(table, none)
 
 
 async def state(context: Context, fid: RunId) -> None:
@@ -250,7 +250,7 @@ async def locks(context: Context) -> None:
         until = human_time(row.get("expires_at"))
         table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), until, row.get("title"))
     none = "nothing waits for you on the near nodes; --node NODE asks one that is further away"
-    context.show(table.render() if rows else none)
+    context.show_table(table, none)
 
 
 async def answer(

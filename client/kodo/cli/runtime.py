@@ -17,6 +17,7 @@ from kodo.cli.text import line, lines, to_json
 from kodo.client.config import Loaded, load_settings
 
 if TYPE_CHECKING:
+    from kodo.cli.table import Table
     from kodo.client import Client
     from kodo.client.peer import RemoteNode
 
@@ -67,6 +68,13 @@ class Context:
     def show(self, text: object = "") -> None:
         """Write for people on stdout, made safe."""
         print(lines(text), flush=True)
+
+    def show_table(self, table: Table, none: str = "") -> None:
+        """Write a table whole, however many rows there are: its cells are safe and bounded. `none` without rows."""
+        if table.rows or not none:
+            print(table.render(), flush=True)
+        else:
+            self.show(none)
 
     def say(self, text: object) -> None:
         """Write a remark on stderr, made safe."""

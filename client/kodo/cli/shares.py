@@ -96,7 +96,7 @@ async def shares(
             row.get("name"),
             row.get("fid"),
         )
-    context.show(table.render() if rows else "nothing is shared")
+    context.show_table(table, "nothing is shared")
 
 
 async def unshare(

@@ -18,6 +18,11 @@ class Table:
     def __init__(self, *header: str):
         self._rows: list[list[str]] = [list(header)]
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are, the header not counted."""
+        return len(self._rows) - 1
+
     def add(self, *cells: object) -> None:
         """Add a row; cells are made safe."""
         self._rows.append(["" if cell is None else line(cell, 400) for cell in cells])

@@ -121,8 +121,8 @@ async def revoke_share(remote: RemoteNode, sid: str) -> dict[str, Any] | None:
         if error.code == 404:
             return None
         raise
-    if not isinstance(answer, Mapping):
-        raise PeerError("the answer to share.revoke is no map")
+    if not isinstance(answer, Mapping) or answer.get("sid") != sid:
+        raise PeerError("the answer to share.revoke is not about that share")
     return {str(key): value for key, value in answer.items()}
 
 

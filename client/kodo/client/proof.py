@@ -111,12 +111,12 @@ class Proofs:
 
         async def knows(remote: RemoteNode) -> bool:
             try:
-                await remote.request("run.state", {"fid": fid})
+                answer = await remote.request("run.state", {"fid": fid})
             except CallError as error:
                 if error.code == 404:
                     return False
                 raise
-            return True
+            return isinstance(answer, Mapping) and answer.get("fid") == fid
 
         answers = (await self._nearby.ask(knows, "run.state")).check()
         claimants = [remote for remote, claims in answers if claims]
