@@ -240,7 +240,7 @@ def main_job(homes: Path, terminal: Terminal, inputs: Sequence[str], *, once: bo
                 f"export KODO_NODE={address}",
                 "koco ps",
                 f"koco follow {run['fid']}",
-                f"koco share {run['fid']} --expires 2h    # a link for a colleague: koco get LINK",
+                f"koco share {run['fid']} --expires 2h    # a link for a colleague, who types: koco get -",
                 f"koco run {shlex.quote(FLOW)} root={shlex.quote(str(ROOT))} --out .run/own",
             ]:
                 terminal.say(line)

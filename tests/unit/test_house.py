@@ -247,3 +247,87 @@ def test_what_is_started_by_hand_can_be(name: str) -> None:
 def test_no_sql_numbers_its_values(path: Path) -> None:
     # Python 3.12 takes `?1` for a name and refuses a sequence of values; terminals' own codes begin with "[".
     assert re.findall(r"(?<!\[)\?[1-9]", path.read_text(encoding="utf-8")) == []
+
+
+COMMAND = re.compile(
+    r"\bkoco [a-z]|\bchmod |\bpip install |(?<![\w-])--[a-z][a-z-]*[ =](?!is |lets )|did you mean |take one of: "
+    r"|take a path: "
+)
+"""What begins a command, or a word of one, that people copy into a shell."""
+
+END = re.compile(r"[`;]|\. |, and | is |\n")
+"""What ends it within a message."""
+
+QUOTED = {"shlex.quote", "shlex.join", "shell_word", "shell_command", "answer_words", "_meant"}
+"""What gives words as a shell has to read them."""
+
+OWN = {"running.first_code"}
+"""Names of what kodo itself made of letters and digits alone."""
+
+
+def is_quoted(value: ast.expr) -> bool:
+    """Whether an expression gives shell words: a call that quotes, or texts joined of such calls."""
+    name = ast.unparse(value.func) if isinstance(value, ast.Call) else ast.unparse(value)
+    return name in QUOTED | OWN
+
+
+def unquoted(tree: ast.AST) -> Iterator[str]:
+    """Every text in a command of a message that is not quoted."""
+    assigned = {
+        target.id: each.value
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Assign)
+        for target in each.targets
+        if isinstance(target, ast.Name)
+    }
+    for each in ast.walk(tree):
+        if isinstance(each, ast.JoinedStr) and not ast.unparse(each)[2:].startswith("--"):  # a word for a process
+            inside = False
+            for part in each.values:
+                if isinstance(part, ast.Constant):
+                    for found in re.finditer(f"{COMMAND.pattern}|{END.pattern}", str(part.value)):
+                        inside = COMMAND.match(found[0]) is not None
+                elif isinstance(part, ast.FormattedValue) and inside:
+                    value = part.value
+                    if isinstance(value, ast.Name):
+                        value = assigned.get(value.id, value)
+                    joined = isinstance(value, ast.Call) and ast.unparse(value.func).endswith(".join") and value.args
+                    if joined and isinstance(value, ast.Call) and isinstance(value.args[0], ast.GeneratorExp):
+                        value = value.args[0].elt
+                    if not is_quoted(value):
+                        yield f"line {each.lineno}: {ast.unparse(part)}"
+        elif isinstance(each, ast.Call) and each.args and isinstance(each.args[0], ast.Constant):
+            text = each.args[0].value
+            if isinstance(text, str) and "%s" in text and (found := COMMAND.search(text)):
+                before = text[: found.end()].count("%")
+                yield from (
+                    f"line {each.lineno}: {ast.unparse(arg)}"
+                    for arg in each.args[1 + before :]
+                    if not is_quoted(assigned.get(arg.id, arg) if isinstance(arg, ast.Name) else arg)
+                )
+        elif isinstance(each, ast.BinOp) and isinstance(each.op, (ast.Add, ast.Mod)):
+            text = each.left.value if isinstance(each.left, ast.Constant) else ""
+            if isinstance(text, str) and COMMAND.search(text):
+                yield f"line {each.lineno}: {ast.unparse(each)}"
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_what_is_not_ours_is_quoted_in_every_command_that_is_shown(path: Path) -> None:
+    assert list(unquoted(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'f"come back with: koco follow {run}"',
+        'f"`koco follow {run}`"',
+        'f"do: chmod 600 {path!r}"',
+        'f"it may be known: --registry {url}"',
+        'f"; did you mean {name!r}?"',
+        'log("%s: koco login --node %s", what, node)',
+        '"koco follow " + run',
+        "f\"take one of: {', '.join(row for row in rows)}\"",
+    ],
+)
+def test_the_rule_of_quoting_finds(line: str) -> None:
+    assert len(list(unquoted(ast.parse(line)))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,8 @@ What = Annotated[list[str], typer.Argument(metavar="WHAT…")]
 async def login(
     context: Context,
     code: Annotated[
-        str | None, typer.Option("--code", metavar="CODE", help="The code that an operator made for this device.")
+        str | None,
+        typer.Option("--code", metavar="CODE", help="The code made for this device; - asks."),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="USER", help="Log in by password.")] = None,
     password_file: PasswordFile = None,
@@ -40,7 +42,8 @@ async def login(
     ] = None,
 ) -> None:
     """Log in to a node, or with --registry to a registry; the login is kept for it alone."""
-    from kodo.cli.text import line
+    from kodo.cli.secret import read_secret
+    from kodo.cli.text import shell_word
 
     async with context.client() as client:
         node = _node(context)
@@ -58,10 +61,10 @@ async def login(
             if code is None:
                 peer = (await remote.request("auth.whoami")).get("peer_id")
                 context.say(
-                    f"an operator of {line(remote)} makes a code for this device: koco user enrol NAME {line(peer)}"
+                    f"an operator of {remote} makes a code for this device: koco user enrol NAME {shell_word(peer)}"
                 )
-                code = await _ask(context, "the code", "--code CODE, or --name USER for a password")
-            answer = await client.login(node, code=code)
+                code = await _ask(context, "the code", "--code -, or --name USER for a password")
+            answer = await client.login(node, code=await read_secret(code, "the code"))
     if context.json:
         context.emit(answer)
     else:
@@ -173,8 +176,9 @@ async def user_enrol(
         context.emit(answer)
         return
     context.show(str(answer.get("code")))
-    command = f"koco login {_meant(context)} --code {answer.get('code')}"
-    context.say(f"on that device: {command}; good for 10 minutes, once")
+    context.say(
+        f"on that device: koco login {_meant(context)} --code -, and enter it there; good for 10 minutes, once"
+    )
 
 
 async def user_logout(
@@ -278,14 +282,15 @@ def _node(context: Context) -> str:
 
 def _meant(context: Context) -> str:
     """Give the option by which another device names what is meant here: `--node NAME` or `--registry URL`."""
-    from kodo.cli.text import line
+    from kodo.cli.text import shell_word
     from kodo.client.finders import read_home_node
 
     place = _node(context)
     here = read_home_node(context.loaded.home)
     if here is not None and place == str(here["peer_id"]):
         place = str(here.get("name") or place)
-    return line(f"--registry {place}" if place.startswith(("http://", "https://")) else f"--node {place}")
+    option = "--registry" if place.startswith(("http://", "https://")) else "--node"
+    return f"{option} {shell_word(place)}"
 
 
 async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -360,7 +365,7 @@ async def _approved(context: Context, node: str, issuer: str) -> str:
 
     context.say(f"{node} asks who you are at {issuer}; it will get a token of yours, and no other node will")
     if not context.interactive:
-        raise UsageError(f"this takes your approval: --issuer {issuer}")
+        raise UsageError(f"this takes your approval: --issuer {shlex.quote(issuer)}")
     if (await _ask(context, "approve? (yes/no)", "--issuer")).strip().lower() not in ("y", "yes"):
         raise UsageError("not approved")
     return issuer

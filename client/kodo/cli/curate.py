@@ -62,16 +62,20 @@ async def annotate(
 async def operator(
     context: Context,
     code: Annotated[
-        str | None, typer.Option("--enrol", metavar="CODE", help="Become one, by the code that you were given.")
+        str | None,
+        typer.Option("--enrol", metavar="CODE", help="Become one, by a code; - asks for it."),
     ] = None,
     invite: Annotated[bool, typer.Option("--invite", help="Make a code for one more.")] = False,
     dismiss: Annotated[str | None, typer.Option("--dismiss", metavar="PEER_ID", help="Take one off.")] = None,
 ) -> None:
     """List a registry's operators; become one, invite one, dismiss one."""
+    from kodo.cli.secret import read_secret
+
     if sum((code is not None, invite, dismiss is not None)) > 1:
         raise UsageError("give one of --enrol, --invite and --dismiss")
     async with _registry(context) as at:
         if code is not None:
+            code = await read_secret(code, "the code")
             _tell(context, await at.enrol(code), "you are an operator of this registry now")
         elif invite:
             made = await at.code()
@@ -79,7 +83,7 @@ async def operator(
                 context.emit({"code": made})
             else:
                 context.show(made)
-                context.say("good once, for a day: koco operator --enrol CODE --registry URL")
+                context.say("good once, for a day: koco operator --enrol - --registry URL, and enter it there")
         elif dismiss is not None:
             _tell(context, await at.dismiss(dismiss), f"{dismiss} is no operator any more")
         else:

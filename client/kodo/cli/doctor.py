@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import email.utils
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -69,12 +70,14 @@ def _home(home: Path) -> Iterator[Finding]:
         yield Finding("home", f"{home} is not there yet", todo)
         return
     mode = stat.S_IMODE(home.stat().st_mode)
-    todo = "" if not mode & 0o022 and os.access(home, os.W_OK) else f"chmod 700 {home}"
+    todo = "" if not mode & 0o022 and os.access(home, os.W_OK) else f"chmod 700 {shlex.quote(str(home))}"
     yield Finding("home", f"{home}, mode {mode:04o}", todo)
     keys = [*sorted(home.glob("*.key")), *(each for each in [home / "ray" / "token"] if each.exists())]
     for key in keys:
         mode = stat.S_IMODE(key.stat().st_mode)
-        yield Finding("key", f"{key.name}, mode {mode:04o}", f"chmod 600 {key}" if mode & 0o077 else "")
+        yield Finding(
+            "key", f"{key.name}, mode {mode:04o}", f"chmod 600 {shlex.quote(str(key))}" if mode & 0o077 else ""
+        )
 
 
 def _disk(context: Context) -> Finding:

@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco run 'Code Atlas' --out atlas/",
         "koco run flows.example.com/Greeting name=Ada times=2 --detach",
         "koco run ./greeting.py:greet name=Ada",
+        "koco run flows.example.com/Crawl key=- proxy=env:PROXY",
     ),
     "follow": ("koco follow NODE/FID --after 20",),
     "answer": (
@@ -24,9 +25,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco share NODE/FID --to ana --to role:team --level 2",
     ),
     "unshare": ("koco unshare NODE/SID",),
-    "get": ("koco get kodo:TOKEN --out atlas/", "koco get - --out atlas/"),
+    "get": ("koco get - --out atlas/", "koco get env:LINK --out atlas/", "koco get kodo:TOKEN --out atlas/"),
     "login": (
-        "koco login --node flows.example.com --code 7K3M-0PQR-W9XZ",
+        "koco login --node flows.example.com --code -",
         "koco login --node flows.example.com --name ana",
     ),
     "up": ("koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +49,7 @@ async def flows(
 ) -> None:
     """List the flows that are found."""
     from kodo.cli.table import Table
+    from kodo.cli.text import shell_word
 
     table, count = Table("FLOW", "NAME", "RELEASE", "AUTHOR", "DESCRIPTION"), 0
     async with context.client() as client, aclosing(client.flows(search, query=query, by=by)) as rows:
@@ -59,7 +59,7 @@ async def flows(
                 context.emit(row)
                 continue
             broken = f"broken: {row['broken']}" if row.get("broken") else _first_line(row.get("description"))
-            flow = f"{row.get('node')}/{row.get('path')}"
+            flow = shell_word(f"{row.get('node')}/{row.get('path')}")
             table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
     if not context.json:
         context.show_table(table, "no flow is found; `koco nodes` lists the nodes that are")
@@ -103,10 +103,10 @@ async def show(
 
 def _command(address: str, example: Any) -> str:
     """Give the command of an example: quoted, as people copy it and all that is in it is somebody else's."""
-    from kodo.cli.text import compact, line
+    from kodo.cli.text import compact, shell_command
 
     words = [f"{key}={compact(value)}" for key, value in example.items()] if isinstance(example, Mapping) else []
-    return line(shlex.join(["koco", "run", address, *words]))
+    return shell_command("koco run", address, *words)
 
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:

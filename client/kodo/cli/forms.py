@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from kodo.cli.text import compact, line
-from kodo.cli.values import Schema, branches, choices, is_object, parse_value, properties, resolve
+from kodo.cli.values import Schema, branches, choices, is_object, is_secret, parse_value, properties, resolve
 from kodo.p2p.errors import UsageError
 
 __all__ = ["Ask", "Say", "fill_form", "fill_missing", "missing_inputs"]
@@ -113,7 +113,7 @@ async def _ask_value(name: str, field: Schema, root: Schema, ask: Ask, say: Say,
     if values is not None:
         for number, value in enumerate(values, 1):
             say(f"  {number}) {compact(value)}")
-    secret = bool(field.get("writeOnly")) or field.get("format") == "password"
+    secret = is_secret(field, root)
     prompt = line(name, 120) + _hint(field, options, values) + _shown(default, required, secret) + ": "
     while True:
         entered = await ask(prompt, secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,7 +24,13 @@ Flow = Annotated[
     typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
-Words = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="NAME=@FILE reads a file.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME=VALUE",
+        help="NAME=@FILE reads a file. A secret: NAME=- asks for it, NAME=env:VARIABLE reads the environment.",
+    ),
+]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML with all values; - is stdin.")
 ]
@@ -108,11 +115,12 @@ async def _inputs(
     context: Context, found: FlowOnNode, words: list[str], file: str | None, *, ask: bool
 ) -> dict[str, Any]:
     from kodo.cli.forms import fill_missing, missing_inputs
+    from kodo.cli.secret import secret_values
     from kodo.cli.values import name_files, parse_assignments, read_inputs_file
 
     schema = found.inputs_schema
     values = name_files(read_inputs_file(file), schema) if file is not None else {}
-    values |= parse_assignments(words, schema)
+    values |= parse_assignments(words, schema, await secret_values(context, words, schema))
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line
 
@@ -152,7 +160,7 @@ async def ps(
     """List your runs."""
     from kodo.cli.display import _progress_text
     from kodo.cli.table import Table
-    from kodo.cli.text import human_seconds, human_time
+    from kodo.cli.text import human_seconds, human_time, shell_word
     from kodo.p2p.errors import UsageError
     from kodo.protocol.events import RunState
 
@@ -178,9 +186,8 @@ async def ps(
         created = human_time(row.get("created"))
         # Operators are told who launched it; developers only that it was somebody else.
         whose = ["yours" if row.get("own") is not False else row.get("launcher") or "another's"] if mixed else []
-        table.add(
-            f"{row['node']}/{row.get('fid')}", row.get("name"), row.get("state"), created, runtime, *whose, shown
-        )
+        address = shell_word(f"{row['node']}/{row.get('fid')}")
+        table.add(address, row.get("name"), row.get("state"), created, runtime, *whose, shown)
     none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
     context.show_table(table, none)
 
@@ -238,7 +245,7 @@ async def _complete(run: Any) -> None:
 async def locks(context: Context) -> None:
     """List the questions that wait for your answer."""
     from kodo.cli.table import Table
-    from kodo.cli.text import human_time
+    from kodo.cli.text import human_time, shell_word
 
     async with context.client() as client:
         rows = await client.locks()
@@ -248,7 +255,7 @@ async def locks(context: Context) -> None:
     table = Table("RUN", "LOCK", "UNTIL", "TITLE")
     for row in rows:
         until = human_time(row.get("expires_at"))
-        table.add(f"{row['node']}/{row.get('fid')}", row.get("lid"), until, row.get("title"))
+        table.add(shell_word(f"{row['node']}/{row.get('fid')}"), row.get("lid"), until, row.get("title"))
     none = "nothing waits for you on the near nodes; --node NODE asks one that is further away"
     context.show_table(table, none)
 
@@ -277,7 +284,7 @@ async def answer(
             if not rows:
                 raise NotFoundError(f"no lock is open in {found.address}")
             if len(rows) > 1:
-                choices = ", ".join(f"{row.get('lid')} ({row.get('title')})" for row in rows[:8])
+                choices = ", ".join(f"{shlex.quote(str(row.get('lid')))} ({row.get('title')})" for row in rows[:8])
                 raise UsageError(f"several locks are open; name one: {choices}")
             lid = str(rows[0].get("lid"))
         candidate = await _candidate(context, await found.lock(lid), rest, inputs, yes)
@@ -290,21 +297,36 @@ async def answer(
 
 async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str], file: str | None, yes: bool) -> Any:
     from kodo.cli.following import ask_for
+    from kodo.cli.secret import is_elsewhere, read_secret, secret_values, warn_of
     from kodo.cli.text import line
-    from kodo.cli.values import answer_words, is_object, parse_assignments, parse_value, read_inputs_file, resolve
+    from kodo.cli.values import (
+        answer_words,
+        is_object,
+        is_secret,
+        parse_assignments,
+        parse_value,
+        read_inputs_file,
+        resolve,
+    )
     from kodo.p2p.errors import UsageError
 
     schema = lock.get("schema")
     root = schema if isinstance(schema, Mapping) else {}
     fields = is_object(resolve(root, root))
     if fields and (words or file is not None):
-        return {**(read_inputs_file(file) if file is not None else {}), **parse_assignments(words, root)}
+        given = parse_assignments(words, root, await secret_values(context, words, root))
+        return {**(read_inputs_file(file) if file is not None else {}), **given}
     if words:
-        text = " ".join(words).removeprefix("value=")
+        text, secret = " ".join(words).removeprefix("value="), is_secret(root, root)
+        if secret:
+            if not is_elsewhere(text):
+                warn_of(context, "value")
+            text = await read_secret(text, "the answer")
         try:
             return parse_value(text, root, root)
         except ValueError as error:
-            raise UsageError(f"the answer should be {error}; it is {text[:80]!r}") from None
+            shown = "" if secret else f"; it is {text[:80]!r}"
+            raise UsageError(f"the answer should be {error}{shown}") from None
     title = line(lock.get("title", ""), 200)
     if yes:
         if "default" not in lock:

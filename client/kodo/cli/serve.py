@@ -218,7 +218,7 @@ async def registry(
             context.say(running.describe())
             context.say("Ctrl-C stops it")
         if running.first_code is not None:
-            enrol = f"koco operator --registry URL --enrol {running.first_code}"
+            enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
             context.say(f"to operate it from elsewhere (within a day): {enrol}")
         await _first(context.stop.wait(), running.asked_to_stop.wait())
         context.say("stopping")

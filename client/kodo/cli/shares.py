@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,7 +62,7 @@ async def share(
         return
     if made.link is not None:
         context.show(made.link)
-        context.say("whoever has this link fetches the files with: koco get LINK --out DIR")
+        context.say("whoever has this link fetches the files with: koco get - --out DIR, and enters the link there")
     end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
     context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
 
@@ -113,7 +112,13 @@ async def unshare(
 
 async def get(
     context: Context,
-    link: Annotated[str, typer.Argument(metavar="LINK", help="https://HOST/#get=TOKEN or kodo:TOKEN; - reads it.")],
+    link: Annotated[
+        str,
+        typer.Argument(
+            metavar="LINK",
+            help="- asks for it, env:VARIABLE reads the environment.",
+        ),
+    ],
     out: Out = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     wait: Annotated[
@@ -124,9 +129,10 @@ async def get(
     import asyncio
 
     from kodo.cli.outputs import fetch
+    from kodo.cli.secret import read_secret
     from kodo.cli.text import compact, line
 
-    text = await asyncio.to_thread(sys.stdin.readline, 8192) if link == "-" else link
+    text = await read_secret(link, "the link")
 
     async def confirm(registry: str) -> bool:
         question = f"the node is not found nearby; ask the registry {line(registry)} where it is?"

@@ -6,11 +6,23 @@ import base64
 import datetime
 import json
 import math
+import shlex
+import sys
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["compact", "human_bytes", "human_seconds", "human_time", "line", "lines", "to_json"]
+__all__ = [
+    "compact",
+    "human_bytes",
+    "human_seconds",
+    "human_time",
+    "line",
+    "lines",
+    "shell_command",
+    "shell_word",
+    "to_json",
+]
 
 _UNSAFE = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 """Control and format characters (terminal escapes, bidirectional overrides), surrogates, line separators."""
@@ -39,6 +51,21 @@ def lines(value: object, limit: int = 200_000) -> str:
     # A lone carriage return would let a later text overwrite an earlier one.
     split = text[:limit].replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ").split("\n")
     return "\n".join("".join(map(_safe, each)) for each in split) + cut
+
+
+def shell_word(value: object) -> str:
+    """Give a text as one word of a shell: quoted where that is needed, whole, and on one line."""
+    return shlex.quote(line(value, sys.maxsize))
+
+
+def shell_command(command: str, *words: object) -> str:
+    """Give `command` with words from elsewhere, to be copied into a shell: none of them is anything but a word.
+
+    Each is quoted, and none is taken for an option.
+    """
+    texts = [line(word, sys.maxsize) for word in words]
+    options = ["--"] if any(text.startswith("-") for text in texts) else []
+    return f"{command} {shlex.join([*options, *texts])}"
 
 
 def compact(value: object, limit: int = 500) -> str:

@@ -6,6 +6,7 @@ to say; it has the flow's own types. Schemas come from peers: patterns and remot
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import json
@@ -23,12 +24,14 @@ from kodo.protocol.uploads import FILE_FORMATS, is_upload_id
 __all__ = [
     "Schema",
     "is_object",
+    "is_secret",
     "name_files",
     "parse_assignments",
     "parse_value",
     "properties",
     "read_inputs_file",
     "resolve",
+    "secret_fields",
     "takes_file",
 ]
 
@@ -91,15 +94,50 @@ def answer_words(schema: Any) -> str:
     root = schema if isinstance(schema, Mapping) else {}
     found = resolve(root, root)
     if is_object(found):
-        names = list(properties(found))
-        return (
-            " ".join([f"{shlex.quote(name[:80])}=…" for name in names[:8]] + ["…"] * (len(names) > 8))
-            or "NAME=VALUE …"
-        )
+        fields = list(properties(found).items())
+        options = ["--"] if any(name.startswith("-") for name, _ in fields[:8]) else []
+        words = [f"{shlex.quote(name[:80])}={_value_word(field, root)}" for name, field in fields[:8]]
+        return " ".join([*options, *words, *["…"] * (len(fields) > 8)]) or "NAME=VALUE …"
+    if is_secret(found, root):
+        return "-"
     allowed = choices(found)
     if allowed is not None and len(allowed) <= 8:
         return " or ".join(shlex.quote(str(each)[:80]) for each in allowed)
     return "yes or no" if found.get("type") == "boolean" else "VALUE"
+
+
+def _value_word(schema: Any, root: Schema) -> str:
+    return "-" if is_secret(schema, root) else "…"
+
+
+def is_secret(schema: Any, root: Schema) -> bool:
+    """Whether a value of this schema is not to be seen: a `SecretStr`, also an optional one, or a list of them."""
+    options = branches(resolve(schema, root), root)
+    return any(
+        bool(option.get("writeOnly"))
+        or option.get("format") == "password"
+        or (option.get("type") == "array" and _marked_secret(resolve(option.get("items"), root), root))
+        for option in [resolve(schema, root), *options]
+    )
+
+
+def _marked_secret(schema: Schema, root: Schema) -> bool:
+    return any(bool(each.get("writeOnly")) or each.get("format") == "password" for each in branches(schema, root))
+
+
+def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
+    """Give name and text of those `name=value` whose fields are secrets; others are passed over."""
+    root: Schema = schema if isinstance(schema, Mapping) else {}
+    found: list[tuple[str, str]] = []
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            continue
+        with contextlib.suppress(UsageError):
+            field, _, _ = _field(name, resolve(root, root), root, {})
+            if is_secret(field, root):
+                found.append((name, text))
+    return found
 
 
 def branches(schema: Schema, root: Schema) -> list[Schema]:
@@ -232,8 +270,11 @@ def _parse_json(text: str, kind: type, expected: str) -> Any:
     return value
 
 
-def parse_assignments(words: Sequence[str], schema: Any) -> dict[str, Any]:
+def parse_assignments(words: Sequence[str], schema: Any, secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read `name=value`, `name=@file` and `outer.inner=value` as fields of an object of this schema.
+
+    Args:
+        secrets: by name what was read elsewhere for words that say where it is; taken as it is.
 
     Raises:
         UsageError: naming the word, and what was expected.
@@ -246,14 +287,17 @@ def parse_assignments(words: Sequence[str], schema: Any) -> dict[str, Any]:
             raise UsageError(f"{word!r} is not name=value")
         field, place, last = _field(name, resolve(root, root), root, found)
         try:
-            if text.startswith("@") and takes_file(field, root):
+            if name in (secrets or {}):
+                value = parse_value((secrets or {})[name], field, root)
+            elif text.startswith("@") and takes_file(field, root):
                 value = Path(text[1:]).expanduser()
             else:
                 if text.startswith("@") and not _takes_files(field, root):
                     text = _read_text(text[1:], word)
                 value = parse_value(text, field, root)
         except ValueError as error:
-            raise UsageError(f"{name} should be {error}; it is {text[:80]!r}") from None
+            shown = "" if is_secret(field, root) else f"; it is {text[:80]!r}"
+            raise UsageError(f"{name} should be {error}{shown}") from None
         if last in place:
             raise UsageError(f"{name} is given twice")
         place[last] = value
@@ -296,7 +340,7 @@ def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tu
                 return _field(rest, option, root, inner)
     if schema.get("additionalProperties") is False or (fields and "additionalProperties" not in schema):
         near = difflib.get_close_matches(name, fields, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(fields) or 'none'}"
+        hint = f"did you mean {shlex.quote(near[0])}?" if near else f"there are: {', '.join(fields) or 'none'}"
         raise UsageError(f"there is no input {name!r}; {hint}")
     return schema.get("additionalProperties") or {}, found, name
 

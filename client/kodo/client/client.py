@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shlex
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -542,7 +543,7 @@ class Client:
         if not fitting:
             raise NotFoundError(f"no flow {safe_text(text)!r} is found; `koco flows` lists them{nearest(text, rows)}")
         if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
-            places = ", ".join(safe_text(f"{row.get('node')}/{row.get('path')}") for row in fitting[:8])
+            places = ", ".join(shlex.quote(safe_text(f"{row.get('node')}/{row.get('path')}")) for row in fitting[:8])
             raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")
         row = fitting[0]
         found = found_in(row)

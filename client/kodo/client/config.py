@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -219,6 +220,8 @@ def _read_file(file: Path) -> dict[str, Any]:
     for name in values:
         if name not in Settings.model_fields:
             near = difflib.get_close_matches(name, Settings.model_fields, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(Settings.model_fields)}"
+            hint = (
+                f"did you mean {shlex.quote(near[0])}?" if near else f"known are: {', '.join(Settings.model_fields)}"
+            )
             raise UsageError(f"{file}: unknown key {name!r}; {hint}")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ async def flow_on(remote: RemoteNode, text: str) -> FlowOnNode:
     if not fitting:
         raise NotFoundError(f"{remote} has no flow {safe_text(text)!r}{nearest(text, rows)}")
     if len(fitting) > 1:
-        paths = ", ".join(safe_text(row.get("path")) for row in fitting[:8])
+        paths = ", ".join(shlex.quote(safe_text(row.get("path"))) for row in fitting[:8])
         raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
     path = str(fitting[0].get("path"))
     return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))

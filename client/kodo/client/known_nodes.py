@@ -15,7 +15,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import IdentityError, UsageError
 from kodo.p2p.net.keystore import write_private
 
-__all__ = ["KnownNodes", "check_name"]
+__all__ = ["KnownNodes", "check_name", "is_name"]
 
 MAX_NAME = 253
 """Bound of a node's name: that of a domain name (RFC 1035)."""
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 4 << 20
 
 
 def check_name(name: str) -> str:
-    """Give `name` back when a node may bear it: printable, without spaces, slashes or a leading `#`.
+    """Give `name` back when a node may bear it: printable, without spaces, slashes or a leading `#` or `-`.
 
     Raises:
         UsageError: saying what is wrong with it.
@@ -33,9 +33,17 @@ def check_name(name: str) -> str:
         raise UsageError(f"a node's name is 1 to {MAX_NAME} characters long")
     if not name.isprintable() or any(character.isspace() or character == "/" for character in name):
         raise UsageError(f"{name!r} cannot be a node's name: it has a space, a slash or a control character")
-    if name.startswith("#"):
-        raise UsageError(f"{name!r} cannot be a node's name: it begins with #")
+    if name.startswith(("#", "-")):
+        raise UsageError(f"{name!r} cannot be a node's name: it begins with {name[0]}")
     return name
+
+
+def is_name(text: object) -> bool:
+    """Say whether a node may bear this name."""
+    try:
+        return isinstance(text, str) and bool(check_name(text))
+    except UsageError:
+        return False
 
 
 class KnownNodes:

@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import inspect
 import logging
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kodo.client.finders import RegistryFinder
-from kodo.client.known_nodes import KnownNodes
+from kodo.client.known_nodes import KnownNodes, is_name
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Resolver, Target, safe_text
 from kodo.p2p.core.identity import PeerId
@@ -190,8 +191,8 @@ class LinkedNode(RemoteNode):
         try:
             session = await super().session()
         except (NetworkError, DeadlineError, IdentityError) as error:
-            hint = self._places.unasked
-            more = f"; the link says that the registry {hint} may know it: --registry {hint}" if hint else ""
+            hint = safe_text(self._places.unasked or "")
+            more = f"; the link says that a registry may know it: --registry {shlex.quote(hint)}" if hint else ""
             raise UnreachableError(f"the node of this link cannot be reached now: {error}{more}") from error
         async with self._opening:
             opened = session.bindings.setdefault(_OPENED, set())
@@ -201,7 +202,7 @@ class LinkedNode(RemoteNode):
                     raise PeerError(f"{self.peer_id} opened another run than the link is for")
                 self.told = {str(key): value for key, value in answer.items()}
                 node = answer.get("node")
-                if isinstance(node, Mapping) and isinstance(node.get("name"), str):
-                    self.label = safe_text(node["name"])
+                if isinstance(node, Mapping) and is_name(node.get("name")):
+                    self.label = node["name"]
                 opened.add(self._key)
         return session

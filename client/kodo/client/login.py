@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
@@ -180,7 +181,7 @@ class LoginKeeper:
             else:
                 found = self.logins.tokens(login).get("token")
             if not isinstance(found, str) or found == refused:
-                logger.warning("the login to %s is over: koco login --registry %s", url, url)
+                logger.warning("the login to %s is over: koco login --registry %s", url, shlex.quote(url))
                 return None
             return found
 
@@ -193,7 +194,11 @@ class LoginKeeper:
         if login.provider == "oidc":
             tokens = await self._current(login, spent)
             if tokens is None:
-                logger.warning("the login at %s is over: koco login", login.issuer)
+                logger.warning(
+                    "the login at %s is over: koco login --node %s",
+                    login.issuer,
+                    shlex.quote(str(session.remote_peer)),
+                )
                 return 0
             token, until = tokens.token, tokens.expires_at
         else:
@@ -206,7 +211,8 @@ class LoginKeeper:
         except CallError as error:
             if error.code != 401:
                 raise
-            logger.warning("the login to %s is over; koco login --node %s", session.remote_peer, session.remote_peer)
+            peer = shlex.quote(str(session.remote_peer))
+            logger.warning("the login to %s is over: koco login --node %s", session.remote_peer, peer)
             return 0
         return until
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,7 +143,8 @@ class Logins:
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise UsageError(f"others may read the logins in {self.path}; do: chmod 600 {self.path}")
+                    mend = f"chmod 600 {shlex.quote(str(self.path))}"
+                    raise UsageError(f"others may read the logins in {self.path}; do: {mend}")
                 raw = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             return {}

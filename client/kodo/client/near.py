@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from kodo.client.known_nodes import KnownNodes
+from kodo.client.known_nodes import KnownNodes, is_name
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Found, Resolver, Target, safe_text
 from kodo.p2p.core.identity import PeerId
@@ -68,7 +68,7 @@ class NearNodes:
         pinned = self._known.get(found.name)
         if pinned not in (None, found.peer_id):
             logger.warning("%s claims the name %s of another node", found.peer_id, safe_text(found.name))
-        elif unique and found.name:
+        elif unique and is_name(found.name):
             remote.label = found.name
         return remote
 

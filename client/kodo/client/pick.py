@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,4 +29,4 @@ def nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Give `; did you mean …?` with the nearest path or name among rows, or nothing."""
     names = [safe_text(row.get(key, "")) for row in rows for key in ("name", "path")]
     near = difflib.get_close_matches(text, names, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {shlex.quote(near[0])}?" if near else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from kodo.client.finders import read_home_node
 from kodo.client.flow import FlowOnNode
-from kodo.client.known_nodes import KnownNodes, check_name
+from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
 from kodo.client.near import NearNodes
 from kodo.client.peer import RemoteNode
@@ -68,7 +68,7 @@ class Proofs:
         if not found.claimed or label is None:
             return
         try:
-            self._names.pin(check_name(label), found.remote.peer_id)
+            self._names.pin(label, found.remote.peer_id)
         except (UsageError, IdentityError) as error:
             logger.debug("the name %r is not pinned: %s", label, error)
 
@@ -149,7 +149,7 @@ class Proofs:
             IdentityError: nothing but its own claim speaks for the node, and nobody confirmed it.
         """
         if remote.new and not self._is_home(remote.peer_id):
-            await self._ask(remote, f"claims the name {remote.name}", f"--node {remote.peer_id}")
+            await self._ask(remote, f"claims the name {remote.name}", f"--node {shlex.quote(str(remote.peer_id))}")
 
     async def _ask(self, remote: RemoteNode, claim: str, instead: str) -> None:
         if self._confirm is not None:

@@ -9,6 +9,7 @@ import asyncio
 import difflib
 import json
 import os
+import shlex
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -197,7 +198,7 @@ class Catalog:
         for path, override in self._scope.overrides.items():
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = f"; did you mean {shlex.quote(near[0])}?" if near else ""
                 raise UsageError(f"the scope's overrides name no flow of it: {path!r}{hint}")
             flow = flows[path]
             flows[path] = replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,7 +125,7 @@ def _explain(error: ValidationError) -> str:
     parent = place[:-1]
     keys = _KEYS.get(("overrides", 1, *parent[2:]) if len(parent) > 1 else parent, [])
     near = difflib.get_close_matches(str(place[-1]), keys, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
+    hint = f"did you mean {shlex.quote(near[0])}?" if near else f"known are {', '.join(keys)}"
     return f"{where} is not known; {hint}"
 
 

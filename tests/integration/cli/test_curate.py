@@ -26,7 +26,7 @@ def registry(tmp_path_factory):
     )
     url = json.loads(process.stdout.readline())["url"]
     # The hint with the code is the first thing said.
-    code = process.stderr.readline().split("--enrol ")[1].strip()
+    code = process.stderr.readline().split("and enter ")[1].strip()
     yield home, url, code
     process.terminate()
     assert process.wait(20) == 0

@@ -18,3 +18,8 @@ def test_an_example_is_a_command_that_a_shell_reads_as_it_is_meant() -> None:
 
 def test_an_example_without_inputs_is_the_flow_alone() -> None:
     assert _command("n/f", None) == "koco run n/f"
+
+
+def test_an_input_of_an_example_is_no_option() -> None:
+    words = shlex.split(_command("n/f", {"--out": "/root", "a": 1}))
+    assert words == ["koco", "run", "--", "n/f", "--out=/root", "a=1"]

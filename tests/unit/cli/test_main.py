@@ -97,7 +97,7 @@ def test_a_bad_setting_is_told_with_its_place(
     (tmp_path / "kodo.toml").write_text("prot = 1\n")
     monkeypatch.setenv("KODO_HOME", str(tmp_path))
     assert main.run(["config"]) == 2
-    assert "did you mean 'port'?" in capsys.readouterr().err
+    assert "did you mean port?" in capsys.readouterr().err
 
 
 def test_config_tells_each_value_and_where_it_comes_from(

@@ -75,7 +75,7 @@ def test_the_schema_says_what_a_word_means(word: str, value: Any) -> None:
         ("words=[", "JSON list"),
         ("place=Ulm", "JSON object"),
         ("place.zip=x", "whole number"),
-        ("topik=1", "'topic'"),
+        ("topik=1", "did you mean topic"),
         ("place.town=x", "there are: city, zip"),
         ("nothing", "name=value"),
         ("=x", "name=value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -141,9 +142,8 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
     if op in OPEN_OPS or principal.enters(node):
         return
     if principal.user is None:
-        raise CallError(
-            401, "login-needed", f"this node deals with users that it knows only: koco login --node {node}"
-        )
+        how = f"koco login --node {shlex.quote(node)}"
+        raise CallError(401, "login-needed", f"this node deals with users that it knows only: {how}")
     raise CallError(403, "not-admitted", f"you have no grant node://{node}; ask the operator of the node for it")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,7 @@ def make_home(home: Path) -> Path:
     except OSError as error:
         raise UsageError(f"cannot make the folder {home}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o022:
-        raise UsageError(f"others may write to {home}; do: chmod 700 {home}")
+        raise UsageError(f"others may write to {home}; do: chmod 700 {shlex.quote(str(home))}")
     return home
 
 
@@ -60,7 +61,7 @@ def read_private(path: Path) -> bytes | None:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o077:
-        raise UsageError(f"others may read the key {path}; do: chmod 600 {path}")
+        raise UsageError(f"others may read the key {path}; do: chmod 600 {shlex.quote(str(path))}")
     return data
 
 
