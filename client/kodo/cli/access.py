@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,9 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.client import Client
     from kodo.client.device_flow import Prompt
+    from kodo.client.login import Approval
 
 __all__ = ["register"]
 
@@ -51,8 +54,12 @@ async def login(
         info = await remote.request("auth.info")
         way = _way(info, code, name, issuer)
         if way == "oidc":
-            approved = issuer or await _approved(context, str(remote), str(info.get("issuer")))
-            answer = await client.login(node, issuer=approved, show=lambda prompt: _show_prompt(context, prompt))
+            answer = await client.login(
+                node,
+                issuer=_named_issuer(context, issuer, info),
+                show=lambda prompt: _show_prompt(context, prompt),
+                approve=partial(_approved, context, client, str(remote)) if context.interactive else None,
+            )
         elif way == "password" and name is not None:
             answer = await client.login(
                 node, name=name, password=await _password(context, password_file, twice=False)
@@ -359,16 +366,33 @@ def _way(info: Any, code: str | None, name: str | None, issuer: str | None) -> s
     return way
 
 
-async def _approved(context: Context, node: str, issuer: str) -> str:
-    """Have the user approve that a node gets tokens of an issuer."""
+def _named_issuer(context: Context, issuer: str | None, info: Mapping[str, Any]) -> str | None:
+    """Give the issuer that was named; without one a person has to be asked."""
     from kodo.p2p.errors import UsageError
 
-    context.say(f"{node} asks who you are at {issuer}; it will get a token of yours, and no other node will")
-    if not context.interactive:
-        raise UsageError(f"this takes your approval: --issuer {shlex.quote(issuer)}")
-    if (await _ask(context, "approve? (yes/no)", "--issuer")).strip().lower() not in ("y", "yes"):
-        raise UsageError("not approved")
+    if issuer is None and not context.interactive:
+        raise UsageError(f"this takes your approval: --issuer {shlex.quote(str(info.get('issuer')))}")
     return issuer
+
+
+async def _approved(context: Context, client: Client, node: str, approval: Approval) -> bool:
+    """Have the user approve that a node, or a registry, gets tokens of an issuer."""
+
+    def name(place: str) -> str:
+        known = next((name for name, peer in client.known.all().items() if str(peer) == place), None)
+        return place if known is None else f"{known} ({place})"
+
+    where = node if node == approval.place else f"{node} ({approval.place})"
+    context.say(f"{where} asks who you are; it will get a token of yours")
+    for word in ("issuer", "audience", "client_id", "scope"):
+        context.say(f"  {word.replace('_', ' '):<10}{getattr(approval, word)}")
+    if approval.before is not None:
+        issuer, client_id, audience, scope = approval.before.terms
+        context.say(f"before, it was approved for: {issuer}, {audience}, {client_id}, {scope}")
+    if approval.others:
+        context.say(f"the same token is taken by: {', '.join(map(name, approval.others))}")
+        context.say("unless it is bound to your key, whoever gets it can act as you there")
+    return (await _ask(context, "approve? (yes/no)", "--issuer")).strip().lower() in ("y", "yes")
 
 
 def _show_prompt(context: Context, prompt: Prompt) -> None:

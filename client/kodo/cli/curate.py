@@ -149,7 +149,8 @@ async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
     if len(urls) != 1:
         raise UsageError(f"name one registry by --registry URL; there are {len(urls)}" if urls else _NONE)
     home, settings = make_home(context.loaded.home), context.loaded.settings
-    keeper = LoginKeeper(Logins(home / "logins.json", keyring=settings.keyring), load_identity(home, "user"))
+    logins = Logins(home / "logins.json", keyring=settings.keyring)
+    keeper = LoginKeeper(logins, load_identity(home, "user"), bound=settings.login_bound)
     async with OperatorClient(urls[0], keeper.claimant(urls[0]), timeout=settings.timeout) as client:
         yield client
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kodo.client.config import Loaded, Settings
 from kodo.client.finders import HOME_NODE_FILE
-from kodo.p2p.errors import UsageError
+from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
 
 if TYPE_CHECKING:
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from kodo.node.app import Node
     from kodo.node.config import NodeConfig
 
-__all__ = ["node_config", "oidc_config", "print_ready", "running_node", "samples_scope", "written_address"]
+__all__ = [
+    "node_config",
+    "oidc_config",
+    "print_ready",
+    "running_node",
+    "samples_scope",
+    "warn_of_unbound",
+    "written_address",
+]
 
 
 def need_ray() -> None:
@@ -91,7 +99,26 @@ def oidc_config(settings: Settings) -> OidcConfig:
         settings.oidc_client_id or "",
         roles_claim=settings.oidc_roles_claim,
         roles=settings.oidc_roles,
+        bound=settings.auth_oidc_bound,
     ).check()
+
+
+async def warn_of_unbound(context: Context, config: OidcConfig) -> None:
+    """Say where the issuer cannot bind tokens to keys, so that whoever is shown one can use it."""
+    from kodo.access.http import binding_alg, discover
+
+    try:
+        said = await discover(config.issuer)
+    except (KodoError, TimeoutError) as error:
+        context.say(f"warning: the issuer {config.issuer} does not answer now: {error}")
+        return
+    if binding_alg(said) is None:
+        then = (
+            "nobody can log in, as auth_oidc_bound demands it"
+            if config.bound
+            else f"whoever is shown a token for {config.audience} can use it here until it ends"
+        )
+        context.say(f"warning: {config.issuer} cannot bind tokens to keys (DPoP with Ed25519): {then}")
 
 
 def _usage(error: ValidationError) -> UsageError:

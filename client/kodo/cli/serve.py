@@ -14,6 +14,7 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.client.config import Settings
 
 __all__ = ["register"]
 
@@ -27,6 +28,14 @@ Auth = Annotated[
 Issuer = Annotated[str | None, typer.Option("--issuer", metavar="URL", help="Of --auth oidc.")]
 Audience = Annotated[str | None, typer.Option("--audience", metavar="AUDIENCE", help="Of --auth oidc.")]
 ClientId = Annotated[str | None, typer.Option("--client-id", metavar="ID", help="Of --auth oidc.")]
+Bound = Annotated[
+    bool | None,
+    typer.Option(
+        "--auth-oidc-bound/--no-auth-oidc-bound",
+        help="Of --auth oidc: take only tokens that are bound to their holder's key (DPoP).",
+        show_default=False,
+    ),
+]
 
 
 async def up(
@@ -49,6 +58,7 @@ async def up(
     issuer: Issuer = None,
     audience: Audience = None,
     client_id: ClientId = None,
+    auth_oidc_bound: Bound = None,
     contents_for: Annotated[
         list[str] | None,
         typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
@@ -91,6 +101,7 @@ async def up(
         oidc_issuer=issuer,
         oidc_audience=audience,
         oidc_client_id=client_id,
+        auth_oidc_bound=auth_oidc_bound,
         contents_for=contents_for or None,
         ray_address=ray_address,
         num_cpus=num_cpus,
@@ -116,8 +127,17 @@ async def up(
         # From here on a signal is the orderly way to end, no interruption.
         context.stop = asyncio.Event()
         print_ready(context, node, registries)
-        await _first(context.stop.wait(), node.asked_to_stop())
+        await _first(context.stop.wait(), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
+
+
+async def _warn(context: Context, settings: Settings) -> None:
+    """Warn of what is seen once the node runs; then wait for ever."""
+    from kodo.cli.nodes import oidc_config, warn_of_unbound
+
+    if settings.auth == "oidc":
+        await warn_of_unbound(context, oidc_config(settings))
+    await asyncio.Event().wait()
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
@@ -168,6 +188,7 @@ async def registry(
     issuer: Issuer = None,
     audience: Audience = None,
     client_id: ClientId = None,
+    auth_oidc_bound: Bound = None,
     backup: Annotated[
         Path | None,
         typer.Option("--backup", metavar="FILE", help="Copy its file there, also while it runs, and end."),
@@ -192,6 +213,7 @@ async def registry(
         oidc_issuer=issuer,
         oidc_audience=audience,
         oidc_client_id=client_id,
+        auth_oidc_bound=auth_oidc_bound,
     ).settings
     more: dict[str, Any] = {
         "origins": frozenset(origins or ()),
@@ -220,7 +242,7 @@ async def registry(
         if running.first_code is not None:
             enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
             context.say(f"to operate it from elsewhere (within a day): {enrol}")
-        await _first(context.stop.wait(), running.asked_to_stop.wait())
+        await _first(context.stop.wait(), running.asked_to_stop.wait(), _warn(context, settings))
         context.say("stopping")
 
 

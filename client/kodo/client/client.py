@@ -20,7 +20,7 @@ from kodo.client.flow import FlowOnNode, check_query, flow_on
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
-from kodo.client.login import LoginKeeper
+from kodo.client.login import Approve, LoginKeeper
 from kodo.client.logins import Logins
 from kodo.client.near import NearNodes, rows_of
 from kodo.client.peer import RemoteNode
@@ -114,7 +114,7 @@ class Client:
     async def __aenter__(self) -> Self:
         identity = self._identity or load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
-        self._keeper = LoginKeeper(self.logins, identity)
+        self._keeper = LoginKeeper(self.logins, identity, bound=self.settings.login_bound)
         for registry in self._registries:
             registry.claimant = self._keeper.claimant(registry.url)
         return self
@@ -290,11 +290,14 @@ class Client:
         password: str | None = None,
         issuer: str | None = None,
         show: Callable[[Prompt], None] | None = None,
+        approve: Approve | None = None,
     ) -> dict[str, Any]:
         """Log in to a node, by a code that its operator made for this device, by name and password or at an issuer.
 
         The login is kept, and shown to that node again at every session. Naming the issuer approves that the node
-        gets tokens of it; `show` has to tell a person what to open in a browser.
+        gets new tokens of it; `show` has to tell a person what to open in a browser. `approve` is asked instead of
+        naming the issuer, when other terms were approved for this node before, and whether it may have a token that
+        was got for other nodes.
 
         Raises:
             UsageError: none is given, it is no code, or the node takes tokens of another issuer.
@@ -305,7 +308,7 @@ class Client:
         remote = await self.desk(node)
         if password is not None and isinstance(remote, RemoteNode):
             await self._proofs.check_password(remote)
-        how = (code, name, password, issuer, show)
+        how = (code, name, password, issuer, show, approve)
         answer = await log_in(self._open_keeper(), remote, *how)
         self._look_for_logins()
         return {**answer, **named_desk(remote)}

@@ -93,6 +93,12 @@ class Settings(BaseModel):
         ("*=user", "operator=operator"),
         description="of auth oidc: what values of that claim give, VALUE=ROLE_OR_GRANT,… separated by spaces",
     )
+    auth_oidc_bound: Truth = Field(
+        False, description="of auth oidc: take only tokens that are bound to their holder's key (DPoP)"
+    )
+    login_bound: Truth = Field(
+        False, description="show nodes and registries only tokens that are bound to this user's key (DPoP)"
+    )
     contents_for: Words = Field((), description="roles that see what others' runs are about: developer, operator")
     access: Seconds = Field(30.0, gt=0, le=60, description="how long a lost login or grant may still be of use")
     keyring: Truth = Field(True, description="keep tokens in the system's keyring where there is one")

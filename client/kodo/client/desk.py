@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from kodo.client.device_flow import Prompt
-from kodo.client.login import Desk, LoginKeeper, SessionDesk
+from kodo.client.login import Approve, Desk, LoginKeeper, SessionDesk
 from kodo.client.logins import Place
 from kodo.client.peer import RemoteNode, read_pages
 from kodo.p2p.errors import PeerError, UsageError
@@ -87,6 +87,7 @@ async def log_in(
     password: str | None,
     issuer: str | None,
     show: Callable[[Prompt], None] | None,
+    approve: Approve | None = None,
 ) -> dict[str, Any]:
     """Log in in the way for which something is given; see `Client.login`."""
     desk = await login_desk(remote)
@@ -94,6 +95,6 @@ async def log_in(
         return await keeper.enrol(desk, code)
     if name is not None and password is not None:
         return await keeper.password(desk, name, password)
-    if issuer is not None and show is not None:
-        return await keeper.issuer(desk, issuer, show)
+    if (issuer is not None or approve is not None) and show is not None:
+        return await keeper.issuer(desk, issuer, show, approve)
     raise UsageError("log in by a code, by name and password, or at an issuer")

@@ -7,6 +7,8 @@ refused there, since it cannot open a session with that key.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,7 +19,7 @@ from kodo.access import http
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UsageError
 
-__all__ = ["DeviceFlow", "Prompt", "Tokens"]
+__all__ = ["DeviceFlow", "Prompt", "Tokens", "is_bound"]
 
 _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _MAX_WAIT_S = 1800.0
@@ -58,6 +60,7 @@ class DeviceFlow:
     Attributes:
         issuer, client_id, audience, scope: what the node said and the user approved.
         identity: the user's key.
+        bound: take no token that is not bound to that key.
         sleep, now: how to wait, and seconds UTC.
     """
 
@@ -66,6 +69,7 @@ class DeviceFlow:
     audience: str
     scope: str
     identity: Identity
+    bound: bool = False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
 
@@ -78,6 +82,10 @@ class DeviceFlow:
             NetworkError, PeerError: the issuer is away, or makes no sense.
         """
         said = await http.discover(self.issuer)
+        if self.bound and http.binding_alg(said) is None:
+            raise UsageError(
+                f"{self.issuer} cannot bind tokens to your key (DPoP with Ed25519), and only bound ones may be shown"
+            )
         place = said.get("device_authorization_endpoint")
         if not isinstance(place, str):
             raise UsageError(f"{self.issuer} has no device flow to log in by")
@@ -138,8 +146,7 @@ class DeviceFlow:
         place = said.get("token_endpoint")
         if not isinstance(place, str):
             raise PeerError(f"{self.issuer} does not say where it gives tokens")
-        known = said.get("dpop_signing_alg_values_supported")
-        alg = next((alg for alg in ("Ed25519", "EdDSA") if isinstance(known, list) and alg in known), None)
+        alg = http.binding_alg(said)
         answer = await http.post_form(place, form, self._bound(place, alg, None))
         if alg is not None and answer.nonce is not None and answer.body.get("error") == "use_dpop_nonce":
             answer = await http.post_form(place, form, self._bound(place, alg, answer.nonce))
@@ -171,9 +178,26 @@ class DeviceFlow:
             raise UsageError(
                 f"{self.issuer} gives no signed token for {self.audience}; its operator has to make it an audience"
             )
+        if self.bound and not is_bound(token, self.identity):
+            raise UsageError(
+                f"{self.issuer} gave a token that is not bound to your key, and only bound ones may be shown"
+            )
         new = body.get("refresh_token")
         expires = self.now() + _seconds(body.get("expires_in"), 300.0, 1.0, 366 * 86400.0)
         return Tokens(token, new if isinstance(new, str) else refresh, int(expires * 1000))
+
+
+def is_bound(token: str, identity: Identity) -> bool:
+    """Whether a signed token says that it is bound to this key (RFC 9449, 6.1); its signature is not looked at."""
+    from kodo.access.jose import peer_thumbprint
+
+    try:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        bound = claims["cnf"]["jkt"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return False
+    return bool(bound == peer_thumbprint(identity.peer_id.public_key))
 
 
 def _why(body: Mapping[str, Any]) -> str:

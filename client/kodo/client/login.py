@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import inspect
 import logging
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
-from kodo.client.device_flow import DeviceFlow, Prompt, Tokens
+from kodo.client.device_flow import DeviceFlow, Prompt, Tokens, is_bound
 from kodo.client.logins import Login, Logins, Place
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, PeerError, UsageError
@@ -22,7 +23,7 @@ from kodo.protocol.enrol import make_proof
 from kodo.registry.claimant import Claimant
 from kodo.registry.client import RegistryClient
 
-__all__ = ["Desk", "LoginKeeper", "SessionDesk"]
+__all__ = ["Approval", "Approve", "Desk", "LoginKeeper", "SessionDesk"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,29 @@ EARLY_MS = 15_000
 _DONE = "login"
 """The binding of a session: the ms UTC until which it is logged in; 0 for not."""
 _FOREVER = 1 << 62
+
+
+class Approval(NamedTuple):
+    """What a place asks of its users: tokens of `issuer` for `audience`, got as `client_id` with `scope`.
+
+    Attributes:
+        place: who asks, a peer id or the URL of a registry.
+        before: what was approved for it earlier, where that was something else.
+        others: the places for which there are tokens of the same issuer and audience, peer ids and URLs; they take
+            whatever token is shown here, unless it is bound to this user's key.
+    """
+
+    place: str
+    issuer: str
+    client_id: str
+    audience: str
+    scope: str
+    before: Login | None
+    others: tuple[str, ...]
+
+
+Approve = Callable[[Approval], bool | Awaitable[bool]]
+"""Asked whether a place may have such a token; with `others` also whether it may be one that was got for them."""
 
 
 class Desk(Protocol):
@@ -80,11 +104,13 @@ class LoginKeeper:
     Args:
         logins: what is kept.
         me: the user's key.
+        bound: show no token of an issuer that is not bound to that key.
     """
 
-    def __init__(self, logins: Logins, me: Identity):
+    def __init__(self, logins: Logins, me: Identity, *, bound: bool = False):
         self.logins = logins
         self._me = me
+        self._bound = bound
 
     async def enrol(self, desk: Desk, code: str) -> dict[str, Any]:
         """Log in by the code that an operator made for this device; give the answer.
@@ -104,32 +130,44 @@ class LoginKeeper:
         """
         return self._keep(desk, await desk.ask("auth.password", {"name": name, "password": password}))
 
-    async def issuer(self, desk: Desk, approved: str, show: Callable[[Prompt], None]) -> dict[str, Any]:
-        """Log in by a token of the issuer that is named there, if it is the one that the user approved.
+    async def issuer(
+        self, desk: Desk, approved: str | None, show: Callable[[Prompt], None], approve: Approve | None = None
+    ) -> dict[str, Any]:
+        """Log in by a token of the issuer that is named there.
 
-        Tokens for the same audience that another login brought are used again.
+        What was approved (issuer, client id, audience, scope) is kept for this place alone. A token that was got for
+        another place is used here only when `approve` is asked and agrees; else a new one is got.
+
+        Args:
+            approved: the issuer that the user named; None has `approve` asked in any case.
+            approve: asked when the issuer was not named, when other terms were approved for this place before, and
+                when there are tokens of other places. None: what it would be asked is refused, but for a new token.
 
         Raises:
-            UsageError: another issuer is named, or there is no token to be had.
+            UsageError: it was not approved, another issuer is named, or there is no token to be had.
             DeadlineError, NetworkError, PeerError: nobody approved; the issuer is away.
             CallError: 401 `bad-token`, 403, 503 `provider-away`.
         """
         info = await desk.ask("auth.info")
         said = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
-        if said["issuer"] != approved:
+        if approved is not None and said["issuer"] != approved:
             raise UsageError(f"what is taken there are tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
-        secret = f"oidc {said['issuer']} {said['client_id']} {said['audience']}"
-        login = Login(
-            provider="oidc",
-            secret=secret,
-            issuer=approved,
-            client_id=said["client_id"],
-            audience=said["audience"],
-            scope=said["scope"],
-        )
-        tokens = await self._current(login, None)
-        if tokens is None:
-            tokens = await self._flow(login).run(show)
+        login = Login.model_validate({"provider": "oidc", "secret": f"oidc {desk.place}", **said})
+        before = self.logins.get(desk.place)
+        pinned = before if before is not None and before.provider == "oidc" else None
+        changed = pinned is not None and pinned.terms != login.terms
+        others = {place: other for place, other in self.logins.like(login).items() if place != str(desk.place)}
+        shared = pinned is not None and not changed
+        if approved is None or changed or (others and not shared):
+            question = Approval(str(desk.place), **said, before=pinned if changed else None, others=tuple(others))
+            await _have_approved(question, approve, needed=approved is None or changed)
+            shared = shared or (bool(others) and approve is not None)
+        if shared:
+            login = login.model_copy(update={"secret": (pinned or next(iter(others.values()))).secret})
+        bound = self._bound or (isinstance(info, Mapping) and info.get("bound") is True)
+        tokens = await self._current(login, None) if shared else None
+        if tokens is None or (bound and not is_bound(tokens.token, self._me)):
+            tokens = await self._flow(login, bound=bound).run(show)
         answer = await desk.ask("auth.login", {"token": tokens.token})
         login = login.model_copy(update={"user": _text(answer, "user"), "expires_at": tokens.expires_at})
         self.logins.put(desk.place, login, tokens._asdict())
@@ -218,6 +256,13 @@ class LoginKeeper:
 
     async def _current(self, login: Login, spent: Tokens | None) -> Tokens | None:
         """Give tokens that are good for a while, new ones if need be; `spent` are not good any more."""
+        tokens = await self._fresh(login, spent)
+        if tokens is not None and self._bound and not is_bound(tokens.token, self._me):
+            logger.warning("the token of %s is not bound to your key, so it is not shown (login_bound)", login.issuer)
+            return None
+        return tokens
+
+    async def _fresh(self, login: Login, spent: Tokens | None) -> Tokens | None:
         tokens = self._kept(login)
         if tokens is None or (tokens != spent and _now() < tokens.expires_at - EARLY_MS):
             return tokens
@@ -258,8 +303,9 @@ class LoginKeeper:
     def _kept(self, login: Login) -> Tokens | None:
         return Tokens.read(self.logins.tokens(login))
 
-    def _flow(self, login: Login) -> DeviceFlow:
-        return DeviceFlow(login.issuer, login.client_id, login.audience, login.scope, self._me)
+    def _flow(self, login: Login, *, bound: bool = False) -> DeviceFlow:
+        bound = bound or self._bound
+        return DeviceFlow(login.issuer, login.client_id, login.audience, login.scope, self._me, bound)
 
     def _keep(self, desk: Desk, answer: Any) -> dict[str, Any]:
         token = _text(answer, "token")
@@ -275,6 +321,22 @@ class LoginKeeper:
         self.logins.put(desk.place, login, {"token": token})
         desk.holds_until(_FOREVER)
         return {key: value for key, value in answer.items() if key != "token"}
+
+
+async def _have_approved(question: Approval, approve: Approve | None, *, needed: bool) -> None:
+    if approve is not None:
+        answer = approve(question)
+        if await answer if inspect.isawaitable(answer) else answer:
+            return
+        raise UsageError("not approved")
+    if question.before is not None:
+        raise UsageError(
+            f"{question.place} asks for other tokens than it was approved for: of {question.issuer} for"
+            f" {question.audience}, no more of {question.before.issuer} for {question.before.audience}; if that is"
+            " right, log out there first"
+        )
+    if needed:
+        raise UsageError(f"a token of {question.issuer} takes your approval")
 
 
 def _text(answer: Any, name: str) -> str:

@@ -46,7 +46,7 @@ class Login(BaseModel):
         provider: `local` or `oidc`.
         user: whom it takes this user for.
         expires_at: ms UTC of the token's end, None when it is not known.
-        secret: the name under which the tokens are kept; logins by one issuer share theirs.
+        secret: the name under which the tokens are kept; places that may share tokens name the same.
         issuer, client_id, audience, scope: of `oidc`: what was approved for this place.
     """
 
@@ -60,6 +60,11 @@ class Login(BaseModel):
     client_id: Text = ""
     audience: Text = ""
     scope: Text = ""
+
+    @property
+    def terms(self) -> tuple[str, str, str, str]:
+        """What was approved for this place: issuer, client id, audience, scope."""
+        return self.issuer, self.client_id, self.audience, self.scope
 
 
 class Logins:
@@ -84,6 +89,17 @@ class Logins:
             return None if entry is None else Login.model_validate(entry)
         except ValidationError:
             return None
+
+    def like(self, login: Login) -> dict[str, Login]:
+        """Give the logins by tokens of the same issuer, client and audience, by place: peer ids and URLs."""
+        content, found = self._read(), {}
+        for section in _SECTIONS:
+            for place, entry in _map(content.get(section)).items():
+                with contextlib.suppress(ValidationError):
+                    other = Login.model_validate(entry)
+                    if other.provider == "oidc" and other.terms[:3] == login.terms[:3]:
+                        found[place] = other
+        return found
 
     def put(self, place: Place, login: Login, tokens: Mapping[str, Any]) -> None:
         """Keep a login and its tokens.

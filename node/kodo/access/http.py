@@ -13,7 +13,7 @@ import aiohttp
 
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UnreachableError, UsageError
 
-__all__ = ["Answer", "check_issuer_url", "check_metadata", "discover", "get_json", "post_form"]
+__all__ = ["Answer", "binding_alg", "check_issuer_url", "check_metadata", "discover", "get_json", "post_form"]
 
 MAX_ANSWER_BYTES = 512 << 10
 SECONDS = 10.0
@@ -63,6 +63,12 @@ async def discover(issuer: str) -> dict[str, Any]:
         PeerError: what it says is not about it.
     """
     return check_metadata(issuer, await get_json(issuer.rstrip("/") + WELL_KNOWN))
+
+
+def binding_alg(said: Mapping[str, Any]) -> str | None:
+    """Give how an issuer binds tokens to an Ed25519 key (DPoP, RFC 9449), by its metadata; None when it cannot."""
+    known = said.get("dpop_signing_alg_values_supported")
+    return next((alg for alg in ("Ed25519", "EdDSA") if isinstance(known, list) and alg in known), None)
 
 
 def check_metadata(issuer: str, said: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class OidcConfig:
         roles_claim: the claim with a user's roles; dots lead into maps.
         roles: `VALUE=WHAT,WHAT…`: what a value of that claim gives, roles (`developer:GLOB` too) and grants; `*` is
             everybody whom the issuer knows.
+        bound: take only tokens that are bound to their holder's key (DPoP): no other node can use them here.
     """
 
     issuer: str
@@ -67,6 +68,7 @@ class OidcConfig:
     scope: str = "openid offline_access"
     roles_claim: str = "roles"
     roles: tuple[str, ...] = ("*=user", "operator=operator")
+    bound: bool = False
 
     def check(self) -> OidcConfig:
         """Give it back when it can be used.
@@ -226,6 +228,7 @@ class OidcProvider:
             "audience": self.config.audience,
             "client_id": self.config.client_id,
             "scope": self.config.scope,
+            **({"bound": True} if self.config.bound else {}),
             "message": f"log in at {self.config.issuer}: koco login",
         }
 
@@ -320,8 +323,10 @@ class OidcProvider:
         )
 
     def _check_bound(self, claims: Mapping[str, Any], peer_id: str) -> None:
-        """Let a token through that is bound to no key, or to the one that the session proved (RFC 7800, 9449)."""
+        """Let a token through that is bound to the key that the session proved (RFC 7800, 9449), or maybe to none."""
         if "cnf" not in claims:
+            if self.config.bound:
+                raise BadTokenError("it is bound to no key, and only tokens that are bound (DPoP) are taken here")
             return
         bound = claims["cnf"]
         try:

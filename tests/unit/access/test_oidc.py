@@ -231,6 +231,15 @@ async def test_a_bound_token_is_taken_from_its_own_key_only() -> None:
         assert (await world.refused(world.token(cnf=cnf))).code == 401
 
 
+async def test_only_bound_tokens_are_taken_where_that_is_demanded_and_it_is_said() -> None:
+    world = World(bound=True)
+    assert (await world.refused(world.token())).reason == "bad-token"
+    bound = world.token(cnf={"jkt": peer_thumbprint(DEVICE.peer_id.public_key)})
+    assert (await world.provider.identify(PEER, bound)).user == "oidc:ana"
+    assert world.provider.info()["bound"] is True
+    assert "bound" not in World().provider.info()
+
+
 def test_the_thumbprint_is_that_of_rfc_8037() -> None:
     x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     public = base64.urlsafe_b64decode(x + "=")

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from kodo.cli.nodes import print_ready
+from kodo.access import http
+from kodo.access.oidc import OidcConfig
+from kodo.cli.nodes import oidc_config, print_ready, warn_of_unbound
 from kodo.cli.runtime import Context
 from kodo.client.config import Loaded, Settings
 from kodo.node.app import Node
 from kodo.node.catalog import Flow
+from kodo.p2p.errors import UnreachableError
 
 
 class OpenNode:
@@ -47,3 +50,49 @@ def test_up_says_it_in_json_too(tmp_path: Any, capsys: pytest.CaptureFixture[str
     assert (said["ready"], said["flows"], said["broken"]) == (True, 2, ["c"])
     assert said["lets_in"] == "everybody"
     assert "the flow c is broken" in err
+
+
+@pytest.mark.parametrize(
+    ("algs", "bound", "told"),
+    [
+        (["EdDSA"], False, ""),
+        (["Ed25519", "ES256"], True, ""),
+        (["ES256"], False, "can use it here"),
+        (None, True, "nobody can log in"),
+        ("EdDSA", False, "can use it here"),
+    ],
+)
+async def test_up_warns_of_an_issuer_that_cannot_bind_tokens(
+    tmp_path: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    algs: Any,
+    bound: bool,
+    told: str,
+) -> None:
+    async def discover(issuer: str) -> dict[str, Any]:
+        return {"issuer": issuer, "dpop_signing_alg_values_supported": algs}
+
+    monkeypatch.setattr(http, "discover", discover)
+    config = OidcConfig("https://issuer.example", "https://nodes.example", "kodo", bound=bound)
+    await warn_of_unbound(context(tmp_path, json=False), config)
+    err = capsys.readouterr().err
+    assert told in err
+    assert bool(told) == ("warning: https://issuer.example cannot bind" in err)
+
+
+async def test_up_says_when_the_issuer_does_not_answer(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def discover(issuer: str) -> dict[str, Any]:
+        raise UnreachableError("away")
+
+    monkeypatch.setattr(http, "discover", discover)
+    await warn_of_unbound(context(tmp_path, json=False), OidcConfig("https://i.example", "a", "c"))
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_the_setting_demands_bound_tokens() -> None:
+    terms = {"oidc_issuer": "https://i.example", "oidc_audience": "a", "oidc_client_id": "c"}
+    for text, bound in (("yes", True), ("no", False)):
+        assert oidc_config(Settings.model_validate({**terms, "auth_oidc_bound": text})).bound is bound
