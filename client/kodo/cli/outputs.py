@@ -72,14 +72,14 @@ async def fetch(
     """Download with a progress bar, without a `directory` into this one; give the JSON answer of `download`."""
     from kodo.cli.text import human_bytes, human_seconds
 
-    if directory is None:
-        directory = Path()
-        if not names:
-            _check_plain([str(row.get("name", "")) for row in await run.outputs()])
-
+    # What was not named is held against the very list that is downloaded: a node may give another one each time.
+    check = _check_plain if directory is None and not names else None
+    directory = directory or Path()
     begun = time.monotonic()
     with bars(context) as on_progress:
-        files = await run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep)
+        files = await run.download(
+            directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep, check=check
+        )
     seconds = time.monotonic() - begun
     received = sum(file.received for file in files)
     if not context.json:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kodo.client.config import Loaded, load_settings
-from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk
+from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
 from kodo.client.device_flow import Prompt
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
 from kodo.client.flow import FlowOnNode, check_query, flow_on
@@ -314,8 +314,18 @@ class Client:
         return {**answer, **named_desk(remote)}
 
     async def logout(self, node: str) -> bool:
-        """End the login to a node, there and here; say whether there was one."""
-        ended = await self._open_keeper().logout(await login_desk(await self.desk(node)))
+        """End the login to a node, there and here; say whether there was one.
+
+        Where the node is away, or takes no more of it, the login is forgotten here, and the log says so.
+        """
+        try:
+            ended = await self._open_keeper().logout(await login_desk(await self.desk(node)))
+        except KodoError as error:
+            place = place_of(node, self.known)
+            if isinstance(error, LocallyClosedError) or place is None or not self.logins.forget(place):
+                raise
+            logger.warning("the login is forgotten here only; %s was not told: %s", safe_text(node), error)
+            ended = True
         self._look_for_logins()
         return ended
 

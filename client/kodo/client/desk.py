@@ -7,19 +7,32 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from kodo.client.device_flow import Prompt
+from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import Approve, Desk, LoginKeeper, SessionDesk
 from kodo.client.logins import Place
 from kodo.client.peer import RemoteNode, read_pages
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import PeerError, UsageError
 from kodo.registry.claimant import check_private_url
 from kodo.registry.client import RegistryClient
 
-__all__ = ["RegistryDesk", "is_registry", "log_in", "login_desk", "named_desk"]
+__all__ = ["RegistryDesk", "is_registry", "log_in", "login_desk", "named_desk", "place_of"]
 
 
 def is_registry(text: str) -> bool:
     """Whether NODE is no node but the URL of a registry."""
     return text.startswith(("http://", "https://"))
+
+
+def place_of(text: str, known: KnownNodes) -> Place | None:
+    """Give under what a login to a NODE or registry is kept, without asking anybody; None when that is not known."""
+    if is_registry(text):
+        return RegistryClient(text).url
+    try:
+        return Multiaddr.parse(text).peer_id if text.startswith("/") else PeerId.parse(text)
+    except ValueError:
+        return known.get(text)
 
 
 class RegistryDesk:

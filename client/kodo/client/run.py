@@ -285,6 +285,7 @@ class Run:
         on_progress: OnProgress | None = None,
         keep: bool = False,
         room: Room = ENDLESS,
+        check: Callable[[Sequence[str]], None] | None = None,
     ) -> list[Download]:
         """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
 
@@ -295,6 +296,7 @@ class Run:
             keep: do not acknowledge. Else a run that this user launched and that is over is acknowledged once all
                 its outputs were received and verified by this call.
             room: where room on the disk is promised, before and while files are written; by default nobody is asked.
+            check: called with the names of what is going to be written, before anything is; may raise.
 
         Raises:
             NotFoundError: the run has no output of that name.
@@ -307,6 +309,8 @@ class Run:
                 known = ", ".join(map(safe_text, have)) or "none"
                 raise NotFoundError(f"this run has no output {safe_text(name)!r}; it has: {known}")
         source = _RunSource(self._remote, self.fid)
+        if check is not None:
+            check(list(chosen) or have)
         files = await download(
             source, list(chosen) or have, Path(directory), overwrite=overwrite, on_progress=on_progress, room=room
         )

@@ -215,9 +215,7 @@ async def _download_one(
             report(manifest.size, manifest.size)
             return Download(name, manifest.size, manifest.sha256.hex(), target, 0)
         if not overwrite and _exists(folder, base):
-            raise UsageError(
-                f"{target} is there already with other content; move it away or overwrite it (--overwrite)"
-            )
+            raise _in_the_way(target)
         part = part_name(base, manifest)
         if "/".join([*parents, part]).casefold() in others:
             raise PeerError(f"the node announced an output {part!r}: {name!r} is called so on its way")
@@ -244,7 +242,10 @@ async def _download_one(
                 raise IntegrityError(f"{name!r} arrived whole and its SHA-256 is not the one announced")
             await asyncio.to_thread(os.fsync, file.fileno())
             os.chmod(file.fileno(), 0o666 & ~_umask())
-            os.replace(part, base, src_dir_fd=folder, dst_dir_fd=folder)
+            try:
+                _give_name(folder, part, base, overwrite=overwrite)
+            except FileExistsError:
+                raise _in_the_way(target) from None
             await asyncio.to_thread(os.fsync, folder)
     return Download(name, manifest.size, manifest.sha256.hex(), target, manifest.size - had)
 
@@ -415,6 +416,30 @@ def _opened_below(root: int, parents: Sequence[str]) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _in_the_way(target: Path) -> UsageError:
+    return UsageError(f"{target} is there already with other content; move it away or overwrite it (--overwrite)")
+
+
+def _give_name(folder: int, part: str, base: str, *, overwrite: bool) -> None:
+    """Call the part `base`. Unless it may be overwritten, a file of that name stays, whenever it came.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    if not overwrite:
+        try:
+            os.link(part, base, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:
+            # No hard links on this disk: an empty file of ours holds the name until the next line replaces it.
+            os.close(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        else:
+            os.unlink(part, dir_fd=folder)
+            return
+    os.replace(part, base, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _exists(folder: int, base: str) -> bool:

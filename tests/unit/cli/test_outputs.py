@@ -15,7 +15,7 @@ CONTEXT: Any = SimpleNamespace(interactive=False, json=True)
 
 
 class Made:
-    """A run that made files of these names, and remembers where they went."""
+    """A run that made files of these names, lists some at first and all later, and knows where they went."""
 
     fid = "0" * 26
 
@@ -23,10 +23,16 @@ class Made:
         self.names = names
         self.went: list[Path] = []
 
-    async def outputs(self) -> list[dict[str, Any]]:
-        return [{"name": name} for name in self.names]
+        self.asked = 0
 
-    async def download(self, directory: Path, **_: Any) -> list[Any]:
+    async def outputs(self) -> list[dict[str, Any]]:
+        self.asked += 1
+        return [{"name": name} for name in self.names[: None if self.asked > 1 else 1]]
+
+    async def download(self, directory: Path, *, names: Any, check: Any, **_: Any) -> list[Any]:
+        self.asked += 1
+        if check is not None:
+            check([row["name"] for row in await self.outputs()])
         self.went.append(directory)
         return []
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from kodo.client.logins import Login
 from kodo.client.peer import Backoff
 from kodo.client.sync import Client as SyncClient
-from kodo.p2p.errors import CallError, LocallyClosedError, NetworkError, NotFoundError, UsageError
+from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NetworkError, NotFoundError, UsageError
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from tests.support.world import DATA, FID, World, event
@@ -292,3 +295,59 @@ async def test_a_run_of_many_outputs_is_acknowledged_when_all_of_them_were_recei
         run = await client.run(FID, node="n.example")
         assert not await run.settle({f"{number}": "0" * 64 for number in range(900, 1200)})
         assert await run.settle({f"{number}": "0" * 64 for number in range(1200)})
+
+
+async def test_what_is_checked_is_what_is_written_whatever_the_node_lists_next(world: World, tmp_path: Path) -> None:
+    checked: list[list[str]] = []
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        await run.download(tmp_path / "out", check=lambda names: checked.append(list(names)))
+        world.service.made = [{"name": ".bashrc", "size": 1}]
+
+        def refuse(names: Any) -> None:
+            raise UsageError(f"hidden: {names}")
+
+        with pytest.raises(UsageError, match="bashrc"):
+            await run.download(tmp_path / "out", check=refuse)
+    assert checked == [["x.bin"]]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.bin"]
+
+
+@pytest.mark.parametrize("by", ["name", "peer id", "address"])
+async def test_a_login_is_forgotten_where_its_node_is_away(world: World, tmp_path: Path, by: str) -> None:
+    place = {"name": "n.example", "peer id": str(world.host.peer_id), "address": str(world.host.addresses()[0])}[by]
+    async with world.client(tmp_path) as client:
+        client.known.pin("n.example", world.host.peer_id)
+        client.logins.put(world.host.peer_id, Login(provider="local", secret="s"), {"token": "t"})
+        await world.leave()
+        assert await client.logout(place) is True
+        assert client.logins.get(world.host.peer_id) is None
+        with pytest.raises(KodoError):
+            await client.logout(place)
+
+
+async def test_a_login_is_forgotten_where_its_node_refuses_to_end_it(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path) as client:
+        client.logins.put(world.host.peer_id, Login(provider="local", secret="s"), {"token": "t"})
+        assert await client.logout("n.example") is True  # it knows no auth.logout
+        assert client.logins.get(world.host.peer_id) is None
+
+
+async def test_a_login_is_forgotten_where_its_registry_is_away(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path) as client:
+        client.logins.put("http://127.0.0.1:9", Login(provider="local", secret="s"), {"token": "t"})
+        assert await client.logout("http://127.0.0.1:9") is True
+        assert client.logins.get("http://127.0.0.1:9") is None
+
+
+async def test_a_registry_that_is_away_leaves_nothing_open(world: World, tmp_path: Path) -> None:
+    def sessions() -> int:
+        gc.collect()
+        return sum(isinstance(each, aiohttp.ClientSession) and not each.closed for each in gc.get_objects())
+
+    before = sessions()
+    async with world.client(tmp_path) as client:
+        for _ in range(3):
+            with pytest.raises(KodoError):
+                await client.desk("http://127.0.0.1:9")
+            assert sessions() == before

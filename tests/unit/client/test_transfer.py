@@ -368,3 +368,53 @@ async def test_a_small_file_whose_hashes_differ_is_refused_before_it_is_read(tmp
     with pytest.raises(IntegrityError, match="contradicts"):
         await fetch(source, tmp_path)
     assert source.offsets == []
+
+
+def no_hard_links(*_: object, **__: object) -> None:
+    raise PermissionError(1, "this disk has no hard links")
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+async def test_what_appears_during_a_download_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool, kind: str
+) -> None:
+    target, source = tmp_path / "a.bin", Memory(a_bin=BIG)
+    if not links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+
+    def appear(offset: int, piece: bytes) -> bytes:
+        if not target.exists() and not target.is_symlink():
+            match kind:
+                case "file":
+                    target.write_text("mine")
+                case "link":
+                    target.symlink_to(tmp_path / "nowhere")
+                case _:
+                    target.mkdir()
+        return piece
+
+    source.spoil = appear
+    with pytest.raises(UsageError, match="already"):
+        await fetch(source, tmp_path)
+    assert {"file": target.is_file, "link": target.is_symlink, "folder": target.is_dir}[kind]()
+    assert kind != "file" or target.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_finished_download_leaves_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    await fetch(Memory(a_bin=BIG), tmp_path)
+    assert os.listdir(tmp_path) == ["a.bin"]
+    assert os.stat(tmp_path / "a.bin").st_nlink == 1
+
+
+async def test_what_appears_during_a_download_is_replaced_where_that_was_said(tmp_path: Path) -> None:
+    target, source = tmp_path / "a.bin", Memory(a_bin=BIG)
+    source.spoil = lambda offset, piece: (target.write_text("mine"), piece)[1]
+    await fetch(source, tmp_path, overwrite=True)
+    assert target.read_bytes() == BIG
