@@ -317,9 +317,7 @@ class Shares:
         taken = False
         try:
             async with download.lock:
-                for owed in [each for each in self._owed if each[0] == share.sid]:
-                    await self._store.write(self._owed[owed])
-                    self._owed.pop(owed, None)
+                await self._pay(share.sid)
                 held = await self._store.write(lambda tx: share_changes.reserve(tx, share.sid, peer))
                 taken = True
                 if download.readers.total() == 1 or not download.noted:
@@ -346,6 +344,23 @@ class Shares:
                 except CapacityError:
                     if len(self._owed) < _MAX_OWED:
                         self._owed[share.sid, peer, name] = settle
+
+    async def _pay(self, sid: str) -> None:
+        """Write the ends of reads of this share that a full disk did not take, each once, whoever else pays too.
+
+        Raises:
+            CapacityError: the disk is still full.
+        """
+        for owed in [each for each in self._owed if each[0] == sid]:
+            # Taken out before it is written, as another peer of this share may be here at the same time.
+            settle = self._owed.pop(owed, None)
+            if settle is None:
+                continue
+            try:
+                await asyncio.shield(self._store.write(settle))
+            except CapacityError:
+                self._owed.setdefault(owed, settle)
+                raise
 
     async def _expire(self, use: _Use, share: ShareRow) -> None:
         while (left := share.expires - self._clock.now_ms()) > 0:

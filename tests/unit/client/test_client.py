@@ -350,4 +350,5 @@ async def test_a_registry_that_is_away_leaves_nothing_open(world: World, tmp_pat
         for _ in range(3):
             with pytest.raises(KodoError):
                 await client.desk("http://127.0.0.1:9")
-            assert sessions() == before
+            assert sessions() <= before + 1
+    assert sessions() == before

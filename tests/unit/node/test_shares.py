@@ -297,20 +297,22 @@ async def test_of_a_deleted_run_its_links_leave_a_hash_alone(tmp_path: Path, clo
             assert not any(canary.encode() in data for data in files), canary
 
 
-async def test_guesses_are_limited_and_a_right_one_among_them_is_not_told(tmp_path: Path, clock: StillClock) -> None:
+async def test_wrong_links_of_an_address_are_limited_and_lock_out_no_right_one(
+    tmp_path: Path, clock: StillClock
+) -> None:
     async with world(tmp_path, clock) as (node, fid):
-        secret = await link_of(node, fid)
+        secret, dead = await link_of(node, fid), await shared(node, fid, link=True)
+        await node.call("share.revoke", sid=dead["sid"])
         for number in range(10):
             assert (await node.refused("share.open", f"p{number}", secret=bytes([number] * 16))).code == 404
         wrong = await node.refused("share.open", "q", secret=bytes(16))
-        right = await node.refused("share.open", "q", secret=secret)
-        assert (right.code, right.reason, right.message, right.data) == (
-            wrong.code, wrong.reason, wrong.message, wrong.data,
-        )  # fmt: skip
-        assert right.reason == "too-many-guesses"
-        clock.advance(right.data["retry_after_ms"] / 1000)
+        assert (wrong.code, wrong.reason) == (429, "too-many-guesses")
+        revoked = decode_token(dead["token"]).secret
+        assert (await node.refused("share.open", "q", secret=revoked)).code == 410
         for number in range(20):
             await opened(node, secret, f"holder{number}")
+        clock.advance(wrong.data["retry_after_ms"] / 1000)
+        assert (await node.refused("share.open", "q", secret=bytes(16))).code == 404
 
 
 async def test_a_wrong_secret_costs_the_work_of_a_right_one(tmp_path: Path, clock: StillClock) -> None:
@@ -682,3 +684,39 @@ async def test_a_full_disk_sends_nothing_and_burns_no_place(
             assert node.items == []
         await node.call("output.read", "bob", fid=fid, name="report.md")
         assert downloads(await only_share(node)) == (1, 0)
+
+
+async def test_peers_that_resume_a_share_at_once_after_a_full_disk_are_counted_once_each(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, clock) as (node, fid):
+        peers = ("eve", "bob", "zoe")
+        await opened(node, await link_of(node, fid, downloads=10), *peers)
+        write, applied, ended = node.rig.store.write, [], asyncio.Barrier(len(peers))
+
+        async def full(work: Any) -> Any:
+            if work.__name__ == "settle":
+                await ended.wait()
+                raise CapacityError("the disk is full")
+            return await write(work)
+
+        async def read_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for peer in peers:
+                    group.create_task(node.call("output.read", peer, fid=fid, name="report.md"))
+
+        async def noted(work: Any) -> Any:
+            if work.__name__ == "settle":
+                applied.append(work)
+            await asyncio.sleep(0)
+            return await write(work)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.rig.store, "write", full)
+            await read_all()
+            owed = list(node.rig.shares._owed.values())
+            assert len(owed) == 3
+        monkeypatch.setattr(node.rig.store, "write", noted)
+        await read_all()
+        assert [applied.count(each) for each in owed] == [1, 1, 1]
+        assert downloads(await only_share(node)) == (3, 0)

@@ -137,16 +137,15 @@ class ShareAnswers:
     async def _open(self, caller: Caller, args: ShareOpenArgs) -> dict[str, Any]:
         session = caller.asked.session
         where = str(session.remote_address[0])
-        # Before the secret is looked at, so that the answer is the same for a right one.
-        wait = self._guesses.wait_ms(where, self._clock.now_ms(), count=False)
-        if wait:
-            message = f"too many wrong links came from your address; wait {-(-wait // 1000)} s"
-            raise CallError(429, "too-many-guesses", message, {"retry_after_ms": wait})
         share, dead = await self._shares.open(args.secret, caller.peer)
         if share is None:
             if dead is not None:
                 raise gone(dead)
-            self._guesses.wait_ms(where, self._clock.now_ms())
+            # Only wrong ones wait: many people share an address, and 128 random bits are not guessed, however often.
+            wait = self._guesses.wait_ms(where, self._clock.now_ms())
+            if wait:
+                message = f"too many wrong links came from your address; wait {-(-wait // 1000)} s"
+                raise CallError(429, "too-many-guesses", message, {"retry_after_ms": wait})
             raise CallError(404, "no-such-link", "there is no such link here")
         bind_link(session, share.fid, digest_of_secret(args.secret))
         terms = {"level": share.level, "mode": share.mode, "expires_at": share.expires}
