@@ -331,3 +331,22 @@ def test_what_is_not_ours_is_quoted_in_every_command_that_is_shown(path: Path) -
 )
 def test_the_rule_of_quoting_finds(line: str) -> None:
     assert len(list(unquoted(ast.parse(line)))) == 1
+
+
+def heading_anchor(heading: str) -> str:
+    """The anchor that a Markdown reader makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", sorted(name for name, _ in texts() if name.endswith(".md")))
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    here = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", here.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (here.parent / path).resolve() if path else here
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {heading_anchor(heading) for heading in headings}, target
