@@ -293,7 +293,8 @@ class _Reader:
         if isinstance(value, bool):
             return Literal(value, Kind.BOOL)
         if isinstance(value, (int, float)):
-            if not math.isfinite(value) or (isinstance(value, int) and abs(value) > _MAX_NUMBER):
+            # Whole numbers first: one of 400 digits is no float.
+            if abs(value) > _MAX_NUMBER if isinstance(value, int) else not math.isfinite(value):
                 raise self._bad(node, f"whole numbers go to {_MAX_NUMBER}, and others are finite")
             return Literal(value, Kind.NUMBER)
         if isinstance(value, str):

@@ -21,13 +21,7 @@ from OpenSSL import SSL
 
 from kodo.p2p.core import sctp
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import (
-    BrokenSessionError,
-    IdentityError,
-    KodoError,
-    LocallyClosedError,
-    PeerError,
-)
+from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, LocallyClosedError, PeerError
 from kodo.p2p.net import udp
 from kodo.p2p.net.authentication import Authentication
 from kodo.p2p.net.budget import Budget
@@ -559,7 +553,10 @@ class WebRtcLink:
         """Give window back for bytes that the application read."""
         self._unread -= count
         if self._error is None:
-            self._sctp.consumed(count)
+            try:
+                self._sctp.consumed(count)
+            except Exception as error:
+                self.fail(error)
             self._flush_soon()
 
     def probe(self) -> None:

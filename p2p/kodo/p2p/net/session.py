@@ -16,6 +16,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import BrokenSessionError, CapacityError, KodoError, LocallyClosedError
 from kodo.p2p.net.stream import Stream, StreamHandler
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link
+from kodo.p2p.net.unexpected import note
 
 __all__ = ["Session"]
 
@@ -218,13 +219,20 @@ class Session:
             await handler(stream)
         except KodoError as error:
             logger.debug("a %s stream ended: %s", stream.protocol, error)
-            stream.reset()
+            self._reset(stream)
         except Exception:
             logger.exception("the handler of %s failed", stream.protocol)
-            stream.reset()
+            self._reset(stream)
         except BaseException:
-            stream.reset()
+            self._reset(stream)
             raise
+
+    def _reset(self, stream: Stream) -> None:
+        """Give a stream up; an error in that ends no other stream of the session."""
+        try:
+            stream.reset()
+        except Exception as error:
+            note(f"a {stream.protocol} stream was not reset", error)
         else:
             if stream.ended:
                 stream.reset()  # what is left of it nobody reads any more
