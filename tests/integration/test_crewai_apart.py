@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.locks import install_commands, is_newest_wanted, path_of
 from scripts.silence import listen_to
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv-crewai"
+VENV = ROOT / (".venv-crewai-unlocked" if is_newest_wanted() else ".venv-crewai")
 TESTS = "tests/integration/ray/test_ray_crewai.py"
 INSTALL_SECONDS = 1200
 
@@ -45,11 +46,13 @@ def python() -> Path:
     if INSTALLED:
         return Path(sys.executable)
     made = VENV / "bin" / "python"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    sources = (ROOT / "pyproject.toml").read_bytes() + path_of("crewai").read_bytes()
+    wanted = hashlib.sha256(sources + sys.version.encode()).hexdigest()
     stamp = VENV / ".kodo"
-    if not stamp.is_file() or stamp.read_text() != wanted:
+    if is_newest_wanted() or not stamp.is_file() or stamp.read_text() != wanted:
         venv.create(VENV, with_pip=True, clear=True)
-        do(made, "-m", "pip", "install", "--quiet", "-e", ".[node,crewai]", "pytest", "pytest-asyncio")
+        for command in install_commands(made, "crewai", newest=is_newest_wanted()):
+            do(*command)
         stamp.write_text(wanted)
     return made
 

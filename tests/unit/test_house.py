@@ -236,7 +236,9 @@ def test_the_version_is_written_in_one_place() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["scripts/run", "scripts/test", "scripts/python", ".ci/run", "bumpy.py"])
+@pytest.mark.parametrize(
+    "name", ["scripts/run", "scripts/test", "scripts/lock", "scripts/python", ".ci/run", "bumpy.py"]
+)
 def test_what_is_started_by_hand_can_be(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111 == 0o111
