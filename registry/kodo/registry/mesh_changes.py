@@ -41,8 +41,14 @@ INSERT INTO changes (peer_id, origin, member, hops) SELECT peer_id, '', '', 0 FR
 HEARD_DDL = """
 -- When the node last spoke to this registry itself, ms UTC.
 ALTER TABLE changes ADD COLUMN heard_at INTEGER;
+-- The origin that was named with its record: whose tombstone removes it. A heartbeat may have come by another since.
+ALTER TABLE changes ADD COLUMN record_origin TEXT NOT NULL DEFAULT '';
+UPDATE changes SET record_origin = origin;
 UPDATE changes SET heard_at = (SELECT seen_at FROM nodes WHERE nodes.peer_id = changes.peer_id) WHERE origin = '';
 """
+
+
+_COLUMNS = "peer_id, origin, member, hops, beat, beat_passed_at, heard_at, record_origin"
 
 
 def note(
@@ -55,6 +61,7 @@ def note(
     beat: bytes | None = None,
     beat_at: int | None = None,
     heard_at: int | None = None,
+    record_origin: str = "",
 ) -> None:
     """Make this node the latest change; its record or goodbye stands in `nodes`.
 
@@ -67,20 +74,18 @@ def note(
         beat: the heartbeat that is passed on.
         beat_at: when that was noted, ms UTC.
         heard_at: when the node last spoke to this registry, ms UTC; None when it does so no more.
+        record_origin: the origin that was named with its record.
     """
     connection.execute(
-        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at, heard_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (peer_id, origin, member, hops, beat, beat_at, heard_at),
+        f"INSERT OR REPLACE INTO changes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (peer_id, origin, member, hops, beat, beat_at, heard_at, record_origin),
     )
 
 
 def tell_again(connection: sqlite3.Connection, peer_id: str) -> None:
     """Make this node the latest change, as it is."""
     connection.execute(
-        "INSERT OR REPLACE INTO changes (peer_id, origin, member, hops, beat, beat_passed_at, heard_at) "
-        "SELECT peer_id, origin, member, hops, beat, beat_passed_at, heard_at FROM changes WHERE peer_id = ?",
-        (peer_id,),
+        f"INSERT OR REPLACE INTO changes ({_COLUMNS}) SELECT {_COLUMNS} FROM changes WHERE peer_id = ?", (peer_id,)
     )
 
 

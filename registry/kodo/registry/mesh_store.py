@@ -298,13 +298,11 @@ class MeshStore:
         fresh, outcome = False, "known"
         if each.record is not None:
             fresh, outcome = self._merge_record(connection, each, node, change, member, own, now, room=room)
-        if each.goodbye is not None and self._merge_goodbye(connection, each, change, member, now):
+        if each.goodbye is not None and self._merge_goodbye(connection, each, member, now):
             outcome = "taken"
         return fresh, outcome
 
-    def _merge_goodbye(
-        self, connection: sqlite3.Connection, each: Checked, change: sqlite3.Row | None, member: str, now: int
-    ) -> bool:
+    def _merge_goodbye(self, connection: sqlite3.Connection, each: Checked, member: str, now: int) -> bool:
         """Take a goodbye that is new, of a node that is known; say whether it was that."""
         node = connection.execute("SELECT seq, left_seq FROM nodes WHERE peer_id = ?", (each.node,)).fetchone()
         goodbye, signed = each.goodbye, each.item.goodbye
@@ -313,9 +311,10 @@ class MeshStore:
         if node is None or goodbye.seq <= node["left_seq"] or goodbye.seq < node["seq"]:
             return False
         self._goodbye(connection, goodbye, signed, now)
+        change = connection.execute("SELECT * FROM changes WHERE peer_id = ?", (each.node,)).fetchone()
+        way = _way(each, change, member, now, newer=False)
         # It has left: whoever tells of it next may do so as its origin.
-        way = _way(each, change, member, now, newer=goodbye.seq > node["seq"])
-        note(connection, each.node, origin=way.origin, member=way.member, hops=way.hops)
+        note(connection, each.node, **way._replace(heard_at=None)._asdict())
         return True
 
     def _merge_record(
@@ -361,12 +360,9 @@ class MeshStore:
         note(
             connection,
             each.node,
-            origin=way.origin,
-            member=way.member,
-            hops=way.hops,
             beat=each.item.beat,
             beat_at=None if each.item.beat is None else now,
-            heard_at=way.heard_at,
+            **way._asdict(),
         )
         return node is None, "taken"
 
@@ -407,7 +403,7 @@ class MeshStore:
                 # What was decided here no other registry replaces.
                 return "known"
         elif node is not None:
-            if change is None or change["origin"] != tombstone.peer_id or node["seq"] > tombstone.seq:
+            if change is None or change["record_origin"] != tombstone.peer_id or node["seq"] > tombstone.seq:
                 return "known"
             self._remove(connection, each.node)
         if not laid.room():
@@ -441,19 +437,25 @@ class _Way(NamedTuple):
     member: str
     hops: int
     heard_at: int | None
+    record_origin: str
 
 
 def _way(each: Checked, change: sqlite3.Row | None, member: str, now: int, *, newer: bool) -> _Way:
     """Tell how a node comes here of which `member` tells something new; `newer` when that is a record.
 
     A node that speaks to this registry came by nobody else, until it has been silent: else a member that passes on
-    its heartbeat could take it away. One that others told of came by who told its record first.
+    its heartbeat could take it away. One that others told of came by who told its record, whoever tells more of it.
     """
-    if change is not None and change["tombstone"] is None:
-        heard = change["heard_at"] is not None and now - change["heard_at"] < SILENT_S * 1000
-        if heard if change["origin"] == "" else not newer:
-            return _Way(change["origin"], change["member"], change["hops"], change["heard_at"])
-    return _Way(each.item.origin, member, each.item.hops, None)
+    if change is None or change["tombstone"] is not None:
+        return _Way(each.item.origin, member, each.item.hops, None, each.item.origin)
+    if change["origin"] == "":
+        heard = change["heard_at"]
+        if heard is not None and now - heard < SILENT_S * 1000:
+            return _Way("", "", 0, heard, "")
+        newer = True
+    # The origin is told on as it came: who is named there takes back nothing that it told itself.
+    by, record_origin = (member, each.item.origin) if newer else (change["member"], change["record_origin"])
+    return _Way(each.item.origin, by, each.item.hops, None, record_origin)
 
 
 def _buried(change: sqlite3.Row | None, origin: str, own: str, seq: int) -> bool:

@@ -242,11 +242,31 @@ async def test_a_node_that_speaks_to_this_registry_is_its_own(store):
     assert [row["peer_id"] for row in await rows(store)] == [NODE]
 
 
+@pytest.mark.parametrize("words", [{"beat": signed_heartbeat(at=NOW + 5)}, {"goodbye": signed_goodbye()}])
+async def test_what_is_told_of_a_node_goes_on_as_its_teller_s_and_only_who_told_the_record_takes_it_back(
+    store, words
+):
+    signed = signed_record()
+    await merge(store, item(record=signed), now=NOW + 5)
+    assert await merge(store, item(origin=B, record=signed, **words), member=B, now=NOW + 5) == {"taken": 1}
+    # Else it would not reach A, which passes over what it began itself.
+    assert [each.origin for each in (await told(store, now=NOW + 5)).items] == [B]
+    assert await merge(store, item(origin=B, tombstone=grave(102)), member=B, now=NOW + 5) == {"known": 1}
+    assert await merge(store, item(tombstone=grave()), now=NOW + 5) == {"taken": 1}
+
+
+async def test_a_record_that_has_ended_goes_on_as_its_teller_s(store):
+    await merge(store, item(record=signed_record(seq=1)))
+    ended = item(origin=B, record=signed_record(seq=2), goodbye=signed_goodbye(seq=2))
+    assert await merge(store, ended, member=B) == {"taken": 1}
+    assert [each.origin for each in (await told(store)).items] == [B]
+
+
 async def test_a_member_that_passes_on_heartbeats_takes_no_node_from_here(store):
     signed = signed_record(ttl_s=86400)
     await store.put(verify_record(signed), signed, NOW)
     # Between two of the node's own beats there is always one of the member's, also when one would be passed on.
-    for seconds in range(60, 2 * SILENT_S, 59):
+    for seconds in range(60, SILENT_S + 600, 119):
         now = NOW + seconds * 1000
         theirs, own = signed_heartbeat(at=now - 1), signed_heartbeat(at=now)
         await merge(store, item(record=signed, beat=theirs), now=now)
