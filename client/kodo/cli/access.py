@@ -456,10 +456,9 @@ def _words(row: Mapping[str, Any], key: str) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    panel = "Identity and settings"
-    command(app, "login", rich_help_panel=panel)(login)
-    command(app, "logout", rich_help_panel=panel)(logout)
-    command(app, "whoami", rich_help_panel=panel)(whoami)
+    command(app, "login")(login)
+    command(app, "logout")(logout)
+    command(app, "whoami")(whoami)
     groups: dict[str, tuple[str, dict[str, Any]]] = {
         "user": (
             "Users of a node, or with --registry of a registry, whose provider is local; as its operator.",
@@ -484,4 +483,4 @@ def register(app: typer.Typer) -> None:
         group = typer.Typer(help=help_, no_args_is_help=True)
         for word, function in commands.items():
             command(group, word)(function)
-        app.add_typer(group, name=name, rich_help_panel="Serve")
+        app.add_typer(group, name=name)

@@ -108,5 +108,5 @@ async def _let_go(home: Path) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "down", rich_help_panel="Serve")(down)
-    command(app, "cleanup", rich_help_panel="Serve")(cleanup)
+    command(app, "down")(down)
+    command(app, "cleanup")(cleanup)

@@ -210,15 +210,14 @@ def _list(context: Context, rows: Sequence[dict[str, Any]], *columns: tuple[str,
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    panel = "Registry"
-    command(app, "register", rich_help_panel=panel)(register_name)
-    command(app, "unregister", rich_help_panel=panel)(unregister_name)
-    command(app, "annotate", rich_help_panel=panel)(annotate)
-    command(app, "operator", rich_help_panel=panel)(operator)
+    command(app, "register")(register_name)
+    command(app, "unregister")(unregister_name)
+    command(app, "annotate")(annotate)
+    command(app, "operator")(operator)
     mesh = typer.Typer(help="Other registries that a registry deals with, as its operator.", no_args_is_help=True)
     command(mesh, "add")(mesh_add)
     command(mesh, "remove")(mesh_remove)
     command(mesh, "list")(mesh_list)
-    app.add_typer(mesh, name="mesh", rich_help_panel=panel)
-    command(app, "stale", rich_help_panel=panel)(stale)
-    command(app, "audit", rich_help_panel=panel)(audit)
+    app.add_typer(mesh, name="mesh")
+    command(app, "stale")(stale)
+    command(app, "audit")(audit)

@@ -191,4 +191,4 @@ async def _node(context: Context) -> Finding:
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    command(app, "doctor", rich_help_panel="Serve")(doctor)
+    command(app, "doctor")(doctor)

@@ -142,6 +142,6 @@ def _first_line(text: object) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "nodes", rich_help_panel="Find")(nodes)
-    command(app, "flows", rich_help_panel="Find")(flows)
-    command(app, "show", rich_help_panel="Find")(show)
+    command(app, "nodes")(nodes)
+    command(app, "flows")(flows)
+    command(app, "show")(show)

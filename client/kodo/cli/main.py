@@ -1,4 +1,4 @@
-"""`koco`: the composition root. Puts the commands together; each imports what it needs when it runs."""
+"""`koco`: the composition root. The commands and their modules are in `commands`; one is imported when it runs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from kodo.cli import access, care, curate, doctor, find, manage, memory, outputs, running, serve, shares
+from kodo.cli.commands import Commands
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="koco",
+    cls=Commands,
+    rich_markup_mode=None,
     help="Find flows on the nodes around you, run them, follow them, answer them, fetch what they made.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (find, running, outputs, shares, manage, memory, serve, care, access, curate, doctor):
-    _group.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -58,5 +58,5 @@ async def config(context: Context) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "id", rich_help_panel="Identity and settings")(show_id)
-    command(app, "config", rich_help_panel="Identity and settings")(config)
+    command(app, "id")(show_id)
+    command(app, "config")(config)

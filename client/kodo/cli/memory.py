@@ -118,4 +118,4 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="What flows remember, for their developers.", no_args_is_help=True)
     command(group, "list")(list_memory)
     command(group, "put")(put_memory)
-    app.add_typer(group, name="memory", rich_help_panel="Serve")
+    app.add_typer(group, name="memory")

@@ -146,5 +146,5 @@ def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "outputs", rich_help_panel="Outputs")(outputs)
-    command(app, "download", rich_help_panel="Outputs")(download)
+    command(app, "outputs")(outputs)
+    command(app, "download")(download)

@@ -382,4 +382,4 @@ async def _change(context: Context, fid: str, done: str, change: Callable[[Run],
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for function in (run, ps, state, follow, locks, answer, kill, restart, ack, delete):
-        command(app, function.__name__, rich_help_panel="Run")(function)
+        command(app, function.__name__)(function)

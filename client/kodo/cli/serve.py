@@ -268,5 +268,5 @@ def _registry(home: Path, host: str | None, port: int | None, open_: bool | None
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "up", rich_help_panel="Serve")(up)
-    command(app, "registry", rich_help_panel="Serve")(registry)
+    command(app, "up")(up)
+    command(app, "registry")(registry)

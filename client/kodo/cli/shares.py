@@ -169,7 +169,7 @@ async def get(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "share", rich_help_panel="Outputs")(share)
-    command(app, "shares", rich_help_panel="Outputs")(shares)
-    command(app, "unshare", rich_help_panel="Outputs")(unshare)
-    command(app, "get", rich_help_panel="Outputs")(get)
+    command(app, "share")(share)
+    command(app, "shares")(shares)
+    command(app, "unshare")(unshare)
+    command(app, "get")(get)

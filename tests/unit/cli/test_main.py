@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -14,9 +15,21 @@ import pytest
 import typer
 
 from kodo.cli import main
+from kodo.cli.commands import COMMANDS
 from kodo.cli.examples import EXAMPLES
 
-HEAVY = ("ray", "aiortc", "zeroconf", "aiohttp", "pydantic", "kodo.client", "kodo.node", "kodo.registry", "asyncio")
+HEAVY = (
+    "ray",
+    "aiortc",
+    "zeroconf",
+    "aiohttp",
+    "pydantic",
+    "rich",
+    "kodo.client",
+    "kodo.node",
+    "kodo.registry",
+    "asyncio",
+)
 
 
 def python(code: str, home: Path) -> str:
@@ -25,10 +38,17 @@ def python(code: str, home: Path) -> str:
     return done.stdout
 
 
-def test_making_the_commands_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, kodo.cli.main; print(*[name for name in sys.argv[1:] + %r if name in sys.modules])"
-    loaded = python(code % [name for name in HEAVY if name not in ("pydantic", "asyncio")], tmp_path)
-    assert loaded.split() == []
+@pytest.mark.parametrize("words", [["--help"], [], ["--version"], ["nope"]])
+def test_the_list_of_commands_imports_none_of_them(tmp_path: Path, words: list[str]) -> None:
+    code = f"""
+import sys, kodo.cli.main as main
+main.run({words!r})
+print("\\n", *[name for name in sys.modules if name.startswith("kodo.cli.") or name in {HEAVY!r}])
+"""
+    loaded = set(python(code, tmp_path).splitlines()[-1].split())
+    # An error is reported by the modules that all commands report by.
+    reporting = {"kodo.cli.runtime", "kodo.cli.exits", "kodo.cli.text", "kodo.client", "asyncio", "pydantic"}
+    assert loaded - (reporting if words == ["nope"] else set()) == {"kodo.cli.main", "kodo.cli.commands"}
 
 
 @pytest.mark.parametrize("command", ["config", "id", "nodes --no-lan", "flows --no-lan", "ps --no-lan"])
@@ -40,6 +60,32 @@ assert code == 0, code
 assert not [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("kodo.node")]
 """
     python(code, tmp_path / "home")
+
+
+def registered() -> dict[str, tuple[str, str]]:
+    """What the modules of commands register, by name: the module, and what the help begins with."""
+    found = {}
+    for path in sorted(Path(main.__file__).parent.glob("*.py")):
+        module = importlib.import_module(f"kodo.cli.{path.stem}")
+        if not hasattr(module, "register"):
+            continue
+        app = typer.Typer()
+        module.register(app)
+        for each in app.registered_commands:
+            found[str(each.name)] = (path.stem, each.callback.__doc__ or "" if each.callback else "")
+        for group in app.registered_groups:
+            found[str(group.name)] = (path.stem, group.typer_instance.info.help if group.typer_instance else "")
+    return {name: (module, " ".join(help_.split("\n\n")[0].split())) for name, (module, help_) in found.items()}
+
+
+def test_the_table_of_commands_is_what_the_modules_have() -> None:
+    assert {name: (entry.module, entry.help) for name, entry in COMMANDS.items()} == registered()
+
+
+def test_a_help_tells_what_each_command_does_in_whole_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [name for name, entry in COMMANDS.items() if f"{name} {entry.help}" not in shown] == []
 
 
 def test_every_command_takes_the_common_options(capsys: pytest.CaptureFixture[str]) -> None:
