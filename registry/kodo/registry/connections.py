@@ -207,6 +207,8 @@ async def _accept(
             task.add_done_callback(beginning.discard)
         else:
             accepted.close()
+        # Waiting for what is there already gives nobody else a turn: who connects without end would keep the loop.
+        await asyncio.sleep(0)
 
 
 async def _begin(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from kodo.registry import connections, server
+from kodo.registry.connections import Door, serve
 from kodo.registry.server import Registry, RegistryConfig
 
 HALF = b"GET /state HTTP/1.1\r\nHost: local"
@@ -44,3 +47,34 @@ async def test_half_heads_of_one_address_keep_nobody_else_out_and_end(
         assert b"200 OK" in await say(port, WHOLE, "127.0.0.2")
         assert await asyncio.gather(*halves) == [b""] * 60
         assert b"200 OK" in await say(port, WHOLE)
+
+
+class CountingDoor(Door):
+    """A door that lets nobody in, and notes in which turn of the loop each came."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.turn = 0
+        self.came: list[int] = []
+
+    def enter(self, source: str) -> bool:
+        self.came.append(self.turn)
+        return False
+
+
+async def test_who_connects_without_end_leaves_the_loop_its_turns() -> None:
+    async def unasked(request: web.BaseRequest) -> web.Response:
+        raise AssertionError
+
+    door = CountingDoor()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+        listener.setblocking(False)
+        # All of them have connected before the first is accepted.
+        for _ in range(32):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        async with asyncio.timeout(30), serve(web.Server(unasked), listener, door, None):
+            while len(door.came) < 32:
+                door.turn += 1
+                await asyncio.sleep(0)
+    assert len(set(door.came)) == 32
