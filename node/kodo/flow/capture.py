@@ -94,7 +94,10 @@ class StreamCapture:
             try:
                 data = peek() if peek else os.read(descriptor, _READ_BYTES)
             except OSError:
-                return
+                if peek is None:
+                    return
+                peek = None  # tee(2) is there and not allowed, as in some sandboxes
+                continue
             if not data:
                 return
             *lines, rest = (rest + data).split(b"\n")

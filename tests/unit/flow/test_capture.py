@@ -25,9 +25,9 @@ os._exit(0)
 """
 
 
-def captured(body: str) -> list[list[str]]:
+def captured(body: str, script: str = SCRIPT) -> list[list[str]]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("{body}", body)],
+        [sys.executable, "-c", script.replace("{body}", body)],
         capture_output=True,
         timeout=60,
         check=True,
@@ -43,6 +43,21 @@ def test_prints_writes_and_children_are_lines():
     lines = captured(body)
     assert [text for event, text in lines if event == "stdout"] == ["a", "b", "c", "d"]
     assert [text for event, text in lines if event == "stderr"] == ["e"]
+
+
+def test_a_system_that_forbids_to_look_into_pipes_loses_no_line():
+    forbidden = SCRIPT.replace(
+        "capture.start()",
+        """
+from kodo.flow import capture as module
+def refuse():
+    raise PermissionError(1, "tee")
+module._peeker = lambda descriptor: refuse
+capture.start()""",
+    )
+    # More than a pipe holds: nobody reads it, so this would wait for ever.
+    lines = captured("print('a' * 200 + '\\n', end='', flush=True)\nprint('b\\n' * 50_000, end='')", forbidden)
+    assert len(lines) == 50_001
 
 
 def test_a_tail_without_line_end_is_kept():
