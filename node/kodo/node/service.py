@@ -115,9 +115,7 @@ class Service:
         principal = await self._identify(asked)
         behalf = getattr(args, "behalf", None)
         as_whom = principal if behalf is None else principal.on_behalf(behalf)
-        caller = Caller(
-            self._admitted(asked, args, as_whom), asked, payer_of(self._provider.name, principal, asked.session)
-        )
+        caller = Caller(self._admitted(asked, args, as_whom), asked, payer_of(principal, asked.session))
         answering = self._handlers[asked.op](caller, args)
         if asked.op not in _LONG:
             return await answering

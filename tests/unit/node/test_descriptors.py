@@ -15,11 +15,12 @@ import pytest
 
 from kodo.node.answers import memories
 from kodo.node.answers import outputs as answers
-from kodo.node.answers.outputs import MAX_READS_EACH
+from kodo.node.answers.outputs import MAX_READS_EACH, MAX_READS_PAID
 from kodo.node.uploads import UploadLimits
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.link import decode_token
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.service_rig import Node, node_of
 
@@ -101,6 +102,26 @@ async def test_one_caller_reads_few_outputs_at_once_and_others_read_meanwhile(
             reader.goes_on.set()
             await reader.task
         assert (await node.call("output.read", fid=mine, name="report.md"))["bytes"] == 160_000
+
+
+async def test_many_peers_of_one_address_leave_reads_to_others(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        token = (await node.call("run.share", fid=fid, level=1, link=True))["token"]
+        peers = [f"peer-{number}" for number in range(2 + MAX_READS_PAID // MAX_READS_EACH)]
+        for peer in [*peers, "bob"]:
+            await node.call("share.open", peer, secret=decode_token(token).secret)
+        node.session("bob").remote_address = ("192.0.2.9", 4711)
+        readers = [Reader(node, fid, peers[number // MAX_READS_EACH]) for number in range(MAX_READS_PAID)]
+        for reader in readers:
+            await reader.took.wait()
+        refused = await node.refused("output.read", peers[-1], fid=fid, name="report.md")
+        assert (refused.code, refused.reason) == (429, "busy")
+        assert (await node.call("output.read", "bob", fid=fid, name="report.md"))["bytes"] == 160_000
+        for reader in readers:
+            reader.goes_on.set()
+            await reader.task
+        assert (await node.call("output.read", peers[-1], fid=fid, name="report.md"))["bytes"] == 160_000
 
 
 async def test_a_reader_that_takes_nothing_is_not_waited_for(

@@ -190,26 +190,25 @@ def test_a_place_that_was_left_is_there_for_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "roles", "address", "payer"),
+    ("user", "roles", "address", "payer"),
     [
-        ("null", (), "192.0.2.7", "192.0.2.7"),
-        ("null", (), "::ffff:192.0.2.7", "192.0.2.7"),
-        ("null", (), "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("null", (), "fe80::1%eth0", "fe80::/64"),
-        ("null", (), "127.0.0.1", "this machine"),
-        ("null", (), "127.9.9.9", "this machine"),
-        ("null", (), "::1", "this machine"),
-        ("null", (Role.OPERATOR,), "127.0.0.1", "peer"),
-        ("local", (), "192.0.2.7", "peer"),
-        ("oidc", (), "192.0.2.7", "peer"),
+        (None, (), "192.0.2.7", "192.0.2.7"),
+        (None, (), "::ffff:192.0.2.7", "192.0.2.7"),
+        (None, (), "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        (None, (), "fe80::1%eth0", "fe80::/64"),
+        (None, (), "127.0.0.1", "this machine"),
+        (None, (), "127.9.9.9", "this machine"),
+        (None, (), "::1", "this machine"),
+        (None, (Role.OPERATOR,), "127.0.0.1", "peer"),
+        ("ana", (), "192.0.2.7", "ana"),
     ],
 )
-def test_whose_bounds_hold_is_the_account_or_where_nobody_logs_in_the_address(
-    provider: str, roles: tuple[Role, ...], address: str, payer: str
+def test_whose_bounds_hold_is_the_account_or_of_who_has_not_logged_in_the_address(
+    user: str | None, roles: tuple[Role, ...], address: str, payer: str
 ) -> None:
     session = SimpleNamespace(remote_address=(address, 4711))
-    principal = Principal(f"{fid_of(1)}/peer", "peer", roles=frozenset(roles))
-    assert payer_of(provider, principal, session) == payer
+    principal = Principal(f"{fid_of(1)}/{user or 'peer'}", "peer", user=user, roles=frozenset(roles))
+    assert payer_of(principal, session) == payer
 
 
 async def test_peers_of_one_address_have_one_share_of_a_nodes_runs(tmp_path: Path, clock: StillClock) -> None:

@@ -90,13 +90,14 @@ class Caller:
         return links_of(self.asked.session)
 
 
-def payer_of(provider: str, principal: Principal, session: Any) -> str:
-    """Give against whose bounds counts what a caller takes: places, runs, uploads.
+def payer_of(principal: Principal, session: Any) -> str:
+    """Give against whose bounds counts what a caller takes: places, runs, uploads, reads.
 
-    That is its account; but where nobody logs in everybody makes peer ids at will, so there it is the source of the
-    session, for all but the operator, who must not be kept out by who else works on this machine.
+    That is its account. But who has not logged in makes peer ids at will, so there it is the session's source: for
+    everybody where nobody logs in, but the operator, who must not be kept out by who else works on this machine, and
+    elsewhere for who holds a link.
     """
-    if provider != "null" or principal.operator:
+    if principal.operator or principal.user is not None:
         return account_of(principal.id)
     return source_of(session.remote_address[0])
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
+from kodo.access.places import Places
 from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.answers.sight import Sight
 from kodo.node.catalog import Catalog
@@ -23,13 +22,16 @@ from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, Re
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.pages import paged
 
-__all__ = ["MAX_READS", "MAX_READS_EACH", "OutputAnswers"]
+__all__ = ["MAX_READS", "MAX_READS_EACH", "MAX_READS_PAID", "OutputAnswers"]
 
 MAX_READS = 256
 """Reads of outputs under way: each may hold a MiB."""
 
 MAX_READS_EACH = 32
 """The same of one principal: half of what one session may open."""
+
+MAX_READS_PAID = MAX_READS // 2
+"""The same of one payer: where nobody logs in, and with links, all peers of one address; peer ids cost nothing."""
 
 _TAKE_S = 120.0
 """Seconds in which a reader has to take something; who comes back later goes on where it was."""
@@ -55,7 +57,8 @@ class OutputAnswers:
         self._uploads = uploads
         self._catalog = catalog
         self._runs = runs
-        self._reading: Counter[str] = Counter()
+        self._by_payer = Places("reads", most=MAX_READS, each=MAX_READS_PAID)
+        self._by_principal = Places("reads", most=MAX_READS, each=MAX_READS_EACH)
 
     def handlers(self) -> Handlers:
         """Give the handlers of these ops."""
@@ -98,30 +101,8 @@ class OutputAnswers:
         size, start = row.manifest.size, args.offset
         if start > size:
             raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {start}")
-        with self._turn(caller):
+        with self._by_payer.hold(caller.payer), self._by_principal.hold(caller.principal.id or caller.peer):
             return await self._send(caller, args, row, share)
-
-    @contextlib.contextmanager
-    def _turn(self, caller: Caller) -> Iterator[None]:
-        """Count a read among those under way.
-
-        Raises:
-            CallError: 429 `busy`.
-        """
-        who = caller.principal.id or caller.peer
-        for count, most, whose in (
-            (self._reading[who], MAX_READS_EACH, "yours"),
-            (self._reading.total(), MAX_READS, "all callers"),
-        ):
-            if count >= most:
-                what = f"{most} reads of {whose} are under way here; read one after the other"
-                raise CallError(429, "busy", what, {"retry_after_ms": 1000})
-        self._reading[who] += 1
-        try:
-            yield
-        finally:
-            self._reading[who] -= 1
-            self._reading += Counter()  # forgets who has none
 
     async def _send(self, caller: Caller, args: ReadArgs, row: OutputRow, share: ShareRow | None) -> dict[str, Any]:
         at = start = args.offset
