@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kodo.client.device_flow import Prompt
 from kodo.client.known_nodes import KnownNodes
@@ -14,8 +14,9 @@ from kodo.client.peer import RemoteNode, read_pages
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import PeerError, UsageError
-from kodo.registry.claimant import check_private_url
-from kodo.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from kodo.registry.client import RegistryClient
 
 __all__ = ["RegistryDesk", "is_registry", "log_in", "login_desk", "named_desk", "place_of"]
 
@@ -25,10 +26,16 @@ def is_registry(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
+def _client(url: str, **options: Any) -> RegistryClient:
+    from kodo.registry.client import RegistryClient  # speaks HTTP, which takes long to import
+
+    return RegistryClient(url, **options)
+
+
 def place_of(text: str, known: KnownNodes) -> Place | None:
     """Give under what a login to a NODE or registry is kept, without asking anybody; None when that is not known."""
     if is_registry(text):
-        return RegistryClient(text).url
+        return _client(text).url
     try:
         return Multiaddr.parse(text).peer_id if text.startswith("/") else PeerId.parse(text)
     except ValueError:
@@ -39,17 +46,19 @@ class RegistryDesk:
     """One registry; `async with`. Errors are those of `RegistryClient`, 403 `tls-only` before anything is asked."""
 
     def __init__(self, url: str, keeper: LoginKeeper, timeout: float):
-        self.url = RegistryClient(url).url
+        self.url = _client(url).url
         self.place: Place = self.url
         self.peer_id = ""
         self.claimant = keeper.claimant(self.url)
-        self._client = RegistryClient(url, timeout=timeout, claimant=self.claimant)
+        self._client = _client(url, timeout=timeout, claimant=self.claimant)
         self._stack = AsyncExitStack()
 
     def __str__(self) -> str:
         return self.url
 
     async def __aenter__(self) -> Self:
+        from kodo.registry.claimant import check_private_url
+
         # Before a person is asked for a password in vain.
         check_private_url(self.url)
         await self._stack.enter_async_context(self._client)

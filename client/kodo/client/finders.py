@@ -9,15 +9,17 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kodo.client.resolve import Found, Wanted
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
-from kodo.p2p.net.discovery import Advertisement, Browser
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from kodo.p2p.net.discovery import Advertisement
+    from kodo.registry.claimant import Claimant
+    from kodo.registry.client import RegistryClient
 
 __all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "found_in", "read_home_node", "tell_refused"]
 
@@ -85,6 +87,8 @@ class LanFinder:
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Browse; raises NetworkError when multicast cannot be used."""
+        from kodo.p2p.net.discovery import Browser  # listens to multicast, which takes long to import
+
         async with Browser() as browser:
 
             def enough() -> bool:
@@ -165,6 +169,8 @@ class RegistryFinder:
         return self.refused is not None
 
     def _open(self) -> RegistryClient:
+        from kodo.registry.client import RegistryClient  # speaks HTTP, which takes long to import
+
         return RegistryClient(self.url, claimant=self.claimant)
 
     async def _record(self, registry: RegistryClient, peer_id: str) -> Found | None:

@@ -11,7 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kodo.client.device_flow import DeviceFlow, Prompt, Tokens, is_bound
 from kodo.client.logins import Login, Logins, Place
@@ -20,8 +20,9 @@ from kodo.p2p.errors import CallError, DeadlineError, KodoError, PeerError, Usag
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.session import Session
 from kodo.protocol.enrol import make_proof
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from kodo.registry.claimant import Claimant
 
 __all__ = ["Approval", "Approve", "Desk", "LoginKeeper", "SessionDesk"]
 
@@ -206,6 +207,9 @@ class LoginKeeper:
 
     def claimant(self, url: str) -> Claimant:
         """Give who signs this user's requests to a registry, and shows the login to it if there is one."""
+        # Speaking to registries takes long to import, and most commands speak to nodes alone.
+        from kodo.registry.claimant import Claimant
+        from kodo.registry.client import RegistryClient
 
         async def token(refused: str | None) -> str | None:
             login = self.logins.get(RegistryClient(url).url)

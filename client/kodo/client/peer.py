@@ -27,7 +27,7 @@ from kodo.p2p.errors import (
 from kodo.p2p.net.calls import Call, request
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.session import Session
-from kodo.protocol.calls import MAX_PAGE
+from kodo.protocol.bounds import MAX_PAGE
 from kodo.protocol.events import Event
 
 __all__ = ["ATTEMPTS", "Backoff", "Places", "RemoteNode", "read_pages"]

@@ -18,7 +18,7 @@ from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import BrokenSessionError, CallError, KodoError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
-from kodo.protocol.calls import MAX_SHARE_SECONDS
+from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.room import ENDLESS, Room

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UnreachableError, UsageError
 
 __all__ = ["Answer", "binding_alg", "check_issuer_url", "check_metadata", "discover", "get_json", "post_form"]
@@ -110,6 +108,8 @@ async def post_form(url: str, form: Mapping[str, str], headers: Mapping[str, str
 
 
 async def _ask(method: str, url: str, form: dict[str, str] | None, headers: dict[str, str]) -> Answer:
+    import aiohttp  # only where an issuer is asked: importing it takes longer than most commands that never do
+
     try:
         check_issuer_url(url)
     except UsageError as error:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.p2p.errors import CallError
+from kodo.protocol.bounds import MAX_PAGE, MAX_SHARE_SECONDS
 from kodo.protocol.enrol import PROOF_BYTES
 from kodo.protocol.ids import ID_PATTERN
 from kodo.protocol.link import SECRET_BYTES
@@ -60,10 +61,6 @@ __all__ = [
     "UserPasswordArgs",
     "parse_args",
 ]
-
-MAX_PAGE = 500
-
-MAX_SHARE_SECONDS = 10 * 366 * 86400.0
 
 MAX_CHAIN = 8
 """How deep runs may launch runs on other nodes."""

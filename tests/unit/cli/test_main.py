@@ -51,6 +51,48 @@ print("\\n", *[name for name in sys.modules if name.startswith("kodo.cli.") or n
     assert loaded - (reporting if words == ["nope"] else set()) == {"kodo.cli.main", "kodo.cli.commands"}
 
 
+COSTLY = (
+    *("aiohttp", "argon2", "joserfc", "jsonschema", "keyring", "kodo.node", "kodo.registry.client", "ray", "rich"),
+    *("typer.rich_utils", "yaml", "yarl", "zeroconf"),
+)
+"""What takes long to import."""
+
+SESSIONS = frozenset(["zeroconf"])
+HTTP = frozenset(["aiohttp", "kodo.registry.client", "yarl"])
+RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+MAY_IMPORT = {
+    "config": frozenset[str](),
+    "id": frozenset[str](),
+    "nodes": SESSIONS,
+    "flows": SESSIONS,
+    "ps": SESSIONS,
+    "ps --json": SESSIONS,
+    "locks": SESSIONS,
+    "shares": SESSIONS,
+    f"state {RUN}": SESSIONS,
+    f"kill {RUN}": SESSIONS,
+    f"outputs {RUN}": SESSIONS,
+    f"answer {RUN} yes": SESSIONS,
+    "run alpha/Noop --detach": SESSIONS,
+    "ps --registry http://127.0.0.1:9": SESSIONS | HTTP,
+    "nodes --registry http://127.0.0.1:9": SESSIONS | HTTP,
+}
+"""Which of it each command may import, where no node is near."""
+
+
+@pytest.mark.parametrize("command", MAY_IMPORT)
+def test_a_command_imports_what_it_needs(tmp_path: Path, command: str) -> None:
+    words = [*command.split(), "--no-lan"]
+    code = f"""
+import sys, kodo.cli.main as main
+main.run({words!r})
+print("\\n", *[name for name in {sorted(COSTLY)!r} if name in sys.modules])
+"""
+    loaded = set(python(code, tmp_path / "home").splitlines()[-1].split())
+    assert loaded - MAY_IMPORT[command] == set()
+
+
 @pytest.mark.parametrize("command", ["config", "id", "nodes --no-lan", "flows --no-lan", "ps --no-lan"])
 def test_no_client_command_imports_ray(tmp_path: Path, command: str) -> None:
     code = f"""
