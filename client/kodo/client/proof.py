@@ -63,12 +63,15 @@ class Proofs:
         self._add({fid: peer_id})
 
     def launched(self, found: FlowOnNode) -> None:
-        """Pin the name of a node that took a launch, as if it had been asked for by its name."""
-        label = found.remote.label
-        if not found.claimed or label is None:
+        """Pin the name of a node that took a launch, if more than its own claim speaks for it.
+
+        Without inputs nobody was asked, and a pin would have the next launch bring it some.
+        """
+        label, peer_id = found.remote.label, found.remote.peer_id
+        if not found.claimed or label is None or not (peer_id in self._confirmed or self._is_known(peer_id)):
             return
         try:
-            self._names.pin(label, found.remote.peer_id)
+            self._names.pin(label, peer_id)
         except (UsageError, IdentityError) as error:
             logger.debug("the name %r is not pinned: %s", label, error)
 

@@ -194,6 +194,15 @@ async def test_inputs_do_not_go_to_whichever_node_claims_a_flow(
     assert not {"run.launch", "input.write"} & {op for op, _ in liar.calls}
 
 
+async def test_a_launch_without_inputs_proves_nothing_for_the_next(world: World, liar: Liar, tmp_path: Path) -> None:
+    async with world.client(tmp_path) as client:
+        await client.launch("flows.lie")
+        with pytest.raises(IdentityError, match=str(liar.peer_id)):
+            await client.launch("flows.lie", text=SECRET)
+        assert client.known.all() == {}
+    assert SECRET not in liar.heard
+
+
 async def test_inputs_go_to_a_node_that_was_named_before(world: World, tmp_path: Path) -> None:
     async with world.client(tmp_path) as client:
         await (await client.node("n.example")).request("flow.list")
