@@ -1,6 +1,6 @@
 """Make `.venv` and what lies in it, once, then do what was asked for. Needs nothing but Python 3.11.
 
-    python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz|silence [ARGUMENTS]
+    python scripts/bootstrap.py setup|test|run|bench|chaos|fuzz|silence|release [ARGUMENTS]
 
 The packages are those of the lock files in `scripts/locks`. What is installed already is left alone until
 `pyproject.toml` or a lock file changes. Where something cannot be installed it stops, and says the one command that
@@ -35,7 +35,7 @@ INTEROP = ROOT / "tests" / "interop"
 NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
 
-LOCK_OF = {"run": "run"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz", "silence"), "test")
+LOCK_OF = {"run": "run"} | dict.fromkeys(("setup", "test", "bench", "chaos", "fuzz", "silence", "release"), "test")
 """Which lock holds what a purpose needs."""
 INSTALL_SECONDS = 1200
 
@@ -225,6 +225,7 @@ def main(arguments: Sequence[str]) -> int:
         "chaos": [str(ROOT / "scripts" / "chaos.py")],
         "fuzz": [str(ROOT / "scripts" / "fuzz.py")],
         "silence": [str(ROOT / "scripts" / "silence.py")],
+        "release": [str(ROOT / "scripts" / "release.py")],
     }
     if purpose == "setup":
         return 0

@@ -1,11 +1,14 @@
 """Check what would be published: python scripts/check_dist.py DIST
 
 `DIST` holds one wheel and one sdist. The wheel has every package with its `py.typed` and no `kodo/__init__.py`;
-installed by itself in a clean environment it brings no Ray, and `koco` and the client library work.
+installed by itself in a clean environment it brings no Ray, and there the client library can be imported, and `koco`
+runs a registry and lists what it has.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -68,13 +71,38 @@ def main(dist: Path) -> None:
         run([clean / "bin" / "python", "-m", "pip", "install", "--quiet", wheels[0]], folder)
         run([clean / "bin" / "python", "-I", "-c", IMPORTS, version], folder)
         run([clean / "bin" / "koco", "--help"], folder)
+        use(clean / "bin" / "koco", folder)
     print(f"{wheels[0].name} and {sdists[0].name}: {len(names)} files, all there, and they work alone")
 
 
-def run(command: list[str | Path], folder: str) -> None:
+def use(koco: Path, folder: str) -> None:
+    """Run a registry by the installed command, and ask it by another one, in a home of their own."""
+    environment = {**os.environ, "KODO_HOME": str(Path(folder, "home"))}
+    command = [str(koco), "registry", "--port", "0", "--json"]
+    log = Path(folder, "registry.log")
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as registry,
+    ):
+        try:
+            assert registry.stdout is not None
+            line = registry.stdout.readline()
+            check(bool(line), f"the installed koco runs no registry:\n{log.read_text()}")
+            url = json.loads(line)["url"]
+            listed = [koco, "nodes", "--registry", url, "--no-lan", "--json"]
+            run([*listed], folder, environment)
+        finally:
+            registry.terminate()
+
+
+def run(command: list[str | Path], folder: str, environment: dict[str, str] | None = None) -> None:
     """Run a command outside of the checkout; end with its output when it fails."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        words, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=SECONDS
+    )
     check(done.returncode == 0, f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
 
 

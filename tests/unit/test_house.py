@@ -237,7 +237,8 @@ def test_the_version_is_written_in_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["scripts/run", "scripts/test", "scripts/lock", "scripts/python", ".ci/run", "bumpy.py"]
+    "name",
+    ["scripts/run", "scripts/test", "scripts/lock", "scripts/release", "scripts/python", ".ci/run", "bumpy.py"],
 )
 def test_what_is_started_by_hand_can_be(name: str) -> None:
     path = ROOT / name

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from kodo.cli.command import command
+from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import KodoError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _ray(home: Path) -> Iterator[Finding]:
     from importlib.metadata import PackageNotFoundError, version
 
     if importlib.util.find_spec("ray") is None:
-        yield Finding("ray", "not installed: clients do without; to run nodes: pip install 'kodo[node]'")
+        yield Finding("ray", f"not installed; only nodes need it. To run one, {how_to_install('node')}")
         return
     with contextlib.suppress(PackageNotFoundError):
         yield Finding("ray", f"Ray {version('ray')}")

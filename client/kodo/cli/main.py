@@ -24,9 +24,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from kodo.p2p.distribution import installed_version
 
-        print(version("kodo"))
+        print(installed_version())
         raise typer.Exit
 
 

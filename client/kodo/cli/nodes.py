@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from kodo.client.config import Loaded, Settings
 from kodo.client.finders import HOME_NODE_FILE
+from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
 
@@ -43,7 +44,7 @@ def need_ray() -> None:
     import importlib.util
 
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("running a node needs Ray; install it with: pip install 'kodo[node]'")
+        raise UsageError(f"running a node needs Ray, which is not installed; {how_to_install('node')}")
 
 
 def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str], **more: Any) -> NodeConfig:

@@ -2,8 +2,8 @@
 
 `logins.json` in the home (mode 0600) has an entry for each place that this user logged in to: a node by its peer id,
 a registry by its URL, which TLS holds it to. A token goes to whom it was approved for, and to nobody else, whatever
-name another claims. The tokens themselves lie in the system's keyring where there is one (`pip install
-'kodo[keyring]'`), else in that file.
+name another claims. The tokens themselves lie in the system's keyring where there is one and kodo's
+extra `keyring` is installed, else in that file.
 """
 
 from __future__ import annotations

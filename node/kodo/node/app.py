@@ -50,6 +50,7 @@ from kodo.node.uploads import UploadLimits, Uploads
 from kodo.node.vault import Vault
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.distribution import how_to_install, installed_version
 from kodo.p2p.errors import NetworkError, UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
 from kodo.p2p.net.descriptors import raise_descriptors
@@ -283,7 +284,7 @@ class Node:
             clock=clock,
             chance=random.random,
         )
-        facts = NodeFacts(self._name, str(identity.peer_id), _version("kodo"), clock.now_ms(), announcer.state)
+        facts = NodeFacts(self._name, str(identity.peer_id), installed_version(), clock.now_ms(), announcer.state)
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
@@ -365,7 +366,7 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
     try:
         from kodo.node.ray_executor import RayExecutor
     except ImportError as error:
-        raise UsageError(f"Ray is not installed ({error}); do: pip install 'kodo[node]'") from error
+        raise UsageError(f"a node needs Ray, which is not installed ({error}); {how_to_install('node')}") from error
     return RayExecutor(
         config.home,
         f"kodo-{identity.peer_id}",
@@ -433,4 +434,4 @@ def _version(package: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"kodo": _version("kodo"), "python": platform.python_version(), "ray": _version("ray")}
+    return {"kodo": installed_version(), "python": platform.python_version(), "ray": _version("ray")}

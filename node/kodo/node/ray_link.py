@@ -23,6 +23,7 @@ from kodo.node.checks import MisconductError
 from kodo.node.clock import awake_timeout
 from kodo.node.executor import RunnerDiedError
 from kodo.node.ray_guard import ForbiddenError, guard
+from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import DeadlineError, KodoError, UnreachableError, UsageError
 
 __all__ = ["RayLink"]
@@ -225,7 +226,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
 
         raylet: Any = importlib.import_module("ray._raylet")
     except ImportError as error:
-        raise UsageError("a node needs Ray: pip install 'kodo[node]'") from error
+        raise UsageError(f"a node needs Ray, which is not installed; {how_to_install('node')}") from error
     if ray.is_initialized():
         raise UsageError("this process is connected to Ray already; one process has one executor")
     # Ray reports on workers, a flow's errors among them, in this process's output, `log_to_driver` or not.

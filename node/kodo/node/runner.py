@@ -22,7 +22,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from kodo.node.inbox import Inbox
 from kodo.node.ray_task import TaskContext
 from kodo.node.runner_context import RunnerContext
 from kodo.node.storage import FOLDER, own_storage, place_of_runner
+from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.secrets import Secrets, reveal
@@ -67,11 +67,8 @@ _capture: StreamCapture | None = None
 
 @functools.cache
 def kodo_version() -> str:
-    """Give the version of kodo that this process runs."""
-    try:
-        return version("kodo")
-    except PackageNotFoundError:
-        return "0"
+    """Return the version of kodo that this process runs, looked up once: before each run it is compared."""
+    return installed_version()
 
 
 def prepare_worker() -> None:

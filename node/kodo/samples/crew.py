@@ -1,4 +1,4 @@
-"""Research Crew: two agents and any model that speaks the OpenAI chat API. Needs `pip install 'kodo[crewai]'`.
+"""Research Crew: two agents and any model that speaks the OpenAI chat API. Needs kodo's extra `crewai`.
 
 The node's environment says which model where, and holds its key: `KODO_CREW_MODEL`, `KODO_CREW_BASE_URL`,
 `KODO_CREW_API_KEY`. A caller may choose another model, and another endpoint, which then never gets the key.

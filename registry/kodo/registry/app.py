@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
+from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
 from kodo.p2p.net import udp
 from kodo.registry.access_http import AccessRoutes
@@ -362,14 +362,14 @@ async def _mesh(request: web.Request) -> web.Response:
 
 
 async def _openapi(request: web.Request) -> web.Response:
-    return _tagged(request, _encode(document(version("kodo"))), "application/json")
+    return _tagged(request, _encode(document(installed_version())), "application/json")
 
 
 def _about(service: Service) -> dict[str, Any]:
     return {
         "name": service.name,
         "python": platform.python_version(),
-        "version": version("kodo"),
+        "version": installed_version(),
         "registry": service.clock(),
     }
 

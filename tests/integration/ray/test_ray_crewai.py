@@ -12,7 +12,7 @@ from kodo.protocol.ids import make_id
 from tests.support.chat import ChatServer, call_tool, fail, say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-pytest.importorskip("crewai", reason="pip install 'kodo[crewai]' to run them")
+pytest.importorskip("crewai", reason="test_crewai_apart.py runs them where it is installed")
 
 SCOPE = Path(__file__).parent / "scope"
 KEY = "sk-canary-0c5d1b7e"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import importlib.metadata
 import ipaddress
 import logging
 import os
@@ -15,6 +13,7 @@ from typing import Self
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
 from kodo.p2p.net import identify, udp
 from kodo.p2p.net.discovery import local_addresses
@@ -278,9 +277,8 @@ class Host:
         raise UnreachableError(f"nobody answered within {timeout:g} s at {where}")
 
 
-@functools.cache
 def _agent() -> str:
-    return f"kodo/{importlib.metadata.version('kodo')}"
+    return f"kodo/{installed_version()}"
 
 
 def _preference(host: str) -> int:
