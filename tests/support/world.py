@@ -115,8 +115,10 @@ class Place:
 
     def __init__(self) -> None:
         self.found: list[Found] = []
+        self.asked = 0
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
+        self.asked += 1
         return self.found
 
 

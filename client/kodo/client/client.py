@@ -28,7 +28,6 @@ from kodo.client.pick import named, nearest
 from kodo.client.proof import ConfirmNode, Proofs
 from kodo.client.resolve import (
     Finder,
-    Found,
     Resolver,
     Target,
     parse_flow,
@@ -94,10 +93,12 @@ class Client:
         self.known = KnownNodes(self.home / "known_nodes")
         self._registries = [RegistryFinder(url, min(self.settings.timeout, 10.0)) for url in self.settings.registry]
         near: list[Finder] = [HomeFinder(self.home)]
+        self._lan: LanFinder | None = None
         if finders is not None:
             near += finders
         elif self.settings.lan:
-            near.append(LanFinder(self.settings.browse))
+            self._lan = LanFinder(self.settings.browse)
+            near.append(self._lan)
         self._near = Resolver(near, self.known)
         self._nearby = NearNodes(self._near, self.known, self._remote)
         self._proofs = Proofs(KnownRuns(self.home / "known_runs"), self.known, self._nearby, self.home, confirm_node)
@@ -114,6 +115,8 @@ class Client:
     async def __aenter__(self) -> Self:
         identity = self._identity or load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
+        if self._lan is not None:
+            self._stack.push_async_callback(self._lan.aclose)
         self._keeper = LoginKeeper(self.logins, identity, bound=self.settings.login_bound)
         for registry in self._registries:
             registry.claimant = self._keeper.claimant(registry.url)
@@ -150,7 +153,7 @@ class Client:
         if query:
             condition = check_query(query, NODE_FIELDS)
             narrowed = [registry.narrowed(query) for registry in self._registries]
-            found = [each for each in await self._near.all() if fits(condition, _node_row(each))]
+            found = [each for each in await self._near.all() if fits(condition, each.as_row())]
             found += await Resolver(narrowed, self.known).all()
         else:
             narrowed, found = self._registries, await self._resolver.all()
@@ -254,7 +257,7 @@ class Client:
         Raises:
             UsageError, NotFoundError, UnreachableError, IdentityError: as `Resolver.node`.
         """
-        return self._remote(await self._resolver.node(text))
+        return self._connected(text) or self._remote(await self._resolver.node(text))
 
     # logging in
 
@@ -518,6 +521,20 @@ class Client:
             raise LocallyClosedError("a Client is used inside `async with`")
         return self._keeper
 
+    def _connected(self, text: str) -> RemoteNode | None:
+        """Return the node that NODE means where nobody has to be asked: its session is open, and proved who it is.
+
+        A name counts by its pin alone: whoever else claims it by now is not who was meant.
+        """
+        peer_id: PeerId | None
+        try:
+            peer_id = PeerId.parse(text)
+        except ValueError:
+            peer_id = self.known.get(text)
+        remote = None if peer_id is None else self._remotes.get(peer_id)
+        named = remote is not None and text in (remote.name, str(peer_id))
+        return remote if named and remote is not None and remote.connected else None
+
     def _remote(self, target: Target) -> RemoteNode:
         remote = self._remotes.get(target.peer_id)
         if remote is None or (target.name is not None and remote.name != target.name):
@@ -578,7 +595,3 @@ def _mapping(answer: Any, op: str) -> dict[str, Any]:
     if not isinstance(answer, Mapping):
         raise PeerError(f"the answer to {op} is no map")
     return {str(key): value for key, value in answer.items()}
-
-
-def _node_row(found: Found) -> dict[str, Any]:
-    return {"state": "online", **found.row, "name": found.name, "peer_id": str(found.peer_id)}

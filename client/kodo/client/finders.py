@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
-    from kodo.p2p.net.discovery import Advertisement
+    from kodo.p2p.net.discovery import Advertisement, Browser
     from kodo.registry.claimant import Claimant
     from kodo.registry.client import RegistryClient
 
@@ -73,44 +73,83 @@ PATIENCE = 3.0
 
 
 class LanFinder:
-    """The local network.
+    """The local network. One browser listens for names as long as the client lives; `aclose` ends it.
 
     Args:
         seconds: how long to look around; longer, up to `PATIENCE` times, while nothing that is wanted was found:
             on a busy machine or network an answer takes its time.
+        browse: makes a browser.
     """
 
     label = "the local network"
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, *, browse: Callable[[], Browser] | None = None):
         self._seconds = seconds
+        self._browse = browse or _browser
+        self._kept: Browser | None = None
+        self._places: Sequence[str] = ()
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Browse; raises NetworkError when multicast cannot be used."""
-        from kodo.p2p.net.discovery import Browser  # listens to multicast, which takes long to import
+        if wanted is not None and wanted.name is not None:
+            found = await self._look(await self._listening(), wanted)
+            if len({each.peer_id for each in found}) <= 1:
+                return found
+            # Who left without a word is remembered for an hour, and a claim of nobody must not count.
+        # A list, and a node that is not where it was: whoever is there now, from nobody's memory.
+        async with self._browse() as browser:
+            return await self._look(browser, wanted)
 
-        async with Browser() as browser:
+    async def aclose(self) -> None:
+        """Stop listening; idempotent."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.__aexit__(None, None, None)
 
-            def enough() -> bool:
-                nodes = browser.nodes()
-                return any(_fits(wanted, node) for node in nodes) if wanted is not None else bool(nodes)
+    async def _listening(self) -> Browser:
+        from kodo.p2p.net.discovery import local_addresses
 
-            try:
-                async with asyncio.timeout(PATIENCE * self._seconds):
-                    if wanted is None:
-                        await asyncio.sleep(self._seconds)
+        places = local_addresses()
+        if places != self._places:
+            await self.aclose()  # the machine is on another network by now, and the browser was on the former
+        if self._kept is None:
+            browser = self._browse()
+            self._kept, self._places = await browser.__aenter__(), places
+        return self._kept
+
+    async def _look(self, browser: Browser, wanted: Wanted | None) -> list[Found]:
+        if wanted is not None and wanted.pinned is not None:
+            browser.ask_for(str(wanted.pinned))
+
+        def fitting() -> list[Found]:
+            found = map(_from_lan, browser.nodes())
+            return [each for each in found if wanted is None or wanted.fits(each.name, each.peer_id)]
+
+        def pinned() -> bool:
+            return wanted is not None and any(each.peer_id == wanted.pinned for each in fitting())
+
+        try:
+            async with asyncio.timeout(PATIENCE * self._seconds):
+                if wanted is None:
+                    await asyncio.sleep(self._seconds)
+                async for _ in browser.changes():
+                    if fitting():
+                        break
+        except TimeoutError:
+            return []
+        if wanted is not None and wanted.name is not None and not pinned():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SECOND_CLAIM_SECONDS):
                     async for _ in browser.changes():
-                        if enough():
+                        if pinned():
                             break
-            except TimeoutError:
-                return []
-            if wanted is not None and wanted.name is not None:
-                await asyncio.sleep(SECOND_CLAIM_SECONDS)
-            return [_from_lan(node) for node in browser.nodes()]
+        return fitting()
 
 
-def _fits(wanted: Wanted, node: Advertisement) -> bool:
-    return wanted.fits(node.name, PeerId.parse(node.peer_id))
+def _browser() -> Browser:
+    from kodo.p2p.net.discovery import Browser  # listens to multicast, which takes long to import
+
+    return Browser()
 
 
 def _from_lan(node: Advertisement) -> Found:

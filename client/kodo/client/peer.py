@@ -133,6 +133,11 @@ class RemoteNode:
         """The addresses that are dialled now."""
         return tuple(map(str, self._addresses))
 
+    @property
+    def connected(self) -> bool:
+        """Whether a session to it is open."""
+        return any(each.remote_peer == self.peer_id and not each.closed for each in self._host.sessions)
+
     async def session(self) -> Session:
         """Give the session to this node: the one that lives, or a new one. Cancelling is safe.
 

@@ -65,10 +65,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which node is looked for: by the name that it claims, or by its peer id."""
+    """Which node is looked for: by the name that it claims, or by its peer id.
+
+    Attributes:
+        pinned: the peer id that the name stands for, if that is known: once it is found nobody else is waited for.
+    """
 
     name: str | None = None
     peer_id: PeerId | None = None
+    pinned: PeerId | None = None
 
     def fits(self, name: str, peer_id: PeerId) -> bool:
         """Whether this node is meant."""
@@ -89,6 +94,10 @@ class Found:
     addresses: tuple[Multiaddr, ...]
     source: Source
     row: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what is known of it as filters see it."""
+        return {"state": "online", **self.row, "name": self.name, "peer_id": str(self.peer_id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +245,7 @@ class Resolver:
             # Our own node, or the pinned one: no later claim could change what is dialled.
             return any(each.source == "home" or each.peer_id == pinned for each in found)
 
-        found, away = await self._ask(Wanted(name=name), settled)
+        found, away = await self._ask(Wanted(name=name, pinned=pinned), settled)
         claims = sorted({each.peer_id for each in found})
         if pinned is not None:
             for claim in claims:

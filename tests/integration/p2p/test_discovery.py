@@ -45,6 +45,20 @@ async def test_a_node_that_leaves_is_withdrawn() -> None:
                 break
 
 
+async def test_a_node_that_is_asked_for_itself_answers() -> None:
+    node = advertisement(9)
+    async with asyncio.timeout(20), Advertiser(lambda: node), Browser() as browser:
+        browser._browser = await silent(browser)
+        browser.ask_for(node.peer_id)
+        await wait_for(browser, {node})
+
+
+async def silent(browser: Browser) -> None:
+    """End the questions to everybody, so that what is heard then is the answer to another."""
+    if browser._browser is not None:
+        await browser._browser.async_cancel()
+
+
 async def test_what_a_node_says_anew_replaces_what_it_said() -> None:
     current = advertisement(8, flows=1)
     async with asyncio.timeout(20), Browser() as browser, Advertiser(lambda: current) as advertiser:

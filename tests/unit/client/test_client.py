@@ -11,8 +11,18 @@ import pytest
 
 from kodo.client.logins import Login
 from kodo.client.peer import Backoff
+from kodo.client.resolve import Found
 from kodo.client.sync import Client as SyncClient
-from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NetworkError, NotFoundError, UsageError
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import (
+    CallError,
+    IdentityError,
+    KodoError,
+    LocallyClosedError,
+    NetworkError,
+    NotFoundError,
+    UsageError,
+)
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from tests.support.world import DATA, FID, World, event
@@ -41,6 +51,37 @@ async def test_a_name_is_pinned_once_the_node_proved_its_key(world: World, tmp_p
         assert client.known.get("n.example") is None
         await remote.request("flow.list")
         assert client.known.get("n.example") == world.host.peer_id
+
+
+@pytest.mark.parametrize("named", ["n.example", "peer id"])
+async def test_a_node_with_an_open_session_is_not_looked_for(world: World, tmp_path: Path, named: str) -> None:
+    async with world.client(tmp_path / "h") as client:
+        node = named if named == "n.example" else str(world.host.peer_id)
+        await client.launch("Competitor Analysis", node=node)
+        asked = world.place.asked
+        await client.launch("Competitor Analysis", node=node)
+        assert world.place.asked == asked
+
+
+async def test_a_pinned_name_with_an_open_session_goes_to_no_other_claimant(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        await client.launch("n.example/Competitor Analysis")
+        address = world.place.found[0].addresses[0]
+        stranger = Identity.from_seed(b"s" * 32).peer_id
+        world.place.found = [Found(stranger, "n.example", (address,), "lan")]
+        assert (await client.node("n.example")).peer_id == world.host.peer_id
+        world.network.cut()
+        with pytest.raises(IdentityError):
+            await client.node("n.example")
+
+
+async def test_a_node_is_looked_for_again_when_its_pin_is_gone(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        await client.launch("n.example/Competitor Analysis")
+        asked = world.place.asked
+        client.known.forget("n.example")
+        await client.node("n.example")
+        assert world.place.asked == asked + 1
 
 
 async def test_looking_around_pins_nothing(world: World, tmp_path: Path) -> None:

@@ -2,18 +2,145 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kodo.client.finders import HomeFinder, read_home_node
-from kodo.p2p.core.identity import Identity
+from kodo.client import finders
+from kodo.client.finders import HomeFinder, LanFinder, read_home_node
+from kodo.client.resolve import Found, Wanted
+from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.net.discovery import Advertisement
 
 PEER = Identity.from_seed(bytes(32)).peer_id
 ADDRESS = Multiaddr.webrtc_direct("127.0.0.1", 4711, bytes(32)).with_peer(PEER)
+
+
+def advertised(number: int, name: str = "n") -> Advertisement:
+    peer = Identity.from_seed(bytes([number]) * 32).peer_id
+    return Advertisement(str(peer), name, 1, (Multiaddr.webrtc_direct("192.0.2.7", 4711, bytes(32)).with_peer(peer),))
+
+
+class Network:
+    """A local network; each of its browsers hears `known` at once, and what `say` tells from then on."""
+
+    def __init__(self, *known: Advertisement) -> None:
+        self.known = list(known)
+        self.opened: list[Listener] = []
+
+    def browse(self) -> Any:
+        self.opened.append(Listener(self))
+        return self.opened[-1]
+
+    @property
+    def open(self) -> int:
+        return sum(each.open for each in self.opened)
+
+
+class Listener:
+    """A browser of such a network."""
+
+    def __init__(self, network: Network):
+        self.network = network
+        self.heard: list[Advertisement] = []
+        self.asked: list[str] = []
+        self.waits = 0
+        self.open = False
+        self.second: Advertisement | None = None
+        """Who is heard while somebody waits for more."""
+
+    async def __aenter__(self) -> Listener:
+        self.open = True
+        self.heard = list(self.network.known)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.open = False
+
+    def ask_for(self, peer_id: str) -> None:
+        self.asked.append(peer_id)
+
+    def nodes(self) -> list[Advertisement]:
+        return list(self.heard)
+
+    async def changes(self) -> AsyncIterator[list[Advertisement]]:
+        yield self.nodes()
+        self.waits += 1
+        if self.second is not None:
+            self.heard.append(self.second)
+            yield self.nodes()
+        await asyncio.Event().wait()
+
+
+def claimed(found: list[Found]) -> list[str]:
+    return [str(each.peer_id) for each in found]
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finders, "SECOND_CLAIM_SECONDS", 0.001)
+
+
+def pin(node: Advertisement) -> Wanted:
+    return Wanted(name=node.name, pinned=PeerId.parse(node.peer_id))
+
+
+async def test_a_pinned_name_waits_for_nobody_else() -> None:
+    network = Network(advertised(1), advertised(2, "other"))
+    finder = LanFinder(60, browse=network.browse)
+    for _ in range(3):
+        assert claimed(await finder.find(pin(advertised(1)))) == [advertised(1).peer_id]
+    assert [each.waits for each in network.opened] == [0]
+
+
+async def test_a_pinned_node_is_asked_itself() -> None:
+    network = Network(advertised(1))
+    await LanFinder(60, browse=network.browse).find(pin(advertised(1)))
+    assert network.opened[0].asked == [advertised(1).peer_id]
+
+
+async def test_one_browser_listens_for_names_until_the_finder_is_closed(instant: None) -> None:
+    network = Network(advertised(1), advertised(2, "other"))
+    finder = LanFinder(60, browse=network.browse)
+    for name in ("n", "other", "n"):
+        assert len(await finder.find(Wanted(name=name))) == 1
+    assert (len(network.opened), network.open) == (1, 1)
+    await finder.aclose()
+    assert network.open == 0
+
+
+@pytest.mark.parametrize("wanted", [Wanted(name="n"), pin(advertised(2))], ids=["new", "pinned to who is silent"])
+async def test_a_second_claimant_of_a_name_is_listened_for(wanted: Wanted, instant: None) -> None:
+    network = Network(advertised(1))
+    finder = LanFinder(60, browse=network.browse)
+    await finder.find(pin(advertised(1)))
+    network.opened[0].second = advertised(2)
+    network.known.append(advertised(2))
+    both = {advertised(1).peer_id, advertised(2).peer_id}
+    assert set(claimed(await finder.find(wanted))) == both
+
+
+async def test_a_claim_of_a_node_that_left_without_a_word_does_not_count(instant: None) -> None:
+    network = Network(advertised(1))
+    finder = LanFinder(60, browse=network.browse)
+    await finder.find(Wanted(name="n"))
+    network.known[:] = [advertised(2)]
+    network.opened[0].second = advertised(2)
+    assert claimed(await finder.find(Wanted(name="n"))) == [advertised(2).peer_id]
+
+
+async def test_a_node_that_moved_is_looked_for_anew() -> None:
+    network = Network(advertised(1))
+    finder = LanFinder(60, browse=network.browse)
+    for _ in range(2):
+        await finder.find(Wanted(peer_id=PeerId.parse(advertised(1).peer_id)))
+    assert (len(network.opened), network.open) == (2, 0)
 
 
 def note(home: Path, **changes: object) -> None:

@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import ifaddr
 from zeroconf import (
     BadTypeInNameException,
+    DNSQuestionType,
     IPVersion,
     NonUniqueNameException,
     ServiceInfo,
@@ -234,6 +235,16 @@ class Browser:
         if self._zeroconf is not None:
             await self._zeroconf.async_close()
 
+    def ask_for(self, peer_id: str) -> None:
+        """Ask the one node that has this peer id, and do not wait until it is listed with others.
+
+        The question goes out at once, where one to everybody is put off at random (RFC 6762, 5.2).
+        """
+        if self._zeroconf is not None and peer_id not in self._nodes:
+            # By multicast: what is sent back to the one port of mDNS reaches any of the processes that share it.
+            name, how = f"{peer_id}.{SERVICE_TYPE}", DNSQuestionType.QM
+            self._start(self._resolve(self._zeroconf.zeroconf, SERVICE_TYPE, name, peer_id, how))
+
     def nodes(self) -> list[Advertisement]:
         """Give the nodes that are known now."""
         return list(self._nodes.values())
@@ -249,11 +260,14 @@ class Browser:
 
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         peer_id = name.removesuffix(f".{SERVICE_TYPE}")
-        task = asyncio.get_running_loop().create_task(
+        self._start(
             self._forget(peer_id)
             if state_change is ServiceStateChange.Removed
             else self._resolve(zeroconf, service_type, name, peer_id)
         )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -262,9 +276,11 @@ class Browser:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def _resolve(self, zeroconf: Zeroconf, service_type: str, name: str, peer_id: str) -> None:
+    async def _resolve(
+        self, zeroconf: Zeroconf, service_type: str, name: str, peer_id: str, how: DNSQuestionType | None = None
+    ) -> None:
         info = AsyncServiceInfo(service_type, name)
-        if not await info.async_request(zeroconf, RESOLVE_MS) or info.text is None:
+        if not await info.async_request(zeroconf, RESOLVE_MS, how) or info.text is None:
             return
         try:
             node = Advertisement.from_text(peer_id, info.text)
