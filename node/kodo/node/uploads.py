@@ -176,11 +176,8 @@ class Uploads:
     ) -> dict[str, Any]:
         upload.writing = True
         try:
-            await self._write(upload, offset, pieces, promise)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE):
-                raise CapacityError(f"the upload could not be stored: {error.strerror}; free disk space") from error
-            raise
+            with _disk_told():
+                await self._write(upload, offset, pieces, promise)
         finally:
             upload.writing = False
             upload.counted = upload.reached
@@ -287,7 +284,8 @@ class Uploads:
         upload.writing = True
         self._all[uid] = upload
         try:
-            await _in_thread(self._create, upload)
+            with _disk_told():
+                await _in_thread(self._create, upload)
         except BaseException:
             await self._remove(upload)
             raise
@@ -383,6 +381,21 @@ def _load(folder: Path) -> _Upload | None:
         return upload if size == upload.size else None
     upload.reached = upload.counted = min(size, upload.size) // CHUNK_BYTES * CHUNK_BYTES
     return upload
+
+
+@contextlib.contextmanager
+def _disk_told() -> Iterator[None]:
+    """Tell that the disk takes no more as what it is: a refusal that passes, and no fault of the node.
+
+    Raises:
+        CapacityError: inside, a write failed as on a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE):
+            raise CapacityError(f"the upload could not be stored: {error.strerror}; free disk space") from error
+        raise
 
 
 @contextlib.contextmanager

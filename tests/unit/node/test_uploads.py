@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -290,3 +292,19 @@ def test_ids_are_told_from_texts() -> None:
 )
 def test_a_schema_says_whether_it_has_a_place_for_files(schema: dict[str, Any], wants: bool) -> None:
     assert wants_files(schema) is wants
+
+
+async def test_a_disk_that_is_full_before_the_first_byte_is_told_as_one_and_leaves_nothing(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = uploads(tmp_path, clock)
+
+    def full(upload: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "_create", full)
+        with pytest.raises(CapacityError):
+            await made.write("ana", args_of(), pieces(DATA))
+    assert list(made.root.iterdir()) == []
+    await whole(made)
