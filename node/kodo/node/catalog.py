@@ -253,13 +253,19 @@ class Catalog:
         raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
 
     async def faults(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
-        """Say what is wrong with the inputs of a run that waited for some of them."""
+        """Say what is wrong with the inputs of a run that waited for some of them.
+
+        Raises:
+            CallError: 429 `busy`: nobody has looked at them; ask again.
+        """
         flow = self._flows.get(live.row.path)
         if flow is None:
             return ["this node does not offer the flow any more"]
         try:
             await flow.check(inputs, self.judge)
         except CallError as error:
+            if error.code == 429:
+                raise
             places = error.data.get("places", [])
             return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
         return []

@@ -37,6 +37,9 @@ _HAND_S = 10.0
 
 _IDLE_S = 60.0
 
+_BUSY_S = 1.0
+"""Seconds until inputs are checked again that the node was too busy to check."""
+
 Verdict = dict[str, Any] | CallError
 Faults = Callable[[LiveRun, dict[str, Any]], Awaitable[list[str]]]
 
@@ -46,7 +49,8 @@ class Locks:
 
     Args:
         judge: holds candidates against their locks' schemas.
-        faults: says what is wrong with a run's inputs, once those that were missing are there.
+        faults: says what is wrong with a run's inputs, once those that were missing are there; a 429 of it is waited
+            out.
     """
 
     def __init__(self, store: Store, runs: Runs, judge: Judge, faults: Faults):
@@ -207,7 +211,10 @@ class Locks:
                 NewEvent.make("unlock", {"lid": lid, "cid": cid, "answer": answer}),
                 NewEvent.make("inputs", inputs),
             ]
-            reasons = await self._faults(live, reveal(inputs, [*known, *secrets]))
+            found = await self._faults_in_turn(live, lid, cid, reveal(inputs, [*known, *secrets]))
+            if found is None:
+                return
+            reasons = found
             if secrets and not reasons and self._runs.vault is not None:
                 await self._runs.vault.put(live.fid, INPUTS, [*known, *secrets])
         except (ValueError, CapacityError, IntegrityError) as error:
@@ -218,6 +225,20 @@ class Locks:
             await self._runs.append(live, verdict)
         except RunOverError:
             await self._runs.forget_secrets(live.fid)
+
+    async def _faults_in_turn(self, live: LiveRun, lid: str, cid: str, inputs: dict[str, Any]) -> list[str] | None:
+        """Say what is wrong with inputs, however busy the node is; None: the time for a verdict was over first."""
+        while True:
+            try:
+                return await self._faults(live, inputs)
+            except CallError as error:
+                # That others are before it says nothing about a value.
+                if error.code != 429:
+                    raise
+            await self._runs.clock.sleep(_BUSY_S)
+            lock = live.view.locks.get(lid)
+            if lock is None or lock.candidate != cid or live.view.state.over:
+                return None
 
     async def _verdict(self, fid: str, lid: str, cid: str) -> dict[str, Any]:
         """Wait for the verdict on a candidate, or find it in the log. It comes: the lock's times see to that."""

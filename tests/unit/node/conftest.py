@@ -45,6 +45,10 @@ class StillClock:
             if not future.done():
                 future.set_result(None)
 
+    def asleep_for(self, seconds: float) -> bool:
+        """Say whether somebody's sleep ends in exactly so many seconds."""
+        return any(due == self.steady + int(seconds * 1000) for due, _, _ in self._sleepers)
+
     def set_by(self, seconds: float) -> None:
         """Let somebody set the clock on the wall: nobody has slept longer for it."""
         self.ms += int(seconds * 1000)

@@ -23,6 +23,7 @@ from kodo.node.shares import Shares
 from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.node.vault import Vault
+from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.events import Event
 from kodo.protocol.ids import make_id
@@ -72,9 +73,13 @@ class Rig:
             vault=vault,
         )
         self.faults: list[str] = []
+        self.crowded = False
+        """Whether the line of those who check inputs is full."""
         self.locks = Locks(store, self.runs, Judge(), self._judged)
 
     async def _judged(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+        if self.crowded:
+            raise CallError(429, "busy", "many large values are being checked", {"retry_after_ms": 1000})
         return self.faults
 
     async def launch(self, entry: str = "flow", principal: str = "ana", **fields: Any) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from kodo.node.catalog import Catalog
+from kodo.node.judge import Judge
+from kodo.node.live import LiveRun
+from kodo.node.rows import RunRow
 from kodo.node.scope import Scope
 from kodo.node.store import Store
 from kodo.p2p.errors import CallError, KodoError, UsageError
@@ -176,3 +179,21 @@ async def test_a_schema_that_refers_elsewhere_calls_nobody(store: Store) -> None
     catalog = await made(store, [info("a.Alpha", "A", schema=schema)])
     with pytest.raises(CallError, match="not here"):
         await catalog.flows[0].check({}, catalog.judge)
+
+
+class FullJudge(Judge):
+    """One whose line is full."""
+
+    async def do(self, *_: Any) -> Any:
+        raise CallError(429, "busy", "large values at once: 16 in all; try again", {"retry_after_ms": 1000})
+
+
+async def test_that_the_node_is_busy_is_no_fault_of_inputs(store: Store) -> None:
+    catalog = await made(store)
+    facts: dict[str, Any] = dict.fromkeys(RunRow.__dataclass_fields__)
+    live = LiveRun(RunRow(**{**facts, "fid": "f", "principal": "ana", "path": "a.Alpha"}))
+    assert await catalog.faults(live, {"topic": 3}) == ["/topic: 3 is not of type 'string'"]
+    catalog.judge = FullJudge()
+    with pytest.raises(CallError) as caught:
+        await catalog.faults(live, {"topic": "bikes"})
+    assert (caught.value.code, caught.value.reason) == (429, "busy")

@@ -13,7 +13,7 @@ from kodo.node.inprocess import InProcessExecutor, InProcessRunner, LockDeniedEr
 from kodo.node.orders import RunSettings
 from kodo.node.rows import NewEvent
 from kodo.p2p.errors import CallError
-from kodo.protocol.events import RunState
+from kodo.protocol.events import LOCK_VERDICT_S, RunState
 from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import ANA, BOB, Rig, rig, rig_of
 
@@ -416,6 +416,37 @@ async def test_inputs_that_do_not_fit_together_are_denied_and_asked_for_again(
         node.faults = []
         await node.locks.answer(fid, lid, {"n": 2}, ANA)
         assert (await node.all_events(fid))[-1].event == "final"
+
+
+async def test_right_inputs_are_not_denied_because_the_node_is_busy(tmp_path: Path, clock: StillClock) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(demand=DEMAND)
+        lid = (await node.until(fid, "lock")).data["lid"]
+        node.crowded = True
+        answer = asyncio.create_task(node.locks.answer(fid, lid, {"n": 2}, ANA))
+        await node.until(fid, "candidate")
+        await settled(lambda: clock.asleep_for(1.0))
+        node.crowded = False
+        clock.advance(1)
+        assert (await answer)["answer"] == {"n": 2}
+        assert (await node.all_events(fid))[-1].event == "final"
+
+
+async def test_inputs_that_a_busy_node_never_came_to_have_no_verdict_and_may_be_given_again(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": counts}) as node:
+        fid = await node.launch(demand=DEMAND)
+        lid = (await node.until(fid, "lock")).data["lid"]
+        node.crowded = True
+        answer = asyncio.create_task(node.locks.answer(fid, lid, {"n": 2}, ANA))
+        await node.until(fid, "candidate")
+        await settled(lambda: clock.asleep_for(1.0))
+        clock.advance(LOCK_VERDICT_S)
+        assert await refused(answer) == (504, "no-verdict")
+        node.crowded = False
+        await node.locks.answer(fid, lid, {"n": 3}, ANA)
+        assert [event.event for event in await node.all_events(fid)].count("unlock") == 1
 
 
 async def test_a_run_whose_missing_inputs_nobody_gives_is_fatal(tmp_path: Path, clock: StillClock) -> None:
