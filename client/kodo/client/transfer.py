@@ -170,7 +170,8 @@ async def download(
             check_output_name(name)
         except ValueError as error:
             raise PeerError(f"the node announced an output that cannot be stored: {error}") from None
-    if len({name.casefold() for name in names}) != len(names):
+    folded = {name.casefold() for name in names}
+    if len(folded) != len(names):
         raise PeerError("the node announced two outputs of the same name")
     with _translated(directory):
         root = await asyncio.to_thread(_open_root, directory)
@@ -178,9 +179,8 @@ async def download(
     try:
         for number, name in enumerate(names, 1):
             report = _reporter(on_progress, name, number, len(names))
-            others = {other.casefold() for other in names if other != name}
             done.append(
-                await _download_one(source, name, directory, root, others, overwrite, report, retry_delay, room)
+                await _download_one(source, name, directory, root, folded, overwrite, report, retry_delay, room)
             )
     finally:
         os.close(root)
@@ -200,7 +200,7 @@ async def _download_one(
     name: str,
     directory: Path,
     root: int,
-    others: Collection[str],
+    folded: Collection[str],
     overwrite: bool,
     report: Callable[[int, int], None],
     retry_delay: Callable[[int], float],
@@ -217,7 +217,7 @@ async def _download_one(
         if not overwrite and _exists(folder, base):
             raise _in_the_way(target)
         part = part_name(base, manifest)
-        if "/".join([*parents, part]).casefold() in others:
+        if "/".join([*parents, part]).casefold() in folded:
             raise PeerError(f"the node announced an output {part!r}: {name!r} is called so on its way")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "r+b", buffering=0) as file:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import resource
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -418,3 +418,22 @@ async def test_what_appears_during_a_download_is_replaced_where_that_was_said(tm
     source.spoil = lambda offset, piece: (target.write_text("mine"), piece)[1]
     await fetch(source, tmp_path, overwrite=True)
     assert target.read_bytes() == BIG
+
+
+class CountedNames(list[str]):
+    """Names that count how often all of them are gone through."""
+
+    rounds = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.rounds += 1
+        return super().__iter__()
+
+
+async def test_a_download_goes_through_its_names_no_more_often_when_they_are_many(tmp_path: Path) -> None:
+    rounds = []
+    for count in (2, 20):
+        names = CountedNames(f"{number}.txt" for number in range(count))
+        await download(Memory(**dict.fromkeys(list(names), b"x")), names, tmp_path / str(count))
+        rounds.append(names.rounds)
+    assert rounds[0] == rounds[1]
