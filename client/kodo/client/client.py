@@ -375,8 +375,8 @@ class Client:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")
-        self._proofs.launched(found)
-        return self._run(fid, found.remote, proved=True, launched_state=str(answer.get("state")))
+        self._proofs.launched(found, fid)
+        return self._run(fid, found.remote, launched_state=str(answer.get("state")))
 
     async def prove(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
         """See to it that a flow is on a node that may have these inputs; `launch` does so by itself.
@@ -399,11 +399,13 @@ class Client:
 
         Raises:
             UsageError: the file cannot be read, or no node is said.
+            IdentityError: as `Run.answer`.
         """
         node = node or self.settings.node
         if node is None:
             raise UsageError("say which node the file is for: upload(path, node=…)")
         remote = node if isinstance(node, RemoteNode) else await self.node(node)
+        await self._proofs.check_file(remote, "" if isinstance(node, RemoteNode) else node)
         return await upload(remote, Path(path), patience=self.settings.patience, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
@@ -551,11 +553,10 @@ class Client:
 
     def _run(self, fid: str, remote: RemoteNode, *, proved: bool = False, launched_state: str | None = None) -> Run:
         """Give a run; `proved`: that it is there is known already, else it is once the node answered for it."""
-        remember = self._proofs.remember
         if proved:
-            remember(fid, remote.peer_id)
+            self._proofs.remember(fid, remote.peer_id)
         patience = self.settings.patience
-        return Run(fid, remote, patience=patience, launched_state=launched_state, remember=remember)
+        return Run(fid, remote, patience=patience, launched_state=launched_state, proofs=self._proofs)
 
     async def _rows(self, op: str, node: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
         node = node or self.settings.node

@@ -53,27 +53,58 @@ class Proofs:
         self._home = home
         self._confirm = confirm
         self._confirmed: set[PeerId] = set()
+        self._unproved: set[tuple[str, PeerId]] = set()
 
     def name_of(self, peer_id: PeerId) -> str | None:
         """Give the name that is pinned to a peer id."""
         return next((name for name, pinned in self._names.all().items() if pinned == peer_id), None)
 
     def remember(self, fid: str, peer_id: PeerId) -> None:
-        """Remember on which node a run is; that it cannot be written does not hurt the run."""
-        self._add({fid: peer_id})
+        """Remember on which node a run is; that it cannot be written does not hurt the run.
 
-    def launched(self, found: FlowOnNode) -> None:
-        """Pin the name of a node that took a launch, if more than its own claim speaks for it.
+        Not while only the node's own claim speaks for it: that it took a launch proves nothing.
+        """
+        if (fid, peer_id) not in self._unproved:
+            self._add({fid: peer_id})
 
-        Without inputs nobody was asked, and a pin would have the next launch bring it some.
+    def launched(self, found: FlowOnNode, fid: str) -> None:
+        """Remember where a launch went and pin the node's name, if more than its own claim speaks for it.
+
+        Without inputs nobody was asked. A pin would have the next launch bring the node some, and a remembered run
+        would bring it the answers to locks that it made up.
         """
         label, peer_id = found.remote.label, found.remote.peer_id
-        if not found.claimed or label is None or not (peer_id in self._confirmed or self._is_known(peer_id)):
+        if not self._is_meant(found):
+            self._unproved.add((fid, peer_id))
+            return
+        self._proved(fid, peer_id)
+        if not found.claimed or label is None:
             return
         try:
             self._names.pin(label, peer_id)
         except (UsageError, IdentityError) as error:
             logger.debug("the name %r is not pinned: %s", label, error)
+
+    async def check_run(self, fid: str, remote: RemoteNode) -> None:
+        """Check that something private may go to the node of a run, if it was launched there without being asked.
+
+        Raises:
+            IdentityError: the run is known to be on another node, or nothing but its own claim speaks for this one,
+                and nobody confirmed it.
+        """
+        peer_id = remote.peer_id
+        if (fid, peer_id) not in self._unproved:
+            return
+        self._check_known(fid, remote)
+        if peer_id not in self._confirmed and not self._is_known(peer_id):
+            await self._ask(remote, f"claims to have the run {fid}", f"{peer_id}/{fid}")
+        self._proved(fid, peer_id)
+
+    async def check_file(self, remote: RemoteNode, place: str) -> None:
+        """Check that a file may go to a node, as `check_run` for each run there; a peer id is the user's own word."""
+        if str(remote.peer_id) not in place:
+            for fid in [fid for fid, peer_id in self._unproved if peer_id == remote.peer_id]:
+                await self.check_run(fid, remote)
 
     def listed(self, answers: Sequence[tuple[RemoteNode, Sequence[Mapping[str, Any]]]], *, named: bool) -> None:
         """Remember the runs of a listing: those of a node that was named or is known, which no other node claims."""
@@ -91,7 +122,12 @@ class Proofs:
         Raises:
             IdentityError: the run is known to be on another node.
         """
-        known = self.runs.get(fid) if str(remote.peer_id) not in place else None
+        if str(remote.peer_id) not in place:
+            self._check_known(fid, remote)
+        self._unproved.discard((fid, remote.peer_id))  # it was named
+
+    def _check_known(self, fid: str, remote: RemoteNode) -> None:
+        known = self.runs.get(fid)
         if known not in (None, remote.peer_id):
             raise IdentityError(
                 f"the run {fid} is on the node {known}, and {remote} is {remote.peer_id}; if it really is there by"
@@ -131,6 +167,7 @@ class Proofs:
         [remote] = claimants
         if not self._is_home(remote.peer_id):
             await self._ask(remote, f"claims to have the run {fid}", f"{remote.peer_id}/{fid}")
+        self._unproved.discard((fid, remote.peer_id))
         return remote
 
     async def check_flow(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
@@ -139,10 +176,9 @@ class Proofs:
         Raises:
             IdentityError: nothing but its own claim speaks for the node, and nobody confirmed it.
         """
-        peer_id = found.remote.peer_id
-        if not found.claimed or not inputs or peer_id in self._confirmed or self._is_known(peer_id):
+        if not inputs or self._is_meant(found):
             return
-        instead = shlex.quote(f"{peer_id}/{found.path}")
+        instead = shlex.quote(f"{found.remote.peer_id}/{found.path}")
         await self._ask(found.remote, f"claims to offer the flow {found.path}", instead)
 
     async def check_password(self, remote: RemoteNode) -> None:
@@ -164,6 +200,14 @@ class Proofs:
             f"the node {safe_text(remote)} ({remote.peer_id}) {safe_text(claim)}, and nothing else says so; if it is"
             f" the one you mean, name it: {instead}"
         )
+
+    def _proved(self, fid: str, peer_id: PeerId) -> None:
+        self._unproved.discard((fid, peer_id))
+        self.remember(fid, peer_id)
+
+    def _is_meant(self, found: FlowOnNode) -> bool:
+        peer_id = found.remote.peer_id
+        return not found.claimed or peer_id in self._confirmed or self._is_known(peer_id)
 
     def _is_home(self, peer_id: PeerId) -> bool:
         here = read_home_node(self._home)

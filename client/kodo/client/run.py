@@ -13,6 +13,7 @@ from typing import Any
 from kodo.client.config import parse_seconds
 from kodo.client.links import Share, share_with
 from kodo.client.peer import RemoteNode
+from kodo.client.proof import Proofs
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
 from kodo.p2p.core.identity import PeerId
@@ -48,14 +49,14 @@ class Run:
         *,
         patience: float,
         launched_state: str | None = None,
-        remember: Callable[[str, PeerId], None] | None = None,
+        proofs: Proofs | None = None,
     ):
         self.fid = fid
         self.view = RunView()
         self.launched_state = launched_state
         self._remote = remote
         self._patience = patience
-        self._remember = remember
+        self._proofs = proofs
         self._known = False
 
     @property
@@ -94,9 +95,18 @@ class Run:
 
     def _knows(self) -> None:
         """Remember that the node knows this run."""
-        if not self._known and self._remember is not None:
-            self._remember(self.fid, self.peer_id)
+        if not self._known and self._proofs is not None:
+            self._proofs.remember(self.fid, self.peer_id)
         self._known = True
+
+    async def _check_node(self) -> None:
+        """Check that something private may go to the run's node.
+
+        Raises:
+            IdentityError: nothing but its own claim speaks for it, and nobody confirmed it.
+        """
+        if self._proofs is not None:
+            await self._proofs.check_run(self.fid, self._remote)
 
     async def follow(
         self, after: int = 0, *, live: bool = True, patience: float | None = None
@@ -153,7 +163,10 @@ class Run:
 
         Raises:
             CallError: 400 it does not fit the schema; 409 `denied` with the flow's reasons, or `busy`; 410 too late.
+            IdentityError: the run was launched without inputs on a node that merely claims to offer the flow, and
+                nobody confirmed that it is the one that is meant.
         """
+        await self._check_node()
         args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": secrets.token_hex(16)}
         answer = await self._remote.request("lock.answer", args, timeout=timeout)
         unlock = answer.get("unlock") if isinstance(answer, Mapping) else None
@@ -173,14 +186,16 @@ class Run:
 
         Raises:
             CallError: 404 the flow is not offered any more; 400 it takes other inputs by now.
+            IdentityError: as `answer`.
         """
+        await self._check_node()
         # Not made again when the answer was lost: that would start a second one.
         answer = await self._remote.request("run.restart", {"fid": self.fid}, repeat=False)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{self._remote} restarted the run and did not say its fid")
-        state, remember = str(answer.get("state")), self._remember
-        started = Run(fid, self._remote, patience=self._patience, launched_state=state, remember=remember)
+        state, proofs = str(answer.get("state")), self._proofs
+        started = Run(fid, self._remote, patience=self._patience, launched_state=state, proofs=proofs)
         started._knows()
         return started
 
@@ -223,6 +238,7 @@ class Run:
         Raises:
             CallError: 403, the run is not this user's, or seen at a lower level.
             UsageError: an argument is none.
+            IdentityError: as `answer`.
         """
         seconds = parse_seconds(expires)
         if not isinstance(seconds, (int, float)) or not 1 <= seconds <= MAX_SHARE_SECONDS:
@@ -231,6 +247,7 @@ class Run:
         args: dict[str, Any] = {"fid": self.fid, "mode": mode, "expires_s": float(seconds)}
         args |= {"link": True} if to is None else {"to": share_with(to)}
         args |= {name: value for name, value in (("level", level), ("downloads", downloads)) if value is not None}
+        await self._check_node()
         # Not made again when the answer was lost: that would make a second one.
         return Share.from_wire(self.fid, await self._remote.request("run.share", args, repeat=False))
 

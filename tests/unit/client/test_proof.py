@@ -14,6 +14,7 @@ import pytest
 from kodo.client import Client
 from kodo.client.logins import Login
 from kodo.client.peer import RemoteNode
+from kodo.client.run import Run
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, UnreachableError
@@ -201,6 +202,75 @@ async def test_a_launch_without_inputs_proves_nothing_for_the_next(world: World,
             await client.launch("flows.lie", text=SECRET)
         assert client.known.all() == {}
     assert SECRET not in liar.heard
+
+
+async def give(client: Client, run: Run, what: str, file: Path) -> None:
+    match what:
+        case "answer":
+            await run.answer(FID, SECRET)
+        case "share":
+            await run.share(f"user:{SECRET}")
+        case "restart":
+            await run.restart()
+        case "file":
+            await client.upload(file, node=run.node)
+
+
+@pytest.mark.parametrize("what", ["answer", "share", "restart", "file"])
+async def test_a_run_that_was_launched_without_inputs_where_a_node_claims_the_flow_gets_nothing_private(
+    world: World, liar: Liar, tmp_path: Path, what: str
+) -> None:
+    file = tmp_path / "secret.txt"
+    file.write_text(SECRET)
+    async with world.client(tmp_path / "home") as client:
+        run = await client.launch("flows.lie")
+        await run.state()
+        with pytest.raises(IdentityError, match=str(liar.peer_id)):
+            await give(client, run, what, file)
+    assert {op for op, _ in liar.calls} <= {"flow.list", "flow.schema", "run.launch", "run.state"}
+
+
+async def test_a_bare_fid_of_a_launch_that_nobody_was_asked_about_is_asked_about(
+    world: World, liar: Liar, tmp_path: Path
+) -> None:
+    async with world.client(tmp_path) as client:
+        await (await client.launch("flows.lie")).state()
+        with pytest.raises(IdentityError, match=str(liar.peer_id)):
+            await answer(client, OTHER)
+    async with world.client(tmp_path) as client:
+        with pytest.raises(IdentityError, match=str(liar.peer_id)):
+            await answer(client, OTHER)
+    assert SECRET not in liar.heard
+
+
+async def test_an_unproved_launch_does_not_take_over_a_run_of_another_node(
+    world: World, liar: Liar, tmp_path: Path
+) -> None:
+    async with world.client(tmp_path, confirm_node=lambda *_: True) as client:
+        await (await client.run(f"n.example/{FID}")).restart()
+        with pytest.raises(IdentityError, match=str(world.host.peer_id)):
+            await (await client.launch("flows.lie")).answer(FID, SECRET)
+        assert (await client.run(OTHER)).peer_id == world.host.peer_id
+    assert SECRET not in liar.heard
+
+
+async def test_a_launch_without_inputs_is_asked_about_once_before_its_first_answer(
+    world: World, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def confirm(remote: RemoteNode, claim: str) -> bool:
+        asked.append(claim)
+        return True
+
+    async with world.client(tmp_path, confirm_node=confirm) as client:
+        run = await client.launch("Competitor Analysis")
+        assert asked == []
+        for _ in range(2):
+            await run.answer(FID, SECRET)
+    async with world.client(tmp_path) as client:
+        assert await answer(client, FID) == world.host.peer_id
+    assert asked == [f"claims to have the run {FID}"]
 
 
 async def test_inputs_go_to_a_node_that_was_named_before(world: World, tmp_path: Path) -> None:
