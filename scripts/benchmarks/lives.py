@@ -16,6 +16,7 @@ import psutil
 from benchmarks.measure import Measurement, Row, Series, interleave
 
 from kodo.client import Client
+from kodo.node.ray_cluster import MARK
 
 NODE = "bench.local"
 FOLLOWERS = 200
@@ -179,7 +180,7 @@ def _ray_of(node: psutil.Process) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if home in " ".join(process.cmdline()) or home in process.environ().get("KODO_HOME", ""):
+            if home in " ".join(process.cmdline()) or home in process.environ().get(MARK, ""):
                 found += [process, *process.children(recursive=True)]
     return found
 

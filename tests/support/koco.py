@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from kodo.node.ray_cluster import MARK
+
 KOCO = str(Path(sys.executable).with_name("koco"))
 SCOPE = Path(__file__).parent / "scope" / "scope.yaml"
 READY_SECONDS = 90
@@ -128,13 +130,18 @@ def node(home: Path, *words: str, **more: str) -> Iterator[NodeProcess]:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """Find every process that was started for `home`, by its environment or its command line."""
+    """Find every process that was started for `home`, by its environment or its command line.
+
+    The node is told its home; Ray's processes and the flows are not, but carry the folder of their Ray.
+    """
+    marks = {"KODO_HOME": str(home), MARK: str(home / "ray")}
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                words = process.cmdline()
-                if process.environ().get("KODO_HOME") == str(home) or any(str(home) in word for word in words):
+                words, variables = process.cmdline(), process.environ()
+                marked = any(variables.get(name) == value for name, value in marks.items())
+                if marked or any(str(home) in word for word in words):
                     found.append(process)
     return found
 

@@ -42,6 +42,7 @@ from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import write_private
 
 __all__ = [
+    "MARK",
     "RayCluster",
     "cluster_lives",
     "driver_environment",

@@ -87,6 +87,7 @@ def test_a_killed_runner_is_fatal_and_the_node_goes_on(tmp_path: Path) -> None:
     with node(tmp_path):
         fid = launch(tmp_path, "pid", "seconds=600")
         progress = eventually(lambda: state(tmp_path, fid).get("progress"))
+        assert int(progress["text"]) in [process.pid for process in processes_of(tmp_path)]
         os.kill(int(progress["text"]), signal.SIGKILL)
         [*_, last, end] = koco_json(tmp_path, "follow", fid, "--node", "tests.local", "--no-lan", exit_code=1)
         assert (end["state"], last["event"]) == ("error", "fatal")
