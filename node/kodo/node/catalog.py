@@ -79,15 +79,15 @@ class Flow:
         names = ("path", "name", "release", "author", "organization", "description")
         return {name: getattr(self, name) for name in names}
 
-    async def check(self, inputs: dict[str, Any], judge: Judge) -> None:
-        """Check the inputs of a launch.
+    async def check(self, inputs: dict[str, Any], judge: Judge, payer: str) -> None:
+        """Check the inputs of a launch, for which `payer` pays.
 
         Raises:
             CallError: 409 `flow-broken`; 400 `bad-inputs` with `places`, and `missing` names; as `Judge.do`.
         """
         if self.error is not None:
             raise CallError(409, "flow-broken", f"{self.path} cannot be run: {self.error[:500]}")
-        faults = await judge.do(partial(places, self.schema, inputs))
+        faults = await judge.do(partial(places, self.schema, inputs), payer)
         if faults:
             absent = missing(self.schema, inputs)
             what = f"missing: {', '.join(absent)[:300]}" if absent else f"{faults[0]['at']}: {faults[0]['message']}"
@@ -98,7 +98,9 @@ class Flow:
                 {"places": faults, "missing": absent},
             )
 
-    async def demand(self, inputs: dict[str, Any], judge: Judge, again: Sequence[str] = ()) -> dict[str, Any] | None:
+    async def demand(
+        self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = ()
+    ) -> dict[str, Any] | None:
         """Give the JSON Schema of the required inputs that are missing, None when none is.
 
         Args:
@@ -110,9 +112,9 @@ class Flow:
         absent = missing(self.schema, inputs) if self.error is None else []
         absent += [name for name in again if name not in absent and name not in inputs and self.error is None]
         if not absent:
-            await self.check(inputs, judge)
+            await self.check(inputs, judge, payer)
             return None
-        await replace(self, schema={**self.schema, "required": []}).check(inputs, judge)
+        await replace(self, schema={**self.schema, "required": []}).check(inputs, judge, payer)
         fields = self.schema.get("properties", {})
         # What the fields refer to comes along.
         around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}
@@ -262,7 +264,7 @@ class Catalog:
         if flow is None:
             return ["this node does not offer the flow any more"]
         try:
-            await flow.check(inputs, self.judge)
+            await flow.check(inputs, self.judge, live.payer)
         except CallError as error:
             if error.code == 429:
                 raise

@@ -26,7 +26,7 @@ from kodo.node.runs import Runs
 from kodo.node.store import Store
 from kodo.node.vault import INPUTS
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError
-from kodo.protocol.access import Principal
+from kodo.protocol.access import Principal, account_of
 from kodo.protocol.events import Event, OpenLock
 from kodo.protocol.secrets import Secrets, hide, masked, reveal
 
@@ -99,16 +99,19 @@ class Locks:
         return lock
 
     async def answer(
-        self, fid: str, lid: str, candidate: Any, principal: Principal, key: str | None = None
+        self, fid: str, lid: str, candidate: Any, principal: Principal, key: str | None = None, *, payer: str = ""
     ) -> dict[str, Any]:
         """Answer a lock and wait for the flow's verdict: the data of its `unlock`.
 
         With a `key` that was used before, the verdict on the candidate that it came with. Cancelling does not take
         the candidate back.
 
+        Args:
+            payer: against whose bounds its check counts; empty: the account of `principal`.
+
         Raises:
             CallError: as `get`; 400 `bad-candidate` with `places`, 400 `too-complex`, 409 `denied` with `reasons`,
-                409 `busy`, 409 `key-reused`, 413 `too-large`, 504 `no-verdict`, 507 `disk-full`.
+                409 or 429 `busy`, 409 `key-reused`, 413 `too-large`, 504 `no-verdict`, 507 `disk-full`.
         """
         try:
             check_packed(candidate)
@@ -130,10 +133,11 @@ class Locks:
                     raise CallError(409, "key-reused", "this key came with another answer; take another key")
                 return await self._verdict(fid, lid, known.value)
         lock = await self.get(fid, lid, principal)
-        faults = await self._judge.do(partial(places, lock.schema, candidate))
+        payer = payer or account_of(principal.id)
+        faults = await self._judge.do(partial(places, lock.schema, candidate), payer)
         if faults:
             raise CallError(400, "bad-candidate", "the answer is not what the lock demands", {"places": faults})
-        shown, secrets = await self._judge.do(partial(hide, lock.schema, candidate))
+        shown, secrets = await self._judge.do(partial(hide, lock.schema, candidate), payer)
         # Others may have answered meanwhile. From here to the claim nothing is waited for.
         lock = await self.get(fid, lid, principal)
         live = self._runs.live[fid]

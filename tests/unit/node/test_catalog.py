@@ -159,9 +159,9 @@ async def test_by_refuses_what_is_no_field(store: Store, by: str) -> None:
 async def test_inputs_are_held_to_the_form(store: Store) -> None:
     catalog = await made(store)
     flow = catalog.find(path="a.Alpha")
-    await flow.check({"topic": "bikes", "depth": 3}, catalog.judge)
+    await flow.check({"topic": "bikes", "depth": 3}, catalog.judge, "ana")
     with pytest.raises(CallError) as caught:
-        await flow.check({"depth": "deep", "colour": "red"}, catalog.judge)
+        await flow.check({"depth": "deep", "colour": "red"}, catalog.judge, "ana")
     assert (caught.value.code, caught.value.reason) == (400, "bad-inputs")
     assert caught.value.data["missing"] == ["topic"]
     assert {place["at"] for place in caught.value.data["places"]} == {"", "/depth"}
@@ -170,7 +170,7 @@ async def test_inputs_are_held_to_the_form(store: Store) -> None:
 async def test_a_broken_flow_cannot_be_launched(store: Store) -> None:
     catalog = await made(store)
     with pytest.raises(CallError) as caught:
-        await catalog.find(path="d.Broken").check({}, catalog.judge)
+        await catalog.find(path="d.Broken").check({}, catalog.judge, "ana")
     assert (caught.value.code, caught.value.reason) == (409, "flow-broken")
 
 
@@ -178,7 +178,7 @@ async def test_a_schema_that_refers_elsewhere_calls_nobody(store: Store) -> None
     schema = {"type": "object", "$ref": "http://192.0.2.1/schema.json"}
     catalog = await made(store, [info("a.Alpha", "A", schema=schema)])
     with pytest.raises(CallError, match="not here"):
-        await catalog.flows[0].check({}, catalog.judge)
+        await catalog.flows[0].check({}, catalog.judge, "ana")
 
 
 class FullJudge(Judge):

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from kodo.node import judge
 from kodo.node.forms import is_schema, places
-from kodo.node.judge import INLINE_STEPS, MAX_WAITING, Judge
+from kodo.node.judge import INLINE_STEPS, MAX_WAITING, MAX_WAITING_EACH, Judge
 from kodo.node.rows import check_packed
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import MAX_EVENT_BYTES
@@ -212,7 +212,7 @@ async def test_a_value_that_takes_too_long_is_refused_with_what_to_do() -> None:
     made = Judge()
     try:
         with pytest.raises(CallError, match="smaller") as caught:
-            await made.do(lambda steps: steps.spend(MAX_STEPS + 1))
+            await made.do(lambda steps: steps.spend(MAX_STEPS + 1), "ana")
         assert (caught.value.code, caught.value.reason) == (400, "too-complex")
     finally:
         made.close()
@@ -227,8 +227,8 @@ async def test_more_than_a_moment_s_work_is_done_beside_the_loop() -> None:
 
     made = Judge()
     try:
-        assert await made.do(partial(work, INLINE_STEPS)) == threading.current_thread().name
-        assert await made.do(partial(work, INLINE_STEPS + 1)) != threading.current_thread().name
+        assert await made.do(partial(work, INLINE_STEPS), "ana") == threading.current_thread().name
+        assert await made.do(partial(work, INLINE_STEPS + 1), "ana") != threading.current_thread().name
     finally:
         made.close()
 
@@ -244,14 +244,37 @@ async def test_few_values_wait_to_be_judged() -> None:
 
     made = Judge()
     try:
-        waiting = [asyncio.ensure_future(made.do(work)) for _ in range(MAX_WAITING)]
+        waiting = [asyncio.ensure_future(made.do(work, f"p{number}")) for number in range(MAX_WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(CallError) as caught:
-            await made.do(work)
+            await made.do(work, "ana")
         assert (caught.value.code, caught.value.reason) == (429, "busy")
         begin.set()
         await asyncio.gather(*waiting)
-        await made.do(work)
+        await made.do(work, "ana")
+    finally:
+        begin.set()
+        made.close()
+
+
+async def test_who_sends_many_large_values_leaves_places_in_the_line_to_others() -> None:
+    import threading
+
+    begin = threading.Event()
+
+    def work(steps: Steps) -> None:
+        steps.spend(INLINE_STEPS + 1)
+        begin.wait(10)
+
+    made = Judge()
+    try:
+        many = [asyncio.ensure_future(made.do(work, "ana")) for _ in range(MAX_WAITING)]
+        others = [asyncio.ensure_future(made.do(work, name)) for name in ("bob", "eve")]
+        await asyncio.sleep(0)
+        begin.set()
+        refused = [each for each in await asyncio.gather(*many, return_exceptions=True) if each is not None]
+        assert [(type(each), getattr(each, "code", 0)) for each in refused] == [(CallError, 429)] * MAX_WAITING_EACH
+        await asyncio.gather(*others)
     finally:
         begin.set()
         made.close()

@@ -56,5 +56,7 @@ class LockAnswers:
 
     async def _answer(self, caller: Caller, args: LockAnswerArgs) -> dict[str, Any]:
         (await self._sight.run(caller, args.fid)).check_mode()
-        unlock = await self._locks.answer(args.fid, args.lid, args.candidate, caller.principal, args.key)
+        unlock = await self._locks.answer(
+            args.fid, args.lid, args.candidate, caller.principal, args.key, payer=caller.payer
+        )
         return {"unlock": unlock}

@@ -119,7 +119,7 @@ class RunAnswers:
         if view is None:
             raise no_such_run()
         # Secrets are not kept beyond their run: the new one asks for them.
-        again = await self._catalog.judge.do(partial(secret_names, flow.schema, view.inputs))
+        again = await self._catalog.judge.do(partial(secret_names, flow.schema, view.inputs), caller.payer)
         inputs = {name: value for name, value in view.inputs.items() if name not in again}
         told = view.flow.get("chain", []) if seen.own else []
         chain = await self._check_chain(caller, flow, [ChainLink.model_validate(link) for link in told])
@@ -146,9 +146,9 @@ class RunAnswers:
             raise too_large(error) from None
         judge = self._catalog.judge
         if strict:
-            await flow.check(inputs, judge)
-        demand = await flow.demand(inputs, judge, again)
-        shown, secrets = await judge.do(partial(hide, flow.schema, inputs))
+            await flow.check(inputs, judge, caller.payer)
+        demand = await flow.demand(inputs, judge, caller.payer, again)
+        shown, secrets = await judge.do(partial(hide, flow.schema, inputs), caller.payer)
         if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
             raise CallError(413, "too-large", f"secrets have at most {MAX_SECRET_BYTES} bytes together")
         self._uploads.check(principal.id, flow.schema, inputs)
