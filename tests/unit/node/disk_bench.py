@@ -27,7 +27,7 @@ from kodo.node.store import Store
 from kodo.node.uploads import Uploads
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
-from kodo.protocol.manifest import ManifestBuilder
+from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.memory import PIECE_BYTES
 from kodo.protocol.room import Room
 from tests.unit.node.conftest import StillClock, fid_of, new_run
@@ -133,6 +133,7 @@ class Bench:
 
     async def fetched(self, size: int) -> None:
         data, bench = os.urandom(size), self
+        before = size_of(self.home)
         builder = ManifestBuilder()
         builder.update(data)
         manifest = builder.finish()
@@ -143,6 +144,11 @@ class Bench:
 
             async def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
                 yield data[offset : size // 2]
+                # A thread writes the whole chunks that came: none shall be under way when the disk changes.
+                for _ in range(10_000):
+                    if size_of(bench.home) - before >= size // 2 // CHUNK_BYTES * CHUNK_BYTES:
+                        break
+                    await asyncio.sleep(0)
                 await bench.midway()
                 yield data[size // 2 :]
 
