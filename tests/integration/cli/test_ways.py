@@ -107,9 +107,10 @@ def test_the_fatal_of_a_process_that_died_says_by_which_signal_and_its_last_word
     events, printed = parted(told(runs["Crashes"]))
     [(name, data)] = events
     assert (name, data["type"], data["signal"]) == ("fatal", "RunnerDied", "SIGSEGV")
-    assert printed["stderr"] == ["about to crash"]
+    # What Ray's own handler of the signal manages to write may follow.
+    assert printed["stderr"][0] == "about to crash"
     assert "in crashes" in data["traceback"]
-    assert data["traceback"].endswith("Last lines of stderr:\nabout to crash")
+    assert "Last lines of stderr:\nabout to crash" in data["traceback"]
 
 
 def test_plain_code_makes_every_event_and_each_level_sees_its_own(address: str, user: User) -> None:

@@ -212,7 +212,7 @@ async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_fetch
     folder = tmp_path / "in" / "out"
     async with lying(tmp_path / "liar", ["good.txt", name]) as (liar, token), user(tmp_path / "bob") as bob:
         run = await opened(bob, token)
-        assert run.node == "�[31mliar"
+        assert run.node == str(run.peer_id)  # a name that moves a cursor is not shown
         with pytest.raises(PeerError):
             await run.download(folder)
         assert liar.read == []
