@@ -58,7 +58,7 @@ def taking_several(pattern: re.Pattern[str], *packages: ModuleType) -> dict[tupl
         for name in getattr(module, "__all__", ())
         if getattr(owner := getattr(module, name), "__module__", "").startswith("kodo.")
         for where, parameter, annotation in parameters(owner, f"{owner.__module__}.{name}")
-        if pattern.search(annotation)
+        if pattern.search(annotation) and not annotation.startswith("Callable[")
     }
 
 

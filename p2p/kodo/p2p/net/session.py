@@ -226,6 +226,9 @@ class Session:
         except BaseException:
             self._reset(stream)
             raise
+        else:
+            if stream.ended:
+                self._reset(stream)  # what is left of it nobody reads any more
 
     def _reset(self, stream: Stream) -> None:
         """Give a stream up; an error in that ends no other stream of the session."""
@@ -233,9 +236,6 @@ class Session:
             stream.reset()
         except Exception as error:
             note(f"a {stream.protocol} stream was not reset", error)
-        else:
-            if stream.ended:
-                stream.reset()  # what is left of it nobody reads any more
 
     # the link's handler
 
