@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,18 @@ class Rig:
         return found
 
     async def until(self, fid: str, name: str) -> Event:
-        """Follow the run until an event of this name."""
+        """Follow the run until an event of this name, and until the node has taken note of it."""
         async with contextlib.aclosing(self.feed.follow(fid)) as batches:
             async for batch in batches:
                 for event in batch:
                     if event.event == name:
+                        await settled(partial(self._noted, fid, event.seq))
                         return event
         raise AssertionError(f"the run ended without {name}")
+
+    def _noted(self, fid: str, seq: int) -> bool:
+        live = self.runs.live.get(fid)
+        return live is None or live.view.last_seq >= seq
 
     async def gone(self, fid: str) -> None:
         """Wait until the node has let go of a run that is over, and of its runner."""
