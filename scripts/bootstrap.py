@@ -30,7 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("KODO_VENV", ".venv-unlocked" if is_newest_wanted() else ".venv")
 BIN = VENV / "bin"
 PYTHON = BIN / "python"
-INTEROP = ROOT / "tests" / "interop"
+NPM_FOLDERS = {
+    ROOT / "tests" / "interop": "js-libp2p, for the tests that dial a node with it",
+    ROOT / "client" / "web": "what the page is built of and tested with",
+}
+"""Where npm packages lie, each by a lock file of its own, and what they are."""
 
 NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
@@ -171,14 +175,15 @@ def link(name: Path, target: Path) -> None:
 
 
 def install_npm_packages(npm: Path) -> None:
-    """Install exactly what the lock file says, unless that was done."""
-    stamp = INTEROP / "node_modules" / ".kodo"
-    wanted = digest(INTEROP / "package-lock.json", INTEROP / "package.json", INTEROP / ".npmrc")
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return
-    say("installing js-libp2p from npm, for the tests that dial a node with it")
-    do([npm, "ci", "--no-audit", "--no-fund"], "installing the npm packages", INTEROP)
-    stamp.write_text(wanted)
+    """Install exactly what the lock files say, unless that was done."""
+    for folder, what in NPM_FOLDERS.items():
+        stamp = folder / "node_modules" / ".kodo"
+        wanted = digest(folder / "package-lock.json", folder / "package.json", folder / ".npmrc")
+        if stamp.is_file() and stamp.read_text() == wanted:
+            continue
+        say(f"installing from npm {what}")
+        do([npm, "ci", "--no-audit", "--no-fund"], "installing the npm packages", folder)
+        stamp.write_text(wanted)
 
 
 def install_browser() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ["p2p", "node", "registry", "client"]
-FOLDERS = [*SOURCE_ROOTS, "scripts", "tests", "tests/interop", "tests/vectors"]
+FOLDERS = [*SOURCE_ROOTS, "client/web", "scripts", "tests", "tests/interop", "tests/vectors", "tests/web"]
 NOT_OURS = {".git", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
 
 MAX_MODULE_LINES = 600
@@ -219,15 +220,32 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
 
 def test_no_file_leaves_work_for_later() -> None:
     words = ["TO" + "DO", "FIX" + "ME", "X" + "XX:"]
-    sources = (".py", ".mjs", ".md", ".toml", ".yaml")
+    sources = (".py", ".mjs", ".ts", ".tsx", ".css", ".md", ".toml", ".yaml")
     found = [(name, word) for name, text in texts() for word in words if name.endswith(sources) and word in text]
     assert found == []
 
 
-def test_the_lock_file_of_npm_names_no_registry() -> None:
-    text = (ROOT / "tests" / "interop" / "package-lock.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("folder", ["client/web", "tests/interop"])
+def test_the_lock_file_of_npm_names_no_registry(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text(encoding="utf-8")
     assert "resolved" not in text
     assert "registry." not in text
+    assert "ignore-scripts=true" in (ROOT / folder / ".npmrc").read_text(encoding="utf-8")
+
+
+def test_every_npm_package_of_the_page_is_pinned_and_described() -> None:
+    package = json.loads((ROOT / "client" / "web" / "package.json").read_text(encoding="utf-8"))
+    described = (ROOT / "client" / "web" / "README.md").read_text(encoding="utf-8")
+    for name, version in (package["dependencies"] | package["devDependencies"]).items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
+        assert f"`{name}`" in described, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "client" / "web" / "src").rglob("*.ts*")), ids=lambda path: path.name)
+def test_a_module_of_the_page_stays_readable_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("/**")
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
 
 
 def test_the_version_is_written_in_one_place() -> None:

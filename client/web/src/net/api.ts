@@ -1,0 +1,308 @@
+/**
+ * What pages program against. Types only: `openEngine` of `net/engine.ts` makes the one `Engine` of a page.
+ *
+ * Everything that a node says is untrusted: `Value`s may have any shape, texts any length and characters. Read them by
+ * `fieldOf`, `textOf`, `numberOf` of `core/value.ts`. Errors are those of `core/errors.ts`; a node's refusal is a
+ * `CallError` with `code`, `reason`, `message` and `data`. Times are ms UTC, sizes bytes. All waiting calls take an
+ * `AbortSignal` and end with its reason.
+ */
+import type { Link } from '../core/link.ts'
+import type { RunEvent, RunView } from '../core/runview.ts'
+import type { Bytes, Row, Sendable, Value } from '../core/value.ts'
+
+export type { Link } from '../core/link.ts'
+export type { OpenLock, RunEvent, RunState, RunView } from '../core/runview.ts'
+export type { Bytes, Row, Sendable, Value } from '../core/value.ts'
+
+/** Ends a subscription; may be called again. */
+export type Unsubscribe = () => void
+
+/** One kind of news: `on` calls back for each, synchronously, until it is unsubscribed. */
+export interface Listenable<News> {
+  on(listener: (news: News) => void): Unsubscribe
+}
+
+export interface EngineOptions {
+  /** Base URLs where registries answer `GET /nodes` and `GET /flows`; of this page's origin, or allowed by its CSP. */
+  registries?: readonly string[]
+  /** Where else a node that moved is looked for (the local network, through `koco web`): its multiaddrs. */
+  findAddresses?: (peerId: string, signal: AbortSignal) => Promise<readonly string[]>
+  /** Name of the database of identity, pins and logins; by default `kodo`. */
+  database?: string
+}
+
+/** All of this page's sessions, and what this browser remembers. Made by `openEngine(options)`. */
+export interface Engine {
+  readonly identity: IdentityStore
+  readonly pins: Pins
+  readonly knownRuns: KnownRuns
+  readonly registries: readonly RegistryClient[]
+  /**
+   * Return the client of a node; the same one for the same peer id. Nothing is dialled before the first call.
+   * @throws IdentityError from its calls when the target's name is pinned to another peer id.
+   */
+  node(target: NodeTarget): NodeClient
+  /** Return the clients made so far. */
+  nodes(): readonly NodeClient[]
+  /** Open a shared run: dials its node, and opens the link again in each new session. */
+  openLink(link: Link, options?: CallOptions): Promise<LinkedRun>
+  /** Return what kind of connection this browser and page can make, before anything is dialled. */
+  capabilities(): Promise<Capabilities>
+  close(): void
+}
+
+/** Where a node is said to be. Only the peer id is proved, by each session. */
+export interface NodeTarget {
+  peerId: string
+  /** Multiaddrs, e.g. `/ip4/192.0.2.7/udp/4711/webrtc-direct/certhash/uEi…` with or without `/p2p/PEER`. */
+  addrs: readonly string[]
+  /** The name that it was chosen by: pinned to the peer id once that is proved. Leave it out for names merely shown. */
+  name?: string
+}
+
+export interface Capabilities {
+  /** RTCPeerConnection exists. */
+  webrtc: boolean
+  /** A secure context: `crypto.subtle`, OPFS, service workers, clipboard. */
+  secure: boolean
+  /** Firefox gathers no loopback candidate: a node on 127.0.0.1 only cannot be reached from it. */
+  loopback: boolean
+  /** State of the permission `local-network-access`; `unknown` where the browser knows none. */
+  localNetwork: 'granted' | 'denied' | 'prompt' | 'unknown'
+  /** How files may be kept while and after they are downloaded. */
+  sinks: readonly SinkKind[]
+}
+
+export type NodeStatus =
+  /** Nothing was asked yet, or `close` was called. */
+  | 'idle'
+  | 'connecting'
+  | 'connected'
+  /** The session was lost; it is dialled again when something waits for it. */
+  | 'away'
+
+export type NodeNews = { type: 'status'; status: NodeStatus; error?: Error } | { type: 'resumed' }
+
+export interface CallOptions {
+  /** Milliseconds; 30,000 by default, 0 for no deadline. */
+  timeout?: number
+  signal?: AbortSignal
+  /** Make it again when the session breaks: only for what may be done twice or carries a key. Default: true. */
+  repeat?: boolean
+}
+
+export interface StreamOptions {
+  signal?: AbortSignal
+  /** Most bytes of items that may wait unread before the call is given up with `CapacityError`; 32 MiB by default. */
+  limit?: number
+}
+
+/** One node, dialled when needed and again when it was lost. */
+export interface NodeClient extends Listenable<NodeNews> {
+  readonly peerId: string
+  /** What the node is called: the target's name, else what `node.state` or a record said; else its peer id. */
+  readonly label: string
+  readonly status: NodeStatus
+  /** The way of the latest session: `lan` (a private address) or `direct`; undefined before the first. */
+  readonly route: 'lan' | 'direct' | undefined
+  readonly logins: Logins
+  /** Dial now; returns when the peer id is proved and the login resumed. */
+  connect(options?: CallOptions): Promise<void>
+  /** Make a call without items. Example: `call('run.kill', { fid })`. */
+  call(op: string, args?: Row | { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Value>
+  /** As `call`, for ops whose answer is a map. @throws PeerError where it is none. */
+  ask(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Row>
+  /** The items of a call on one session, in order; leaving the loop cancels it. Use `follow` for events. */
+  stream(op: string, args?: { readonly [key: string]: Sendable }, options?: StreamOptions): AsyncIterable<Value>
+  /** The rows of a paged op (`run.list`, `flow.list`, …), page after page. */
+  pages(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): AsyncIterable<Row>
+  /** Follow a run: events come at once and again after lost sessions. Starts by itself; `stop` it. */
+  follow(fid: string, options?: FollowOptions): FollowedRun
+  /** Download an output, verified chunk by chunk. Starts by itself. */
+  download(fid: string, name: string, options?: DownloadOptions): DownloadHandle
+  /** Download outputs as one zip file (stored, not compressed), verified on the way. */
+  downloadZip(fid: string, names: readonly string[], options?: DownloadOptions): DownloadHandle
+  /** Read an output that is shown in place, verified. @throws CapacityError when it is larger than `maxBytes` (16 MiB). */
+  read(fid: string, name: string, options?: { maxBytes?: number; signal?: AbortSignal }): Promise<Bytes>
+  /** Send a file for inputs; its `done` is the id that stands for it in inputs. Starts by itself. */
+  upload(file: Blob, name: string, options?: { signal?: AbortSignal }): UploadHandle
+  /** End the session; the next call dials anew. */
+  close(): void
+}
+
+/** Who this browser is to a node. Tokens are kept for that peer id alone. */
+export interface Logins {
+  /** `provider, login, message …` of `auth.info`. */
+  info(): Promise<Row>
+  /** Show a token (of `auth.password`, an issuer …) and keep it. Returns the answer of `auth.whoami`. */
+  token(token: string): Promise<Row>
+  password(name: string, password: string): Promise<Row>
+  /** Enrol this browser by the code that the node's operator made for its peer id. */
+  code(code: string): Promise<Row>
+  whoami(): Promise<Row>
+  logout(): Promise<void>
+}
+
+export interface FollowOptions {
+  /** The last `seq` that is known already. Default: 0. */
+  after?: number
+  /** Wait for what comes; false gives what there is. Default: true. */
+  live?: boolean
+  /** Most events that `events` keeps; the oldest go first. Default: 200,000. */
+  keep?: number
+}
+
+export type FollowStatus =
+  | 'connecting'
+  | 'following'
+  /** The node was lost and is dialled again; what was seen stays. */
+  | 'away'
+  /** The run is over, and all its events are here. */
+  | 'over'
+  /** It is refused or was stopped; `error` says why. */
+  | 'failed'
+
+export type FollowNews =
+  /** Some events were applied to `view` and appended to `events`. Comes at most once a frame of the connection. */
+  { type: 'events'; events: readonly RunEvent[] } | { type: 'status'; status: FollowStatus }
+
+/** A run that is followed: its view grows in place. */
+export interface FollowedRun extends Listenable<FollowNews> {
+  readonly node: NodeClient
+  readonly fid: string
+  /** What the events add up to. The same object always; `view.lastSeq` changes with it. */
+  readonly view: RunView
+  /** The latest events, in order. The same array always. */
+  readonly events: readonly RunEvent[]
+  /** How many events are not in `events` any more. */
+  readonly dropped: number
+  readonly status: FollowStatus
+  readonly error: Error | undefined
+  /** Wait for the end of the run, or of following it. @throws what `error` says. */
+  done(): Promise<RunView>
+  stop(): void
+}
+
+export type SinkKind =
+  /** A file that the person chooses (`showSaveFilePicker`); needs a click. */
+  | 'picker'
+  /** The browser's own private disk: resumable; handed over as a download when whole. */
+  | 'opfs'
+  /** Streamed through the service worker into the browser's downloads. */
+  | 'stream'
+  /** In memory, for less than 64 MB. */
+  | 'blob'
+
+export interface DownloadOptions {
+  /** Default: the best of `capabilities().sinks` for its size; never `picker`, which has to be asked for in a click. */
+  sink?: SinkKind
+  /** A file handle of `showSaveFilePicker`, for the sink `picker`. */
+  handle?: FileSystemFileHandle
+  /** The name that is suggested for the file. Default: the output's, without folders. */
+  saveAs?: string
+  signal?: AbortSignal
+}
+
+export type TransferStatus = 'running' | 'away' | 'done' | 'failed' | 'cancelled'
+
+export interface TransferNews {
+  status: TransferStatus
+  /** Bytes that are verified (of an upload: that the node has). */
+  bytes: number
+}
+
+export interface DownloadHandle extends Listenable<TransferNews> {
+  readonly name: string
+  readonly status: TransferStatus
+  /** Undefined until the manifest is here. */
+  readonly size: number | undefined
+  readonly bytes: number
+  /** @throws IntegrityError when a chunk is not what the manifest says, twice. */
+  readonly done: Promise<DownloadResult>
+  cancel(): void
+}
+
+export interface DownloadResult {
+  name: string
+  size: number
+  /** Hex, as the node says it; of what was verified chunk by chunk. Empty for a zip. */
+  sha256: string
+  sink: SinkKind
+}
+
+export interface UploadHandle extends Listenable<TransferNews> {
+  readonly name: string
+  readonly size: number
+  readonly status: TransferStatus
+  readonly bytes: number
+  /** The upload's id, for inputs. */
+  readonly done: Promise<string>
+  cancel(): void
+}
+
+export interface LinkedRun {
+  readonly node: NodeClient
+  readonly link: Link
+  readonly fid: string
+  /** The answer of `share.open`: `fid, sid, node, level, mode, expires_at`. */
+  readonly told: Row
+}
+
+/** This browser's Ed25519 key: made at first use, kept in IndexedDB, never readable by the page. */
+export interface IdentityStore {
+  /** Return the peer id; makes the key at first use. */
+  peerId(): Promise<string>
+  /** Whether `backup` has something: a key that was made to be moved, or was imported. */
+  movable(): Promise<boolean>
+  /** Make a new identity that can be moved, sealed by a password; returns the backup's text. The old one is gone. */
+  createMovable(password: string): Promise<string>
+  /** Return the sealed backup, to save as a file. @throws UsageError where the key cannot be moved. */
+  backup(): Promise<string>
+  /** Use the identity of a backup; returns its peer id. Open sessions end. @throws UsageError: wrong password, or no backup. */
+  restore(backup: string, password: string): Promise<string>
+}
+
+export interface Pin {
+  name: string
+  peerId: string
+  since: number
+}
+
+/** Names of nodes and the peer ids that proved them first. */
+export interface Pins {
+  get(name: string): Promise<string | undefined>
+  list(): Promise<Pin[]>
+  remove(name: string): Promise<void>
+}
+
+/** On which node a run is. */
+export interface KnownRuns {
+  get(fid: string): Promise<NodeTarget | undefined>
+  remember(fid: string, target: NodeTarget): Promise<void>
+  forget(fid: string): Promise<void>
+}
+
+export interface RegistryQuery {
+  search?: string
+  query?: string
+  by?: string
+  p?: number
+  pp?: number
+}
+
+export interface Page {
+  total: number
+  filtered: number
+  pages: number
+  rows: Row[]
+}
+
+/** One registry's reads. What it says are claims: a node's peer id is proved by its session only. */
+export interface RegistryClient {
+  readonly url: string
+  state(options?: { signal?: AbortSignal }): Promise<Row>
+  nodes(query?: RegistryQuery, options?: { signal?: AbortSignal }): Promise<Page>
+  flows(query?: RegistryQuery, options?: { signal?: AbortSignal }): Promise<Page>
+  /** The addresses that a node's record says; none when it is not known. */
+  addresses(peerId: string, options?: { signal?: AbortSignal }): Promise<string[]>
+}
