@@ -182,6 +182,14 @@ async def registry(
     hosts: Annotated[
         list[str] | None, typer.Option("--name", metavar="HOST", help="A name it is reached by; repeatable.")
     ] = None,
+    proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy",
+            metavar="ADDRESS",
+            help="Believe the reverse proxy at this address whom it speaks for (X-Forwarded-For); repeatable.",
+        ),
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Speak HTTPS; PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
     auth: Auth = None,
@@ -218,6 +226,7 @@ async def registry(
     more: dict[str, Any] = {
         "origins": frozenset(origins or ()),
         "hosts": frozenset(hosts or ()),
+        "proxies": frozenset(proxies or ()),
         "probe_s": settings.probe,
         "tls_cert": None if settings.tls_cert is None else Path(settings.tls_cert),
         "tls_key": None if settings.tls_key is None else Path(settings.tls_key),

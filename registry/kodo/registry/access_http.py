@@ -11,11 +11,11 @@ from aiohttp import hdrs, web
 from kodo.access.answers import AccountAnswers, describe, log_in
 from kodo.access.throttle import Throttle
 from kodo.p2p.errors import PeerError
+from kodo.p2p.net.udp import source_of
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
 from kodo.registry.admin_store import AdminStore, AuditLine
 from kodo.registry.callers import Callers, shown_token
-from kodo.registry.connections import source_of
 from kodo.registry.problems import problem
 from kodo.registry.signed import pack, unpack
 from kodo.registry.store import AccessTables

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import PeerError, UsageError
+from kodo.p2p.net.udp import source_of
 from kodo.registry.admin_store import AdminStore, AuditLine
 from kodo.registry.callers import Callers, check_named_operator, check_private
 from kodo.registry.claims import Enrolment
 from kodo.registry.client import RegistryClient
-from kodo.registry.connections import source_of
 from kodo.registry.federation import Federation
 from kodo.registry.problems import problem
 from kodo.registry.record import MAX_NOTE_BYTES, NodeName

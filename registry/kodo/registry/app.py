@@ -23,13 +23,14 @@ from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
-from kodo.p2p.net import udp
+from kodo.p2p.net.udp import THIS_MACHINE, source_of
 from kodo.registry.access_http import AccessRoutes
 from kodo.registry.admin_http import Admin
 from kodo.registry.callers import Callers
 from kodo.registry.claims import TOKEN_HEADER, Seen
-from kodo.registry.connections import attended, source_of
+from kodo.registry.connections import attended
 from kodo.registry.federation import Federation
+from kodo.registry.forwarded import forwarded
 from kodo.registry.mesh import Batch
 from kodo.registry.openapi import document
 from kodo.registry.pages import PageRequest, parse_page
@@ -79,6 +80,7 @@ class Service:
         stop: has the registry end.
         origins: pages of these origins may call too, as `https://flows.example.com`, lower case.
         hosts: host names, beside IP addresses and `localhost`, that requests may name.
+        proxies: addresses of reverse proxies that are believed whom they speak for.
         announcements: how often one peer may send `up` and `down`.
         newcomers: how many nodes that are not known one source may announce; see `welcome`.
         readers: how often one source may read what changed.
@@ -99,6 +101,7 @@ class Service:
     stop: Callable[[], None]
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    proxies: frozenset[str] = frozenset()
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
     newcomers: Throttle = field(default_factory=lambda: Throttle(burst=64, every_ms=10_000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
@@ -108,13 +111,14 @@ class Service:
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
 
-        What comes from this machine is not counted: a proxy on it speaks for all, and has bounds of its own.
+        What comes from this machine is not counted: who has an account on it is no stranger, and a proxy on it that
+        is not named among `proxies` speaks for all.
 
         Raises:
             CallError: 429 `too-often`.
         """
-        source = udp.source_of(remote)
-        if source != udp.THIS_MACHINE and not await self.store.knows(peer_id):
+        source = source_of(remote)
+        if source != THIS_MACHINE and not await self.store.knows(peer_id):
             _throttle(self.newcomers, source, self.clock())
 
     @property
@@ -129,7 +133,7 @@ _CALLERS = web.AppKey("callers", Callers)
 
 def make_app(service: Service) -> web.Application:
     """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
-    app = web.Application(middlewares=[attended, problems, _guard])
+    app = web.Application(middlewares=[attended, forwarded(service.proxies), problems, _guard])
     app[_SERVICE] = service
     callers = app[_CALLERS] = Callers(
         provider=service.provider,
@@ -338,11 +342,9 @@ async def _records(request: web.Request) -> web.Response:
         raise problem(400, "bad-args", "wait is in seconds, under 100", arg="wait")
     source = source_of(request.remote)
     _throttle(service.readers, source, service.clock())
-    waiting = service.reading.total()
-    if waiting >= _BODIES:
+    if service.reading.total() >= _BODIES:
         raise problem(503, "busy", "too many registries read at once; try later", retry_after_s=5)
-    # Who waits from one address leaves room for those of others.
-    if waiting >= _BODIES // 2 and service.reading[source] >= max(_BODIES // 4, 1):
+    if _crowds(service.reading, source):
         raise problem(429, "too-often", "too many readers of yours wait here", retry_after_s=5)
     service.reading[source] += 1
     try:
@@ -388,6 +390,12 @@ def _throttle(throttle: Throttle, key: str, now: int) -> None:
         raise problem(429, "too-often", f"too many of these at once; wait {seconds} s", retry_after_s=seconds)
 
 
+def _crowds(held: Counter[str], source: str) -> bool:
+    """Return whether a source holds so many of `_BODIES` places that it has to leave the rest to others."""
+    each = _BODIES - _BODIES // 4 if source == THIS_MACHINE else max(_BODIES // 4, 1)
+    return held.total() >= _BODIES // 2 and held[source] >= each
+
+
 def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
     try:
         return verify(signed)
@@ -408,11 +416,9 @@ async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TY
         raise too_large
     service = request.app[_SERVICE]
     source = source_of(request.remote)
-    waiting = sum(service.bodies.values())
-    if waiting >= _BODIES:
+    if service.bodies.total() >= _BODIES:
         raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)
-    # Slow senders of one address leave room for those of others.
-    if waiting >= _BODIES // 2 and service.bodies[source] >= max(_BODIES // 4, 1):
+    if _crowds(service.bodies, source):
         raise problem(429, "too-often", "too many bodies of yours are on their way; wait for them", retry_after_s=1)
     service.bodies[source] += 1
     try:

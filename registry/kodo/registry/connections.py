@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
-__all__ = ["HEAD_S", "TAKE_S", "Connection", "Door", "attended", "serve", "source_of"]
+from kodo.p2p.net.udp import THIS_MACHINE, source_of
+
+__all__ = ["HEAD_S", "TAKE_S", "Connection", "Door", "attended", "serve"]
 
 HEAD_S = 10.0
 """Seconds for a TLS handshake, and for a request's head from its first byte on, or from the connection's begin."""
@@ -36,36 +37,29 @@ _PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-def source_of(remote: str | None) -> str:
-    """Give whom bounds are for: an address, or an IPv6 network of 64 bits, which one host has to itself."""
-    remote = remote or "?"
-    if ":" not in remote:
-        return remote
-    try:
-        address = ipaddress.IPv6Address(remote.partition("%")[0])
-    except ValueError:
-        return remote
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
-
-
 class Door:
     """Who is inside, by source. One event loop.
 
+    A quarter of the places is for one source. This machine, and each proxy that is named, may speak for many, so they
+    have all but a quarter, which is left for those who come directly.
+
     Args:
         descriptors: how many files and sockets this process may have open; a quarter stays for all but connections.
+        proxies: addresses of proxies.
     """
 
-    def __init__(self, descriptors: int):
+    def __init__(self, descriptors: int, proxies: Iterable[str] = ()):
         self.most = min(_MOST, descriptors * 3 // 4)
         self.most_each = max(self.most // 4, 1)
+        self._most_of_many = max(self.most - self.most // 4, 1)
+        self._speak_for_many = {THIS_MACHINE, *map(source_of, proxies)}
         self._inside: Counter[str] = Counter()
         self._all = 0
 
     def enter(self, source: str) -> bool:
-        """Let one more in, unless there are too many in all, or of this source; say whether it came in."""
-        if self._all >= self.most or self._inside[source] >= self.most_each:
+        """Let one more in, unless there are too many in all, or of this source; return whether it came in."""
+        each = self._most_of_many if source in self._speak_for_many else self.most_each
+        if self._all >= self.most or self._inside[source] >= each:
             self._inside += Counter()  # forgets who has none
             return False
         self._inside[source] += 1
@@ -80,6 +74,33 @@ class Door:
             del self._inside[source]
 
 
+class _Counted:
+    """A transport that knows how many bytes were given to it; all else is the transport's own."""
+
+    __slots__ = ("_transport", "given")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.given = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: Any) -> None:
+        self.given += len(data)
+        self._transport.write(data)
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        pieces = list(pieces)
+        self.given += sum(map(len, pieces))
+        self._transport.writelines(pieces)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the other side has not taken."""
+        return self._transport.get_write_buffer_size()
+
+
 class Connection(web.RequestHandler):
     """One connection, with deadlines for heads and for answers; those for bodies are the application's.
 
@@ -87,18 +108,20 @@ class Connection(web.RequestHandler):
         left: called once when it is over.
     """
 
-    __slots__ = ("_answering", "_due", "_left", "_unsent")
+    __slots__ = ("_answering", "_counted", "_due", "_left", "_unsent")
 
     def __init__(self, *args: Any, left: Callable[[], None], **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._left = left
         self._due: asyncio.TimerHandle | None = None
         self._unsent: asyncio.TimerHandle | None = None
+        self._counted: _Counted | None = None
         self._answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the first head is due."""
-        super().connection_made(transport)
+        self._counted = _Counted(cast(asyncio.Transport, transport))
+        super().connection_made(cast(asyncio.Transport, self._counted))
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -132,15 +155,17 @@ class Connection(web.RequestHandler):
         if self._due is None:
             self._due = self._loop.call_later(HEAD_S, self._abort)
 
-    def _look(self, before: int | None) -> None:
+    def _look(self, taken_before: int | None) -> None:
+        """End the connection when nothing was taken since the last look, of whichever answers."""
         self._unsent = None
-        if self.transport is None:
+        if self.transport is None or self._counted is None:
             return
-        unsent = self.transport.get_write_buffer_size()
-        if before is not None and unsent >= before:
+        unsent = self._counted.unsent
+        taken = self._counted.given - unsent
+        if unsent and taken == taken_before:
             self._abort()
         elif unsent:
-            self._unsent = self._loop.call_later(TAKE_S, self._look, unsent)
+            self._unsent = self._loop.call_later(TAKE_S, self._look, taken)
 
     def _abort(self) -> None:
         self._due = None

@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, hdrs, web
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, PeerError
-from kodo.registry.connections import source_of
+from kodo.p2p.net.udp import source_of
 from kodo.registry.problems import problem
 from kodo.registry.rendezvous import (
     CHALLENGE_BYTES,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
@@ -22,6 +22,7 @@ from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
+from kodo.p2p.net.udp import plain_host
 from kodo.registry.app import Service, make_app
 from kodo.registry.connections import Door, serve
 from kodo.registry.federation import Federation
@@ -51,6 +52,14 @@ _HTTP: dict[str, Any] = {
 """How each connection is dealt with."""
 
 
+def _address(text: str) -> str:
+    try:
+        return plain_host(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address") from None
+
+
+Address = Annotated[str, BeforeValidator(_address)]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
 
 
@@ -66,6 +75,8 @@ class RegistryConfig(BaseModel):
         heartbeat_s: seconds between heartbeats that nodes are told to keep; more, up to 150, when they are many.
         origins: pages of these origins may call it too, as `https://flows.example.com`.
         hosts: names it is reached by, beside IP addresses and `localhost`.
+        proxies: addresses of reverse proxies in front of it, which are believed whom they speak for
+            (`X-Forwarded-For`, `X-Forwarded-Proto`).
         max_nodes: node records kept.
         max_flows: flows kept, of all nodes together.
         mesh_read: URLs of registries whose nodes are listed here too.
@@ -92,6 +103,7 @@ class RegistryConfig(BaseModel):
     heartbeat_s: Annotated[int, Field(ge=1, le=MAX_HEARTBEAT_S)] = 60
     origins: frozenset[Origin] = frozenset()
     hosts: frozenset[str] = frozenset()
+    proxies: frozenset[Address] = frozenset()
     max_nodes: Annotated[int, Field(ge=1)] = 100_000
     max_flows: Annotated[int, Field(ge=1)] = 1_000_000
     mesh_read: tuple[str, ...] = ()
@@ -226,13 +238,16 @@ class Registry:
                 open=is_local_address(host) if config.open is None else config.open,
                 origins=frozenset(origin.lower() for origin in config.origins),
                 hosts=frozenset(name.lower() for name in config.hosts),
+                proxies=config.proxies,
             )
             runner = web.AppRunner(make_app(service), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             assert runner.server is not None
             tls = None if certificate is None else certificate.context
-            await stack.enter_async_context(serve(runner.server, listener, Door(descriptors), tls, **_HTTP))
+            await stack.enter_async_context(
+                serve(runner.server, listener, Door(descriptors, config.proxies), tls, **_HTTP)
+            )
             if certificate is not None:
                 await stack.enter_async_context(_beside(certificate.watch()))
             await stack.enter_async_context(federation)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import queue
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,10 @@ __all__ = ["AccessTables", "Bounds", "Store"]
 
 _READERS = 2
 _DEADLINE_S = 15.0
+_SETTLE_AGAIN_MS = 5_000
+"""Until it is tried again to note which nodes fell silent, after the disk took nothing."""
+_OPENING_BYTES = 1 << 20
+"""What the files beside the database take when it is opened, and a little more."""
 
 log = logging.getLogger(__name__)
 
@@ -247,8 +252,16 @@ class Store:
 
     async def _settle(self, now: int) -> None:
         """Judge the nodes whose silence has lasted long enough to change what they are."""
-        if now >= self._due:
+        if now < self._due:
+            return
+        try:
             self._due = await self._write(lambda connection: changes.settle(connection, now))
+        except CallError as error:
+            if error.reason not in ("disk-full", "storage"):
+                raise
+            # What is there can be read all the same; who fell silent meanwhile shows when there is room again.
+            log.warning("the registry cannot note which nodes fell silent: %s", error.message)
+            self._due = now + _SETTLE_AGAIN_MS
 
     def _open(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -261,10 +274,11 @@ class Store:
                     reader = stack.enter_context(contextlib.closing(connect(self._database, readonly=True)))
                     self._readers.put(reader)
             except sqlite3.Error as error:
-                raise UsageError(
-                    f"the registry cannot use {self._database}: {error}; put a backup in its place, or move it away: "
-                    "nodes announce themselves again"
-                ) from error
+                remedy = "put a backup in its place, or move it away: nodes announce themselves again"
+                if shutil.disk_usage(self._database.parent).free < _OPENING_BYTES:
+                    # Nothing is wrong with the file, whatever SQLite calls it.
+                    remedy = "its disk is full: make room and start it again"
+                raise UsageError(f"the registry cannot use {self._database}: {error}; {remedy}") from error
             self._writer = Writer(writer)
             stack.callback(self._writer.close)
             self._reading = stack.enter_context(ThreadPoolExecutor(_READERS, "registry-read"))

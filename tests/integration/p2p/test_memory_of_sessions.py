@@ -11,6 +11,7 @@ import pytest
 
 from kodo.p2p.core.varint import encode_varint
 from kodo.p2p.errors import KodoError
+from kodo.p2p.net.budget import SOURCE_BYTES, shared_budget
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -96,22 +97,23 @@ async def test_who_makes_a_host_keep_too_much_is_cut_and_others_go_on(
             while not cut.done():
                 assert await request(honest, "echo", {"a": 1}) == {"a": 1}
             await cut
-            transport: Any = pair.server._transport
-            assert transport._budget.total <= most
+            budget = shared_budget(limits.kept_bytes, limits.kept_bytes_per_source)
+            assert budget.total <= most
             for session in pair.server.sessions:
                 if session.remote_peer == STRANGER.peer_id:
                     session.cancel()
         assert await request(honest, "echo", {"a": 1}) == {"a": 1}
-        transport = pair.server._transport
-        assert transport._budget.total < 10_000
+        assert budget.total < 10_000
 
 
 async def test_a_session_that_ended_counts_no_longer() -> None:
-    async with asyncio.timeout(60), make_pair("webrtc") as pair:
+    # Of its own, for the client in this process has the usual one.
+    limits = Limits(kept_bytes_per_source=SOURCE_BYTES - 1)
+    async with asyncio.timeout(60), make_pair("webrtc", server_limits=limits) as pair:
+        budget = shared_budget(limits.kept_bytes, limits.kept_bytes_per_source)
         session = await pair.client.connect(pair.addresses)
         stream = await session.open_stream(CALL_PROTOCOL)
         await stream.write(HALF_FRAME)
-        transport: Any = pair.server._transport
-        await until(lambda: transport._budget.total > 900_000)
+        await until(lambda: budget.total > 900_000)
         await session.aclose()
-        await until(lambda: not transport._budget.total)
+        await until(lambda: not budget.total)

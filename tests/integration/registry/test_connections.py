@@ -38,6 +38,8 @@ async def test_half_heads_of_one_address_keep_nobody_else_out_and_end(
 ) -> None:
     monkeypatch.setattr(server, "raise_descriptors", lambda: 64)
     monkeypatch.setattr(connections, "HEAD_S", 2.0)
+    # All of this machine is one source else, and one that may have more.
+    monkeypatch.setattr(connections, "source_of", str)
     async with Registry(RegistryConfig(home=tmp_path, port=0)) as registry:
         port = int(registry.url.rpartition(":")[2])
         # More than all of them may be, 48; of one address 12.

@@ -9,23 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kodo.registry.connections import HEAD_S, TAKE_S, Connection, Door, source_of
+from kodo.p2p.net.udp import THIS_MACHINE
+from kodo.registry.connections import HEAD_S, TAKE_S, Connection, Door
 from tests.support.virtual_time import run_virtual
-
-
-@pytest.mark.parametrize(
-    ("remote", "source"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("what:ever", "what:ever"),
-        (None, "?"),
-    ],
-)
-def test_a_source_is_an_address_or_what_one_host_has_of_ipv6(remote: str | None, source: str) -> None:
-    assert source_of(remote) == source
 
 
 def test_one_source_leaves_room_for_others_and_all_of_them_for_files() -> None:
@@ -37,6 +23,13 @@ def test_one_source_leaves_room_for_others_and_all_of_them_for_files() -> None:
     door.leave("192.0.2.1")
     assert door.enter("203.0.113.1")
     assert not door.enter("203.0.113.2")
+
+
+@pytest.mark.parametrize("source", [THIS_MACHINE, "192.0.2.1", "2001:db8:1:2::/64"])
+def test_who_speaks_for_many_leaves_a_quarter_to_those_who_come_directly(source: str) -> None:
+    door = Door(160, proxies=["192.0.2.1", "2001:db8:1:2::7"])
+    assert sum(door.enter(source) for _ in range(120)) == 90
+    assert sum(door.enter("198.51.100.1") for _ in range(120)) == 30
 
 
 class Wire(asyncio.Transport):
@@ -155,6 +148,33 @@ def test_an_answer_that_nobody_takes_is_not_kept() -> None:
         client.wire.taking = False
         await client.says(REQUEST)
         await asyncio.sleep(2 * TAKE_S + 1)
+        assert client.wire.aborted
+
+    play(script)
+
+
+def test_a_second_answer_may_be_longer_than_what_was_left_of_the_first() -> None:
+    async def script(client: Client) -> None:
+        client.wire.taking = False
+        await client.says(REQUEST)
+        await asyncio.sleep(TAKE_S)
+        # All of the first is taken, then nothing of a second one that is as long, for less than the time it has.
+        client.wire.unsent = 0
+        await client.says(REQUEST, after=TAKE_S / 2)
+        await asyncio.sleep(TAKE_S)
+        assert not client.wire.aborted
+        await asyncio.sleep(2 * TAKE_S)
+        assert client.wire.aborted
+
+    play(script)
+
+
+def test_asking_again_and_again_does_not_keep_answers_that_nobody_takes() -> None:
+    async def script(client: Client) -> None:
+        client.wire.taking = False
+        for _ in range(4):
+            await client.says(REQUEST, after=TAKE_S / 2)
+        await asyncio.sleep(1)
         assert client.wire.aborted
 
     play(script)

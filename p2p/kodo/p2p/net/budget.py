@@ -1,4 +1,4 @@
-"""What sessions may keep in memory together: one budget for all of a host, and one for each source among them.
+"""What sessions may keep in memory together: one budget for all of a process, and one for each source among them.
 
 Each link says what it keeps: what is queued for its peer, what was not read, what waits to be looked at, and what
 readers keep of frames that are not whole. Over a budget the link that keeps most is cut, of the source that keeps
@@ -7,12 +7,14 @@ most, so that whoever keeps little is left alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
-__all__ = ["HOST_BYTES", "SOURCE_BYTES", "Account", "Budget"]
+__all__ = ["PROCESS_BYTES", "SOURCE_BYTES", "Account", "Budget", "shared_budget"]
 
-HOST_BYTES = 512 << 20
+PROCESS_BYTES = 512 << 20
 SOURCE_BYTES = 128 << 20
 """One session at its bounds, with a frame of a call begun on each stream, keeps about 80 MiB."""
 
@@ -43,14 +45,14 @@ class Account:
 
 
 class Budget:
-    """The bytes that the links of one host keep.
+    """The bytes that the links which share it keep.
 
     Args:
         most: bytes of all links together.
         most_of_source: bytes of the links to one source.
     """
 
-    def __init__(self, most: int = HOST_BYTES, most_of_source: int = SOURCE_BYTES) -> None:
+    def __init__(self, most: int = PROCESS_BYTES, most_of_source: int = SOURCE_BYTES) -> None:
         self._most = most
         self._most_of_source = most_of_source
         self._accounts: dict[str, set[Account]] = {}
@@ -93,3 +95,15 @@ class Budget:
         self.total -= account.bytes
         if not accounts:
             del self._accounts[account.source], self._sources[account.source]
+
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[int, int], Budget]] = WeakKeyDictionary()
+
+
+def shared_budget(most: int, most_of_source: int) -> Budget:
+    """Return the budget of all hosts of this process that have the same bounds; cutting is for their event loop.
+
+    A node that listens and one that dials others, or probes them, are of one process, and share its memory.
+    """
+    budgets = _shared.setdefault(asyncio.get_running_loop(), {})
+    return budgets.setdefault((most, most_of_source), Budget(most, most_of_source))

@@ -18,7 +18,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, UnreachableError
 from kodo.p2p.net import udp
-from kodo.p2p.net.budget import Budget
+from kodo.p2p.net.budget import shared_budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
@@ -46,13 +46,6 @@ class WebRtcTransport:
         self._certificate = certificate or Certificate.generate()
         self._dialling_certificate = Certificate.generate()
         self._admits = admits
-        self._budget: Budget | None = None
-
-    def _budget_of(self, limits: Limits) -> Budget:
-        """Give the one budget of all sessions of this transport, which is that of one host."""
-        if self._budget is None:
-            self._budget = Budget(limits.kept_bytes, limits.kept_bytes_per_source)
-        return self._budget
 
     def address_for(self, host: str, port: int) -> Multiaddr:
         """Give the address at which a listener on this host and port is reached."""
@@ -63,7 +56,12 @@ class WebRtcTransport:
     ) -> WebRtcListener:
         """Listen on one address; see `transport.Transport`."""
         listener = WebRtcListener(
-            identity, self._certificate, limits, accept, self._admits, budget=self._budget_of(limits)
+            identity,
+            self._certificate,
+            limits,
+            accept,
+            self._admits,
+            budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),
         )
         await listener.open(host, port)
         return listener
@@ -88,7 +86,7 @@ class WebRtcTransport:
                 (udp.plain_host(host), address.port),
                 server=False,
                 route=udp.route_to(host),
-                budget=self._budget_of(limits),
+                budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),
             )
             dialling.link = link
             await link.authenticate(expected_digest=address.certhash)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.net.budget import HOST_BYTES, SOURCE_BYTES
+from kodo.p2p.net.budget import PROCESS_BYTES, SOURCE_BYTES
 
 __all__ = ["Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Transport"]
 
@@ -35,7 +35,7 @@ class Limits:
         handshakes_per_source: the same from one IPv4 address or IPv6 /64.
         handshake_s: time that one handshake may take.
         cookies_above: handshakes in progress above which a source must prove its address first.
-        kept_bytes: what all sessions of a host may keep in memory together; over it those that keep most are cut.
+        kept_bytes: what all sessions of a process may keep in memory together; over it those that keep most are cut.
         kept_bytes_per_source: the same of those from one IPv4 address or IPv6 /64.
         usernames: STUN usernames that a listener remembers.
         username_s: how long an unused STUN username is answered.
@@ -53,7 +53,7 @@ class Limits:
     handshakes_per_source: int = 16
     handshake_s: float = 10.0
     cookies_above: int = 32
-    kept_bytes: int = HOST_BYTES
+    kept_bytes: int = PROCESS_BYTES
     kept_bytes_per_source: int = SOURCE_BYTES
     usernames: int = 8192
     username_s: float = 10.0

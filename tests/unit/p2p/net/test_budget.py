@@ -1,6 +1,8 @@
 """Over a budget those are cut that keep most."""
 
-from kodo.p2p.net.budget import Account, Budget
+import asyncio
+
+from kodo.p2p.net.budget import Account, Budget, shared_budget
 
 
 class Links:
@@ -64,3 +66,22 @@ def test_what_is_let_go_of_counts_no_longer() -> None:
     links.accounts["1"].keeps(70)
     assert (links.cut, links.budget.total) == ([], 0)
     assert not links.budget._accounts
+
+
+async def test_hosts_of_one_process_share_one_budget() -> None:
+    cut: list[str] = []
+    listens = shared_budget(100, 100).open("198.51.100.1", lambda: cut.append("a session that was accepted"))
+    dials = shared_budget(100, 100).open("192.0.2.1", lambda: cut.append("a session that was dialled"))
+    listens.keeps(60)
+    dials.keeps(39)
+    assert not cut
+    dials.keeps(41)
+    assert cut == ["a session that was accepted"]
+
+
+def test_each_event_loop_has_its_own_for_sessions_are_cut_in_it() -> None:
+    async def budget() -> Budget:
+        return shared_budget(100, 100)
+
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        assert one.run(budget()) is not other.run(budget())
