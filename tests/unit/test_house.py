@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ["p2p", "node", "registry", "client"]
-FOLDERS = [*SOURCE_ROOTS, "client/web", "scripts", "tests", "tests/interop", "tests/vectors", "tests/web"]
+FOLDERS = [*SOURCE_ROOTS, "client/web", "docs", "scripts", "tests", "tests/interop", "tests/vectors", "tests/web"]
 NOT_OURS = {".git", "node_modules", "__pycache__", "dist", "build", ".hypothesis", ".run"}
 
 MAX_MODULE_LINES = 600
@@ -256,7 +256,16 @@ def test_the_version_is_written_in_one_place() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["scripts/run", "scripts/test", "scripts/lock", "scripts/release", "scripts/python", ".ci/run", "bumpy.py"],
+    [
+        "scripts/run",
+        "scripts/test",
+        "scripts/docs",
+        "scripts/lock",
+        "scripts/release",
+        "scripts/python",
+        ".ci/run",
+        "bumpy.py",
+    ],
 )
 def test_what_is_started_by_hand_can_be(name: str) -> None:
     path = ROOT / name
