@@ -23,7 +23,7 @@ SECONDS = 600
 
 IMPORTS = """
 import importlib.metadata, importlib.resources, importlib.util, sys
-import kodo.client, kodo.registry.client, kodo.flow
+import kodo.client, kodo.registry.client.client, kodo.flow
 assert importlib.util.find_spec("ray") is None, "the base install brings Ray"
 assert importlib.metadata.version("kodo") == sys.argv[1], importlib.metadata.version("kodo")
 assert (importlib.resources.files("kodo.samples") / "scope.yaml").is_file(), "no sample scope"

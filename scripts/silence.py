@@ -20,8 +20,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from kodo.node.storage import own_storage
-from kodo.node.telemetry import TELEMETRY_OFF
+from kodo.node.executors.runner.storage import own_storage
+from kodo.node.executors.runner.telemetry import TELEMETRY_OFF
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -11,8 +11,8 @@ from benchmarks.measure import Row, Series
 
 from kodo.client import Client
 from kodo.node.home import hold_home
-from kodo.node.rows import NewEvent, NewRun
-from kodo.node.store import Store
+from kodo.node.store.rows import NewEvent, NewRun
+from kodo.node.store.store import Store
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.protocol.ids import make_id
 

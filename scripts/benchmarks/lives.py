@@ -16,7 +16,7 @@ import psutil
 from benchmarks.measure import Measurement, Row, Series, interleave
 
 from kodo.client import Client
-from kodo.node.ray_cluster import MARK
+from kodo.node.executors.ray.cluster import MARK
 
 NODE = "bench.local"
 FOLLOWERS = 200

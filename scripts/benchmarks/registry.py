@@ -22,8 +22,8 @@ from benchmarks.registry_fill import FLOWS_PER_NODE, enliven, fill, identity, wo
 from benchmarks.registry_mesh import mesh
 
 from kodo.p2p.errors import CallError
-from kodo.registry.client import RegistryClient
-from kodo.registry.record import Heartbeat, sign_heartbeat
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.records.record import Heartbeat, sign_heartbeat
 
 READS = 40
 BEATS = 6_000

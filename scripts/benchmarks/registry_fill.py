@@ -16,8 +16,8 @@ from pathlib import Path
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.registry.record import FlowRecord, NodeRecord, sign_record, verify_record
-from kodo.registry.store import Bounds, Store
+from kodo.registry.records.record import FlowRecord, NodeRecord, sign_record, verify_record
+from kodo.registry.store.store import Bounds, Store
 
 __all__ = ["FLOWS_PER_NODE", "enliven", "fill", "identity", "words"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.measure import Row, Series
 from benchmarks.registry_fill import identity
 
-from kodo.registry.client import RegistryClient
-from kodo.registry.record import FlowRecord, NodeRecord, sign_record
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.records.record import FlowRecord, NodeRecord, sign_record
 from kodo.registry.server import Registry, RegistryConfig
 
 RING = 5

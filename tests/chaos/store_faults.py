@@ -7,10 +7,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from kodo.node import schema
-from kodo.node.rows import NewEvent, NewRun
-from kodo.node.store import Store
-from kodo.node.transaction import Commit
+from kodo.node.store import schema
+from kodo.node.store.rows import NewEvent, NewRun
+from kodo.node.store.store import Store
+from kodo.node.store.transaction import Commit
 from kodo.p2p.errors import CapacityError
 
 __all__ = ["FAULTS", "drill"]

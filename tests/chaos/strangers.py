@@ -25,7 +25,7 @@ import psutil
 from kodo.client import Client
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, KodoError
-from kodo.registry.client import RegistryClient
+from kodo.registry.client.client import RegistryClient
 from tests.chaos.attacks import ATTACKS
 from tests.chaos.soak import running_registry
 from tests.support.koco import NodeProcess, end_all

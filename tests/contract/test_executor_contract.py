@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from kodo.node.executor import Executor, Runner, RunnerDiedError, RunnerEvent, RunSpec
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner, LockDeniedError
+from kodo.node.executors.executor import Executor, Runner, RunnerDiedError, RunnerEvent, RunSpec
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner, LockDeniedError
 from kodo.protocol.ids import make_id
 
 LID = make_id(1, bytes(10))

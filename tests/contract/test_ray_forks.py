@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from kodo.node.ray_cluster import driver_environment, find_cluster, start_cluster, stop_cluster
+from kodo.node.executors.ray.cluster import driver_environment, find_cluster, start_cluster, stop_cluster
 
-SERVER = "kodo.node.forking.server"
+SERVER = "kodo.node.executors.ray.forking.server"
 
 DRIVER = """
 import json, os, sys

@@ -1,4 +1,4 @@
-"""Where Ray reads pickles: `kodo.node.ray_guard` stands in each place that a node's process comes to."""
+"""Where Ray reads pickles: `kodo.node.executors.ray.guard` stands in each place that a node's process comes to."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def test_ray_reads_pickles_where_it_is_known_to() -> None:
 def test_each_of_them_is_guarded() -> None:
     script = """
 import importlib, pickle
-from kodo.node import ray_guard
-ray_guard.guard()
-ray_guard.guard()
-for name in ray_guard._READERS:
+from kodo.node.executors.ray import guard
+guard.guard()
+guard.guard()
+for name in guard._READERS:
     module = importlib.import_module(name)
-    assert module.pickle.loads is ray_guard.loads, name
+    assert module.pickle.loads is guard.loads, name
     assert module.pickle.loads(module.pickle.dumps({"a": 1})) == {"a": 1}
     assert issubclass(module.pickle.pickle.PicklingError, Exception)
-print(sorted(ray_guard._READERS))
+print(sorted(guard._READERS))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     expected = sorted("ray." + name.removesuffix(".py").replace("/", ".") for name in GUARDED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kodo.node.ray_cluster import driver_environment, listening_sockets, start_cluster, stop_cluster
+from kodo.node.executors.ray.cluster import driver_environment, listening_sockets, start_cluster, stop_cluster
 
 DRIVER = """
 import os, sys

@@ -11,19 +11,19 @@ from kodo.access.jose import BadTokenError, read_header, read_keys
 from kodo.cli.values import parse_assignments, parse_value
 from kodo.client.config import parse_bytes, parse_seconds
 from kodo.client.resolve import parse_flow, parse_run, parse_share
-from kodo.flow.inlet import parse_line
-from kodo.node.crash import read_crash
+from kodo.flow._runtime.event_socket import parse_line
+from kodo.node.executors.crash import read_crash
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.protocol.access import parse_grant
 from kodo.protocol.ids import id_time_ms, is_id
 from kodo.protocol.link import decode_token, encode_token, parse_link
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import check_key, check_shared
-from kodo.registry.glob import parse_glob
-from kodo.registry.pages import parse_page
-from kodo.registry.query import parse_query
-from kodo.registry.query_sql import compile_query
-from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
+from kodo.registry.query.glob import parse_glob
+from kodo.registry.query.query import parse_query
+from kodo.registry.query.sql import compile_query
+from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
+from kodo.registry.reads.pages import parse_page
 from tests.fuzz.mutations import mutated_text, mutated_value
 from tests.fuzz.targets import Difference, Target, vectors
 

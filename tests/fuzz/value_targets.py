@@ -12,17 +12,17 @@ import msgpack
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from kodo.node.forms import missing, places
+from kodo.node.schemas.forms import missing, places
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, PeerError
 from kodo.protocol.calls import OPS, parse_args
 from kodo.protocol.events import EVENTS, Event, RunView
 from kodo.protocol.secrets import asks_secrets, hide, masked, reveal, secret_names
 from kodo.protocol.uploads import find_uploads
-from kodo.registry.claims import read_authorization
-from kodo.registry.record import verify_goodbye, verify_heartbeat, verify_record
+from kodo.registry.records.claims import read_authorization
+from kodo.registry.records.record import verify_goodbye, verify_heartbeat, verify_record
+from kodo.registry.records.signed import pack, unpack
 from kodo.registry.rendezvous import check_presence, check_sealed, read_answer
-from kodo.registry.signed import pack, unpack
 from tests.fuzz.mutations import mutated_bytes, mutated_value
 from tests.fuzz.targets import Target, hexes, vectors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kodo.node.telemetry import TELEMETRY_OFF, silenced
+from kodo.node.executors.runner.telemetry import TELEMETRY_OFF, silenced
 from scripts.silence import frameworks, listen_to, requirements
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.logins import Login, Logins
-from kodo.node.vault import Vault
+from kodo.node.runs.vault import Vault
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.net.keystore import load_certificate, load_identity, make_home, write_private
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from kodo.node.ray_cluster import MARK
+from kodo.node.executors.ray.cluster import MARK
 
 KOCO = str(Path(sys.executable).with_name("koco"))
 SCOPE = Path(__file__).parent / "scope" / "scope.yaml"

@@ -22,7 +22,7 @@ from kodo.client import Client, Run
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, KodoError
 from kodo.p2p.net.calls import Call
-from kodo.registry.client import RegistryClient
+from kodo.registry.client.client import RegistryClient
 from tests.support.records import flow, signed_goodbye, signed_heartbeat, signed_record
 
 __all__ = ["CYCLES", "OTHERS", "STRANGERS", "Cycle", "Visitor"]

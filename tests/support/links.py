@@ -13,7 +13,7 @@ from typing import Any
 from kodo.client import Client, Run
 from kodo.node.app import Node
 from kodo.node.config import NodeConfig
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import BrokenSessionError
 from kodo.protocol.link import Link, encode_token, parse_link, write_link

@@ -6,7 +6,7 @@ from typing import Any
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.registry.record import (
+from kodo.registry.records.record import (
     FlowRecord,
     Goodbye,
     Heartbeat,

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kodo.flow.memory_store import MemoryStore
-from kodo.node.schema import open_reader, open_writer
-from kodo.registry.schema import connect
+from kodo.flow._runtime.memory_store import MemoryStore
+from kodo.node.store.schema import open_reader, open_writer
+from kodo.registry.store.schema import connect
 
 
 def open_memory(path: Path) -> Any:

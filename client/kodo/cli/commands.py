@@ -81,12 +81,12 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry("serve", "Serve", "Start a node; it runs until Ctrl-C."),
     "registry": Entry("serve", "Serve", "Start a registry; it runs until Ctrl-C."),
     "down": Entry(
-        "care",
+        "node_control",
         "Serve",
         "Stop the node of this home (or --node, as its operator), and wait until it has stopped.",
     ),
     "cleanup": Entry(
-        "care",
+        "node_control",
         "Serve",
         "Remove what the node of this home (or --node) need not keep: it does so by itself from time to time.",
     ),
@@ -104,28 +104,30 @@ COMMANDS: dict[str, Entry] = {
     "role": Entry("access", "Serve", "Roles of such a node or registry."),
     "grant": Entry("access", "Serve", "Grants of such a node or registry."),
     "register": Entry(
-        "curate",
+        "registry_admin",
         "Registry",
         "Put a node's name on a registry's list, so that it is taken where not everybody is.",
     ),
     "unregister": Entry(
-        "curate",
+        "registry_admin",
         "Registry",
         "Take a name off a registry's list, and its node out of it, also where the registry told others of it.",
     ),
     "annotate": Entry(
-        "curate",
+        "registry_admin",
         "Registry",
         "Say something of a node or flow in a registry: it wins over what the node says of itself.",
     ),
-    "operator": Entry("curate", "Registry", "List a registry's operators; become one, invite one, dismiss one."),
+    "operator": Entry(
+        "registry_admin", "Registry", "List a registry's operators; become one, invite one, dismiss one."
+    ),
     "stale": Entry(
-        "curate",
+        "registry_admin",
         "Registry",
         "List the nodes that a registry has not heard of for longer than it keeps them; with --clean remove them.",
     ),
-    "audit": Entry("curate", "Registry", "List what operators changed at a registry, latest first."),
-    "mesh": Entry("curate", "Registry", "Other registries that a registry deals with, as its operator."),
+    "audit": Entry("registry_admin", "Registry", "List what operators changed at a registry, latest first."),
+    "mesh": Entry("registry_admin", "Registry", "Other registries that a registry deals with, as its operator."),
 }
 """By name, in the order of the help."""
 

@@ -165,7 +165,7 @@ def _ray(home: Path) -> Iterator[Finding]:
         yield Finding("ray", f"Ray {version('ray')}")
     if not (home / "ray" / "cluster.json").exists():
         return
-    from kodo.node.ray_cluster import cluster_lives, listening_sockets
+    from kodo.node.executors.ray.cluster import cluster_lives, listening_sockets
 
     if not cluster_lives(home):
         yield Finding("ray", "this home's Ray has died", "start the node again: it starts another (koco up)")

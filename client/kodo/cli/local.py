@@ -108,7 +108,7 @@ async def describe_local(flow: str) -> dict[str, Any]:
     from kodo.cli.nodes import need_ray
 
     need_ray()
-    from kodo.node.catalog import describe_flows
+    from kodo.node.catalog.catalog import describe_flows
 
     entry, folder = local_entry(flow, Path.cwd())
     infos = await describe_flows({"roots": [str(folder)], "flows": [entry], "base": str(Path.cwd())})

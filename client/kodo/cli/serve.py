@@ -89,7 +89,7 @@ async def up(
 ) -> None:
     """Start a node; it runs until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
-    from kodo.node.scope import default_name
+    from kodo.node.catalog.scope import default_name
 
     context.cleaning = True
     settings = context.loaded.override(
@@ -256,8 +256,8 @@ async def registry(
 
 
 async def _back_up(context: Context, target: Path) -> None:
-    from kodo.registry.backup import back_up
     from kodo.registry.server import RegistryConfig
+    from kodo.registry.store.backup import back_up
 
     size = await asyncio.to_thread(back_up, RegistryConfig(home=context.loaded.home).database, target)
     if context.json:

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from kodo.client.config import Loaded, load_settings
-from kodo.client.desk import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
 from kodo.client.device_flow import Prompt
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
 from kodo.client.flow import FlowOnNode, check_query, flow_on
@@ -22,10 +21,11 @@ from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import Approve, LoginKeeper
 from kodo.client.logins import Logins
+from kodo.client.matching import named, nearest
 from kodo.client.near import NearNodes, rows_of
 from kodo.client.peer import RemoteNode
-from kodo.client.pick import named, nearest
 from kodo.client.proof import ConfirmNode, Proofs
+from kodo.client.registry_account import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
 from kodo.client.resolve import (
     Finder,
     Resolver,
@@ -45,8 +45,8 @@ from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.texts import several
-from kodo.registry.query_rows import fits
-from kodo.registry.query_tree import FLOW_FIELDS, NODE_FIELDS
+from kodo.registry.query.rows import fits
+from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 
 __all__ = ["Client"]
 

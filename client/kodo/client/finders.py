@@ -18,8 +18,8 @@ from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
     from kodo.p2p.net.discovery import Advertisement, Browser
-    from kodo.registry.claimant import Claimant
-    from kodo.registry.client import RegistryClient
+    from kodo.registry.client.client import RegistryClient
+    from kodo.registry.client.signed_requests import Claimant
 
 __all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "found_in", "read_home_node", "tell_refused"]
 
@@ -208,7 +208,7 @@ class RegistryFinder:
         return self.refused is not None
 
     def _open(self) -> RegistryClient:
-        from kodo.registry.client import RegistryClient  # speaks HTTP, which takes long to import
+        from kodo.registry.client.client import RegistryClient  # speaks HTTP, which takes long to import
 
         return RegistryClient(self.url, claimant=self.claimant)
 

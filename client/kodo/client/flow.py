@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kodo.client.matching import named, nearest
 from kodo.client.peer import RemoteNode
-from kodo.client.pick import named, nearest
 from kodo.client.resolve import safe_text
 from kodo.p2p.errors import CallError, NotFoundError, UsageError
-from kodo.registry.query import QueryError, parse_query
-from kodo.registry.query_tree import Condition, Kind
+from kodo.registry.query.query import QueryError, parse_query
+from kodo.registry.query.tree import Condition, Kind
 
 __all__ = ["FlowOnNode", "check_query", "flow_on"]
 

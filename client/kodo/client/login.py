@@ -22,7 +22,7 @@ from kodo.p2p.net.session import Session
 from kodo.protocol.enrol import make_proof
 
 if TYPE_CHECKING:
-    from kodo.registry.claimant import Claimant
+    from kodo.registry.client.signed_requests import Claimant
 
 __all__ = ["Approval", "Approve", "Desk", "LoginKeeper", "SessionDesk"]
 
@@ -208,8 +208,8 @@ class LoginKeeper:
     def claimant(self, url: str) -> Claimant:
         """Give who signs this user's requests to a registry, and shows the login to it if there is one."""
         # Speaking to registries takes long to import, and most commands speak to nodes alone.
-        from kodo.registry.claimant import Claimant
-        from kodo.registry.client import RegistryClient
+        from kodo.registry.client.client import RegistryClient
+        from kodo.registry.client.signed_requests import Claimant
 
         async def token(refused: str | None) -> str | None:
             login = self.logins.get(RegistryClient(url).url)

@@ -7,11 +7,11 @@ Outside of a node everything here works too: events are printed, locks asked on 
 from __future__ import annotations
 
 from kodo.flow import memory, output
-from kodo.flow.context import LockExpiredError, fid
+from kodo.flow._runtime.context import LockExpiredError, fid
 from kodo.flow.decorator import FlowDefinition, event, flow
 from kodo.flow.delegation import DelegatedError, delegate
 from kodo.flow.emit import action, agent, emit, progress, result, task, tool
-from kodo.flow.given import File
+from kodo.flow.file_input import File
 from kodo.flow.locks import lock
 
 __all__ = [

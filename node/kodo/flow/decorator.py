@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeVar, overload
 
-from kodo.flow.context import current
-from kodo.flow.plain import plain
+from kodo.flow._runtime.context import current
+from kodo.flow._runtime.plain import plain
 from kodo.protocol.texts import several
 
 __all__ = ["FLOW_ATTRIBUTE", "FlowDefinition", "event", "flow"]

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kodo.flow.context import current
-from kodo.flow.plain import plain
+from kodo.flow._runtime.context import current
+from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.protocol.events import Event, RunView

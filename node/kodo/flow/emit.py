@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from kodo.flow.context import Emitted, check_event, current
-from kodo.flow.plain import is_plain, plain
+from kodo.flow._runtime.context import Emitted, check_event, current
+from kodo.flow._runtime.plain import is_plain, plain
 
 __all__ = ["action", "agent", "emit", "normal", "progress", "result", "task", "tool"]
 

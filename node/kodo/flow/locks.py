@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from kodo.flow.context import Demand, current
-from kodo.flow.plain import plain
+from kodo.flow._runtime.context import Demand, current
+from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.secrets import asks_secrets
 from kodo.protocol.texts import several

@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from kodo.flow.context import current
-from kodo.flow.files import write_file
-from kodo.flow.plain import plain
+from kodo.flow._runtime.context import current
+from kodo.flow._runtime.files import write_file
+from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.protocol.manifest import check_output_name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kodo.flow.context import current
+from kodo.flow._runtime.context import current
 
 __all__ = ["write"]
 

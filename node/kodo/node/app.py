@@ -21,33 +21,33 @@ from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
 from kodo.client.client import Client
 from kodo.client.config import Loaded, Settings
-from kodo.node import chores
-from kodo.node.announce import Announcer, Said
 from kodo.node.answers.node import NodeFacts
-from kodo.node.asking import Asking
-from kodo.node.catalog import Catalog, Describe, Flow, describe_flows
+from kodo.node.catalog.announce import Announcer, Said
+from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
+from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
+from kodo.node.catalog.scope import Scope, default_name, load_scope
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
-from kodo.node.delegation import Delegations
-from kodo.node.executor import Executor
-from kodo.node.follow import Feed
+from kodo.node.executors.executor import Executor
+from kodo.node.files.ledger import Ledger
+from kodo.node.files.outputs import Outputs
+from kodo.node.files.uploads import UploadLimits, Uploads
 from kodo.node.home import hold_home, last_port, remember_port
-from kodo.node.ledger import Ledger
-from kodo.node.load import LoadMeter, has_spare_memory, live_processes
-from kodo.node.locks import Locks
-from kodo.node.manage import Manager
-from kodo.node.memories import Memories
-from kodo.node.orders import RunSettings
-from kodo.node.outputs import Outputs
-from kodo.node.queue import most_processes
-from kodo.node.rows import digest_of
-from kodo.node.runs import Runs
-from kodo.node.scope import Scope, default_name, load_scope
+from kodo.node.housekeeping import cleanup
+from kodo.node.housekeeping.deletion import Manager
+from kodo.node.requests.delegation import Delegations
+from kodo.node.requests.memories import Memories
+from kodo.node.runs.flow_requests import Asking
+from kodo.node.runs.launch import RunSettings
+from kodo.node.runs.locks import Locks
+from kodo.node.runs.queue import most_processes
+from kodo.node.runs.runs import Runs
+from kodo.node.runs.vault import Vault
 from kodo.node.service import Service
-from kodo.node.shares import Shares
-from kodo.node.store import Store
-from kodo.node.uploads import UploadLimits, Uploads
-from kodo.node.vault import Vault
+from kodo.node.shares.shares import Shares
+from kodo.node.store.follow import Feed
+from kodo.node.store.rows import digest_of
+from kodo.node.store.store import Store
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import how_to_install, installed_version
@@ -61,7 +61,7 @@ from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.ids import make_id
-from kodo.registry.record import FlowRecord, Ping
+from kodo.registry.records.record import FlowRecord, Ping
 
 __all__ = ["Node"]
 
@@ -264,10 +264,10 @@ class Node:
             forget=partial(memories.forget, "short"),
             besides=memories.short,
             more=[
-                chores.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
-                chores.Logs(home / "ray" / "sessions", config.log_s, live_processes),
-                chores.Runners(executor, config.warm_s),
-                chores.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
+                cleanup.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
+                cleanup.Logs(home / "ray" / "sessions", config.log_s, live_processes),
+                cleanup.Runners(executor, config.warm_s),
+                cleanup.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
             ],
         )
         # It refuses in threads too.
@@ -364,7 +364,7 @@ def _outgoing(config: NodeConfig, identity: Identity) -> Client:
 def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog) -> Executor:
     # Imported here: a node with another executor, and every client, does without Ray.
     try:
-        from kodo.node.ray_executor import RayExecutor
+        from kodo.node.executors.ray.executor import RayExecutor
     except ImportError as error:
         raise UsageError(f"a node needs Ray, which is not installed ({error}); {how_to_install('node')}") from error
     return RayExecutor(

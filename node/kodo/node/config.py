@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kodo.access.oidc import OidcConfig
-from kodo.node.scope import check_node_name
+from kodo.node.catalog.scope import check_node_name
 from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 
 __all__ = ["NodeConfig"]

@@ -202,8 +202,8 @@ class RunView:
     """What the events of one run add up to; feed them in order with `apply`.
 
     Pure and cheap: a node keeps one per live run, a client one per followed run. Bounded, whatever the events: what
-    is oldest of a kind is dropped first. What `kodo.node.checks` lets a flow say is never above the bounds of locks
-    and outputs.
+    is oldest of a kind is dropped first. What `kodo.node.executors.checks` lets a flow say is never above the bounds
+    of locks and outputs.
 
     Attributes:
         progress: the latest progress that is not a part of another one.

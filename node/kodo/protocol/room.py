@@ -5,7 +5,8 @@
             with promise.writing(len(piece)): # refused when others have filled the disk meanwhile
                 file.write(piece)
 
-A node's ledger is one (`kodo.node.ledger`); a client, and a flow that is tested alone, have no bound but the disk.
+A node's ledger is one (`kodo.node.files.ledger`); a client, and a flow that is tested alone, have no bound but the
+disk.
 """
 
 from __future__ import annotations

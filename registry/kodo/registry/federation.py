@@ -18,12 +18,12 @@ from typing import Any, Self
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, IdentityError, KodoError, PeerError
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
-from kodo.registry.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, MeshBounds, Tombstone
-from kodo.registry.mesh_store import Checked, Cursor, MeshStore, Page, check_item
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.signed_requests import Claimant
 from kodo.registry.problems import problem
-from kodo.registry.signed import open_envelope, read, sign, verify
+from kodo.registry.records.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, MeshBounds, Tombstone
+from kodo.registry.records.signed import open_envelope, read, sign, verify
+from kodo.registry.store.mesh_store import Checked, Cursor, MeshStore, Page, check_item
 
 __all__ = ["LONGEST_WAIT_S", "Federation"]
 

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, PeerError
-from kodo.registry.signed import Signed, pack, unpack, verify
+from kodo.registry.records.signed import Signed, pack, unpack, verify
 
 __all__ = [
     "ANSWER_S",

@@ -23,12 +23,12 @@ from kodo.p2p.errors import UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
 from kodo.p2p.net.udp import plain_host
-from kodo.registry.app import Service, make_app
-from kodo.registry.connections import Door, serve
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
-from kodo.registry.store import Bounds, Store
-from kodo.registry.tls import certificate_of
+from kodo.registry.http.app import Service, make_app
+from kodo.registry.http.connections import Door, serve
+from kodo.registry.http.tls import certificate_of
+from kodo.registry.store.store import Bounds, Store
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address", "is_loopback"]
 

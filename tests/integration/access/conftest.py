@@ -19,7 +19,7 @@ from kodo.client import Client
 from kodo.client.config import load_settings
 from kodo.node.app import Node
 from kodo.node.config import NodeConfig
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.p2p.net.keystore import load_identity, make_home
 
 LID = "0" * 25 + "1"

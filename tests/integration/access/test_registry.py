@@ -14,7 +14,7 @@ import pytest
 
 from kodo.access.oidc import OidcConfig
 from kodo.p2p.errors import CallError
-from kodo.registry.client import RegistryClient
+from kodo.registry.client.client import RegistryClient
 from kodo.registry.server import Registry, RegistryConfig
 from tests.integration.access.conftest import client_of, koco, peer_id_of
 from tests.support.issuer import running_issuer

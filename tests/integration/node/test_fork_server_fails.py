@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.forking import setup_worker
+from kodo.node.executors.ray.forking import setup_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 

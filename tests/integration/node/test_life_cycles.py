@@ -21,8 +21,8 @@ from kodo.client import Client
 from kodo.client.config import Loaded, Settings
 from kodo.node import app
 from kodo.node.config import NodeConfig
-from kodo.node.executor import Runner, RunSpec
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.executors.executor import Runner, RunSpec
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
 from kodo.registry.server import Registry, RegistryConfig

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kodo.flow import output
-from kodo.node.inprocess import InProcessRunner
+from kodo.node.executors.in_process import InProcessRunner
 from kodo.p2p.errors import CapacityError
 from kodo.protocol.calls import InputWriteArgs
 from tests.support.small_disk import fill, small_disk

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from kodo.node.executor import Runner, RunnerEvent, RunSpec
-from kodo.node.ray_cluster import stop_cluster
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.executor import Runner, RunnerEvent, RunSpec
+from kodo.node.executors.ray.cluster import stop_cluster
+from kodo.node.executors.ray.executor import RayExecutor
 from kodo.protocol.ids import make_id
 
 SCOPE = Path(__file__).parent / "scope"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.ray_cluster import find_cluster, stop_cluster
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.ray.cluster import find_cluster, stop_cluster
+from kodo.node.executors.ray.executor import RayExecutor
 from kodo.p2p.errors import UsageError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FIRST_NODE = """
 import asyncio, json, sys
 from pathlib import Path
-from kodo.node.executor import RunSpec
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.executor import RunSpec
+from kodo.node.executors.ray.executor import RayExecutor
 
 async def main():
     home, scope = map(Path, sys.argv[1:])

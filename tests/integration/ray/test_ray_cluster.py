@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kodo.node import ray_cluster
-from kodo.node.ray_cluster import find_cluster, start_cluster, stop_cluster
+from kodo.node.executors.ray import cluster as ray_cluster
+from kodo.node.executors.ray.cluster import find_cluster, start_cluster, stop_cluster
 from kodo.p2p.errors import UsageError
 
 

@@ -124,7 +124,7 @@ async def test_a_crews_process_connects_to_nothing_but_its_model(run):
 async def test_the_names_in_a_crews_texts_make_the_form():
     request = json.dumps({"roots": [str(SCOPE)], "flows": ["crew_flows:standing"]})
     done = subprocess.run(  # noqa: ASYNC221 (nothing else runs here)
-        [sys.executable, "-m", "kodo.flow.describe"],
+        [sys.executable, "-m", "kodo.flow._runtime.describe"],
         input=request,
         capture_output=True,
         text=True,

@@ -7,8 +7,8 @@ import signal
 import psutil
 import pytest
 
-from kodo.node.executor import RunnerDiedError
-from kodo.node.ray_cluster import find_cluster
+from kodo.node.executors.executor import RunnerDiedError
+from kodo.node.executors.ray.cluster import find_cluster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

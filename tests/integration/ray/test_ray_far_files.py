@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 
 from kodo.access.null import NullProvider
-from kodo.node.asking import Asking
 from kodo.node.clock import SystemClock
-from kodo.node.executor import InputFile, RunSpec
-from kodo.node.memories import Memories
-from kodo.node.outputs import Outputs
-from kodo.node.ray_cluster import _environment, driver_environment, start_cluster, stop_cluster
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.executor import InputFile, RunSpec
+from kodo.node.executors.ray.cluster import _environment, driver_environment, start_cluster, stop_cluster
+from kodo.node.executors.ray.executor import RayExecutor
+from kodo.node.files.outputs import Outputs
+from kodo.node.requests.memories import Memories
+from kodo.node.runs.flow_requests import Asking
 from kodo.protocol.access import Grant, Principal
 
 from .conftest import OBJECT_STORE_BYTES, Run, new_id

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from kodo.node.checks import MisconductError
-from kodo.node.executor import Runner
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.checks import MisconductError
+from kodo.node.executors.executor import Runner
+from kodo.node.executors.ray.executor import RayExecutor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

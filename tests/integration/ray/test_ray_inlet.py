@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.executor import RunnerDiedError
+from kodo.node.executors.executor import RunnerDiedError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

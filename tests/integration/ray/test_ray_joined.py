@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from kodo.node.executor import RunSpec
-from kodo.node.ray_cluster import driver_environment, find_cluster, start_cluster, stop_cluster
-from kodo.node.ray_executor import RayExecutor
+from kodo.node.executors.executor import RunSpec
+from kodo.node.executors.ray.cluster import driver_environment, find_cluster, start_cluster, stop_cluster
+from kodo.node.executors.ray.executor import RayExecutor
 from kodo.p2p.errors import UnreachableError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

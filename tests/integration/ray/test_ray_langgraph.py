@@ -116,7 +116,7 @@ async def test_an_update_too_large_for_an_event_does_not_end_the_run(run):
 async def test_a_graphs_state_makes_the_form():
     request = json.dumps({"roots": [str(SCOPE)], "flows": ["graph_flows:graph"]})
     done = subprocess.run(  # noqa: ASYNC221 (nothing else runs here)
-        [sys.executable, "-m", "kodo.flow.describe"],
+        [sys.executable, "-m", "kodo.flow._runtime.describe"],
         input=request,
         capture_output=True,
         text=True,

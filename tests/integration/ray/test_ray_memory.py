@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kodo.node.executor import RunSpec
+from kodo.node.executors.executor import RunSpec
 from kodo.protocol.ids import make_id
 from tests.support.census import BLOCKS, grown, take_census
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kodo.node.storage import OWN, SHARED
+from kodo.node.executors.runner.storage import OWN, SHARED
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -3,7 +3,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from kodo.registry.client import RegistryClient
+from kodo.registry.client.client import RegistryClient
 from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import NOW
 

@@ -9,12 +9,12 @@ import pytest
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.keystore import load_identity
 from kodo.protocol.enrol import make_proof
-from kodo.registry.claimant import Claimant
-from kodo.registry.claims import TOKEN_HEADER, authorization
-from kodo.registry.client import RegistryClient
-from kodo.registry.operator_client import OperatorClient
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
+from kodo.registry.records.claims import TOKEN_HEADER, authorization
+from kodo.registry.records.signed import pack
 from kodo.registry.server import RegistryConfig
-from kodo.registry.signed import pack
 from tests.support.records import flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 NODE, MEMBER = identity(1), identity(2)

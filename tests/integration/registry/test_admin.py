@@ -17,13 +17,13 @@ from cryptography.x509.oid import NameOID
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.keystore import load_identity
-from kodo.registry.claimant import Claimant
-from kodo.registry.claims import Enrolment, authorization, enrol_proof
-from kodo.registry.client import RegistryClient
-from kodo.registry.operator_client import OperatorClient
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
+from kodo.registry.http.tls import Certificate
+from kodo.registry.records.claims import Enrolment, authorization, enrol_proof
+from kodo.registry.records.signed import sign
 from kodo.registry.server import Registry, RegistryConfig
-from kodo.registry.signed import sign
-from kodo.registry.tls import Certificate
 from tests.support.records import flow, identity, signed_heartbeat, signed_record
 
 NODE = identity(1)
@@ -336,7 +336,7 @@ async def test_it_speaks_https(tmp_path):
 
 
 async def test_a_certificate_that_was_replaced_is_taken_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("kodo.registry.tls.LOOK_S", 0.01)
+    monkeypatch.setattr("kodo.registry.http.tls.LOOK_S", 0.01)
     cert, key = certificate(tmp_path / "tls")
     first, others = cert.read_bytes(), [path.read_bytes() for path in certificate(tmp_path / "other")]
 

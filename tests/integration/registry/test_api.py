@@ -8,8 +8,8 @@ import pytest
 
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
-from kodo.registry import app
-from kodo.registry.record import verify_record
+from kodo.registry.http import app
+from kodo.registry.records.record import verify_record
 from kodo.registry.server import Registry, RegistryConfig, is_local_address
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 

@@ -7,11 +7,11 @@ import pytest
 
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.keystore import load_identity
-from kodo.registry.access_http import _CHANGES
-from kodo.registry.admin_http import Admin
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
-from kodo.registry.operator_client import OperatorClient
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
+from kodo.registry.http.access import _CHANGES
+from kodo.registry.http.admin import Admin
 from kodo.registry.server import RegistryConfig
 from tests.support.records import flow, identity, signed_record
 

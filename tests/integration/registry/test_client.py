@@ -13,8 +13,8 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
-from kodo.registry import client as client_module
-from kodo.registry.client import RegistryClient
+from kodo.registry.client import client as client_module
+from kodo.registry.client.client import RegistryClient
 from tests.support.records import NOW, flow, identity, record, signed_goodbye, signed_heartbeat, signed_record
 
 PEER = str(identity().peer_id)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from kodo.registry import connections, server
-from kodo.registry.connections import Door, serve
+from kodo.registry import server
+from kodo.registry.http import connections
+from kodo.registry.http.connections import Door, serve
 from kodo.registry.server import Registry, RegistryConfig
 
 HALF = b"GET /state HTTP/1.1\r\nHost: local"

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from kodo.p2p.errors import CallError, KodoError
-from kodo.registry.client import RegistryClient
-from kodo.registry.record import verify_heartbeat, verify_record
-from kodo.registry.store import Store
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.records.record import verify_heartbeat, verify_record
+from kodo.registry.store.store import Store
 from tests.support.records import flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 SERVE = """

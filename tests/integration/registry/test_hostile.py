@@ -7,7 +7,7 @@ import aiohttp
 import msgpack
 import pytest
 
-from kodo.registry import app
+from kodo.registry.http import app
 from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import flow, identity, signed_goodbye, signed_heartbeat, signed_record
 

@@ -15,13 +15,13 @@ from aiohttp.test_utils import TestServer
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.keystore import load_identity
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
-from kodo.registry.mesh import Batch, Brought, Item
-from kodo.registry.operator_client import OperatorClient
-from kodo.registry.record import sign_goodbye, sign_heartbeat
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
+from kodo.registry.records.mesh import Batch, Brought, Item
+from kodo.registry.records.record import sign_goodbye, sign_heartbeat
+from kodo.registry.records.signed import sign
 from kodo.registry.server import Registry, RegistryConfig
-from kodo.registry.signed import sign
 from tests.support.koco import KOCO, environment
 from tests.support.records import Goodbye, Heartbeat, flow, identity, signed_record
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openapi_spec_validator import validate
 
-from kodo.registry.openapi import OPERATIONS
+from kodo.registry.http.openapi import OPERATIONS
 from tests.support.records import flow, signed_record
 
 ROOT = Path(__file__).parents[3]

@@ -6,14 +6,14 @@ import inspect
 import pytest
 
 from kodo.client import Client
-from kodo.client.desk import RegistryDesk
 from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
+from kodo.client.registry_account import RegistryDesk
 from kodo.p2p.errors import CallError
-from kodo.registry.access_http import ACCESS_OPS
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
-from kodo.registry.operator_client import OperatorClient
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
+from kodo.registry.http.access import ACCESS_OPS
 from tests.support.records import identity
 
 ME = identity(1)

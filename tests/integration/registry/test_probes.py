@@ -7,7 +7,7 @@ import pytest
 
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
-from kodo.registry.client import RegistryClient
+from kodo.registry.client.client import RegistryClient
 from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import flow, identity, signed_record
 

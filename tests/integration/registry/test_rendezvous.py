@@ -4,8 +4,8 @@ import logging
 import aiohttp
 import pytest
 
+from kodo.registry.records.signed import pack, sign, unpack
 from kodo.registry.rendezvous import Presence
-from kodo.registry.signed import pack, sign, unpack
 from tests.support.records import identity, signed_record
 
 MSGPACK = {"Content-Type": "application/msgpack"}

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kodo.access.null import NullProvider
-from kodo.node.chores import Memory, Uploaded
-from kodo.node.inprocess import InProcessRunner
-from kodo.node.manage import Manager
-from kodo.node.memories import Memories
-from kodo.node.outputs import size_of
+from kodo.node.executors.in_process import InProcessRunner
+from kodo.node.files.outputs import size_of
+from kodo.node.housekeeping.cleanup import Memory, Uploaded
+from kodo.node.housekeeping.deletion import Manager
+from kodo.node.requests.memories import Memories
 from kodo.protocol.calls import InputWriteArgs
 from tests.unit.node.conftest import StillClock, fid_of
 from tests.unit.node.rig import Rig, rig_of

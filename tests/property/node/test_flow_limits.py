@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from kodo.flow import action, agent, emit, lock, output, progress, result, task, tool
-from kodo.flow.capture import EventLogHandler
-from kodo.flow.context import Demand, Emitted, install
-from kodo.flow.inlet import parse_line
-from kodo.node.checks import Conduct, MisconductError
-from kodo.node.ending import Ending
-from kodo.node.executor import RunnerEvent
-from kodo.node.ray_runner import read_events
-from kodo.node.runner_context import RunnerContext
+from kodo.flow._runtime.capture import EventLogHandler
+from kodo.flow._runtime.context import Demand, Emitted, install
+from kodo.flow._runtime.event_socket import parse_line
+from kodo.node.executors.checks import Conduct, MisconductError
+from kodo.node.executors.executor import RunnerEvent
+from kodo.node.executors.ray.runner import read_events
+from kodo.node.executors.runner.context import RunnerContext
+from kodo.node.executors.runner.ending import Ending
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol import flow_limits
 from kodo.protocol.events import MAX_EVENT_BYTES
@@ -125,7 +125,7 @@ def judged(context: RunnerContext) -> list[str]:
 
 def written(event: str, line: dict[str, Any]) -> Emitted:
     """Hand a line to the socket's service, whose sink is the context."""
-    from kodo.flow.context import current
+    from kodo.flow._runtime.context import current
 
     return current().emit(*parse_line(json.dumps({"event": event, "data": line}, default=str).encode()))
 
@@ -160,7 +160,7 @@ def handler() -> Any:
 
 
 def _emit(event: str, data: dict[str, Any]) -> Emitted:
-    from kodo.flow.context import current
+    from kodo.flow._runtime.context import current
 
     return current().emit(event, data)
 

@@ -8,7 +8,7 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kodo.node.rows import NewEvent, digest_of
+from kodo.node.store.rows import NewEvent, digest_of
 
 PLAIN = st.recursive(
     st.none()

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kodo.node.spans import MAX_SPANS, Spans, add_span, span_bytes
+from kodo.node.store.byte_ranges import MAX_SPANS, Spans, add_span, span_bytes
 
 PAIRS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=40)
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kodo.node.rows import NewEvent, NewRun, RunOverError
-from kodo.node.store import Store
+from kodo.node.store.rows import NewEvent, NewRun, RunOverError
+from kodo.node.store.store import Store
 from kodo.protocol.events import Event, RunState, RunView
 
 LIDS = ["a", "b"]

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kodo.p2p.errors import UsageError
-from kodo.registry.glob import fold, parse_glob
+from kodo.registry.query.glob import fold, parse_glob
 
 LETTERS = "ab]^-[!*?\\"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kodo.registry.query import QueryError, parse_query
-from kodo.registry.query_rows import fits
-from kodo.registry.query_sql import compile_query, register_functions
-from kodo.registry.query_tree import Kind
+from kodo.registry.query.query import QueryError, parse_query
+from kodo.registry.query.rows import fits
+from kodo.registry.query.sql import compile_query, register_functions
+from kodo.registry.query.tree import Kind
 
 FIELDS = {
     "name": Kind.TEXT,

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kodo.p2p.errors import PeerError
-from kodo.registry.record import (
+from kodo.registry.records.record import (
     FlowRecord,
     Goodbye,
     Heartbeat,

@@ -52,13 +52,23 @@ print("\\n", *[name for name in sys.modules if name.startswith("kodo.cli.") or n
 
 
 COSTLY = (
-    *("aiohttp", "argon2", "joserfc", "jsonschema", "keyring", "kodo.node", "kodo.registry.client", "ray", "rich"),
+    *(
+        "aiohttp",
+        "argon2",
+        "joserfc",
+        "jsonschema",
+        "keyring",
+        "kodo.node",
+        "kodo.registry.client.client",
+        "ray",
+        "rich",
+    ),
     *("typer.rich_utils", "yaml", "yarl", "zeroconf"),
 )
 """What takes long to import."""
 
 SESSIONS = frozenset(["zeroconf"])
-HTTP = frozenset(["aiohttp", "kodo.registry.client", "yarl"])
+HTTP = frozenset(["aiohttp", "kodo.registry.client.client", "yarl"])
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 MAY_IMPORT = {

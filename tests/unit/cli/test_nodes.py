@@ -13,7 +13,7 @@ from kodo.cli.nodes import oidc_config, print_ready, warn_of_unbound
 from kodo.cli.runtime import Context
 from kodo.client.config import Loaded, Settings
 from kodo.node.app import Node
-from kodo.node.catalog import Flow
+from kodo.node.catalog.catalog import Flow
 from kodo.p2p.errors import UnreachableError
 
 

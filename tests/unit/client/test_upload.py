@@ -14,7 +14,7 @@ from kodo.client.resolve import Found, Wanted
 from kodo.client.transfer import Progress
 from kodo.client.upload import files_in
 from kodo.node.clock import SystemClock
-from kodo.node.uploads import Uploads
+from kodo.node.files.uploads import Uploads
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, IntegrityError, UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kodo.flow._runtime.load import add_roots, load_entry, load_yaml
 from kodo.flow.adapters.crew_yaml import YamlCrew
-from kodo.flow.load import add_roots, load_entry, load_yaml
 from kodo.p2p.errors import NotFoundError, UsageError
 
 CREW: dict[str, Any] = {

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from kodo.flow.adapters.fit import MAX_CHARACTERS, MAX_ITEMS, fit
-from kodo.flow.buffer import pack_event
+from kodo.flow._runtime.buffer import pack_event
+from kodo.flow.adapters.truncate import MAX_CHARACTERS, MAX_ITEMS, fit
 
 
 def test_what_fits_stays_as_it_is() -> None:

@@ -11,6 +11,7 @@ def test_what_an_author_imports_brings_neither_ray_nor_pydantic_nor_the_node():
 
 
 def test_the_executor_and_the_runner_import_no_ray():
-    script = "import kodo.node.executor, kodo.node.ray_executor, kodo.node.runner, sys; print('ray' in sys.modules)"
+    modules = "kodo.node.executors.executor, kodo.node.executors.ray.executor, kodo.node.executors.ray.actor"
+    script = f"import {modules}, sys; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"

@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from kodo.flow import lock
-from kodo.flow.context import DONE, Context, install
+from kodo.flow._runtime.context import DONE, Context, install
 from kodo.flow.locks import DeniedError, seconds
 from kodo.p2p.errors import UsageError
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from kodo.flow import context, memory
-from kodo.flow.console import ConsoleContext
+from kodo.flow import memory
+from kodo.flow._runtime import context
+from kodo.flow._runtime.console import ConsoleContext
 from kodo.p2p.errors import CapacityError, NotFoundError, UsageError
 
 

@@ -18,9 +18,10 @@ import pytest
 import kodo.client
 import kodo.flow
 from kodo.client.links import share_with
-from kodo.flow import FlowDefinition, context, flow, lock
-from kodo.flow.console import ConsoleContext
-from kodo.flow.context import Demand
+from kodo.flow import FlowDefinition, flow, lock
+from kodo.flow._runtime import context
+from kodo.flow._runtime.console import ConsoleContext
+from kodo.flow._runtime.context import Demand
 from kodo.flow.decorator import FLOW_ATTRIBUTE
 from kodo.flow.locks import DeniedError
 

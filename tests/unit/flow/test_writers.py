@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from kodo.flow import context
-from kodo.flow.console import ConsoleContext
+from kodo.flow._runtime import context
+from kodo.flow._runtime.console import ConsoleContext
 from kodo.flow.delegation import Delegation
 from kodo.flow.memory import Memory
-from kodo.node.runner import RunnerContext
+from kodo.node.executors.ray.actor import RunnerContext
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import write_private
 from kodo.protocol.manifest import MAX_PART_BYTES, check_output_name
-from kodo.registry.backup import back_up
+from kodo.registry.store.backup import back_up
 
 Meanwhile = Callable[[], None]
 """What happens while a file is half written."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.rows import NewEvent, NewRun
-from kodo.node.store import Store
+from kodo.node.store.rows import NewEvent, NewRun
+from kodo.node.store.store import Store
 
 
 class StillClock:

@@ -16,15 +16,15 @@ from kodo.access.null import NullProvider
 from kodo.client.client import Client
 from kodo.client.run import Run
 from kodo.client.transfer import ManifestPage, download
-from kodo.node.asking import Question
-from kodo.node.delegation import Delegations, _Child
-from kodo.node.executor import Runner
-from kodo.node.ledger import Ledger
-from kodo.node.memories import Memories
-from kodo.node.outputs import Outputs, size_of
-from kodo.node.rows import NewEvent
-from kodo.node.store import Store
-from kodo.node.uploads import Uploads
+from kodo.node.executors.executor import Runner
+from kodo.node.files.ledger import Ledger
+from kodo.node.files.outputs import Outputs, size_of
+from kodo.node.files.uploads import Uploads
+from kodo.node.requests.delegation import Delegations, _Child
+from kodo.node.requests.memories import Memories
+from kodo.node.runs.flow_requests import Question
+from kodo.node.store.rows import NewEvent
+from kodo.node.store.store import Store
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder

@@ -9,21 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kodo.node.asking import Asking
-from kodo.node.executor import Executor
-from kodo.node.follow import Feed
-from kodo.node.inprocess import InProcessExecutor, InProcessFlow, InProcessRunner
-from kodo.node.judge import Judge
-from kodo.node.ledger import Ledger
-from kodo.node.live import LiveRun
-from kodo.node.locks import Locks
-from kodo.node.orders import Order, RunSettings
-from kodo.node.outputs import Outputs
-from kodo.node.runs import Runs
-from kodo.node.shares import Shares
-from kodo.node.store import Store
-from kodo.node.uploads import Uploads
-from kodo.node.vault import Vault
+from kodo.node.executors.executor import Executor
+from kodo.node.executors.in_process import InProcessExecutor, InProcessFlow, InProcessRunner
+from kodo.node.files.ledger import Ledger
+from kodo.node.files.outputs import Outputs
+from kodo.node.files.uploads import Uploads
+from kodo.node.runs.flow_requests import Asking
+from kodo.node.runs.launch import Order, RunSettings
+from kodo.node.runs.live import LiveRun
+from kodo.node.runs.locks import Locks
+from kodo.node.runs.runs import Runs
+from kodo.node.runs.vault import Vault
+from kodo.node.schemas.judge import Judge
+from kodo.node.shares.shares import Shares
+from kodo.node.store.follow import Feed
+from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.events import Event

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kodo.node.orders import Order
+from kodo.node.runs.launch import Order
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal, Role, parse_grant

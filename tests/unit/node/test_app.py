@@ -11,7 +11,7 @@ import pytest
 
 from kodo.node.app import Node
 from kodo.node.config import NodeConfig
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.calls import Call, request

@@ -16,7 +16,7 @@ import pytest
 from kodo.node.answers import memories
 from kodo.node.answers import outputs as answers
 from kodo.node.answers.outputs import MAX_READS_EACH, MAX_READS_PAID
-from kodo.node.uploads import UploadLimits
+from kodo.node.files.uploads import UploadLimits
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.protocol.calls import InputWriteArgs

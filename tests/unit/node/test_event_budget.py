@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from kodo.flow.buffer import pack_event
-from kodo.flow.capture import EventLogHandler
-from kodo.flow.context import Demand
-from kodo.node.checks import Conduct, MisconductError
-from kodo.node.ending import Ending
-from kodo.node.executor import RunnerEvent
-from kodo.node.inprocess import InProcessRunner
-from kodo.node.orders import RunSettings
-from kodo.node.ray_runner import read_events
-from kodo.node.runner_context import RunnerContext
+from kodo.flow._runtime.buffer import pack_event
+from kodo.flow._runtime.capture import EventLogHandler
+from kodo.flow._runtime.context import Demand
+from kodo.node.executors.checks import Conduct, MisconductError
+from kodo.node.executors.executor import RunnerEvent
+from kodo.node.executors.in_process import InProcessRunner
+from kodo.node.executors.ray.runner import read_events
+from kodo.node.executors.runner.context import RunnerContext
+from kodo.node.executors.runner.ending import Ending
+from kodo.node.runs.launch import RunSettings
 from kodo.p2p.errors import CapacityError
 from kodo.protocol.event_budget import EventBudget
 from tests.unit.node.conftest import StillClock

@@ -20,11 +20,11 @@ from kodo.access.local import LocalProvider
 from kodo.access.passwords import Passwords
 from kodo.access.places import Places, fair_share
 from kodo.node.answers.caller import payer_of
-from kodo.node.inprocess import InProcessRunner
-from kodo.node.ledger import Ledger
-from kodo.node.orders import RunSettings
-from kodo.node.queue import FairQueue, most_processes
-from kodo.node.uploads import UploadLimits, Uploads
+from kodo.node.executors.in_process import InProcessRunner
+from kodo.node.files.ledger import Ledger
+from kodo.node.files.uploads import UploadLimits, Uploads
+from kodo.node.runs.launch import RunSettings
+from kodo.node.runs.queue import FairQueue, most_processes
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import InputWriteArgs

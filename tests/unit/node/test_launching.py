@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kodo.node import schema
-from kodo.node.executor import RunSpec
-from kodo.node.inprocess import InProcessExecutor, InProcessRunner
-from kodo.node.orders import RunSettings
-from kodo.node.queries import RunFilter
+from kodo.node.executors.executor import RunSpec
+from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
+from kodo.node.runs.launch import RunSettings
+from kodo.node.store import schema
+from kodo.node.store.queries import RunFilter
 from kodo.p2p.errors import CallError, CapacityError
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import Rig, rig, rig_of

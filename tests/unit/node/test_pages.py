@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kodo.node.rows import NewEvent, OutputRow
+from kodo.node.store.rows import NewEvent, OutputRow
 from kodo.p2p.core import callframe
 from kodo.p2p.errors import CallError
 from kodo.protocol.manifest import Manifest

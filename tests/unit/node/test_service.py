@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kodo.node.orders import Order
+from kodo.node.runs.launch import Order
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
 from tests.unit.node.conftest import StillClock, fid_of, settled

@@ -13,10 +13,10 @@ import msgpack
 import pytest
 from jsonschema import Draft202012Validator
 
-from kodo.node import judge
-from kodo.node.forms import is_schema, places
-from kodo.node.judge import INLINE_STEPS, MAX_WAITING, MAX_WAITING_EACH, Judge
-from kodo.node.rows import check_packed
+from kodo.node.schemas import judge
+from kodo.node.schemas.forms import is_schema, places
+from kodo.node.schemas.judge import INLINE_STEPS, MAX_WAITING, MAX_WAITING_EACH, Judge
+from kodo.node.store.rows import check_packed
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import MAX_EVENT_BYTES
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, reveal

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from kodo.p2p.errors import CallError
-from kodo.registry.mesh import Item, Tombstone
-from kodo.registry.mesh_store import SILENT_S, check_item
-from kodo.registry.migrations import prepare
-from kodo.registry.record import verify_goodbye, verify_heartbeat, verify_record
-from kodo.registry.schema import connect
-from kodo.registry.signed import sign
-from kodo.registry.store import Store
+from kodo.registry.records.mesh import Item, Tombstone
+from kodo.registry.records.record import verify_goodbye, verify_heartbeat, verify_record
+from kodo.registry.records.signed import sign
+from kodo.registry.store.mesh_store import SILENT_S, check_item
+from kodo.registry.store.migrations import prepare
+from kodo.registry.store.schema import connect
+from kodo.registry.store.store import Store
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 NODE = str(identity().peer_id)

@@ -9,7 +9,7 @@ import pytest
 
 from kodo.access.throttle import Throttle
 from kodo.p2p.errors import CallError
-from kodo.registry.app import Service
+from kodo.registry.http.app import Service
 
 
 def service(known: set[str]) -> Any:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kodo.p2p.errors import CallError, DeadlineError, IdentityError, PeerError
+from kodo.registry.records.signed import pack, sign, unpack
 from kodo.registry.rendezvous import (
     CHALLENGE_BYTES,
     MAX_SEALED_BYTES,
@@ -16,7 +17,6 @@ from kodo.registry.rendezvous import (
     check_sealed,
     read_answer,
 )
-from kodo.registry.signed import pack, sign, unpack
 from tests.support.records import identity
 
 CHALLENGE = bytes(range(CHALLENGE_BYTES))

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kodo.flow.adapters.fit import fit
+from kodo.flow.adapters.truncate import fit
 from kodo.flow.emit import emit
 from kodo.flow.locks import lock
 from kodo.p2p.errors import KodoError

@@ -27,8 +27,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Interrupt
 from pydantic import BaseModel
 
-from kodo.flow.adapters.fit import fit
-from kodo.flow.context import fid
+from kodo.flow._runtime.context import fid
+from kodo.flow.adapters.truncate import fit
 from kodo.flow.emit import action, agent, emit, result, task
 from kodo.flow.locks import lock
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers, granted
-from kodo.node.catalog import Catalog
+from kodo.node.catalog.catalog import Catalog
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import FlowListArgs, FlowSchemaArgs
 from kodo.protocol.pages import paged

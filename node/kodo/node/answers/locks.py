@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.answers.sight import Sight
-from kodo.node.locks import Locks
-from kodo.node.shares import Shares
+from kodo.node.answers.visibility import Sight
+from kodo.node.runs.locks import Locks
+from kodo.node.shares.shares import Shares
 from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, PageArgs
 from kodo.protocol.pages import paged
 

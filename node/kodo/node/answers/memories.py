@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.catalog import Catalog
-from kodo.node.memories import Memories, may_share
-from kodo.node.uploads import PIECE_S, timely
+from kodo.node.catalog.catalog import Catalog
+from kodo.node.files.uploads import PIECE_S, timely
+from kodo.node.requests.memories import Memories, may_share
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import MemoryListArgs, MemoryPutArgs

@@ -9,11 +9,11 @@ from typing import Any
 
 from kodo.access.roles import check_operator
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.chores import Stale
+from kodo.node.catalog.load import Load
 from kodo.node.clock import Clock
-from kodo.node.load import Load
-from kodo.node.manage import Manager
-from kodo.node.runs import Runs
+from kodo.node.housekeeping.cleanup import Stale
+from kodo.node.housekeeping.deletion import Manager
+from kodo.node.runs.runs import Runs
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 from kodo.protocol.pages import fitting

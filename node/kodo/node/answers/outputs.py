@@ -8,15 +8,15 @@ from typing import Any
 
 from kodo.access.places import Places
 from kodo.node.answers.caller import Caller, Handlers
-from kodo.node.answers.sight import Sight
-from kodo.node.catalog import Catalog
-from kodo.node.outputs import Outputs
-from kodo.node.rows import OutputRow
-from kodo.node.runs import Runs
-from kodo.node.share_rows import ShareRow
-from kodo.node.shares import Shares
-from kodo.node.store import Store
-from kodo.node.uploads import Uploads
+from kodo.node.answers.visibility import Sight
+from kodo.node.catalog.catalog import Catalog
+from kodo.node.files.outputs import Outputs
+from kodo.node.files.uploads import Uploads
+from kodo.node.runs.runs import Runs
+from kodo.node.shares.shares import Shares
+from kodo.node.store.rows import OutputRow
+from kodo.node.store.share_rows import ShareRow
+from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, NotFoundError
 from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, ReadArgs
 from kodo.protocol.manifest import CHUNK_BYTES

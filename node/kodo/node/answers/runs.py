@@ -12,18 +12,18 @@ import msgpack
 
 from kodo.node.answers.caller import Caller, Handlers, granted
 from kodo.node.answers.shares import share_fields
-from kodo.node.answers.sight import Sight, no_such_run
-from kodo.node.catalog import Catalog, Flow
+from kodo.node.answers.visibility import Sight, no_such_run
+from kodo.node.catalog.catalog import Catalog, Flow
 from kodo.node.clock import Clock
-from kodo.node.follow import Feed
-from kodo.node.manage import Manager
-from kodo.node.orders import Order, too_large
-from kodo.node.queries import RunFilter
-from kodo.node.rows import RunRow, check_packed
-from kodo.node.runs import Runs
-from kodo.node.shares import Shares
-from kodo.node.store import Store
-from kodo.node.uploads import Uploads
+from kodo.node.files.uploads import Uploads
+from kodo.node.housekeeping.deletion import Manager
+from kodo.node.runs.launch import Order, too_large
+from kodo.node.runs.runs import Runs
+from kodo.node.shares.shares import Shares
+from kodo.node.store.follow import Feed
+from kodo.node.store.queries import RunFilter
+from kodo.node.store.rows import RunRow, check_packed
+from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RunListArgs, StreamArgs

@@ -8,10 +8,10 @@ from typing import Any
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.node.answers.caller import Caller, Handlers, bind_link
-from kodo.node.answers.sight import Sight
+from kodo.node.answers.visibility import Sight
 from kodo.node.clock import Clock
-from kodo.node.share_rows import ShareRow, gone
-from kodo.node.shares import Shares
+from kodo.node.shares.shares import Shares
+from kodo.node.store.share_rows import ShareRow, gone
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError

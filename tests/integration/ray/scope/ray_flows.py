@@ -259,7 +259,7 @@ def needs() -> str:
 @flow
 def remember(word: str) -> dict[str, list[str]]:
     """Give what is kept at each place where libraries keep things, and keep a word there."""
-    from kodo.node.storage import OWN
+    from kodo.node.executors.runner.storage import OWN
 
     found = {}
     for name in OWN:
@@ -275,7 +275,7 @@ def where_things_are_kept() -> dict[str, dict[str, str]]:
     """Give where things are kept in the flow, and in a Ray task of it."""
     import ray
 
-    from kodo.node.storage import OWN, SHARED
+    from kodo.node.executors.runner.storage import OWN, SHARED
 
     def look() -> dict[str, str]:
         return {name: os.environ.get(name, "") for name in (*OWN, *SHARED)}
@@ -303,7 +303,7 @@ class BombError(Exception):
 @flow
 def bomb(place: str, raised: bool = False, op: str = "poll") -> None:
     """Have the runner answer the node with an object that does something when it is read."""
-    from kodo.flow.context import current
+    from kodo.flow._runtime.context import current
 
     async def answer(*args):
         if raised:

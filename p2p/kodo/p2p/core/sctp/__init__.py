@@ -9,7 +9,7 @@ the settings).
 
 from kodo.p2p.core.sctp.association import Association
 from kodo.p2p.core.sctp.congestion import Controller, Cubic, RateController
-from kodo.p2p.core.sctp.events import (
+from kodo.p2p.core.sctp.settings import (
     ChannelClosed,
     ChannelOpened,
     Drained,

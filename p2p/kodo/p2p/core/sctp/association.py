@@ -29,15 +29,15 @@ from kodo.p2p.core.sctp.channels import (
     parse_open,
 )
 from kodo.p2p.core.sctp.congestion import Controller, RateController
-from kodo.p2p.core.sctp.events import (
+from kodo.p2p.core.sctp.lifecycle import MAX_CONTROL, RECEIVING, SENDING, Lifecycle
+from kodo.p2p.core.sctp.reassembly import Message
+from kodo.p2p.core.sctp.sender import BATCH
+from kodo.p2p.core.sctp.settings import (
     ChannelOpened,
     Drained,
     MessageReceived,
     Settings,
 )
-from kodo.p2p.core.sctp.lifecycle import MAX_CONTROL, RECEIVING, SENDING, Lifecycle
-from kodo.p2p.core.sctp.reassembly import Message
-from kodo.p2p.core.sctp.sender import BATCH
 from kodo.p2p.core.sctp.states import AssociationState, ChannelState
 from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, HEADER_BYTES, PacketCodec
 from kodo.p2p.errors import (

@@ -12,11 +12,11 @@ from typing import Final
 from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.channels import Channel, Channels, Resets
 from kodo.p2p.core.sctp.congestion import Controller
-from kodo.p2p.core.sctp.events import ChannelClosed, Ended, Established, Event, Settings
-from kodo.p2p.core.sctp.handshake import make_cookie, read_cookie
+from kodo.p2p.core.sctp.cookie import make_cookie, read_cookie
 from kodo.p2p.core.sctp.pathmtu import ORDINARY
 from kodo.p2p.core.sctp.receiver import Receiver
 from kodo.p2p.core.sctp.sender import Sender
+from kodo.p2p.core.sctp.settings import ChannelClosed, Ended, Established, Event, Settings
 from kodo.p2p.core.sctp.states import AssociationEvent, AssociationState, next_association_state
 from kodo.p2p.core.sctp.wire import Init, PacketCodec
 from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError, RemotelyClosedError

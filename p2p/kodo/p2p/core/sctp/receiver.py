@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 from kodo.p2p.core.sctp import wire
-from kodo.p2p.core.sctp.events import Settings
 from kodo.p2p.core.sctp.reassembly import CHUNK_COST, MAX_AHEAD, Message, Reassembly, Received
+from kodo.p2p.core.sctp.settings import Settings
 
 __all__ = ["Receiver"]
 

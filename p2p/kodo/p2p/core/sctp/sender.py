@@ -13,10 +13,10 @@ from typing import Final
 
 from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.congestion import Controller
-from kodo.p2p.core.sctp.events import Settings
 from kodo.p2p.core.sctp.outbound import Outbound
 from kodo.p2p.core.sctp.pathmtu import PathMtu
 from kodo.p2p.core.sctp.recovery import Recovery
+from kodo.p2p.core.sctp.settings import Settings
 from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, FLAG_IMMEDIATE, HEADER_BYTES, PacketCodec
 
 __all__ = ["BATCH", "Sender"]

@@ -1,0 +1,223 @@
+"""What an operator does with a registry: `koco register`, `unregister`, `annotate`, `operator`, `mesh`, `stale` …"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kodo.cli.command import command
+from kodo.p2p.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kodo.cli.runtime import Context
+    from kodo.registry.client.operators import OperatorClient
+
+__all__ = ["register"]
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+async def register_name(
+    context: Context,
+    name: Name,
+    peer: Annotated[str | None, typer.Option("--peer", metavar="PEER_ID", help="For this node alone.")] = None,
+) -> None:
+    """Put a node's name on a registry's list, so that it is taken where not everybody is."""
+    async with _registry(context) as at:
+        answer = await at.register(name, peer)
+    _tell(context, answer, f"{name} may announce itself" + (f", as {peer}" if peer else ""))
+
+
+async def unregister_name(context: Context, name: Name) -> None:
+    """Take a name off a registry's list, and its node out of it, also where the registry told others of it."""
+    async with _registry(context) as at:
+        answer = await at.unregister(name)
+    removed = len(answer.get("removed") or ())
+    _tell(context, answer, f"{name} is off the list; {removed} node{'s' * (removed != 1)} removed")
+
+
+async def annotate(
+    context: Context,
+    what: Annotated[str, typer.Argument(metavar="NODE[/PATH]", help="A node by name or peer id, or its flow.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="WORD=VALUE…", help="tags=a,b hidden=true description=… ; WORD= takes it back."),
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="Take back what was said before.")] = False,
+) -> None:
+    """Say something of a node or flow in a registry: it wins over what the node says of itself."""
+    node, _, path = what.partition("/")
+    async with _registry(context) as at:
+        answer = await at.annotate(node, _words(words), path=path or None, replace=replace)
+    shown = json.dumps(answer.get("words", {}), ensure_ascii=False)
+    _tell(context, answer, f"{what}: {shown}")
+
+
+async def operator(
+    context: Context,
+    code: Annotated[
+        str | None,
+        typer.Option("--enrol", metavar="CODE", help="Become one, by a code; - asks for it."),
+    ] = None,
+    invite: Annotated[bool, typer.Option("--invite", help="Make a code for one more.")] = False,
+    dismiss: Annotated[str | None, typer.Option("--dismiss", metavar="PEER_ID", help="Take one off.")] = None,
+) -> None:
+    """List a registry's operators; become one, invite one, dismiss one."""
+    from kodo.cli.secret import read_secret
+
+    if sum((code is not None, invite, dismiss is not None)) > 1:
+        raise UsageError("give one of --enrol, --invite and --dismiss")
+    async with _registry(context) as at:
+        if code is not None:
+            code = await read_secret(code, "the code")
+            _tell(context, await at.enrol(code), "you are an operator of this registry now")
+        elif invite:
+            made = await at.code()
+            if context.json:
+                context.emit({"code": made})
+            else:
+                context.show(made)
+                context.say("good once, for a day: koco operator --enrol - --registry URL, and enter it there")
+        elif dismiss is not None:
+            _tell(context, await at.dismiss(dismiss), f"{dismiss} is no operator any more")
+        else:
+            answer = await at.operators()
+            rows = [{"peer_id": answer.get("owner"), "since": None}, *answer.get("result", ())]
+            _list(context, rows, ("PEER ID", "peer_id"), ("SINCE", "since"))
+
+
+async def mesh_add(
+    context: Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")],
+    feed: Annotated[bool, typer.Option("--feed", help="Tell it of nodes instead of listing its nodes.")] = False,
+) -> None:
+    """Have a registry list the nodes of another one too, from now on; with --feed tell that one of its own."""
+    async with _registry(context) as at:
+        answer = await at.add_to_mesh(url, feed=feed)
+    _tell(context, answer, f"{url} is {'told of nodes' if feed else 'read'} from now on")
+
+
+async def mesh_remove(
+    context: Context, url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")]
+) -> None:
+    """Have a registry deal with another one no more; what that one told of stays until it expires."""
+    async with _registry(context) as at:
+        answer = await at.remove_from_mesh(url)
+    _tell(context, answer, f"{url} is left alone")
+
+
+async def mesh_list(context: Context) -> None:
+    """List the registries that a registry reads, and those that it feeds."""
+    async with _registry(context) as at:
+        answer = await at.mesh()
+    _list(context, answer.get("result", []), ("REGISTRY", "url"), ("DOES", "does"))
+
+
+async def stale(
+    context: Context,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove them.")] = False,
+) -> None:
+    """List the nodes that a registry has not heard of for longer than it keeps them; with --clean remove them."""
+    async with _registry(context) as at:
+        rows = await (at.clean() if clean else at.stale())
+    _list(context, rows, ("NODE", "name"), ("PEER ID", "peer_id"), ("SEEN", "seen_at"), ("FLOWS", "flows"))
+
+
+async def audit(context: Context) -> None:
+    """List what operators changed at a registry, latest first."""
+    async with _registry(context) as at:
+        rows = (await at.audit()).get("result", [])
+    for row in rows:
+        row["data"] = json.dumps(row.get("data"), ensure_ascii=False) if not context.json else row.get("data")
+    _list(context, rows, ("AT", "at"), ("WHAT", "what"), ("DATA", "data"), ("BY", "by"))
+
+
+@asynccontextmanager
+async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
+    from kodo.client.login import LoginKeeper
+    from kodo.client.logins import Logins
+    from kodo.p2p.net.keystore import load_identity, make_home
+    from kodo.registry.client.operators import OperatorClient
+
+    urls = context.loaded.settings.registry
+    if len(urls) != 1:
+        raise UsageError(f"name one registry by --registry URL; there are {len(urls)}" if urls else _NONE)
+    home, settings = make_home(context.loaded.home), context.loaded.settings
+    logins = Logins(home / "logins.json", keyring=settings.keyring)
+    keeper = LoginKeeper(logins, load_identity(home, "user"), bound=settings.login_bound)
+    async with OperatorClient(urls[0], keeper.claimant(urls[0]), timeout=settings.timeout) as client:
+        yield client
+
+
+_NONE = "no registry is named; use --registry URL, or `registry` in kodo.toml"
+
+
+def _words(given: Sequence[str]) -> dict[str, Any]:
+    words: dict[str, Any] = {}
+    for word in given:
+        name, sign, text = word.partition("=")
+        if not sign or not name:
+            raise UsageError(f"{word!r} is not WORD=VALUE")
+        words[name] = _value(name, text)
+    return words
+
+
+def _value(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name == "tags":
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    if name == "hidden":
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"hidden is true or false, not {text!r}")
+        return text.lower() == "true"
+    if name in ("availability", "performance"):
+        try:
+            return float(text)
+        except ValueError:
+            raise UsageError(f"{name} is a number, not {text!r}") from None
+    return text
+
+
+def _tell(context: Context, answer: dict[str, Any], sentence: str) -> None:
+    if context.json:
+        context.emit(answer)
+    else:
+        context.say(sentence)
+
+
+def _list(context: Context, rows: Sequence[dict[str, Any]], *columns: tuple[str, str]) -> None:
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_time
+
+    if context.json:
+        for row in rows:
+            context.emit(row)
+        return
+    table = Table(*(title for title, _ in columns))
+    for row in rows:
+        table.add(
+            *(human_time(row.get(key)) if key in ("at", "since", "seen_at") else row.get(key) for _, key in columns)
+        )
+    context.show_table(table, "none")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(app, "register")(register_name)
+    command(app, "unregister")(unregister_name)
+    command(app, "annotate")(annotate)
+    command(app, "operator")(operator)
+    mesh = typer.Typer(help="Other registries that a registry deals with, as its operator.", no_args_is_help=True)
+    command(mesh, "add")(mesh_add)
+    command(mesh, "remove")(mesh_remove)
+    command(mesh, "list")(mesh_list)
+    app.add_typer(mesh, name="mesh")
+    command(app, "stale")(stale)
+    command(app, "audit")(audit)

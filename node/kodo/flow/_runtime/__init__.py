@@ -1,0 +1,1 @@
+"""What flows are run by. Authors import `kodo.flow` alone; names here may change at any time."""

@@ -1,0 +1,191 @@
+"""What a running flow is connected to: a runner of a node, or, outside of one, the terminal.
+
+One process serves one run, so the context is the process's: emitters find it from any thread, any asyncio task and
+any callback of an agent framework without being handed anything.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from kodo.flow._runtime.plain import MAX_DEPTH, plain
+from kodo.p2p.core.callframe import check_value
+from kodo.p2p.errors import DeadlineError, UsageError
+from kodo.protocol.events import EVENTS
+from kodo.protocol.fatal import exact_text
+from kodo.protocol.flow_limits import check_lock, pack_data
+
+__all__ = ["DONE", "Context", "Demand", "Emitted", "LockExpiredError", "check_event", "current", "fid", "install"]
+
+RESERVED_EVENTS = frozenset(["final", "fatal", "output", "lock", "unlock", "unlock-deny"])
+"""Events with a meaning that `emit` cannot give them: they come of a flow's end, `output.write` and `lock`."""
+
+
+class LockExpiredError(DeadlineError):
+    """Nobody answered a lock in time, and it has no default. Unhandled, it ends the run."""
+
+
+class Emitted:
+    """What an emitter gives back. Awaiting it is optional, and waits while the node is behind."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+DONE = Emitted()
+"""An event that nothing has to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One lock, as the flow asks it.
+
+    Attributes:
+        title: what the human reads.
+        schema: JSON Schema of the answer.
+        accept: turns a candidate into the answer the flow gets and its JSON-like form; raises `ValueError` (a
+            pydantic `ValidationError` is one) whose text, or whose `reasons`, say why not.
+        expires_s: seconds until the lock times out.
+        verdict_s: seconds that one candidate may wait for its verdict.
+        default: the answer on timeout, when `has_default`.
+        roles: who may answer; empty: whoever may answer locks of this run.
+        users: likewise.
+    """
+
+    title: str
+    schema: dict[str, Any]
+    accept: Callable[[Any], tuple[Any, Any]]
+    expires_s: float
+    verdict_s: float
+    default: Any
+    has_default: bool
+    roles: tuple[str, ...]
+    users: tuple[str, ...]
+
+    def event(self, lid: str) -> dict[str, Any]:
+        """Return the data of the lock's event.
+
+        Raises:
+            UsageError: it asks for something that a lock cannot.
+            CapacityError: it is larger than an event may be.
+        """
+        try:
+            check_value(self.schema, MAX_DEPTH)
+        except ValueError as error:
+            raise UsageError(f"the form of a lock cannot be sent: {error}; mind its defaults") from None
+        title = exact_text(self.title) if isinstance(self.title, str) else self.title
+        data: dict[str, Any] = {"lid": lid, "title": title, "schema": plain(self.schema)}
+        if self.has_default:
+            data["default"] = plain(self.default)
+        if self.roles:
+            data["roles"] = list(self.roles)
+        if self.users:
+            data["users"] = list(self.users)
+        data |= {"expires_s": self.expires_s, "verdict_s": self.verdict_s}
+        check_lock(data)
+        pack_data("lock", data)
+        return data
+
+
+class Context(ABC):
+    """Where events, locks and outputs go. Methods may be called from any thread."""
+
+    fid: str | None = None
+    """The run's id; None outside of a node."""
+
+    @abstractmethod
+    def emit(self, event: str, data: dict[str, Any]) -> Emitted:
+        """Make one event; blocks when far more are waiting for the node than is reasonable.
+
+        Raises:
+            CapacityError: the event is larger than 256 KiB.
+        """
+
+    @abstractmethod
+    def lock(self, demand: Demand) -> Future[Any]:
+        """Open a lock; the future's result is the accepted answer.
+
+        Raises:
+            UsageError: it asks for something that a lock cannot.
+            CapacityError: it is too large, or the run has opened too many.
+        """
+
+    @abstractmethod
+    def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
+        """Store an output and announce it; blocks. Gives the data of its `output` event.
+
+        Raises:
+            ValueError: the name is not one that a file can bear everywhere.
+            UsageError: the name was used, or a value is of a wrong type.
+            CapacityError: there is no room for it, or the run has made too many.
+        """
+
+    def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
+        """Have the node do something for the run (`memory.*`, `delegate.*`); the future has its answer or refusal.
+
+        Raises:
+            UsageError: there is no node to ask, or no run yet.
+            CapacityError: the question is too large.
+        """
+        raise UsageError(f"{op}: there is no node to ask here")
+
+
+_installed: Context | None = None
+_console_guard = threading.Lock()
+
+
+def install(context: Context | None) -> None:
+    """Make `context` the one that this process's emitters use; None: the terminal again."""
+    global _installed
+    _installed = context
+
+
+def current() -> Context:
+    """Give this process's context; outside of a node's runners the first use makes it."""
+    global _installed
+    context = _installed
+    if context is None:
+        with _console_guard:
+            if _installed is None:
+                _installed = _found()
+            context = _installed
+    return context
+
+
+def _found() -> Context:
+    """Make the context of a process that was given none: a flow has started it, or a person has."""
+    from kodo.flow._runtime.event_socket import EVENTS_VARIABLE
+
+    if place := os.environ.get(EVENTS_VARIABLE):
+        from kodo.flow._runtime.child import ChildContext
+
+        return ChildContext(place)
+    from kodo.flow._runtime.console import ConsoleContext
+
+    return ConsoleContext()
+
+
+def fid() -> str | None:
+    """Give the id of the run that this code belongs to, None outside of a node."""
+    return current().fid
+
+
+def check_event(event: str) -> None:
+    """Refuse an event that a flow's code may not make by itself.
+
+    Raises:
+        UsageError: it is unknown, the node's, or made in another way.
+    """
+    known = EVENTS.get(event)
+    if known is None or not known.flow or event in RESERVED_EVENTS:
+        usual = ", ".join(sorted(name for name, kind in EVENTS.items() if kind.flow and name not in RESERVED_EVENTS))
+        raise UsageError(f"a flow cannot emit {event!r}; it can emit {usual}")

@@ -1,0 +1,176 @@
+"""`python -m kodo.flow._runtime.describe`: say what flows a scope offers, in a process of its own.
+
+stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool}`; `base` is where file paths start (the
+first root by default); `strict` demands what a registry's record needs.
+stdout: `{"flows": [FlowInfo]}`; see `flow_info`. What the flows' modules print goes to stderr. One that cannot be
+imported has an `error` and does not keep the others from being described.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kodo.flow._runtime.form import example_of
+from kodo.flow._runtime.load import LoadedFlow, add_roots, entries_of, load_entry, load_yaml, modules_of
+from kodo.flow._runtime.plain import plain
+from kodo.flow.adapters import schema_by_adapter
+from kodo.p2p.errors import KodoError, NotFoundError, UsageError
+
+__all__ = ["describe", "flow_info", "main"]
+
+REQUIRED = ("name", "description", "author", "organization", "release")
+"""What an author must say of a flow that is offered to others; path and source come from the code."""
+
+
+def describe(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer one request; imports user code into this process."""
+    roots = [str(root) for root in request.get("roots") or []]
+    add_roots(roots)
+    base = Path(request.get("base") or (roots[0] if roots else "."))
+    strict = bool(request.get("strict"))
+    flows: list[dict[str, Any]] = []
+    for spec in map(str, request.get("flows") or []):
+        flows += _offered(spec, base, roots, strict)
+    seen: dict[str, dict[str, Any]] = {}
+    for info in flows:
+        seen.setdefault(info["path"], info)
+    return {"flows": list(seen.values())}
+
+
+def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
+    """Give a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
+    tags, schema, example, resources, and `error` when it cannot be offered.
+
+    Raises:
+        UsageError: its date is none, or its parameters make no form.
+    """
+    said = loaded.definition
+    form = loaded.form()
+    schema = loaded.schema
+    if schema is None:
+        schema = form.schema() if form else schema_by_adapter(loaded.target)
+    if schema is None:
+        schema = {"type": "object", "properties": {}, "additionalProperties": True}
+    info = {
+        "path": loaded.path,
+        "name": said.name,
+        "entry": loaded.entry,
+        "source": loaded.source,
+        "description": said.description,
+        "author": said.author,
+        "organization": said.organization,
+        "release": said.release,
+        "tags": list(said.tags),
+        "schema": plain(schema),
+        "example": plain(example_of(schema)),
+        "resources": plain(dict(said.resources)),
+    }
+    if said.published:
+        info["published"] = _milliseconds(said.published)
+    lacking = [name for name in REQUIRED if not info[name]]
+    if strict and lacking:
+        info["error"] = f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file"
+    else:
+        info["author"] = info["author"] or "unknown"
+        info["release"] = info["release"] or "0"
+    return info
+
+
+def _milliseconds(published: object) -> int:
+    """Give the time that an author wrote, as a date, as text or as an object, in ms UTC."""
+    try:
+        time = datetime.fromisoformat(str(published))
+        return max(0, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise UsageError(f"published={str(published)!r} is no ISO date, as 2026-01-31") from None
+
+
+def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+    """Describe what one line of a scope names."""
+    if spec.endswith((".yaml", ".yml")):
+        return [_described(spec, lambda: load_yaml(spec, base), strict)]
+    try:
+        if not spec.endswith(".*"):
+            return [_described(entry, partial(load_entry, entry), strict) for entry in entries_of(spec, base, roots)]
+        flows = []
+        for module in modules_of(spec.removesuffix(".*")):
+            with contextlib.suppress(NotFoundError):  # most modules of a package hold no flow
+                flows += _offered_by(module, base, roots, strict)
+        return flows or [_broken(spec, NotFoundError(f"there is no @flow in {spec}"))]
+    except (Exception, SystemExit) as error:  # user code: a broken module must not hide the others
+        return [_broken(spec, error)]
+
+
+def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+    try:
+        entries = entries_of(module, base, roots)
+    except NotFoundError:
+        raise
+    except (Exception, SystemExit) as error:  # user code
+        return [_broken(module, error)]
+    return [_described(entry, partial(load_entry, entry), strict) for entry in entries]
+
+
+def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[str, Any]:
+    try:
+        # Plain, since what one author wrote must not keep the whole answer from being JSON.
+        info: dict[str, Any] = plain(flow_info(load(), strict=strict))
+        return info
+    except (Exception, SystemExit) as error:  # user code
+        return _broken(spec, error)
+
+
+def _broken(spec: str, error: BaseException) -> dict[str, Any]:
+    path = spec if spec.endswith((".yaml", ".yml")) else spec.replace(":", ".")
+    text = str(error) if isinstance(error, KodoError) else f"{type(error).__name__}: {error}{_where(error)}"
+    return {
+        "path": path,
+        "name": path.rpartition(".")[2] or path,
+        "entry": spec,
+        "source": "",
+        "description": "",
+        "author": "",
+        "organization": "",
+        "release": "",
+        "tags": [],
+        "schema": {"type": "object", "properties": {}},
+        "example": {},
+        "resources": {},
+        "error": text,
+    }
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    where = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen"):
+            where = f" ({os.path.basename(file)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return where
+
+
+def main() -> None:
+    """Read the request from stdin, write the answer to stdout."""
+    answer = os.dup(1)
+    os.dup2(2, 1)  # whatever user code prints, by whatever way, must not mix with the answer
+    sys.stdout = sys.stderr
+    text = json.dumps(describe(json.load(sys.stdin)), ensure_ascii=True)
+    with os.fdopen(answer, "w") as file:
+        file.write(text)
+    sys.stdout.flush()
+    # Threads that user modules left running must not keep this process alive.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Find flows in their sources: by `module:attribute`, in a module, in all modules of a package, or in a YAML file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kodo.flow._runtime.form import Form
+from kodo.flow.adapters.crew_yaml import YamlCrew
+from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
+from kodo.p2p.errors import NotFoundError, UsageError
+from kodo.protocol.texts import several
+
+__all__ = ["LoadedFlow", "add_roots", "callable_of", "entries_of", "load_entry", "load_yaml", "modules_of"]
+
+KICKOFF_METHODS = ("kickoff", "invoke")
+"""How agent frameworks call what starts a crew or a graph."""
+
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_YAML = (".yaml", ".yml")
+_TEXTS = ("name", "author", "organization", "release", "description", "published")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFlow:
+    """One flow, imported.
+
+    Attributes:
+        path: its qualified name, or the YAML file's path as the scope wrote it.
+        entry: `module:attribute`.
+        target: the callable, class or object.
+        definition: what its author says of it.
+        source: file and line, relative to its root.
+        schema: the form that a YAML file gives instead of the callable's.
+    """
+
+    path: str
+    entry: str
+    target: Any
+    definition: FlowDefinition
+    source: str
+    schema: dict[str, Any] | None = None
+
+    def form(self) -> Form | None:
+        """Give the form of its parameters; None for an object that takes one map of inputs.
+
+        Raises:
+            UsageError: the parameters make no form.
+        """
+        function, takes_map = callable_of(self.target)
+        if takes_map:
+            return None
+        unbound = inspect.isclass(self.target) and inspect.isfunction(
+            inspect.getattr_static(self.target, function.__name__, None)
+        )
+        return Form(function, int(unbound))
+
+
+def add_roots(roots: list[str]) -> None:
+    """Put folders of sources first on the import path, in their order."""
+    for root in reversed([str(Path(root).resolve()) for root in roots]):
+        if root in sys.path:
+            sys.path.remove(root)
+        sys.path.insert(0, root)
+    importlib.invalidate_caches()
+
+
+def callable_of(target: Any) -> tuple[Any, bool]:
+    """Give what is called for a flow, and whether it takes one map with all inputs (a crew, a graph).
+
+    A class is called by a method of its instance: `kickoff`, `invoke` or `__call__`.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if inspect.isroutine(target):
+        return target, False
+    owner = target if inspect.isclass(target) else type(target)
+    for name in (*KICKOFF_METHODS, "__call__"):
+        if not any(name in vars(base) for base in owner.__mro__):
+            continue
+        function = getattr(target, name) if inspect.isclass(target) or name in KICKOFF_METHODS else target
+        if name == "__call__":
+            return function, False
+        names = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
+        return function, bool(names) and names[0] in ("inputs", "input")
+    raise UsageError(f"{_title(target)} is no flow: it is not callable, and has neither kickoff nor invoke")
+
+
+def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFlow:
+    """Import `module:attribute`, or read the YAML file of a crew.
+
+    Raises:
+        UsageError: the entry is malformed, or names something that cannot be a flow.
+        NotFoundError: the module or the attribute does not exist.
+        Exception: whatever the module raises when it is imported.
+    """
+    if entry.endswith(_YAML):
+        return load_yaml(entry, _root_of(entry))
+    if not _ENTRY.fullmatch(entry):
+        raise UsageError(f"{entry!r} is no entry; write module:attribute, as flows.market:competitor")
+    module_name, _, attribute = entry.partition(":")
+    target: Any = _import(module_name)
+    for name in attribute.split("."):
+        try:
+            target = getattr(target, name)
+        except AttributeError:
+            raise NotFoundError(f"the module {module_name} has no {attribute}") from None
+    callable_of(target)
+    found = definition or inspect.getattr_static(target, FLOW_ATTRIBUTE, None)
+    if not isinstance(found, FlowDefinition):
+        found = _guess(target, attribute)
+    return LoadedFlow(f"{module_name}.{attribute}", entry, target, found, _source(target, module_name))
+
+
+def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
+    """Give the entries that a line of a scope names: itself, or each `@flow` of a module or file.
+
+    Args:
+        spec: `module:attribute`, `module`, `./file.py` or `./file.py:attribute`.
+        base: the scope's folder, to which file paths are relative.
+        roots: folders on the import path.
+
+    Raises:
+        UsageError: a file lies outside of the roots.
+        NotFoundError: there is no such module, or no flow in it.
+        Exception: whatever a module raises when it is imported.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if module_name.endswith(".py"):
+        module_name = _module_of(base / module_name, roots)
+    if attribute:
+        return [f"{module_name}:{attribute}"]
+    entries = [
+        f"{module_name}:{name}"
+        for name, value in list(vars(_import(module_name)).items())
+        if isinstance(inspect.getattr_static(value, FLOW_ATTRIBUTE, None), FlowDefinition)
+        and getattr(value, "__module__", module_name) == module_name  # not what it imported from another module
+    ]
+    if not entries:
+        raise NotFoundError(f"there is no @flow in {spec}")
+    return entries
+
+
+def modules_of(package: str) -> list[str]:
+    """Give the names of a package and of all modules below it, however deep.
+
+    Raises:
+        NotFoundError: there is no such package.
+        Exception: whatever the package itself raises when it is imported.
+    """
+    paths = getattr(_import(package), "__path__", [])
+    found = pkgutil.walk_packages(paths, package + ".", onerror=lambda _: None)
+    return [package, *(info.name for info in found if info.name.rpartition(".")[2] != "__main__")]
+
+
+def load_yaml(spec: str, base: Path) -> LoadedFlow:
+    """Read a flow's YAML file; import its `entry`, or take its `crew`.
+
+    Raises:
+        UsageError: the file is malformed.
+        NotFoundError: the file, or what it names, does not exist.
+        Exception: whatever the entry's module raises when it is imported.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load((base / spec).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {spec} in {base}") from None
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{spec} cannot be read as YAML: {error}") from error
+    if not isinstance(value, dict) or isinstance(value.get("entry"), str) == ("crew" in value):
+        raise UsageError(f"{spec} has to say what to run: either `entry: module:attribute` or a `crew`")
+    unknown = set(value) - {"flow", "entry", "crew", "inputs", "resources"}
+    if unknown:
+        raise UsageError(
+            f"{spec} has {', '.join(sorted(map(str, unknown)))}; known are flow, entry, crew, inputs, resources"
+        )
+    said = value.get("flow") or {}
+    if not isinstance(said, dict) or set(said) - {*_TEXTS, "tags"}:
+        raise UsageError(f"in {spec}, `flow` is a map of {', '.join(_TEXTS)} and tags")
+    loaded = load_entry(value["entry"]) if "entry" in value else _load_crew(spec, base, value["crew"])
+    tags = said.get("tags") or loaded.definition.tags
+    definition = replace(
+        loaded.definition,
+        **{name: str(said[name]) for name in _TEXTS if said.get(name) is not None},
+        tags=tuple(map(str, several(tags))),
+        resources={**loaded.definition.resources, **(value.get("resources") or {})},
+    )
+    schema = _yaml_schema(spec, value["inputs"]) if value.get("inputs") is not None else loaded.schema
+    return replace(loaded, path=spec, definition=definition, source=spec, schema=schema)
+
+
+def _load_crew(spec: str, base: Path, said: Any) -> LoadedFlow:
+    crew = YamlCrew(said)
+    file = (base / spec).resolve()
+    roots = [Path(root).resolve() for root in sys.path if root]
+    below = next((root for root in roots if file.is_relative_to(root)), None)
+    if below is None:
+        raise UsageError(f"{spec} has to lie below the scope's folder: a runner looks for it there")
+    entry = str(file.relative_to(below))
+    return LoadedFlow(spec, entry, crew, FlowDefinition(name=file.stem), spec, crew.schema())
+
+
+def _root_of(file: str) -> Path:
+    """Find the folder on the import path that holds a file."""
+    for root in sys.path:
+        if root and (Path(root) / file).is_file():
+            return Path(root)
+    raise NotFoundError(f"there is no file {file} on the scope's import path")
+
+
+def _yaml_schema(spec: str, properties: Any) -> dict[str, Any]:
+    import jsonschema
+
+    if not isinstance(properties, Mapping) or not all(isinstance(part, Mapping) for part in properties.values()):
+        raise UsageError(f"in {spec}, `inputs` is a map of JSON Schemas, as topic: {{type: string}}")
+    schema = {
+        "type": "object",
+        "properties": {str(name): dict(part) for name, part in properties.items()},
+        "required": [str(name) for name, part in properties.items() if "default" not in part],
+        "additionalProperties": False,
+    }
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise UsageError(f"in {spec}, `inputs` is no valid JSON Schema: {error.message}") from error
+    return schema
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise NotFoundError(f"there is no module {name} on the scope's import path") from None
+        raise
+
+
+def _module_of(file: Path, roots: Sequence[str]) -> str:
+    file = file.resolve()
+    if not file.is_file():
+        raise NotFoundError(f"there is no file {file}")
+    for root in roots:
+        if file.is_relative_to(Path(root).resolve()):
+            parts = file.relative_to(Path(root).resolve()).with_suffix("").parts
+            if all(part.isidentifier() for part in parts):
+                return ".".join(parts)
+    raise UsageError(
+        f"{file} cannot be imported: it has to lie below the scope's folder, in folders with plain names"
+    )
+
+
+def _guess(target: Any, attribute: str) -> FlowDefinition:
+    lines = (inspect.getdoc(target) or "").strip().splitlines() if inspect.isroutine(target) else []
+    return FlowDefinition(name=attribute.rpartition(".")[2], description=lines[0] if lines else "")
+
+
+def _source(target: Any, module_name: str) -> str:
+    file = getattr(sys.modules.get(module_name), "__file__", None) or ""
+    line = 0
+    try:
+        target = inspect.unwrap(target)
+        file = inspect.getsourcefile(target) or file
+        line = inspect.getsourcelines(target)[1]
+    except (OSError, TypeError):
+        pass  # an object, or a function without source
+    for root in sys.path:
+        if root and Path(file).is_relative_to(root):
+            file = str(Path(file).relative_to(root))
+            break
+    return f"{file}:{line}" if line else file
+
+
+def _title(target: Any) -> str:
+    return str(getattr(target, "__qualname__", type(target).__qualname__))

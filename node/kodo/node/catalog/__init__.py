@@ -1,0 +1,1 @@
+"""What a node offers, and tells registries of it."""

@@ -1,0 +1,241 @@
+"""The node tells registries that it is there: a signed record, heartbeats, a goodbye. Never who runs what.
+
+Each registry is attended to by a task of its own; one that is away, refuses, or answers nonsense concerns no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+from kodo.node.clock import Clock
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import CallError, KodoError
+from kodo.registry.client.client import RegistryClient, StateAnswer, UpAnswer
+from kodo.registry.records.record import (
+    FlowRecord,
+    Goodbye,
+    Heartbeat,
+    NodeRecord,
+    Ping,
+    sign_goodbye,
+    sign_heartbeat,
+    sign_record,
+)
+
+__all__ = ["Announcer", "Registry", "Said"]
+
+_log = logging.getLogger(__name__)
+
+_TTL_S = 3600
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 120.0
+_GOODBYE_S = 3.0
+
+
+class Registry(Protocol):
+    """What the announcer needs of a registry; `RegistryClient` has it."""
+
+    async def __aenter__(self) -> Any: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+    async def up(self, signed: bytes) -> UpAnswer: ...
+    async def down(self, signed: bytes) -> None: ...
+    async def state(self, signed: bytes) -> StateAnswer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the node says of itself now."""
+
+    name: str
+    addresses: tuple[str, ...]
+    flows: tuple[FlowRecord, ...]
+
+
+@dataclass(slots=True)
+class _Attended:
+    """One registry: whether it has taken our record, and which of the flows it does not list."""
+
+    url: str
+    online: bool = False
+    ever: bool = False
+    refused: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    said: Said
+    seq: int
+    data: bytes
+    until_ms: int
+
+
+class Announcer:
+    """Announces while it is open; `async with`, whose end says goodbye.
+
+    Args:
+        urls: the registries.
+        said: gives what the node says of itself now; looked at before every heartbeat.
+        ping: gives how it performs.
+        next_seq: gives the next number of a record.
+        chance: gives a number from 0 to 1, for jitter.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        urls: Sequence[str],
+        *,
+        said: Callable[[], Said],
+        ping: Callable[[], Ping],
+        next_seq: Callable[[], Any],
+        clock: Clock,
+        chance: Callable[[], float],
+        connect: Callable[[str], Registry] = RegistryClient,
+    ):
+        self._identity = identity
+        self._registries = [_Attended(url) for url in dict.fromkeys(urls)]
+        self._said = said
+        self._ping = ping
+        self._next_seq = next_seq
+        self._clock = clock
+        self._chance = chance
+        self._connect = connect
+        self._signed: _Signed | None = None
+        self._signing = asyncio.Lock()
+        self._last_at = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._tasks = [self._group.create_task(self._attend(registry)) for registry in self._registries]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        group, self._group = self._group, None
+        if group is None:
+            return
+        for task in self._tasks:
+            task.cancel()
+        await group.__aexit__(None, None, None)
+        await self._goodbye()
+
+    def state(self) -> list[dict[str, Any]]:
+        """Give what `node.state` shows: each registry, without what a URL may hide, and whether it has our record."""
+        return [{"url": _shown(registry.url), "online": registry.online} for registry in self._registries]
+
+    async def _attend(self, registry: _Attended) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._connect(registry.url) as client:
+                    while True:
+                        seq, interval = await self._up(registry, client)
+                        pause = _FIRST_PAUSE_S
+                        await self._beat(registry, client, seq, interval)
+            except CallError as error:
+                if error.code in (404, 406) and registry.online:
+                    # It has lost or outlived our record: say it again, soon.
+                    wait = self._chance()
+                else:
+                    _log.warning("the registry %s refuses: %s", _shown(registry.url), error)
+                    wait, pause = self._backoff(pause)
+                    wait = max(wait, _retry_after(error))
+            except KodoError as error:
+                _log.info("the registry %s is away: %s", _shown(registry.url), type(error).__name__)
+                wait, pause = self._backoff(pause)
+            except Exception as error:
+                _log.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
+                wait, pause = _LONGEST_PAUSE_S, _LONGEST_PAUSE_S
+            registry.online = False
+            await self._clock.sleep(wait)
+
+    def _backoff(self, pause: float) -> tuple[float, float]:
+        """Give how long to wait (seconds, with jitter) and the next pause."""
+        return pause * (0.5 + self._chance() / 2), min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _up(self, registry: _Attended, client: Registry) -> tuple[int, float]:
+        signed = await self._record()
+        answer = await client.up(signed.data)
+        registry.online = registry.ever = True
+        refused = {flow.path: flow.missing for flow in answer.refused}
+        if refused != registry.refused:
+            registry.refused = refused
+            for flow in answer.refused:
+                _log.warning("%s does not list %s: %s", _shown(registry.url), flow.path, flow.reason)
+        return signed.seq, float(answer.interval_s)
+
+    async def _beat(self, registry: _Attended, client: Registry, seq: int, interval: float) -> None:
+        """Send heartbeats until there is a new record to send."""
+        while True:
+            await self._clock.sleep(interval * (0.9 + self._chance() / 10))
+            if (await self._record()).seq != seq:
+                return
+            self._last_at = max(self._clock.now_ms(), self._last_at + 1)
+            beat = Heartbeat(peer_id=str(self._identity.peer_id), seq=seq, at=self._last_at, ping=self._ping())
+            answer = await client.state(sign_heartbeat(beat, self._identity))
+            interval = float(answer.interval_s)
+
+    async def _record(self) -> _Signed:
+        """Give the record for now: the last one while it says the same and has half its time before it."""
+        async with self._signing:
+            said, now = self._said(), self._clock.now_ms()
+            kept = self._signed
+            if kept is not None and kept.said == said and now < kept.until_ms:
+                return kept
+            record = NodeRecord(
+                peer_id=str(self._identity.peer_id),
+                name=said.name,
+                addrs=said.addresses,
+                flows=said.flows,
+                seq=await self._next_seq(),
+                issued_at=now,
+                ttl_s=_TTL_S,
+            )
+            data = await asyncio.to_thread(sign_record, record, self._identity)
+            self._signed = _Signed(said, record.seq, data, now + _TTL_S * 500)
+            return self._signed
+
+    async def _goodbye(self) -> None:
+        """Tell every registry that has our record that the node leaves, all at once, for a bounded time."""
+        known = [registry for registry in self._registries if registry.ever]
+        if self._signed is None or not known:
+            return
+        at = max(self._clock.now_ms(), self._last_at + 1)
+        goodbye = Goodbye(peer_id=str(self._identity.peer_id), seq=self._signed.seq, at=at)
+        signed = sign_goodbye(goodbye, self._identity)
+
+        async def tell(url: str) -> None:
+            try:
+                async with self._connect(url) as client:
+                    await client.down(signed)
+            except KodoError as error:
+                _log.info("no goodbye to %s: %s", _shown(url), type(error).__name__)
+
+        try:
+            async with asyncio.timeout(_GOODBYE_S), asyncio.TaskGroup() as group:
+                for registry in known:
+                    registry.online = False
+                    group.create_task(tell(registry.url))
+        except TimeoutError:
+            _log.info("not every registry heard the goodbye in time")
+
+
+def _retry_after(error: CallError) -> float:
+    seconds = error.data.get("retry_after_s", 0)
+    return min(float(seconds), 3600.0) if isinstance(seconds, int | float) else 0.0
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

@@ -1,0 +1,373 @@
+"""The flows that a node offers: described by a process of their own, looked up, searched, and held to their forms.
+
+Code of flows is never imported here. A flow that cannot be imported is listed as broken, with its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import os
+import shlex
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kodo.node.catalog.scope import FlowLimits, Scope
+from kodo.node.executors.runner.telemetry import silenced
+from kodo.node.runs.live import LiveRun
+from kodo.node.schemas.forms import missing, places
+from kodo.node.schemas.judge import Judge
+from kodo.node.store.store import Store
+from kodo.p2p.errors import CallError, KodoError, UsageError
+from kodo.registry.query.glob import fold, parse_glob
+from kodo.registry.query.query import QueryError, parse_query
+from kodo.registry.query.rows import fits
+from kodo.registry.query.tree import FLOW_FIELDS
+
+__all__ = ["Catalog", "Describe", "Flow", "describe_flows"]
+
+_DESCRIBE_S = 120.0
+_MAX_ANSWER = 64 << 20
+_SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
+
+Describe = Callable[[Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow that this node offers; `published` in ms UTC, `error` when it is broken."""
+
+    path: str
+    name: str
+    entry: str
+    source: str = ""
+    description: str = ""
+    author: str = ""
+    organization: str = ""
+    release: str = ""
+    published: int = 0
+    tags: tuple[str, ...] = ()
+    schema: dict[str, Any] = field(default_factory=dict)
+    example: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+    limits: FlowLimits = field(default_factory=FlowLimits)
+    error: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Give the row of `flow.list`."""
+        return {
+            "path": self.path,
+            "name": self.name,
+            "description": self.description,
+            "author": self.author,
+            "organization": self.organization,
+            "release": self.release,
+            "published": self.published,
+            "tags": list(self.tags),
+            "broken": self.error,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Give the data of a run's `flow` event."""
+        names = ("path", "name", "release", "author", "organization", "description")
+        return {name: getattr(self, name) for name in names}
+
+    async def check(self, inputs: dict[str, Any], judge: Judge, payer: str) -> None:
+        """Check the inputs of a launch, for which `payer` pays.
+
+        Raises:
+            CallError: 409 `flow-broken`; 400 `bad-inputs` with `places`, and `missing` names; as `Judge.do`.
+        """
+        if self.error is not None:
+            raise CallError(409, "flow-broken", f"{self.path} cannot be run: {self.error[:500]}")
+        faults = await judge.do(partial(places, self.schema, inputs), payer)
+        if faults:
+            absent = missing(self.schema, inputs)
+            what = f"missing: {', '.join(absent)[:300]}" if absent else f"{faults[0]['at']}: {faults[0]['message']}"
+            raise CallError(
+                400,
+                "bad-inputs",
+                f"the inputs are not what {self.path} takes; {what}",
+                {"places": faults, "missing": absent},
+            )
+
+    async def demand(
+        self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = ()
+    ) -> dict[str, Any] | None:
+        """Give the JSON Schema of the required inputs that are missing, None when none is.
+
+        Args:
+            again: further fields to ask for, required or not.
+
+        Raises:
+            CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit; as `Judge.do`.
+        """
+        absent = missing(self.schema, inputs) if self.error is None else []
+        absent += [name for name in again if name not in absent and name not in inputs and self.error is None]
+        if not absent:
+            await self.check(inputs, judge, payer)
+            return None
+        await replace(self, schema={**self.schema, "required": []}).check(inputs, judge, payer)
+        fields = self.schema.get("properties", {})
+        # What the fields refer to comes along.
+        around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}
+        wanted = {name: fields.get(name, {}) for name in absent}
+        return {**around, "type": "object", "properties": wanted, "required": absent, "additionalProperties": False}
+
+
+async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Have flows described by `python -m kodo.flow._runtime.describe`; give its FlowInfos.
+
+    Raises:
+        KodoError: the process failed or did not end in time.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "kodo.flow._runtime.describe",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_MAX_ANSWER,
+        env={**os.environ, **silenced(os.environ), "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        async with asyncio.timeout(_DESCRIBE_S):
+            answer, _ = await process.communicate(json.dumps(dict(request)).encode())
+    except TimeoutError:
+        raise KodoError(f"importing it did not end within {_DESCRIBE_S:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    try:
+        flows = json.loads(answer)["flows"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise KodoError(f"Python ended with exit code {process.returncode} when it was imported") from None
+    return list(flows)
+
+
+class Catalog:
+    """The flows of a scope.
+
+    Args:
+        specs: what is offered, as in `Scope.flows`.
+        scope: the overrides come from here.
+        roots: folders from which flows are imported.
+        base: where relative file paths start.
+        strict: whether flows must say all that a registry's record needs.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[str],
+        *,
+        scope: Scope | None = None,
+        roots: Sequence[Path] = (),
+        base: Path | None = None,
+        strict: bool = False,
+        describe: Describe = describe_flows,
+    ):
+        self._specs = list(specs)
+        self._scope = scope or Scope()
+        self._roots = [str(root) for root in roots]
+        self._base = base
+        self._strict = strict
+        self._describe = describe
+        self._flows: dict[str, Flow] = {}
+        self.judge = Judge()
+        """Holds what comes from outside against the forms; whoever makes a catalogue closes it."""
+
+    @property
+    def flows(self) -> list[Flow]:
+        """All flows, broken ones too, by path."""
+        return list(self._flows.values())
+
+    async def load(self, store: Store) -> None:
+        """Describe the flows anew.
+
+        Raises:
+            UsageError: an override is for no flow.
+        """
+        flows = {flow.path: flow for flow in map(_flow, await self._infos(self._specs))}
+        for path, override in self._scope.overrides.items():
+            if path not in flows:
+                near = difflib.get_close_matches(path, flows, 1)
+                hint = f"; did you mean {shlex.quote(near[0])}?" if near else ""
+                raise UsageError(f"the scope's overrides name no flow of it: {path!r}{hint}")
+            flow = flows[path]
+            flows[path] = replace(
+                flow,
+                tags=flow.tags if override.tags is None else tuple(override.tags),
+                resources={**flow.resources, **override.resources.model_dump(exclude_none=True)},
+                limits=override.limits,
+            )
+        unsaid = [flow for flow in flows.values() if not flow.published and flow.error is None]
+        times = await store.published([(flow.path, flow.release) for flow in unsaid]) if unsaid else []
+        for flow, time in zip(unsaid, times, strict=True):
+            flows[flow.path] = replace(flow, published=time)
+        self._flows = dict(sorted(flows.items()))
+
+    async def _infos(self, specs: Sequence[str]) -> list[dict[str, Any]]:
+        """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
+        if not specs:
+            return []
+        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs), "strict": self._strict}
+        if self._base is not None:
+            request["base"] = str(self._base)
+        try:
+            return await self._describe(request)
+        except KodoError as error:
+            if len(specs) == 1:
+                return [{"path": specs[0].replace(":", "."), "entry": specs[0], "error": str(error)}]
+        return [info for spec in specs for info in await self._infos([spec])]
+
+    def find(
+        self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True
+    ) -> Flow:
+        """Give a flow by its path, or by a name that is unique among those granted.
+
+        Raises:
+            CallError: 404 `no-such-flow`; 409 `ambiguous` with `paths`.
+        """
+        flow = self._flows.get(path) if path is not None else None
+        if flow is not None and granted(flow.path):
+            return flow
+        wanted = name if name is not None else path
+        same = [flow for flow in self._flows.values() if flow.name == wanted and granted(flow.path)]
+        if len(same) == 1:
+            return same[0]
+        if same:
+            paths = [flow.path for flow in same]
+            raise CallError(
+                409,
+                "ambiguous",
+                f"{len(same)} flows are named {str(wanted)[:128]!r}; use a path",
+                {"paths": paths[:50]},
+            )
+        raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
+
+    async def faults(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
+        """Say what is wrong with the inputs of a run that waited for some of them.
+
+        Raises:
+            CallError: 429 `busy`: nobody has looked at them; ask again.
+        """
+        flow = self._flows.get(live.row.path)
+        if flow is None:
+            return ["this node does not offer the flow any more"]
+        try:
+            await flow.check(inputs, self.judge, live.payer)
+        except CallError as error:
+            if error.code == 429:
+                raise
+            places = error.data.get("places", [])
+            return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
+        return []
+
+    def search(
+        self,
+        search: str | None,
+        by: str | None,
+        granted: Callable[[str], bool],
+        *,
+        query: str | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[int, list[Flow]]:
+        """Give the count of flows granted, and those that match `search` and `query`, in the order `by`.
+
+        Args:
+            search: a glob, as registries take it.
+            by: `field asc|desc`, comma separated.
+            granted: says of a path whether the caller may see it.
+            query: a filter, as registries take it.
+            about: what a registry's rows say of the node, for queries that name it.
+
+        Raises:
+            CallError: 400 `bad-args`.
+        """
+        visible = [flow for flow in self._flows.values() if granted(flow.path)]
+        found = visible
+        if search:
+            try:
+                pattern = parse_glob(search).sqlite
+            except UsageError as error:
+                raise CallError(400, "bad-args", f"search: {error}", {"arg": "search"}) from None
+            globber = _Globber(pattern)
+            found = [flow for flow in visible if any(globber(text) for text in _texts(flow))]
+        if query:
+            try:
+                condition = parse_query(query, FLOW_FIELDS)
+            except QueryError as error:
+                raise CallError(400, "bad-args", f"query: {error}", {"arg": "query", "at": error.at}) from None
+            found = [flow for flow in found if fits(condition, {**about, **flow.row(), "source": flow.source})]
+        for key, descending in reversed(_order(by)):
+            found.sort(key=lambda flow: _sort_key(getattr(flow, key)), reverse=descending)
+        return len(visible), found
+
+
+class _Globber:
+    """Holds texts against a pattern with SQLite's own `GLOB`, as a registry does: one meaning everywhere."""
+
+    def __init__(self, pattern: str):
+        self._pattern = pattern
+        self._connection = sqlite3.connect(":memory:")
+
+    def __call__(self, text: str) -> bool:
+        return bool(self._connection.execute("SELECT ? GLOB ?", (fold(text), self._pattern)).fetchone()[0])
+
+    def __del__(self) -> None:
+        self._connection.close()
+
+
+def _texts(flow: Flow) -> list[str]:
+    return [flow.path, flow.name, flow.description, flow.author, flow.organization, *flow.tags]
+
+
+def _sort_key(value: Any) -> Any:
+    return value.casefold() if isinstance(value, str) else value
+
+
+def _order(by: str | None) -> list[tuple[str, bool]]:
+    order: list[tuple[str, bool]] = []
+    for part in (by or "").split(","):
+        words = part.split()
+        if not words:
+            continue
+        if words[0] not in _SORTABLE or len(words) > 2 or words[1:] not in ([], ["asc"], ["desc"]):
+            raise CallError(
+                400,
+                "bad-args",
+                f"by: {part.strip()[:64]!r} is not one of {', '.join(_SORTABLE)}, asc or desc",
+                {"arg": "by"},
+            )
+        order.append((words[0], words[1:] == ["desc"]))
+    return order
+
+
+def _flow(info: Mapping[str, Any]) -> Flow:
+    error = info.get("error")
+    schema = info.get("schema") or {"type": "object"}
+    return Flow(
+        path=str(info["path"]),
+        name=str(info.get("name") or info["path"]),
+        entry=str(info.get("entry") or ""),
+        source=str(info.get("source") or ""),
+        description=str(info.get("description") or ""),
+        author=str(info.get("author") or ""),
+        organization=str(info.get("organization") or ""),
+        release=str(info.get("release") or ""),
+        published=int(info.get("published") or 0),
+        tags=tuple(str(tag) for tag in info.get("tags") or ()),
+        schema=schema,
+        example=dict(info.get("example") or {}),
+        resources=dict(info.get("resources") or {}),
+        error=None if error is None else str(error),
+    )

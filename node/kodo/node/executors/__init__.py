@@ -1,0 +1,1 @@
+"""What runs flows: the interface, its implementations, and what runs beside a flow."""

@@ -1,0 +1,1 @@
+"""Runners on Ray; the only room that imports it."""

@@ -1,0 +1,466 @@
+"""Runs flows on Ray: warm runners, queueing, adoption of what an earlier process of this node left running.
+
+The scope's sources: an embedded Ray runs on this machine, where runners get the scope's folders on their import path;
+copying would take along whatever else lies in them. A cluster that was joined may be on other machines: there
+they travel by Ray's `py_modules`, and are what they were when the node started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kodo.flow._runtime.spool import SPOOL_FILE
+from kodo.node.executors.crash import CRASH_FILE, add_crash
+from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
+from kodo.node.executors.last_words import Pipes, last_words
+from kodo.node.executors.ray.cluster import cluster_lives, end_marked, is_marked, start_cluster, stop_cluster
+from kodo.node.executors.ray.connection import RayLink
+from kodo.node.executors.ray.options import actor_options
+from kodo.node.executors.ray.pool import NAME_PREFIX, Warm, WarmPool
+from kodo.node.executors.ray.runner import CALL_TIMEOUT, RayRunner
+from kodo.node.executors.ray.upload_sender import send_files
+from kodo.p2p.errors import KodoError
+from kodo.protocol.ids import is_id
+
+__all__ = ["RayExecutor"]
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT = 60.0
+"""Seconds in which a fresh runner must be ready when nothing has to be installed for it."""
+
+STARTS = 4
+"""Runners that are started at the same time for runs that found no warm one."""
+
+MIND_SECONDS = 0.5
+"""How often the embedded Ray is looked at."""
+
+
+class RayExecutor:
+    """Implements `kodo.node.executors.executor.Executor`. One per process: Ray has one connection per process."""
+
+    def __init__(
+        self,
+        home: Path,
+        namespace: str,
+        roots: Sequence[Path] = (),
+        preload: Sequence[str] = (),
+        num_cpus: int | None = None,
+        object_store_bytes: int | None = None,
+        ray_address: str | None = None,
+        runners: int = 2,
+        max_runs: int = 16,
+    ):
+        """Keep the settings; nothing is started.
+
+        Args:
+            home: the node's home; an embedded Ray and the files of its runs lie in `home/ray`.
+            namespace: `kodo-<peer id>`: runners are found again in it.
+            roots: folders of the scope's sources.
+            preload: entries whose modules a warm runner imports ahead of time.
+            num_cpus: CPUs of an embedded Ray; None: all.
+            object_store_bytes: shared memory of an embedded Ray; None: Ray's choice.
+            ray_address: an existing cluster to join, `host:port` of its head; None: embed one.
+            runners: warm runners to keep.
+            max_runs: runs at a time; further ones wait in order.
+        """
+        self._home = home
+        self._namespace = namespace
+        self._roots = [Path(root).resolve() for root in roots]
+        self._folders = home / "ray" / "runs"
+        self._num_cpus = num_cpus
+        self._object_store_bytes = object_store_bytes
+        self._address = ray_address
+        self._max_runs = max_runs
+        self._link: RayLink | None = None
+        self._up = asyncio.Event()
+        self._changing = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+        self._minding: asyncio.Task[None] | None = None
+        self._warm = WarmPool(namespace, self._roots, preload, None if self.far else self._folders, runners)
+        self._live: dict[str, RayRunner] = {}
+        self._ended: set[str] = set()
+        self._starting = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._starts = asyncio.Semaphore(STARTS)
+        self._closed = False
+
+    @property
+    def far(self) -> bool:
+        """Whether runners may be on other machines: those of a cluster that was joined."""
+        return self._address is not None
+
+    async def start(self) -> None:
+        """Start or join Ray, then start the warm runners without waiting until they are ready.
+
+        An embedded Ray that dies later is replaced: its runs are lost, launches wait meanwhile.
+
+        Raises:
+            KodoError: Ray cannot be started or reached.
+        """
+        if self._group is None:
+            link = await self._connected()
+            self._group = asyncio.TaskGroup()
+            await self._group.__aenter__()
+            await self._use(link)
+            if not self.far:
+                self._minding = self._group.create_task(self._mind())
+
+    async def _connected(self) -> RayLink:
+        """Connect; whoever gives up waiting leaves no Ray behind that was started for it."""
+        theirs = self.far or cluster_lives(self._home)
+        connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it starts would be nobody's.
+            link = None
+            with contextlib.suppress(Exception):
+                link = await connecting
+            await asyncio.to_thread(self._disconnect, link, not theirs)
+            raise
+
+    async def adopt(self) -> list[Runner]:
+        """Find this node's runners that have a run; end those that have none, or do not answer."""
+        mine = {warm.name for warm in self._warm} | {runner.name for runner in self._live.values()}
+        link = self._open_link()
+        names = [name for name in await self._names(link) if name not in mine]
+        adopted = await asyncio.gather(*(self._adopt(link, name) for name in names))
+        runners: list[Runner] = [runner for runner in adopted if runner is not None]
+        if not self.far:
+            await asyncio.to_thread(self._sweep)
+        return runners
+
+    async def _names(self, link: RayLink) -> list[str]:
+        names = await link.block(link.ray.util.list_named_actors, CALL_TIMEOUT, "Ray did not list its actors")
+        return [name for name in names if name.startswith(NAME_PREFIX)]
+
+    async def spare(self, warm_s: float) -> list[str]:
+        """See `Executor.spare`."""
+        names = await self._names(self._open_link())
+        self._ended &= set(names)
+        self._warm.made -= self._ended
+        used = self._warm.made | set(self._live)
+        return [*(name for name in names if name not in used), *self._warm.spare(names, warm_s)]
+
+    async def dismiss(self, name: str) -> None:
+        """See `Executor.dismiss`."""
+        if self._warm.dismiss(name) or name in self._warm.made or name in self._live:
+            return
+        link = self._open_link()
+        with contextlib.suppress(ValueError):  # it is gone
+            handle = await link.block(lambda: link.ray.get_actor(name), CALL_TIMEOUT, "Ray did not find an actor")
+            link.kill(handle)
+        if not self.far:
+            await asyncio.to_thread(self._remove_files, name)
+
+    async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
+        """Start a run; waits its turn while `max_runs` are live. Cancelling is safe.
+
+        The runner is told whose it is before `about_to_start`: when this process dies in between, the next one finds
+        a runner of that run, and can make sure that it never begins.
+
+        Raises:
+            UsageError: the resources are not of those that Ray knows.
+            CapacityError: no machine has the resources that the flow asks for.
+            RunnerDiedError: no runner could be started.
+        """
+        link = self._open_link()
+        options = actor_options(spec.resources, None if self.far else link.totals)
+        await self._turn()
+        try:
+            runner = await self._start(spec, options, about_to_start)
+            self._live[runner.name] = runner
+        finally:
+            self._starting -= 1
+            self._next()
+        return runner
+
+    def scale(self, runners: int) -> None:
+        """See `Executor.scale`."""
+        self._warm.scale(runners)
+
+    def load(self) -> ExecutorLoad:
+        """Count runners."""
+        queued = sum(1 for waiting in self._waiting if not waiting.done())
+        return ExecutorLoad(free=self._warm.ready, busy=len(self._live) + self._starting, queued=queued)
+
+    async def aclose(self) -> None:
+        """Stop the warm runners, and an embedded Ray unless runs go on in it; idempotent, bounded to 15 s.
+
+        Runs that are live keep Ray alive: the next process of this node adopts them.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(KodoError("the node is closing: the run was not started"))
+        if self._group is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(14.0):
+                # A Ray that is just being started must have started to be stopped.
+                async with self._changing:
+                    await self._leave()
+
+    async def _leave(self) -> None:
+        group, self._group = self._group, None
+        if self._minding is not None:
+            self._minding.cancel()
+        self._warm.close()
+        if group is not None:
+            await group.__aexit__(None, None, None)
+        link, self._link = self._link, None
+        if not self.far:
+            await asyncio.to_thread(self._sweep)
+        going_on = sum(runner.alive for runner in self._live.values())
+        if going_on:
+            logger.warning("%d runs go on; Ray stays until they are over and the node was started again", going_on)
+        await asyncio.to_thread(self._disconnect, link, going_on == 0)
+
+    # Ray's death.
+
+    async def _mind(self) -> None:
+        """Notice when the embedded Ray has died, and start another."""
+        while True:
+            await asyncio.sleep(MIND_SECONDS)
+            if not cluster_lives(self._home):
+                async with self._changing:
+                    await self._replace()
+
+    async def _replace(self) -> None:
+        """Give up the dead Ray, all that ran in it too, and start another; tries until it succeeds."""
+        logger.error("the embedded Ray has died; its runs are over, and another is started")
+        self._up.clear()
+        lost, pause = self._link, 0.5
+        if lost is not None:
+            lost.lose("the node's Ray died, and the flow's process with it")
+        self._warm.forget()
+        while not self._closed:
+            leaving, lost = lost, None
+            try:
+                lost = await asyncio.shield(asyncio.to_thread(self._reconnect, leaving))
+                await self._use(lost)
+                break
+            except Exception as error:  # whatever it was, the next try may do better: a full disk gets room again
+                logger.error("Ray could not be started again: %s", error)
+                self._up.clear()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._sweep)
+
+    def _reconnect(self, lost: RayLink | None) -> RayLink:
+        # Its processes first: a flow must not go on for long when its run is over.
+        stop_cluster(self._home, politely=False)
+        leaving = threading.Thread(target=lost.disconnect if lost else int, daemon=True)
+        leaving.start()
+        start_cluster(self._home, num_cpus=self._num_cpus, object_store_bytes=self._object_store_bytes)
+        leaving.join()
+        self._link = None
+        if self._closed:
+            raise KodoError("the node is closing")
+        return self._connect()
+
+    async def _use(self, link: RayLink) -> None:
+        self._link = link
+        self._up.set()
+        if self._group is not None:
+            await self._warm.use(link, self._group)
+
+    def _open_link(self) -> RayLink:
+        if self._link is None or self._closed:
+            raise KodoError("the executor is not running")
+        return self._link
+
+    # Ray, in threads: its own calls block.
+
+    def _connect(self) -> RayLink:
+        if self._address is None:
+            return RayLink.embed(self._home, self._namespace, self._num_cpus, self._object_store_bytes)
+        return RayLink.join(self._address, self._namespace, self._roots)
+
+    def _disconnect(self, link: RayLink | None, stop: bool) -> None:
+        if link is not None:
+            link.disconnect()
+        if not self.far and stop:
+            stop_cluster(self._home)
+
+    def _sweep(self) -> None:
+        """Remove the files of runners that are gone."""
+        alive = {warm.name for warm in self._warm} | set(self._live)
+        for folder in self._folders.glob(NAME_PREFIX + "*"):
+            if folder.name not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # Runners.
+
+    async def _start(
+        self, spec: RunSpec, options: dict[str, Any], about_to_start: Callable[[], Awaitable[None]] | None
+    ) -> RayRunner:
+        from kodo.node.executors.ray.actor import kodo_version
+
+        warm = await self._ready_runner(options)
+        link = warm.link
+        runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
+        runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
+        message = {
+            "fid": spec.fid,
+            "path": spec.path,
+            "entry": spec.entry,
+            "inputs": spec.inputs,
+            "max_events": spec.max_events,
+            "max_event_bytes": spec.max_event_bytes,
+            "kodo": kodo_version(),
+        }
+
+        def start() -> Any:
+            started = warm.handle.start.remote(message, spec.secrets)
+            runner.look_ahead()
+            return started
+
+        try:
+            give = warm.handle.take_input.remote
+            await send_files(
+                spec.files, lambda *part: link.ask(lambda: give(*part), CALL_TIMEOUT, "the runner took no file")
+            )
+            await link.ask(
+                lambda: warm.handle.assign.remote(spec.fid), CALL_TIMEOUT, "a runner did not take its run's name"
+            )
+            if about_to_start is not None:
+                await about_to_start()
+            # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
+            # by the first poll.
+            with contextlib.suppress(RunnerDiedError):
+                await link.ask(start, CALL_TIMEOUT, "a runner did not take its run")
+        except BaseException:
+            await runner.kill()  # and its files, which are on its machine
+            raise
+        self._warm.refill_soon()
+        return runner
+
+    async def _ready_runner(self, options: dict[str, Any]) -> Warm:
+        """Give a runner that has no run yet and answers."""
+        attempt = 0
+        while True:
+            await self._up.wait()
+            link = self._open_link()
+            try:
+                warm = self._warm.take() if not options else None
+                if warm is not None:
+                    return await _ready(warm, READY_TIMEOUT)
+                if options:
+                    # Waiting for CPUs that others use is a queue; everything else must be quick.
+                    return await _ready(await self._warm.spawn(link, options), None)
+                # Ray starts processes a few at a time: more at once would only wait in it, at the cost of their time.
+                async with self._starts:
+                    warm = self._warm.take() or await self._warm.spawn(link, {})
+                    return await _ready(warm, READY_TIMEOUT)
+            except RunnerDiedError:
+                # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
+                # all of Ray died, it is no runner's fault.
+                attempt += not link.lost
+                if attempt and (attempt == 3 or options):
+                    raise
+
+    async def _adopt(self, link: RayLink, name: str) -> RayRunner | None:
+        try:
+            handle = await link.block(lambda: link.ray.get_actor(name), CALL_TIMEOUT, "Ray did not find an actor")
+        except ValueError:
+            return None
+        try:
+            told = await link.ask(handle.seal.remote, CALL_TIMEOUT, "a runner does not answer")
+        except KodoError:
+            told = None
+        # It is a flow's process that answers: what it says may be anything.
+        if not isinstance(told, dict) or not is_id(told.get("fid")):
+            link.kill(handle)
+            return None
+        runner = RayRunner(self, link, name, handle, told["fid"], started=bool(told.get("started")))
+        runner.asking = bool(told.get("asking"))
+        runner.pipes = await asyncio.to_thread(self._pipes_of, name, told.get("pid"))
+        self._live[name] = runner
+        return runner
+
+    # The queue.
+
+    async def _turn(self) -> None:
+        """Wait, in order, until fewer than `max_runs` are live; the caller lowers `_starting` afterwards."""
+        if self._waiting or len(self._live) + self._starting >= self._max_runs:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            except BaseException:
+                if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                    self._starting -= 1
+                    self._next()
+                else:
+                    with contextlib.suppress(ValueError):
+                        self._waiting.remove(waiting)
+                raise
+        else:
+            self._starting += 1
+
+    def _next(self) -> None:
+        while self._waiting and len(self._live) + self._starting < self._max_runs:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                self._starting += 1  # its place, from now on
+                waiting.set_result(None)
+
+    def ended(self, runner: RayRunner) -> None:
+        """Forget a runner that is over; called by the runner itself."""
+        self._ended.add(runner.name)
+        if self._live.pop(runner.name, None) is not None:
+            self._next()
+
+    def _pipes_of(self, name: str, pid: object) -> Pipes | None:
+        """Hold the pipes of a runner that says what process it is: of none but one that was started for it."""
+        if self.far or not isinstance(pid, int) or not is_marked(pid, "KODO_RUNNER", name):
+            return None
+        return Pipes(pid)
+
+    def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
+        """Let an error say what the dying process left behind on this machine."""
+        if self.far:
+            return
+        with runner.guard:
+            if runner.remains is None:
+                folder = self._folders / runner.name
+                add_crash(error, folder / CRASH_FILE)
+                error.said = last_words(folder / SPOOL_FILE, runner.pipes)
+                runner.remains = error
+        found = runner.remains
+        error.args, error.signal, error.stack, error.said = found.args, found.signal, found.stack, found.said
+
+    def remove_files(self, runner: RayRunner) -> None:
+        """Remove an ended runner's files from this machine, and what its flow left running."""
+        if runner.pipes is not None:
+            runner.pipes.close()
+        if not self.far:
+            self._remove_files(runner.name)
+
+    def _remove_files(self, name: str) -> None:
+        end_marked("KODO_RUNNER", name)
+        shutil.rmtree(self._folders / name, ignore_errors=True)
+
+
+async def _ready(warm: Warm, seconds: float | None) -> Warm:
+    """Wait until a runner is ready; one that is given up is ended."""
+    try:
+        told = await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
+        warm.pid = told.get("pid") if isinstance(told, dict) else None
+    except BaseException:
+        warm.link.kill(warm.handle)
+        raise
+    return warm

@@ -1,0 +1,229 @@
+"""Warm runners: processes that are ready before there is a run for them, and are replaced as they are taken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, fits
+from kodo.node.executors.ray.connection import RayLink
+from kodo.node.executors.ray.runner import CALL_TIMEOUT
+from kodo.node.executors.runner.storage import FOLDER, GIVEN
+from kodo.node.executors.runner.telemetry import silenced
+from kodo.p2p.errors import KodoError, UsageError
+
+__all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
+
+logger = logging.getLogger(__name__)
+
+NAME_PREFIX = "runner-"
+
+SETUP_TIMEOUT = 300
+"""Seconds that making a flow's own `runtime_env` may take, unless its `config` says otherwise."""
+
+REFILL_SECONDS = 0.1
+"""How long after a run has begun its runner is replaced when no other one is ready."""
+
+UNHURRIED_SECONDS = 0.5
+"""The same when another one is."""
+
+
+@dataclass(slots=True)
+class Warm:
+    """A runner without a run, and what awaits its imports; `pid` is what it then says of its process."""
+
+    name: str
+    link: RayLink
+    handle: Any
+    ready: Future[Any]
+    born: float = field(default_factory=time.monotonic)
+    pid: object = None
+
+
+class WarmPool:
+    """Keeps `wanted` runners warm, on the link that `use` gave last.
+
+    Args:
+        folders: where each runner of this machine has a folder; None: they are on other machines.
+
+    Attributes:
+        made: the names of the runners that this pool has made, until they are known to have ended.
+    """
+
+    def __init__(
+        self, namespace: str, roots: Sequence[Path], preload: Sequence[str], folders: Path | None, wanted: int
+    ):
+        self._namespace = namespace
+        self._roots = roots
+        self._preload = list(preload)
+        self._folders = folders
+        self._wanted = wanted
+        self._spawning = 0
+        self._warm: deque[Warm] = deque()
+        self.made: set[str] = set()
+        self._link: RayLink | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    def __len__(self) -> int:
+        return len(self._warm)
+
+    def __iter__(self) -> Iterator[Warm]:
+        return iter(self._warm)
+
+    @property
+    def ready(self) -> int:
+        """How many have done their imports."""
+        return sum(warm.ready.done() for warm in self._warm)
+
+    @property
+    def settled(self) -> bool:
+        """Whether none is being made just now."""
+        return not self._spawning
+
+    async def use(self, link: RayLink, group: asyncio.TaskGroup) -> None:
+        """Start warm runners on a link, not waiting until they are ready; `group` gets the tasks of later ones."""
+        self._link, self._group = link, group
+        while len(self._warm) < self._wanted:
+            try:
+                self._warm.append(await self.spawn(link, {}))
+            except KodoError as error:
+                logger.error("no runner could be warmed: %s", error)
+                return
+
+    def forget(self) -> None:
+        """Forget the link and its runners: their Ray has died."""
+        self._link = None
+        self._warm.clear()
+
+    def close(self) -> None:
+        """End all warm runners, and make no more."""
+        self._link = None
+        for warm in self._warm:
+            warm.link.kill(warm.handle)
+        self._warm.clear()
+
+    def scale(self, wanted: int) -> None:
+        """Keep so many from now on."""
+        self._wanted = wanted
+        while len(self._warm) > wanted:
+            warm = self._warm.pop()
+            warm.link.kill(warm.handle)
+        self.refill()
+
+    async def spawn(self, link: RayLink, options: Mapping[str, Any]) -> Warm:
+        """Ask Ray for a runner; returns before it is ready.
+
+        Raises:
+            RunnerDiedError: Ray is gone.
+            KodoError: Ray refused.
+        """
+        from ray.exceptions import RayError
+
+        from kodo.node.executors.ray.actor import RunnerActor, kodo_version
+
+        name = NAME_PREFIX + secrets.token_hex(8)
+        self.made.add(name)
+        local = self._folders is not None
+        given: Mapping[str, Any] = options.get("runtime_env") or {}
+        if given:
+            given = {"config": {"setup_timeout_seconds": SETUP_TIMEOUT}, **given}
+        variables = {
+            **silenced(os.environ),
+            **(given.get("env_vars") or {}),
+            # Unlike for every runner: so the workers of its Ray tasks, which inherit it, are never shared.
+            "KODO_RUNNER": name,
+            "KODO_NAMESPACE": self._namespace,
+            "KODO_VERSION": kodo_version(),
+            "KODO_ROOTS": json.dumps([str(root) for root in self._roots] if local else []),
+            "KODO_PACKAGES": json.dumps([] if local else [root.name for root in self._roots]),
+            GIVEN: json.dumps(sorted(given.get("env_vars") or {})),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        folder = self._folders / name if self._folders is not None else None
+        if folder is not None:
+            variables[FOLDER] = str(folder)
+        if folder is not None and fits(folder / "events"):
+            variables[EVENTS_VARIABLE] = str(folder / "events")  # for Ray tasks; the flow has it from its runner
+
+        def ask() -> Warm:
+            handle = (
+                link.actor_class(RunnerActor)
+                .options(
+                    **{"num_cpus": 0, **options, "runtime_env": {**given, "env_vars": variables}},
+                    name=name,
+                    lifetime="detached",
+                    max_restarts=0,
+                    max_task_retries=0,
+                    max_concurrency=64,
+                )
+                .remote(self._preload, str(folder) if folder else None)
+            )
+            return Warm(name, link, handle, handle.ready.remote().future())
+
+        try:
+            return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
+        except RayError as error:
+            raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
+        except (TypeError, ValueError) as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UsageError(f"Ray cannot take the flow's resources or runtime_env: {first[:500]}") from error
+
+    def refill_soon(self) -> None:
+        """Replace what was taken, in a moment: a process that starts takes CPU from the run that just begins."""
+        asyncio.get_running_loop().call_later(UNHURRIED_SECONDS if self.ready else REFILL_SECONDS, self.refill)
+
+    def refill(self) -> None:
+        """Begin to make as many as are missing."""
+        link, group = self._link, self._group
+        while link and group and len(self._warm) + self._spawning < self._wanted:
+            self._spawning += 1
+            group.create_task(self._add(link))
+
+    async def _add(self, link: RayLink) -> None:
+        try:
+            warm = await self.spawn(link, {})
+        except KodoError as error:
+            logger.warning("a runner could not be warmed: %s", error)
+        else:
+            if self._link is not link or link.lost or len(self._warm) >= self._wanted:
+                link.kill(warm.handle)
+            else:
+                self._warm.append(warm)
+        finally:
+            self._spawning -= 1
+
+    def spare(self, names: Collection[str], warm_s: float) -> list[str]:
+        """Give the warm ones that are not among `names`, those that live, or are warm for `warm_s` seconds."""
+        before = time.monotonic() - warm_s
+        return [
+            warm.name for warm in self._warm if warm.ready.done() and (warm.name not in names or warm.born < before)
+        ]
+
+    def dismiss(self, name: str) -> bool:
+        """End a warm one, and replace it; say whether there is one of that name."""
+        for warm in list(self._warm):
+            if warm.name == name:
+                self._warm.remove(warm)
+                warm.link.kill(warm.handle)
+                self.made.discard(name)
+                self.refill()
+                return True
+        return False
+
+    def take(self) -> Warm | None:
+        """Take a warm runner, one that is ready if possible; None: there is none."""
+        if not self._warm:
+            return None
+        taken = next((warm for warm in self._warm if warm.ready.done()), self._warm[0])
+        self._warm.remove(taken)
+        return taken

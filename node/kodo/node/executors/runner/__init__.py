@@ -1,0 +1,1 @@
+"""What runs in a runner's process, whatever started it. Knows nothing of Ray."""

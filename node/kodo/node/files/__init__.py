@@ -1,0 +1,1 @@
+"""Files: outputs, uploads, and the ledger of the disk."""

@@ -1,0 +1,1 @@
+"""What is over: kept, found, deleted."""

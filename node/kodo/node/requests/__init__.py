@@ -1,0 +1,1 @@
+"""What running flows ask of their node: memory, and runs on other nodes."""

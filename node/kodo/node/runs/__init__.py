@@ -1,0 +1,1 @@
+"""The life of a run, from launch to its last event."""

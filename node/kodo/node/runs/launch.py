@@ -1,0 +1,97 @@
+"""What a launch is about, the bounds that it is held to, and the words in which it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kodo.node.store.rows import NewEvent
+from kodo.p2p.errors import CallError
+from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
+from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
+from kodo.protocol.secrets import Secrets
+
+__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "stopping", "too_large"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Bounds and times of runs; seconds.
+
+    Attributes:
+        max_live: runs that are not over at once, waiting ones too.
+        max_live_each: the same for one principal.
+        max_runs: runs that have a runner and wait for nobody; further ones wait in line (`kodo.node.runs.queue`).
+        poll_s: how long one poll waits for news.
+        silent_s: how much longer than that a runner may take to answer one.
+        grace_s: how long a restarted node looks for the runners it left.
+        end_s: how long a runner may take to end.
+        disk_s: how long a run outlives a disk that takes nothing.
+        keep_runs: whether runs go on when the node is closed; else each that has begun ends with `fatal`.
+        max_events, max_event_bytes: how much one run may say, but for locks, outputs and its end.
+        versions: the data of each run's `version` event.
+    """
+
+    max_live: int = 1000
+    max_live_each: int = 250
+    max_runs: int = 64
+    poll_s: float = 20.0
+    silent_s: float = 30.0
+    grace_s: float = 30.0
+    end_s: float = 10.0
+    disk_s: float = 600.0
+    keep_runs: bool = False
+    max_events: int = MAX_RUN_EVENTS
+    max_event_bytes: int = MAX_RUN_EVENT_BYTES
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
+
+    `secrets`: what `kodo.protocol.secrets.hide` took out of the inputs.
+    `payer`: against whose bounds the run counts; empty: the account of its principal.
+    `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
+    """
+
+    principal: str
+    path: str
+    name: str
+    entry: str
+    inputs: dict[str, Any]
+    resources: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    key: str | None = None
+    demand: dict[str, Any] | None = None
+    secrets: Secrets = field(default_factory=list)
+    payer: str = ""
+
+
+def ask_inputs(lid: str, order: Order) -> NewEvent:
+    """Give the lock that demands the inputs which an order lacks."""
+    data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
+    return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
+
+
+def stopping() -> CallError:
+    """Give the refusal of a node that is about to end."""
+    return CallError(503, "stopping", "this node is stopping; try again when it is back")
+
+
+def too_large(why: ValueError) -> CallError:
+    """Give the refusal of inputs that no event takes."""
+    return CallError(413, "too-large", f"inputs do not fit an event: {why}; upload large ones")
+
+
+def bad_state(what: str, state: RunState) -> CallError:
+    """Give the refusal of something that a run in `state` does not allow."""
+    needed = "pending or locked" if state.over else "done or error"
+    return CallError(
+        400,
+        "bad-state",
+        f"cannot {what} a run that is {state.value}; it must be {needed}",
+        {"state": state.value},
+    )

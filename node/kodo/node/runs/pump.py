@@ -1,0 +1,183 @@
+"""From a runner into the log: what it says is polled, checked, its files fetched, and committed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from kodo.node.clock import Clock, awake_timeout
+from kodo.node.executors.checks import Conduct, MisconductError
+from kodo.node.executors.executor import Runner, RunnerDiedError, RunnerEvent
+from kodo.node.files.ledger import NeverFitsError
+from kodo.node.files.outputs import Outputs
+from kodo.node.runs.launch import RunSettings
+from kodo.node.runs.live import LiveRun
+from kodo.node.store.rows import NewEvent, OutputRow
+from kodo.node.store.store import Store
+from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError
+from kodo.protocol.event_budget import EventBudget
+
+__all__ = ["Pump"]
+
+_log = logging.getLogger(__name__)
+
+_COMMIT_EVENTS = 4096
+"""Events of one run that go into one transaction at most."""
+
+_COMMIT_BYTES = 4 << 20
+"""Their bytes, roughly."""
+
+
+class Pump:
+    """Carries events of live runs into the log, with patience while the disk is full.
+
+    Args:
+        hurried: whether there is no time left for patience.
+        serve: told of each runner whose flow has asked something, after every poll.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        outputs: Outputs,
+        clock: Clock,
+        settings: RunSettings,
+        hurried: Callable[[], bool],
+        serve: Callable[[LiveRun, Runner], None] = lambda live, runner: None,
+    ):
+        self._store = store
+        self._outputs = outputs
+        self._clock = clock
+        self._settings = settings
+        self._hurried = hurried
+        self._serve = serve
+
+    async def append(self, live: LiveRun, events: Sequence[NewEvent], outputs: Sequence[OutputRow] = ()) -> None:
+        """Append to a live run's log, with patience while the disk is full: what was not stored is not lost.
+
+        Raises:
+            RunOverError: the run is over.
+            CapacityError: the disk took nothing for `disk_s`.
+        """
+        deadline = self._clock.steady_ms() + self._settings.disk_s * 1000
+        pause = 0.5
+        while True:
+            try:
+                await self._store.append(live.fid, events, outputs=outputs)
+                return
+            except CapacityError:
+                if self._clock.steady_ms() >= deadline or self._hurried():
+                    raise
+                _log.warning("run %s waits: the disk takes nothing", live.fid)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+    async def patiently(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write something small, again while the disk takes nothing, for about two minutes.
+
+        Raises:
+            CapacityError: it took nothing.
+        """
+        pause = 0.5
+        while True:
+            try:
+                return await write()
+            except CapacityError:
+                if pause > 60:
+                    raise
+                await self._clock.sleep(pause)
+                pause *= 2
+
+    async def carry(self, live: LiveRun, runner: Runner, *, fresh: bool) -> None:
+        """Carry events into the log until the run is over.
+
+        Args:
+            fresh: the runner was started just now, so nothing that it says is stored yet.
+
+        Raises:
+            RunOverError: something else has ended it.
+            RunnerDiedError, MisconductError, IntegrityError, CapacityError: why it cannot go on.
+        """
+        row = None if fresh else await self._store.run(live.fid)
+        conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
+        if fresh:
+            conduct.budget = EventBudget.of_node(self._settings.max_events, self._settings.max_event_bytes)
+        try:
+            await self._carry(live, runner, conduct)
+        except RunnerDiedError as error:
+            await self._hear(live, conduct, error.said)
+            if not conduct.over:
+                raise
+
+    async def _hear(self, live: LiveRun, conduct: Conduct, said: Sequence[RunnerEvent]) -> None:
+        """Store what a process had said when it died; its files went with it, and so does an end that needs them."""
+        batch: list[NewEvent] = []
+        lost = len(conduct.outputs) > len(live.view.outputs)  # it died while one was fetched
+        for event in said:
+            if event.rseq <= conduct.rseq:
+                continue
+            if event.event == "output" or (lost and event.event == "final"):
+                lost = True
+                continue
+            try:
+                batch.append(conduct.check(event._replace(rseq=conduct.rseq + 1)))
+            except MisconductError:
+                break
+            if len(batch) >= _COMMIT_EVENTS:
+                await self._flush(live, batch)
+        await self._flush(live, batch)
+
+    async def _carry(self, live: LiveRun, runner: Runner, conduct: Conduct) -> None:
+        while not conduct.over:
+            if runner.asking:
+                self._serve(live, runner)
+            said = await self._poll(runner, conduct.rseq)
+            batch: list[NewEvent] = []
+            size = 0
+            try:
+                for event in said:
+                    new = conduct.check(event)
+                    if event.event == "output":
+                        await self._flush(live, batch)
+                        fetched = await self._fetch(runner, event.data)
+                        await self.append(live, [new], [fetched])
+                    else:
+                        batch.append(new)
+                        size += len(new.packed)
+                        if len(batch) >= _COMMIT_EVENTS or size >= _COMMIT_BYTES:
+                            await self._flush(live, batch)
+                            size = 0
+                    if conduct.over:
+                        break
+            except MisconductError:
+                await self._flush(live, batch)
+                raise
+            await self._flush(live, batch)
+
+    async def _flush(self, live: LiveRun, batch: list[NewEvent]) -> None:
+        if batch:
+            await self.append(live, batch)
+            batch.clear()
+
+    async def _poll(self, runner: Runner, after: int) -> list[Any]:
+        try:
+            async with awake_timeout(self._settings.poll_s + self._settings.silent_s):
+                return list(await runner.poll(after, self._settings.poll_s))
+        except TimeoutError:
+            raise RunnerDiedError("the runner does not answer") from None
+
+    async def _fetch(self, runner: Runner, data: dict[str, Any]) -> OutputRow:
+        """Fetch an output, with patience while the disk is full."""
+        deadline = self._clock.steady_ms() + self._settings.disk_s * 1000
+        while True:
+            try:
+                return await self._outputs.fetch(runner, data)
+            except NeverFitsError:
+                raise
+            except CapacityError:
+                if self._clock.steady_ms() >= deadline or self._hurried():
+                    raise
+                await self._clock.sleep(5.0)
+            except NotFoundError as error:
+                raise IntegrityError("an output is not where its runner put it") from error

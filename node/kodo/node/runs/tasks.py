@@ -1,0 +1,89 @@
+"""Work that outlives whoever asked for it: tasks with one owner, which ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from kodo.node.runs.launch import stopping
+
+__all__ = ["Tasks"]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """The tasks of one owner, from `open` to `aclose`."""
+
+    def __init__(self) -> None:
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes work."""
+        return self._group is not None
+
+    async def open(self) -> None:
+        """Take work from now on."""
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+
+    async def aclose(self) -> None:
+        """Take no more work and cancel what is under way; idempotent."""
+        group, self._group = self._group, None
+        if group is None:
+            return
+        for task in list(self._tasks):
+            task.cancel()
+        await group.__aexit__(None, None, None)
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Have `work` done by a task of this owner; a failure is logged, without its data, and stays there."""
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:
+                _log.error("work on a run failed: %s", type(error).__name__)
+
+        return self.start(guarded)
+
+    async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `work` to its end although the one who asked for it may go away; give its result, or its error."""
+        failed: list[Exception] = []
+
+        async def carry() -> T | None:
+            try:
+                return await work()
+            except Exception as error:
+                failed.append(error)
+                return None
+
+        task = self.start(carry)
+        try:
+            result = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise stopping() from None
+            raise
+        if failed:
+            raise failed[0]
+        return cast(T, result)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Have `work` done by a task; a failure of it ends all of them.
+
+        Raises:
+            CallError: 503 `stopping`, it takes none.
+        """
+        if self._group is None:
+            raise stopping()
+        task = self._group.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

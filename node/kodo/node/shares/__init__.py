@@ -1,0 +1,1 @@
+"""Runs that are shared, and how much of them is shown."""

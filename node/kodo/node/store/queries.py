@@ -1,0 +1,286 @@
+"""Questions to the node's database. Run in reader threads; each is one short read, so checkpoints are not held up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kodo.node.store import share_rows
+from kodo.node.store.rows import OnceKey, OutputRow, RunRow
+from kodo.protocol.events import EVENTS, MAX_LISTED, Event, RunState, RunView
+from kodo.protocol.manifest import Manifest
+
+__all__ = [
+    "Page",
+    "RunFilter",
+    "events",
+    "fatal_types",
+    "has_traces",
+    "obsolete",
+    "old_keys",
+    "once",
+    "output",
+    "outputs",
+    "packed_events",
+    "run",
+    "runs",
+    "unfinished",
+    "unread",
+    "view",
+]
+
+_ANSWER_BYTES = 4 << 20
+_ROW = (
+    "fid, principal, path, name, entry, resources, tags, state, progress, runtime_s, handed, killed,"
+    " created, modified, last_seq, last_rseq, acknowledged"
+)
+_SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", "stderr", "progress")
+"""Events that change nothing in a `RunView` but what the run's row holds too."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC).
+
+    With `others` everybody's runs too of the flows whose path passes it. `shared`: fids of others' runs besides.
+    """
+
+    principal: str
+    state: str | None = None
+    path: str | None = None
+    since: int | None = None
+    others: Callable[[str], bool] | None = None
+    shared: tuple[str, ...] = ()
+
+
+class Page(NamedTuple):
+    """`total`: the runs that may be seen; `filtered`: those that match; `rows`: one page of them."""
+
+    total: int
+    filtered: int
+    rows: list[RunRow]
+
+
+def _row(values: tuple[Any, ...]) -> RunRow:
+    (fid, principal, path, name, entry, resources, tags, state, progress, runtime, handed, killed, *times) = values
+    created, modified, last_seq, last_rseq, acknowledged = times
+    return RunRow(
+        fid,
+        principal,
+        path,
+        name,
+        entry,
+        msgpack.unpackb(resources, strict_map_key=False),
+        tuple(msgpack.unpackb(tags)),
+        RunState(state),
+        None if progress is None else msgpack.unpackb(progress, strict_map_key=False),
+        runtime,
+        bool(handed),
+        bool(killed),
+        created,
+        modified,
+        last_seq,
+        last_rseq,
+        acknowledged,
+    )
+
+
+def run(connection: sqlite3.Connection, fid: str) -> RunRow | None:
+    """Give one run."""
+    values = connection.execute(f"SELECT {_ROW} FROM runs WHERE fid=?", (fid,)).fetchone()
+    return None if values is None else _row(values)
+
+
+def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> Page:
+    """Give a page of runs, the latest first."""
+    mine, args = "principal=?", [chosen.principal]
+    if chosen.others is not None:
+        paths = [path for (path,) in connection.execute("SELECT DISTINCT path FROM runs") if chosen.others(path)]
+        mine, args = f"(principal=? OR path IN ({','.join('?' * len(paths))}))", [*args, *paths]
+    if chosen.shared:
+        mine, args = f"({mine} OR fid IN ({','.join('?' * len(chosen.shared))}))", [*args, *chosen.shared]
+    where = [mine]
+    bound: list[Any] = list(args)
+    for column, value in (("state=?", chosen.state), ("path=?", chosen.path), ("created>=?", chosen.since)):
+        if value is not None:
+            where.append(column)
+            bound.append(value)
+    condition = " AND ".join(where)
+    total = connection.execute(f"SELECT count(*) FROM runs WHERE {mine}", args).fetchone()[0]
+    filtered = (
+        total
+        if len(where) == 1
+        else connection.execute(f"SELECT count(*) FROM runs WHERE {condition}", bound).fetchone()[0]
+    )
+    rows = connection.execute(
+        f"SELECT {_ROW} FROM runs WHERE {condition} ORDER BY rid DESC LIMIT ? OFFSET ?", [*bound, pp, (p - 1) * pp]
+    )
+    return Page(total, filtered, [_row(values) for values in rows])
+
+
+def fatal_types(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str, str]:
+    """Give, by fid, the type of the error that ended each of these runs; those without one are left out."""
+    found: dict[str, str] = {}
+    for fid in fids:
+        # From the end of the log: only `manage` events come after it.
+        row = connection.execute(
+            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='fatal'"
+            " ORDER BY seq DESC LIMIT 1",
+            (fid,),
+        ).fetchone()
+        if row is not None:
+            found[fid] = str(msgpack.unpackb(row[0], strict_map_key=False).get("type", ""))
+    return found
+
+
+def unfinished(connection: sqlite3.Connection) -> list[RunRow]:
+    """Give all runs that are pending or locked, the oldest first."""
+    rows = connection.execute(f"SELECT {_ROW} FROM runs WHERE state IN ('pending', 'locked') ORDER BY rid")
+    return [_row(values) for values in rows]
+
+
+def _event(seq: int, at: int, event: str, data: bytes) -> Event:
+    return Event(seq, at, EVENTS[event].kind.value, event, msgpack.unpackb(data, strict_map_key=False))
+
+
+def events(
+    connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None
+) -> list[Event]:
+    """Give up to `limit` events, about 4 MiB at most, with `seq` > `after`, in order."""
+    return packed_events(connection, fid, after, limit, only)[0]
+
+
+def packed_events(
+    connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None = None
+) -> tuple[list[Event], list[bytes]]:
+    """Give what `events` gives, and the data of each as msgpack."""
+    condition, bound = "", [fid, after]
+    if only is not None:
+        condition = f" AND event IN ({','.join('?' * len(only))})"
+        bound.extend(only)
+    rows = connection.execute(
+        "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND seq>?"
+        f"{condition} ORDER BY seq LIMIT ?",
+        [*bound, limit],
+    )
+    found: list[Event] = []
+    packed: list[bytes] = []
+    size = 0
+    for seq, at, event, data in rows:
+        found.append(_event(seq, at, event, data))
+        packed.append(data)
+        size += len(data)
+        if size >= _ANSWER_BYTES:
+            break
+    rows.close()
+    return found, packed
+
+
+def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
+    """Give what a run's events add up to."""
+    connection.execute("BEGIN")  # the row and the events must be of one moment
+    try:
+        row = run(connection, fid)
+        if row is None:
+            return None
+        result = RunView()
+        marks = ",".join("?" * len(_SILENT))
+        for seq, at, event, data in connection.execute(
+            "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
+            f" AND event NOT IN ({marks}) ORDER BY seq",
+            (fid, *_SILENT),
+        ):
+            result.apply(_event(seq, at, event, data))
+        told = connection.execute(
+            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='progress'"
+            " ORDER BY seq DESC LIMIT ?",
+            (fid, MAX_LISTED),
+        ).fetchall()
+    finally:
+        connection.execute("COMMIT")
+    for (data,) in reversed(told):
+        result.go_on(msgpack.unpackb(data, strict_map_key=False))
+    result.progress = row.progress
+    result.last_seq, result.modified = row.last_seq, row.modified
+    return result
+
+
+def outputs(connection: sqlite3.Connection, fid: str, p: int, pp: int) -> tuple[int, list[OutputRow]]:
+    """Give how many outputs a run has, and a page of them by name, with empty chunk lists."""
+    of_run = "FROM outputs WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
+    total = connection.execute(f"SELECT count(*) {of_run}", (fid,)).fetchone()[0]
+    rows = connection.execute(
+        f"SELECT name, media_type, size, sha256 {of_run} ORDER BY name LIMIT ? OFFSET ?", (fid, pp, (p - 1) * pp)
+    )
+    return total, [OutputRow(name, media, Manifest(size, sha256, ())) for name, media, size, sha256 in rows]
+
+
+def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | None:
+    """Give one output with the hashes of its chunks."""
+    row = connection.execute(
+        "SELECT media_type, size, sha256, chunks FROM outputs"
+        " WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND name=?",
+        (fid, name),
+    ).fetchone()
+    if row is None:
+        return None
+    media, size, sha256, chunks = row
+    hashes = tuple(chunks[start : start + 32] for start in range(0, len(chunks), 32))
+    return OutputRow(name, media, Manifest(size, sha256, hashes))
+
+
+def obsolete(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
+    """Give the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs.
+
+    A run that is shared stays until its last share has ended.
+    """
+    return _unneeded(connection, "acknowledged<=:before", before, now)
+
+
+def unread(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
+    """Give, as `obsolete`, the runs that ended at or before `before` and that nobody acknowledged."""
+    over = "state NOT IN ('pending', 'locked') AND acknowledged IS NULL AND modified<=:before"
+    return _unneeded(connection, over, before, now)
+
+
+def _unneeded(connection: sqlite3.Connection, which: str, before: int, now: int) -> list[tuple[str, int]]:
+    return list(
+        connection.execute(
+            "SELECT fid, (SELECT coalesce(sum(length(data)), 0) FROM events WHERE events.rid=runs.rid)"
+            " + (SELECT coalesce(sum(size), 0) FROM outputs WHERE outputs.rid=runs.rid)"
+            f" FROM runs WHERE {which} AND NOT {share_rows.has_live('runs.rid')} ORDER BY rid",
+            {"before": before, "now": now, "lapse": now - share_rows.DOWNLOAD_MS, "peer": ""},
+        )
+    )
+
+
+def old_keys(connection: sqlite3.Connection, before: int) -> tuple[int, int]:
+    """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
+    count, size = connection.execute(
+        "SELECT count(*), coalesce(sum(length(principal) + length(key) + length(value) + length(digest)), 0)"
+        " FROM keys WHERE at<=?",
+        (before,),
+    ).fetchone()
+    return int(count), int(size)
+
+
+def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -> OnceKey | None:
+    """Give what an idempotency key was used for, if that was later than `after` (ms UTC)."""
+    row = connection.execute(
+        "SELECT value, digest FROM keys WHERE principal=? AND key=? AND at>?", (principal, key, after)
+    ).fetchone()
+    return None if row is None else OnceKey(principal, key, row[0], row[1])
+
+
+def has_traces(connection: sqlite3.Connection, principal: str) -> bool:
+    """Say whether runs belong to a principal, its own or such as they launched, or are shared with it by name."""
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM runs WHERE principal=:who OR substr(principal, 27)='/' || :who)"
+        " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)",
+        {"who": principal},
+    ).fetchone()
+    return bool(found[0])

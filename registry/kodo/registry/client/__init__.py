@@ -1,0 +1,1 @@
+"""A registry's callers: nodes, clients, operators, other registries."""

@@ -1,0 +1,1 @@
+"""Searches and queries: parsed, held against rows, made into SQL. Pure."""

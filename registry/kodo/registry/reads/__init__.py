@@ -1,0 +1,1 @@
+"""Pages of nodes and flows, read within a bound of work."""

@@ -1,0 +1,1 @@
+"""What is signed: records of nodes, statements of registries, claims of people. Pure."""

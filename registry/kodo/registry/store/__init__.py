@@ -1,0 +1,1 @@
+"""The registry's database: its tables, what is written, and by whom."""

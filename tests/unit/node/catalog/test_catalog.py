@@ -1,0 +1,199 @@
+"""The catalogue: flows found, searched, refused with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kodo.node.catalog.catalog import Catalog
+from kodo.node.catalog.scope import Scope
+from kodo.node.runs.live import LiveRun
+from kodo.node.schemas.judge import Judge
+from kodo.node.store.rows import RunRow
+from kodo.node.store.store import Store
+from kodo.p2p.errors import CallError, KodoError, UsageError
+from tests.unit.node.conftest import StillClock
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"topic": {"type": "string"}, "depth": {"type": "integer"}},
+    "required": ["topic"],
+    "additionalProperties": False,
+}
+
+
+def info(path: str, name: str, **more: Any) -> dict[str, Any]:
+    said = {"path": path, "name": name, "entry": path.replace(".", ":"), "author": "ana@example.com", "release": "1"}
+    return {**said, "schema": SCHEMA, "tags": ["market"], **more}
+
+
+INFOS = [
+    info("b.Beta", "Same"),
+    info("a.Alpha", "Same", description="Reads ÄPFEL and pears", tags=["fruit"]),
+    info("c.Gamma", "Other", published=77),
+    info("d.Broken", "Broken", error="ImportError: no module named crewai"),
+]
+
+
+async def made(store: Store, infos: list[dict[str, Any]] = INFOS, **scope: Any) -> Catalog:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return infos
+
+    catalog = Catalog(["x"], scope=Scope(**scope), describe=describe)
+    await catalog.load(store)
+    return catalog
+
+
+def everything(path: str) -> bool:
+    return True
+
+
+async def test_flows_are_in_the_order_of_their_paths_and_broken_ones_among_them(store: Store) -> None:
+    catalog = await made(store)
+    assert [flow.path for flow in catalog.flows] == ["a.Alpha", "b.Beta", "c.Gamma", "d.Broken"]
+    assert catalog.flows[3].row()["broken"] == "ImportError: no module named crewai"
+    assert catalog.flows[0].row()["broken"] is None
+
+
+async def test_published_is_when_the_release_was_first_offered_unless_it_says(
+    store: Store, clock: StillClock
+) -> None:
+    first = clock.ms
+    await made(store)
+    clock.advance(60)
+    catalog = await made(
+        store, [info("a.Alpha", "Same"), info("b.Beta", "Same", release="2"), info("c.Gamma", "O", published=77)]
+    )
+    assert [flow.published for flow in catalog.flows] == [first, first + 60_000, 77]
+
+
+async def test_a_flow_that_ends_python_is_broken_and_the_others_are_not(store: Store) -> None:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if "ends:it" in request["flows"]:
+            raise KodoError("Python ended with exit code 3 when it was imported")
+        return [info(spec.replace(":", "."), spec) for spec in request["flows"]]
+
+    catalog = Catalog(["a:A", "ends:it", "b:B"], describe=describe)
+    await catalog.load(store)
+    assert {flow.path: flow.error for flow in catalog.flows} == {
+        "a.A": None,
+        "b.B": None,
+        "ends.it": "Python ended with exit code 3 when it was imported",
+    }
+
+
+async def test_overrides_of_the_operator_win(store: Store) -> None:
+    overrides = {"a.Alpha": {"tags": ["mine"], "resources": {"num_cpus": 2}, "limits": {"concurrent_runs": 1}}}
+    flow = (
+        await made(store, [info("a.Alpha", "A", resources={"num_cpus": 1, "memory_mb": 5})], overrides=overrides)
+    ).flows[0]
+    assert (flow.tags, flow.resources, flow.limits.concurrent_runs) == (("mine",), {"num_cpus": 2, "memory_mb": 5}, 1)
+
+
+async def test_an_override_for_no_flow_names_the_nearest(store: Store) -> None:
+    with pytest.raises(UsageError, match=r"did you mean a\.Alpha"):
+        await made(store, overrides={"a.Alfa": {}})
+
+
+async def test_a_flow_is_found_by_path_or_by_a_unique_name(store: Store) -> None:
+    catalog = await made(store)
+    assert catalog.find(path="b.Beta").path == "b.Beta"
+    assert catalog.find(name="Other").path == "c.Gamma"
+    assert catalog.find(path="Other").path == "c.Gamma"
+
+
+async def test_an_ambiguous_name_gives_the_paths(store: Store) -> None:
+    with pytest.raises(CallError) as caught:
+        (await made(store)).find(name="Same")
+    assert (caught.value.code, caught.value.reason, caught.value.data["paths"]) == (
+        409,
+        "ambiguous",
+        ["a.Alpha", "b.Beta"],
+    )
+
+
+async def test_flows_that_are_not_granted_do_not_exist(store: Store) -> None:
+    catalog = await made(store)
+    assert catalog.find(name="Same", granted=lambda path: path == "b.Beta").path == "b.Beta"
+    with pytest.raises(CallError) as hidden:
+        catalog.find(path="a.Alpha", granted=lambda path: path == "b.Beta")
+    with pytest.raises(CallError) as absent:
+        catalog.find(path="a.Alpha2", granted=lambda path: path == "b.Beta")
+    assert (
+        (hidden.value.code, hidden.value.reason) == (absent.value.code, absent.value.reason) == (404, "no-such-flow")
+    )
+    assert catalog.search(None, None, lambda path: path == "b.Beta")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("search", "paths"),
+    [
+        ("*ALPHA*", ["a.Alpha"]),
+        ("äpfel", ["a.Alpha"]),
+        ("fruit", ["a.Alpha"]),
+        ("mark?t", ["b.Beta", "c.Gamma", "d.Broken"]),
+        ("[bc].*", ["b.Beta", "c.Gamma"]),
+        ("nothing", []),
+    ],
+)
+async def test_search_is_a_glob_over_all_that_describes_a_flow(store: Store, search: str, paths: list[str]) -> None:
+    total, found = (await made(store)).search(search, None, everything)
+    assert (total, [flow.path for flow in found]) == (4, paths)
+
+
+async def test_by_sorts_by_several_fields(store: Store) -> None:
+    catalog = await made(store)
+    found = catalog.search(None, "name desc,path desc", everything)[1]
+    assert [flow.path for flow in found] == ["b.Beta", "a.Alpha", "c.Gamma", "d.Broken"]
+
+
+@pytest.mark.parametrize("by", ["size", "name up", "name desc more", "__class__"])
+async def test_by_refuses_what_is_no_field(store: Store, by: str) -> None:
+    with pytest.raises(CallError) as caught:
+        (await made(store)).search(None, by, everything)
+    assert (caught.value.code, caught.value.data) == (400, {"arg": "by"})
+
+
+async def test_inputs_are_held_to_the_form(store: Store) -> None:
+    catalog = await made(store)
+    flow = catalog.find(path="a.Alpha")
+    await flow.check({"topic": "bikes", "depth": 3}, catalog.judge, "ana")
+    with pytest.raises(CallError) as caught:
+        await flow.check({"depth": "deep", "colour": "red"}, catalog.judge, "ana")
+    assert (caught.value.code, caught.value.reason) == (400, "bad-inputs")
+    assert caught.value.data["missing"] == ["topic"]
+    assert {place["at"] for place in caught.value.data["places"]} == {"", "/depth"}
+
+
+async def test_a_broken_flow_cannot_be_launched(store: Store) -> None:
+    catalog = await made(store)
+    with pytest.raises(CallError) as caught:
+        await catalog.find(path="d.Broken").check({}, catalog.judge, "ana")
+    assert (caught.value.code, caught.value.reason) == (409, "flow-broken")
+
+
+async def test_a_schema_that_refers_elsewhere_calls_nobody(store: Store) -> None:
+    schema = {"type": "object", "$ref": "http://192.0.2.1/schema.json"}
+    catalog = await made(store, [info("a.Alpha", "A", schema=schema)])
+    with pytest.raises(CallError, match="not here"):
+        await catalog.flows[0].check({}, catalog.judge, "ana")
+
+
+class FullJudge(Judge):
+    """One whose line is full."""
+
+    async def do(self, *_: Any) -> Any:
+        raise CallError(429, "busy", "large values at once: 16 in all; try again", {"retry_after_ms": 1000})
+
+
+async def test_that_the_node_is_busy_is_no_fault_of_inputs(store: Store) -> None:
+    catalog = await made(store)
+    facts: dict[str, Any] = dict.fromkeys(RunRow.__dataclass_fields__)
+    live = LiveRun(RunRow(**{**facts, "fid": "f", "principal": "ana", "path": "a.Alpha"}))
+    assert await catalog.faults(live, {"topic": 3}) == ["/topic: 3 is not of type 'string'"]
+    catalog.judge = FullJudge()
+    with pytest.raises(CallError) as caught:
+        await catalog.faults(live, {"topic": "bikes"})
+    assert (caught.value.code, caught.value.reason) == (429, "busy")
