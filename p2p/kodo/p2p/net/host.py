@@ -234,13 +234,15 @@ class Host:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STAGGER_SECONDS * 4):
                     await turn.wait()
-            asyncio.get_running_loop().call_later(STAGGER_SECONDS, next_turn.set)
+            stagger = asyncio.get_running_loop().call_later(STAGGER_SECONDS, next_turn.set)
             try:
                 link = await self._transport.dial(address, self.identity, self.limits)
             except KodoError as error:
                 errors.append(error)
                 next_turn.set()
                 return
+            finally:
+                stagger.cancel()
             if won.done():
                 await link.aclose()
             else:
