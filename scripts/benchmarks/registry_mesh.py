@@ -102,7 +102,7 @@ async def mesh(rounds: int) -> list[Row]:
                 meter = meters[at, other] = _Meter()
                 urls.append(await meter.start())
                 stack.push_async_callback(meter.close)
-            config = RegistryConfig(home=folder / str(at), port=0, mesh_read=tuple(urls), mesh_s=INTERVAL_S)
+            config = RegistryConfig(home=folder / str(at), port=0, mesh_read=tuple(urls), mesh_interval_s=INTERVAL_S)
             ring.append(await stack.enter_async_context(Registry(config)))
         for (_, other), meter in meters.items():
             meter.target = int(ring[other].url.rpartition(":")[2])

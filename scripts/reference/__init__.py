@@ -12,7 +12,7 @@ __all__ = ["MAKERS"]
 MAKERS: Mapping[str, Callable[[], str]] = {
     "koco commands": koco.commands,
     "koco common options": koco.common_options,
-    "settings": settings.settings,
+    **settings.BLOCKS,
     "args": protocol.args,
     "events": protocol.events,
     "refusals of nodes": partial(protocol.refusals, "node/kodo"),

@@ -9,7 +9,6 @@ from typing import Any
 
 from kodo.access.jose import BadTokenError, read_header, read_keys
 from kodo.cli.values import parse_assignments, parse_value
-from kodo.client.config import parse_bytes, parse_seconds
 from kodo.client.resolve import parse_flow, parse_run, parse_share
 from kodo.flow._runtime.event_socket import parse_line
 from kodo.node.executors.crash import read_crash
@@ -24,6 +23,7 @@ from kodo.registry.query.query import parse_query
 from kodo.registry.query.sql import compile_query
 from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.registry.reads.pages import parse_page
+from kodo.settings.units import parse_bytes, parse_seconds
 from tests.fuzz.mutations import mutated_text, mutated_value
 from tests.fuzz.targets import Difference, Target, vectors
 

@@ -84,7 +84,7 @@ def _home(home: Path) -> Iterator[Finding]:
 def _disk(context: Context) -> Finding:
     place = next(each for each in [context.loaded.home, *context.loaded.home.parents] if each.exists())
     free = shutil.disk_usage(place).free
-    reserve = context.loaded.settings.disk_reserve
+    reserve = context.loaded.settings.disk_reserve_bytes
     reserve = RESERVE_BYTES if reserve is None else reserve
     found = f"{free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
     return Finding(
@@ -148,7 +148,7 @@ async def _lan(context: Context) -> Finding:
     from kodo.p2p.net.discovery import browse, local_addresses
 
     try:
-        found = await browse(context.loaded.settings.browse)
+        found = await browse(context.loaded.settings.browse_s)
     except (KodoError, OSError) as error:
         return Finding("lan", str(error), "allow multicast on UDP port 5353 in the firewall, or go without: --no-lan")
     return Finding("lan", f"{len(found)} nodes seen from {' '.join(local_addresses()) or 'loopback only'}")

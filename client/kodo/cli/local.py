@@ -68,7 +68,7 @@ async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
     need_ray()
     entry, folder = local_entry(flow, Path.cwd())
     settings = context.loaded.override(host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null")
-    if settings.settings.runners is None:
+    if settings.sources.get("runners") == "default":
         settings = settings.override(runners=1)
     home = Path(tempfile.mkdtemp(prefix="koco-"))
     try:

@@ -40,9 +40,10 @@ async def show_id(context: Context) -> None:
 async def config(context: Context) -> None:
     """Show every setting and where it comes from."""
     from kodo.cli.table import Table
-    from kodo.client.config import ENVIRONMENT, Settings
+    from kodo.client.config import ENVIRONMENT, NAMES, Settings
 
-    values = {"home": str(context.loaded.home), **context.loaded.settings.model_dump(mode="json")}
+    said = context.loaded.settings.model_dump(mode="json")
+    values = {"home": str(context.loaded.home), **{name: said[field] for name, field in NAMES.items()}}
     sources = context.loaded.sources
     if context.json:
         context.emit({name: {"value": value, "source": sources[name]} for name, value in values.items()})
@@ -51,7 +52,7 @@ async def config(context: Context) -> None:
     fields = Settings.model_fields
     for name, value in values.items():
         shown = " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value
-        meaning = fields[name].description if name in fields else "where keys and state lie"
+        meaning = fields[NAMES[name]].description if name in NAMES else "Folder of keys and state."
         table.add(name, shown, sources[name], ENVIRONMENT.get(name, "KODO_HOME"), meaning)
     context.show_table(table)
 

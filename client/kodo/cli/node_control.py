@@ -28,9 +28,9 @@ async def down(
     ] = "0",
 ) -> None:
     """Stop the node of this home (or --node, as its operator), and wait until it has stopped."""
-    from kodo.client.config import parse_seconds
     from kodo.client.finders import read_home_node
     from kodo.p2p.errors import DeadlineError, NotFoundError, UsageError
+    from kodo.settings.units import parse_seconds
 
     seconds = parse_seconds(drain)
     if not isinstance(seconds, float):

@@ -48,44 +48,18 @@ def need_ray() -> None:
 
 
 def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str], **more: Any) -> NodeConfig:
-    """Make a node's configuration of the settings; what is not set is left to the node's own defaults."""
+    """Make a node's configuration of the settings."""
     need_ray()
     from kodo.node.config import NodeConfig
+    from kodo.settings.node import NodeSettings
 
     settings = loaded.settings
-    given = {
-        "home": loaded.home,
-        "scope": scope,
-        "name": settings.name,
-        "hosts": settings.host,
-        "port": settings.port,
-        "registries": tuple(registries),
-        "ray_address": settings.ray_address,
-        "num_cpus": settings.num_cpus,
-        "object_store_bytes": settings.object_store,
-        "runners": settings.runners,
-        "retention_s": settings.retention,
-        "unread_s": settings.keep_unread,
-        "upload_s": settings.keep_uploads,
-        "log_s": settings.keep_logs,
-        "warm_s": settings.keep_warm,
-        "housekeeping_s": settings.housekeeping,
-        "quota_bytes": settings.quota,
-        "disk_reserve_bytes": settings.disk_reserve,
-        "max_events": settings.max_events,
-        "max_event_bytes": settings.max_event_bytes,
-        "open": settings.open,
-        "auth": settings.auth,
-        "contents_for": settings.contents_for,
-        "keep_runs": settings.keep_runs,
-        "access_s": settings.access,
-        "announce_lan": settings.lan,
-        **more,
-    }
+    given = {field: getattr(settings, field) for field in NodeSettings.model_fields}
+    given |= {"home": loaded.home, "scope": scope, "registry": tuple(registries), **more}
     if settings.auth == "oidc":
         given["oidc"] = oidc_config(settings)
     try:
-        return NodeConfig(**{name: value for name, value in given.items() if value is not None})
+        return NodeConfig(**given)
     except ValidationError as error:
         raise _usage(error) from None
 

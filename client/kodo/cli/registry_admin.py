@@ -151,7 +151,7 @@ async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
     home, settings = make_home(context.loaded.home), context.loaded.settings
     logins = Logins(home / "logins.json", keyring=settings.keyring)
     keeper = LoginKeeper(logins, load_identity(home, "user"), bound=settings.login_bound)
-    async with OperatorClient(urls[0], keeper.claimant(urls[0]), timeout=settings.timeout) as client:
+    async with OperatorClient(urls[0], keeper.claimant(urls[0]), timeout=settings.timeout_s) as client:
         yield client
 
 

@@ -138,7 +138,7 @@ async def _upload(context: Context, client: Client, found: FlowOnNode, values: d
         return values
     context.farewell = "what was uploaded so far is kept for a day; the same command goes on from there"
     with bars(context) as on_progress:
-        patience = client.settings.patience
+        patience = client.settings.patience_s
         filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
     context.farewell = None
     return filled

@@ -204,6 +204,7 @@ async def registry(
 ) -> None:
     """Start a registry; it runs until Ctrl-C."""
     from kodo.cli.nodes import oidc_config
+    from kodo.settings.registry import RegistrySettings
 
     if backup is not None:
         await _back_up(context, backup)
@@ -227,16 +228,8 @@ async def registry(
         "origins": frozenset(origins or ()),
         "hosts": frozenset(hosts or ()),
         "proxies": frozenset(proxies or ()),
-        "probe_s": settings.probe,
-        "tls_cert": None if settings.tls_cert is None else Path(settings.tls_cert),
-        "tls_key": None if settings.tls_key is None else Path(settings.tls_key),
-        "mesh_read": settings.mesh_read,
-        "mesh_feed": settings.mesh_feed,
-        "mesh_members": frozenset(settings.mesh_members),
-        "mesh_s": settings.mesh_interval,
-        "auth": settings.auth,
         "oidc": oidc_config(settings) if settings.auth == "oidc" else None,
-        "access_s": settings.access,
+        **{field: getattr(settings, field) for field in RegistrySettings.model_fields},
     }
     if hosts:
         more["name"] = hosts[0]

@@ -91,13 +91,13 @@ class Client:
         self.home = loaded.home
         self.settings = loaded.settings
         self.known = KnownNodes(self.home / "known_nodes")
-        self._registries = [RegistryFinder(url, min(self.settings.timeout, 10.0)) for url in self.settings.registry]
+        self._registries = [RegistryFinder(url, min(self.settings.timeout_s, 10.0)) for url in self.settings.registry]
         near: list[Finder] = [HomeFinder(self.home)]
         self._lan: LanFinder | None = None
         if finders is not None:
             near += finders
         elif self.settings.lan:
-            self._lan = LanFinder(self.settings.browse)
+            self._lan = LanFinder(self.settings.browse_s)
             near.append(self._lan)
         self._near = Resolver(near, self.known)
         self._nearby = NearNodes(self._near, self.known, self._remote)
@@ -277,7 +277,7 @@ class Client:
         """
         if not is_registry(place):
             return await self.node(place)
-        made = RegistryDesk(place, self._open_keeper(), self.settings.timeout)
+        made = RegistryDesk(place, self._open_keeper(), self.settings.timeout_s)
         desk = self._desks.get(made.url)
         if desk is None:
             desk = self._desks[made.url] = await self._stack.enter_async_context(made)
@@ -359,7 +359,7 @@ class Client:
                 for them.
         """
         found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
-        patience = self.settings.patience
+        patience = self.settings.patience_s
         given = {**(inputs or {}), **kwargs}
         await self.prove(found, given)
         given = await upload_inputs(found.remote, given, patience=patience)
@@ -406,7 +406,7 @@ class Client:
             raise UsageError("say which node the file is for: upload(path, node=…)")
         remote = node if isinstance(node, RemoteNode) else await self.node(node)
         await self._proofs.check_file(remote, "" if isinstance(node, RemoteNode) else node)
-        return await upload(remote, Path(path), patience=self.settings.patience, on_progress=on_progress)
+        return await upload(remote, Path(path), patience=self.settings.patience_s, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
         """Give the run that RUN means: `NODE/FID`, a fid on `node`, or a fid alone.
@@ -453,7 +453,7 @@ class Client:
             self._near,
             Resolver(self._registries, self.known),
             self.known,
-            timeout=self.settings.timeout,
+            timeout=self.settings.timeout_s,
             confirm=None if read.registry in self.settings.registry else confirm,
         )
         await remote.session()
@@ -545,7 +545,7 @@ class Client:
                 self._open_host(),
                 self._resolver,
                 self.known,
-                timeout=self.settings.timeout,
+                timeout=self.settings.timeout_s,
                 logins=self._keeper,
             )
             self._remotes[target.peer_id] = remote
@@ -555,7 +555,7 @@ class Client:
         """Give a run; `proved`: that it is there is known already, else it is once the node answered for it."""
         if proved:
             self._proofs.remember(fid, remote.peer_id)
-        patience = self.settings.patience
+        patience = self.settings.patience_s
         return Run(fid, remote, patience=patience, launched_state=launched_state, proofs=self._proofs)
 
     async def _rows(self, op: str, node: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,133 +8,34 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from kodo.p2p.errors import UsageError
+from kodo.settings.client import ClientSettings
+from kodo.settings.fields import setting_name
+from kodo.settings.node import NodeSettings
+from kodo.settings.registry import RegistrySettings
 
-__all__ = ["ENVIRONMENT", "Loaded", "Settings", "default_home", "load_settings", "parse_bytes", "parse_seconds"]
-
-_NUMBER = r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*"
-_SIZE = re.compile(_NUMBER + r"([kmgt]?)(i?)b?\s*\Z", re.ASCII | re.IGNORECASE)
-_SECONDS = re.compile(_NUMBER + r"(ms|s|m|h|d)?\s*\Z", re.ASCII | re.IGNORECASE)
-
-
-def parse_bytes(value: object) -> object:
-    """Read `200MB`, `1.5 GiB` or a number as bytes; anything else is left for the model to refuse."""
-    if isinstance(value, str) and (match := _SIZE.match(value)):
-        step = 1024 if match[3] else 1000
-        return int(float(match[1]) * step ** " kmgt".index(match[2].lower() or " "))
-    return value
+__all__ = ["ENVIRONMENT", "NAMES", "Loaded", "Settings", "default_home", "load_settings"]
 
 
-def parse_seconds(value: object) -> object:
-    """Read `60s`, `500 ms`, `1.5h`, `7d` or a number as seconds; anything else is left for the model to refuse."""
-    if isinstance(value, str) and (match := _SECONDS.match(value)):
-        unit = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[(match[2] or "s").lower()]
-        return float(match[1]) * unit
-    return value
+class Settings(ClientSettings, NodeSettings, RegistrySettings):
+    """Everything that can be set: `kodo.toml` of a home is for client, node and registry together."""
 
 
-def _parse_words(value: object) -> object:
-    return tuple(value.split()) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+NAMES: Mapping[str, str] = MappingProxyType(Settings.names())
+"""The field of each setting, by the setting's name."""
 
-
-def _parse_whole(value: object) -> object:
-    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()) else value
-
-
-def _parse_truth(value: object) -> object:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-Words = Annotated[tuple[str, ...], BeforeValidator(_parse_words)]
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
-Whole = Annotated[int, BeforeValidator(_parse_whole)]
-Truth = Annotated[bool, BeforeValidator(_parse_truth)]
-
-
-class Settings(BaseModel):
-    """Everything that can be set. Names are those of `kodo.toml`; flags are spelt with dashes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    registry: Words = Field((), description="registries to announce to and to search, URLs separated by spaces")
-    lan: Truth = Field(True, description="find nodes, and be found, on the local network (zeroconf)")
-    node: str | None = Field(None, min_length=1, description="the node meant when a command names none")
-    timeout: Seconds = Field(30.0, gt=0, le=86400, description="seconds that a call or a dial may take")
-    browse: Seconds = Field(1.5, ge=0, le=60, description="seconds to look around on the local network")
-    patience: Seconds = Field(120.0, ge=0, le=86400, description="seconds to redial a lost node before giving up")
-    name: str | None = Field(None, min_length=1, description="this node's name")
-    host: Words = Field(("0.0.0.0", "::"), description="addresses this node listens on, separated by spaces")
-    port: Whole = Field(0, ge=0, le=65535, description="this node's UDP port; 0 takes a free one")
-    open: Truth = Field(False, description="let in peers from everywhere, not from the local network only")
-    auth: Literal["null", "local", "oidc"] = Field(
-        "null", description="who says who a caller of this node or registry is"
-    )
-    oidc_issuer: str | None = Field(None, min_length=1, description="of auth oidc: who signs the tokens, a URL")
-    oidc_audience: str | None = Field(None, min_length=1, description="of auth oidc: whom the tokens are for")
-    oidc_client_id: str | None = Field(
-        None, min_length=1, description="of auth oidc: with which tokens are asked for"
-    )
-    oidc_roles_claim: str = Field("roles", min_length=1, description="of auth oidc: the claim with a user's roles")
-    oidc_roles: Words = Field(
-        ("*=user", "operator=operator"),
-        description="of auth oidc: what values of that claim give, VALUE=ROLE_OR_GRANT,… separated by spaces",
-    )
-    auth_oidc_bound: Truth = Field(
-        False, description="of auth oidc: take only tokens that are bound to their holder's key (DPoP)"
-    )
-    login_bound: Truth = Field(
-        False, description="show nodes and registries only tokens that are bound to this user's key (DPoP)"
-    )
-    contents_for: Words = Field((), description="roles that see what others' runs are about: developer, operator")
-    access: Seconds = Field(30.0, gt=0, le=60, description="how long a lost login or grant may still be of use")
-    keyring: Truth = Field(True, description="keep tokens in the system's keyring where there is one")
-    ray_address: str | None = Field(None, min_length=1, description="an existing Ray cluster to join")
-    num_cpus: Whole | None = Field(None, ge=1, description="CPUs of the embedded Ray; all by default")
-    object_store: Bytes = Field(200_000_000, ge=80 << 20, description="bytes of the embedded Ray's object store")
-    retention: Seconds = Field(7 * 86400.0, ge=0, description="how long this node keeps acknowledged runs, as 7d")
-    keep_unread: Seconds | None = Field(
-        None, ge=0, description="how long it keeps ended runs that nobody acknowledged, as 90d; for ever by default"
-    )
-    keep_uploads: Seconds | None = Field(None, ge=0, description="how long it keeps unused uploads; 24h by default")
-    keep_logs: Seconds | None = Field(None, ge=0, description="how long it keeps logs of ended processes; 24h")
-    keep_warm: Seconds | None = Field(None, gt=0, description="after how long an unused warm runner is replaced; 24h")
-    housekeeping: Seconds | None = Field(None, gt=0, description="how often it cleans up by itself; 10m by default")
-    quota: Bytes | None = Field(
-        None,
-        ge=1 << 20,
-        description="what database, outputs, uploads and memories may take, as 50GB",
-    )
-    disk_reserve: Bytes | None = Field(None, ge=0, description="disk that its flows may not use; 256MiB by default")
-    max_events: Whole | None = Field(None, ge=100, description="events that one run may make; 1000000 by default")
-    max_event_bytes: Bytes | None = Field(None, ge=1 << 20, description="their bytes, as 1GB; 512MiB by default")
-    keep_runs: Truth | None = Field(
-        None, description="whether runs go on while this node is stopped; on a joined Ray cluster only by default"
-    )
-    runners: Whole | None = Field(None, ge=0, description="warm runners this node keeps")
-    mesh_read: Words = Field((), description="registries whose nodes this registry lists too, URLs")
-    mesh_feed: Words = Field((), description="registries that this registry tells of its own nodes, URLs")
-    mesh_members: Words = Field((), description="peer ids of registries that may tell this one of their nodes")
-    probe: Seconds | None = Field(None, ge=1, description="how often this registry dials each node; not at all")
-    tls_cert: str | None = Field(None, min_length=1, description="this registry's TLS certificate, a PEM file")
-    tls_key: str | None = Field(None, min_length=1, description="its key, a PEM file")
-    mesh_interval: Seconds = Field(30.0, gt=0, le=3600, description="seconds until a failed registry is asked again")
-
-
-ENVIRONMENT: Mapping[str, str] = MappingProxyType({name: f"KODO_{name.upper()}" for name in Settings.model_fields})
+ENVIRONMENT: Mapping[str, str] = MappingProxyType({name: f"KODO_{name.upper()}" for name in NAMES})
 """The environment variable of each setting; `KODO_HOME` besides."""
 
 
@@ -147,19 +48,19 @@ class Loaded:
     sources: Mapping[str, str]
 
     def override(self, **flags: Any) -> Loaded:
-        """Give the same with further flags; None values count as not given.
+        """Return the same with further flags; None values count as not given.
 
         Raises:
             UsageError: naming the flag and what is wrong with it.
         """
         given = {name: value for name, value in flags.items() if value is not None}
-        values = {**self.settings.model_dump(), **given}
+        values = {name: getattr(self.settings, field) for name, field in NAMES.items()} | given
         sources = {**self.sources, **dict.fromkeys(given, "flag")}
         return Loaded(self.home, _validated(values, sources), MappingProxyType(sources))
 
 
 def default_home() -> Path:
-    """Give the platform's folder for kodo's state."""
+    """Return the platform's folder for kodo's state."""
     return Path(platformdirs.user_data_dir("kodo"))
 
 
@@ -198,7 +99,7 @@ def load_settings(
         if value is not None:
             values[name], sources[name] = value, "flag"
     settings = _validated(values, sources)
-    for name in Settings.model_fields:
+    for name in NAMES:
         sources.setdefault(name, "default")
     return Loaded(folder, settings, MappingProxyType(sources))
 
@@ -208,7 +109,7 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Setting
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
+        name = setting_name(str(first["loc"][0])) if first["loc"] else "?"
         raise UsageError(f"{name} ({sources.get(name, '?')}): {first['msg']}; it is {first['input']!r}") from None
 
 
@@ -224,10 +125,8 @@ def _read_file(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not TOML: {error}") from None
     for name in values:
-        if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, 1, 0.5)
-            hint = (
-                f"did you mean {shlex.quote(near[0])}?" if near else f"known are: {', '.join(Settings.model_fields)}"
-            )
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1, 0.5)
+            hint = f"did you mean {shlex.quote(near[0])}?" if near else f"known are: {', '.join(NAMES)}"
             raise UsageError(f"{file}: unknown key {name!r}; {hint}")
     return values

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from kodo.client.config import parse_seconds
 from kodo.client.links import Share, share_with
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import Proofs
@@ -24,6 +23,7 @@ from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.room import ENDLESS, Room
 from kodo.protocol.texts import several
+from kodo.settings.units import parse_seconds
 
 __all__ = ["Run", "run_html"]
 

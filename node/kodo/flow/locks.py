@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -13,11 +12,11 @@ from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.secrets import asks_secrets
 from kodo.protocol.texts import several
+from kodo.settings.units import parse_seconds
 
 __all__ = ["DeniedError", "lock", "seconds"]
 
 _NOTHING: Any = object()
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 class DeniedError(ValueError):
@@ -34,14 +33,8 @@ def seconds(duration: float | str | timedelta) -> float:
     Raises:
         UsageError: it is no positive duration.
     """
-    value = -1.0
-    if isinstance(duration, timedelta):
-        value = duration.total_seconds()
-    elif isinstance(duration, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*", duration)
-        value = float(match[1]) * _UNITS[match[2] or "s"] if match else -1.0
-    elif isinstance(duration, (int, float)):
-        value = float(duration)
+    said = duration.total_seconds() if isinstance(duration, timedelta) else parse_seconds(duration)
+    value = float(said) if isinstance(said, (int, float)) else -1.0
     if not 0 < value < 1e9:
         raise UsageError(f"{duration!r} is no duration; write seconds, or as 90s, 5m, 18h, 7d")
     return value

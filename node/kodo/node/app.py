@@ -194,7 +194,7 @@ class Node:
             clock=clock,
             new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
             room_of=ledger.share_of,
-            limits=UploadLimits(keep_s=config.upload_s),
+            limits=UploadLimits(keep_s=config.keep_uploads_s),
         )
         uploads.open()
         ledger.count(lambda: uploads.taken)
@@ -259,14 +259,14 @@ class Node:
             runs,
             outputs,
             retention_s=config.retention_s,
-            unread_s=config.unread_s,
+            unread_s=config.keep_unread_s,
             housekeeping_s=config.housekeeping_s,
             forget=partial(memories.forget, "short"),
             besides=memories.short,
             more=[
                 cleanup.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
-                cleanup.Logs(home / "ray" / "sessions", config.log_s, live_processes),
-                cleanup.Runners(executor, config.warm_s),
+                cleanup.Logs(home / "ray" / "sessions", config.keep_logs_s, live_processes),
+                cleanup.Runners(executor, config.keep_warm_s),
                 cleanup.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
             ],
         )
@@ -277,7 +277,7 @@ class Node:
         records = _records(catalog)
         announcer = Announcer(
             identity,
-            config.registries,
+            config.registry,
             said=lambda: Said(self._name, tuple(map(str, host.addresses()[:32])), records),
             ping=lambda: _ping(meter),
             next_seq=lambda: store.count("record"),
@@ -294,7 +294,7 @@ class Node:
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
-        if config.announce_lan:
+        if config.lan:
             await stack.enter_async_context(_advertised(self._advertisement))
 
     async def _welcome(self, session: Session) -> None:
@@ -331,11 +331,11 @@ class Node:
     async def _listen(self, host: Host, home: Path) -> None:
         port = self.config.port or last_port(home)
         try:
-            addresses = await host.listen(self.config.hosts, port)
+            addresses = await host.listen(self.config.host, port)
         except UsageError:
             if self.config.port:
                 raise
-            addresses = await host.listen(self.config.hosts, 0)
+            addresses = await host.listen(self.config.host, 0)
         if addresses:
             remember_port(home, addresses[0].port)
 
@@ -357,7 +357,7 @@ async def _advertised(current: Callable[[], Advertisement]) -> AsyncIterator[Non
 
 def _outgoing(config: NodeConfig, identity: Identity) -> Client:
     """Make the client by which the node's runs use other nodes: the node's key, pins and logins of its own."""
-    settings = Settings.model_validate({"registry": config.registries, "lan": config.announce_lan})
+    settings = Settings.model_validate({"registry": config.registry, "lan": config.lan})
     return Client(settings=Loaded(config.home / "outgoing", settings, {}), identity=identity)
 
 

@@ -7,12 +7,12 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
@@ -29,6 +29,7 @@ from kodo.registry.http.app import Service, make_app
 from kodo.registry.http.connections import Door, serve
 from kodo.registry.http.tls import certificate_of
 from kodo.registry.store.store import Bounds, Store
+from kodo.settings.registry import RegistrySettings
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address", "is_loopback"]
 
@@ -63,61 +64,45 @@ Address = Annotated[str, BeforeValidator(_address)]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
 
 
-class RegistryConfig(BaseModel):
-    """How a registry runs.
+class RegistryConfig(RegistrySettings):
+    """A registry's settings (`RegistrySettings`), and what else it is told by whoever starts it."""
 
-    Attributes:
-        home: folder of its file, `registry.db`.
-        host: address or name to listen on.
-        port: TCP; 0 lets the system choose.
-        name: what it calls itself.
-        open: whether nodes are taken that nobody registered; not given: only when `host` is loopback or private.
-        heartbeat_s: seconds between heartbeats that nodes are told to keep; more, up to 150, when they are many.
-        origins: pages of these origins may call it too, as `https://flows.example.com`.
-        hosts: names it is reached by, beside IP addresses and `localhost`.
-        proxies: addresses of reverse proxies in front of it, which are believed whom they speak for
-            (`X-Forwarded-For`, `X-Forwarded-Proto`).
-        max_nodes: node records kept.
-        max_flows: flows kept, of all nodes together.
-        mesh_read: URLs of registries whose nodes are listed here too.
-        mesh_feed: URLs of registries that are told of the nodes that announce themselves here.
-        mesh_members: peer ids of registries that may tell this one of their nodes.
-        mesh_s: seconds until a registry of the mesh that failed is asked again.
-        retention_s: seconds without a sign of life after which a node is stale.
-        probe_s: seconds between two probes of a node; None: nodes are not probed.
-        tls_cert: file of the certificate chain, PEM; with it the registry speaks HTTPS.
-        tls_key: file of its private key, PEM.
-        search_s: seconds of work that one page may take.
-        auth: the provider that says who a reader is; with `null` everybody reads.
-        oidc: the issuer, of `auth` oidc.
-        access_s: seconds for which a lost login or grant may still be of use.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    former_names: ClassVar[Mapping[str, str]] = {"mesh_s": "mesh_interval_s"}
 
-    home: Path
-    host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
-    name: Annotated[str, Field(min_length=1, max_length=253)] = "registry"
-    open: bool | None = None
-    heartbeat_s: Annotated[int, Field(ge=1, le=MAX_HEARTBEAT_S)] = 60
-    origins: frozenset[Origin] = frozenset()
-    hosts: frozenset[str] = frozenset()
-    proxies: frozenset[Address] = frozenset()
-    max_nodes: Annotated[int, Field(ge=1)] = 100_000
-    max_flows: Annotated[int, Field(ge=1)] = 1_000_000
-    mesh_read: tuple[str, ...] = ()
-    mesh_feed: tuple[str, ...] = ()
-    mesh_members: frozenset[str] = frozenset()
-    mesh_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    retention_s: Annotated[float, Field(ge=3600)] = 7 * 86400.0
-    probe_s: Annotated[float, Field(ge=1)] | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    search_s: Annotated[float, Field(gt=0, le=60)] = 0.2
-    auth: Literal["null", "local", "oidc"] = "null"
-    oidc: OidcConfig | None = None
-    access_s: Annotated[float, Field(gt=0, le=60)] = 30.0
+    home: Path = Field(description="Folder of its file, `registry.db`.")
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=253, description="Address or name to listen on.")
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65535, description="TCP port; with 0 the system chooses.")
+    name: str = Field(default="registry", min_length=1, max_length=253, description="What it calls itself.")
+    open: bool | None = Field(
+        default=None,
+        description="Take nodes that nobody registered. Default: only where `host` is a loopback or private address.",
+    )
+    heartbeat_s: int = Field(
+        default=60,
+        ge=1,
+        le=MAX_HEARTBEAT_S,
+        description="Seconds between heartbeats that nodes are told to keep; up to 150 when they are many.",
+    )
+    origins: frozenset[Origin] = Field(
+        default=frozenset(), description="Pages of these origins may call it too, as `https://flows.example.com`."
+    )
+    hosts: frozenset[str] = Field(
+        default=frozenset(), description="Names that it is reached by, besides IP addresses and `localhost`."
+    )
+    proxies: frozenset[Address] = Field(
+        default=frozenset(),
+        description="Addresses of reverse proxies in front of it, which are believed whom they speak for"
+        " (`X-Forwarded-For`, `X-Forwarded-Proto`).",
+    )
+    max_nodes: int = Field(default=100_000, ge=1, description="Node records kept.")
+    max_flows: int = Field(default=1_000_000, ge=1, description="Flows kept, of all nodes together.")
+    retention_s: float = Field(
+        default=7 * 86400.0, ge=3600, description="Seconds without a sign of life after which a node is stale."
+    )
+    search_s: float = Field(default=0.2, gt=0, le=60, description="Seconds of work that one page may take.")
+    oidc: OidcConfig | None = Field(default=None, description="The issuer, with the provider `oidc`.")
 
     @property
     def database(self) -> Path:
@@ -220,8 +205,8 @@ class Registry:
                 self._clock,
                 read=(*config.mesh_read, *(url for url, feed in added if not feed)),
                 feed=(*config.mesh_feed, *(url for url, feed in added if feed)),
-                members=config.mesh_members,
-                interval_s=config.mesh_s,
+                members=frozenset(config.mesh_members),
+                interval_s=config.mesh_interval_s,
             )
             owner = str(load_identity(config.home, "user").peer_id)
             service = Service(

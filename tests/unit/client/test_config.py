@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kodo.client.config import ENVIRONMENT, Settings, load_settings, parse_bytes
+from kodo.client.config import ENVIRONMENT, Settings, load_settings
 from kodo.p2p.errors import UsageError
+from kodo.settings.units import parse_bytes
 
 
 def write(home: Path, text: str) -> None:

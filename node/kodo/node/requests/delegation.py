@@ -171,7 +171,7 @@ class Delegations:
             fid = row.get("fid")
             if not is_id(fid) or not row.get("own") or row.get("acknowledged"):
                 continue
-            run = Run(str(fid), remote, patience=client.settings.patience)
+            run = Run(str(fid), remote, patience=client.settings.patience_s)
             if row.get("state") not in ("done", "error"):
                 with contextlib.suppress(CallError):  # over by itself since
                     await run.kill()
@@ -209,7 +209,7 @@ class Delegations:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not is_id(fid):
             raise PeerError(f"{found.remote} launched the run and did not say its fid")
-        run = Run(str(fid), found.remote.on_behalf(question.fid), patience=client.settings.patience)
+        run = Run(str(fid), found.remote.on_behalf(question.fid), patience=client.settings.patience_s)
         children[str(fid)] = _Child(run)
         handle = {"node": found.remote.reach, "peer_id": str(run.peer_id), "fid": run.fid}
         return {"run": {**handle, "seal": self._sealed(question.fid, handle)}}
@@ -228,7 +228,7 @@ class Delegations:
             remote = await client.node(str(handle["node"]))
             if str(remote.peer_id) != handle["peer_id"]:
                 raise CallError(502, "node-lost", f"{handle['node']} is another node by now")
-            run = Run(handle["fid"], remote.on_behalf(question.fid), patience=client.settings.patience)
+            run = Run(handle["fid"], remote.on_behalf(question.fid), patience=client.settings.patience_s)
             child = children[handle["fid"]] = _Child(run)
         return child
 

@@ -1,0 +1,92 @@
+"""What the models of settings are made of: their root, and the types of their fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from kodo.settings.units import parse_bytes, parse_seconds
+
+__all__ = [
+    "Bytes",
+    "File",
+    "Seconds",
+    "SettingsModel",
+    "Truth",
+    "Whole",
+    "Words",
+    "parse_words",
+    "setting_name",
+    "unit_of",
+]
+
+_UNITS = {"_s": "s", "_bytes": "bytes"}
+"""Ends of fields' names, and the units that they stand for."""
+
+_WITHOUT_UNIT = frozenset(["max_event_bytes"])
+"""Settings whose own names end so."""
+
+
+def setting_name(field: str) -> str:
+    """Return the name of the setting that a field is: the field's without its unit."""
+    if field in _WITHOUT_UNIT:
+        return field
+    return next((field.removesuffix(end) for end in _UNITS if field.endswith(end)), field)
+
+
+def unit_of(field: str) -> str:
+    """Return the unit of a field, `s` or `bytes`; empty when it has none."""
+    return next((unit for end, unit in _UNITS.items() if field.endswith(end)), "")
+
+
+def parse_words(value: object) -> object:
+    """Read words that are separated by spaces as several; anything else is left for the model to refuse."""
+    return tuple(value.split()) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _parse_whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()) else value
+
+
+def _parse_truth(value: object) -> object:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _parse_file(value: object) -> object:
+    return Path(value) if isinstance(value, str) and value else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
+"""Several words: separated by spaces, or a list."""
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Whole = Annotated[int, BeforeValidator(_parse_whole)]
+Truth = Annotated[bool, BeforeValidator(_parse_truth)]
+File = Annotated[Path, BeforeValidator(_parse_file)]
+
+
+class SettingsModel(BaseModel):
+    """The root of all models of settings: frozen, strict, and filled by the names of settings or of fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """Names that fields had in earlier releases, which are still taken."""
+
+    @classmethod
+    def names(cls) -> dict[str, str]:
+        """Return the field of each setting, by the setting's name, in the order of the model."""
+        return {setting_name(field): field for field in cls.model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_fields(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        fields = {**cls.names(), **cls.former_names}
+        return {fields.get(name, name): value for name, value in given.items()}

@@ -1,0 +1,31 @@
+"""Settings of a registry."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kodo.settings.access import AccessSettings
+from kodo.settings.fields import File, Seconds, Words
+
+__all__ = ["RegistrySettings"]
+
+
+class RegistrySettings(AccessSettings):
+    """Which other registries it deals with, and how it is reached."""
+
+    mesh_read: Words = Field(default=(), description="Registries whose nodes this registry lists too: URLs.")
+    mesh_feed: Words = Field(default=(), description="Registries that this registry tells about its own nodes: URLs.")
+    mesh_members: Words = Field(
+        default=(), description="Peer ids of the registries that may tell this one about their nodes."
+    )
+    mesh_interval_s: Seconds = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How long to wait before asking a registry again that did not answer.",
+    )
+    probe_s: Seconds | None = Field(default=None, ge=1, description="How often to dial each node. Default: never.")
+    tls_cert: File | None = Field(
+        default=None, description="TLS certificate chain: a PEM file. With it, the registry speaks HTTPS."
+    )
+    tls_key: File | None = Field(default=None, description="Private key of that certificate: a PEM file.")
