@@ -128,6 +128,26 @@ def test_public_names_are_listed_and_exist(path: Path) -> None:
         assert hasattr(module, name), name
 
 
+def test_what_modules_take_of_each_other_is_listed() -> None:
+    trees = {module_name(path): ast.parse(path.read_bytes()) for path in shipped()}
+    public = {name: set(getattr(importlib.import_module(name), "__all__", ())) for name in trees}
+    unlisted = [
+        f"{name} takes {node.module}.{alias.name}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in trees
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in trees and alias.name not in public[node.module]
+    ]
+    assert unlisted == []
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_a_modules_logger_is_called_logger(path: Path) -> None:
+    names = re.findall(r"^(\w+) = logging\.getLogger\(__name__\)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(names) <= {"logger"}
+
+
 @pytest.mark.parametrize("library", sorted(HEAVY))
 def test_a_heavy_library_is_imported_in_its_place_only(library: str) -> None:
     allowed = HEAVY[library]

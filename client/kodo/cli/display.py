@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.tree import Tree
 
-__all__ = ["Display", "JsonDisplay", "LiveDisplay", "PlainDisplay", "describe", "state_rows"]
+__all__ = [
+    "Display",
+    "JsonDisplay",
+    "LiveDisplay",
+    "PlainDisplay",
+    "describe",
+    "progress_text",
+    "shared_with",
+    "state_rows",
+]
 
 MAX_NODES = 40
 """Steps that the live tree shows at most."""
@@ -37,7 +46,7 @@ def describe(event: Event) -> str:
     data = event.data
     match event.event:
         case "progress":
-            return _progress_text(data)
+            return progress_text(data)
         case "log":
             return line(f"{data.get('level', '')} {data.get('logger', '')}: {data.get('text', '')}")
         case "stdout" | "stderr":
@@ -74,7 +83,7 @@ def _facts(data: Mapping[str, Any]) -> str:
     return line(f"{text} ({pairs})" if pairs else text, 500)
 
 
-def _progress_text(data: Mapping[str, Any]) -> str:
+def progress_text(data: Mapping[str, Any]) -> str:
     parts = []
     percent = data.get("percent")
     if isinstance(percent, (int, float)):
@@ -114,7 +123,7 @@ def _state_text(name: str, value: Any) -> str:
     if name == "node":
         return line(f"{value.get('name')}  {value.get('peer_id')}")
     if name == "progress":
-        return _progress_text(value)
+        return progress_text(value)
     if name == "locks":
         return line(f"{value.get('lid')}  {value.get('title')}  (until {human_time(value.get('expires_at'))})")
     if name == "outputs":
@@ -269,7 +278,7 @@ class LiveDisplay:
         passed = human_seconds(self._now() - self._begun)
         tree = Tree(Text(f"{self._title}  {view.state}  {passed}", style="bold"))
         if view.progress is not None and not isinstance(view.progress.get("id"), str):
-            tree.add(Text(_bar(view.progress) + _progress_text(view.progress)))
+            tree.add(Text(_bar(view.progress) + progress_text(view.progress)))
         steps = dict(list(view.steps.items())[-MAX_NODES:])
         children: dict[str | None, list[str]] = {}
         for key, step in steps.items():
@@ -292,7 +301,7 @@ def _grow(
     from rich.text import Text
 
     for key in children.pop(parent, []):
-        _grow(tree.add(Text(_bar(steps[key]) + _progress_text(steps[key]))), key, steps, children)
+        _grow(tree.add(Text(_bar(steps[key]) + progress_text(steps[key]))), key, steps, children)
 
 
 def _names(told: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kodo.node.config import NodeConfig
 
 __all__ = [
+    "need_ray",
     "node_config",
     "oidc_config",
     "print_ready",

@@ -158,7 +158,7 @@ async def ps(
     ] = False,
 ) -> None:
     """List your runs."""
-    from kodo.cli.display import _progress_text
+    from kodo.cli.display import progress_text
     from kodo.cli.table import Table
     from kodo.cli.text import human_seconds, human_time, shell_word
     from kodo.p2p.errors import UsageError
@@ -177,7 +177,7 @@ async def ps(
     for row in rows:
         # How far a run had come says nothing once it is over.
         progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
-        shown = _progress_text(progress) if isinstance(progress, Mapping) else ""
+        shown = progress_text(progress) if isinstance(progress, Mapping) else ""
         if isinstance(place := row.get("queue_position"), int):
             shown = f"waits for its turn: {place}"
         if row.get("state") == "error":

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from kodo.client import Client
     from kodo.client.peer import RemoteNode
 
-__all__ = ["Context", "execute", "report"]
+__all__ = ["Context", "close_pipe", "execute", "report"]
+
+logger = logging.getLogger(__name__)
 
 
 class Context:
@@ -132,7 +134,7 @@ async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[
     except BaseExceptionGroup as group:
         if context.signal is None:
             raise
-        logging.getLogger(__name__).debug("while stopping: %s", failure_of(group).message)
+        logger.debug("while stopping: %s", failure_of(group).message)
     return _say_farewell(context)
 
 

@@ -17,7 +17,7 @@ from kodo.p2p.errors import UsageError
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
 
-__all__ = ["read_secret", "secret_values", "warn_of"]
+__all__ = ["is_elsewhere", "read_secret", "secret_values", "warn_of"]
 
 MAX_LINE = 65_536
 _ENVIRONMENT = "env:"

@@ -23,6 +23,9 @@ from kodo.protocol.uploads import FILE_FORMATS, is_upload_id
 
 __all__ = [
     "Schema",
+    "answer_words",
+    "branches",
+    "choices",
     "is_object",
     "is_secret",
     "name_files",

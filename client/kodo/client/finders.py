@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from kodo.registry.client.client import RegistryClient
     from kodo.registry.client.signed_requests import Claimant
 
-__all__ = ["HomeFinder", "LanFinder", "RegistryFinder", "found_in", "read_home_node", "tell_refused"]
+__all__ = [
+    "HOME_NODE_FILE",
+    "HomeFinder",
+    "LanFinder",
+    "RegistryFinder",
+    "found_in",
+    "read_home_node",
+    "tell_refused",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from kodo.client.resolve import Found, Resolver, Target, safe_text
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, KodoError
 
-__all__ = ["Answers", "NearNodes"]
+__all__ = ["Answers", "NearNodes", "rows_of"]
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from kodo.protocol.room import ENDLESS, Room
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
-__all__ = ["Run", "run_html"]
+__all__ = ["VERDICT_SECONDS", "Run", "run_html"]
 
 logger = logging.getLogger(__name__)
 

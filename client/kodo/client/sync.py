@@ -8,21 +8,29 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.client import client as asynchronous
+from kodo.client.config import Loaded
+from kodo.client.device_flow import Prompt
+from kodo.client.flow import FlowOnNode
 from kodo.client.links import Confirm, Share
+from kodo.client.login import Approve
 from kodo.client.memory import memories, put_memory
+from kodo.client.proof import ConfirmNode
+from kodo.client.resolve import Finder
+from kodo.client.run import VERDICT_SECONDS, run_html
 from kodo.client.run import Run as AsyncRun
-from kodo.client.run import run_html
 from kodo.client.transfer import Download, OnProgress
-from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import LocallyClosedError
 from kodo.p2p.net.host import forked_error
+from kodo.p2p.net.transport import Transport
 from kodo.protocol.events import Event, RunView
+from kodo.protocol.room import ENDLESS, Room
 
 __all__ = ["Client", "Run"]
 
@@ -113,6 +121,11 @@ class Run:
         return self._run.node
 
     @property
+    def peer_id(self) -> PeerId:
+        """The node's peer id."""
+        return self._run.peer_id
+
+    @property
     def address(self) -> str:
         """`NODE/FID`."""
         return self._run.address
@@ -134,11 +147,11 @@ class Run:
         return run_html(self.address, self.view)
 
     def state(self) -> dict[str, Any]:
-        """Give the run as the node describes it now."""
+        """Return the run as the node describes it now."""
         return self._loop.call(self._run.state())
 
     def follow(self, after: int = 0, *, live: bool = True, patience: float | None = None) -> Iterator[Event]:
-        """Give the events with `seq` > `after`, each once and in order, until the run is over."""
+        """Return the events with `seq` > `after`, each once and in order, until the run is over."""
         return self._loop.iterate(self._run.follow(after, live=live, patience=patience))
 
     def wait(self) -> RunView:
@@ -146,12 +159,12 @@ class Run:
         return self._loop.call(self._run.wait())
 
     def lock(self, lid: str) -> dict[str, Any]:
-        """Give what an open lock demands."""
+        """Return what an open lock demands."""
         return self._loop.call(self._run.lock(lid))
 
-    def answer(self, lid: str, candidate: Any) -> dict[str, Any]:
+    def answer(self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS) -> dict[str, Any]:
         """Answer a lock and wait for the verdict."""
-        return self._loop.call(self._run.answer(lid, candidate))
+        return self._loop.call(self._run.answer(lid, candidate, timeout=timeout))
 
     def kill(self) -> dict[str, Any]:
         """End the run."""
@@ -183,7 +196,7 @@ class Run:
         return self._loop.call(sharing)
 
     def shares(self) -> list[dict[str, Any]]:
-        """Give the run's shares, ended ones too."""
+        """Return the run's shares, ended ones too."""
         return self._loop.call(self._run.shares())
 
     def unshare(self, share: Share | str) -> None:
@@ -191,7 +204,7 @@ class Run:
         self._loop.call(self._run.unshare(share))
 
     def outputs(self) -> list[dict[str, Any]]:
-        """Give the outputs there are."""
+        """Return the outputs there are."""
         return self._loop.call(self._run.outputs())
 
     def download(
@@ -202,18 +215,52 @@ class Run:
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
         keep: bool = False,
+        room: Room = ENDLESS,
+        check: Callable[[Sequence[str]], None] | None = None,
     ) -> list[Download]:
         """Download outputs, verified; `on_progress` is called in the loop's thread."""
         return self._loop.call(
-            self._run.download(directory, names=names, overwrite=overwrite, on_progress=on_progress, keep=keep)
+            self._run.download(
+                directory,
+                names=names,
+                overwrite=overwrite,
+                on_progress=on_progress,
+                keep=keep,
+                room=room,
+                check=check,
+            )
         )
 
 
 class Client:
     """A user of nodes; `with`. Takes what `kodo.client.Client` takes."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        self._client = asynchronous.Client(*args, **kwargs)
+    def __init__(
+        self,
+        home: str | Path | None = None,
+        *,
+        registries: str | Sequence[str] | None = None,
+        lan: bool | None = None,
+        node: str | None = None,
+        timeout: float | None = None,
+        settings: Loaded | None = None,
+        finders: Sequence[Finder] | None = None,
+        transport: Transport | None = None,
+        identity: Identity | None = None,
+        confirm_node: ConfirmNode | None = None,
+    ):
+        self._client = asynchronous.Client(
+            home,
+            registries=registries,
+            lan=lan,
+            node=node,
+            timeout=timeout,
+            settings=settings,
+            finders=finders,
+            transport=transport,
+            identity=identity,
+            confirm_node=confirm_node,
+        )
         self._loop: _Loop | None = None
 
     def __enter__(self) -> Self:
@@ -247,13 +294,13 @@ class Client:
         return self._client.peer_id
 
     def nodes(self, *, query: str | None = None) -> list[dict[str, Any]]:
-        """Give the nodes that are found."""
+        """Return the nodes that are found."""
         return self._open().call(self._client.nodes(query=query))
 
     def flows(
         self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Give the flows that are found."""
+        """Return the flows that are found."""
         return self._open().iterate(self._client.flows(search, query=query, by=by, node=node))
 
     def show(self, flow: str, *, node: str | None = None) -> dict[str, Any]:
@@ -262,7 +309,7 @@ class Client:
 
     def launch(
         self,
-        flow: str,
+        flow: str | FlowOnNode,
         *,
         inputs: Mapping[str, Any] | None = None,
         key: str | None = None,
@@ -278,42 +325,58 @@ class Client:
         return Run(loop.call(launching), loop)
 
     def whoami(self, node: str) -> dict[str, Any]:
-        """Say who this user is to a node."""
+        """Return who this user is to a node."""
         return self._open().call(self._client.whoami(node))
 
-    def login(self, node: str, **how: Any) -> dict[str, Any]:
-        """Log in to a node; `how` as of the async `Client.login`."""
-        return self._open().call(self._client.login(node, **how))
+    def login(
+        self,
+        node: str,
+        *,
+        code: str | None = None,
+        name: str | None = None,
+        password: str | None = None,
+        issuer: str | None = None,
+        show: Callable[[Prompt], None] | None = None,
+        approve: Approve | None = None,
+    ) -> dict[str, Any]:
+        """Log in to a node; `show` and `approve` are called in the loop's thread."""
+        return self._open().call(
+            self._client.login(
+                node, code=code, name=name, password=password, issuer=issuer, show=show, approve=approve
+            )
+        )
 
     def logout(self, node: str) -> bool:
         """End the login to a node, there and here."""
         return self._open().call(self._client.logout(node))
 
     def upload(self, path: str | Path, *, node: str | None = None, on_progress: OnProgress | None = None) -> str:
-        """Upload a file to a node; give the id that stands for it in inputs there."""
+        """Upload a file to a node; return the id that stands for it in inputs there."""
         return self._open().call(self._client.upload(path, node=node, on_progress=on_progress))
 
     def run(self, fid: str, *, node: str | None = None) -> Run:
-        """Give a run by `NODE/FID`, or by its fid."""
+        """Return a run by `NODE/FID`, or by its fid."""
         loop = self._open()
         return Run(loop.call(self._client.run(fid, node=node)), loop)
 
     def get(self, link: str, *, confirm: Confirm | None = None) -> Run:
-        """Open a link; give the run that it is for. `confirm` is called in the loop's thread."""
+        """Open a link; return the run that it is for. `confirm` is called in the loop's thread."""
         loop = self._open()
         return Run(loop.call(self._client.get(link, confirm=confirm)), loop)
 
     def shares(self, node: str | None = None) -> list[dict[str, Any]]:
-        """Give the shares of this user's runs, ended ones too."""
+        """Return the shares of this user's runs, ended ones too."""
         return self._open().call(self._client.shares(node))
 
     def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
         """Revoke a share by `NODE/SID`, or by its sid."""
         return self._open().call(self._client.unshare(sid, node=node))
 
-    def runs(self, node: str | None = None, **filters: Any) -> list[dict[str, Any]]:
-        """Give this user's runs."""
-        return self._open().call(self._client.runs(node, **filters))
+    def runs(
+        self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return this user's runs."""
+        return self._open().call(self._client.runs(node, state=state, path=path, others=others))
 
     def memories(self, node: str, scope: str | None = None, of: str | None = None, *, prefix: str = "") -> Any:
         """List what flows of a node remember, for their developer; see `kodo.client.memory`."""
@@ -334,5 +397,5 @@ class Client:
         return self._open().call(put())
 
     def locks(self, node: str | None = None) -> list[dict[str, Any]]:
-        """Give the open locks that this user may answer."""
+        """Return the open locks that this user may answer."""
         return self._open().call(self._client.locks(node))

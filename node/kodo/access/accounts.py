@@ -24,7 +24,7 @@ from kodo.access.tables import Database
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import ROLE_PATTERN, Grant, Role, check_role
 
-__all__ = ["Accounts", "check_user"]
+__all__ = ["MAX_ROWS", "Accounts", "check_user"]
 
 MAX_USERS = 100_000
 MAX_ROLES = 1_000

@@ -15,7 +15,19 @@ from typing import Any
 from joserfc import errors as jose
 from joserfc import jwk, jws, jwt
 
-__all__ = ["ALGORITHMS", "MAX_TOKEN_BYTES", "BadTokenError", "Header", "Key", "check_claims", "make_proof_of_key"]
+__all__ = [
+    "ALGORITHMS",
+    "MAX_TOKEN_BYTES",
+    "BadTokenError",
+    "Header",
+    "Key",
+    "check_claims",
+    "make_proof_of_key",
+    "peer_thumbprint",
+    "read_header",
+    "read_keys",
+    "read_signed",
+]
 __all__ += ["peer_thumbprint", "read_header", "read_keys", "read_signed"]
 
 MAX_TOKEN_BYTES = 16 << 10

@@ -33,7 +33,7 @@ from kodo.protocol.access import Grant, Principal, Role, check_role, parse_grant
 
 __all__ = ["Issuer", "OidcConfig", "OidcProvider"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SKEW_S = 60.0
 """How far clocks may be apart."""
@@ -168,7 +168,7 @@ class Issuer:
                     raise UsageError(f"{self.url} does not say where its keys are")
                 keys = read_keys(await self.get(place))
             except (KodoError, TimeoutError) as error:
-                _log.warning("the keys of %s cannot be fetched: %s", self.url, error)
+                logger.warning("the keys of %s cannot be fetched: %s", self.url, error)
                 return
             self._keys, self._fetched = keys, self.now()
 

@@ -65,7 +65,7 @@ from kodo.registry.records.record import FlowRecord, Ping
 
 __all__ = ["Node"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Node:
@@ -351,7 +351,7 @@ async def _advertised(current: Callable[[], Advertisement]) -> AsyncIterator[Non
         try:
             await stack.enter_async_context(Advertiser(current))
         except NetworkError as error:
-            _log.warning("the node is not announced on the local network: %s", error)
+            logger.warning("the node is not announced on the local network: %s", error)
         yield
 
 

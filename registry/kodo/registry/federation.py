@@ -39,7 +39,7 @@ _GATHER_S = 0.05
 _BREATH_S = 1.0
 """Seconds after an answer that came early and says nothing."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -196,11 +196,11 @@ class Federation:
                     await deal(client)
                     pause = 0.0
                 except KodoError as error:
-                    _log.warning("the registry %s: %s", url, error)
+                    logger.warning("the registry %s: %s", url, error)
                     pause = self._pause(error)
                 except Exception:
                     # What one registry can provoke here is not to end the dealings with the others.
-                    _log.exception("the registry %s could not be dealt with", url)
+                    logger.exception("the registry %s could not be dealt with", url)
                     pause = self._pause(None)
                 await asyncio.sleep(pause)
 
@@ -255,7 +255,7 @@ class Federation:
         # An empty batch asks whether the other side still has what it was told.
         told = await client.bring(await asyncio.to_thread(self._signed, page, self._next_at()))
         if cursor is not None and cursor.peer_id != told:
-            _log.warning("the registry %s has a new file and is told everything again", client.url)
+            logger.warning("the registry %s has a new file and is told everything again", client.url)
             await self.store.set_cursor(url, Cursor(told, page.epoch, 0))
             await asyncio.sleep(self._pause(None))
         elif cursor is None or (page.epoch, page.next) != (cursor.epoch, cursor.next):
@@ -273,7 +273,7 @@ class Federation:
         ledger.known += merged.known
         ledger.refused += merged.refused
         if not ledger.judge(now, self.bounds, forged=forged, stale=merged.stale):
-            _log.error("the registry %s lies, and is cut off for %.0f s", member, self.bounds.cutoff_s)
+            logger.error("the registry %s lies, and is cut off for %.0f s", member, self.bounds.cutoff_s)
 
     def _ledger(self, peer_id: str) -> Ledger:
         return self.ledgers.setdefault(peer_id, Ledger())

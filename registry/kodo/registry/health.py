@@ -36,7 +36,7 @@ _PROBE_S = 10.0
 _LOOK_S = 5.0
 """Seconds between two looks at who is due, at most."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Prober:
                     for node in due:
                         group.create_task(self._probe(node))
             except* (KodoError, CallError) as errors:
-                _log.warning("a probe could not be noted: %s", errors.exceptions[0])
+                logger.warning("a probe could not be noted: %s", errors.exceptions[0])
                 due = ()
             if len(due) < _AT_ONCE:
                 await asyncio.sleep(min(_LOOK_S, self._every_s) * random.uniform(0.5, 1.0))
@@ -144,10 +144,10 @@ class Prober:
                 took = await self._dial(node)
         except (KodoError, TimeoutError) as error:
             if isinstance(error, IdentityError):
-                _log.warning("the node %s: somebody else answers at its address", node.peer_id)
+                logger.warning("the node %s: somebody else answers at its address", node.peer_id)
         except Exception:
             # A node chooses what is dialled and what answers there: it is not to end the probes of the others.
-            _log.exception("the node %s could not be probed", node.peer_id)
+            logger.exception("the node %s could not be probed", node.peer_id)
         await self._measured(node.peer_id, took)
 
     async def _session(self, node: Due) -> float:

@@ -20,7 +20,7 @@ __all__ = ["PROBLEM_TYPE", "problem", "problem_of", "problems"]
 
 PROBLEM_TYPE = "application/problem+json"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,5 +77,5 @@ async def problems(request: web.Request, handler: _Handler) -> web.StreamRespons
     except web.HTTPError as error:
         return problem_of(problem(error.status, "refused", error.reason))
     except Exception:
-        log.exception("a %s request failed", request.method)
+        logger.exception("a %s request failed", request.method)
         return problem_of(problem(500, "internal", "the registry failed on this request; its log says how"))

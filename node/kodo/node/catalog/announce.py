@@ -30,7 +30,7 @@ from kodo.registry.records.record import (
 
 __all__ = ["Announcer", "Registry", "Said"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TTL_S = 3600
 _FIRST_PAUSE_S = 1.0
@@ -147,14 +147,14 @@ class Announcer:
                     # It has lost or outlived our record: say it again, soon.
                     wait = self._chance()
                 else:
-                    _log.warning("the registry %s refuses: %s", _shown(registry.url), error)
+                    logger.warning("the registry %s refuses: %s", _shown(registry.url), error)
                     wait, pause = self._backoff(pause)
                     wait = max(wait, _retry_after(error))
             except KodoError as error:
-                _log.info("the registry %s is away: %s", _shown(registry.url), type(error).__name__)
+                logger.info("the registry %s is away: %s", _shown(registry.url), type(error).__name__)
                 wait, pause = self._backoff(pause)
             except Exception as error:
-                _log.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
+                logger.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
                 wait, pause = _LONGEST_PAUSE_S, _LONGEST_PAUSE_S
             registry.online = False
             await self._clock.sleep(wait)
@@ -171,7 +171,7 @@ class Announcer:
         if refused != registry.refused:
             registry.refused = refused
             for flow in answer.refused:
-                _log.warning("%s does not list %s: %s", _shown(registry.url), flow.path, flow.reason)
+                logger.warning("%s does not list %s: %s", _shown(registry.url), flow.path, flow.reason)
         return signed.seq, float(answer.interval_s)
 
     async def _beat(self, registry: _Attended, client: Registry, seq: int, interval: float) -> None:
@@ -219,7 +219,7 @@ class Announcer:
                 async with self._connect(url) as client:
                     await client.down(signed)
             except KodoError as error:
-                _log.info("no goodbye to %s: %s", _shown(url), type(error).__name__)
+                logger.info("no goodbye to %s: %s", _shown(url), type(error).__name__)
 
         try:
             async with asyncio.timeout(_GOODBYE_S), asyncio.TaskGroup() as group:
@@ -227,7 +227,7 @@ class Announcer:
                     registry.online = False
                     group.create_task(tell(registry.url))
         except TimeoutError:
-            _log.info("not every registry heard the goodbye in time")
+            logger.info("not every registry heard the goodbye in time")
 
 
 def _retry_after(error: CallError) -> float:

@@ -22,7 +22,7 @@ from kodo.protocol.ids import is_id
 
 __all__ = ["Chore", "Keys", "Logs", "LostFiles", "Parts", "Runners", "Runs", "Shares", "Stale", "Uploaded"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LINKS = "links"
 
@@ -228,7 +228,7 @@ class Runners:
         try:
             return [Stale(self.kind, name, 0) for name in await self._executor.spare(self._warm_s)]
         except KodoError as error:
-            _log.warning("housekeeping could not look at the runners: %s", error)
+            logger.warning("housekeeping could not look at the runners: %s", error)
             return []
 
     async def remove(self, stale: Stale) -> None:

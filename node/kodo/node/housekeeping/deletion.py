@@ -26,7 +26,7 @@ from kodo.protocol.events import RunState
 
 __all__ = ["Manager"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _RETIRE_S = 30.0
 """Seconds that a run which is over may take to let go of its runner before it can be deleted."""
@@ -138,7 +138,7 @@ class Manager:
                 await self._forget(fid)
             await self._outputs.remove(fid)
         except CapacityError as error:
-            _log.error("%s; housekeeping tries again", error)
+            logger.error("%s; housekeeping tries again", error)
         for _ in range(_SCRUB_TRIES):
             if await self._store.scrub():
                 return True

@@ -16,7 +16,7 @@ from kodo.p2p.errors import CallError, KodoError, UsageError
 
 __all__ = ["Housekeeping"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _PAUSE_S = 60.0
 """Seconds between two rounds at least, however often one is asked for."""
@@ -67,7 +67,7 @@ class Housekeeping:
                 await chores[each.kind].remove(each)
             except KodoError as error:
                 if not (isinstance(error, CallError) and error.code == 404):
-                    _log.warning("housekeeping could not remove a stale %s: %s", each.kind, error)
+                    logger.warning("housekeeping could not remove a stale %s: %s", each.kind, error)
                 continue
             gone.append(each)
         if await self._store.shrink():
@@ -85,7 +85,7 @@ class Housekeeping:
             try:
                 await self.clean()
             except KodoError as error:
-                _log.warning("housekeeping failed, and tries again later: %s", error)
+                logger.warning("housekeeping failed, and tries again later: %s", error)
             pause = min(_PAUSE_S, self._interval_s)
             await self._clock.sleep(pause)
             await wait_or_sleep(self._clock, self._wanted, self._interval_s - pause)

@@ -25,7 +25,7 @@ from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError
 
 __all__ = ["Debt", "Debts"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TRY_S = 30.0
 _PAUSE_S = 2.0
@@ -199,14 +199,14 @@ class Debts:
             away = isinstance(error, (NetworkError, DeadlineError, TimeoutError))
             old = self._clock.now_ms() - debt.at > _KEPT_MS
             what = "is left there" if old else "is not ended yet"
-            _log.warning("what the run %s launched on %s %s: %s", debt.fid, debt.peer_id, what, error)
+            logger.warning("what the run %s launched on %s %s: %s", debt.fid, debt.peer_id, what, error)
             if old:
                 with contextlib.suppress(KodoError):
                     await self._forget(debt)
                     return _Outcome.SETTLED
             return _Outcome.AWAY if away else _Outcome.UNSETTLED
         except Exception as error:
-            _log.error("ending what the run %s launched failed: %s", debt.fid, type(error).__name__)
+            logger.error("ending what the run %s launched failed: %s", debt.fid, type(error).__name__)
             return _Outcome.UNSETTLED
         return _Outcome.SETTLED
 

@@ -39,7 +39,7 @@ from kodo.protocol.room import ENDLESS, Room
 
 __all__ = ["Delegations", "may_delegate"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _WAIT_S = 15.0
 """How long one question for events waits for the next one."""

@@ -23,7 +23,7 @@ from kodo.protocol.access import Principal, account_of
 from kodo.protocol.memory import Scope, check_shared
 from kodo.protocol.room import ENDLESS, Room
 
-__all__ = ["Memories", "StaleMemory"]
+__all__ = ["Memories", "StaleMemory", "may_share"]
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from kodo.p2p.errors import CallError, DeadlineError, KodoError
 
 __all__ = ["Asking", "Question"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _POLL_S = 20.0
 _AT_ONCE = 32
@@ -96,7 +96,7 @@ class Asking:
         except KodoError as error:
             answer = {"error": pack_error(error)}
         except Exception as error:
-            _log.error("run %s: %s failed: %s", question.fid, question.op[:64], type(error).__name__)
+            logger.error("run %s: %s failed: %s", question.fid, question.op[:64], type(error).__name__)
             answer = {"error": pack_error(CallError(500, "failed", f"the node failed: {type(error).__name__}"))}
         for _ in range(_REPLIES):
             try:
@@ -104,4 +104,4 @@ class Asking:
             except RunnerDiedError:
                 return
             except KodoError as error:
-                _log.warning("run %s took no answer to %s: %s", question.fid, question.op[:64], error)
+                logger.warning("run %s took no answer to %s: %s", question.fid, question.op[:64], error)

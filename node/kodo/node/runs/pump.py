@@ -20,7 +20,7 @@ from kodo.protocol.event_budget import EventBudget
 
 __all__ = ["Pump"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _COMMIT_EVENTS = 4096
 """Events of one run that go into one transaction at most."""
@@ -69,7 +69,7 @@ class Pump:
             except CapacityError:
                 if self._clock.steady_ms() >= deadline or self._hurried():
                     raise
-                _log.warning("run %s waits: the disk takes nothing", live.fid)
+                logger.warning("run %s waits: the disk takes nothing", live.fid)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, 10.0)
 

@@ -13,7 +13,7 @@ from kodo.p2p.errors import KodoError
 
 __all__ = ["adopt_runners", "unfinished_runs"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 async def adopt_runners(executor: Executor, clock: Clock, grace_s: float) -> dict[str, Runner]:
@@ -25,7 +25,7 @@ async def adopt_runners(executor: Executor, clock: Clock, grace_s: float) -> dic
                 try:
                     return {runner.fid: runner for runner in await executor.adopt()}
                 except KodoError as error:
-                    _log.warning("looking for runners failed, trying again: %s", type(error).__name__)
+                    logger.warning("looking for runners failed, trying again: %s", type(error).__name__)
                 await clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
     except TimeoutError:

@@ -50,7 +50,7 @@ from kodo.protocol.secrets import Secrets, masked
 
 __all__ = ["Runs"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Listener = Callable[[LiveRun, list[Event]], None]
@@ -138,7 +138,7 @@ class Runs:
                     for live in list(self._live.values()):
                         ending.create_task(self._stop(live))
             except TimeoutError:
-                _log.error("not every run could be ended before the node's own end")
+                logger.error("not every run could be ended before the node's own end")
         if self._releasing:
             # A runner that is not let go would outlive its run.
             await asyncio.wait(self._releasing, timeout=self.settings.end_s)
@@ -389,7 +389,7 @@ class Runs:
             await self._retire(live)
         except Exception as error:
             if not isinstance(error, KodoError):
-                _log.error("run %s: %s in the node", live.fid, type(error).__name__)
+                logger.error("run %s: %s in the node", live.fid, type(error).__name__)
             await self._end(live, fatal_of(error, has_runner=live.runner is not None, stderr=live.stderr))
         else:
             await self._retire(live)
@@ -423,7 +423,7 @@ class Runs:
         try:
             await (self.vault.erase(fid) if name is None else self.vault.drop(fid, name))
         except (CapacityError, IntegrityError) as error:
-            _log.error("run %s: its secrets are erased with the node's next start: %s", fid, error)
+            logger.error("run %s: its secrets are erased with the node's next start: %s", fid, error)
 
     async def _inputs(self, live: LiveRun) -> None:
         """Wait until the lock that asks for missing inputs is answered, if there is one.
@@ -444,7 +444,7 @@ class Runs:
         except RunOverError:
             pass
         except Exception as error:
-            _log.error("run %s has ended, and no note of it could be stored: %s", live.fid, type(error).__name__)
+            logger.error("run %s has ended, and no note of it could be stored: %s", live.fid, type(error).__name__)
         if live.runner is not None:
             await self._bounded(live.runner.kill())
         await self._retire(live)
@@ -457,7 +457,7 @@ class Runs:
             if self.vault is not None and self.vault.has(live.fid):
                 await self.vault.erase(live.fid)
         except Exception as error:
-            _log.error("run %s: its secrets are erased with the node's next start: %s", live.fid, error)
+            logger.error("run %s: its secrets are erased with the node's next start: %s", live.fid, error)
         if live.server is not None:
             live.server.cancel()
             self.spawn(lambda: self._asking.ended(live.fid))
@@ -480,7 +480,7 @@ class Runs:
             async with asyncio.timeout(self.settings.end_s):
                 await work
         except Exception as error:
-            _log.warning("a runner did not end as asked: %s", type(error).__name__)
+            logger.warning("a runner did not end as asked: %s", type(error).__name__)
 
     async def _drain(self, seconds: float) -> None:
         deadline = self.clock.steady_ms() + seconds * 1000
@@ -528,4 +528,4 @@ class Runs:
                     return  # it has not begun, so the next process begins it
                 await self._end(live, node_fatal("NodeStopped", "the node was stopped"))
         except Exception as error:
-            _log.error("run %s did not end in order: %s", live.fid, type(error).__name__)
+            logger.error("run %s did not end in order: %s", live.fid, type(error).__name__)

@@ -11,7 +11,7 @@ from kodo.node.runs.launch import stopping
 
 __all__ = ["Tasks"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Tasks:
             try:
                 await work()
             except Exception as error:
-                _log.error("work on a run failed: %s", type(error).__name__)
+                logger.error("work on a run failed: %s", type(error).__name__)
 
         return self.start(guarded)
 

@@ -45,7 +45,7 @@ FROM_RESERVE = frozenset(["acknowledge", "fatal", "final", "kill", "lock-timeout
 _LOG_FACTOR = 2
 """What is stored lies in the write-ahead log too, until that is folded into the file."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Any]
@@ -375,14 +375,14 @@ class Store:
                     self._commit([job])
                 return
             if not isinstance(error, KodoError):
-                _log.exception("a write failed")
+                logger.exception("a write failed")
             answers, commits = [error], []
         loop = self._loop
         assert loop is not None
         try:
             loop.call_soon_threadsafe(self._tell, jobs, answers, commits)
         except RuntimeError:
-            _log.debug("the event loop was gone before a commit could be told")
+            logger.debug("the event loop was gone before a commit could be told")
 
     def _transact(self, jobs: list[_Job]) -> tuple[list[Any], list[Commit]]:
         """Do all jobs in one transaction; answers are results, or the refusals that concern one job only."""
@@ -437,7 +437,7 @@ class Store:
             try:
                 connection.close()
             except sqlite3.Error:
-                _log.debug("closing a failed connection failed too")
+                logger.debug("closing a failed connection failed too")
 
     def _tell(self, jobs: list[_Job], answers: list[Any], commits: list[Commit]) -> None:
         for commit in commits:
@@ -445,7 +445,7 @@ class Store:
                 try:
                     subscriber(commit)
                 except Exception:
-                    _log.exception("a follower of the event log failed")
+                    logger.exception("a follower of the event log failed")
         for job, answer in zip(jobs, answers, strict=True):
             if job.future.done():
                 continue

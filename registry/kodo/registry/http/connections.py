@@ -34,7 +34,7 @@ _MOST = 16_384
 _PAUSE_S = 0.1
 """Seconds until the next try when this process can open no more."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Door:
@@ -222,7 +222,7 @@ async def _accept(
         try:
             accepted, address = await loop.sock_accept(listener)
         except OSError as error:
-            _log.warning("no connection can be accepted just now: %s", error.strerror)
+            logger.warning("no connection can be accepted just now: %s", error.strerror)
             await asyncio.sleep(_PAUSE_S)
             continue
         source = source_of(address[0])

@@ -14,7 +14,7 @@ __all__ = ["Certificate", "certificate_of"]
 LOOK_S = 30.0
 """Seconds between two looks at the files."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def certificate_of(cert: Path | None, key: Path | None) -> Certificate | None:
@@ -70,11 +70,11 @@ class Certificate:
             self._load(self.context)
         except UsageError as error:
             if str(error) != self._told:
-                _log.warning("%s; the certificate before it stays in use", error)
+                logger.warning("%s; the certificate before it stays in use", error)
                 self._told = str(error)
             return False
         self._read_state, self._told = state, ""
-        _log.info("the TLS certificate %s was read again", self._cert)
+        logger.info("the TLS certificate %s was read again", self._cert)
         return True
 
     def _load(self, context: ssl.SSLContext) -> None:

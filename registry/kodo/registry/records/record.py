@@ -15,6 +15,7 @@ __all__ = [
     "MAX_FLOWS",
     "MAX_NOTE_BYTES",
     "MAX_RECORD_BYTES",
+    "MAX_TTL_S",
     "FlowRecord",
     "Goodbye",
     "Heartbeat",

@@ -19,7 +19,7 @@ from kodo.registry.store.schema import SCHEMA_VERSION, TABLES, WHOLE
 
 __all__ = ["prepare"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -37,7 +37,7 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {WHOLE} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         return
     while version < SCHEMA_VERSION:
-        log.info("the registry's file goes from version %d to %d", version, version + 1)
+        logger.info("the registry's file goes from version %d to %d", version, version + 1)
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -46,7 +46,7 @@ _SETTLE_AGAIN_MS = 5_000
 _OPENING_BYTES = 1 << 20
 """What the files beside the database take when it is opened, and a little more."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -261,7 +261,7 @@ class Store:
             if error.reason not in ("disk-full", "storage"):
                 raise
             # What is there can be read all the same; who fell silent meanwhile shows when there is room again.
-            log.warning("the registry cannot note which nodes fell silent: %s", error.message)
+            logger.warning("the registry cannot note which nodes fell silent: %s", error.message)
             self._due = now + _SETTLE_AGAIN_MS
 
     def _open(self) -> None:
@@ -373,7 +373,7 @@ def _told(database: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_INTERRUPT:
             raise CallError(422, "too-slow", "this takes too long here; narrow the search or the query") from None
-        log.error("SQLite refused %s: %s", database, error)
+        logger.error("SQLite refused %s: %s", database, error)
         if code == sqlite3.SQLITE_FULL:
             raise CallError(507, "disk-full", "the registry's disk is full; nothing was changed") from None
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

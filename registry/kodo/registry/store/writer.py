@@ -19,7 +19,7 @@ _BATCH = 512
 _WAITING = 8192
 """Writes that may wait; more are told to come again."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -112,4 +112,4 @@ class Writer:
         try:
             batch[0].future.get_loop().call_soon_threadsafe(settle)
         except RuntimeError:
-            log.debug("the loop ended before %d writes were answered", len(batch))
+            logger.debug("the loop ended before %d writes were answered", len(batch))
