@@ -1,4 +1,4 @@
-// Build the page: node build.mjs [--outdir DIR] [--dev]
+// Build the page: node build.mjs [--outdir DIR] [--entry FILE] [--dev]
 // Files are named by their content, so they may be kept for ever; only index.html and sw.js keep their names.
 import { rmSync, mkdirSync, readFileSync, writeFileSync, readdirSync, existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -6,7 +6,13 @@ import { gzipSync } from 'node:zlib'
 import { parseArgs } from 'node:util'
 import * as esbuild from 'esbuild'
 
-const { values } = parseArgs({ options: { outdir: { type: 'string' }, dev: { type: 'boolean', default: false } } })
+const { values } = parseArgs({
+  options: {
+    outdir: { type: 'string' },
+    entry: { type: 'string', default: 'src/main.tsx' },
+    dev: { type: 'boolean', default: false }
+  }
+})
 const here = import.meta.dirname
 const outdir = values.outdir ?? join(here, 'dist')
 
@@ -29,7 +35,7 @@ mkdirSync(outdir, { recursive: true })
 // Media viewers and other rare parts are dynamic imports of their own, loaded when they are needed.
 const built = await esbuild.build({
   ...common,
-  entryPoints: { app: 'src/main.tsx' },
+  entryPoints: { app: values.entry },
   outdir,
   splitting: true,
   entryNames: '[name]-[hash]',
@@ -45,7 +51,7 @@ for (const name of ['sw.ts']) {
   }
 }
 
-const [script] = Object.entries(built.metafile.outputs).find(([, output]) => output.entryPoint === 'src/main.tsx')
+const [script] = Object.entries(built.metafile.outputs).find(([, output]) => output.entryPoint === values.entry)
 const style = built.metafile.outputs[script].cssBundle
 const page = readFileSync(join(here, 'src', 'index.html'), 'utf8')
   .replace('<!-- style -->', style ? `<link rel="stylesheet" href="${basename(style)}">` : '')

@@ -48,7 +48,23 @@ export interface Engine {
   openLink(link: Link, options?: CallOptions): Promise<LinkedRun>
   /** Return what kind of connection this browser and page can make, before anything is dialled. */
   capabilities(): Promise<Capabilities>
+  /** Downloads that a reload or a closed page cut: the same `download` goes on where they were. */
+  unfinished(): Promise<UnfinishedDownload[]>
+  /** Remove what an unfinished download left on this browser's disk. */
+  discard(key: string): Promise<void>
+  /** Whether this browser keeps nothing (a private window of some): the identity ends with the page. Known after first use. */
+  readonly forgetful: boolean
   close(): void
+}
+
+export interface UnfinishedDownload {
+  key: string
+  peerId: string
+  fid: string
+  name: string
+  size: number
+  /** When it was begun. */
+  at: number
 }
 
 /** Where a node is said to be. Only the peer id is proved, by each session. */
@@ -58,6 +74,8 @@ export interface NodeTarget {
   addrs: readonly string[]
   /** The name that it was chosen by: pinned to the peer id once that is proved. Leave it out for names merely shown. */
   name?: string
+  /** The name that it claims where it was found, to be shown. */
+  label?: string
 }
 
 export interface Capabilities {
@@ -87,7 +105,7 @@ export interface CallOptions {
   /** Milliseconds; 30,000 by default, 0 for no deadline. */
   timeout?: number
   signal?: AbortSignal
-  /** Make it again when the session breaks: only for what may be done twice or carries a key. Default: true. */
+  /** Make it again when the session breaks. Default: for reads, what may be done twice, and what carries a `key`. */
   repeat?: boolean
 }
 
@@ -100,7 +118,7 @@ export interface StreamOptions {
 /** One node, dialled when needed and again when it was lost. */
 export interface NodeClient extends Listenable<NodeNews> {
   readonly peerId: string
-  /** What the node is called: the target's name, else what `node.state` or a record said; else its peer id. */
+  /** What the node is called: the target's name, else its label, else its peer id. */
   readonly label: string
   readonly status: NodeStatus
   /** The way of the latest session: `lan` (a private address) or `direct`; undefined before the first. */
@@ -109,7 +127,7 @@ export interface NodeClient extends Listenable<NodeNews> {
   /** Dial now; returns when the peer id is proved and the login resumed. */
   connect(options?: CallOptions): Promise<void>
   /** Make a call without items. Example: `call('run.kill', { fid })`. */
-  call(op: string, args?: Row | { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Value>
+  call(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Value>
   /** As `call`, for ops whose answer is a map. @throws PeerError where it is none. */
   ask(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Row>
   /** The items of a call on one session, in order; leaving the loop cancels it. Use `follow` for events. */
@@ -163,7 +181,7 @@ export type FollowStatus =
   | 'failed'
 
 export type FollowNews =
-  /** Some events were applied to `view` and appended to `events`. Comes at most once a frame of the connection. */
+  /** Some events were applied to `view` and appended to `events`. Comes about 60 times a second at most. */
   { type: 'events'; events: readonly RunEvent[] } | { type: 'status'; status: FollowStatus }
 
 /** A run that is followed: its view grows in place. */
@@ -194,7 +212,7 @@ export type SinkKind =
   | 'blob'
 
 export interface DownloadOptions {
-  /** Default: the best of `capabilities().sinks` for its size; never `picker`, which has to be asked for in a click. */
+  /** Default: the best of `capabilities().sinks` for its size; never `picker`, which needs a `handle`. */
   sink?: SinkKind
   /** A file handle of `showSaveFilePicker`, for the sink `picker`. */
   handle?: FileSystemFileHandle

@@ -1,0 +1,150 @@
+/** This browser's key. One that nobody can read cannot be moved either: what can be moved is sealed when it is made. */
+import { base64url, fromBase64url } from '../core/bytes.ts'
+import { UsageError } from '../core/errors.ts'
+import type { Signer } from '../core/noise.ts'
+import { peerIdOf } from '../core/peerid.ts'
+import type { Bytes } from '../core/value.ts'
+import type { IdentityStore } from './api.ts'
+import { type KeptKey, keepSeed, makeKey, signerOf, subtle } from './crypto.ts'
+import type { Database } from './database.ts'
+
+/** OWASP's number for PBKDF2-HMAC-SHA256. */
+const ROUNDS = 600_000
+const MAX_ROUNDS = 10_000_000
+const KEY = 'identity'
+
+interface Kept {
+  key: KeptKey
+  /** The sealed seed, where there is one. */
+  backup?: string
+}
+
+interface Backup {
+  kodo: 'identity'
+  peer_id: string
+  rounds: number
+  salt: string
+  nonce: string
+  sealed: string
+}
+
+/** Derive a key from a password. */
+async function sealingKey(password: string, salt: Bytes, rounds: number): Promise<CryptoKey> {
+  const web = subtle()
+  if (!web) throw new UsageError('This page is not from a secure origin: here nothing can be sealed by a password.')
+  if (password === '') throw new UsageError('The password is empty.')
+  const secret = await web.importKey('raw', new TextEncoder().encode(password.normalize('NFC')), 'PBKDF2', false, ['deriveKey'])
+  const derived = { name: 'PBKDF2', hash: 'SHA-256', salt, iterations: rounds }
+  return web.deriveKey(derived, secret, { name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt'])
+}
+
+async function seal(seed: Bytes, peerId: string, password: string): Promise<string> {
+  const salt = crypto.getRandomValues(new Uint8Array(16))
+  const nonce = crypto.getRandomValues(new Uint8Array(12))
+  const key = await sealingKey(password, salt, ROUNDS)
+  const additionalData = new TextEncoder().encode(peerId)
+  const sealed = await crypto.subtle.encrypt({ name: 'AES-GCM', iv: nonce, additionalData }, key, seed)
+  const [saltText, nonceText, sealedText] = [salt, nonce, new Uint8Array(sealed)].map(base64url) as [string, string, string]
+  const backup: Backup = { kodo: 'identity', peer_id: peerId, rounds: ROUNDS, salt: saltText, nonce: nonceText, sealed: sealedText }
+  return JSON.stringify(backup)
+}
+
+function readBackup(text: string): Backup {
+  let read: unknown
+  try {
+    read = JSON.parse(text)
+  } catch {
+    read = undefined
+  }
+  const backup = read as Partial<Backup> | null | undefined
+  const texts = [backup?.peer_id, backup?.salt, backup?.nonce, backup?.sealed]
+  const { rounds } = backup ?? {}
+  if (backup?.kodo !== 'identity' || !texts.every(each => typeof each === 'string') || !Number.isSafeInteger(rounds) || rounds! < 1 || rounds! > MAX_ROUNDS)
+    throw new UsageError('That is not the backup of an identity.')
+  return backup as Backup
+}
+
+/** Open a backup; returns the seed (32 bytes). */
+async function unseal(text: string, password: string): Promise<Bytes> {
+  const backup = readBackup(text)
+  let parts: Bytes[]
+  try {
+    parts = [backup.salt, backup.nonce, backup.sealed].map(fromBase64url)
+  } catch {
+    throw new UsageError('That backup is damaged.')
+  }
+  const [salt, nonce, sealed] = parts as [Bytes, Bytes, Bytes]
+  const key = await sealingKey(password, salt, backup.rounds)
+  const additionalData = new TextEncoder().encode(backup.peer_id)
+  try {
+    const seed = new Uint8Array(await crypto.subtle.decrypt({ name: 'AES-GCM', iv: nonce, additionalData }, key, sealed))
+    if (seed.length === 32) return seed
+  } catch {
+    throw new UsageError('The password is wrong, or the backup is damaged.')
+  }
+  throw new UsageError('That backup is damaged.')
+}
+
+export class Identity implements IdentityStore {
+  readonly #database: Database
+  readonly #replaced: () => void
+  #signer: Promise<Signer> | undefined
+
+  /** @param replaced is called when another key is used from now on. */
+  constructor(database: Database, replaced: () => void) {
+    this.#database = database
+    this.#replaced = replaced
+  }
+
+  /** Return what signs; makes the key at first use. */
+  signer(): Promise<Signer> {
+    this.#signer ??= this.#load().catch((error: unknown) => {
+      this.#signer = undefined
+      throw error
+    })
+    return this.#signer
+  }
+
+  async #load(): Promise<Signer> {
+    const known = (await this.#database.get('keys', KEY)) as Kept | undefined
+    // Two tabs may make one at once: the first that is kept is both's.
+    const kept = known ?? ((await this.#database.putNew('keys', KEY, { key: await makeKey() })) as Kept)
+    return signerOf(kept.key)
+  }
+
+  async peerId(): Promise<string> {
+    return peerIdOf((await this.signer()).publicKey)
+  }
+
+  async movable(): Promise<boolean> {
+    return ((await this.#database.get('keys', KEY)) as Kept | undefined)?.backup !== undefined
+  }
+
+  async backup(): Promise<string> {
+    const backup = ((await this.#database.get('keys', KEY)) as Kept | undefined)?.backup
+    if (backup === undefined) throw new UsageError('This identity was made so that it cannot be moved. Make one that can.')
+    return backup
+  }
+
+  async createMovable(password: string): Promise<string> {
+    const seed = crypto.getRandomValues(new Uint8Array(32))
+    const key = await keepSeed(seed)
+    const backup = await seal(seed, peerIdOf((await signerOf(key)).publicKey), password)
+    await this.#use({ key, backup })
+    return backup
+  }
+
+  async restore(backup: string, password: string): Promise<string> {
+    const key = await keepSeed(await unseal(backup, password))
+    const peerId = peerIdOf((await signerOf(key)).publicKey)
+    if (peerId !== readBackup(backup).peer_id) throw new UsageError('That backup is damaged.')
+    await this.#use({ key, backup })
+    return peerId
+  }
+
+  async #use(kept: Kept): Promise<void> {
+    await this.#database.put('keys', KEY, kept)
+    this.#signer = undefined
+    this.#replaced()
+  }
+}

@@ -1,0 +1,92 @@
+/** Who this browser is to a node: logging in, and again in each session by the token that was kept. */
+import { makeProof } from '../core/enrol.ts'
+import { CallError, PeerError } from '../core/errors.ts'
+import { type Row, fieldOf, isRow, numberOf } from '../core/value.ts'
+import type { Logins } from './api.ts'
+import type { Session } from './session.ts'
+import type { NodeContext, RemoteNode } from './node.ts'
+
+const LOGIN_MS = 30_000
+
+interface KeptLogin {
+  token: string
+  /** ms UTC, where the node said it. */
+  expiresAt?: number
+}
+
+export class LoginKeeper implements Logins {
+  readonly #node: RemoteNode
+  readonly #context: NodeContext
+
+  constructor(node: RemoteNode, context: NodeContext) {
+    this.#node = node
+    this.#context = context
+  }
+
+  async #kept(): Promise<KeptLogin | undefined> {
+    const kept = (await this.#context.database.get('logins', this.#node.peerId)) as KeptLogin | undefined
+    if (kept?.expiresAt !== undefined && kept.expiresAt <= Date.now()) return undefined
+    return kept
+  }
+
+  #keep(token: string, expiresAt?: number): Promise<void> {
+    return this.#context.database.put('logins', this.#node.peerId, { token, ...(expiresAt === undefined ? {} : { expiresAt }) })
+  }
+
+  /** Log a new session in by what was kept; a token that is refused is forgotten. Without one nothing happens. */
+  async resume(session: Session): Promise<void> {
+    await this.again(session)
+  }
+
+  /** Log a session in; returns whether it is. */
+  async again(session: Session): Promise<boolean> {
+    const kept = await this.#kept()
+    if (!kept) return false
+    try {
+      await session.call('auth.login', { token: kept.token }, { timeout: LOGIN_MS }).done()
+      return true
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error
+      if (error.code === 401) await this.#context.database.remove('logins', this.#node.peerId)
+      return false
+    }
+  }
+
+  info(): Promise<Row> {
+    return this.#node.ask('auth.info')
+  }
+
+  async token(token: string): Promise<Row> {
+    const told = await this.#node.ask('auth.login', { token })
+    await this.#keep(token)
+    return told
+  }
+
+  password(name: string, password: string): Promise<Row> {
+    return this.#log('auth.password', { name, password })
+  }
+
+  async code(code: string): Promise<Row> {
+    return this.#log('auth.enrol', { proof: makeProof(code, this.#node.peerId, await this.#context.identity.peerId()) })
+  }
+
+  /** Log in by an op that answers with the token for the next sessions. */
+  async #log(op: string, args: Record<string, string | Uint8Array>): Promise<Row> {
+    const told = await this.#node.call(op, args, { repeat: false })
+    if (!isRow(told)) throw new PeerError(`the answer to ${op} is no map`)
+    const token = fieldOf(told, 'token')
+    if (typeof token !== 'string') throw new PeerError(`the answer to ${op} has no token`)
+    await this.#keep(token, numberOf(told, 'expires_at'))
+    // It is kept, and shown nowhere.
+    return Object.fromEntries(Object.entries(told).filter(([key]) => key !== 'token'))
+  }
+
+  whoami(): Promise<Row> {
+    return this.#node.ask('auth.whoami')
+  }
+
+  async logout(): Promise<void> {
+    await this.#context.database.remove('logins', this.#node.peerId)
+    await this.#node.call('auth.logout', {}, { repeat: false })
+  }
+}

@@ -1,0 +1,362 @@
+/** A node as a page deals with it: dialled when needed, again when it was lost, found again when it moved. */
+import { CallError, DeadlineError, IdentityError, NetworkError, PeerError, UnreachableError } from '../core/errors.ts'
+import { type Multiaddr, parseMultiaddr } from '../core/multiaddr.ts'
+import { hex } from '../core/bytes.ts'
+import { type Bytes, type Row, type Sendable, type Value, fieldOf, isRow } from '../core/value.ts'
+import { ChunkedDownload } from '../files/download.ts'
+import { readWhole } from '../files/source.ts'
+import { ResumableUpload } from '../files/upload.ts'
+import { ZipDownload } from '../files/zip.ts'
+import type {
+  CallOptions,
+  DownloadHandle,
+  DownloadOptions,
+  FollowedRun,
+  FollowOptions,
+  NodeClient,
+  NodeNews,
+  NodeStatus,
+  NodeTarget,
+  StreamOptions,
+  UploadHandle
+} from './api.ts'
+import { abortError } from './calls.ts'
+import type { Database } from './database.ts'
+import { dial } from './dial.ts'
+import { Follow } from './follow.ts'
+import type { Identity } from './identity.ts'
+import { Listeners } from './listeners.ts'
+import { LoginKeeper } from './logins.ts'
+import type { PinStore } from './remembered.ts'
+import type { Session } from './session.ts'
+
+const DIAL_MS = 10_000
+const CALL_MS = 30_000
+/** How often one call is made when its session breaks. */
+const ATTEMPTS = 3
+const MAX_PAGE = 500
+const MAX_ROWS = 100_000
+/** Most addresses that are remembered of a node. */
+const MAX_ADDRESSES = 16
+/** What may be done twice. */
+const REPEATABLE = /(\.(list|state|get|schema|info|whoami|manifest|open|ack|revoke))$/
+
+type Args = { readonly [key: string]: Sendable }
+
+/** What a node's client needs of the engine. */
+export interface NodeContext {
+  identity: Identity
+  pins: PinStore
+  database: Database
+  /** Return where a node is said to be now. */
+  findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
+}
+
+export class RemoteNode implements NodeClient {
+  readonly logins: LoginKeeper
+  readonly #context: NodeContext
+  readonly #news = new Listeners<NodeNews>()
+  readonly #names = new Set<string>()
+  readonly #pinned = new Set<string>()
+  /** Secrets of links that each session opens, by what their run is; and why one is dead. */
+  readonly #links = new Map<string, { fid: string; secret: Bytes; dead?: CallError }>()
+  #label: string | undefined
+  #addresses: Multiaddr[] = []
+  #session: Session | undefined
+  #dialling: { promise: Promise<Session>; abort: AbortController; waiting: number } | undefined
+  #status: NodeStatus = 'idle'
+  #route: 'lan' | 'direct' | undefined
+  #lost = false
+
+  constructor(
+    readonly peerId: string,
+    context: NodeContext
+  ) {
+    this.#context = context
+    this.logins = new LoginKeeper(this, context)
+  }
+
+  on(listener: (news: NodeNews) => void): () => void {
+    return this.#news.on(listener)
+  }
+
+  get label(): string {
+    const [name] = this.#names
+    return name ?? this.#label ?? this.peerId
+  }
+
+  get status(): NodeStatus {
+    return this.#status
+  }
+
+  get route(): 'lan' | 'direct' | undefined {
+    return this.#route
+  }
+
+  /** Where it is dialled, as texts; for `knownRuns`. */
+  get target(): NodeTarget {
+    const [name] = this.#names
+    return { peerId: this.peerId, addrs: this.#texts, ...(name === undefined ? {} : { name }) }
+  }
+
+  #texts: string[] = []
+
+  /** Take what else is known of the node. Addresses that are none are passed over: some are of other transports. */
+  learn(target: NodeTarget): void {
+    if (target.name !== undefined) this.#names.add(target.name)
+    this.#label = target.label ?? this.#label
+    this.#learnAddresses(target.addrs)
+  }
+
+  /** The latest addresses come first. */
+  #learnAddresses(texts: readonly string[]): boolean {
+    const known = new Map(this.#texts.map((text, i) => [text, this.#addresses[i]!]))
+    const all = new Map<string, Multiaddr>()
+    let news = false
+    for (const text of texts) {
+      try {
+        const address = parseMultiaddr(text)
+        if (address.peerId !== undefined && address.peerId !== this.peerId) continue
+        news ||= !known.has(text)
+        all.set(text, address)
+      } catch {
+        continue
+      }
+    }
+    for (const [text, address] of known) if (!all.has(text)) all.set(text, address)
+    this.#texts = [...all.keys()].slice(0, MAX_ADDRESSES)
+    this.#addresses = [...all.values()].slice(0, MAX_ADDRESSES)
+    return news
+  }
+
+  #become(status: NodeStatus, error?: Error): void {
+    if (this.#status === status) return
+    this.#status = status
+    this.#news.tell(error === undefined ? { type: 'status', status } : { type: 'status', status, error })
+  }
+
+  /** Return the session that lives, or dial. One dial serves all who wait; it ends when none of them does any more. */
+  async session(signal?: AbortSignal): Promise<Session> {
+    signal?.throwIfAborted()
+    for (const name of this.#names) if (!this.#pinned.has(name)) await this.#context.pins.check(name, this.peerId)
+    if (this.#session && !this.#session.closed) {
+      await this.#pin()
+      return this.#session
+    }
+    this.#dialling ??= this.#begin()
+    const dialling = this.#dialling
+    dialling.waiting++
+    try {
+      return await raced(dialling.promise, signal)
+    } finally {
+      dialling.waiting--
+      if (dialling.waiting === 0 && this.#dialling === dialling) dialling.abort.abort()
+    }
+  }
+
+  #begin() {
+    const abort = new AbortController()
+    this.#become('connecting')
+    const promise = this.#connect(abort.signal).then(
+      session => {
+        this.#dialling = undefined
+        return session
+      },
+      (error: unknown) => {
+        this.#dialling = undefined
+        this.#become(this.#lost ? 'away' : 'idle', error as Error)
+        throw error
+      }
+    )
+    promise.catch(() => undefined)
+    return { promise, abort, waiting: 0 }
+  }
+
+  async #connect(signal: AbortSignal): Promise<Session> {
+    let session: Session
+    try {
+      session = await this.#dialAll(signal)
+    } catch (error) {
+      if (!(error instanceof NetworkError || error instanceof DeadlineError || error instanceof IdentityError)) throw error
+      const found = await this.#context.findAddresses(this.peerId, signal)
+      if (!this.#learnAddresses(found)) throw error
+      session = await this.#dialAll(signal)
+    }
+    try {
+      this.#route = session.route
+      await this.logins.resume(session)
+      await this.#openLinks(session)
+      this.#session = session
+      await this.#pin()
+    } catch (error) {
+      session.close()
+      throw error
+    }
+    session.onClose(error => {
+      if (this.#session !== session) return
+      this.#session = undefined
+      this.#lost = true
+      this.#become('away', error)
+    })
+    const resumed = this.#lost
+    this.#lost = false
+    this.#become('connected')
+    if (resumed) this.#news.tell({ type: 'resumed' })
+    return session
+  }
+
+  /** A connection is to one certificate; where addresses tell of several, an old one and a new one, each is tried. */
+  async #dialAll(signal: AbortSignal): Promise<Session> {
+    const groups = new Map<string, Multiaddr[]>()
+    for (const address of this.#addresses) {
+      const certificate = hex(address.certhash)
+      groups.set(certificate, [...(groups.get(certificate) ?? []), address])
+    }
+    if (groups.size === 0) throw new UnreachableError(`No address of ${this.label} is known.`)
+    const signer = await this.#context.identity.signer()
+    const others = new AbortController()
+    const either = AbortSignal.any([signal, others.signal])
+    const dials = [...groups.values()].map(addresses => dial(addresses, this.peerId, signer, { timeout: DIAL_MS, signal: either }))
+    try {
+      const session = await Promise.any(dials)
+      for (const each of dials) void each.then(late => late !== session && late.close(), () => undefined)
+      return session
+    } catch (error) {
+      throw error instanceof AggregateError ? mostTelling(error.errors) : error
+    } finally {
+      others.abort()
+    }
+  }
+
+  async #pin(): Promise<void> {
+    for (const name of this.#names) {
+      if (this.#pinned.has(name)) continue
+      await this.#context.pins.pin(name, this.peerId)
+      this.#pinned.add(name)
+    }
+  }
+
+  /** Open a link in this session and in each that follows. Returns what the node tells of it. */
+  async openLink(fid: string, secret: Bytes, options: CallOptions = {}): Promise<Row> {
+    const told = await this.ask('share.open', { secret }, options)
+    if (fieldOf(told, 'fid') !== fid) throw new PeerError(`${this.label} opened another run than the link is for`)
+    this.#links.set(hex(secret), { fid, secret })
+    return told
+  }
+
+  async #openLinks(session: Session): Promise<void> {
+    await Promise.all(
+      [...this.#links.values()].map(async link => {
+        try {
+          await session.call('share.open', { secret: link.secret }, { timeout: CALL_MS }).done()
+        } catch (error) {
+          if (error instanceof CallError) link.dead = error
+        }
+      })
+    )
+  }
+
+  /** Return why a run that came by a link is not seen any more, where that is why. */
+  whyGone(fid: string): CallError | undefined {
+    return [...this.#links.values()].find(link => link.fid === fid && link.dead)?.dead
+  }
+
+  async connect(options: CallOptions = {}): Promise<void> {
+    await this.session(options.signal)
+  }
+
+  async call(op: string, args: Args = {}, options: CallOptions = {}): Promise<Value> {
+    const repeat = options.repeat ?? (REPEATABLE.test(op) || args['key'] !== undefined)
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.session(options.signal)
+      try {
+        return await session.call(op, args, { timeout: options.timeout ?? CALL_MS, signal: options.signal }).done()
+      } catch (error) {
+        if (attempt === ATTEMPTS) throw error
+        if (error instanceof CallError && error.code === 401 && !op.startsWith('auth.') && (await this.logins.again(session))) continue
+        if (!(error instanceof NetworkError) || !repeat) throw error
+      }
+    }
+  }
+
+  async ask(op: string, args: Args = {}, options: CallOptions = {}): Promise<Row> {
+    const answer = await this.call(op, args, options)
+    if (!isRow(answer)) throw new PeerError(`the answer to ${op} is no map`)
+    return answer
+  }
+
+  async *stream(op: string, args: Args = {}, options: StreamOptions = {}): AsyncGenerator<Value> {
+    const session = await this.session(options.signal)
+    const call = session.call(op, args, { signal: options.signal, ...(options.limit === undefined ? {} : { limit: options.limit }) })
+    for await (const batch of call.batches()) yield* batch
+  }
+
+  async *pages(op: string, args: Args = {}, options: CallOptions = {}): AsyncGenerator<Row> {
+    let [page, given, size] = [1, 0, MAX_PAGE]
+    while (given < MAX_ROWS) {
+      let answer: Row
+      try {
+        answer = await this.ask(op, { ...args, p: page, pp: size }, options)
+      } catch (error) {
+        const fit = error instanceof CallError && error.reason === 'page-too-large' ? fieldOf(error.data, 'pp') : undefined
+        if (typeof fit !== 'number' || !(fit > 0 && fit < size)) throw error
+        // Pages begin at multiples of their size: the next has to begin where the last one ended.
+        size = Math.floor(fit)
+        while (given % size !== 0) size--
+        page = given / size + 1
+        continue
+      }
+      const rows = fieldOf(answer, 'result')
+      if (!Array.isArray(rows) || !rows.every(isRow)) throw new PeerError(`the answer to ${op} has no rows`)
+      given += rows.length
+      yield* rows
+      const total = fieldOf(answer, 'total_pages')
+      if (rows.length === 0 || page >= (typeof total === 'number' ? total : 1)) return
+      page++
+    }
+  }
+
+  follow(fid: string, options: FollowOptions = {}): FollowedRun {
+    return new Follow(this, fid, options)
+  }
+
+  download(fid: string, name: string, options: DownloadOptions = {}): DownloadHandle {
+    return new ChunkedDownload(this, fid, name, options)
+  }
+
+  downloadZip(fid: string, names: readonly string[], options: DownloadOptions = {}): DownloadHandle {
+    return new ZipDownload(this, fid, names, options)
+  }
+
+  read(fid: string, name: string, options: { maxBytes?: number; signal?: AbortSignal } = {}): Promise<Bytes> {
+    return readWhole(this, fid, name, options)
+  }
+
+  upload(file: Blob, name: string, options: { signal?: AbortSignal } = {}): UploadHandle {
+    return new ResumableUpload(this, file, name, options)
+  }
+
+  close(): void {
+    this.#dialling?.abort.abort()
+    const session = this.#session
+    this.#session = undefined
+    this.#lost = false
+    session?.close()
+    this.#become('idle')
+  }
+}
+
+/** Return which of several failures says most: somebody else answers; then the node's own; then nobody answers. */
+function mostTelling(errors: readonly unknown[]): unknown {
+  return errors.find(error => error instanceof IdentityError) ?? errors.find(error => !(error instanceof NetworkError)) ?? errors[0]
+}
+
+/** Wait for a promise that others wait for, too, until one's own signal. */
+function raced<Result>(promise: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+  if (!signal) return promise
+  return new Promise((resolve, reject) => {
+    const aborted = () => reject(abortError(signal))
+    signal.addEventListener('abort', aborted)
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted))
+  })
+}
