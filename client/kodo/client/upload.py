@@ -19,7 +19,7 @@ from kodo.protocol.uploads import is_upload_id
 
 __all__ = ["files_in", "send_file", "upload", "upload_inputs"]
 
-PIECE_BYTES = 64 * 1024
+UPLOAD_ITEM_BYTES = 64 * 1024
 STALL_SECONDS = 60.0
 """How long an upload may stand still before it is tried again."""
 
@@ -138,7 +138,7 @@ async def send_file(remote: RemoteNode, op: str, args: Mapping[str, Any], path: 
     async def pieces() -> AsyncGenerator[bytes, None]:
         descriptor, offset = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
         try:
-            while piece := os.pread(descriptor, PIECE_BYTES, offset):
+            while piece := os.pread(descriptor, UPLOAD_ITEM_BYTES, offset):
                 yield piece
                 offset += len(piece)
         finally:
@@ -208,9 +208,9 @@ async def _send(
                 block = os.pread(descriptor, min(CHUNK_BYTES, args["size"] - sent), sent)
                 if not block:
                     return
-                for start in range(0, len(block), PIECE_BYTES):
-                    yield block[start : start + PIECE_BYTES]
-                    sent += len(block[start : start + PIECE_BYTES])
+                for start in range(0, len(block), UPLOAD_ITEM_BYTES):
+                    yield block[start : start + UPLOAD_ITEM_BYTES]
+                    sent += len(block[start : start + UPLOAD_ITEM_BYTES])
                 if on_progress is not None:
                     on_progress(Progress(path.name, sent, args["size"], file, files))
         finally:

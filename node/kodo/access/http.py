@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UnreachableError, UsageError
 
 __all__ = ["Answer", "binding_alg", "check_issuer_url", "check_metadata", "discover", "get_json", "post_form"]
@@ -41,16 +41,9 @@ def check_issuer_url(url: str) -> str:
         raise UsageError(f"{url[:200]!r} is no URL: {error}") from None
     if not host or parts.username is not None or parts.query or parts.fragment or len(url) > 2048:
         raise UsageError(f"{url[:200]!r} is no URL of an issuer: https://HOST/PATH")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _here(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_own_host(host)):
         raise UsageError(f"{url[:200]!r} is not https, so what it says could be anybody's")
     return url
-
-
-def _here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def discover(issuer: str) -> dict[str, Any]:

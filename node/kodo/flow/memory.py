@@ -29,7 +29,7 @@ from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.protocol.manifest import check_output_name
-from kodo.protocol.memory import PIECE_BYTES, Scope, check_key, check_shared, check_value
+from kodo.protocol.memory import MEMORY_PIECE_BYTES, Scope, check_key, check_shared, check_value
 
 __all__ = ["Files", "Memory", "long", "shared", "short"]
 
@@ -170,7 +170,13 @@ class Files:
             upload, offset = secrets.token_hex(8), 0
             with open(path, "rb") as file:
                 while True:
-                    args = {"name": name, "upload": upload, "offset": offset, "data": file.read(PIECE_BYTES), **whole}
+                    args = {
+                        "name": name,
+                        "upload": upload,
+                        "offset": offset,
+                        "data": file.read(MEMORY_PIECE_BYTES),
+                        **whole,
+                    }
                     # The node says how far it has come: one that was started anew may begin again.
                     offset = self._memory.ask("file.write", args)["offset"]
                     if offset >= manifest.size:

@@ -11,7 +11,7 @@ import msgpack
 __all__ = [
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
-    "PIECE_BYTES",
+    "MEMORY_PIECE_BYTES",
     "SHARED_PATTERN",
     "Scope",
     "check_key",
@@ -26,7 +26,7 @@ MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 1 << 20
 """Bound of one value as msgpack."""
 
-PIECE_BYTES = 1 << 20
+MEMORY_PIECE_BYTES = 1 << 20
 """Files travel between a flow and its node in pieces of this size, at most."""
 
 SHARED_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"

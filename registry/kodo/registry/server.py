@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -18,11 +17,11 @@ from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.oidc import OidcConfig, OidcProvider
 from kodo.access.provider import Provider
+from kodo.p2p.core.hosts import is_local, is_own_host, plain_host
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
-from kodo.p2p.net.udp import plain_host
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.http.app import Service, make_app
@@ -31,7 +30,7 @@ from kodo.registry.http.tls import certificate_of
 from kodo.registry.store.store import Bounds, Store
 from kodo.settings.registry import RegistrySettings
 
-__all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig", "is_local_address", "is_loopback"]
+__all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig"]
 
 DEFAULT_PORT = 8360
 MAX_HEARTBEAT_S = 150
@@ -110,25 +109,6 @@ class RegistryConfig(RegistrySettings):
         return self.home / "registry.db"
 
 
-def is_local_address(host: str) -> bool:
-    """Say whether only this machine and its private network reach `host`; "all addresses" is not that."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return not address.is_unspecified and (address.is_loopback or address.is_private or address.is_link_local)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _system_clock() -> int:
     return time.time_ns() // 1_000_000
 
@@ -165,7 +145,7 @@ class Registry:
         """Give a line for its operator: who is let in."""
         who = {"local": "users of this registry", "oidc": "whoever its issuer knows"}.get(self.config.auth)
         reads = "everybody who can reach it reads it" if who is None else f"{who} with a grant for it read it"
-        far = not is_loopback(self.config.host) and self.config.tls_cert is None
+        far = not is_own_host(self.config.host) and self.config.tls_cert is None
         return reads + (", on this machine only: elsewhere that takes --tls-cert" if who and far else "")
 
     @property
@@ -220,7 +200,7 @@ class Registry:
                 retention_s=config.retention_s,
                 stop=self.asked_to_stop.set,
                 most_interval_s=MAX_HEARTBEAT_S,
-                open=is_local_address(host) if config.open is None else config.open,
+                open=is_local(host) if config.open is None else config.open,
                 origins=frozenset(origin.lower() for origin in config.origins),
                 hosts=frozenset(name.lower() for name in config.hosts),
                 proxies=config.proxies,

@@ -6,11 +6,12 @@ from importlib.metadata import version
 import aiohttp
 import pytest
 
+from kodo.p2p.core.hosts import is_local
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.http import app
 from kodo.registry.records.record import verify_record
-from kodo.registry.server import Registry, RegistryConfig, is_local_address
+from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 MSGPACK = {"Content-Type": "application/msgpack"}
@@ -181,7 +182,7 @@ async def test_a_registry_that_is_not_open_takes_nobody_unregistered(tmp_path, c
     ],
 )
 def test_a_registry_is_open_by_default_on_loopback_and_lan_only(host, local):
-    assert is_local_address(host) is local
+    assert is_local(host) is local
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path):

@@ -28,7 +28,7 @@ from kodo.node.store.store import Store
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
-from kodo.protocol.memory import PIECE_BYTES
+from kodo.protocol.memory import MEMORY_PIECE_BYTES
 from kodo.protocol.room import Room
 from tests.unit.node.conftest import StillClock, fid_of, new_run
 
@@ -166,10 +166,10 @@ class Bench:
     async def memory_file(self, size: int) -> None:
         data, upload = os.urandom(size), f"u{next(self._numbers)}"
         said = {"name": f"{upload}.bin", "upload": upload, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
-        for at in range(0, size, PIECE_BYTES):
-            if at >= size // 2 > at - PIECE_BYTES:
+        for at in range(0, size, MEMORY_PIECE_BYTES):
+            if at >= size // 2 > at - MEMORY_PIECE_BYTES:
                 await self.midway()
-            piece = {**said, "offset": at, "data": data[at : at + PIECE_BYTES]}
+            piece = {**said, "offset": at, "data": data[at : at + MEMORY_PIECE_BYTES]}
             await self.memories.put("long", "flows.a", "file.write", piece)
 
     async def memory_values(self, size: int) -> None:

@@ -15,7 +15,7 @@ from kodo.protocol.manifest import Manifest, ManifestBuilder
 
 __all__ = ["media_type_of", "write_file"]
 
-_PIECE_BYTES = 1 << 20
+_DISK_READ_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Not left to the machine's own tables: the same name has the same type on every worker.
@@ -61,8 +61,8 @@ def _pieces(source: Any) -> Iterator[bytes | memoryview]:
         yield source.encode("utf-8", "backslashreplace")
     elif isinstance(source, (bytes, bytearray, memoryview)):
         view = memoryview(source).cast("B")
-        for start in range(0, len(view), _PIECE_BYTES):
-            yield view[start : start + _PIECE_BYTES]
+        for start in range(0, len(view), _DISK_READ_BYTES):
+            yield view[start : start + _DISK_READ_BYTES]
     elif isinstance(source, os.PathLike):
         with open(source, "rb") as file:
             yield from _read(file)
@@ -78,5 +78,5 @@ def _pieces(source: Any) -> Iterator[bytes | memoryview]:
 
 
 def _read(file: Any) -> Iterator[bytes]:
-    while piece := file.read(_PIECE_BYTES):
+    while piece := file.read(_DISK_READ_BYTES):
         yield piece.encode() if isinstance(piece, str) else piece

@@ -28,7 +28,7 @@ import msgpack
 from kodo.flow._runtime.disk import database_bytes, unfolded_bytes
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError, UsageError
 from kodo.protocol.manifest import check_output_name
-from kodo.protocol.memory import PIECE_BYTES, Scope, check_key, check_value
+from kodo.protocol.memory import MEMORY_PIECE_BYTES, Scope, check_key, check_value
 from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = ["MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
@@ -453,14 +453,14 @@ class MemoryStore:
         version, size, sha256, place = row
         _check_version(args.get("version"), version)
         with open(self.root / "files" / place, "rb") as file:
-            data = os.pread(file.fileno(), PIECE_BYTES, offset)
+            data = os.pread(file.fileno(), MEMORY_PIECE_BYTES, offset)
         return {"version": version, "size": size, "sha256": sha256, "data": data}
 
     def _write(self, mid: int, args: dict[str, Any]) -> dict[str, Any]:
         """Take a piece; with the last one the file has its name. Gives how far it is by now, in bytes."""
         name, data, offset = check_key(check_output_name(args["name"])), bytes(args["data"]), int(args["offset"])
         size, sha256, upload = int(args["size"]), str(args["sha256"]), str(args["upload"])
-        if not upload.isalnum() or len(upload) > 64 or len(data) > PIECE_BYTES or not 0 <= size < 1 << 50:
+        if not upload.isalnum() or len(upload) > 64 or len(data) > MEMORY_PIECE_BYTES or not 0 <= size < 1 << 50:
             raise UsageError("a piece of a file is malformed")
         path = self.root / "parts" / f"{args['by']}-{upload}"
         part = self._parts.get(path.name)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kodo.p2p.core.hosts import source_of
 from kodo.p2p.errors import CallError
-from kodo.p2p.net.udp import source_of
 from kodo.protocol.access import Principal, account_of
 
 __all__ = [

@@ -13,7 +13,7 @@ from kodo.node.requests.memories import Memories, may_share
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import MemoryListArgs, MemoryPutArgs
-from kodo.protocol.memory import PIECE_BYTES, check_shared
+from kodo.protocol.memory import MEMORY_PIECE_BYTES, check_shared
 from kodo.protocol.pages import paged
 
 __all__ = ["MemoryAnswers", "may_publish"]
@@ -85,9 +85,9 @@ class MemoryAnswers:
                 pending += piece
                 if offset + len(pending) > size:
                     raise IntegrityError(f"more came than the {size} bytes that were announced")
-                while len(pending) >= PIECE_BYTES:
-                    await store(bytes(pending[:PIECE_BYTES]))
-                    del pending[:PIECE_BYTES]
+                while len(pending) >= MEMORY_PIECE_BYTES:
+                    await store(bytes(pending[:MEMORY_PIECE_BYTES]))
+                    del pending[:MEMORY_PIECE_BYTES]
             if pending or not size:
                 await store(bytes(pending))
             if offset != size:

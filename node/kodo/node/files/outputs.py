@@ -25,9 +25,9 @@ from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import Manifest, ManifestBuilder, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
 
-__all__ = ["PIECE_BYTES", "Outputs", "size_of"]
+__all__ = ["OUTPUT_ITEM_BYTES", "Outputs", "size_of"]
 
-PIECE_BYTES = 64 * 1024
+OUTPUT_ITEM_BYTES = 64 * 1024
 """Size of the pieces that `read` gives, at most."""
 
 _FETCH_BYTES = 1 << 20
@@ -124,7 +124,7 @@ class Outputs:
     async def read(
         self, fid: str, name: str, manifest: Manifest, offset: int, length: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Give `length` bytes from `offset` on (all, when None) in pieces of up to `PIECE_BYTES`.
+        """Give `length` bytes from `offset` on (all, when None) in pieces of up to `OUTPUT_ITEM_BYTES`.
 
         Between two pieces no file is open, however long their reader takes. Cancelling is safe.
 
@@ -136,8 +136,8 @@ class Outputs:
         while True:
             # Also of nothing: that tells whether the file is there.
             block = await asyncio.to_thread(self._block, fid, name, offset, min(_READ_BYTES, end - offset))
-            for start in range(0, len(block), PIECE_BYTES):
-                yield block[start : start + PIECE_BYTES]
+            for start in range(0, len(block), OUTPUT_ITEM_BYTES):
+                yield block[start : start + OUTPUT_ITEM_BYTES]
             offset += len(block)
             if offset >= end:
                 return

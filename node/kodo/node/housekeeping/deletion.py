@@ -17,7 +17,7 @@ from kodo.node.files.outputs import Outputs
 from kodo.node.housekeeping import cleanup
 from kodo.node.housekeeping.cleanup import Chore
 from kodo.node.housekeeping.housekeeping import Housekeeping
-from kodo.node.runs.launch import bad_state
+from kodo.node.runs.launch import bad_state, disk_full
 from kodo.node.runs.runs import Runs
 from kodo.node.store.rows import NewEvent, RunNotOverError, RunOverError
 from kodo.node.store.store import Store
@@ -102,7 +102,7 @@ class Manager:
         except (NotFoundError, RunOverError):
             raise CallError(404, "no-such-run", "there is no such run") from None
         except CapacityError as error:
-            raise CallError(507, "disk-full", str(error)) from None
+            raise disk_full(error) from None
         return row.state
 
     async def delete(self, fid: str) -> bool:
@@ -132,7 +132,7 @@ class Manager:
         except NotFoundError:
             raise CallError(404, "no-such-run", "there is no such run") from None
         except CapacityError as error:
-            raise CallError(507, "disk-full", str(error)) from None
+            raise disk_full(error) from None
         try:
             if self._forget is not None:
                 await self._forget(fid)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kodo.node.store.rows import NewEvent
-from kodo.p2p.errors import CallError
+from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "stopping", "too_large"]
+__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "disk_full", "stopping", "too_large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,13 @@ def too_large(why: ValueError) -> CallError:
     return CallError(413, "too-large", f"inputs do not fit an event: {why}; upload large ones")
 
 
+def disk_full(error: CapacityError) -> CallError:
+    """Return the refusal of something for which the disk has no room."""
+    return CallError(507, "disk-full", str(error))
+
+
 def bad_state(what: str, state: RunState) -> CallError:
-    """Give the refusal of something that a run in `state` does not allow."""
+    """Return the refusal of something that a run in `state` does not allow."""
     needed = "pending or locked" if state.over else "done or error"
     return CallError(
         400,

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from kodo.node.clock import awake_timeout, wait_or_sleep
+from kodo.node.runs.launch import disk_full
 from kodo.node.runs.live import LiveRun
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.vault import INPUTS
@@ -176,7 +177,7 @@ class Locks:
         except CapacityError as error:
             if secrets:
                 self._runs.spawn(partial(self._forget_unless_stored, live, cid))
-            raise CallError(507, "disk-full", str(error)) from None
+            raise disk_full(error) from None
         finally:
             live.claimed.discard(lid)
             if earlier is not None:

@@ -23,7 +23,7 @@ from kodo.node.executors.executor import Executor, InputFile, Runner, RunnerDied
 from kodo.node.files.outputs import Outputs
 from kodo.node.runs.fatals import fatal_of, node_fatal
 from kodo.node.runs.flow_requests import Asking
-from kodo.node.runs.launch import Order, RunSettings, ask_inputs, bad_state, stopping, too_large
+from kodo.node.runs.launch import Order, RunSettings, ask_inputs, bad_state, disk_full, stopping, too_large
 from kodo.node.runs.live import LiveRun
 from kodo.node.runs.pump import Pump
 from kodo.node.runs.queue import FairQueue
@@ -247,7 +247,7 @@ class Runs:
         try:
             self._outputs.check_room()
         except CapacityError as error:
-            raise CallError(507, "disk-full", str(error)) from None
+            raise disk_full(error) from None
 
     async def _launch(
         self, run: NewRun, first: list[NewEvent], key: OnceKey | None, order: Order
@@ -285,7 +285,7 @@ class Runs:
                 await self.vault.put(run.fid, INPUTS, secrets)
             except CapacityError as error:
                 await self.forget_secrets(run.fid)
-                raise CallError(507, "disk-full", str(error)) from None
+                raise disk_full(error) from None
         now = self.clock.now_ms()
         row = RunRow(
             run.fid, run.principal, run.path, run.name, run.entry, run.resources, run.tags, RunState.PENDING,
@@ -301,7 +301,7 @@ class Runs:
         except CapacityError as error:
             self._live.pop(run.fid, None)
             self.spawn(partial(self._make_sure, run.fid, wanted=key is not None))
-            raise CallError(507, "disk-full", str(error)) from None
+            raise disk_full(error) from None
         except BaseException as error:
             self._live.pop(run.fid, None)
             if isinstance(error, Exception):
@@ -510,7 +510,7 @@ class Runs:
                 raise bad_state("kill", error.state) from None
             except CapacityError as error:
                 self._drive(live)
-                raise CallError(507, "disk-full", str(error)) from None
+                raise disk_full(error) from None
             await self._finish_kill(live)
             return RunState.ERROR
 

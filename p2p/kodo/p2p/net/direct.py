@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 
 from kodo.p2p.core import stun
+from kodo.p2p.core.hosts import plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, UnreachableError
@@ -83,7 +84,7 @@ class WebRtcTransport:
                 self._dialling_certificate,
                 limits,
                 dialling,
-                (udp.plain_host(host), address.port),
+                (plain_host(host), address.port),
                 server=False,
                 route=udp.route_to(host),
                 budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from kodo.p2p.core.hosts import is_local
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
-from kodo.p2p.net import identify, udp
+from kodo.p2p.net import identify
 from kodo.p2p.net.discovery import local_addresses
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
@@ -291,4 +292,4 @@ def _preference(host: str) -> int:
         return 3
     if address.is_loopback:
         return 0
-    return 1 if udp.is_local(host) else 2
+    return 1 if is_local(host) else 2

@@ -20,9 +20,9 @@ from functools import partial
 from OpenSSL import SSL
 
 from kodo.p2p.core import sctp
+from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, LocallyClosedError, PeerError
-from kodo.p2p.net import udp
 from kodo.p2p.net.authentication import Authentication
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
@@ -122,7 +122,7 @@ class WebRtcLink:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._kept_by_readers = 0
-        self._account = (budget or Budget()).open(udp.source_block(remote_address[0]), self._cut)
+        self._account = (budget or Budget()).open(source_block(remote_address[0]), self._cut)
         self._behind = False
         """Whether the last turn left something of what came for the next."""
         self._delivering = False

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from kodo.p2p.core import stun
+from kodo.p2p.core.hosts import plain_host, source_block
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
@@ -161,7 +162,7 @@ class WebRtcListener:
             self.endpoint.send(datagrams, source)
 
     def _check(self, data: bytes, source: Source) -> None:
-        if not self._admits(udp.plain_host(source[0])):
+        if not self._admits(plain_host(source[0])):
             return
         try:
             request = stun.read_binding_request(data)
@@ -197,7 +198,7 @@ class WebRtcListener:
 
     def _begin(self, known: _Source, source: Source, data: bytes) -> None:
         """Begin a handshake, or ignore its first record when there are too many, or too many sessions."""
-        block = udp.source_block(source[0])
+        block = source_block(source[0])
         if self._links.total() >= self._limits.sessions or self._links[block] >= self._limits.sessions_per_source:
             return
         in_progress = self._handshaking.total()
@@ -218,7 +219,7 @@ class WebRtcListener:
             self._certificate,
             self._limits,
             _Way(self, known, source),
-            (udp.plain_host(source[0]), source[1]),
+            (plain_host(source[0]), source[1]),
             server=True,
             route=udp.route_to(source[0]),
             connection=connection,
@@ -259,7 +260,7 @@ class WebRtcListener:
         self._live[known.username] -= 1
         if self._live[known.username] <= 0:
             del self._live[known.username]
-        block = udp.source_block(source[0])
+        block = source_block(source[0])
         self._links[block] -= 1
         if self._links[block] <= 0:
             del self._links[block]

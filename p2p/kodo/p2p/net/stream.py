@@ -32,7 +32,7 @@ __all__ = ["Stream", "StreamHandler"]
 SMALL_BYTES = 1024
 """Pieces up to this size are kept together: single bytes would cost fifty times what the window counts."""
 
-PIECE_BYTES = 16_288
+MESSAGE_PIECE_BYTES = 16_288
 """Payload of a message in the middle of a long output: with its framing it fills the longest packet."""
 
 StreamHandler = Callable[["Stream"], Awaitable[None]]
@@ -60,7 +60,7 @@ class Stream:
         self._hello = self._dialing.hello() if self._dialing else b""
         self._inbox: deque[bytes] = deque()
         self._outbox = bytearray()
-        """Less than `PIECE_BYTES`, which go with what follows, in the next turn of the loop at the latest."""
+        """Less than `MESSAGE_PIECE_BYTES`, which go with what follows, in the next turn of the loop at the latest."""
         self._readable = asyncio.Event()
         self._ended = asyncio.Event()
         self.on_end: Callable[[], None] | None = None
@@ -142,8 +142,8 @@ class Stream:
             return
         self._check_writable()
         position, end = 0, len(data)
-        while len(self._outbox) + end - position >= PIECE_BYTES:
-            following = position + PIECE_BYTES - len(self._outbox)
+        while len(self._outbox) + end - position >= MESSAGE_PIECE_BYTES:
+            following = position + MESSAGE_PIECE_BYTES - len(self._outbox)
             if self._outbox:
                 self._outbox += data[position:following]
                 self._send_outbox()

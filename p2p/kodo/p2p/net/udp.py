@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
 
+from kodo.p2p.core.hosts import is_local
 from kodo.p2p.errors import UsageError
 
 __all__ = [
-    "THIS_MACHINE",
     "bind",
     "connected",
     "fragmenting",
-    "is_local",
-    "plain_host",
     "route_to",
-    "source_block",
-    "source_of",
 ]
 
 BUFFER_BYTES = 4 << 20
 """The kernel's default loses thousands of datagrams in one burst."""
-THIS_MACHINE = "this machine"
-"""The source of all loopback addresses."""
-_REMEMBERED = 1024
-"""Addresses whose reading is kept: each is asked for a dozen times while a session begins."""
 _FRAGMENTING = {
     # IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: WANT, PROBE, DONT
     "linux": ((10, 1, 3, 0), (23, 1, 3, 0)),
@@ -98,47 +88,6 @@ def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
         yield
     finally:
         sock.setsockopt(level, option, usual)
-
-
-@functools.lru_cache(_REMEMBERED)
-def plain_host(host: str) -> str:
-    """Give an address without its scope, an IPv4-mapped one as IPv4."""
-    address = ipaddress.ip_address(host.split("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-@functools.lru_cache(_REMEMBERED)
-def source_block(host: str) -> str:
-    """Give what counts as one source: the IPv4 address, or the IPv6 /64."""
-    address = ipaddress.ip_address(plain_host(host))
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-
-
-def source_of(host: str | None) -> str:
-    """Give whom bounds are for: an IPv4 address, an IPv6 /64, or this machine by whatever loopback address.
-
-    What is no address, as behind a Unix socket, is one source too.
-    """
-    try:
-        return THIS_MACHINE if is_loopback(host or "") else source_block(host or "")
-    except ValueError:
-        return host or "?"
-
-
-@functools.lru_cache(_REMEMBERED)
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own."""
-    return ipaddress.ip_address(plain_host(host)).is_loopback
-
-
-@functools.lru_cache(_REMEMBERED)
-def is_local(host: str) -> bool:
-    """Whether an address is loopback, link-local or private."""
-    address = ipaddress.ip_address(plain_host(host))
-    return address.is_loopback or address.is_link_local or address.is_private
 
 
 def route_to(host: str) -> str:

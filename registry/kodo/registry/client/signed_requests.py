@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 
 from yarl import URL
 
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.registry.records.claims import TOKEN_HEADER, authorization
@@ -74,14 +74,9 @@ def claimed_host(url: str) -> str:
 
 
 def is_private(url: str) -> bool:
-    """Say whether nobody on the way reads, or changes, what is said to `url`: over TLS, or on this machine."""
+    """Return whether nobody on the way reads, or changes, what is said to `url`: over TLS, or on this machine."""
     parsed = URL(url)
-    if parsed.scheme == "https" or parsed.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parsed.host or "").is_loopback
-    except ValueError:
-        return False
+    return parsed.scheme == "https" or is_own_host(parsed.host or "")
 
 
 def check_private_url(url: str) -> None:

@@ -10,8 +10,8 @@ from aiohttp import hdrs, web
 
 from kodo.access.answers import AccountAnswers, describe, log_in
 from kodo.access.throttle import Throttle
+from kodo.p2p.core.hosts import source_of
 from kodo.p2p.errors import PeerError
-from kodo.p2p.net.udp import source_of
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
 from kodo.registry.http.callers import Callers, shown_token

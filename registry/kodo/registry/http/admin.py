@@ -16,9 +16,9 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.access.throttle import Throttle
+from kodo.p2p.core.hosts import source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import PeerError, UsageError
-from kodo.p2p.net.udp import source_of
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.federation import Federation
 from kodo.registry.http.callers import Callers, check_named_operator, check_private

@@ -20,10 +20,10 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
+from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
-from kodo.p2p.net.udp import THIS_MACHINE, source_of
 from kodo.registry.federation import Federation
 from kodo.registry.http.access import AccessRoutes
 from kodo.registry.http.admin import Admin

@@ -7,7 +7,6 @@ anybody's.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from aiohttp import hdrs, web
 
 from kodo.access.provider import Provider
 from kodo.access.roles import check_operator
+from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.errors import CallError, PeerError
 from kodo.protocol.access import Principal, Role
 from kodo.registry.problems import problem
@@ -159,13 +159,7 @@ def check_private(request: web.Request) -> None:
     Raises:
         CallError: 403 `tls-only`.
     """
-    if request.secure:
-        return
-    try:
-        near = ipaddress.ip_address((request.remote or "").partition("%")[0]).is_loopback
-    except ValueError:
-        near = False
-    if not near:
+    if not request.secure and source_of(request.remote) != THIS_MACHINE:
         raise problem(403, "tls-only", "such calls are taken over TLS, or on this machine; see --tls-cert")
 
 

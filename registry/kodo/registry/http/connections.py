@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from kodo.p2p.net.udp import THIS_MACHINE, source_of
+from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 
 __all__ = ["HEAD_S", "TAKE_S", "Connection", "Door", "attended", "serve"]
 

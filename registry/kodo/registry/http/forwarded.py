@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kodo.p2p.net.udp import plain_host
+from kodo.p2p.core.hosts import plain_host
 
 __all__ = ["forwarded", "told_address"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from aiohttp import WSMsgType, hdrs, web
 
 from kodo.access.throttle import Throttle
+from kodo.p2p.core.hosts import source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, PeerError
-from kodo.p2p.net.udp import source_of
 from kodo.registry.problems import problem
 from kodo.registry.records.signed import pack
 from kodo.registry.rendezvous import (

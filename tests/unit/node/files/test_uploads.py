@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kodo.node.executors.ray.upload_receiver import Inbox
-from kodo.node.executors.ray.upload_sender import PIECE_BYTES, send_files
+from kodo.node.executors.ray.upload_sender import RAY_PIECE_BYTES, send_files
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.uploads import UploadLimits, Uploads
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
@@ -254,7 +254,7 @@ async def test_files_travel_to_a_runner_in_pieces(tmp_path: Path, clock: StillCl
     doc, more = tmp_path / "inputs" / uid / "doc.pdf", tmp_path / "inputs" / empty / "empty"
     assert filled == {"doc": str(doc), "more": [str(more)], "n": 1}
     assert (doc.read_bytes(), more.read_bytes()) == (DATA, b"")
-    assert max(sizes) <= PIECE_BYTES
+    assert max(sizes) <= RAY_PIECE_BYTES
 
 
 async def test_a_runner_takes_no_file_that_is_not_what_was_sent(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kodo.p2p.net.udp import THIS_MACHINE
+from kodo.p2p.core.hosts import THIS_MACHINE
 from kodo.registry.http.connections import HEAD_S, TAKE_S, Connection, Door
 from tests.support.virtual_time import run_virtual
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from kodo.node.executors.executor import InputFile
 from kodo.p2p.errors import IntegrityError
 
-__all__ = ["PIECE_BYTES", "send_files"]
+__all__ = ["RAY_PIECE_BYTES", "send_files"]
 
-PIECE_BYTES = 4 << 20
+RAY_PIECE_BYTES = 4 << 20
 
 Take = Callable[[str, str, int, bytes, str | None], Awaitable[None]]
 
@@ -35,7 +35,9 @@ async def send_files(files: Sequence[InputFile], take: Take) -> None:
         try:
             offset = 0
             while True:
-                reading = asyncio.get_running_loop().run_in_executor(None, os.pread, descriptor, PIECE_BYTES, offset)
+                reading = asyncio.get_running_loop().run_in_executor(
+                    None, os.pread, descriptor, RAY_PIECE_BYTES, offset
+                )
                 try:
                     piece = await asyncio.shield(reading)
                 except asyncio.CancelledError:

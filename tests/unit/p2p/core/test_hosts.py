@@ -1,0 +1,52 @@
+"""Which addresses are this machine, which are near, and what counts as one source."""
+
+from __future__ import annotations
+
+import pytest
+
+from kodo.p2p.core.hosts import THIS_MACHINE, is_local, is_own_host, source_of
+
+
+@pytest.mark.parametrize(
+    ("remote", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("127.0.0.1", THIS_MACHINE),
+        ("127.9.9.9", THIS_MACHINE),
+        ("::1", THIS_MACHINE),
+        ("::ffff:127.0.0.1", THIS_MACHINE),
+        ("what:ever", "what:ever"),
+        ("", "?"),
+        (None, "?"),
+    ],
+)
+def test_a_source_is_an_address_or_what_one_host_has_of_ipv6_or_this_machine(remote: str | None, source: str) -> None:
+    assert source_of(remote) == source
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "local"),
+    [
+        ("127.0.0.1", True, True),
+        ("127.9.9.9", True, True),
+        ("::1", True, True),
+        ("::ffff:127.0.0.1", True, True),
+        ("localhost", True, False),
+        ("10.0.0.1", False, True),
+        ("192.168.1.7", False, True),
+        ("fe80::1%eth0", False, True),
+        ("fd00::1", False, True),
+        ("0.0.0.0", False, False),
+        ("::", False, False),
+        ("8.8.8.8", False, False),
+        ("2a00::1", False, False),
+        ("::ffff:8.8.8.8", False, False),
+        ("localhost.example", False, False),
+        ("", False, False),
+    ],
+)
+def test_a_host_is_this_machine_or_near_or_neither(host: str, own: bool, local: bool) -> None:
+    assert (is_own_host(host), is_local(host)) == (own, local)
