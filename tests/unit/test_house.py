@@ -22,7 +22,7 @@ MAX_MODULE_LINES = 600
 HEAVY = {
     "aiortc": [],
     "OpenSSL": ["kodo/p2p/net/certificate.py", "kodo/p2p/net/dtls.py", "kodo/p2p/net/link.py"],
-    "aioice": ["kodo/p2p/core/stun.py"],
+    "aioice": [],
     "zeroconf": ["kodo/p2p/net/discovery.py"],
     "ray": ["kodo/node/executors/ray/", "kodo/samples/"],
     "aiohttp": ["kodo/registry/", "kodo/cli/", "kodo/access/http.py"],

@@ -3,6 +3,7 @@
 import ipaddress
 import itertools
 
+from aioice import stun as aioice_stun
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,13 @@ from kodo.p2p.core.multibase import (
 from kodo.p2p.core.negotiate import Accepting, Dialing
 from kodo.p2p.core.noise import NoiseFrames, NoiseXX, frame_noise
 from kodo.p2p.core.protobuf import bytes_field, fields, varint_field
-from kodo.p2p.core.stun import binding_request, binding_response, read_binding_request, read_binding_response
+from kodo.p2p.core.stun import (
+    BindingRequest,
+    binding_request,
+    binding_response,
+    read_binding_request,
+    read_binding_response,
+)
 from kodo.p2p.core.varint import decode_varint, encode_varint
 
 keys = st.binary(min_size=32, max_size=32)
@@ -111,6 +118,57 @@ def test_dialer_and_listener_understand_each_others_stun(server, client, transac
     seen_host, seen_port = read_binding_response(binding_response(request, (str(host), port)), transaction, server)
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     assert (ipaddress.ip_address(seen_host), seen_port) == (mapped or host, port)
+
+
+OTHER_ATTRIBUTES = {
+    "PRIORITY": st.integers(0, 2**32 - 1),
+    "USE-CANDIDATE": st.none(),
+    "ICE-CONTROLLING": st.integers(0, 2**64 - 1),
+    "SOFTWARE": st.text(max_size=40),
+    "NONCE": st.binary(max_size=40),
+    "OTHER-ADDRESS": st.tuples(st.ip_addresses().map(str), ports),
+}
+others = st.lists(st.sampled_from(sorted(OTHER_ATTRIBUTES)), unique=True).flatmap(
+    lambda names: st.tuples(*(st.tuples(st.just(name), OTHER_ATTRIBUTES[name]) for name in names))
+)
+
+
+@given(server_ufrags, ufrags, st.binary(min_size=12, max_size=12), st.data())
+def test_requests_of_another_library_are_read_and_ours_by_it(server, client, transaction, data):
+    attributes = [*data.draw(others), ("USERNAME", f"{server}:{client}")]
+    message = aioice_stun.Message(
+        aioice_stun.Method.BINDING,
+        aioice_stun.Class.REQUEST,
+        transaction,
+        dict(data.draw(st.permutations(attributes))),
+    )
+    message.add_message_integrity(server.encode())
+    request = read_binding_request(bytes(message))
+    assert (request.server_ufrag, request.client_ufrag, request.transaction_id) == (server, client, transaction)
+
+    ours = aioice_stun.parse_message(binding_request(server, client, transaction, tie_breaker=7, priority=9))
+    assert ours.check_message_integrity(server.encode())
+    assert ours.attributes["USERNAME"] == f"{server}:{client}"
+
+
+@given(server_ufrags, st.binary(min_size=12, max_size=12), st.ip_addresses(), ports)
+def test_answers_of_another_library_are_read_and_ours_by_it(server, transaction, host, port):
+    message = aioice_stun.Message(
+        aioice_stun.Method.BINDING,
+        aioice_stun.Class.RESPONSE,
+        transaction,
+        {"XOR-MAPPED-ADDRESS": (str(host).partition("%")[0], port)},
+    )
+    message.add_message_integrity(server.encode())
+    seen_host, seen_port = read_binding_response(bytes(message), transaction, server)
+    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+    assert (ipaddress.ip_address(seen_host), seen_port) == (mapped or host, port)
+
+    request = BindingRequest(transaction, f"{server}:abcd", server, "abcd")
+    ours = aioice_stun.parse_message(binding_response(request, (str(host), port)))
+    assert ours.check_message_integrity(server.encode())
+    shown, at = ours.attributes["XOR-MAPPED-ADDRESS"]
+    assert (ipaddress.ip_address(shown), at) == (mapped or host, port)
 
 
 messages = st.tuples(

@@ -7,13 +7,14 @@ other side is, Noise proves later.
 
 from __future__ import annotations
 
-import functools
+import binascii
+import hmac
 import ipaddress
 import re
 import struct
 from dataclasses import dataclass
 
-from aioice import stun as codec
+from kodo.p2p.core.hosts import plain_host
 
 __all__ = [
     "UFRAG_PREFIXES",
@@ -37,8 +38,15 @@ _HEADER_BYTES = 20
 _COOKIE = 0x2112A442
 _BINDING_REQUEST, _BINDING_SUCCESS = 0x0001, 0x0101
 _TRANSACTION_ID_BYTES = 12
+# RFC 8489, section 18.3, and RFC 8445, section 16.1.
+_USERNAME, _MESSAGE_INTEGRITY, _XOR_MAPPED_ADDRESS = 0x0006, 0x0008, 0x0020
+_PRIORITY, _USE_CANDIDATE, _FINGERPRINT, _ICE_CONTROLLING = 0x0024, 0x0025, 0x8028, 0x802A
+_FINGERPRINT_XOR = 0x5354554E
+_INTEGRITY_BYTES, _FINGERPRINT_BYTES = 24, 8
+"""With the header of the attribute."""
+_IPV4, _IPV6 = 1, 2
 # RFC 8839, section 5.4: ice-char, 4 to 256 of them in a ufrag.
-_USERNAME = re.compile(r"([A-Za-z0-9+/]{4,256}):([A-Za-z0-9+/]{4,256})", re.ASCII)
+_UFRAGS = re.compile(r"([A-Za-z0-9+/]{4,256}):([A-Za-z0-9+/]{4,256})", re.ASCII)
 
 
 def is_stun(data: bytes) -> bool:
@@ -81,23 +89,97 @@ class BindingRequest:
     client_ufrag: str
 
 
-def _parse(data: bytes, message_type: int) -> codec.Message:
-    """Parse a message of one type, within the size bound; every fault is a ValueError."""
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A message that was read: its attributes up to MESSAGE-INTEGRITY, and what that covers (None without one)."""
+
+    transaction_id: bytes
+    attributes: dict[int, bytes]
+    integrity: bytes
+    covered: bytes | None
+
+
+def _digest(covered: bytes, key: str) -> bytes:
+    """MESSAGE-INTEGRITY over all before it, with the length as if it were the last attribute (section 14.5)."""
+    length = struct.pack("!H", len(covered) - _HEADER_BYTES + _INTEGRITY_BYTES)
+    return hmac.digest(key.encode("ascii"), covered[:2] + length + covered[4:], "sha1")
+
+
+def _fingerprint(before: bytes) -> int:
+    """FINGERPRINT over all before it, with the length of the whole message (section 14.7)."""
+    length = struct.pack("!H", len(before) - _HEADER_BYTES + _FINGERPRINT_BYTES)
+    return binascii.crc32(before[:2] + length + before[4:]) ^ _FINGERPRINT_XOR
+
+
+def _parse(data: bytes, message_type: int) -> _Message:
+    """Parse a message of one type, within the size bound; every fault is a ValueError.
+
+    Attributes that are not known here are passed over, and of several of one type the first counts (section 14). What
+    follows MESSAGE-INTEGRITY is not authenticated: of it only FINGERPRINT is read (section 14.5).
+    """
     if len(data) > MAX_STUN_BYTES:
         raise ValueError(f"a STUN message of {len(data)} bytes is over the bound of {MAX_STUN_BYTES}")
     if not is_stun(data):
         raise ValueError("not a STUN message")
     if int.from_bytes(data[:2], "big") != message_type:
         raise ValueError("not the expected type of STUN message")
-    try:
-        return codec.parse_message(data)
-    except (struct.error, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"malformed STUN message: {error}") from error
+    attributes: dict[int, bytes] = {}
+    integrity, covered = b"", None
+    at = _HEADER_BYTES
+    while at < len(data):
+        kind, length = struct.unpack_from("!HH", data, at)
+        value = data[at + 4 : at + 4 + length]
+        if len(value) < length:
+            raise ValueError("malformed STUN message: an attribute is longer than the message")
+        if kind == _FINGERPRINT:
+            if value != _fingerprint(data[:at]).to_bytes(4, "big"):
+                raise ValueError("the FINGERPRINT of a STUN message does not match")
+        elif covered is None:
+            if kind == _MESSAGE_INTEGRITY:
+                integrity, covered = value, data[:at]
+            else:
+                attributes.setdefault(kind, value)
+        at += 4 + length + -length % 4
+    return _Message(data[8:_HEADER_BYTES], attributes, integrity, covered)
 
 
-def _check_integrity(message: codec.Message, key: str) -> None:
-    if not message.check_message_integrity(key.encode("ascii")):
+def _check_integrity(message: _Message, key: str) -> None:
+    if message.covered is None or not hmac.compare_digest(message.integrity, _digest(message.covered, key)):
         raise ValueError("a STUN message lacks a valid MESSAGE-INTEGRITY")
+
+
+def _message(message_type: int, transaction_id: bytes, attributes: list[tuple[int, bytes]], key: str) -> bytes:
+    """Make a message with MESSAGE-INTEGRITY and FINGERPRINT."""
+    body = b"".join(
+        struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4) for kind, value in attributes
+    )
+    length = len(body) + _INTEGRITY_BYTES + _FINGERPRINT_BYTES
+    covered = _HEADER.pack(message_type, length, _COOKIE) + transaction_id + body
+    digest = _digest(covered, key)
+    signed = covered + struct.pack("!HH", _MESSAGE_INTEGRITY, len(digest)) + digest
+    return signed + struct.pack("!HHI", _FINGERPRINT, 4, _fingerprint(signed))
+
+
+def _xor(data: bytes, transaction_id: bytes) -> bytes:
+    """An address as it is in XOR-MAPPED-ADDRESS, or back (section 14.2)."""
+    mask = (struct.pack("!I", _COOKIE) + transaction_id)[: len(data)]
+    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(data), "big")
+
+
+def _pack_address(address: tuple[str, int], transaction_id: bytes) -> bytes:
+    host = ipaddress.ip_address(plain_host(address[0]))
+    family = _IPV4 if host.version == 4 else _IPV6
+    return struct.pack("!BBH", 0, family, address[1] ^ _COOKIE >> 16) + _xor(host.packed, transaction_id)
+
+
+def _read_address(value: bytes, transaction_id: bytes) -> tuple[str, int]:
+    if len(value) < 4:
+        raise ValueError("malformed STUN message: an address is too short")
+    _, family, port = struct.unpack_from("!BBH", value)
+    if len(value) - 4 != {_IPV4: 4, _IPV6: 16}.get(family):
+        raise ValueError("malformed STUN message: an address is neither IPv4 nor IPv6")
+    host = ipaddress.ip_address(_xor(value[4:], transaction_id))
+    return plain_host(str(host)), port ^ _COOKIE >> 16
 
 
 def read_binding_request(data: bytes) -> BindingRequest:
@@ -108,8 +190,9 @@ def read_binding_request(data: bytes) -> BindingRequest:
             prefix, or its MESSAGE-INTEGRITY does not hold under the server's ufrag.
     """
     message = _parse(data, _BINDING_REQUEST)
-    username = message.attributes.get("USERNAME", "")
-    match = _USERNAME.fullmatch(username)
+    # What is no ASCII is no ICE character either.
+    username = message.attributes.get(_USERNAME, b"").decode("ascii", "replace")
+    match = _UFRAGS.fullmatch(username)
     if match is None:
         raise ValueError("the USERNAME is not two ICE ufrags")
     server_ufrag, client_ufrag = match.groups()
@@ -119,28 +202,15 @@ def read_binding_request(data: bytes) -> BindingRequest:
     return BindingRequest(message.transaction_id, username, server_ufrag, client_ufrag)
 
 
-@functools.lru_cache(maxsize=1024)
-def _plain(host: str) -> str:
-    """An address without its zone, and an IPv4 one as IPv4 where a dual-stack socket shows it inside IPv6."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
-
-
 def binding_response(request: BindingRequest, address: tuple[str, int]) -> bytes:
     """Answer `request`, which came from `address` (IP address, port).
 
     Raises:
         ValueError: `address` is not an IP address.
     """
-    message = codec.Message(
-        codec.Method.BINDING,
-        codec.Class.RESPONSE,
-        request.transaction_id,
-        {"XOR-MAPPED-ADDRESS": (_plain(address[0]), address[1])},
-    )
-    message.add_message_integrity(request.server_ufrag.encode("ascii"))
-    return bytes(message)
+    mapped = _pack_address(address, request.transaction_id)
+    attributes = [(_XOR_MAPPED_ADDRESS, mapped)]
+    return _message(_BINDING_SUCCESS, request.transaction_id, attributes, request.server_ufrag)
 
 
 def binding_request(
@@ -163,22 +233,24 @@ def binding_request(
         ValueError: an argument is out of its range.
     """
     username = f"{server_ufrag}:{client_ufrag}"
-    if _USERNAME.fullmatch(username) is None:
+    if _UFRAGS.fullmatch(username) is None:
         raise ValueError("a ufrag has 4 to 256 ICE characters: letters, digits, + and /")
     if len(transaction_id) != _TRANSACTION_ID_BYTES:
         raise ValueError(f"a transaction id has 12 bytes, not {len(transaction_id)}")
     if tie_breaker < 0 or tie_breaker >> 64 or priority < 0 or priority >> 32:
         raise ValueError("the tie breaker has 64 bits, the priority 32")
-    attributes: dict[str, object] = {"USERNAME": username, "PRIORITY": priority, "ICE-CONTROLLING": tie_breaker}
+    attributes = [
+        (_USERNAME, username.encode("ascii")),
+        (_PRIORITY, priority.to_bytes(4, "big")),
+        (_ICE_CONTROLLING, tie_breaker.to_bytes(8, "big")),
+    ]
     if nominate:
-        attributes["USE-CANDIDATE"] = None
-    message = codec.Message(codec.Method.BINDING, codec.Class.REQUEST, transaction_id, attributes)
-    message.add_message_integrity(server_ufrag.encode("ascii"))
-    return bytes(message)
+        attributes.append((_USE_CANDIDATE, b""))
+    return _message(_BINDING_REQUEST, transaction_id, attributes, server_ufrag)
 
 
 def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> tuple[str, int]:
-    """Read the answer to our request; give our address and port as the listener saw them.
+    """Read the answer to our request; return our address and port as the listener saw them.
 
     Args:
         key: the listener's password, which is its ufrag.
@@ -190,8 +262,7 @@ def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> tuple
     if message.transaction_id != transaction_id:
         raise ValueError("a STUN response to another request")
     _check_integrity(message, key)
-    mapped = message.attributes.get("XOR-MAPPED-ADDRESS")
+    mapped = message.attributes.get(_XOR_MAPPED_ADDRESS)
     if mapped is None:
         raise ValueError("a STUN response without XOR-MAPPED-ADDRESS")
-    host, port = mapped
-    return _plain(host), port
+    return _read_address(mapped, transaction_id)

@@ -8,7 +8,6 @@ import kodo.p2p.core
 MODULES = sorted(Path(kodo.p2p.core.__path__[0]).glob("**/*.py"))
 ALLOWED = {
     "__future__",
-    "aioice",
     "base64",
     "binascii",
     "bisect",
@@ -48,10 +47,6 @@ def test_the_core_imports_nothing_that_does_io(path):
     assert {name.partition(".")[0] for name in imports(path)} <= ALLOWED
     inside = {name for name in imports(path) if name.startswith("kodo")}
     assert all(name.startswith(("kodo.p2p.core", "kodo.p2p.errors")) for name in inside)
-
-
-def test_only_the_stun_codec_knows_aioice():
-    assert [path.stem for path in MODULES if any(name.startswith("aioice") for name in imports(path))] == ["stun"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

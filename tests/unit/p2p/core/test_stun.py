@@ -212,3 +212,22 @@ def test_a_request_is_told_from_its_answer() -> None:
     answer = binding_response(read_binding_request(request), ("192.0.2.1", 7))
     assert is_binding_request(request)
     assert not any(is_binding_request(each) for each in (answer, request[:-1], b""))
+
+
+# Whole without the FINGERPRINT, which is optional.
+@pytest.mark.parametrize("cut", sorted({*range(21, len(DATA))} - {len(DATA) - 8}))
+def test_a_message_whose_attributes_are_longer_than_it_is_refused(cut):
+    # With the header's length as it is then, so that it looks like STUN.
+    data = DATA[:2] + (cut - 20).to_bytes(2, "big") + DATA[4:cut]
+    with pytest.raises(ValueError, match=r".+"):
+        read_binding_request(data)
+
+
+def test_of_two_usernames_the_first_counts():
+    message = codec.Message(codec.Method.BINDING, codec.Class.REQUEST, TRANSACTION)
+    message.attributes["USERNAME"] = f"{SERVER}:{CLIENT}"
+    second = codec.Message(codec.Method.BINDING, codec.Class.REQUEST, TRANSACTION, {"USERNAME": f"{CLIENT}:abcd"})
+    covered = bytes(message) + bytes(second)[20:]
+    signed_twice = codec.set_body_length(covered, len(covered) - 20 + 24)
+    data = signed_twice + b"\0\x08\0\x14" + codec.message_integrity(covered, SERVER.encode())
+    assert read_binding_request(data).server_ufrag == SERVER
