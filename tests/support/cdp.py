@@ -39,6 +39,7 @@ class Page:
     Attributes:
         requests: every URL that the page asked for.
         problems: what it threw and did not catch, and what its console calls an error.
+        downloads: how each download of the browser ended, `completed` or `canceled`.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -48,6 +49,7 @@ class Page:
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}
         self.requests: list[str] = []
         self.problems: list[str] = []
+        self.downloads: asyncio.Queue[str] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         self._reading = asyncio.create_task(self._read())
@@ -72,6 +74,8 @@ class Page:
                 self.problems.append(str(details.get("exception", {}).get("description") or details["text"]))
             elif method == "Log.entryAdded" and about["entry"]["level"] == "error":
                 self.problems.append(about["entry"]["text"])
+            elif method == "Browser.downloadProgress" and about["state"] != "inProgress":
+                self.downloads.put_nowait(about["state"])
             for waiter in self._waiting.pop(method, []):
                 if not waiter.done():
                     waiter.set_result(about)
@@ -150,19 +154,27 @@ def _port(profile: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def open_page(devtools: str, url: str) -> AsyncIterator[Page]:
-    """Show a URL in a profile of its own of a running browser."""
+async def open_page(devtools: str, url: str, downloads: Path) -> AsyncIterator[Page]:
+    """Show a URL in a profile of its own of a running browser; what it downloads lies in `downloads`."""
     async with aiohttp.ClientSession() as http:
         async with http.get(f"http://{devtools}/json/version") as response:
             main = (await response.json())["webSocketDebuggerUrl"]
         async with http.ws_connect(main, max_msg_size=0) as over, Page(over) as browser:
             context = (await browser.send("Target.createBrowserContext"))["browserContextId"]
+            await browser.send(
+                "Browser.setDownloadBehavior",
+                behavior="allow",
+                browserContextId=context,
+                downloadPath=str(downloads),
+                eventsEnabled=True,
+            )
             target = await browser.send("Target.createTarget", url="about:blank", browserContextId=context)
             where = f"ws://{devtools}/devtools/page/{target['targetId']}"
             try:
                 async with http.ws_connect(where, max_msg_size=0) as socket, Page(socket) as page:
                     for domain in ("Page", "Runtime", "Network", "Log"):
                         await page.send(f"{domain}.enable")
+                    page.downloads = browser.downloads
                     await page.go(url)
                     yield page
             finally:

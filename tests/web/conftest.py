@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -65,7 +66,7 @@ FLOWS = {"count": count, "ask": ask, "make": make, "wait": wait, "mirror": mirro
 
 def content(size: int) -> bytes:
     """Bytes in which no chunk is like another."""
-    return b"".join(number.to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
+    return random.Random(1).randbytes(size)
 
 
 async def describe(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -147,8 +148,8 @@ def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def page(devtools: str, built: Path) -> AsyncIterator[Page]:
-    async with serve(built) as url, open_page(devtools, url) as page:
+async def page(devtools: str, built: Path, tmp_path: Path) -> AsyncIterator[Page]:
+    async with serve(built) as url, open_page(devtools, url, tmp_path / "downloads") as page:
         yield page
         assert page.problems == []
         assert [each for each in page.requests if not each.startswith((url, "blob:"))] == []
