@@ -13,7 +13,8 @@ export function vectors<Shape>(name: string): Shape {
 /** Return what a value of a vector stands for. */
 export function revive(value: unknown): Value {
   if (Array.isArray(value)) return value.map(revive)
-  if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) return BigInt(value)
+  // Python reads 1e300 as a float; what 64 bits hold was written as an integer.
+  if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 2 ** 64) return BigInt(value)
   if (typeof value !== 'object' || value === null) return value as Value
   const entries = Object.entries(value)
   const [first] = entries

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from kodo.p2p.errors import UsageError
 from kodo.protocol.enrol import make_code, make_proof
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "enrol.json").read_text())
+
+
+def test_proofs_are_those_of_the_vectors() -> None:
+    for vector in VECTORS["valid"]:
+        assert make_proof(vector["code"], vector["node"], vector["device"]).hex() == vector["proof"]
+    for code in VECTORS["refused"]:
+        with pytest.raises(UsageError):
+            make_proof(code, "n", "d")
 
 
 def test_a_code_is_made_of_sixty_bits() -> None:

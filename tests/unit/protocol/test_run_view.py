@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kodo.protocol.events import MAX_HELD, MAX_LISTED, Event, RunState, RunView
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "runview.json").read_text())
+
+
+def shown(view: RunView) -> dict[str, Any]:
+    """What a vector says of a view: maps as lists of pairs, whose order counts."""
+    names = ("last_seq", "created", "modified", "progress", "inputs", "version", "flow", "agents", "tasks", "tools")
+    locks = [{**asdict(lock), "roles": list(lock.roles), "users": list(lock.users)} for lock in view.locks.values()]
+    return {
+        **{name: getattr(view, name) for name in (*names, "final", "fatal", "acknowledged")},
+        **{name: [list(pair) for pair in getattr(view, name).items()] for name in ("config", "outputs", "steps")},
+        "state": view.state,
+        "locks": locks,
+    }
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
+def test_events_add_up_to_what_the_vectors_say(case):
+    view = RunView()
+    view.extend(Event(seq, at, "any", event, data) for seq, at, event, data in case["events"])
+    assert shown(view) == case["view"]
 
 
 def view_of(*said: tuple[str, dict[str, Any]]) -> RunView:
