@@ -22,7 +22,7 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
-from kodo.p2p.net.calls import Call, request
+from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, Request, request
 from kodo.p2p.net.identify import identify, ping
 from kodo.p2p.net.stream import Stream
 from kodo.p2p.net.transport import Limits
@@ -73,6 +73,33 @@ async def test_a_handler_that_fails_is_an_internal_error_that_tells_nothing(pair
     assert (caught.value.code, caught.value.reason) == (500, "internal")
     assert "own fault" not in str(caught.value)
     assert await request(session, "echo", {"a": 1}) == {"a": 1}
+
+
+async def test_what_a_caller_says_besides_is_read_without_waiting(pair: Pair) -> None:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    heard: list[bytes] = []
+
+    async def answer(request: Request) -> int:
+        assert list(request.arrived()) == []
+        await request.send("begin")
+        while len(heard) < 2:
+            heard.extend(request.arrived())
+            await asyncio.sleep(0.001)
+        heard.extend([piece async for piece in request.uploads()])
+        return len(heard)
+
+    async def upload() -> AsyncIterator[bytes]:
+        while piece := await said.get():
+            yield piece
+
+    pair.server.handle(CALL_PROTOCOL, CallServer(answer))
+    session = await pair.client.connect(pair.addresses)
+    async with Call(session, "any", upload=upload()) as call:
+        assert await anext(call) == "begin"
+        for piece in (b"one", b"two", b"three", b""):
+            said.put_nowait(piece)
+        assert await call.done() == 3
+    assert heard == [b"one", b"two", b"three"]
 
 
 async def test_an_upload_arrives_as_it_was_sent(pair: Pair) -> None:

@@ -94,7 +94,7 @@ async def test_a_run_is_launched_and_followed_to_its_end(page: Page, node: Node)
     answer = await page.run(
         """
         const node = openEngine().node(target)
-        const inputs = { n: 3000, size: 100 }
+        const inputs = { n: 3000, size: 1000 }
         const { fid } = await node.ask('run.launch', { path: 'flows.count', inputs, key: 'once' })
         const run = node.follow(fid), told = []
         run.on(news => told.push(news.type === 'events' ? news.events.length : news.status))

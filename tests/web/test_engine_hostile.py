@@ -179,8 +179,10 @@ def lying(**fields: Any) -> Answer:
         ("output.manifest", lying(chunk_bytes=7), "PeerError"),
         ("output.manifest", lying(chunks_sha256="0" * 64), "IntegrityError"),
     ],
-    ids=str,
-)
+    ids=[
+        "more than asked", "no bytes", "1 PiB", "negative", "no chunks", "too many", "short", "other", "contradicts",
+    ],
+)  # fmt: skip
 async def test_a_download_from_a_node_that_lies_fails(
     page: Page, liar: Liar, op: str, answer: Answer, error: str
 ) -> None:

@@ -233,10 +233,16 @@ class FidArgs(Args):
 
 
 class StreamArgs(FidArgs):
-    """`run.stream`: events with `seq` > `after`; with `follow` until the run is over."""
+    """`run.stream`: events with `seq` > `after`; with `follow` until the run is over.
+
+    `ahead`: about how many bytes of events may be sent before the caller says that it has read them. It does so by
+    pieces of 8 bytes behind its args: the `seq` up to which it has, big endian. A caller that ends its way is sent
+    the rest at once.
+    """
 
     after: Count = 0
     follow: bool = True
+    ahead: int | None = Field(None, ge=1 << 16, le=1 << 30)
 
 
 class ShareTo(Args):

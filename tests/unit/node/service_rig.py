@@ -90,9 +90,15 @@ class Node:
             for piece in pieces:
                 yield piece
 
-        session = self.session(peer)
         asked = SimpleNamespace(
-            op=op, args=args, session=session, send=send, send_frames=send_frames, uploads=uploads, abort=lambda: None
+            op=op,
+            args=args,
+            session=self.session(peer),
+            send=send,
+            send_frames=send_frames,
+            uploads=uploads,
+            arrived=lambda: iter(()),
+            abort=lambda: None,
         )
         try:
             return await self.service(asked)

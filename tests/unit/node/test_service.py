@@ -87,6 +87,17 @@ async def test_a_stream_begins_after_any_offset(tmp_path: Path, clock: StillCloc
         assert node.items == []
 
 
+async def test_a_stream_is_no_further_ahead_of_its_reader_than_it_says(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        fid = await node.finished()
+        whole = {"last_seq": 8, "state": "done"}
+        assert await node.call("run.stream", fid=fid, ahead=1 << 16) == whole
+        assert [item["seq"] for item in node.items] == list(range(1, 9))
+        for ahead in (0, 1 << 31):
+            refusal = await node.refused("run.stream", fid=fid, ahead=ahead)
+            assert (refusal.reason, refusal.data["arg"]) == ("bad-args", "ahead")
+
+
 async def test_a_stream_that_does_not_follow_ends_at_the_end_of_the_log(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock) as node:
         fid = (await node.call("run.launch", path="flows.ask", inputs={"n": 1}))["fid"]
@@ -227,6 +238,7 @@ async def test_outputs_are_listed_described_and_read(tmp_path: Path, clock: Stil
         assert (row["name"], row["size"], row["media_type"]) == ("report.md", len(content), "text/markdown")
         manifest = await node.call("output.manifest", fid=fid, name="report.md")
         assert (manifest["sha256"], manifest["total_chunks"], len(manifest["chunks"])) == (row["sha256"], 1, 1)
+        assert manifest["chunks_sha256"] == hashlib.sha256(manifest["chunks"][0]).hexdigest()
         assert await node.call("output.read", fid=fid, name="report.md") == {"bytes": len(content)}
         assert b"".join(node.items) == content
         assert max(map(len, node.items)) <= 64 * 1024

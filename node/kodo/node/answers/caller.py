@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,10 @@ class Asked(Protocol):
 
     def uploads(self) -> AsyncIterator[bytes]:
         """Give the bytes that follow the args."""
+        ...
+
+    def arrived(self) -> Iterator[bytes]:
+        """Give those of them that are here and were not given."""
         ...
 
 

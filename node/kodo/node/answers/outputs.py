@@ -90,6 +90,7 @@ class OutputAnswers:
             "name": row.name,
             "size": row.manifest.size,
             "sha256": row.manifest.sha256.hex(),
+            "chunks_sha256": row.manifest.chunks_sha256.hex(),
             "chunk_bytes": CHUNK_BYTES,
             "from": args.from_,
             "chunks": list(chunks[args.from_ : args.from_ + args.count]),

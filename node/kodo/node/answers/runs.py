@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 
 from kodo.node.answers.caller import Caller, Handlers, granted
+from kodo.node.answers.read_ahead import ReadAhead
 from kodo.node.answers.shares import share_fields
 from kodo.node.answers.visibility import Sight, no_such_run
 from kodo.node.catalog.catalog import Catalog, Flow
@@ -262,12 +263,16 @@ class RunAnswers:
         seen = await self._sight.run(caller, args.fid)
         seen.check_contents()
         last = args.after
+        window = None if args.ahead is None else ReadAhead(args.ahead, caller.asked)
         following = self._feed.follow(args.fid, args.after, follow=args.follow)
         async with self._shares.using(seen.share, caller.asked.abort), contextlib.aclosing(following) as batches:
             async for batch in batches:
-                frames = batch.frames(seen.level, manages=seen.manages)
-                if frames:
-                    await caller.asked.send_frames(frames)
+                for part in [batch] if window is None else window.parts(batch):
+                    frames = part.frames(seen.level, manages=seen.manages)
+                    if frames:
+                        if window is not None:
+                            await window.room(part.last_seq, len(frames))
+                        await caller.asked.send_frames(frames)
                 last = batch.last_seq
         after = await self._store.run(args.fid)
         return {"last_seq": last, "state": (after or seen.row).state.value}

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -236,10 +236,7 @@ class Request:
         """
         while True:
             while self._waiting:
-                piece = self._waiting.popleft()
-                if not isinstance(piece, bytes):
-                    raise PeerError(f"{self.op}: after the args only bytes may follow")
-                yield piece
+                yield self._piece()
             data = await self.stream.read()
             if not data:
                 if self._frames.buffered:
@@ -247,6 +244,25 @@ class Request:
                 return
             self._waiting.extend(self._frames.feed(data))
             self.stream.keep(self._frames.buffered)
+
+    def arrived(self) -> Iterator[bytes]:
+        """Give the pieces that `uploads` would give without waiting.
+
+        Raises:
+            PeerError: something else came.
+        """
+        while self._waiting or (data := self.stream.read_ready()):
+            if self._waiting:
+                yield self._piece()
+            else:
+                self._waiting.extend(self._frames.feed(data))
+                self.stream.keep(self._frames.buffered)
+
+    def _piece(self) -> bytes:
+        piece = self._waiting.popleft()
+        if not isinstance(piece, bytes):
+            raise PeerError(f"{self.op}: after the args only bytes may follow")
+        return piece
 
 
 class CallServer:
