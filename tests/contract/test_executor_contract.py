@@ -1,4 +1,4 @@
-"""What every executor must do, held against the one in process; the one on Ray subclasses `ExecutorContract`.
+"""What every executor must do, held against the one in process; those of processes and on Ray subclass the suite.
 
 A bench opens an executor whose scope has these flows (`Bench.entry` gives the entry of each):
 

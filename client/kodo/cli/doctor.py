@@ -159,7 +159,9 @@ def _ray(home: Path) -> Iterator[Finding]:
     from importlib.metadata import PackageNotFoundError, version
 
     if importlib.util.find_spec("ray") is None:
-        yield Finding("ray", f"not installed; only nodes need it. To run one, {how_to_install('node')}")
+        yield Finding(
+            "ray", f"not installed; flows that need it do not run here. To add it, {how_to_install('node')}"
+        )
         return
     with contextlib.suppress(PackageNotFoundError):
         yield Finding("ray", f"Ray {version('ray')}")

@@ -54,20 +54,21 @@ def _file(text: str, folder: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
+async def embedded_node(context: Context, flow: str, executor: str | None = None) -> AsyncIterator[str]:
     """Run a node that offers `flow` alone, to this user alone, on loopback, not announced; gives its address.
 
     Its home is a temporary folder that goes with it; the user's own key and settings stay in use.
 
     Raises:
-        UsageError: Ray is not installed, or this is no local flow.
+        UsageError: the flow needs Ray, which is not installed, or this is no local flow.
         NotFoundError: there is no such file.
     """
-    from kodo.cli.nodes import need_ray, node_config, running_node
+    from kodo.cli.nodes import node_config, running_node
 
-    need_ray()
     entry, folder = local_entry(flow, Path.cwd())
-    settings = context.loaded.override(host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null")
+    settings = context.loaded.override(
+        host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null", executor=executor
+    )
     if settings.sources.get("runners") == "default":
         settings = settings.override(runners=1)
     home = Path(tempfile.mkdtemp(prefix="koco-"))
@@ -81,6 +82,8 @@ async def embedded_node(context: Context, flow: str) -> AsyncIterator[str]:
             roots=(folder,),
             # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
             only=str(load_identity(make_home(context.loaded.home), "user").peer_id),
+            executor=settings.settings.executor or "auto",
+            outlive=False,
         )
         async with running_node(config) as node:
             yield str(node.addresses[0])
@@ -102,12 +105,9 @@ async def describe_local(flow: str) -> dict[str, Any]:
     """Describe a local flow as `flow.schema` of a node would, without a node.
 
     Raises:
-        UsageError: kodo's `node` extra is not installed, or it cannot be run; says why.
+        UsageError: it cannot be run; says why.
         NotFoundError: there is no such file.
     """
-    from kodo.cli.nodes import need_ray
-
-    need_ray()
     from kodo.node.catalog.catalog import describe_flows
 
     entry, folder = local_entry(flow, Path.cwd())

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from kodo.client.config import Loaded, Settings
 from kodo.client.finders import HOME_NODE_FILE
-from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from kodo.node.config import NodeConfig
 
 __all__ = [
-    "need_ray",
+    "has_ray",
     "node_config",
     "oidc_config",
     "print_ready",
@@ -36,26 +35,27 @@ __all__ = [
 ]
 
 
-def need_ray() -> None:
-    """Check that nodes can run here.
-
-    Raises:
-        UsageError: the `node` extra is not installed; says how to.
-    """
+def has_ray() -> bool:
+    """Return whether Ray is installed."""
     import importlib.util
 
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError(f"running a node needs Ray, which is not installed; {how_to_install('node')}")
+    return importlib.util.find_spec("ray") is not None
 
 
 def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str], **more: Any) -> NodeConfig:
-    """Make a node's configuration of the settings."""
-    need_ray()
+    """Make a node's configuration of the settings.
+
+    Raises:
+        UsageError: the settings do not go together.
+    """
     from kodo.node.config import NodeConfig
     from kodo.settings.node import NodeSettings
 
     settings = loaded.settings
+    if settings.executor == "process" and settings.ray_address:
+        raise UsageError("ray_address is for the executor ray; the executor process runs flows on this machine alone")
     given = {field: getattr(settings, field) for field in NodeSettings.model_fields}
+    given["executor"] = settings.executor or ("ray" if settings.ray_address or has_ray() else "process")
     given |= {"home": loaded.home, "scope": scope, "registry": tuple(registries), **more}
     if settings.auth == "oidc":
         given["oidc"] = oidc_config(settings)
@@ -171,6 +171,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
                 "registries": list(registries),
                 "flows": len(node.flows) - len(broken),
                 "broken": [flow.path for flow in broken],
+                "executor": node.config.executor,
                 "lets_in": node.describe_access(),
             }
         )
@@ -183,5 +184,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
         context.show(f"registry  {url}")
     names = ", ".join(flow.name for flow in node.flows if flow.error is None)
     context.show(f"offers    {names or 'no flow'}")
+    if node.config.executor == "process":
+        context.show("runs      each in a process of its own, without Ray")
     context.show(f"lets in   {node.describe_access()}")
     context.say("Ctrl-C stops it")

@@ -55,6 +55,14 @@ async def run(
         bool,
         typer.Option("--later", help="Launch without required inputs; the run waits until `koco answer` gives them."),
     ] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor",
+            metavar="NAME",
+            help="What runs a local flow: ray or process. Default: process, unless it needs Ray.",
+        ),
+    ] = None,
 ) -> int | None:
     """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
@@ -67,6 +75,8 @@ async def run(
         raise UsageError(
             "a local flow runs on a node of its own that ends with this command; to detach it, offer it by `koco up`"
         )
+    if executor and not local:
+        raise UsageError("--executor is for a local flow; a node's flows are run as its operator says")
     async with AsyncExitStack() as stack:
         client_options: dict[str, Any] = {}
         node = None
@@ -74,7 +84,7 @@ async def run(
             from kodo.cli.local import embedded_node, only_flow
 
             context.cleaning = True
-            node = await stack.enter_async_context(embedded_node(context, flow))
+            node = await stack.enter_async_context(embedded_node(context, flow, executor))
             client_options["finders"] = []
         client = await stack.enter_async_context(context.client(**client_options))
         if node is not None:

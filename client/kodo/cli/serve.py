@@ -63,6 +63,14 @@ async def up(
         list[str] | None,
         typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor",
+            metavar="NAME",
+            help="What runs the flows: ray; process, one for each run, without Ray; or auto, Ray if a flow needs it.",
+        ),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
     ] = None,
@@ -103,6 +111,7 @@ async def up(
         oidc_client_id=client_id,
         auth_oidc_bound=auth_oidc_bound,
         contents_for=contents_for or None,
+        executor=executor,
         ray_address=ray_address,
         num_cpus=num_cpus,
         object_store=object_store,

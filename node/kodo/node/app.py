@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -73,7 +73,7 @@ class Node:
 
     Args:
         config: the settings.
-        executor: what runs the flows; None: Ray, as the config says.
+        executor: what runs the flows; None: what the config says.
         transport: how peers reach the node; None: WebRTC Direct.
         describe: how flows are described; None: by a process of their own.
     """
@@ -205,11 +205,7 @@ class Node:
         vault.open()
         self._catalog = catalog = self._make_catalog(scope_roots)
         stack.callback(catalog.judge.close)
-        await catalog.load(store)
-        roots = [*scope_roots, *config.roots]
-        executor = self._executor or _ray(config, identity, roots, catalog)
-        stack.push_async_callback(executor.aclose)
-        await executor.start()
+        executor = await self._open_executor(stack, identity, [*scope_roots, *config.roots], catalog.load(store))
         transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
         self._host = host = await stack.enter_async_context(Host(identity, transport, welcome=self._welcome))
         keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
@@ -297,6 +293,37 @@ class Node:
         if config.lan:
             await stack.enter_async_context(_advertised(self._advertisement))
 
+    async def _open_executor(
+        self, stack: contextlib.AsyncExitStack, identity: Identity, roots: list[Path], loading: Awaitable[None]
+    ) -> Executor:
+        """Return what runs the flows, started; which one that is, the flows may decide, once they are loaded."""
+        config, catalog = self.config, self._catalog
+        assert catalog is not None
+        executor = self._executor
+        chosen = config.executor or "ray"
+        if executor is None and chosen != "ray":
+            from kodo.node.executors.process.executor import ProcessExecutor
+
+            executor = processes = ProcessExecutor(
+                config.home,
+                roots=roots,
+                preload=partial(_warmed, catalog),
+                runners=config.runners,
+                stays=config.outlive,
+            )
+            stack.push_async_callback(processes.aclose)
+            processes.begin()  # meanwhile the flows are described
+        await loading
+        needs_ray = any(flow.needs_ray and flow.error is None for flow in catalog.flows)
+        if self._executor is None and (chosen == "ray" or (chosen == "auto" and needs_ray)):
+            if executor is not None:
+                await executor.aclose()
+            executor = _ray(config, identity, roots, catalog)
+        assert executor is not None
+        stack.push_async_callback(executor.aclose)
+        await executor.start()
+        return executor
+
     async def _welcome(self, session: Session) -> None:
         if self._service is not None:
             await self._service.admit(session)
@@ -325,6 +352,7 @@ class Node:
             roots=[*scope_roots, *config.roots],
             base=base,
             strict=config.scope is not None,
+            has_ray=config.executor != "process" or self._executor is not None,
             describe=self._describe,
         )
 
@@ -366,12 +394,12 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
     try:
         from kodo.node.executors.ray.executor import RayExecutor
     except ImportError as error:
-        raise UsageError(f"a node needs Ray, which is not installed ({error}); {how_to_install('node')}") from error
+        raise UsageError(f"this needs Ray, which is not installed ({error}); {how_to_install('node')}") from error
     return RayExecutor(
         config.home,
         f"kodo-{identity.peer_id}",
         roots=roots,
-        preload=[flow.entry for flow in catalog.flows if flow.error is None and not flow.resources],
+        preload=_warmed(catalog),
         num_cpus=config.num_cpus,
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
@@ -379,6 +407,11 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         # Its line is the node's; this one only keeps a fault of that one from starting processes without end.
         max_runs=most_processes(config.max_runs),
     )
+
+
+def _warmed(catalog: Catalog) -> list[str]:
+    """Return the entries of the flows that a warm runner may be given."""
+    return [flow.entry for flow in catalog.flows if flow.error is None and not flow.resources]
 
 
 async def _provider(config: NodeConfig, identity: Identity, home: Path, store: Store, clock: Clock) -> Provider:

@@ -39,6 +39,10 @@ class NodeConfig(NodeSettings):
     roots: tuple[Path, ...] = Field(
         default=(), description="Folders from which `entries` are imported; the scope's own folder is one by itself."
     )
+    outlive: bool = Field(
+        default=True,
+        description="Whether runs in processes go on when the node is killed, until the next start takes them up.",
+    )
     name: Annotated[str, AfterValidator(check_node_name)] | None = Field(
         default=None, description=NodeSettings.model_fields["name"].description
     )

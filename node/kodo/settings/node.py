@@ -34,6 +34,11 @@ class NodeSettings(NetworkSettings, AccessSettings):
         default=(),
         description="Roles (`developer`, `operator`) that may read the contents of others' runs; launchers are told.",
     )
+    executor: Literal["ray", "process", "auto"] | None = Field(
+        default=None,
+        description="What runs the flows: `ray`; `process`, one for each run, without Ray; or `auto`, Ray if a flow "
+        "needs it. Default: `ray` where it is installed, else `process`.",
+    )
     ray_address: str | None = Field(
         default=None, min_length=1, description="Ray cluster to join. Default: start a Ray of the node's own."
     )

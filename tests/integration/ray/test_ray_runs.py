@@ -102,7 +102,7 @@ async def test_what_cannot_be_imported_on_the_worker_is_fatal(executor, run):
 
 
 async def test_another_version_of_kodo_on_the_worker_is_fatal(run, monkeypatch):
-    monkeypatch.setattr("kodo.node.executors.ray.actor.kodo_version", lambda: "0.0.0-other")
+    monkeypatch.setattr("kodo.node.executors.runner.service.kodo_version", lambda: "0.0.0-other")
     end = await (await run("hello", topic="x")).end()
     assert end["event"] == "fatal"
     assert "0.0.0-other" in end["message"]

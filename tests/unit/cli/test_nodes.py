@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 
 from kodo.access import http
 from kodo.access.oidc import OidcConfig
-from kodo.cli.nodes import oidc_config, print_ready, warn_of_unbound
+from kodo.cli.nodes import node_config, oidc_config, print_ready, warn_of_unbound
 from kodo.cli.runtime import Context
 from kodo.client.config import Loaded, Settings
 from kodo.node.app import Node
 from kodo.node.catalog.catalog import Flow
-from kodo.p2p.errors import UnreachableError
+from kodo.node.config import NodeConfig
+from kodo.p2p.errors import UnreachableError, UsageError
 
 
 class OpenNode:
@@ -26,6 +28,9 @@ class OpenNode:
         Flow("b.B", "Beta", "b:B"),
         Flow("c", "c", "c", error="ModuleNotFoundError: No module named 'x'"),
     )
+
+    def __init__(self, executor: Literal["ray", "process"] = "ray"):
+        self.config = NodeConfig(home=Path(), executor=executor)
 
     def describe_access(self) -> str:
         """Say who is let in."""
@@ -48,8 +53,32 @@ def test_up_says_it_in_json_too(tmp_path: Any, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     said = json.loads(out)
     assert (said["ready"], said["flows"], said["broken"]) == (True, 2, ["c"])
-    assert said["lets_in"] == "everybody"
+    assert (said["lets_in"], said["executor"]) == ("everybody", "ray")
     assert "the flow c is broken" in err
+
+
+def test_up_says_that_it_does_without_ray(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    print_ready(context(tmp_path, json=False), cast(Node, OpenNode("process")), [])
+    assert "without Ray\n" in capsys.readouterr().out
+
+
+def config_of(tmp_path: Path, **settings: Any) -> NodeConfig:
+    return node_config(Loaded(tmp_path, Settings.model_validate(settings), {}), scope=None, registries=())
+
+
+@pytest.mark.parametrize(("installed", "expected"), [(True, "ray"), (False, "process")])
+def test_a_node_has_ray_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, expected: str
+) -> None:
+    monkeypatch.setattr("kodo.cli.nodes.has_ray", lambda: installed)
+    assert config_of(tmp_path).executor == expected
+    assert config_of(tmp_path, executor="process").executor == "process"
+    assert config_of(tmp_path, ray_address="127.0.0.1:6379").executor == "ray"
+
+
+def test_a_cluster_is_joined_by_ray_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ray_address is for the executor ray"):
+        config_of(tmp_path, executor="process", ray_address="127.0.0.1:6379")
 
 
 @pytest.mark.parametrize(

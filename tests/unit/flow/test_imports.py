@@ -10,8 +10,8 @@ def test_what_an_author_imports_brings_neither_ray_nor_pydantic_nor_the_node():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_executor_and_the_runner_import_no_ray():
-    modules = "kodo.node.executors.executor, kodo.node.executors.ray.executor, kodo.node.executors.ray.actor"
-    script = f"import {modules}, sys; print('ray' in sys.modules)"
+def test_node_executors_and_runners_import_no_ray():
+    modules = ["app", *(f"executors.{name}" for name in ("ray.executor", "ray.actor", "process.executor"))]
+    script = f"import {', '.join(f'kodo.node.{module}' for module in modules)}, sys; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"

@@ -15,7 +15,7 @@ from kodo.flow._runtime import context
 from kodo.flow._runtime.console import ConsoleContext
 from kodo.flow.delegation import Delegation
 from kodo.flow.memory import Memory
-from kodo.node.executors.ray.actor import RunnerContext
+from kodo.node.executors.runner.context import RunnerContext
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import write_private
 from kodo.protocol.manifest import MAX_PART_BYTES, check_output_name

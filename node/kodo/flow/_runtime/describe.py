@@ -8,7 +8,9 @@ imported has an `error` and does not keep the others from being described.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import json
 import os
 import sys
@@ -24,7 +26,7 @@ from kodo.flow._runtime.plain import plain
 from kodo.flow.adapters import schema_by_adapter
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 
-__all__ = ["describe", "flow_info", "main"]
+__all__ = ["describe", "flow_info", "main", "needs_ray"]
 
 REQUIRED = ("name", "description", "author", "organization", "release")
 """What an author must say of a flow that is offered to others; path and source come from the code."""
@@ -38,7 +40,8 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     strict = bool(request.get("strict"))
     flows: list[dict[str, Any]] = []
     for spec in map(str, request.get("flows") or []):
-        flows += _offered(spec, base, roots, strict)
+        offered = partial(_offered, spec, base, roots, strict)
+        flows += offered() if spec.endswith(".*") else _noting_ray(offered)
     seen: dict[str, dict[str, Any]] = {}
     for info in flows:
         seen.setdefault(info["path"], info)
@@ -47,7 +50,7 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
     """Give a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
-    tags, schema, example, resources, and `error` when it cannot be offered.
+    tags, schema, example, resources, needs_ray, and `error` when it cannot be offered.
 
     Raises:
         UsageError: its date is none, or its parameters make no form.
@@ -72,6 +75,7 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
         "schema": plain(schema),
         "example": plain(example_of(schema)),
         "resources": plain(dict(said.resources)),
+        "needs_ray": needs_ray(loaded.target),
     }
     if said.published:
         info["published"] = _milliseconds(said.published)
@@ -82,6 +86,18 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
         info["author"] = info["author"] or "unknown"
         info["release"] = info["release"] or "0"
     return info
+
+
+def needs_ray(target: Any) -> bool:
+    """Return whether the module of a flow imports Ray itself, at its top or when it runs."""
+    module = inspect.getmodule(inspect.unwrap(target)) if callable(target) else None
+    try:
+        tree = ast.parse(inspect.getsource(module)) if module is not None else ast.Module([], [])
+    except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
+        return False  # code without source, or not of Python
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return any(name.partition(".")[0] == "ray" for name in names)
 
 
 def _milliseconds(published: object) -> int:
@@ -103,10 +119,19 @@ def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict
         flows = []
         for module in modules_of(spec.removesuffix(".*")):
             with contextlib.suppress(NotFoundError):  # most modules of a package hold no flow
-                flows += _offered_by(module, base, roots, strict)
+                flows += _noting_ray(partial(_offered_by, module, base, roots, strict))
         return flows or [_broken(spec, NotFoundError(f"there is no @flow in {spec}"))]
     except (Exception, SystemExit) as error:  # user code: a broken module must not hide the others
         return [_broken(spec, error)]
+
+
+def _noting_ray(offered: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return flows, which need Ray when importing them has imported it."""
+    before = "ray" in sys.modules
+    infos = offered()
+    if "ray" in sys.modules and not before:
+        infos = [{**info, "needs_ray": True} for info in infos]
+    return infos
 
 
 def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:

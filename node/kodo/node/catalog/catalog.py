@@ -33,6 +33,9 @@ from kodo.registry.query.tree import FLOW_FIELDS
 
 __all__ = ["Catalog", "Describe", "Flow", "describe_flows"]
 
+NO_RAY = "it imports ray or asks for resources, and this node runs flows without Ray (koco up --executor ray)"
+"""Why a flow that needs Ray is broken on a node without."""
+
 _DESCRIBE_S = 120.0
 _MAX_ANSWER = 64 << 20
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
@@ -42,7 +45,13 @@ Describe = Callable[[Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One flow that this node offers; `published` in ms UTC, `error` when it is broken."""
+    """One flow that this node offers.
+
+    Attributes:
+        published: in ms UTC.
+        needs_ray: whether its code imports Ray, or it asks for resources.
+        error: why it cannot be run, when it is broken.
+    """
 
     path: str
     name: str
@@ -58,6 +67,7 @@ class Flow:
     example: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     limits: FlowLimits = field(default_factory=FlowLimits)
+    needs_ray: bool = False
     error: str | None = None
 
     def row(self) -> dict[str, Any]:
@@ -163,6 +173,7 @@ class Catalog:
         roots: folders from which flows are imported.
         base: where relative file paths start.
         strict: whether flows must say all that a registry's record needs.
+        has_ray: whether the node has Ray; without, flows that need it are broken.
     """
 
     def __init__(
@@ -173,6 +184,7 @@ class Catalog:
         roots: Sequence[Path] = (),
         base: Path | None = None,
         strict: bool = False,
+        has_ray: bool = True,
         describe: Describe = describe_flows,
     ):
         self._specs = list(specs)
@@ -180,6 +192,7 @@ class Catalog:
         self._roots = [str(root) for root in roots]
         self._base = base
         self._strict = strict
+        self._has_ray = has_ray
         self._describe = describe
         self._flows: dict[str, Flow] = {}
         self.judge = Judge()
@@ -209,6 +222,10 @@ class Catalog:
                 resources={**flow.resources, **override.resources.model_dump(exclude_none=True)},
                 limits=override.limits,
             )
+        for path, flow in flows.items():
+            asks = any(value is not None for value in flow.resources.values())
+            error = NO_RAY if (flow.needs_ray or asks) and not self._has_ray else None
+            flows[path] = replace(flow, needs_ray=flow.needs_ray or asks, error=flow.error or error)
         unsaid = [flow for flow in flows.values() if not flow.published and flow.error is None]
         times = await store.published([(flow.path, flow.release) for flow in unsaid]) if unsaid else []
         for flow, time in zip(unsaid, times, strict=True):
@@ -369,5 +386,6 @@ def _flow(info: Mapping[str, Any]) -> Flow:
         schema=schema,
         example=dict(info.get("example") or {}),
         resources=dict(info.get("resources") or {}),
+        needs_ray=bool(info.get("needs_ray")),
         error=None if error is None else str(error),
     )

@@ -107,6 +107,7 @@ def test_a_flow_is_described_by_its_decorator_hints_and_docstring(scope):
         "tags": ["market"],
         "example": {"topic": "text", "depth": 3},
         "resources": {"num_cpus": 1},
+        "needs_ray": False,
     }
     assert schema["required"] == ["topic"]
 
@@ -182,3 +183,41 @@ def test_strict_names_what_a_record_lacks(scope):
     found = ask(scope, "flows.market", strict=True)
     assert found["flows.market.bare"]["error"].startswith("it lacks description, author, organization, release")
     assert "error" not in found["flows.market.competitor"]
+
+
+RAY = {
+    "plain.py": "",
+    "at_its_top.py": "import ray",
+    "when_it_runs.py": "def later():\n    from ray.util import queue\n",
+    "through_another.py": "import at_its_top",
+    "only_its_name.py": "ray = 'import ray'",
+    "like_it.py": "def later():\n    import rays, x.ray\n",
+}
+FLOW = "from kodo.flow import flow\n{}\n@flow\ndef run(): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "needed"),
+    [
+        ("plain", False),
+        ("at_its_top", True),
+        ("when_it_runs", True),
+        ("through_another", True),
+        ("only_its_name", False),
+        ("like_it", False),
+    ],
+)
+def test_a_flow_needs_ray_when_its_module_imports_it(tmp_path, module, needed):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "__init__.py").touch()
+    for name, text in RAY.items():
+        (tmp_path / name).write_text(FLOW.format(text))
+    assert ask(tmp_path, module)[f"{module}.run"]["needs_ray"] is needed
+
+
+def test_a_flow_needs_no_ray_because_another_one_does(tmp_path):
+    (tmp_path / "ray.py").touch()
+    for name in ("at_its_top", "plain"):
+        (tmp_path / f"{name}.py").write_text(FLOW.format(RAY[f"{name}.py"]))
+    infos = ask(tmp_path, "at_its_top", "plain")
+    assert [infos[f"{name}.run"]["needs_ray"] for name in ("at_its_top", "plain")] == [True, False]

@@ -84,6 +84,22 @@ async def test_a_flow_that_ends_python_is_broken_and_the_others_are_not(store: S
     }
 
 
+async def test_without_ray_flows_that_need_it_are_broken_and_the_others_are_not(store: Store) -> None:
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [
+            info("a.Alpha", "A"),
+            info("b.Beta", "B", resources={"num_cpus": 1}),
+            info("c.Gamma", "C", needs_ray=True),
+            info("d.Delta", "D", resources={"num_cpus": None}),
+        ]
+
+    for has_ray in (True, False):
+        catalog = Catalog(["x"], describe=describe, has_ray=has_ray)
+        await catalog.load(store)
+        assert [flow.needs_ray for flow in catalog.flows] == [False, True, True, False]
+        assert [flow.error is None for flow in catalog.flows] == [True, has_ray, has_ray, True]
+
+
 async def test_overrides_of_the_operator_win(store: Store) -> None:
     overrides = {"a.Alpha": {"tags": ["mine"], "resources": {"num_cpus": 2}, "limits": {"concurrent_runs": 1}}}
     flow = (

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from kodo.node.executors.ray.upload_receiver import Inbox
-from kodo.node.executors.ray.upload_sender import RAY_PIECE_BYTES, send_files
+from kodo.node.executors.runner.upload_receiver import Inbox
+from kodo.node.executors.upload_sender import RAY_PIECE_BYTES, send_files
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.uploads import UploadLimits, Uploads
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError

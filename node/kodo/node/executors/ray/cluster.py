@@ -12,7 +12,7 @@ Ray's token authentication, with a token of this home's own (0600), never the on
 Everything Ray writes (logs, sockets, spilled objects) lies under `$KODO_HOME/ray`, mode 0700, as is each session's
 folder. A path to a Unix socket has at most 107 bytes, of which Ray uses 64; a home with a long path is therefore
 reached by a short symbolic link in a directory (0700) of its own beside the system's temporary files
-(`kodo.node.executors.ray.short_path`).
+(`kodo.node.executors.short_path`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from typing import Any
 
 import psutil
 
-from kodo.client.config import ENVIRONMENT
-from kodo.node.executors.ray.short_path import leads_to, make_short_path, remove_short_path
+from kodo.node.executors.marked_processes import find_marked
+from kodo.node.executors.runner.environment import flow_environment
+from kodo.node.executors.short_path import leads_to, make_short_path, remove_short_path
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import write_private
@@ -46,9 +47,7 @@ __all__ = [
     "RayCluster",
     "cluster_lives",
     "driver_environment",
-    "end_marked",
     "find_cluster",
-    "is_marked",
     "listening_sockets",
     "start_cluster",
     "stop_cluster",
@@ -162,25 +161,6 @@ def stop_cluster(home: Path, *, politely: bool = True) -> None:
         return
     with _locked(home):
         _stop(home, politely=politely)
-
-
-def end_marked(variable: str, value: str) -> None:
-    """Kill this user's processes in whose environment `variable` is `value`; blocks for at most 5 s."""
-    deadline = time.monotonic() + 5.0
-    while (found := _marked(variable, value)) and time.monotonic() < deadline:
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(found, timeout=0.5)
-
-
-def is_marked(pid: int, variable: str, value: str) -> bool:
-    """Return whether a process is this user's, and has `variable` as `value` in its environment."""
-    try:
-        process = psutil.Process(pid)
-        return process.uids().real == os.getuid() and process.environ().get(variable) == value
-    except (psutil.Error, ValueError, OverflowError):
-        return False
 
 
 def listening_sockets(home: Path) -> list[tuple[int, str, str, int]]:
@@ -318,34 +298,10 @@ def _ray_version() -> str:
     return version("ray")
 
 
-_NOT_FOR_FLOWS = frozenset(
-    [
-        # What the node itself is told; a client in a flow is not the node's operator by accident.
-        "KODO_HOME",
-        *ENVIRONMENT.values(),
-        # The ways to its user's keys and session, and to its service manager.
-        "SSH_AUTH_SOCK",
-        "SSH_AGENT_PID",
-        "GPG_AGENT_INFO",
-        "GNOME_KEYRING_CONTROL",
-        "DBUS_SESSION_BUS_ADDRESS",
-        "NOTIFY_SOCKET",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-    ]
-)
-"""Variables that flows of an embedded Ray do not need, and do not get."""
-
-
 def _environment(home: Path) -> dict[str, str]:
     """The head's environment, which every worker inherits: ours, less what steers Ray or sends anything elsewhere."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "__RAY", "OTEL_")) and name not in _NOT_FOR_FLOWS
-    }
     return {
-        **kept,
+        **flow_environment(os.environ),
         **driver_environment(home),
         MARK: str(_folder(home)),
         "PYTHONUNBUFFERED": "1",
@@ -420,21 +376,6 @@ def _heads(temp_dir: str) -> list[psutil.Process]:
     return found
 
 
-def _marked(variable: str, value: str) -> list[psutil.Process]:
-    """Find processes of this user by their environment, which they give to what they start."""
-    mine = os.getuid()
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if (
-                process.pid != os.getpid()
-                and process.uids().real == mine
-                and process.environ().get(variable) == value
-            ):
-                found.append(process)
-    return found
-
-
 def _tree(home: Path, record: Mapping[str, Any]) -> list[psutil.Process]:
     """All processes of the recorded Ray and their descendants."""
     heads: list[psutil.Process] = []
@@ -445,7 +386,7 @@ def _tree(home: Path, record: Mapping[str, Any]) -> list[psutil.Process]:
     if record.get("temp_dir"):
         heads += _heads(str(record["temp_dir"]))
     # Workers and what they started have lost their parent when the raylet was killed.
-    heads += _marked(MARK, str(_folder(home)))
+    heads += find_marked(MARK, str(_folder(home)))
     found: dict[int, psutil.Process] = {}
     for head in heads:
         found[head.pid] = head

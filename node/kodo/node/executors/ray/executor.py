@@ -21,12 +21,14 @@ from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
 from kodo.node.executors.last_words import Pipes, last_words
-from kodo.node.executors.ray.cluster import cluster_lives, end_marked, is_marked, start_cluster, stop_cluster
+from kodo.node.executors.marked_processes import end_marked, is_marked
+from kodo.node.executors.ray.cluster import cluster_lives, start_cluster, stop_cluster
 from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.ray.options import actor_options
 from kodo.node.executors.ray.pool import NAME_PREFIX, Warm, WarmPool
-from kodo.node.executors.ray.runner import CALL_TIMEOUT, RayRunner
-from kodo.node.executors.ray.upload_sender import send_files
+from kodo.node.executors.ray.runner import RayRunner
+from kodo.node.executors.runner_calls import CALL_TIMEOUT
+from kodo.node.executors.upload_sender import send_files
 from kodo.p2p.errors import KodoError
 from kodo.protocol.ids import is_id
 
@@ -307,7 +309,7 @@ class RayExecutor:
     async def _start(
         self, spec: RunSpec, options: dict[str, Any], about_to_start: Callable[[], Awaitable[None]] | None
     ) -> RayRunner:
-        from kodo.node.executors.ray.actor import kodo_version
+        from kodo.node.executors.runner.service import kodo_version
 
         warm = await self._ready_runner(options)
         link = warm.link

@@ -17,9 +17,9 @@ from typing import Any
 
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, fits
 from kodo.node.executors.ray.connection import RayLink
-from kodo.node.executors.ray.runner import CALL_TIMEOUT
 from kodo.node.executors.runner.storage import FOLDER, GIVEN
 from kodo.node.executors.runner.telemetry import silenced
+from kodo.node.executors.runner_calls import CALL_TIMEOUT
 from kodo.p2p.errors import KodoError, UsageError
 
 __all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
@@ -129,7 +129,8 @@ class WarmPool:
         """
         from ray.exceptions import RayError
 
-        from kodo.node.executors.ray.actor import RunnerActor, kodo_version
+        from kodo.node.executors.ray.actor import RunnerActor
+        from kodo.node.executors.runner.service import kodo_version
 
         name = NAME_PREFIX + secrets.token_hex(8)
         self.made.add(name)

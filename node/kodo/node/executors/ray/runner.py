@@ -14,25 +14,17 @@ from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.node.executors.last_words import Pipes
 from kodo.node.executors.ray.connection import RayLink
+from kodo.node.executors.runner_calls import CALL_TIMEOUT, CLOSE_TIMEOUT, read_events, read_questions
 from kodo.p2p.errors import KodoError
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["CALL_TIMEOUT", "Keeper", "RayRunner", "read_events"]
-
-CALL_TIMEOUT = 20.0
-"""Seconds for a call that a runner answers at once."""
-
-CLOSE_TIMEOUT = 3.0
-"""Seconds for each step of letting a runner go."""
+__all__ = ["Keeper", "RayRunner"]
 
 AHEAD_SECONDS = 20.0
 """How long the poll that is made ahead waits."""
 
 UNAVAILABLE_TIMEOUT = 10.0
 """Seconds for which a runner that cannot be reached may still come back."""
-
-
-_UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 
 
 class Keeper(Protocol):
@@ -102,11 +94,7 @@ class RayRunner:
     async def asked(self, after: int, timeout: float) -> tuple[int, list[tuple[int, str, Any]]]:
         """See `Runner.asked`."""
         packed = await self._call("asked", after, timeout, deadline=timeout + CALL_TIMEOUT)
-        try:
-            first, questions = msgpack.unpackb(packed)
-            return int(first), [(int(aid), str(op), args) for aid, op, args in questions]
-        except _UNREADABLE as error:
-            raise MisconductError(f"what the runner asked cannot be read: {type(error).__name__}") from None
+        return read_questions(packed)
 
     async def reply(self, aid: int, answer: dict[str, Any]) -> None:
         """See `Runner.reply`."""
@@ -175,20 +163,3 @@ class RayRunner:
                 await asyncio.to_thread(self._keeper.autopsy, self, error)
                 await asyncio.to_thread(self._keeper.remove_files, self)
                 raise
-
-
-def read_events(packed: bytes) -> tuple[list[RunnerEvent], bool]:
-    """Read what `EventBuffer.poll` gave: the events, and whether the run has questions for its node.
-
-    Raises:
-        MisconductError: it cannot be read.
-    """
-    unpack = msgpack.unpackb
-    try:
-        first, packed_events, *rest = unpack(packed)
-        events = [
-            RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(packed_events, first)
-        ]
-        return events, bool(rest and rest[0])
-    except _UNREADABLE as error:
-        raise MisconductError(f"what the runner said cannot be read: {type(error).__name__}") from None

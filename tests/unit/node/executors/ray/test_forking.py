@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kodo.node.executors.ray.actor import kodo_version
 from kodo.node.executors.ray.forking.server import DeclinedError, OutdatedError, Request, check, read_request
 from kodo.node.executors.ray.forking.setup_worker import fields, unfielded
+from kodo.node.executors.runner.service import kodo_version
 
 WORKER = "/ray/default_worker.py"
 ENVIRONMENT = {"PATH": "/bin", "RAY_JOB_ID": "01000000"}

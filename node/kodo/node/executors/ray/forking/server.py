@@ -29,8 +29,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kodo.node.executors.ray.actor import kodo_version, warm_up
 from kodo.node.executors.ray.forking.setup_worker import DECLINED, FORKED, MARK, OUTDATED, PLACE, unfielded
+from kodo.node.executors.runner.service import kodo_version, warm_up
 from kodo.node.executors.runner.telemetry import TELEMETRY_OFF
 
 __all__ = ["DeclinedError", "OutdatedError", "Request", "check", "main", "read_request"]
@@ -156,6 +156,7 @@ def _preload() -> None:
     # As when it is run as a script, before Ray puts its own in front.
     sys.path[0] = os.path.join(os.path.dirname(found.origin), "_private", "workers")
     importlib.import_module(WORKER)
+    importlib.import_module("kodo.node.executors.ray.actor")
     warm_up()
     gc.collect()
     gc.freeze()  # what is never looked at stays shared

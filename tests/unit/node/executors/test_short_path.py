@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.executors.ray.short_path import MAX_PATH_BYTES, leads_to, make_short_path, remove_short_path
+from kodo.node.executors.short_path import MAX_PATH_BYTES, leads_to, make_short_path, remove_short_path
 
 
 @pytest.fixture

@@ -1,0 +1,48 @@
+"""Flows that the tests of processes without Ray run; imported by runners only."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+
+from kodo.flow import flow, memory, result
+
+
+@flow
+async def sleeps_with(word: str):
+    result(pid=os.getpid(), length=len(word))
+    await asyncio.sleep(600)
+
+
+@flow
+def forks_and_dies():
+    child = os.fork()
+    if not child:
+        time.sleep(600)
+    result(pid=child)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow
+def answers(said: str):
+    """Speak to the node in the runner's place."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as end:
+                if str(end.getsockname()).endswith("/socket") and end.getpeername() is not None:
+                    end.sendall(bytes.fromhex(said))
+        except OSError:
+            continue
+    time.sleep(600)
+
+
+@flow
+async def survives():
+    more = 0
+    for number in range(100):
+        await result(n=number)
+        await asyncio.sleep(0.02)
+        if number == 50:
+            more = await memory.short.get("more")
+    return 1000 + more
