@@ -73,6 +73,7 @@ class ExecutorContract:
         async with bench.open() as executor:
             runner = await self.launch(executor, bench, "count", n=100)
             first = await self.read(runner, "log")
+            assert first[-1].event in ("log", "final")
             again = await runner.poll(0, 20.0)
             assert again[: len(first)] == first
             rest = await self.read(runner, "final", after=50)

@@ -26,7 +26,7 @@ class ProcessBench:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Executor]:
-        roots = [Path(__file__).parent / "scope"]
+        roots = [Path(__file__).parents[2] / "contract" / "scope"]
         executor = ProcessExecutor(self._home, roots=roots, runners=1, stays=False, forks=self._forks)
         try:
             await executor.start()
