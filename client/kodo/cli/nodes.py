@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kodo.node.config import NodeConfig
 
 __all__ = [
-    "has_ray",
     "node_config",
     "oidc_config",
     "print_ready",
@@ -33,13 +32,6 @@ __all__ = [
     "warn_of_unbound",
     "written_address",
 ]
-
-
-def has_ray() -> bool:
-    """Return whether Ray is installed."""
-    import importlib.util
-
-    return importlib.util.find_spec("ray") is not None
 
 
 def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str], **more: Any) -> NodeConfig:
@@ -55,7 +47,6 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
     if settings.executor == "process" and settings.ray_address:
         raise UsageError("ray_address is for the executor ray; the executor process runs flows on this machine alone")
     given = {field: getattr(settings, field) for field in NodeSettings.model_fields}
-    given["executor"] = settings.executor or ("ray" if settings.ray_address or has_ray() else "process")
     given |= {"home": loaded.home, "scope": scope, "registry": tuple(registries), **more}
     if settings.auth == "oidc":
         given["oidc"] = oidc_config(settings)
@@ -171,7 +162,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
                 "registries": list(registries),
                 "flows": len(node.flows) - len(broken),
                 "broken": [flow.path for flow in broken],
-                "executor": node.config.executor,
+                "executor": node.config.chosen_executor,
                 "lets_in": node.describe_access(),
             }
         )
@@ -184,7 +175,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
         context.show(f"registry  {url}")
     names = ", ".join(flow.name for flow in node.flows if flow.error is None)
     context.show(f"offers    {names or 'no flow'}")
-    if node.config.executor == "process":
+    if node.config.chosen_executor == "process":
         context.show("runs      each in a process of its own, without Ray")
     context.show(f"lets in   {node.describe_access()}")
     context.say("Ctrl-C stops it")

@@ -300,7 +300,7 @@ class Node:
         config, catalog = self.config, self._catalog
         assert catalog is not None
         executor = self._executor
-        chosen = config.executor or "ray"
+        chosen = config.chosen_executor
         if executor is None and chosen != "ray":
             from kodo.node.executors.process.executor import ProcessExecutor
 
@@ -352,7 +352,7 @@ class Node:
             roots=[*scope_roots, *config.roots],
             base=base,
             strict=config.scope is not None,
-            has_ray=config.executor != "process" or self._executor is not None,
+            has_ray=config.chosen_executor != "process" or self._executor is not None,
             describe=self._describe,
         )
 

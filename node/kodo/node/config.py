@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -51,3 +52,9 @@ class NodeConfig(NodeSettings):
         description="With the provider `null`: the one peer id whose calls are answered. Default: everybody's.",
     )
     oidc: OidcConfig | None = Field(default=None, description="The issuer, with the provider `oidc`.")
+
+    @property
+    def chosen_executor(self) -> str:
+        """What runs the flows: `executor`, or what that is by default here."""
+        has_ray = self.ray_address is not None or importlib.util.find_spec("ray") is not None
+        return self.executor or ("ray" if has_ray else "process")

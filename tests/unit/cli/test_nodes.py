@@ -70,10 +70,10 @@ def config_of(tmp_path: Path, **settings: Any) -> NodeConfig:
 def test_a_node_has_ray_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, expected: str
 ) -> None:
-    monkeypatch.setattr("kodo.cli.nodes.has_ray", lambda: installed)
-    assert config_of(tmp_path).executor == expected
-    assert config_of(tmp_path, executor="process").executor == "process"
-    assert config_of(tmp_path, ray_address="127.0.0.1:6379").executor == "ray"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed and name == "ray" else None)
+    assert config_of(tmp_path).chosen_executor == expected
+    assert config_of(tmp_path, executor="process").chosen_executor == "process"
+    assert config_of(tmp_path, ray_address="127.0.0.1:6379").chosen_executor == "ray"
 
 
 def test_a_cluster_is_joined_by_ray_alone(tmp_path: Path) -> None:
