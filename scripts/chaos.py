@@ -11,7 +11,9 @@ links: one run is downloaded so many times by a link, over a way that loses pack
 
 soak: `--count` of each life cycle (`--only` names some), and what each leaves behind in node, registry and client.
 
-strangers: a user's calls, runs and downloads for `--seconds`, and again beside all attacks (`--only` names some).
+strangers: a user's calls, runs, downloads, searches and logins for `--seconds`, alone, beside all attacks (`--only`
+names some), and beside processes that spin as much and talk to nobody. In a network of its own: it takes Linux, and
+root or user namespaces.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ from tests.chaos.link_cuts import cut_downloads
 from tests.chaos.soak import soak
 from tests.chaos.store_faults import drill
 from tests.chaos.storm import FAULTS, Storm, StormPlan
-from tests.chaos.strangers import GOAL, beside_strangers
+from tests.chaos.strangers import GOAL, RESERVE_BYTES, beside_strangers, profile_by
 from tests.support.life_cycles import CYCLES
+from tests.support.own_network import enter_own_network
 from tests.support.small_disk import small_disk
 
 WEIGHTS = {"node": 2.0, "burst": 2.0, "runner": 3.0, "clock": 2.0, "stop": 0.7, "raylet": 0.7, "gcs_server": 0.7}
@@ -111,13 +114,17 @@ async def soaked(cycles: list[str], count: int) -> int:
     return 0
 
 
-async def beside(attacks: list[str], seconds: float) -> int:
-    """Have a user beside strangers; give whether the goal is missed."""
+async def beside(attacks: list[str], seconds: float, profile: str) -> int:
+    """Have a user beside strangers; return whether the goal is missed."""
     with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
-        result = await beside_strangers(Path(folder), seconds, attacks, say)
+        more = {"profile": profile_by(profile)} if profile else {}
+        result = await beside_strangers(Path(folder), seconds, attacks, say, **more)
     worst = max(map(result.ratio, result.alone.took))
     say(f"the worst ratio is {worst:.1f}, the goal is under {GOAL:g}")
-    return int(worst >= GOAL or bool(result.crowded.failed))
+    spoiled = result.most["least free MiB"] < RESERVE_BYTES >> 20
+    if spoiled:
+        say("strangers wrote into the reserve of the disk")
+    return int(worst >= GOAL or spoiled or bool(result.crowded.failed))
 
 
 def main() -> int:
@@ -128,8 +135,14 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=500, help="how many, at least, of each")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--count", type=int, default=10_000, help="soak: how many of each life cycle")
-    parser.add_argument("--seconds", type=float, default=60.0, help="strangers: how long, alone and beside them")
+    parser.add_argument("--seconds", type=float, default=100.0, help="strangers: how long, each time")
     parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="soak, strangers: these only")
+    parser.add_argument(
+        "--profile",
+        metavar="COMMAND",
+        default="",
+        help="strangers: begin this for each process once attacks are under way; {pid} and {name} stand for it",
+    )
     arguments = parser.parse_args()
     known = {"soak": CYCLES, "strangers": ATTACKS}.get(arguments.what, {})
     if unknown := set(arguments.only) - set(known):
@@ -137,7 +150,11 @@ def main() -> int:
     if arguments.what == "soak":
         return asyncio.run(soaked(arguments.only or list(CYCLES), arguments.count))
     if arguments.what == "strangers":
-        return asyncio.run(beside(arguments.only, arguments.seconds))
+        try:
+            enter_own_network([sys.executable, *sys.argv])
+        except OSError as error:
+            parser.exit(2, f"strangers cannot have a network of their own here: {error}\n")
+        return asyncio.run(beside(arguments.only, arguments.seconds, arguments.profile))
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
     if arguments.what in ("store", "all"):

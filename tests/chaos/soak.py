@@ -126,9 +126,9 @@ async def _process(*command: str, **more: Any) -> AsyncIterator[asyncio.subproce
 
 
 @contextlib.asynccontextmanager
-async def running_registry(home: Path) -> AsyncIterator[tuple[int, str]]:
-    """Run a registry; give its process and URL."""
-    words = [KOCO, "registry", "--port", "0", "--json"]
+async def running_registry(home: Path, *more: str) -> AsyncIterator[tuple[int, str]]:
+    """Run a registry; return its process and URL."""
+    words = [KOCO, "registry", "--port", "0", "--json", *more]
     async with _process(*words, env=environment(home)) as process:
         async with asyncio.timeout(READY_S):
             url = (await _told(process))["url"]

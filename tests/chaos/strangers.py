@@ -1,9 +1,12 @@
-"""A user beside strangers: how long what it does takes, alone, and while `attacks` are under way.
+"""A user beside strangers: how long what it does takes alone, beside idle work, and beside all attacks at once.
 
-    koco up · koco registry · a user ─► for some time alone ─► for some time beside all attacks ─► compared
+    koco up · koco registry · a node with users · a user ─► alone ─► beside strangers
+    the same anew                                        ─► beside processes that spin as much as the strangers did
 
-The strangers have a process and addresses of their own on loopback; they share the machine, and step back for the
-others' work (`nice`).
+The strangers have processes of their own, step back for the others' work (`nice`), and have addresses of their own,
+for all of this runs in a network of its own. What they cost the machine by their own work is no fault of the node:
+the user's times beside them are compared with those beside processes that talk to nobody and need as much of the CPU
+as the strangers did, the flows that they launched, and the checks of their passwords.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shutil
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,26 +29,40 @@ import psutil
 
 from kodo.client import Client
 from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.net.calls import request
+from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.host import Host
 from kodo.registry.client.client import RegistryClient
-from tests.chaos.attacks import ATTACKS
+from tests.chaos.attacks import ATTACKS, NICE
 from tests.chaos.soak import running_registry
+from tests.chaos.users_node import PASSWORD, USERS
 from tests.support.koco import NodeProcess, end_all
+from tests.support.own_network import HERE
+from tests.support.small_disk import small_disk
 
 __all__ = ["GOAL", "Beside", "beside_strangers"]
 
 SCOPE = Path(__file__).parent / "scope" / "strangers.yaml"
 GOAL = 2.0
-"""How many times as long as alone an act of the user's may take beside strangers, at the 99th percentile."""
+"""How many times as long as beside idle work an act of the user's may take, at the 99th percentile."""
 PATIENCE_S = 30.0
 """After which an act has failed."""
-PAUSE_S = 0.1
-LEAD_S = 5.0
+PAUSE_S = 0.05
+LEAD_S = 15.0
 """For how long the attacks are under way before the user is looked at."""
 CROWDS = 4
 """Processes of strangers."""
 OUTPUT_BYTES = 4 << 20
 SMALL_BYTES = 256 << 10
+DISK_BYTES = 3 << 30
+RESERVE_BYTES = 256 << 20
+ROUND = ("call", "call", "search", "call", "connect", "call", "download", "call", "search", "run", "call", "login")
+"""What the user does in turn: what is short more often, for the 99th percentile wants many."""
+FLOWS, USERS_NODE = "flows", "node with users"
+LOGIN_S = 1.2
+"""Between two logins: each device may try every 12 s, and there are ten."""
 
 
 @dataclass
@@ -54,7 +73,7 @@ class Acts:
     failed: Counter[str] = field(default_factory=Counter)
 
     def at(self, act: str, percent: int) -> float:
-        """Give a percentile, in ms."""
+        """Return a percentile, in ms."""
         times = sorted(self.took[act])
         if len(times) < 2:
             return 1000 * sum(times)
@@ -66,155 +85,311 @@ class Beside:
     """What came out.
 
     Attributes:
-        alone, crowded: the user's acts without and with strangers.
+        alone, spinning, crowded: the user's acts alone, beside processes that spin, and beside strangers.
         told: what strangers did and how it was refused, by attack.
-        most: the most memory and descriptors that the node and the registry had.
+        most: the most memory and descriptors that the node and the registry had, and the least that was left of the
+            disk, MiB.
+        busy: how much of a CPU each process of strangers took, then their flows and the node with users.
+        spent: how much of a CPU everything else took beside them: the node, the registry, runners, the user …
     """
 
     alone: Acts
+    spinning: Acts
     crowded: Acts
     told: dict[str, dict[str, int]]
     most: dict[str, int]
+    busy: list[float]
+    spent: dict[str, float]
 
     def ratio(self, act: str) -> float:
-        """Give how many times as long an act takes beside strangers, at the 99th percentile."""
-        return self.crowded.at(act, 99) / max(self.alone.at(act, 99), 0.001)
+        """Return how many times as long an act takes beside strangers, at the 99th percentile."""
+        return self.crowded.at(act, 99) / max(self.spinning.at(act, 99), 0.001)
 
 
 class _Node(NodeProcess):
     scope = SCOPE
 
+    @property
+    def address(self) -> str:
+        """The address that is not loopback's."""
+        return str(next(each for each in self.ready["addrs"] if each.startswith(f"/ip4/{HERE}/")))
+
 
 class User:
-    """Calls, launches and follows, downloads, searches, without end."""
+    """Calls, launches and follows, downloads, searches, logs in, without end."""
 
-    def __init__(self, client: Client, node: str, registry: str, folder: Path):
+    def __init__(self, client: Client, node: str, registry: str, users: str, folder: Path):
         self._client, self._node, self._registry, self._folder = client, node, registry, folder
+        self._users = Multiaddr.parse(users)
+        self._logged_in = 0
+        self._next_login = 0.0
 
     async def prepare(self) -> str:
-        """Make what is downloaded; give a link for strangers."""
+        """Make what is downloaded, log in once from each device; return a link for strangers."""
         large = await self._client.launch("strangers_flows.make", node=self._node, inputs={"size": OUTPUT_BYTES})
         await large.wait()
         self._small = await self._client.launch("strangers_flows.make", node=self._node, inputs={"size": SMALL_BYTES})
         await self._small.wait()
+        for _ in USERS:
+            await self.login()
         return str(await large.share())
 
     async def act_for(self, seconds: float) -> Acts:
         """Do all of it in turn."""
         acts = Acts()
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            for act in (self.call, self.connect, self.run, self.download, self.search):
-                begin = time.monotonic()
-                try:
-                    async with asyncio.timeout(PATIENCE_S):
-                        await act()
-                except CallError as error:
-                    acts.failed[f"{act.__name__}: {error.code} {error.reason}"] += 1
-                except (KodoError, OSError, TimeoutError) as error:
-                    acts.failed[f"{act.__name__}: {type(error).__name__}"] += 1
-                acts.took[act.__name__].append(time.monotonic() - begin)
-                await asyncio.sleep(PAUSE_S)
-        return acts
+        for name in iter(_endless(ROUND).__next__, None):
+            if name == "login" and time.monotonic() < self._next_login:
+                continue
+            begin = time.monotonic()
+            if begin >= until:
+                return acts
+            act: Callable[[], Awaitable[None]] = getattr(self, name)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await act()
+            except CallError as error:
+                acts.failed[f"{name}: {error.code} {error.reason}"] += 1
+            except (KodoError, OSError, TimeoutError) as error:
+                acts.failed[f"{name}: {type(error).__name__}"] += 1
+            acts.took[name].append(time.monotonic() - begin)
+            await asyncio.sleep(PAUSE_S)
+        raise AssertionError
 
     async def call(self) -> None:
+        """Ask the node how it is, in a session that is there."""
         await (await self._client.node(self._node)).request("node.state")
 
     async def connect(self) -> None:
+        """Begin a session and ask."""
         async with _client(self._folder / "again", self._client._open_host().identity) as client:
             await (await client.node(self._node)).request("node.state")
 
     async def run(self) -> None:
+        """Launch a short flow and follow it to its end."""
         run = await self._client.launch("strangers_flows.work", node=self._node, inputs={"n": 3})
         view = await run.wait()
         assert view.final is not None, view.fatal
 
     async def download(self) -> None:
+        """Download a small output."""
         await self._small.download(self._folder / "downloads", overwrite=True, keep=True)
         await asyncio.to_thread((self._folder / "downloads" / "made.bin").unlink)
 
     async def search(self) -> None:
+        """Search a registry."""
         async with RegistryClient(self._registry) as registry:
             await registry.flows(search="*work*")
+
+    async def login(self) -> None:
+        """Log in by password, as the next of several users, each from its own device."""
+        self._next_login = time.monotonic() + LOGIN_S
+        self._logged_in = (self._logged_in + 1) % len(USERS)
+        device = Identity.from_seed(self._logged_in.to_bytes(32, "big"))
+        async with Host(device, WebRtcTransport()) as host:
+            session = await host.connect([self._users], timeout=PATIENCE_S)
+            args = {"name": USERS[self._logged_in], "password": PASSWORD}
+            await request(session, "auth.password", args, timeout=PATIENCE_S)
+
+
+def _endless(names: Sequence[str]) -> Any:
+    while True:
+        yield from names
 
 
 def _client(home: Path, identity: Identity | None = None) -> Client:
     return Client(home, lan=False, registries=[], timeout=PATIENCE_S, identity=identity)
 
 
-async def beside_strangers(
-    folder: Path, seconds: float, attacks: Sequence[str] = (), say: Callable[[str], None] = print
-) -> Beside:
-    """Measure both for so many seconds, and tell."""
-    homes = {name: folder / name for name in ("node", "registry", "user", "strangers")}
+@dataclass(frozen=True)
+class _Scene:
+    """What is attacked, and its user."""
+
+    user: User
+    link: str
+    addresses: list[str]
+    disk: Path
+    pids: dict[str, int]
+
+
+@contextlib.asynccontextmanager
+async def _scene(folder: Path) -> AsyncIterator[_Scene]:
+    """Start all of it in a folder."""
     async with contextlib.AsyncExitStack() as stack:
-        for home in homes.values():
+        homes = {name: folder / name for name in ("registry", "users", "user")}
+        await asyncio.to_thread(folder.mkdir)
+        disk = folder / "node"
+        stack.enter_context(small_disk(disk, DISK_BYTES))
+        for home in (disk, *homes.values()):
             stack.callback(end_all, home)
-        registry_pid, registry = await stack.enter_async_context(running_registry(homes["registry"]))
-        words = ["--host", "127.0.0.1", "--registry", registry]
-        node = await asyncio.to_thread(_Node, homes["node"], *words)
+        registry_pid, registry = await stack.enter_async_context(running_registry(homes["registry"], "--host", HERE))
+        words = ["--host", HERE, "--registry", registry, "--disk-reserve", f"{RESERVE_BYTES >> 20}MiB"]
+        node = await asyncio.to_thread(_Node, disk, *words)
         stack.callback(node.stop)
+        command = [sys.executable, "-m", "tests.chaos.users_node", str(homes["users"]), HERE]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        stack.push_async_callback(_end, process)
+        assert process.stdout is not None
+        users = json.loads(await process.stdout.readline())["address"]
         client = await stack.enter_async_context(_client(homes["user"]))
-        user = User(client, node.address, registry, homes["user"])
+        user = User(client, node.address, registry, users, homes["user"])
         link = await user.prepare()
         await user.act_for(5.0)
-        alone = await user.act_for(seconds)
+        pids = {"node": node.process.pid, "registry": registry_pid, USERS_NODE: process.pid}
+        yield _Scene(user, link, [node.address, registry, users], disk, pids)
+
+
+async def beside_strangers(
+    folder: Path,
+    seconds: float,
+    attacks: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    profile: Callable[[dict[str, int]], None] = lambda pids: None,
+) -> Beside:
+    """Measure all three for so many seconds, and tell.
+
+    Args:
+        profile: is called with the process ids, by name, once the attacks are under way.
+    """
+    chosen = list(attacks) or list(ATTACKS)
+    most: dict[str, int] = {}
+    async with _scene(folder / "first") as scene:
+        spent_alone: dict[str, float] = {}
+        with _spending(scene.pids, spent_alone):
+            alone = await scene.user.act_for(seconds)
         say(f"alone: {sum(map(len, alone.took.values()))} acts")
-        chosen = list(attacks) or list(ATTACKS)
-        given = [node.address, registry, link, str(homes["strangers"]), str(seconds + LEAD_S)]
-        most: dict[str, int] = {}
+        strangers = folder / "strangers"
+        given = [*scene.addresses, scene.link, str(strangers), str(seconds + LEAD_S)]
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch({"node": node.process.pid, "registry": registry_pid}, most))
+            watching = group.create_task(_watch(scene.pids, scene.disk, most))
             # Several processes: what an attack costs its own is not to slow the others down.
             crowds = [group.create_task(_crowd(given, chosen[each::CROWDS])) for each in range(CROWDS)]
             await asyncio.sleep(LEAD_S)
-            crowded = await user.act_for(seconds)
-            told = {name: counts for crowd in crowds for name, counts in (await crowd).items()}
+            profile(scene.pids)
+            spent: dict[str, float] = {}
+            with _spending(scene.pids, spent):
+                crowded = await scene.user.act_for(seconds)
+            ended = [await crowd for crowd in crowds]
             watching.cancel()
-    result = Beside(alone, crowded, told, most)
+    told = {name: counts for found, _ in ended for name, counts in found.items()}
+    busy = [share for _, share in ended]
+    async with _scene(folder / "second") as scene, asyncio.TaskGroup() as group:
+        # What strangers have others do in processes of their own: their flows, and checks of passwords elsewhere.
+        busy = [*busy, *(max(spent[name] - spent_alone[name], 0.0) for name in (FLOWS, USERS_NODE))]
+        spinners = [group.create_task(_spin(share, NICE if each < CROWDS else 0)) for each, share in enumerate(busy)]
+        spinning = await scene.user.act_for(seconds)
+        for spinner in spinners:
+            spinner.cancel()
+    result = Beside(alone, spinning, crowded, told, most, busy, spent)
     tell(result, say)
     return result
 
 
-async def _crowd(given: Sequence[str], attacks: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Have a process carry out some attacks; give what became of them."""
+async def _crowd(given: Sequence[str], attacks: Sequence[str]) -> tuple[dict[str, dict[str, int]], float]:
+    """Have a process carry out some attacks; return what became of them, and how much of a CPU it took."""
     if not attacks:
-        return {}
+        return {}, 0.0
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.attacks", *given, *attacks, stdout=asyncio.subprocess.PIPE
     )
+    busy = 0.0
     try:
-        told, _ = await process.communicate()
+        asking = asyncio.ensure_future(process.communicate())
+        begin = time.monotonic()
+        while not asking.done():
+            with contextlib.suppress(psutil.Error):
+                spent = psutil.Process(process.pid).cpu_times()
+                busy = (spent.user + spent.system) / max(time.monotonic() - begin, 1.0)
+            await asyncio.wait([asking], timeout=1.0)
+        told, _ = await asking
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    found: dict[str, dict[str, int]] = json.loads(told or b"{}")
-    return found
+        await _end(process)
+    return json.loads(told or b"{}"), busy
 
 
-async def _watch(pids: dict[str, int], most: dict[str, int]) -> None:
-    """Note the most that processes have."""
+async def _spin(share: float, nice: int) -> None:
+    """Have a process use so much of a CPU and talk to nobody."""
+    program = (
+        f"import os, time\nos.nice({nice})\nwhile True:\n until = time.thread_time() + {0.02 * min(share, 1.0)}\n"
+        f" while time.thread_time() < until: pass\n time.sleep({0.02 * max(1.0 - share, 0.0)})"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    try:
+        await process.wait()
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+def _spent(pids: dict[str, int]) -> dict[str, float]:
+    """Return the seconds of CPU that each has taken, and the flows together."""
+    known = {pid: name for name, pid in pids.items()} | {os.getpid(): "user"}
+    spent: dict[str, float] = defaultdict(float)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            title = known.get(process.pid) or (FLOWS if process.name().startswith("ray::Runner") else "")
+            spent[title] += times.user + times.system
+    return spent
+
+
+@contextlib.contextmanager
+def _spending(pids: dict[str, int], shares: dict[str, float]) -> Iterator[None]:
+    """Note how much of a CPU each takes in the block."""
+    before, begin = _spent(pids), time.monotonic()
+    yield
+    took = time.monotonic() - begin
+    for name in (*pids, "user", FLOWS):
+        shares[name] = max(_spent(pids)[name] - before[name], 0.0) / took
+
+
+async def _watch(pids: dict[str, int], disk: Path, most: dict[str, int]) -> None:
+    """Note the most that processes have, and the least that is left of the disk."""
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     while True:
         for name, process in processes.items():
             with contextlib.suppress(psutil.Error):
                 for what, now in (("MiB", process.memory_info().rss >> 20), ("descriptors", process.num_fds())):
                     most[f"{name} {what}"] = max(most.get(f"{name} {what}", 0), now)
+        free = shutil.disk_usage(disk).free >> 20
+        most["least free MiB"] = min(most.get("least free MiB", free), free)
         await asyncio.sleep(0.2)
 
 
 def tell(result: Beside, say: Callable[[str], None]) -> None:
     """Print it."""
-    say(
-        f"{'ms':10} {'p50 alone':>10} {'p99 alone':>10} {'p50 beside':>11} {'p99 beside':>11} {'p99 ratio':>10}  acts"
-    )
+    kinds = (("alone", result.alone), ("spinning", result.spinning), ("strangers", result.crowded))
+    head = " ".join(f"{f'p50 {name}':>13} {f'p99 {name}':>13}" for name, _ in kinds)
+    say(f"{'ms':9} {head} {'p99 ratio':>9}  acts")
     for act in result.alone.took:
-        alone, crowded = result.alone, result.crowded
-        times: list[Any] = [each.at(act, percent) for each in (alone, crowded) for percent in (50, 99)]
-        row = f"{times[0]:10.1f} {times[1]:10.1f} {times[2]:10.1f} {times[3]:10.1f} {result.ratio(act):10.1f}"
-        say(f"{act:10} {row}  {len(alone.took[act])} {len(crowded.took[act])}")
-    say(f"failed: alone {dict(result.alone.failed)}, beside strangers {dict(result.crowded.failed)}")
+        times = " ".join(f"{acts.at(act, 50):13.1f} {acts.at(act, 99):13.1f}" for _, acts in kinds)
+        say(f"{act:9} {times} {result.ratio(act):9.1f}  {' '.join(str(len(acts.took[act])) for _, acts in kinds)}")
+    for name, acts in kinds:
+        if acts.failed:
+            say(f"failed, {name}: {dict(acts.failed)}")
+    say(f"strangers took {', '.join(f'{share:.2f}' for share in result.busy)} of a CPU, by process")
+    say("others took " + ", ".join(f"{name} {share:.2f}" for name, share in result.spent.items() if share >= 0.01))
     say(f"the most: {result.most}")
     for attack, told in result.told.items():
         say(f"{attack}: {told}")
+
+
+def profile_by(command: str) -> Callable[[dict[str, int]], None]:
+    """Return what begins a profiler for each process: `command` with `{pid}` and `{name}` in it."""
+
+    def begin(pids: dict[str, int]) -> None:
+        import shlex
+        import subprocess
+
+        for name, pid in pids.items():
+            words = [word.format(pid=pid, name=name.replace(" ", "-")) for word in shlex.split(command)]
+            subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+
+    return begin

@@ -212,7 +212,7 @@ async def registry(
     ] = None,
 ) -> None:
     """Start a registry; it runs until Ctrl-C."""
-    from kodo.cli.nodes import oidc_config
+    from kodo.cli.nodes import oidc_config, short_turns_of_threads
     from kodo.settings.registry import RegistrySettings
 
     if backup is not None:
@@ -243,18 +243,24 @@ async def registry(
     if hosts:
         more["name"] = hosts[0]
     async with _registry(context.loaded.home, host, port, open_, **more) as running:
-        context.stop = asyncio.Event()
-        if context.json:
-            context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})
-        else:
-            context.show(f"registry {running.url}")
-            context.say(running.describe())
-            context.say("Ctrl-C stops it")
-        if running.first_code is not None:
-            enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
-            context.say(f"to operate it from elsewhere (within a day): {enrol}")
-        await _first(context.stop.wait(), running.asked_to_stop.wait(), _warn(context, settings))
-        context.say("stopping")
+        with short_turns_of_threads():
+            await _serve_registry(context, settings, running)
+
+
+async def _serve_registry(context: Context, settings: Settings, running: Any) -> None:
+    """Say where a registry is, and let it run until it is to stop."""
+    context.stop = asyncio.Event()
+    if context.json:
+        context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})
+    else:
+        context.show(f"registry {running.url}")
+        context.say(running.describe())
+        context.say("Ctrl-C stops it")
+    if running.first_code is not None:
+        enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
+        context.say(f"to operate it from elsewhere (within a day): {enrol}")
+    await _first(context.stop.wait(), running.asked_to_stop.wait(), _warn(context, settings))
+    context.say("stopping")
 
 
 async def _back_up(context: Context, target: Path) -> None:

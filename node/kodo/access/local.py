@@ -134,10 +134,11 @@ class LocalProvider:
         Raises:
             CallError: 401 `bad-login`; 429 `slow-down`, `busy`.
         """
-        await self._slow_down(peer_id, name, source)
+        known = await self._slow_down(peer_id, name, source)
         kept = await self.accounts.password_of(name)
-        with self.passwords.line.hold(source or peer_id):
-            fits = await self.passwords.fits(kept, password)
+        passwords = self.passwords
+        with passwords.line_of_known.hold(peer_id) if known else passwords.line.hold(source or peer_id):
+            fits = await passwords.fits(kept, password, source=None if known else source or peer_id)
         if not fits or kept is None:
             raise bad_login()
         return name, await self.devices.make_token(name, peer_id, kept)
@@ -167,7 +168,7 @@ class LocalProvider:
         await self._slow_down(peer_id, name)
         kept = await self.accounts.password_of(name)
         with self.passwords.line.hold(peer_id):
-            fits = await self.passwords.fits(kept, old)
+            fits = await self.passwords.fits(kept, old, source=peer_id)
         if not fits or kept is None:
             raise CallError(401, "bad-login", "the old password is another")
         await self.accounts.set_password(name, await self.passwords.hash(new), known=kept)
@@ -198,7 +199,8 @@ class LocalProvider:
         """Give the line for the operator at start."""
         return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
 
-    async def _slow_down(self, peer_id: str, name: str | None, source: str = "") -> None:
+    async def _slow_down(self, peer_id: str, name: str | None, source: str = "") -> bool:
+        """Count a try; return whether it comes from a device on which this user has logged in before."""
         now = self._now()
         wait = self._peers.wait_ms(peer_id, now)
         known = name is not None and await self.devices.has_device(name, peer_id)
@@ -209,3 +211,4 @@ class LocalProvider:
         if wait:
             message = f"too many tries; wait {-(-wait // 1000)} s"
             raise CallError(429, "slow-down", message, {"retry_after_ms": wait})
+        return known

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Union
 
 from pydantic import BaseModel
 
-from kodo.flow import emit, flow, lock, output
+from kodo.flow import delegate, emit, flow, lock, memory, output
+from kodo.p2p.errors import CapacityError
 
 MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
 
@@ -62,3 +65,24 @@ async def plant(tree: Branch) -> str:
 async def add(numbers: list[int]) -> int:
     """Take numbers."""
     return sum(numbers)
+
+
+@flow(name="Hoard", **MADE_BY)
+async def hoard(n: int) -> int:
+    """Remember MiBs of nothing for as long as there is room."""
+    kept = 0
+    for number in range(n):
+        with contextlib.suppress(CapacityError):
+            await memory.long.set(f"{number % 200}", "x" * 1_000_000)
+            kept += 1
+        await asyncio.sleep(0.1)
+    return kept
+
+
+@flow(name="Fetch", **MADE_BY)
+async def fetch(node: str, size: int) -> int:
+    """Have a file made by a node, and fetch it."""
+    other = delegate(f"{node}/strangers_flows.make", size=size)
+    async for _ in other:
+        pass
+    return (await other.fetch("made.bin")).stat().st_size

@@ -299,8 +299,8 @@ async def test_a_password_that_was_replaced_while_it_was_checked_is_of_no_use(
     await local.provider.add_user("ana", ("user",), PASSWORD)
     passwords, fits = local.provider.passwords, local.provider.passwords.fits
 
-    async def fits_meanwhile(kept: str | None, password: str) -> bool:
-        fitted = await fits(kept, password)
+    async def fits_meanwhile(kept: str | None, password: str, *, source: str | None) -> bool:
+        fitted = await fits(kept, password, source=source)
         await local.provider.set_password("ana", "a new password")
         return fitted
 
