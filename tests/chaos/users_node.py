@@ -16,7 +16,7 @@ from typing import Any
 
 from kodo.node.app import Node
 from kodo.node.config import NodeConfig
-from kodo.node.inprocess import InProcessExecutor
+from kodo.node.executors.in_process import InProcessExecutor
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -33,9 +33,7 @@ async def _no_flows(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _run(home: Path, host: str) -> None:
-    config = NodeConfig(
-        home=home, entries=("none",), name="users.local", hosts=(host,), announce_lan=False, auth="local"
-    )
+    config = NodeConfig(home=home, entries=("none",), name="users.local", host=(host,), lan=False, auth="local")
     async with InProcessExecutor({}) as executor, Node(config, executor=executor, describe=_no_flows) as node:
         operator = load_identity(home, "user")
         async with Host(operator, WebRtcTransport()) as own:
