@@ -28,8 +28,13 @@ def clock():
 
 @pytest.fixture
 def config(tmp_path):
+    """Believe this machine whom it speaks for, so that tests can call from other addresses."""
     return RegistryConfig(
-        home=tmp_path / "registry", port=0, name="test registry", hosts=frozenset({"Registry.Example"})
+        home=tmp_path / "registry",
+        port=0,
+        name="test registry",
+        hosts=frozenset({"Registry.Example"}),
+        proxies=frozenset({"127.0.0.1"}),
     )
 
 

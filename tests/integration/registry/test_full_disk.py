@@ -10,9 +10,9 @@ import pytest
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.keystore import load_identity
-from kodo.registry.claimant import Claimant
-from kodo.registry.client import RegistryClient
-from kodo.registry.operator_client import OperatorClient
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.client.operators import OperatorClient
+from kodo.registry.client.signed_requests import Claimant
 from kodo.registry.server import Registry, RegistryConfig
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 from tests.support.small_disk import fill, small_disk
