@@ -165,7 +165,7 @@ class RayExecutor:
             await asyncio.to_thread(self._remove_files, name)
 
     async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
-        """Start a run; waits its turn while `max_runs` are live. Cancelling is safe.
+        """Start a run; waits its turn while `max_runs` are live, and while Ray is replaced. Cancelling is safe.
 
         The runner is told whose it is before `about_to_start`: when this process dies in between, the next one finds
         a runner of that run, and can make sure that it never begins.
@@ -175,7 +175,7 @@ class RayExecutor:
             CapacityError: no machine has the resources that the flow asks for.
             RunnerDiedError: no runner could be started.
         """
-        link = self._open_link()
+        link = await self._link_in_use()
         options = actor_options(spec.resources, None if self.far else link.totals)
         await self._turn()
         try:
@@ -279,6 +279,11 @@ class RayExecutor:
         if self._group is not None:
             await self._warm.use(link, self._group)
 
+    async def _link_in_use(self) -> RayLink:
+        """Return the connection to Ray, once there is one: a run that comes while Ray is replaced waits for it."""
+        await self._up.wait()
+        return self._open_link()
+
     def _open_link(self) -> RayLink:
         if self._link is None or self._closed:
             raise KodoError("the executor is not running")
@@ -354,8 +359,7 @@ class RayExecutor:
         """Give a runner that has no run yet and answers."""
         attempt = 0
         while True:
-            await self._up.wait()
-            link = self._open_link()
+            link = await self._link_in_use()
             try:
                 warm = self._warm.take() if not options else None
                 if warm is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kodo.node.executors.executor import RunSpec
 from kodo.node.executors.ray import cluster as ray_cluster
 from kodo.node.executors.ray import executor as ray_executor
 from kodo.node.executors.ray.executor import RayExecutor
@@ -79,6 +80,30 @@ def test_whatever_fails_while_ray_is_replaced_it_is_tried_again(
 
     run_virtual(replace())
     assert calls.count(where) == (1 if where == "_sweep" else 4)
+
+
+def test_a_run_that_is_launched_meanwhile_waits_for_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def launch() -> None:
+        executor = RayExecutor(tmp_path, "test")  # as it is while Ray is replaced
+        link = Link()
+        monkeypatch.setattr(link, "totals", {"CPU": 2.0}, raising=False)
+        spec = RunSpec("f" * 26, "flow", "flow:run", {}, resources={"num_gpus": 1})
+        async with asyncio.TaskGroup() as group:
+            launching = group.create_task(refusal(executor, spec))
+            await asyncio.sleep(60)
+            assert not launching.done()
+            executor._link = link  # type: ignore[assignment]
+            executor._up.set()
+        assert "num_gpus" in launching.result() or "GPU" in launching.result()
+
+    async def refusal(executor: RayExecutor, spec: RunSpec) -> str:
+        with pytest.raises(CapacityError) as refused:
+            await executor.launch(spec)
+        return str(refused.value)
+
+    run_virtual(launch())
 
 
 def test_a_disk_that_takes_nothing_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
