@@ -112,8 +112,8 @@ def test_a_runner_that_does_not_count_is_stopped_by_its_node() -> None:
 
 async def test_the_bounds_of_the_node_s_settings_reach_run_and_runner(tmp_path: Path, clock: StillClock) -> None:
     async def talks(run: InProcessRunner) -> None:
-        for _ in range(run.spec.max_events + 3):
-            run.emit("log", {})
+        for rseq in range(1, run.spec.max_events + 4):
+            run.say(RunnerEvent(rseq, "log", {}))  # a runner that does not count
 
     settings = RunSettings(max_events=MOST, max_event_bytes=BYTES)
     async with rig_of(tmp_path, clock, {"flow": talks}, settings) as node:

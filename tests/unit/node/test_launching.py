@@ -108,7 +108,7 @@ async def test_a_runner_that_was_given_a_run_and_has_not_begun_is_ended_and_the_
         async with rig(tmp_path, executor, clock, KEEP) as node:
             fid = await node.launch()
             await executor.reached.wait()
-        idle = InProcessRunner(RunSpec(fid, "flows.flow", "flow", {}))
+        idle = InProcessRunner(RunSpec(fid, "flows.flow", "flow", {}), tmp_path)
         idle.started = False
         executor.runners["idle"] = idle
         async with rig(tmp_path, executor, clock, KEEP) as node:

@@ -109,6 +109,11 @@ class EventBuffer:
             return self._waiting if self._half_full() else DONE
 
     @property
+    def last(self) -> int:
+        """The number of the newest event, 0 before there is one."""
+        return self._first + len(self._events) - 1
+
+    @property
     def asking(self) -> bool:
         """Whether `tell_asking` was called."""
         return self._asking

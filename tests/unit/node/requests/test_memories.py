@@ -134,7 +134,7 @@ async def test_a_node_that_comes_back_answers_what_was_asked_before(tmp_path: Pa
             fid = await made.launch("waits")
             await begun.wait()
         go_on.set()
-        await settled(lambda: executor.runners[fid]._asks._open)  # asked while there is no node
+        await settled(lambda: executor.runners[fid].context.asks._open)  # asked while there is no node
         async with world.memories() as kept, world.node(kept) as made:
             assert (await made.all_events(fid))[-1].data["result"]["value"] == 1
 

@@ -310,7 +310,7 @@ async def test_an_output_that_is_not_what_was_announced_is_fatal(
     tmp_path: Path, clock: StillClock, claims: dict[str, Any]
 ) -> None:
     async def liar(run: InProcessRunner) -> None:
-        run.output("a.txt", b"123456", **claims)
+        run.claim_output("a.txt", b"123456", **claims)
 
     async with rig_of(tmp_path, clock, {"flow": liar}) as node:
         fid = await node.launch()
@@ -324,7 +324,7 @@ async def test_an_output_that_is_not_what_was_announced_is_fatal(
 async def test_an_output_whose_folder_is_another_output_is_fatal(tmp_path: Path, clock: StillClock) -> None:
     async def clash(run: InProcessRunner) -> None:
         run.output("a", b"1")
-        run.output("a/b", b"2")
+        run.claim_output("a/b", b"2")
 
     async with rig_of(tmp_path, clock, {"flow": clash}) as node:
         events = await node.all_events(await node.launch())
@@ -335,7 +335,7 @@ async def test_an_output_whose_folder_is_another_output_is_fatal(tmp_path: Path,
 async def test_two_outputs_of_one_name_are_fatal(tmp_path: Path, clock: StillClock) -> None:
     async def twice(run: InProcessRunner) -> None:
         run.output("a", b"1")
-        run.output("a", b"1")
+        run.claim_output("a", b"1")
 
     async with rig_of(tmp_path, clock, {"flow": twice}) as node:
         assert names(await node.all_events(await node.launch()))[3:] == ["output", "fatal"]

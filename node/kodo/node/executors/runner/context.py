@@ -104,7 +104,10 @@ class RunnerContext(Context):
         return name
 
     def lock(self, demand: Demand) -> Future[Any]:
-        lid = make_id(time.time_ns() // 1_000_000, os.urandom(10))
+        return self.open_lock(make_id(time.time_ns() // 1_000_000, os.urandom(10)), demand)
+
+    def open_lock(self, lid: str, demand: Demand) -> Future[Any]:
+        """Open a lock under this id; see `lock`."""
         from kodo.node.schemas.forms import is_schema  # many flows ask nothing, and need not wait for its libraries
 
         data = demand.event(lid)
