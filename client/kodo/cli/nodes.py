@@ -19,7 +19,7 @@ from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
 
 if TYPE_CHECKING:
-    from kodo.access.oidc import OidcConfig
+    from kodo.access.oidc_config import OidcConfig
     from kodo.cli.runtime import Context
     from kodo.node.app import Node
     from kodo.node.config import NodeConfig
@@ -64,7 +64,7 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
 
 def oidc_config(settings: Settings) -> OidcConfig:
     """Give what the settings say of an issuer."""
-    from kodo.access.oidc import OidcConfig
+    from kodo.access.oidc_config import OidcConfig
 
     return OidcConfig(
         settings.oidc_issuer or "",

@@ -17,7 +17,6 @@ from typing import Self
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
-from kodo.access.oidc import OidcProvider
 from kodo.access.provider import Provider
 from kodo.client.client import Client
 from kodo.client.config import Loaded, Settings
@@ -419,6 +418,8 @@ async def _provider(config: NodeConfig, identity: Identity, home: Path, store: S
     if config.auth == "null":
         return NullProvider(operator, only=config.only, open=config.open)
     if config.auth == "oidc":
+        from kodo.access.oidc import OidcProvider  # what signed tokens need takes a while to import
+
         if config.oidc is None:
             raise UsageError("the provider oidc needs an issuer, an audience and a client id")
         loop = asyncio.get_running_loop()

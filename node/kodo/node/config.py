@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from kodo.access.oidc import OidcConfig
+from kodo.access.oidc_config import OidcConfig
 from kodo.node.catalog.scope import check_node_name
 from kodo.settings.node import NodeSettings
 

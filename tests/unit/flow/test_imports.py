@@ -15,3 +15,9 @@ def test_node_executors_and_runners_import_no_ray():
     script = f"import {', '.join(f'kodo.node.{module}' for module in modules)}, sys; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_node_that_asks_neither_registries_nor_an_issuer_imports_what_neither_needs():
+    script = "import kodo.node.app, kodo.client, sys; print([n for n in ('aiohttp', 'joserfc') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from kodo.node.clock import Clock
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, KodoError
-from kodo.registry.client.client import RegistryClient, StateAnswer, UpAnswer
 from kodo.registry.records.record import (
     FlowRecord,
     Goodbye,
@@ -29,6 +28,9 @@ from kodo.registry.records.record import (
 )
 
 __all__ = ["Announcer", "Registry", "Said"]
+
+if TYPE_CHECKING:
+    from kodo.registry.client.client import StateAnswer, UpAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,13 @@ class _Signed:
     until_ms: int
 
 
+def _connect(url: str) -> Registry:
+    # Imported here: most nodes announce to nobody, and what speaks HTTP takes long to import.
+    from kodo.registry.client.client import RegistryClient
+
+    return RegistryClient(url)
+
+
 class Announcer:
     """Announces while it is open; `async with`, whose end says goodbye.
 
@@ -96,7 +105,7 @@ class Announcer:
         next_seq: Callable[[], Any],
         clock: Clock,
         chance: Callable[[], float],
-        connect: Callable[[str], Registry] = RegistryClient,
+        connect: Callable[[str], Registry] | None = None,
     ):
         self._identity = identity
         self._registries = [_Attended(url) for url in dict.fromkeys(urls)]
@@ -105,7 +114,7 @@ class Announcer:
         self._next_seq = next_seq
         self._clock = clock
         self._chance = chance
-        self._connect = connect
+        self._connect = connect or _connect
         self._signed: _Signed | None = None
         self._signing = asyncio.Lock()
         self._last_at = 0
