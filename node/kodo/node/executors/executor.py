@@ -93,7 +93,11 @@ class ExecutorLoad:
 
 
 class Runner(Protocol):
-    """One run's process, wherever it is. Every method raises `RunnerDiedError` once it is gone."""
+    """One run's process, wherever it is. Every method raises `RunnerDiedError` once it is gone.
+
+    Each wait has one owner of its deadline. Of `poll`, `answer`, `expire` and `read_output` that is the caller, who
+    alone knows what their delay means; all others raise `DeadlineError` by themselves.
+    """
 
     fid: str
     started: bool
@@ -124,7 +128,7 @@ class Runner(Protocol):
         """Hand a candidate to the flow; the verdict comes as an `unlock` or `unlock-deny` event with this `cid`.
 
         `secrets` belong into the candidate, which has `MASK` there. Handing the same `cid` over again changes
-        nothing.
+        nothing. Cancelling is safe.
         """
         ...
 

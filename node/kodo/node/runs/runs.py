@@ -390,7 +390,9 @@ class Runs:
         except Exception as error:
             if not isinstance(error, KodoError):
                 logger.error("run %s: %s in the node", live.fid, type(error).__name__)
-            await self._end(live, fatal_of(error, has_runner=live.runner is not None, stderr=live.stderr))
+            await self._end(
+                live, fatal_of(error, has_runner=live.runner is not None or live.handed, stderr=live.stderr)
+            )
         else:
             await self._retire(live)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import sys
 import time
 
 from kodo.flow import flow, memory, result
@@ -46,3 +48,18 @@ async def survives():
         if number == 50:
             more = await memory.short.get("more")
     return 1000 + more
+
+
+@flow
+def hangs(busy: bool):
+    """Wait, or keep the interpreter to itself, so that nothing else of this process has a turn."""
+    result(pid=os.getpid())
+    time.sleep(0.5)  # the event is fetched meanwhile
+    while True:
+        re.match(r"(a+)+$", "a" * 64 + "b") if busy else time.sleep(600)
+
+
+@flow
+def complains_and_waits():
+    print(os.getpid(), file=sys.stderr)
+    time.sleep(600)

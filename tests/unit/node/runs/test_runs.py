@@ -15,7 +15,7 @@ from kodo.node.files.outputs import Outputs
 from kodo.node.runs.fatals import FATAL_TYPES
 from kodo.node.runs.launch import Order, RunSettings
 from kodo.node.store.rows import NewEvent
-from kodo.p2p.errors import CallError, CapacityError, KodoError
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, KodoError
 from kodo.protocol.events import RunState
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import rig, rig_of
@@ -287,6 +287,19 @@ async def test_a_run_that_the_executor_cannot_start_is_fatal(tmp_path: Path, clo
         events = await node.all_events(await node.launch())
         assert names(events)[3:] == ["fatal"]
         assert "no such GPU" in events[-1].data["message"]
+
+
+async def test_a_process_that_did_not_say_that_it_took_its_run_has_died_for_it_may_have_begun(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    class Hanging(InProcessExecutor):
+        async def launch(self, spec: Any, about_to_start: Any = None) -> Any:
+            await about_to_start()
+            raise DeadlineError("a runner did not take its run within 20 s")
+
+    async with Hanging({}) as executor, rig(tmp_path, executor, clock) as node:
+        events = await node.all_events(await node.launch())
+        assert (events[-1].event, events[-1].data["type"]) == ("fatal", "RunnerDied")
 
 
 async def test_an_output_is_on_the_disk_when_its_event_is_seen(tmp_path: Path, clock: StillClock) -> None:

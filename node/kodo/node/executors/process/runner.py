@@ -69,11 +69,11 @@ class ProcessRunner:
 
     async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
         """See `Runner.answer`."""
-        await self._call("answer", lid, cid, candidate, secrets or [])
+        await self._call("answer", lid, cid, candidate, secrets or [], seconds=None)
 
     async def expire(self, lid: str) -> None:
         """See `Runner.expire`."""
-        await self._call("expire", lid)
+        await self._call("expire", lid, seconds=None)
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
         """See `Runner.read_output`; returns at most 4 MiB. Its deadline is the caller's."""

@@ -103,11 +103,11 @@ class RayRunner:
     async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
         """See `Runner.answer`."""
         # Arguments of their own: what is as small as secrets are, Ray hands over without its object store.
-        await self._call("answer", lid, cid, candidate, secrets or [])
+        await self._call("answer", lid, cid, candidate, secrets or [], deadline=None)
 
     async def expire(self, lid: str) -> None:
         """See `Runner.expire`."""
-        await self._call("expire", lid)
+        await self._call("expire", lid, deadline=None)
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
         """See `Runner.read_output`; gives at most 4 MiB. Its deadline is the caller's.
