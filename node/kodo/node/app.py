@@ -23,6 +23,7 @@ from kodo.client.config import Loaded, Settings
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog.announce import Announcer, Said
 from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
+from kodo.node.catalog.listing import listed
 from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
 from kodo.node.catalog.scope import Scope, default_name, load_scope
 from kodo.node.clock import Clock, SystemClock
@@ -45,7 +46,6 @@ from kodo.node.runs.vault import Vault
 from kodo.node.service import Service
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
-from kodo.node.store.rows import digest_of
 from kodo.node.store.store import Store
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
@@ -60,7 +60,7 @@ from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.ids import make_id
-from kodo.registry.records.record import FlowRecord, Ping
+from kodo.registry.records.record import Ping
 
 __all__ = ["Node"]
 
@@ -269,11 +269,14 @@ class Node:
         ledger.tell(partial(asyncio.get_running_loop().call_soon_threadsafe, manager.housekeeping.hurry))
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
-        records = _records(catalog)
+        listing = listed(catalog.flows)
+        if config.registry:
+            for cut in listing.cuts:
+                logger.warning("registries: %s", cut)
         announcer = Announcer(
             identity,
             config.registry,
-            said=lambda: Said(self._name, tuple(map(str, host.addresses()[:32])), records),
+            said=lambda: Said(self._name, tuple(map(str, host.addresses()[:32])), listing.records),
             ping=lambda: _ping(meter),
             next_seq=lambda: store.count("record"),
             clock=clock,
@@ -427,25 +430,6 @@ async def _provider(config: NodeConfig, identity: Identity, home: Path, store: S
     local = LocalProvider(operator, str(identity.peer_id), store, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local
-
-
-def _records(catalog: Catalog) -> tuple[FlowRecord, ...]:
-    return tuple(
-        FlowRecord(
-            path=flow.path[:512],
-            name=flow.name[:256],
-            source=flow.source[:512],
-            description=flow.description[:4096],
-            author=flow.author[:256],
-            organization=flow.organization[:256],
-            published=flow.published,
-            release=flow.release[:64],
-            tags=tuple(tag[:128] for tag in flow.tags[:64] if tag),
-            inputs_schema_sha256=digest_of(flow.schema),
-        )
-        for flow in catalog.flows[:10_000]
-        if flow.error is None
-    )
 
 
 def _ping(meter: LoadMeter) -> Ping:

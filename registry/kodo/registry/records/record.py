@@ -9,12 +9,18 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.registry.records.signed import MAX_INT, MAX_NOTE_BYTES, Plain, Signed, Time, sign, verify
+from kodo.registry.records.signed import MAX_INT, MAX_NOTE_BYTES, Plain, Signed, Time, pack, sign, verify
 
 __all__ = [
+    "MAX_DESCRIPTION_CHARACTERS",
     "MAX_FLOWS",
     "MAX_NOTE_BYTES",
+    "MAX_PATH_CHARACTERS",
     "MAX_RECORD_BYTES",
+    "MAX_RELEASE_CHARACTERS",
+    "MAX_TAGS",
+    "MAX_TAG_CHARACTERS",
+    "MAX_TEXT_CHARACTERS",
     "MAX_TTL_S",
     "FlowRecord",
     "Goodbye",
@@ -22,6 +28,7 @@ __all__ = [
     "NodeName",
     "NodeRecord",
     "Ping",
+    "packed_bytes",
     "sign_goodbye",
     "sign_heartbeat",
     "sign_record",
@@ -38,6 +45,11 @@ MAX_RECORD_VALUES = 1 << 18
 """Values in a record: more than 10,000 flows that say all they can within its bytes."""
 
 MAX_ADDRESSES = 32
+MAX_TEXT_CHARACTERS = 256
+MAX_PATH_CHARACTERS = 512
+MAX_DESCRIPTION_CHARACTERS = 4096
+MAX_RELEASE_CHARACTERS = 64
+MAX_TAGS, MAX_TAG_CHARACTERS = 32, 64
 MAX_TTL_S = 7 * 24 * 3600
 
 _NAME_CHARACTERS = 253
@@ -57,7 +69,8 @@ NodeName = Annotated[
     AfterValidator(_check_name),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _NAME_CHARACTERS, "pattern": _NAME}),
 ]
-Text = Annotated[str, Field(max_length=256)]
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG_CHARACTERS)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="percent in use")]
 Rate = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -82,15 +95,15 @@ class FlowRecord(Plain):
         completions_per_hour: promoted by the node's operator, or absent.
     """
 
-    path: Annotated[str, Field(min_length=1, max_length=512)]
+    path: Annotated[str, Field(min_length=1, max_length=MAX_PATH_CHARACTERS)]
     name: Text = ""
-    source: Annotated[str, Field(max_length=512)] = ""
-    description: Annotated[str, Field(max_length=4096)] = ""
+    source: Annotated[str, Field(max_length=MAX_PATH_CHARACTERS)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARACTERS)] = ""
     author: Text = ""
     organization: Text = ""
     published: Time = 0
-    release: Annotated[str, Field(max_length=64)] = ""
-    tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=32)] = ()
+    release: Annotated[str, Field(max_length=MAX_RELEASE_CHARACTERS)] = ""
+    tags: Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)] = ()
     inputs_schema_sha256: Hash = b""
     requests_per_hour: Rate | None = None
     completions_per_hour: Rate | None = None
@@ -216,6 +229,11 @@ class Goodbye(Signed):
     v: Literal[1] = 1
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
     at: Time
+
+
+def packed_bytes(flow: FlowRecord) -> int:
+    """Return how many bytes a flow takes in a record."""
+    return len(pack(flow.model_dump(exclude_none=True)))
 
 
 def sign_record(record: NodeRecord, identity: Identity) -> bytes:

@@ -1,0 +1,105 @@
+"""Flows as registries are told of them: whatever an author says, cut to what a record takes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kodo.node.catalog.catalog import Flow
+from kodo.node.store.rows import digest_of
+from kodo.registry.records.record import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_FLOWS,
+    MAX_PATH_CHARACTERS,
+    MAX_RECORD_BYTES,
+    MAX_RELEASE_CHARACTERS,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+    MAX_TEXT_CHARACTERS,
+    FlowRecord,
+    packed_bytes,
+)
+
+__all__ = ["Listing", "listed"]
+
+_FLOWS_BYTES = MAX_RECORD_BYTES - (64 << 10)
+"""For all flows; the rest of a record is the node's name and its addresses."""
+
+_SHORTER = (MAX_DESCRIPTION_CHARACTERS, 1024, 256, 64, 0)
+"""How long descriptions may be, tried in this order until all flows fit into one record."""
+
+_LATEST_MS = (1 << 53) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What registries are told.
+
+    Attributes:
+        records: at most 10,000, and no more than one signed record takes.
+        cuts: what they are not told, for the node's operator; a line for each.
+    """
+
+    records: tuple[FlowRecord, ...]
+    cuts: tuple[str, ...]
+
+
+def listed(flows: Sequence[Flow]) -> Listing:
+    """Return the records of the flows that can be run, in their order."""
+    cuts: list[str] = []
+    records: list[FlowRecord] = []
+    for flow in flows:
+        if flow.error is not None:
+            continue
+        if len(_text(flow.path)) > MAX_PATH_CHARACTERS:
+            cuts.append(f"{flow.path[:64]}… is not listed: its path has over {MAX_PATH_CHARACTERS} characters")
+            continue
+        records.append(_record(flow, cuts))
+    longest = _SHORTER[0]
+    for longest in _SHORTER:
+        shorter = [_with_description(record, longest) for record in records]
+        if sum(map(packed_bytes, shorter)) <= _FLOWS_BYTES:
+            break
+    if longest < _SHORTER[0]:
+        cuts.append(f"descriptions are listed up to {longest} characters: longer ones of so many flows are too much")
+    kept: list[FlowRecord] = []
+    room = _FLOWS_BYTES
+    for record in shorter[:MAX_FLOWS]:
+        room -= packed_bytes(record)
+        if room < 0:
+            break
+        kept.append(record)
+    if len(kept) < len(records):
+        cuts.append(f"{len(kept)} of {len(records)} flows are listed: a record takes no more")
+    return Listing(tuple(kept), tuple(cuts))
+
+
+def _record(flow: Flow, cuts: list[str]) -> FlowRecord:
+    tags = [_text(tag) for tag in flow.tags if tag]
+    listed_tags = [tag for tag in tags if len(tag) <= MAX_TAG_CHARACTERS][:MAX_TAGS]
+    if len(listed_tags) < len(tags):
+        bounds = f"{MAX_TAGS} of up to {MAX_TAG_CHARACTERS} characters are the bound"
+        cuts.append(f"{len(listed_tags)} of the {len(tags)} tags of {flow.path} are listed: {bounds}")
+    return FlowRecord(
+        path=_text(flow.path),
+        name=_text(flow.name)[:MAX_TEXT_CHARACTERS],
+        source=_text(flow.source)[:MAX_PATH_CHARACTERS],
+        description=_text(flow.description)[:MAX_DESCRIPTION_CHARACTERS],
+        author=_text(flow.author)[:MAX_TEXT_CHARACTERS],
+        organization=_text(flow.organization)[:MAX_TEXT_CHARACTERS],
+        published=min(max(flow.published, 0), _LATEST_MS),
+        release=_text(flow.release)[:MAX_RELEASE_CHARACTERS],
+        tags=tuple(listed_tags),
+        inputs_schema_sha256=digest_of(flow.schema),
+    )
+
+
+def _with_description(record: FlowRecord, longest: int) -> FlowRecord:
+    if len(record.description) <= longest:
+        return record
+    return record.model_copy(update={"description": record.description[:longest]})
+
+
+def _text(text: str) -> str:
+    """A text as UTF-8 can say it: half of a surrogate pair it cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
