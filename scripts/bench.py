@@ -1,4 +1,4 @@
-"""Measure kodo beside its references: bench.py sessions|runs|registry|all [--json] [--rounds N] [--rows GROUP,…]
+"""Measure kodo beside its references: bench.py sessions|runs|registry|web|all [--json] [--rounds N] [--rows GROUP,…]
 
 Machines are shared and noisy: every figure is taken in turn with its reference (A B A B …) and given as a median
 with its spread; what to quote is the ratio.
@@ -16,13 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the partners and the relay are those of the tests
 
-from benchmarks import registry, runs, sessions
+from benchmarks import registry, runs, sessions, web
 from benchmarks.measure import Table
 
 TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
     "sessions": sessions.measure,
     "runs": runs.measure,
     "registry": registry.measure,
+    "web": web.measure,
 }
 
 

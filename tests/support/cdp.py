@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import aiohttp
 
 from tests.support.browser import FLAGS
 
-__all__ = ["Page", "PageError", "open_page", "running_chromium"]
+__all__ = ["Page", "PageError", "as_function", "open_page", "running_chromium"]
 
 PORT_SECONDS = 30.0
 RUN_SECONDS = 60.0
@@ -31,6 +31,13 @@ class PageError(AssertionError):
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text)
         self.name = name
+
+
+def as_function(script: str, values: Mapping[str, Any]) -> str:
+    """Write the call of an async function of a body and names; it gives `{value}`, or `{name, text}` of an error."""
+    names = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    return f"""(async () => {{ try {{ return {{ value: await (async () => {{ {names}{script} }})() }} }}
+        catch (error) {{ return {{ name: error?.name, text: String(error?.stack ?? error) }} }} }})()"""
 
 
 class Page:
@@ -108,9 +115,7 @@ class Page:
         Raises:
             PageError: it threw.
         """
-        names = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
-        body = f"""(async () => {{ try {{ return {{ value: await (async () => {{ {names}{script} }})() }} }}
-            catch (error) {{ return {{ name: error?.name, text: String(error?.stack ?? error) }} }} }})()"""
+        body = as_function(script, values)
         async with asyncio.timeout(RUN_SECONDS):
             said = await self.send("Runtime.evaluate", expression=body, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in said:

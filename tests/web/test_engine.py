@@ -10,7 +10,7 @@ from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
 from kodo.p2p.core.identity import Identity
 from tests.support.cdp import Page, PageError
-from tests.web.conftest import LID, node_at, target
+from tests.support.web_page import LID, node_at, target
 
 STRANGER = str(Identity.from_seed(b"x" * 32).peer_id)
 

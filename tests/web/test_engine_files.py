@@ -12,7 +12,7 @@ import pytest
 
 from kodo.node.app import Node
 from tests.support.cdp import Page
-from tests.web.conftest import content, target
+from tests.support.web_page import content, target
 
 MIB = 1 << 20
 

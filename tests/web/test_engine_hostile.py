@@ -22,7 +22,7 @@ from kodo.p2p.net.host import Host
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from tests.support.cdp import Page
 from tests.support.lossy_relay import lossy_relay
-from tests.web.conftest import content, target
+from tests.support.web_page import content, target
 
 FID = "01jd2n8x4q5w6e7r8t9y0abcde"
 DATA = content(6 * CHUNK_BYTES)
