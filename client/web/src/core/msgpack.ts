@@ -18,9 +18,11 @@ class Reader {
   readonly #view: DataView
   #at = 0
   #left: number
+  readonly #parts: boolean
 
-  constructor(bytes: Bytes, maxValues: number) {
+  constructor(bytes: Bytes, maxValues: number, parts: boolean) {
     this.#bytes = bytes
+    this.#parts = parts
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#left = maxValues
   }
@@ -50,10 +52,10 @@ class Reader {
     return readUtf8(this.#bytes.subarray(from, this.#at))
   }
 
-  /** A copy: a part of the frame would keep the whole of it alive. */
+  /** A copy, unless parts are wanted: a part of the frame keeps the whole of it alive. */
   #binary(length: number): Bytes {
     const from = this.#need(length)
-    return this.#bytes.slice(from, this.#at)
+    return this.#parts ? this.#bytes.subarray(from, this.#at) : this.#bytes.slice(from, this.#at)
   }
 
   #list(length: number, depth: number): Value[] {
@@ -156,9 +158,15 @@ class Reader {
   }
 }
 
+export interface DecodeOptions {
+  maxValues?: number
+  /** Give bytes as parts of what is read: for a reader that copies them at once. */
+  parts?: boolean
+}
+
 /** Read one value, and nothing after it. @throws PeerError: it is not one, or over a bound. */
-export function decode(bytes: Bytes, maxValues = MAX_VALUES): Value {
-  const reader = new Reader(bytes, maxValues)
+export function decode(bytes: Bytes, options: DecodeOptions = {}): Value {
+  const reader = new Reader(bytes, options.maxValues ?? MAX_VALUES, options.parts ?? false)
   const value = reader.value(0)
   if (!reader.atEnd) throw new PeerError('something follows a msgpack value')
   return value

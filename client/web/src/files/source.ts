@@ -77,7 +77,7 @@ class RangeReader {
   async #fetch(offset: number, length: number): Promise<Bytes> {
     const session = await this.node.session(this.signal)
     const args = { fid: this.fid, name: this.name, offset, length }
-    const call = session.call('output.read', args, { timeout: RANGE_MS, signal: this.signal, limit: length + CHUNK_BYTES })
+    const call = session.call('output.read', args, { timeout: RANGE_MS, signal: this.signal, limit: length + CHUNK_BYTES, parts: true })
     const range = new Uint8Array(length)
     let filled = 0
     for await (const batch of call.batches())

@@ -14,6 +14,8 @@ export interface CallSettings {
   upload?: AsyncIterable<Uint8Array>
   /** Leave the way out open, for `say`. */
   open?: boolean
+  /** Give bytes as parts of their frames: for who copies them in the turn in which they are given. */
+  parts?: boolean
   /** Most bytes of items that may wait; by default 32 MiB. */
   limit?: number
   /** Milliseconds from the beginning to the end; none by default. */
@@ -27,6 +29,7 @@ export class Call {
   readonly #dialing: Dialing
   readonly #frames = new PrefixedFrames(MAX_FRAME_BYTES, 'call frame')
   readonly #limit: number
+  readonly #parts: boolean
   #waiting: Value[] = []
   #waitingBytes = 0
   /** Bytes, on the wire, of the batch that was given last. */
@@ -41,6 +44,7 @@ export class Call {
     this.#stream = stream
     this.#dialing = dialing
     this.#limit = settings.limit ?? ITEM_LIMIT
+    this.#parts = settings.parts ?? false
     this.#signal = settings.signal
     stream.handle({ onData: bytes => this.#take(bytes), onEnd: error => this.#ended(error) })
     if (settings.timeout) {
@@ -83,7 +87,7 @@ export class Call {
 
   #answer(frame: Bytes): void {
     if (this.#end) return
-    const answer = readAnswer(decode(frame))
+    const answer = readAnswer(decode(frame, { parts: this.#parts }))
     if (answer.kind === 'item') {
       this.#waiting.push(answer.value)
       this.#waitingBytes += frame.length

@@ -79,7 +79,12 @@ export class Session {
   #probe(): void {
     if (this.#error || this.#probing || this.#streams >= MAX_STREAMS) return
     this.#probing = true
-    const stream = this.#open()
+    let stream: Stream
+    try {
+      stream = this.#open()
+    } catch {
+      return
+    }
     const gone = setTimeout(() => this.close(new BrokenError('The node does not answer any more.')), PROBE_MS)
     const settle = () => {
       clearTimeout(gone)
@@ -92,7 +97,14 @@ export class Session {
   }
 
   #open(): Stream {
-    const channel = this.#connection.createDataChannel('')
+    let channel: RTCDataChannel
+    try {
+      channel = this.#connection.createDataChannel('')
+    } catch {
+      // The browser ended the connection, and its event is on the way.
+      this.close(new BrokenError('The connection to the node broke.'))
+      throw new BrokenError('The connection to the node broke.')
+    }
     this.#streams++
     channel.addEventListener('close', () => this.#streams--)
     channel.addEventListener('message', () => {
