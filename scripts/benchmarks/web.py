@@ -44,6 +44,13 @@ PAIR = """
       return { a, b, channel, there, close() { a.close(); b.close() } }
     }
     globalThis.engine = openEngine()
+    const node = engine.node(target), fids = []
+    for (const [name, inputs] of [['make', { files: { x: size } }], ['count', { n: events, size: 100 }]]) {
+      const { fid } = await node.ask('run.launch', { path: `flows.${name}`, inputs })
+      await node.follow(fid).done()
+      fids.push(fid)
+    }
+    return fids
 """
 DIAL = """
     await engine.identity.peerId()
@@ -169,18 +176,18 @@ async def measure(rounds: int) -> Table:
 
 async def _rows(page: Page, client: Client, pid: int, where: dict[str, Any], rounds: int, folder: Path) -> list[Row]:
     values = {"target": where["target"], "size": SIZE}
-    await page.run(PAIR)
-    peer = where["target"]
+    made, counted = await page.run(PAIR, events=EVENTS, **values)
+    run = await client.launch(f"{where['target']['addrs'][0]}/flows.make", inputs={"files": {"x": SIZE}})
+    await run.wait()
 
     async def download() -> list[float]:
         before = _cpu_s(pid)
-        [rate] = await page.run(DOWNLOAD, fid=where["made"], **values)
+        [rate] = await page.run(DOWNLOAD, fid=made, **values)
         return [rate, (_cpu_s(pid) - before) * 1e3 / (SIZE / 1e6)]
 
     async def download_in_python() -> list[float]:
-        run = client.run(f"{peer['addrs'][0]}/{where['made']}")
         before, began = _cpu_s(pid), time.perf_counter()
-        await (await run).download(folder / f"to-{time.monotonic_ns()}", keep=True)
+        await run.download(folder / f"to-{time.monotonic_ns()}", keep=True)
         return [SIZE / 1e6 / (time.perf_counter() - began), (_cpu_s(pid) - before) * 1e3 / (SIZE / 1e6)]
 
     dial, dial_plain = await interleave(rounds * 2, lambda: page.run(DIAL, **values), lambda: page.run(DIAL_PLAIN))
@@ -188,7 +195,7 @@ async def _rows(page: Page, client: Client, pid: int, where: dict[str, Any], rou
     fetched, plain, in_python = await interleave(
         rounds, download, lambda: page.run(DOWNLOAD_PLAIN, **values), download_in_python
     )
-    [followed] = await interleave(rounds, lambda: page.run(FOLLOW, fid=where["counted"], **values))
+    [followed] = await interleave(rounds, lambda: page.run(FOLLOW, fid=counted, **values))
     two_pages = "two connections of one page"
     return [
         Row("to authenticated", "ms", dial[0], dial_plain[0], f"{two_pages}, to open"),
@@ -200,17 +207,8 @@ async def _rows(page: Page, client: Client, pid: int, where: dict[str, Any], rou
 
 
 async def _serve(home: Path) -> None:
-    async with (
-        SurvivingExecutor(FLOWS) as executor,
-        node_at(home, executor) as node,
-        Client(home=home / "user") as user,
-    ):
-        address = str(node.addresses[0])
-        made = await user.launch(f"{address}/flows.make", inputs={"files": {"x": SIZE}})
-        counted = await user.launch(f"{address}/flows.count", inputs={"n": EVENTS, "size": 100})
-        for run in (made, counted):
-            await run.wait()
-        print(json.dumps({"target": target(node), "made": made.fid, "counted": counted.fid}), flush=True)
+    async with SurvivingExecutor(FLOWS) as executor, node_at(home, executor) as node:
+        print(json.dumps({"target": target(node)}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
