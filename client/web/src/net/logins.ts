@@ -8,7 +8,7 @@ import type { NodeContext, RemoteNode } from './node.ts'
 
 const LOGIN_MS = 30_000
 
-interface KeptLogin {
+export interface KeptLogin {
   token: string
   /** ms UTC, where the node said it. */
   expiresAt?: number
@@ -23,7 +23,8 @@ export class LoginKeeper implements Logins {
     this.#context = context
   }
 
-  async #kept(): Promise<KeptLogin | undefined> {
+  /** Return what is kept; asked for while the node is dialled, it costs a session nothing. */
+  async kept(): Promise<KeptLogin | undefined> {
     const kept = (await this.#context.database.get('logins', this.#node.peerId)) as KeptLogin | undefined
     if (kept?.expiresAt !== undefined && kept.expiresAt <= Date.now()) return undefined
     return kept
@@ -34,14 +35,17 @@ export class LoginKeeper implements Logins {
   }
 
   /** Log a new session in by what was kept; a token that is refused is forgotten. Without one nothing happens. */
-  async resume(session: Session): Promise<void> {
-    await this.again(session)
+  async resume(session: Session, kept: KeptLogin | undefined): Promise<void> {
+    if (kept) await this.#show(session, kept)
   }
 
   /** Log a session in; returns whether it is. */
   async again(session: Session): Promise<boolean> {
-    const kept = await this.#kept()
-    if (!kept) return false
+    const kept = await this.kept()
+    return kept !== undefined && this.#show(session, kept)
+  }
+
+  async #show(session: Session, kept: KeptLogin): Promise<boolean> {
     try {
       await session.call('auth.login', { token: kept.token }, { timeout: LOGIN_MS }).done()
       return true

@@ -173,6 +173,8 @@ export class RemoteNode implements NodeClient {
   }
 
   async #connect(signal: AbortSignal): Promise<Session> {
+    const login = this.logins.kept()
+    login.catch(() => undefined)
     let session: Session
     try {
       session = await this.#dialAll(signal)
@@ -184,8 +186,8 @@ export class RemoteNode implements NodeClient {
     }
     try {
       this.#route = session.route
-      await this.logins.resume(session)
-      await this.#openLinks(session)
+      await this.logins.resume(session, await login)
+      if (this.#links.size > 0) await this.#openLinks(session)
       this.#session = session
       await this.#pin()
     } catch (error) {
