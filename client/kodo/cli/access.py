@@ -22,7 +22,7 @@ __all__ = ["register"]
 
 PasswordFile = Annotated[
     Path | None,
-    typer.Option("--password-file", metavar="FILE", help="Read the password from a file; - is stdin."),
+    typer.Option("--password-file", metavar="FILE", help="Read the password from this file; - reads stdin."),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 What = Annotated[list[str], typer.Argument(metavar="WHAT…")]
@@ -35,16 +35,22 @@ async def login(
     context: Context,
     code: Annotated[
         str | None,
-        typer.Option("--code", metavar="CODE", help="The code made for this device; - asks."),
+        typer.Option(
+            "--code", metavar="CODE", help="Log in with a code that an operator made for this device; - asks for it."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="USER", help="Log in by password.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="USER", help="Log in as this user, with a password.")
+    ] = None,
     password_file: PasswordFile = None,
     issuer: Annotated[
         str | None,
-        typer.Option("--issuer", metavar="URL", help="Approve that the node gets tokens of this issuer; else asked."),
+        typer.Option(
+            "--issuer", metavar="URL", help="Approve in advance that the node receives tokens of this issuer."
+        ),
     ] = None,
 ) -> None:
-    """Log in to a node, or with --registry to a registry; the login is kept for it alone."""
+    """Log in to a node, or to a registry with --registry. The login is used for it only."""
     from kodo.cli.secret import read_secret
     from kodo.cli.text import shell_word
 
@@ -79,7 +85,7 @@ async def login(
 
 
 async def logout(context: Context) -> None:
-    """End the login to a node, or with --registry to a registry, there and here."""
+    """Log out of a node, or of a registry with --registry."""
     async with context.client() as client:
         node = _node(context)
         ended = await client.logout(node)
@@ -90,7 +96,7 @@ async def logout(context: Context) -> None:
 
 
 async def whoami(context: Context) -> None:
-    """Show who you are to a node, or with --registry to a registry, and what you may do there."""
+    """Show how a node, or a registry with --registry, knows you, and what you may do there."""
     async with context.client() as client:
         answer = await client.whoami(_node(context))
     if context.json:
@@ -105,7 +111,7 @@ async def whoami(context: Context) -> None:
     for grant in answer.get("grants") or ():
         context.show(f"grant    {grant}")
     if not answer.get("user") and not answer.get("roles"):
-        context.say(f"nothing, before you log in: koco login {_meant(context)}")
+        context.say(f"log in to do anything here: koco login {_meant(context)}")
 
 
 # --- users ---
@@ -115,16 +121,19 @@ async def user_add(
     context: Context,
     name: Name,
     role: Annotated[
-        list[str] | None, typer.Option("--role", metavar="ROLE", help="Instead of user; may be repeated.")
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE", help="Role of the user; may be repeated. Default: user."),
     ] = None,
-    password: Annotated[bool, typer.Option("--password", help="Ask for a password.")] = False,
+    password: Annotated[bool, typer.Option("--password", help="Ask for the user's password.")] = False,
     password_file: PasswordFile = None,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Also where a user of this name was removed: what is left of it is this one's."),
+        typer.Option(
+            "--again", help="Allow the name of a removed user. The new user gets the runs and shares that are left."
+        ),
     ] = False,
 ) -> None:
-    """Add a user. Without a password it logs in by devices that are enrolled (koco user enrol)."""
+    """Add a user. Without a password, the user logs in from enrolled devices (koco user enrol)."""
     args: dict[str, Any] = {"name": name}
     if again:
         args["again"] = True
@@ -132,11 +141,11 @@ async def user_add(
         args["roles"] = role
     if password or password_file is not None:
         args["password"] = await _password(context, password_file, twice=True)
-    await _do(context, "user.add", args, f"there is a user {name} now")
+    await _do(context, "user.add", args, f"added the user {name}")
 
 
 async def user_list(context: Context) -> None:
-    """List users, their roles, grants and devices."""
+    """List users with their roles, grants and devices."""
     rows = await _rows(context, "user.list", {})
     if rows is None:
         return
@@ -150,62 +159,65 @@ async def user_list(context: Context) -> None:
 
 
 async def user_remove(context: Context, name: Name) -> None:
-    """Remove a user; what it has open ends within a minute."""
-    await _do(context, "user.remove", {"name": name}, f"the user {name} is gone")
+    """Remove a user. Open sessions end within a minute."""
+    await _do(context, "user.remove", {"name": name}, f"removed the user {name}")
 
 
 async def user_password(
     context: Context,
     name: Name,
-    none: Annotated[bool, typer.Option("--none", help="Take the password away.")] = False,
-    own: Annotated[bool, typer.Option("--own", help="Your own, operator or not: the old one is asked.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Remove the password.")] = False,
+    own: Annotated[bool, typer.Option("--own", help="Change your own password; asks for the old one.")] = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Set a user's password; all its logins end."""
+    """Set a user's password. All logins of the user end."""
     args: dict[str, Any] = {"name": name, "password": None}
     if own:
         args["old"] = await _ask(context, "the old password", secret=True)
     if not none:
         args["password"] = await _password(context, password_file, twice=True)
-    await _do(context, "user.password", args, f"{name} has {'no password' if none else 'a new password'} now")
+    await _do(context, "user.password", args, f"{name} now has {'no password' if none else 'a new password'}")
 
 
 async def user_enrol(
     context: Context,
     name: Name,
     peer_id: Annotated[
-        str, typer.Argument(metavar="PEER_ID", help="Of the device: koco id shows it there, as user.")
+        str,
+        typer.Argument(metavar="PEER_ID", help="The device's peer id: `koco id` shows it on the device, as user."),
     ],
 ) -> None:
-    """Make a code with which one device logs in as a user: within 10 minutes, once, and no other device."""
+    """Make a code with which one device can log in as a user, once, within 10 minutes."""
     answer = await _request(context, "user.enrol", {"name": name, "peer_id": peer_id})
     if context.json:
         context.emit(answer)
         return
     context.show(str(answer.get("code")))
     context.say(
-        f"on that device: koco login {_meant(context)} --code -, and enter it there; good for 10 minutes, once"
+        f"on that device: koco login {_meant(context)} --code -, and enter it there; it works once, within 10 minutes"
     )
 
 
 async def user_logout(
     context: Context,
     name: Name,
-    device: Annotated[str | None, typer.Option("--device", metavar="PEER_ID", help="This device only.")] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="PEER_ID", help="Only on this device.")] = None,
 ) -> None:
-    """End a user's logins: those of a lost device, or all."""
+    """End the logins of a user, on one device or on all."""
     args = {"name": name} if device is None else {"name": name, "peer_id": device}
-    await _do(context, "user.logout", args, f"logins of {name} are ended")
+    await _do(context, "user.logout", args, f"ended the logins of {name}")
 
 
 async def user_grant(context: Context, name: Name, what: What) -> None:
-    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …). All that it has adds up."""
-    await _change(context, _changes_of_user(name, what, "role.assign", "grant.add"), f"{name} has it")
+    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …), besides those it has."""
+    await _change(context, _changes_of_user(name, what, "role.assign", "grant.add"), f"gave {name} {', '.join(what)}")
 
 
 async def user_revoke(context: Context, name: Name, what: What) -> None:
     """Take roles or grants from a user."""
-    await _change(context, _changes_of_user(name, what, "role.unassign", "grant.remove"), f"{name} has it no more")
+    await _change(
+        context, _changes_of_user(name, what, "role.unassign", "grant.remove"), f"took {', '.join(what)} from {name}"
+    )
 
 
 # --- roles and grants ---
@@ -213,7 +225,7 @@ async def user_revoke(context: Context, name: Name, what: What) -> None:
 
 async def role_add(context: Context, name: Name) -> None:
     """Add a role."""
-    await _do(context, "role.add", {"name": name}, f"there is a role {name} now")
+    await _do(context, "role.add", {"name": name}, f"added the role {name}")
 
 
 async def role_list(context: Context) -> None:
@@ -230,28 +242,28 @@ async def role_list(context: Context) -> None:
 
 
 async def role_remove(context: Context, name: Name) -> None:
-    """Remove a role; nobody has it any more."""
-    await _do(context, "role.remove", {"name": name}, f"the role {name} is gone")
+    """Remove a role, from all users too."""
+    await _do(context, "role.remove", {"name": name}, f"removed the role {name}")
 
 
 async def role_grant(context: Context, name: Name, what: What) -> None:
     """Give a role grants: node://GLOB, flow://GLOB/0|1|2/r|x, registry://GLOB/r|w."""
     changes = [("grant.add", {"role": name, "grant": grant}) for grant in what]
-    await _change(context, changes, f"the role {name} has it")
+    await _change(context, changes, f"gave the role {name} {', '.join(what)}")
 
 
 async def role_revoke(context: Context, name: Name, what: What) -> None:
     """Take grants from a role."""
     changes = [("grant.remove", {"role": name, "grant": grant}) for grant in what]
-    await _change(context, changes, f"the role {name} has it no more")
+    await _change(context, changes, f"took {', '.join(what)} from the role {name}")
 
 
 async def grant_list(
     context: Context,
-    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="This user's own.")] = None,
-    role: Annotated[str | None, typer.Option("--role", metavar="NAME", help="This role's.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Only grants of this user.")] = None,
+    role: Annotated[str | None, typer.Option("--role", metavar="NAME", help="Only grants of this role.")] = None,
 ) -> None:
-    """List grants and who has them."""
+    """List who has which grant."""
     args = {key: value for key, value in (("user", user), ("role", role)) if value is not None}
     rows = await _rows(context, "grant.list", args)
     if rows is None:
@@ -278,7 +290,7 @@ def _node(context: Context) -> str:
     urls = context.loaded.settings.registry
     if context.loaded.sources.get("registry") == "flag":
         if len(urls) != 1:
-            raise UsageError(f"name one registry by --registry URL; there are {len(urls)}")
+            raise UsageError(f"name one registry with --registry URL; there are {len(urls)}")
         return urls[0]
     here = read_home_node(context.loaded.home)
     if here is None:
@@ -307,7 +319,7 @@ async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[s
         remote = await client.desk(_node(context))
         answer = await remote.request(op, args, repeat=False)
     if not isinstance(answer, Mapping):
-        raise PeerError(f"the answer to {op} is no map")
+        raise PeerError(f"the answer to {op} is not a map")
     return dict(answer)
 
 
@@ -356,13 +368,13 @@ def _way(info: Any, code: str | None, name: str | None, issuer: str | None) -> s
     said = info.get("login") if isinstance(info, Mapping) else None
     ways = [str(way) for way in said] if isinstance(said, (list, tuple)) else []
     if not ways:
-        raise UsageError("this node knows no users: there is nothing to log in to")
+        raise UsageError("this node has no users, so there is nothing to log in to")
     asked = [way for way, given in (("enrol", code), ("password", name), ("oidc", issuer)) if given is not None]
     if len(asked) > 1:
-        raise UsageError("--code, --name and --issuer are ways to log in; take one")
+        raise UsageError("--code, --name and --issuer exclude each other; use one")
     way = asked[0] if asked else ways[0]
     if way not in ways:
-        raise UsageError(f"this node takes no login by {way}; it knows: {', '.join(ways)}")
+        raise UsageError(f"this node does not accept logins by {way}; it accepts: {', '.join(ways)}")
     return way
 
 
@@ -371,7 +383,7 @@ def _named_issuer(context: Context, issuer: str | None, info: Mapping[str, Any])
     from kodo.p2p.errors import UsageError
 
     if issuer is None and not context.interactive:
-        raise UsageError(f"this takes your approval: --issuer {shlex.quote(str(info.get('issuer')))}")
+        raise UsageError(f"approve the issuer with --issuer {shlex.quote(str(info.get('issuer')))}")
     return issuer
 
 
@@ -383,14 +395,14 @@ async def _approved(context: Context, client: Client, node: str, approval: Appro
         return place if known is None else f"{known} ({place})"
 
     where = node if node == approval.place else f"{node} ({approval.place})"
-    context.say(f"{where} asks who you are; it will get a token of yours")
+    context.say(f"{where} asks who you are, and will receive a token of yours")
     for word in ("issuer", "audience", "client_id", "scope"):
         context.say(f"  {word.replace('_', ' '):<10}{getattr(approval, word)}")
     if approval.before is not None:
         issuer, client_id, audience, scope = approval.before.terms
-        context.say(f"before, it was approved for: {issuer}, {audience}, {client_id}, {scope}")
+        context.say(f"earlier you approved: {issuer}, {audience}, {client_id}, {scope}")
     if approval.others:
-        context.say(f"the same token is taken by: {', '.join(map(name, approval.others))}")
+        context.say(f"the same token is accepted by: {', '.join(map(name, approval.others))}")
         context.say("unless it is bound to your key, whoever gets it can act as you there")
     return (await _ask(context, "approve? (yes/no)", "--issuer")).strip().lower() in ("y", "yes")
 
@@ -408,7 +420,7 @@ def _show_prompt(context: Context, prompt: Prompt) -> None:
         return
     context.show(f"open   {prompt.uri_complete or prompt.uri}")
     context.show(f"code   {prompt.code}")
-    context.say(f"waiting for your approval there, {prompt.expires_s:g} s at most")
+    context.say(f"waiting for your approval there, for up to {prompt.expires_s:g} s")
 
 
 async def _password(context: Context, file: Path | None, *, twice: bool) -> str:
@@ -420,7 +432,7 @@ async def _password(context: Context, file: Path | None, *, twice: bool) -> str:
     if not password:
         raise UsageError("the password is empty")
     if twice and await _ask(context, "again", "--password-file", secret=True) != password:
-        raise UsageError("the two are not the same")
+        raise UsageError("the two entries differ")
     return password
 
 
@@ -430,7 +442,7 @@ async def _ask(context: Context, what: str, instead: str | None = None, *, secre
 
     if not context.interactive:
         otherwise = f"; give {instead}" if instead else ""
-        raise UsageError(f"{what} can be asked at a terminal only{otherwise}")
+        raise UsageError(f"{what} can be asked for on a terminal only{otherwise}")
     return await ask_line(f"{what}:", secret=secret)
 
 
@@ -445,7 +457,7 @@ def _read_line(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as a password: {error}") from None
     if not password:
-        raise UsageError(f"{file} holds no password: it is empty")
+        raise UsageError(f"{file} is empty: it holds no password")
     return password
 
 
@@ -461,7 +473,7 @@ def register(app: typer.Typer) -> None:
     command(app, "whoami")(whoami)
     groups: dict[str, tuple[str, dict[str, Any]]] = {
         "user": (
-            "Users of a node, or with --registry of a registry, whose provider is local; as its operator.",
+            "Manage the users of a node, or of a registry with --registry, that runs with --auth local.",
             {
                 "add": user_add,
                 "list": user_list,
@@ -474,10 +486,10 @@ def register(app: typer.Typer) -> None:
             },
         ),
         "role": (
-            "Roles of such a node or registry.",
+            "Manage the roles of such a node or registry.",
             {"add": role_add, "list": role_list, "remove": role_remove, "grant": role_grant, "revoke": role_revoke},
         ),
-        "grant": ("Grants of such a node or registry.", {"list": grant_list}),
+        "grant": ("List the grants of such a node or registry.", {"list": grant_list}),
     }
     for name, (help_, commands) in groups.items():
         group = typer.Typer(help=help_, no_args_is_help=True)

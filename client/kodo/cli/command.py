@@ -19,7 +19,7 @@ __all__ = ["COMMON", "command"]
 HELP_COMMON = "Common options"
 
 Json = Annotated[
-    bool, typer.Option("--json", help="JSON on stdout, and nothing else there.", rich_help_panel=HELP_COMMON)
+    bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.", rich_help_panel=HELP_COMMON)
 ]
 Node = Annotated[
     str | None,
@@ -27,22 +27,28 @@ Node = Annotated[
 ]
 Registry = Annotated[
     list[str] | None,
-    typer.Option("--registry", metavar="URL", help="A registry; may be repeated.", rich_help_panel=HELP_COMMON),
+    typer.Option(
+        "--registry", metavar="URL", help="A registry to use; may be repeated.", rich_help_panel=HELP_COMMON
+    ),
 ]
 Lan = Annotated[
     bool | None,
-    typer.Option("--lan/--no-lan", help="Use the local network.", rich_help_panel=HELP_COMMON, show_default=False),
+    typer.Option(
+        "--lan/--no-lan", help="Look for nodes on the local network.", rich_help_panel=HELP_COMMON, show_default=False
+    ),
 ]
 Timeout = Annotated[
     str | None,
-    typer.Option("--timeout", metavar="SECONDS", help="How long a call may take.", rich_help_panel=HELP_COMMON),
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="How long a call may take, e.g. 30 or 2m.", rich_help_panel=HELP_COMMON
+    ),
 ]
 Home = Annotated[
     Path | None,
-    typer.Option("--home", metavar="DIR", help="Where keys and state lie.", rich_help_panel=HELP_COMMON),
+    typer.Option("--home", metavar="DIR", help="Folder of keys and state.", rich_help_panel=HELP_COMMON),
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Tell more; tracebacks of errors.", rich_help_panel=HELP_COMMON)
+    bool, typer.Option("--verbose", "-v", help="Print more, and tracebacks of errors.", rich_help_panel=HELP_COMMON)
 ]
 
 COMMON: dict[str, tuple[Any, Any]] = {

@@ -25,109 +25,112 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
-    "nodes": Entry("find", "Find", "List the nodes that are found, on the local network and in registries."),
-    "flows": Entry("find", "Find", "List the flows that are found."),
+    "nodes": Entry("find", "Find", "List the nodes on the local network and in registries."),
+    "flows": Entry("find", "Find", "List the flows of those nodes."),
     "show": Entry("find", "Find", "Show what a flow does, which inputs it takes, and an example."),
-    "run": Entry("running", "Run", "Launch a flow, follow it, answer it. Ctrl-C leaves it running."),
+    "run": Entry("running", "Run", "Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."),
     "ps": Entry("running", "Run", "List your runs."),
     "state": Entry("running", "Run", "Show the state of a run."),
-    "follow": Entry("running", "Run", "Follow a run to its end, from any event on."),
+    "follow": Entry("running", "Run", "Follow a run to its end, from its first event or a later one."),
     "locks": Entry("running", "Run", "List the questions that wait for your answer."),
-    "answer": Entry("running", "Run", "Answer a run's lock."),
-    "kill": Entry("running", "Run", "End a run: one of yours, or any where you are operator."),
-    "restart": Entry("running", "Run", "Start a new run with the same inputs."),
-    "ack": Entry("running", "Run", "Acknowledge a run that is over: its node may delete it after a while."),
+    "answer": Entry("running", "Run", "Answer a question (lock) of a run."),
+    "kill": Entry("running", "Run", "End a run. Operators can end any run."),
+    "restart": Entry("running", "Run", "Launch a flow again, with the inputs of an earlier run."),
+    "ack": Entry("running", "Run", "Acknowledge a finished run, so that its node may delete it later."),
     "delete": Entry(
         "running",
         "Run",
-        "Delete a run that is over and all it made from its node: one of yours, or any where you are operator.",
+        "Delete a finished run and its files from its node. Operators can delete any run.",
     ),
-    "outputs": Entry("outputs", "Outputs", "List what a run made."),
+    "outputs": Entry("outputs", "Outputs", "List the files that a run made."),
     "download": Entry(
         "outputs",
         "Outputs",
-        "Download what a run made, verified; a download that was cut goes on where it was.",
+        "Download and verify the files that a run made. An interrupted download is resumed.",
     ),
     "share": Entry(
         "shares",
         "Outputs",
-        "Share a run: with users and roles, or by a link that downloads it straight from the node.",
+        "Share a run with users or roles, or by a link.",
     ),
-    "shares": Entry("shares", "Outputs", "List what you have shared, and what became of it."),
-    "unshare": Entry("shares", "Outputs", "End a share; whatever goes on by it ends within a second."),
+    "shares": Entry("shares", "Outputs", "List your shares and their state."),
+    "unshare": Entry("shares", "Outputs", "End a share. Downloads by it stop within a second."),
     "get": Entry(
         "shares",
         "Outputs",
-        "Download what a link is for, straight from its node, verified; a download that was cut goes on where it "
-        "was.",
+        "Download and verify the files of a shared run, by its link. An interrupted download is resumed.",
     ),
-    "id": Entry("manage", "Identity and settings", "Show who you are, and the node that runs from this home."),
-    "config": Entry("manage", "Identity and settings", "Show every setting and where it comes from."),
+    "id": Entry("manage", "Identity and settings", "Show your peer id, and the node that runs from this home."),
+    "config": Entry(
+        "manage", "Identity and settings", "Show every setting, its value and where the value comes from."
+    ),
     "login": Entry(
         "access",
         "Identity and settings",
-        "Log in to a node, or with --registry to a registry; the login is kept for it alone.",
+        "Log in to a node, or to a registry with --registry. The login is used for it only.",
     ),
     "logout": Entry(
         "access",
         "Identity and settings",
-        "End the login to a node, or with --registry to a registry, there and here.",
+        "Log out of a node, or of a registry with --registry.",
     ),
     "whoami": Entry(
         "access",
         "Identity and settings",
-        "Show who you are to a node, or with --registry to a registry, and what you may do there.",
+        "Show how a node, or a registry with --registry, knows you, and what you may do there.",
     ),
-    "up": Entry("serve", "Serve", "Start a node; it runs until Ctrl-C."),
-    "registry": Entry("serve", "Serve", "Start a registry; it runs until Ctrl-C."),
+    "up": Entry("serve", "Serve", "Run a node until Ctrl-C."),
+    "registry": Entry("serve", "Serve", "Run a registry until Ctrl-C."),
     "down": Entry(
         "node_control",
         "Serve",
-        "Stop the node of this home (or --node, as its operator), and wait until it has stopped.",
+        "Stop the node of this home (or --node, as its operator) and wait until it has stopped.",
     ),
     "cleanup": Entry(
         "node_control",
         "Serve",
-        "Remove what the node of this home (or --node) need not keep: it does so by itself from time to time.",
+        "Delete what the node of this home (or --node) no longer needs. It also does this by itself.",
     ),
     "doctor": Entry(
         "doctor",
         "Serve",
-        "Look at home, keys, disk, clock, port, local network, registries and Ray; exit code 1 when one needs care.",
+        "Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed.",
     ),
-    "memory": Entry("memory", "Serve", "What flows remember, for their developers."),
+    "memory": Entry("memory", "Serve", "Read and change what flows remember, as their developer."),
     "user": Entry(
         "access",
         "Serve",
-        "Users of a node, or with --registry of a registry, whose provider is local; as its operator.",
+        "Manage the users of a node, or of a registry with --registry, that runs with --auth local.",
     ),
-    "role": Entry("access", "Serve", "Roles of such a node or registry."),
-    "grant": Entry("access", "Serve", "Grants of such a node or registry."),
+    "role": Entry("access", "Serve", "Manage the roles of such a node or registry."),
+    "grant": Entry("access", "Serve", "List the grants of such a node or registry."),
     "register": Entry(
         "registry_admin",
         "Registry",
-        "Put a node's name on a registry's list, so that it is taken where not everybody is.",
+        "Register a node's name, so that a closed registry lists the node.",
     ),
     "unregister": Entry(
         "registry_admin",
         "Registry",
-        "Take a name off a registry's list, and its node out of it, also where the registry told others of it.",
+        "Remove a name and its node from a registry, and from the registries that it told about the node.",
     ),
     "annotate": Entry(
         "registry_admin",
         "Registry",
-        "Say something of a node or flow in a registry: it wins over what the node says of itself.",
+        "Set what a registry shows of a node or flow, in place of the node's own words.",
     ),
     "operator": Entry(
-        "registry_admin", "Registry", "List a registry's operators; become one, invite one, dismiss one."
+        "registry_admin", "Registry", "List the operators of a registry, or become, invite or dismiss one."
     ),
     "stale": Entry(
         "registry_admin",
         "Registry",
-        "List the nodes that a registry has not heard of for longer than it keeps them; with --clean remove them.",
+        "List the nodes that a registry has not heard from for 7 days; with --clean, remove them.",
     ),
     "audit": Entry("registry_admin", "Registry", "List what operators changed at a registry, latest first."),
-    "mesh": Entry("registry_admin", "Registry", "Other registries that a registry deals with, as its operator."),
+    "mesh": Entry(
+        "registry_admin", "Registry", "Manage the other registries that a registry reads or feeds, as its operator."
+    ),
 }
 """By name, in the order of the help."""
 

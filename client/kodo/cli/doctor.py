@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
 
 async def doctor(context: Context) -> int:
-    """Look at home, keys, disk, clock, port, local network, registries and Ray; exit code 1 when one needs care."""
+    """Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed."""
     from kodo.cli.exits import Exit
     from kodo.cli.table import Table
 
@@ -68,7 +68,7 @@ def _home(home: Path) -> Iterator[Finding]:
         todo = (
             "" if os.access(parent, os.W_OK) else f"set KODO_HOME to a folder below one you may write to, not {home}"
         )
-        yield Finding("home", f"{home} is not there yet", todo)
+        yield Finding("home", f"{home} does not exist yet", todo)
         return
     mode = stat.S_IMODE(home.stat().st_mode)
     todo = "" if not mode & 0o022 and os.access(home, os.W_OK) else f"chmod 700 {shlex.quote(str(home))}"
@@ -109,7 +109,7 @@ def _port(context: Context) -> Finding:
 
     settings = context.loaded.settings
     if read_home_node(context.loaded.home) is not None:
-        return Finding("port", "the node of this home has it")
+        return Finding("port", "used by the node of this home")
     for host in settings.host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -135,11 +135,11 @@ def _registries(context: Context) -> Iterator[Finding]:
         except urllib.error.HTTPError as error:
             date = error.headers.get("Date")
         except (OSError, ValueError) as error:
-            yield Finding("registry", f"{url}: {error}", "is it up, and is KODO_REGISTRY right?")
+            yield Finding("registry", f"{url}: {error}", "check that it runs, and that KODO_REGISTRY is right")
             continue
         off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
         todo = "set this machine's clock (NTP), or the registry's" if off > CLOCK_SECONDS else ""
-        yield Finding("registry", f"{url} answers; its clock and ours are {off:.0f} s apart", todo)
+        yield Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s apart", todo)
 
 
 async def _lan(context: Context) -> Finding:
@@ -150,7 +150,7 @@ async def _lan(context: Context) -> Finding:
     try:
         found = await browse(context.loaded.settings.browse_s)
     except (KodoError, OSError) as error:
-        return Finding("lan", str(error), "allow multicast on UDP port 5353 in the firewall, or go without: --no-lan")
+        return Finding("lan", str(error), "allow multicast on UDP port 5353 in the firewall, or use --no-lan")
     return Finding("lan", f"{len(found)} nodes seen from {' '.join(local_addresses()) or 'loopback only'}")
 
 
@@ -170,12 +170,14 @@ def _ray(home: Path) -> Iterator[Finding]:
     from kodo.node.executors.ray.cluster import cluster_lives, listening_sockets
 
     if not cluster_lives(home):
-        yield Finding("ray", "this home's Ray has died", "start the node again: it starts another (koco up)")
+        yield Finding("ray", "this home's Ray has died", "start the node again (koco up): it starts a new Ray")
         return
     sockets = listening_sockets(home)
     wide = sorted({f"{name} {ip}:{port}" for _, name, ip, port in sockets if ip not in ("127.0.0.1", "::1")})
     found = f"{len(sockets)} sockets of this home's Ray, {len(wide)} of them beyond loopback"
-    yield Finding("ray", found, f"restart the node; if these stay open, tell us: {', '.join(wide)}" if wide else "")
+    yield Finding(
+        "ray", found, f"restart the node; if these stay open, report them: {', '.join(wide)}" if wide else ""
+    )
 
 
 async def _node(context: Context) -> Finding:

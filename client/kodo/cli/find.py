@@ -17,12 +17,15 @@ __all__ = ["register"]
 
 
 Query = Annotated[
-    str | None, typer.Option("--query", metavar="EXPR", help="As 'online and \"market\" in tags'; pandas' syntax.")
+    str | None,
+    typer.Option(
+        "--query", metavar="EXPR", help="Filter in the syntax of pandas, e.g. 'online and \"market\" in tags'."
+    ),
 ]
 
 
 async def nodes(context: Context, query: Query = None) -> None:
-    """List the nodes that are found, on the local network and in registries."""
+    """List the nodes on the local network and in registries."""
     from kodo.cli.table import Table
 
     async with context.client() as client:
@@ -36,18 +39,24 @@ async def nodes(context: Context, query: Query = None) -> None:
         said = row.get("online")
         online = {True: "yes", False: "unknown", None: "no"}[said] if said is None or isinstance(said, bool) else "?"
         table.add(row["name"], row["peer_id"], row.get("flows", ""), online, row["source"])
-    context.show_table(table, "no node is found; start one with `koco up`, or name a --registry")
+    context.show_table(table, "no nodes found; start one with `koco up`, or name a registry with --registry")
 
 
 async def flows(
     context: Context,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="GLOB", help="As '*market*': name, description, author, tags.")
+        str | None,
+        typer.Option(
+            "--search", metavar="GLOB", help="Pattern for name, description, author and tags, e.g. '*market*'."
+        ),
     ] = None,
     query: Query = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="FIELDS", help="As 'name asc,published desc'.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="FIELDS", help="Sort by these fields, e.g. 'name asc,published desc'."),
+    ] = None,
 ) -> None:
-    """List the flows that are found."""
+    """List the flows of those nodes."""
     from kodo.cli.table import Table
     from kodo.cli.text import shell_word
 
@@ -62,14 +71,17 @@ async def flows(
             flow = shell_word(f"{row.get('node')}/{row.get('path')}")
             table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
     if not context.json:
-        context.show_table(table, "no flow is found; `koco nodes` lists the nodes that are")
+        context.show_table(table, "no flows found; `koco nodes` lists the nodes")
 
 
 async def show(
     context: Context,
     flow: Annotated[
         str,
-        typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
+        typer.Argument(
+            metavar="FLOW",
+            help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml.",
+        ),
     ],
 ) -> None:
     """Show what a flow does, which inputs it takes, and an example."""

@@ -102,7 +102,7 @@ async def _ask_yes(question: str, ask: Ask, say: Say) -> bool:
             return False
         if answer in ("y", "yes"):
             return True
-        say("yes or no, please")
+        say("enter yes or no")
 
 
 async def _ask_value(name: str, field: Schema, root: Schema, ask: Ask, say: Say, default: Any, required: bool) -> Any:
@@ -124,7 +124,7 @@ async def _ask_value(name: str, field: Schema, root: Schema, ask: Ask, say: Say,
             return _NOTHING
         kinds = [option.get("type") for option in options]
         if text == "" and "string" not in kinds and "array" not in kinds and "null" not in kinds:
-            say("this is needed")
+            say("a value is needed")
             continue
         if values is not None and text.isdecimal() and 1 <= int(text) <= len(values) and text not in map(str, values):
             return values[int(text) - 1]

@@ -37,13 +37,13 @@ def local_entry(text: str, folder: Path) -> tuple[str, Path]:
     if match := _FILE_AND_NAME.match(text):
         file = _file(match[1], folder)
         if not file.stem.isidentifier():
-            raise UsageError(f"{file.name} cannot be imported: its name is no Python name")
+            raise UsageError(f"{file.name} cannot be imported: its name is not a Python name")
         return file.stem + (match[2] or ""), file.parent
     if text.lower().endswith((".yaml", ".yml")):
         return str(Path(text).expanduser()), _file(text, folder).parent
     if ":" in text and not text.startswith((".", "/", "~")):
         return text, folder
-    raise UsageError(f"{text!r} is no local flow: ./file.py:flow, module:flow or ./file.yaml")
+    raise UsageError(f"{text!r} is not a local flow; write ./file.py:flow, module:flow or ./file.yaml")
 
 
 def _file(text: str, folder: Path) -> Path:

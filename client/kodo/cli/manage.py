@@ -15,7 +15,7 @@ __all__ = ["register"]
 
 
 async def show_id(context: Context) -> None:
-    """Show who you are, and the node that runs from this home."""
+    """Show your peer id, and the node that runs from this home."""
     from kodo.client.finders import read_home_node
     from kodo.p2p.net.keystore import load_identity, make_home
 
@@ -38,7 +38,7 @@ async def show_id(context: Context) -> None:
 
 
 async def config(context: Context) -> None:
-    """Show every setting and where it comes from."""
+    """Show every setting, its value and where the value comes from."""
     from kodo.cli.table import Table
     from kodo.client.config import ENVIRONMENT, NAMES, Settings
 

@@ -21,9 +21,9 @@ async def list_memory(
     context: Context,
     flow: OfFlow = None,
     shared: Shared = None,
-    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin so.")] = "",
+    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin with TEXT.")] = "",
 ) -> None:
-    """List memories of the node of this home (or --node), or what one of them holds: keys and sizes, no values."""
+    """List the memories of the node of this home (or --node), or the keys and sizes in one of them."""
     from kodo.cli.table import Table
     from kodo.cli.text import human_bytes, human_time
     from kodo.client.memory import memories
@@ -44,25 +44,26 @@ async def list_memory(
         for row in rows:
             size, time = human_bytes(row.get("bytes")), human_time(row.get("modified"))
             table.add(row.get("kind"), row.get("key"), size, time)
-    context.show_table(table, "nothing is remembered here")
+    context.show_table(table, "no memories")
 
 
 async def put_memory(
     context: Context,
     words: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE|KEY=@FILE", help="JSON or text; @FILE stores that file.")
+        list[str],
+        typer.Argument(metavar="KEY=VALUE|KEY=@FILE", help="A value, as JSON or text. KEY=@FILE stores a file."),
     ],
     flow: OfFlow = None,
     shared: Shared = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the keys that are named.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete these keys instead.")] = False,
 ) -> None:
-    """Publish into the long-term memory of a flow, or a shared one: as a developer of it."""
+    """Store values or files in the long-term memory of a flow, or in a shared memory."""
     from kodo.client.memory import put_memory
     from kodo.p2p.errors import UsageError
 
     scope, of = _which(flow, shared)
     if scope is None or of is None:
-        raise UsageError("say whose memory: --flow PATH or --shared NAME")
+        raise UsageError("choose a memory with --flow PATH or --shared NAME")
     pairs = [(word, None) if remove else _pair(word) for word in words]
     async with context.client() as client:
         remote = await client.node(_node(context))
@@ -90,7 +91,7 @@ def _which(flow: str | None, shared: str | None) -> tuple[str | None, str | None
     from kodo.p2p.errors import UsageError
 
     if flow is not None and shared is not None:
-        raise UsageError("--flow and --shared name two memories; give one")
+        raise UsageError("--flow and --shared name two memories; use one")
     if flow is not None:
         return "long", flow
     return (None, None) if shared is None else ("shared", shared)
@@ -104,7 +105,7 @@ def _pair(word: str) -> tuple[str, Any]:
 
     key, equals, text = word.partition("=")
     if not key or not equals:
-        raise UsageError(f"{word[:80]!r} is not KEY=VALUE; to remove a key give --remove")
+        raise UsageError(f"{word[:80]!r} is not KEY=VALUE; to delete keys, use --remove")
     if text.startswith("@"):
         return key, Path(text[1:]).expanduser()
     try:
@@ -115,7 +116,7 @@ def _pair(word: str) -> tuple[str, Any]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    group = typer.Typer(help="What flows remember, for their developers.", no_args_is_help=True)
+    group = typer.Typer(help="Read and change what flows remember, as their developer.", no_args_is_help=True)
     command(group, "list")(list_memory)
     command(group, "put")(put_memory)
     app.add_typer(group, name="memory")

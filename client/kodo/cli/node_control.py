@@ -24,17 +24,21 @@ async def down(
     context: Context,
     drain: Annotated[
         str,
-        typer.Option("--drain", metavar="SECONDS", help="Wait so long for runs, as 60s or 5m; none is taken."),
+        typer.Option(
+            "--drain",
+            metavar="SECONDS",
+            help="Wait this long for unfinished runs, e.g. 60s or 5m. New launches are refused meanwhile.",
+        ),
     ] = "0",
 ) -> None:
-    """Stop the node of this home (or --node, as its operator), and wait until it has stopped."""
+    """Stop the node of this home (or --node, as its operator) and wait until it has stopped."""
     from kodo.client.finders import read_home_node
     from kodo.p2p.errors import DeadlineError, NotFoundError, UsageError
     from kodo.settings.units import parse_seconds
 
     seconds = parse_seconds(drain)
     if not isinstance(seconds, float):
-        raise UsageError(f"--drain takes seconds, or a time as 60s or 5m; it is {drain[:40]!r}")
+        raise UsageError(f"--drain takes seconds or a duration such as 60s or 5m, not {drain[:40]!r}")
     home = context.loaded.home
     here = read_home_node(home) if context.node is None else None
     wanted = context.node or (str(here["peer_id"]) if here is not None else None)
@@ -47,7 +51,7 @@ async def down(
         answer = await remote.request("node.shutdown", {"drain_s": seconds}, repeat=False)
         told: Mapping[str, Any] = answer if isinstance(answer, Mapping) else {}
         if not context.json and seconds and told.get("unfinished"):
-            context.say(f"waiting for {told['unfinished']} runs, {seconds:g} s at most")
+            context.say(f"waiting up to {seconds:g} s for {told['unfinished']} runs")
         try:
             async with asyncio.timeout(seconds + STOP_SECONDS):
                 await session.wait_closed()
@@ -63,9 +67,11 @@ async def down(
 
 async def cleanup(
     context: Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")
+    ] = False,
 ) -> None:
-    """Remove what the node of this home (or --node) need not keep: it does so by itself from time to time."""
+    """Delete what the node of this home (or --node) no longer needs. It also does this by itself."""
     from kodo.cli.table import Table
     from kodo.cli.text import human_bytes
     from kodo.client.finders import read_home_node
@@ -80,7 +86,7 @@ async def cleanup(
         remote = await client.node(wanted)
         answer = await remote.request("cleanup.list" if dry_run else "cleanup.run", {})
     if not isinstance(answer, Mapping):
-        raise PeerError(f"{wanted} did not say what it removed")
+        raise PeerError(f"{wanted} did not report what it removed")
     if context.json:
         context.emit({"dry_run": dry_run, **answer})
         return

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Keep", "Out", "bars", "fetch", "register"]
 
-RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; this folder.")]
-Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run once all of it has arrived.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to. Default: the current folder.")
+]
+Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run: keep it on its node.")]
 
 
 async def outputs(context: Context, fid: RunId) -> None:
-    """List what a run made."""
+    """List the files that a run made."""
     from kodo.cli.table import Table
     from kodo.cli.text import human_bytes
 
@@ -37,18 +39,20 @@ async def outputs(context: Context, fid: RunId) -> None:
     table = Table("NAME", "SIZE", "TYPE", "SHA-256")
     for row in rows:
         table.add(row.get("name"), human_bytes(row.get("size")), row.get("media_type"), row.get("sha256"))
-    context.show_table(table, "this run made no outputs")
+    context.show_table(table, "this run has no outputs")
 
 
 async def download(
     context: Context,
     fid: RunId,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Files to download. Default: all.")
+    ] = None,
     out: Out = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     keep: Keep = False,
 ) -> None:
-    """Download what a run made, verified; a download that was cut goes on where it was."""
+    """Download and verify the files that a run made. An interrupted download is resumed."""
     import shlex
 
     async with context.client() as client:
@@ -102,7 +106,7 @@ def _check_plain(names: Sequence[str]) -> None:
 
     for name in names:
         if any(part.startswith(".") for part in name.split("/")):
-            raise UsageError(f"this run made the hidden file {name!r}; say where its files may go: --out DIR")
+            raise UsageError(f"this run made the hidden file {name!r}; name a folder for its files with --out DIR")
 
 
 @contextlib.contextmanager

@@ -26,16 +26,18 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 async def register_name(
     context: Context,
     name: Name,
-    peer: Annotated[str | None, typer.Option("--peer", metavar="PEER_ID", help="For this node alone.")] = None,
+    peer: Annotated[
+        str | None, typer.Option("--peer", metavar="PEER_ID", help="Only for the node with this peer id.")
+    ] = None,
 ) -> None:
-    """Put a node's name on a registry's list, so that it is taken where not everybody is."""
+    """Register a node's name, so that a closed registry lists the node."""
     async with _registry(context) as at:
         answer = await at.register(name, peer)
     _tell(context, answer, f"{name} may announce itself" + (f", as {peer}" if peer else ""))
 
 
 async def unregister_name(context: Context, name: Name) -> None:
-    """Take a name off a registry's list, and its node out of it, also where the registry told others of it."""
+    """Remove a name and its node from a registry, and from the registries that it told about the node."""
     async with _registry(context) as at:
         answer = await at.unregister(name)
     removed = len(answer.get("removed") or ())
@@ -44,14 +46,19 @@ async def unregister_name(context: Context, name: Name) -> None:
 
 async def annotate(
     context: Context,
-    what: Annotated[str, typer.Argument(metavar="NODE[/PATH]", help="A node by name or peer id, or its flow.")],
+    what: Annotated[
+        str, typer.Argument(metavar="NODE[/PATH]", help="The node, by name or peer id, or one of its flows.")
+    ],
     words: Annotated[
         list[str],
-        typer.Argument(metavar="WORD=VALUE…", help="tags=a,b hidden=true description=… ; WORD= takes it back."),
+        typer.Argument(
+            metavar="WORD=VALUE…",
+            help="What to show: tags=a,b hidden=true description=…; WORD= discards an annotation.",
+        ),
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Take back what was said before.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Discard earlier annotations first.")] = False,
 ) -> None:
-    """Say something of a node or flow in a registry: it wins over what the node says of itself."""
+    """Set what a registry shows of a node or flow, in place of the node's own words."""
     node, _, path = what.partition("/")
     async with _registry(context) as at:
         answer = await at.annotate(node, _words(words), path=path or None, replace=replace)
@@ -63,16 +70,20 @@ async def operator(
     context: Context,
     code: Annotated[
         str | None,
-        typer.Option("--enrol", metavar="CODE", help="Become one, by a code; - asks for it."),
+        typer.Option("--enrol", metavar="CODE", help="Become an operator, with a code; - asks for it."),
     ] = None,
-    invite: Annotated[bool, typer.Option("--invite", help="Make a code for one more.")] = False,
-    dismiss: Annotated[str | None, typer.Option("--dismiss", metavar="PEER_ID", help="Take one off.")] = None,
+    invite: Annotated[
+        bool, typer.Option("--invite", help="Make a code with which somebody can become an operator.")
+    ] = False,
+    dismiss: Annotated[
+        str | None, typer.Option("--dismiss", metavar="PEER_ID", help="Dismiss this operator.")
+    ] = None,
 ) -> None:
-    """List a registry's operators; become one, invite one, dismiss one."""
+    """List the operators of a registry, or become, invite or dismiss one."""
     from kodo.cli.secret import read_secret
 
     if sum((code is not None, invite, dismiss is not None)) > 1:
-        raise UsageError("give one of --enrol, --invite and --dismiss")
+        raise UsageError("use one of --enrol, --invite and --dismiss")
     async with _registry(context) as at:
         if code is not None:
             code = await read_secret(code, "the code")
@@ -83,7 +94,7 @@ async def operator(
                 context.emit({"code": made})
             else:
                 context.show(made)
-                context.say("good once, for a day: koco operator --enrol - --registry URL, and enter it there")
+                context.say("it works once, within a day: koco operator --enrol - --registry URL, and enter it there")
         elif dismiss is not None:
             _tell(context, await at.dismiss(dismiss), f"{dismiss} is no operator any more")
         else:
@@ -94,26 +105,28 @@ async def operator(
 
 async def mesh_add(
     context: Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")],
-    feed: Annotated[bool, typer.Option("--feed", help="Tell it of nodes instead of listing its nodes.")] = False,
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the other registry.")],
+    feed: Annotated[
+        bool, typer.Option("--feed", help="Tell the other registry about nodes, instead of listing its nodes.")
+    ] = False,
 ) -> None:
-    """Have a registry list the nodes of another one too, from now on; with --feed tell that one of its own."""
+    """Make a registry list the nodes of another one, too; with --feed, tell the other one about its own nodes."""
     async with _registry(context) as at:
         answer = await at.add_to_mesh(url, feed=feed)
     _tell(context, answer, f"{url} is {'told of nodes' if feed else 'read'} from now on")
 
 
 async def mesh_remove(
-    context: Context, url: Annotated[str, typer.Argument(metavar="URL", help="Of the other registry.")]
+    context: Context, url: Annotated[str, typer.Argument(metavar="URL", help="URL of the other registry.")]
 ) -> None:
-    """Have a registry deal with another one no more; what that one told of stays until it expires."""
+    """Make a registry ignore another one from now on. Records that it told stay until they expire."""
     async with _registry(context) as at:
         answer = await at.remove_from_mesh(url)
     _tell(context, answer, f"{url} is left alone")
 
 
 async def mesh_list(context: Context) -> None:
-    """List the registries that a registry reads, and those that it feeds."""
+    """List the registries that a registry reads and feeds."""
     async with _registry(context) as at:
         answer = await at.mesh()
     _list(context, answer.get("result", []), ("REGISTRY", "url"), ("DOES", "does"))
@@ -121,9 +134,9 @@ async def mesh_list(context: Context) -> None:
 
 async def stale(
     context: Context,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove them.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove these nodes.")] = False,
 ) -> None:
-    """List the nodes that a registry has not heard of for longer than it keeps them; with --clean remove them."""
+    """List the nodes that a registry has not heard from for 7 days; with --clean, remove them."""
     async with _registry(context) as at:
         rows = await (at.clean() if clean else at.stale())
     _list(context, rows, ("NODE", "name"), ("PEER ID", "peer_id"), ("SEEN", "seen_at"), ("FLOWS", "flows"))
@@ -147,7 +160,7 @@ async def _registry(context: Context) -> AsyncIterator[OperatorClient]:
 
     urls = context.loaded.settings.registry
     if len(urls) != 1:
-        raise UsageError(f"name one registry by --registry URL; there are {len(urls)}" if urls else _NONE)
+        raise UsageError(f"name one registry with --registry URL; there are {len(urls)}" if urls else _NONE)
     home, settings = make_home(context.loaded.home), context.loaded.settings
     logins = Logins(home / "logins.json", keyring=settings.keyring)
     keeper = LoginKeeper(logins, load_identity(home, "user"), bound=settings.login_bound)
@@ -214,7 +227,9 @@ def register(app: typer.Typer) -> None:
     command(app, "unregister")(unregister_name)
     command(app, "annotate")(annotate)
     command(app, "operator")(operator)
-    mesh = typer.Typer(help="Other registries that a registry deals with, as its operator.", no_args_is_help=True)
+    mesh = typer.Typer(
+        help="Manage the other registries that a registry reads or feeds, as its operator.", no_args_is_help=True
+    )
     command(mesh, "add")(mesh_add)
     command(mesh, "remove")(mesh_remove)
     command(mesh, "list")(mesh_list)

@@ -21,20 +21,25 @@ __all__ = ["register"]
 
 Flow = Annotated[
     str,
-    typer.Argument(metavar="FLOW", help="NODE/path, NODE/name, a unique name, or local: ./x.py:flow, ./x.yaml."),
+    typer.Argument(
+        metavar="FLOW",
+        help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml.",
+    ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME=VALUE",
-        help="NAME=@FILE reads a file. A secret: NAME=- asks for it, NAME=env:VARIABLE reads the environment.",
+        help="An input; NAME=@FILE reads a file. A secret: NAME=- asks for it, NAME=env:VARIABLE reads a variable.",
     ),
 ]
 Inputs = Annotated[
-    str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML with all values; - is stdin.")
+    str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML file with the values; - reads stdin.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "--defaults", help="Answer each lock with its default; ask nothing.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "--defaults", help="Answer each question with its default instead of asking.")
+]
 
 
 async def run(
@@ -42,18 +47,25 @@ async def run(
     flow: Flow,
     words: Words = None,
     inputs: Inputs = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Launch, and do not wait.")] = False,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Same key, same run, for 24 h.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="May be repeated.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Download the outputs there at the end.")
+    detach: Annotated[bool, typer.Option("--detach", help="Launch the flow and do not wait for it.")] = False,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="Launch once: within 24 h, the same key returns the same run."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="Tag for the run; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Download the outputs to this folder at the end.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     yes: Yes = False,
     keep: Keep = False,
     later: Annotated[
         bool,
-        typer.Option("--later", help="Launch without required inputs; the run waits until `koco answer` gives them."),
+        typer.Option(
+            "--later", help="Launch although required inputs are missing; the run waits for them (`koco answer`)."
+        ),
     ] = False,
     executor: Annotated[
         str | None,
@@ -64,7 +76,7 @@ async def run(
         ),
     ] = None,
 ) -> int | None:
-    """Launch a flow, follow it, answer it. Ctrl-C leaves it running."""
+    """Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."""
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
@@ -73,7 +85,7 @@ async def run(
     local = is_local_flow(flow) and context.node is None
     if local and detach:
         raise UsageError(
-            "a local flow runs on a node of its own that ends with this command; to detach it, offer it by `koco up`"
+            "a local flow ends with this command, so it cannot be detached; offer it with `koco up` instead"
         )
     if executor and not local:
         raise UsageError("--executor is for a local flow; a node's flows are run as its operator says")
@@ -115,7 +127,7 @@ async def run(
         elif not local and not keep:
             await settle(started)
         if local and out is None and started.view.outputs and not context.json:
-            context.say("its outputs are gone with its node; give --out DIR to keep them")
+            context.say("its files were not kept; use --out DIR to keep them")
         if context.json:
             context.emit({**last_line(started), **({"files": files["files"]} if files else {})})
         return code
@@ -146,7 +158,7 @@ async def _upload(context: Context, client: Client, found: FlowOnNode, values: d
 
     if not files_in(values):
         return values
-    context.farewell = "what was uploaded so far is kept for a day; the same command goes on from there"
+    context.farewell = "what was uploaded is kept for a day; the same command resumes the upload"
     with bars(context) as on_progress:
         patience = client.settings.patience_s
         filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
@@ -157,13 +169,14 @@ async def _upload(context: Context, client: Client, found: FlowOnNode, values: d
 async def ps(
     context: Context,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="STATE", help="pending, locked, done or error.")
+        str | None,
+        typer.Option("--state", metavar="STATE", help="Only runs in this state: pending, locked, done or error."),
     ] = None,
     others: Annotated[
         bool,
         typer.Option(
             "--others",
-            help="Everybody's too, where you are operator or the flow's developer.",
+            help="Also list runs of others, where you are an operator or the flow's developer.",
         ),
     ] = False,
 ) -> None:
@@ -218,12 +231,14 @@ async def state(context: Context, fid: RunId) -> None:
 async def follow(
     context: Context,
     fid: RunId,
-    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events after number N.")] = 0,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Show what there is and leave.")] = False,
+    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Begin after event N.")] = 0,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Show the events there are, and do not wait for more.")
+    ] = False,
     yes: Yes = False,
     keep: Keep = False,
 ) -> int:
-    """Follow a run to its end, from any event on."""
+    """Follow a run to its end, from its first event or a later one."""
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
 
     async with context.client() as client:
@@ -266,7 +281,7 @@ async def locks(context: Context) -> None:
     for row in rows:
         until = human_time(row.get("expires_at"))
         table.add(shell_word(f"{row['node']}/{row.get('fid')}"), row.get("lid"), until, row.get("title"))
-    none = "nothing waits for you on the near nodes; --node NODE asks one that is further away"
+    none = "no question waits for you on the nodes nearby; --node NODE asks a node elsewhere"
     context.show_table(table, none)
 
 
@@ -275,12 +290,14 @@ async def answer(
     fid: RunId,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LID|NAME=VALUE", help="The answer; first LID, unless one lock alone is open."),
+        typer.Argument(
+            metavar="LID|NAME=VALUE", help="The answer. Begin with the LID where several questions are open."
+        ),
     ] = None,
     inputs: Inputs = None,
-    yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the lock's default.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the default.")] = False,
 ) -> None:
-    """Answer a run's lock."""
+    """Answer a question (lock) of a run."""
     from kodo.p2p.errors import NotFoundError, UsageError
     from kodo.protocol.ids import is_id
 
@@ -292,10 +309,10 @@ async def answer(
             state = await found.state()
             rows = [row for row in state.get("locks") or () if isinstance(row, Mapping)]
             if not rows:
-                raise NotFoundError(f"no lock is open in {found.address}")
+                raise NotFoundError(f"no question is open in {found.address}")
             if len(rows) > 1:
                 choices = ", ".join(f"{shlex.quote(str(row.get('lid')))} ({row.get('title')})" for row in rows[:8])
-                raise UsageError(f"several locks are open; name one: {choices}")
+                raise UsageError(f"several questions are open; name one: {choices}")
             lid = str(rows[0].get("lid"))
         candidate = await _candidate(context, await found.lock(lid), rest, inputs, yes)
         unlock = await found.answer(lid, candidate)
@@ -340,7 +357,7 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
     title = line(lock.get("title", ""), 200)
     if yes:
         if "default" not in lock:
-            raise UsageError(f"{title!r} has no default; give its answer")
+            raise UsageError(f"{title!r} has no default; answer it")
         return lock["default"]
     if context.interactive:
         return await ask_for(context, str(lock.get("title", "")), root, lock.get("default"), "default" in lock)
@@ -349,12 +366,12 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
 
 
 async def kill(context: Context, fid: RunId) -> None:
-    """End a run: one of yours, or any where you are operator."""
+    """End a run. Operators can end any run."""
     await _change(context, fid, "killed", lambda found: found.kill())
 
 
 async def restart(context: Context, fid: RunId) -> None:
-    """Start a new run with the same inputs."""
+    """Launch a flow again, with the inputs of an earlier run."""
     from kodo.cli.following import come_back
 
     async with context.client() as client:
@@ -370,12 +387,12 @@ async def restart(context: Context, fid: RunId) -> None:
 
 
 async def ack(context: Context, fid: RunId) -> None:
-    """Acknowledge a run that is over: its node may delete it after a while."""
+    """Acknowledge a finished run, so that its node may delete it later."""
     await _change(context, fid, "acknowledged", lambda found: found.ack())
 
 
 async def delete(context: Context, fid: RunId) -> None:
-    """Delete a run that is over and all it made from its node: one of yours, or any where you are operator."""
+    """Delete a finished run and its files from its node. Operators can delete any run."""
     await _change(context, fid, "deleted", lambda found: found.delete())
 
 

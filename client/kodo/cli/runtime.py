@@ -60,7 +60,9 @@ class Context:
         """Ask the person whether a node is the one that is meant."""
         from kodo.cli.terminal import ask_line
 
-        self.say(f"the node {remote} ({remote.peer_id}) {claim}; nothing else says that it is the one you mean")
+        self.say(
+            f"the node {remote} ({remote.peer_id}) {claim}, and nothing else confirms that it is the node you mean"
+        )
         return (await ask_line("go on with it? [y/N] ")).strip().lower() in ("y", "yes")
 
     def emit(self, value: Mapping[str, Any]) -> None:
@@ -115,7 +117,7 @@ async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[
             elif task is not None:
                 task.cancel()
         elif context.cleaning:
-            context.say("still stopping what was started here; it takes some seconds")
+            context.say("stopping what this command started; this takes some seconds")
         else:
             # The second time at once: nothing of ours has to be put in order but the terminal.
             _leave(context)

@@ -58,7 +58,7 @@ def is_elsewhere(text: str) -> bool:
 def warn_of(context: Context, name: str) -> None:
     """Say that a secret was given as a word, and what is better."""
     context.say(
-        f"warning: {name} is a secret, and on the command line other programs and the shell's history see it;"
+        f"warning: {name} is a secret, and other programs and the shell's history can see the command line;"
         f" better: {name}=- asks for it, {name}=env:VARIABLE or {name}=@FILE reads it"
     )
 

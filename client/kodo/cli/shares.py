@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-RunId = Annotated[str, typer.Argument(metavar="FID", help="A run: NODE/FID, or its FID.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
 
 
 async def share(
@@ -25,34 +25,48 @@ async def share(
         typer.Option(
             "--to",
             metavar="WHO",
-            help="A user's name or peer id, a role (operator, developer, user, role:NAME); may be repeated."
-            " Without it a link is made, for whoever has it.",
+            help="A user's name or peer id, or a role (operator, developer, user, role:NAME); may be repeated."
+            " Default: make a link, which works for whoever has it.",
         ),
     ] = None,
     level: Annotated[
         int | None,
         typer.Option(
-            "--level", min=0, max=2, help="What is shown: 0 state, inputs and result; 1 files too; 2 all; 1."
+            "--level",
+            min=0,
+            max=2,
+            help="What the share shows: 0 state, inputs and result; 1 also files; 2 everything. Default: 1.",
         ),
     ] = None,
     expires: Annotated[
-        str, typer.Option("--expires", metavar="TIME", help="For how long, as 7d, 12h or 30m.")
+        str, typer.Option("--expires", metavar="TIME", help="How long the share is valid, e.g. 7d, 12h or 30m.")
     ] = "7d",
     downloads: Annotated[
-        int | None, typer.Option("--downloads", min=1, metavar="N", help="How many complete downloads; any number.")
+        int | None,
+        typer.Option(
+            "--downloads",
+            min=1,
+            metavar="N",
+            help="End the share after this many complete downloads. Default: no limit.",
+        ),
     ] = None,
     mode: Annotated[
-        str, typer.Option("--mode", metavar="r|x", help="x lets users and roles answer its locks and kill it.")
+        str,
+        typer.Option(
+            "--mode",
+            metavar="r|x",
+            help="r: read only. x: users and roles may also answer the run's questions and kill it.",
+        ),
     ] = "r",
 ) -> None:
-    """Share a run: with users and roles, or by a link that downloads it straight from the node."""
+    """Share a run with users or roles, or by a link."""
     import shlex
 
     from kodo.cli.text import human_time
     from kodo.p2p.errors import UsageError
 
     if mode not in ("r", "x"):
-        raise UsageError("--mode is r or x")
+        raise UsageError("--mode must be r or x")
     async with context.client() as client:
         found = await client.run(fid)
         made = await found.share(to or None, level=level, mode=mode, expires=expires, downloads=downloads)
@@ -62,16 +76,16 @@ async def share(
         return
     if made.link is not None:
         context.show(made.link)
-        context.say("whoever has this link fetches the files with: koco get - --out DIR, and enters the link there")
+        context.say("to fetch the files: koco get - --out DIR, and enter this link")
     end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
     context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
 
 
 async def shares(
     context: Context,
-    fid: Annotated[str | None, typer.Argument(metavar="FID", help="Of this run; of all of yours by default.")] = None,
+    fid: Annotated[str | None, typer.Argument(metavar="FID", help="Only shares of this run.")] = None,
 ) -> None:
-    """List what you have shared, and what became of it."""
+    """List your shares and their state."""
     from kodo.cli.display import shared_with
     from kodo.cli.table import Table
     from kodo.cli.text import human_time
@@ -99,9 +113,9 @@ async def shares(
 
 
 async def unshare(
-    context: Context, sid: Annotated[str, typer.Argument(metavar="SID", help="A share: NODE/SID, or its SID.")]
+    context: Context, sid: Annotated[str, typer.Argument(metavar="SID", help="The share: NODE/SID or SID.")]
 ) -> None:
-    """End a share; whatever goes on by it ends within a second."""
+    """End a share. Downloads by it stop within a second."""
     async with context.client() as client:
         answer = await client.unshare(sid)
     if context.json:
@@ -116,16 +130,21 @@ async def get(
         str,
         typer.Argument(
             metavar="LINK",
-            help="- asks for it, env:VARIABLE reads the environment.",
+            help="The link. - asks for it, env:VARIABLE reads it from the environment.",
         ),
     ],
     out: Out = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait for the end of a run that goes on.", show_default=False)
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait until the run is finished (default), or download what there is.",
+            show_default=False,
+        ),
     ] = True,
 ) -> None:
-    """Download what a link is for, straight from its node, verified; a download that was cut goes on where it was."""
+    """Download and verify the files of a shared run, by its link. An interrupted download is resumed."""
     import asyncio
 
     from kodo.cli.outputs import fetch
@@ -139,11 +158,11 @@ async def get(
         return context.interactive and await asyncio.to_thread(typer.confirm, question, err=True)
 
     async with context.client() as client:
-        context.farewell = "what came so far is kept; the same command goes on"
+        context.farewell = "what arrived is kept; the same command resumes the download"
         found = await client.get(text, confirm=confirm)
         state = await found.state()
         if wait and state.get("state") not in ("done", "error"):
-            context.say("the run goes on; waiting for its end (--no-wait takes what is there)")
+            context.say("the run is not finished; waiting for its end (--no-wait downloads what there is)")
             await found.wait()
             state = await found.state()
         if not context.json:
@@ -152,7 +171,7 @@ async def get(
         if state.get("level"):
             answer = await fetch(context, found, out, None, overwrite, keep=True)
         elif not context.json:
-            context.say("this link shows the run's inputs and result, not its files")
+            context.say("this link shows the run's inputs and result, but not its files")
             final = state.get("final")
             result = final.get("result") if isinstance(final, dict) else None
             if result is not None:

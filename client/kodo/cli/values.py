@@ -339,12 +339,12 @@ def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tu
             if is_object(option):
                 inner = found.setdefault(head, {})
                 if not isinstance(inner, dict):
-                    raise UsageError(f"{head} is given as a whole and again in parts")
+                    raise UsageError(f"{head} is given both as a whole and in parts")
                 return _field(rest, option, root, inner)
     if schema.get("additionalProperties") is False or (fields and "additionalProperties" not in schema):
         near = difflib.get_close_matches(name, fields, 1, 0.5)
         hint = f"did you mean {shlex.quote(near[0])}?" if near else f"there are: {', '.join(fields) or 'none'}"
-        raise UsageError(f"there is no input {name!r}; {hint}")
+        raise UsageError(f"the flow has no input {name!r}; {hint}")
     return schema.get("additionalProperties") or {}, found, name
 
 
@@ -380,5 +380,5 @@ def read_inputs_file(name: str) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"--inputs {name} is neither JSON nor YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise UsageError(f"--inputs {name} has to be a map of names to values")
+        raise UsageError(f"--inputs {name} must be a map of names to values")
     return value

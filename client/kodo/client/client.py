@@ -319,7 +319,7 @@ class Client:
     async def logout(self, node: str) -> bool:
         """End the login to a node, there and here; say whether there was one.
 
-        Where the node is away, or takes no more of it, the login is forgotten here, and the log says so.
+        Where the node is away, or accepts no more of it, the login is forgotten here, and the log says so.
         """
         try:
             ended = await self._open_keeper().logout(await login_desk(await self.desk(node)))
@@ -374,7 +374,7 @@ class Client:
         answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
-            raise PeerError(f"{found.remote} launched the run and did not say its fid")
+            raise PeerError(f"{found.remote} launched the run but did not return its fid")
         self._proofs.launched(found, fid)
         return self._run(fid, found.remote, launched_state=str(answer.get("state")))
 
@@ -403,7 +403,7 @@ class Client:
         """
         node = node or self.settings.node
         if node is None:
-            raise UsageError("say which node the file is for: upload(path, node=…)")
+            raise UsageError("name the node that the file is for: upload(path, node=…)")
         remote = node if isinstance(node, RemoteNode) else await self.node(node)
         await self._proofs.check_file(remote, "" if isinstance(node, RemoteNode) else node)
         return await upload(remote, Path(path), patience=self.settings.patience_s, on_progress=on_progress)
@@ -481,7 +481,7 @@ class Client:
         for answer in filter(None, answers):
             return answer
         where = "on the near nodes; say on which it is: NODE/SID" if place is None else f"on {safe_text(place)}"
-        raise NotFoundError(f"there is no share {reference.rest} of yours {where}")
+        raise NotFoundError(f"you have no share {reference.rest} of yours {where}")
 
     async def runs(
         self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False
@@ -507,7 +507,7 @@ class Client:
 
     def _open_host(self) -> Host:
         if self._host is None:
-            raise LocallyClosedError("a Client is used inside `async with`")
+            raise LocallyClosedError("use a Client inside `async with`")
         self._host.check_process()
         return self._host
 
@@ -520,7 +520,7 @@ class Client:
 
     def _open_keeper(self) -> LoginKeeper:
         if self._keeper is None:
-            raise LocallyClosedError("a Client is used inside `async with`")
+            raise LocallyClosedError("use a Client inside `async with`")
         return self._keeper
 
     def _connected(self, text: str) -> RemoteNode | None:
@@ -572,14 +572,16 @@ class Client:
         rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
         fitting = named(rows, text)
         if not fitting:
-            raise NotFoundError(f"no flow {safe_text(text)!r} is found; `koco flows` lists them{nearest(text, rows)}")
+            raise NotFoundError(
+                f"no flow {safe_text(text)!r} was found; `koco flows` lists the flows{nearest(text, rows)}"
+            )
         if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
             places = ", ".join(shlex.quote(safe_text(f"{row.get('node')}/{row.get('path')}")) for row in fitting[:8])
-            raise UsageError(f"{safe_text(text)!r} is not unique; take one of: {places}")
+            raise UsageError(f"{safe_text(text)!r} is ambiguous; take one of: {places}")
         row = fitting[0]
         found = found_in(row)
         if found is None:
-            raise PeerError(f"the registry that lists {safe_text(text)!r} does not say on which node it is")
+            raise PeerError(f"the registry that lists {safe_text(text)!r} does not name its node")
         known = self._remotes.get(found.peer_id) or self._nearby.labelled(found)
         flow = await flow_on(known, str(row.get("path")))
         flow.claimed = True
@@ -594,5 +596,5 @@ class Client:
 
 def _mapping(answer: Any, op: str) -> dict[str, Any]:
     if not isinstance(answer, Mapping):
-        raise PeerError(f"the answer to {op} is no map")
+        raise PeerError(f"the answer to {op} is not a map")
     return {str(key): value for key, value in answer.items()}

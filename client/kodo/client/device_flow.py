@@ -84,16 +84,16 @@ class DeviceFlow:
         said = await http.discover(self.issuer)
         if self.bound and http.binding_alg(said) is None:
             raise UsageError(
-                f"{self.issuer} cannot bind tokens to your key (DPoP with Ed25519), and only bound ones may be shown"
+                f"{self.issuer} cannot bind tokens to your key (DPoP with Ed25519), and you allow bound tokens only"
             )
         place = said.get("device_authorization_endpoint")
         if not isinstance(place, str):
-            raise UsageError(f"{self.issuer} has no device flow to log in by")
+            raise UsageError(f"{self.issuer} does not support the device flow that logins need")
         answer = await http.post_form(place, {"scope": self.scope, **self._asked()})
         body = answer.body
         code, shown, uri = (body.get(name) for name in ("device_code", "user_code", "verification_uri"))
         if answer.status != 200 or not (isinstance(code, str) and isinstance(shown, str) and isinstance(uri, str)):
-            raise UsageError(f"{self.issuer} starts no login: {_why(body)}")
+            raise UsageError(f"{self.issuer} refused to start a login: {_why(body)}")
         complete = body.get("verification_uri_complete")
         wait = _seconds(body.get("expires_in"), 600.0, 0.0, _MAX_WAIT_S)
         pause = _seconds(body.get("interval"), _PAUSE_S, _MIN_PAUSE_S, _MAX_PAUSE_S)
@@ -121,7 +121,7 @@ class DeviceFlow:
                 case "expired_token":
                     break
                 case _:
-                    raise UsageError(f"{self.issuer} gives no token: {_why(answer.body)}")
+                    raise UsageError(f"{self.issuer} refused a token: {_why(answer.body)}")
         raise DeadlineError(f"nobody approved the login at {self.issuer} within {wait:g} s")
 
     async def refresh(self, tokens: Tokens) -> Tokens | None:
@@ -145,7 +145,7 @@ class DeviceFlow:
     async def _token(self, said: Mapping[str, Any], form: Mapping[str, str]) -> http.Answer:
         place = said.get("token_endpoint")
         if not isinstance(place, str):
-            raise PeerError(f"{self.issuer} does not say where it gives tokens")
+            raise PeerError(f"{self.issuer} does not publish where it issues tokens")
         alg = http.binding_alg(said)
         answer = await http.post_form(place, form, self._bound(place, alg, None))
         if alg is not None and answer.nonce is not None and answer.body.get("error") == "use_dpop_nonce":
@@ -176,11 +176,11 @@ class DeviceFlow:
         token = next((each for each in found if isinstance(each, str) and each.count(".") == 2), None)
         if token is None:
             raise UsageError(
-                f"{self.issuer} gives no signed token for {self.audience}; its operator has to make it an audience"
+                f"{self.issuer} issues no signed token for {self.audience}; its operator must allow that audience"
             )
         if self.bound and not is_bound(token, self.identity):
             raise UsageError(
-                f"{self.issuer} gave a token that is not bound to your key, and only bound ones may be shown"
+                f"{self.issuer} issued a token that is not bound to your key, and you allow bound tokens only"
             )
         new = body.get("refresh_token")
         expires = self.now() + _seconds(body.get("expires_in"), 300.0, 1.0, 366 * 86400.0)

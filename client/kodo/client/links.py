@@ -80,7 +80,7 @@ class Share:
             terms = (str(answer["sid"]), fid, int(answer["level"]), str(answer["mode"]), int(answer["expires_at"]))
             link, token = answer.get("link"), answer.get("token")
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise PeerError("the answer to run.share is none") from None
+            raise PeerError("the answer to run.share is malformed") from None
         return cls(*terms, None if link is None else str(link), None if token is None else str(token))
 
 
@@ -97,7 +97,7 @@ def share_with(to: str | Sequence[str]) -> dict[str, list[str]]:
         if not colon or kind not in ("user", "role"):
             kind, name = ("role" if word in _BUILT_IN else "user"), word
         if not name.strip():
-            raise UsageError(f"{safe_text(word)!r} names nobody; write user:NAME, role:NAME or a peer id")
+            raise UsageError(f"{safe_text(word)!r} names no user or role; write user:NAME, role:NAME or a peer id")
         (users if kind == "user" else roles).append(name.strip())
     return {"users": users, "roles": roles}
 
@@ -111,7 +111,7 @@ def read_link(text: str) -> Link:
     try:
         return parse_link(text)
     except ValueError as error:
-        raise UsageError(f"this is no link: {error}") from None
+        raise UsageError(f"this is not a link: {error}") from None
 
 
 async def revoke_share(remote: RemoteNode, sid: str) -> dict[str, Any] | None:

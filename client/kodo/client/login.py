@@ -299,7 +299,9 @@ class LoginKeeper:
                         except BlockingIOError:
                             await asyncio.sleep(0.05)
             except TimeoutError:
-                raise DeadlineError(f"another process renews the tokens of {path.parent} and does not end") from None
+                raise DeadlineError(
+                    f"another process has been renewing the tokens of {path.parent} for too long"
+                ) from None
             yield
         finally:
             os.close(lock)
@@ -314,7 +316,7 @@ class LoginKeeper:
     def _keep(self, desk: Desk, answer: Any) -> dict[str, Any]:
         token = _text(answer, "token")
         if not token:
-            raise PeerError(f"{desk.place} took the login and gave no token")
+            raise PeerError(f"{desk.place} accepted the login but returned no token")
         expires = answer.get("expires_at")
         login = Login(
             provider="local",

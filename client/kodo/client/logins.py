@@ -112,7 +112,7 @@ class Logins:
             logins = _map(content.get(_section(place)))
             logins[str(place)] = login.model_dump(exclude_defaults=True)
             if len(logins) > MAX_LOGINS:
-                raise UsageError(f"there are {MAX_LOGINS} logins already; koco logout ends one")
+                raise UsageError(f"there are {MAX_LOGINS} logins; end one with koco logout")
             self._write(content | {_section(place): logins, "tokens": self._kept(content, login.secret, tokens)})
 
     def tokens(self, login: Login) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Logins:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
                     mend = f"chmod 600 {shlex.quote(str(self.path))}"
-                    raise UsageError(f"others may read the logins in {self.path}; do: {mend}")
+                    raise UsageError(f"other users can read the logins in {self.path}; do: {mend}")
                 raw = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             return {}

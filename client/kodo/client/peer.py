@@ -172,7 +172,7 @@ class RemoteNode:
             raise UnreachableError(f"no address is known for {self}")
         session = await self._host.connect(self._addresses, timeout=timeout)
         if session.remote_peer != self.peer_id:
-            raise IdentityError(f"{session.remote_peer} answered where {self.peer_id} should be")
+            raise IdentityError(f"{session.remote_peer} answered in the place of {self.peer_id}")
         return session
 
     async def request(
@@ -263,7 +263,7 @@ class RemoteNode:
                 yield batch
             done = await call.done()
         if follow and isinstance(done, Mapping) and done.get("state") not in ("done", "error"):
-            raise UnreachableError(f"{self} ended the stream of a run that is not over")
+            raise UnreachableError(f"{self} ended the stream of a run that is not finished")
 
 
 async def read_pages(

@@ -160,10 +160,12 @@ class Proofs:
         answers = (await self._nearby.ask(knows, "run.state")).check()
         claimants = [remote for remote, claims in answers if claims]
         if not claimants:
-            raise NotFoundError(f"no near node has the run {fid}; say where it is: NODE/{fid}")
+            raise NotFoundError(f"no node nearby has the run {fid}; name its node: NODE/{fid}")
         if len(claimants) > 1:
             some = ", ".join(f"{remote} ({remote.peer_id})" for remote in claimants[:8])
-            raise IdentityError(f"{len(claimants)} nodes claim the run {fid}: {some}; say which you mean: NODE/{fid}")
+            raise IdentityError(
+                f"{len(claimants)} nodes claim the run {fid}: {some}; name the node that you mean: NODE/{fid}"
+            )
         [remote] = claimants
         if not self._is_home(remote.peer_id):
             await self._ask(remote, f"claims to have the run {fid}", f"{remote.peer_id}/{fid}")

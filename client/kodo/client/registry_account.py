@@ -71,7 +71,7 @@ class RegistryDesk:
         """Ask the registry who it is; before anything else, and again before each login."""
         self.peer_id = (await self._client.registry_state()).peer_id or ""
         if not self.peer_id:
-            raise PeerError(f"{self.url} does not say who it is; it is of an earlier release")
+            raise PeerError(f"{self.url} does not name its peer id: it runs an earlier release")
 
     async def ask(self, op: str, args: Mapping[str, Any] | None = None) -> Any:
         """Make a call."""
@@ -119,4 +119,4 @@ async def log_in(
         return await keeper.password(desk, name, password)
     if (issuer is not None or approve is not None) and show is not None:
         return await keeper.issuer(desk, issuer, show, approve)
-    raise UsageError("log in by a code, by name and password, or at an issuer")
+    raise UsageError("log in with a code, with a name and password, or at an issuer")

@@ -156,7 +156,7 @@ def parse_flow(text: str) -> Reference:
     """
     reference = _split(text, "a flow's path or name")
     if not reference.rest:
-        raise UsageError(f"{safe_text(text)!r} names a node and no flow; write NODE/FLOW")
+        raise UsageError(f"{safe_text(text)!r} names a node but no flow; write NODE/FLOW")
     return reference
 
 
@@ -230,7 +230,7 @@ class Resolver:
             return await self._by_name(check_name(text))
         addresses = await self.addresses(peer_id)
         if not addresses:
-            raise UnreachableError(f"{peer_id} is nowhere to be found now; give its address if you know it")
+            raise UnreachableError(f"{peer_id} was not found; give its address if you know it")
         return Target(peer_id, addresses)
 
     async def addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
@@ -260,8 +260,8 @@ class Resolver:
             return Target(claims[0], addresses, name)
         hint = f" ({', '.join(away)} could not be asked)" if away else ""
         if pinned is not None or claims:
-            raise UnreachableError(f"the node {name!r} is nowhere to be found now{hint}")
-        raise NotFoundError(f"no node named {name!r} is found; `koco nodes` lists those that are{hint}")
+            raise UnreachableError(f"the node {name!r} was not found{hint}")
+        raise NotFoundError(f"no node named {name!r} was found; `koco nodes` lists the nodes{hint}")
 
     async def _ask(
         self, wanted: Wanted | None, settled: Callable[[Sequence[Found]], bool]
@@ -305,7 +305,7 @@ def _from_address(text: str) -> Target:
     except ValueError as error:
         raise UsageError(f"not an address: {error}") from None
     if address.peer_id is None:
-        raise UsageError("the address says not who is there; it has to end with /p2p/PEER")
+        raise UsageError("the address does not end with /p2p/PEER, so it does not say who is there")
     return Target(address.peer_id, (address,), given=True)
 
 

@@ -89,7 +89,7 @@ class Run:
         """Give the run as the node describes it now (`run.state`)."""
         answer = await self._remote.request("run.state", {"fid": self.fid})
         if not isinstance(answer, Mapping):
-            raise PeerError("the answer to run.state is no map")
+            raise PeerError("the answer to run.state is not a map")
         self._knows()
         return dict(answer)
 
@@ -147,7 +147,7 @@ class Run:
         """
         answer = await self._remote.request("lock.get", {"fid": self.fid, "lid": lid})
         if not isinstance(answer, Mapping):
-            raise PeerError("the answer to lock.get is no map")
+            raise PeerError("the answer to lock.get is not a map")
         self._knows()
         return dict(answer)
 
@@ -193,7 +193,7 @@ class Run:
         answer = await self._remote.request("run.restart", {"fid": self.fid}, repeat=False)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
-            raise PeerError(f"{self._remote} restarted the run and did not say its fid")
+            raise PeerError(f"{self._remote} restarted the run but did not return its fid")
         state, proofs = str(answer.get("state")), self._proofs
         started = Run(fid, self._remote, patience=self._patience, launched_state=state, proofs=proofs)
         started._knows()
@@ -243,7 +243,9 @@ class Run:
         seconds = parse_seconds(expires)
         if not isinstance(seconds, (int, float)) or not 1 <= seconds <= MAX_SHARE_SECONDS:
             said = safe_text(expires, 40)
-            raise UsageError(f"a share expires after a time such as 30m, 12h or 7d, at most 10 years; it is {said!r}")
+            raise UsageError(
+                f"a share expires after a duration such as 30m, 12h or 7d, at most 10 years, not {said!r}"
+            )
         args: dict[str, Any] = {"fid": self.fid, "mode": mode, "expires_s": float(seconds)}
         args |= {"link": True} if to is None else {"to": share_with(to)}
         args |= {name: value for name, value in (("level", level), ("downloads", downloads)) if value is not None}
@@ -352,7 +354,7 @@ class _RunSource:
             chunks = tuple(bytes(chunk) for chunk in answer["chunks"])
             return ManifestPage(int(answer["size"]), bytes.fromhex(answer["sha256"]), int(answer["from"]), chunks)
         except (KeyError, TypeError, ValueError) as error:
-            raise PeerError(f"the answer to output.manifest is not one: {error!r}") from None
+            raise PeerError(f"the answer to output.manifest is malformed: {error!r}") from None
 
     async def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
         session = await self._remote.session()
@@ -366,7 +368,7 @@ class _RunSource:
                 await call.done()
         except CallError as error:
             if await self._remote.may_go_on(error):
-                raise BrokenSessionError(f"the download of {name} was cut: {error.message}") from error
+                raise BrokenSessionError(f"the download of {name} was interrupted: {error.message}") from error
             raise
 
 

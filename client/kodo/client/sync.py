@@ -285,7 +285,7 @@ class Client:
 
     def _open(self) -> _Loop:
         if self._loop is None:
-            raise LocallyClosedError("a Client is used inside `with`")
+            raise LocallyClosedError("use a Client inside `with`")
         return self._loop
 
     @property

@@ -110,10 +110,10 @@ async def fetch_manifest(source: Source, name: str, *, room: int | None = None) 
     first = await source.manifest(name, 0, PAGE_CHUNKS)
     size, sha256 = first.size, first.sha256
     if size < 0 or len(sha256) != 32:
-        raise IntegrityError(f"the manifest of {name!r} has no proper size and SHA-256")
+        raise IntegrityError(f"the manifest of {name!r} has no valid size and SHA-256")
     if room is not None and size > room:
         raise CapacityError(
-            f"{name!r} is {size} bytes and there is room for {room}; free some or choose another disk"
+            f"{name!r} is {size} bytes, but there is room for {room}; free some space or choose another disk"
         )
     total = -(-size // CHUNK_BYTES)
     chunks: list[bytes] = list(first.chunks)
@@ -218,7 +218,9 @@ async def _download_one(
             raise _in_the_way(target)
         part = part_name(base, manifest)
         if "/".join([*parents, part]).casefold() in folded:
-            raise PeerError(f"the node announced an output {part!r}: {name!r} is called so on its way")
+            raise PeerError(
+                f"the node announced an output {part!r}: {name!r} is the name of the part while it is downloaded"
+            )
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "r+b", buffering=0) as file:
             try:
@@ -230,7 +232,7 @@ async def _download_one(
             missing = manifest.size - writer.good
             free = disk.f_bavail * disk.f_frsize
             if missing > free:
-                raise CapacityError(f"{target} needs {missing} more bytes and the disk has {free} free; make room")
+                raise CapacityError(f"{target} needs {missing} more bytes, but the disk has {free} free; make room")
             had = writer.good
             report(had, manifest.size)
             with room.promise(missing) as writer.promise:
@@ -239,7 +241,7 @@ async def _download_one(
                 os.ftruncate(
                     file.fileno(), 0
                 )  # every chunk fits and the whole does not: nothing of it is worth keeping
-                raise IntegrityError(f"{name!r} arrived whole and its SHA-256 is not the one announced")
+                raise IntegrityError(f"{name!r} arrived whole, but its SHA-256 is not the one announced")
             await asyncio.to_thread(os.fsync, file.fileno())
             os.chmod(file.fileno(), 0o666 & ~_umask())
             try:
@@ -419,7 +421,7 @@ def _opened_below(root: int, parents: Sequence[str]) -> Iterator[int]:
 
 
 def _in_the_way(target: Path) -> UsageError:
-    return UsageError(f"{target} is there already with other content; move it away or overwrite it (--overwrite)")
+    return UsageError(f"{target} exists with other content; move it away, or use --overwrite")
 
 
 def _give_name(folder: int, part: str, base: str, *, overwrite: bool) -> None:
@@ -479,6 +481,6 @@ def _translated(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise CapacityError(
-                f"there is no room for the rest of {target}; what came is kept: make room and download again"
+                f"the disk has no room for the rest of {target}; what arrived is kept: make room and download again"
             ) from error
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error

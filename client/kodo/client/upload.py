@@ -182,9 +182,9 @@ async def _place(remote: RemoteNode, args: Mapping[str, Any]) -> _Place:
     try:
         place = _Place(str(answer["upload"]), int(answer["offset"]), bool(answer.get("complete")))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise PeerError(f"the answer of {remote} to input.write is not one") from None
+        raise PeerError(f"the answer of {remote} to input.write is malformed") from None
     if not is_upload_id(place.uid) or not 0 <= place.offset <= args["size"]:
-        raise PeerError(f"the answer of {remote} to input.write is not one")
+        raise PeerError(f"the answer of {remote} to input.write is malformed")
     return place
 
 
@@ -229,7 +229,7 @@ async def _send(
                 before = sent
                 await asyncio.wait([ending], timeout=STALL_SECONDS)
                 if not ending.done() and sent == before:
-                    raise DeadlineError(f"{remote} takes no more of {path.name}")
+                    raise DeadlineError(f"{remote} accepts no more of {path.name}")
             answer = ending.result()
         finally:
             ending.cancel()

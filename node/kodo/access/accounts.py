@@ -45,7 +45,9 @@ def check_user(name: str) -> str:
         UsageError: it may not.
     """
     if not _USER.match(name):
-        raise UsageError(f"{name[:80]!r} is no user's name: up to 64 small letters, digits and . _ @ + -")
+        raise UsageError(
+            f"{name[:80]!r} cannot be a user's name: use up to 64 lower-case letters, digits and . _ @ + -"
+        )
     return name
 
 
@@ -164,7 +166,9 @@ class Accounts:
             UsageError: the name cannot be.
         """
         if not re.fullmatch(ROLE_PATTERN, name):
-            raise UsageError(f"{name[:80]!r} is no role's name: small letters, digits and . _ -, a letter first")
+            raise UsageError(
+                f"{name[:80]!r} cannot be a role's name: use small letters, digits and . _ -, a letter first"
+            )
 
         def add(database: sqlite3.Connection) -> None:
             check_room(database, "access_roles", MAX_ROLES)

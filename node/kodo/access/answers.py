@@ -64,7 +64,7 @@ async def log_in(provider: Provider, peer_id: str, args: EnrolArgs | PasswordArg
         CallError: 401 `no-login`, `bad-code`, `bad-login`; 429 `slow-down`, `busy`.
     """
     if not isinstance(provider, LocalProvider):
-        raise CallError(401, "no-login", "no passwords and no codes are known here; ask how to log in by auth.info")
+        raise CallError(401, "no-login", "this node has neither passwords nor codes; auth.info says how to log in")
     if isinstance(args, EnrolArgs):
         _, token = await provider.enrol(peer_id, args.proof, source)
     else:
@@ -150,7 +150,7 @@ class AccountAnswers:
             peer = str(PeerId.parse(args.peer_id))
         except ValueError:
             raise CallError(
-                400, "bad-args", "user.enrol: peer_id: no peer id; `koco id` shows it", {"arg": "peer_id"}
+                400, "bad-args", "user.enrol: peer_id: this is not a peer id; `koco id` shows it", {"arg": "peer_id"}
             ) from None
         code = await local.devices.make_code(args.name, peer)
         return {"name": args.name, "peer_id": peer, "code": code.code, "expires_at": code.expires_at}
@@ -197,7 +197,7 @@ class AccountAnswers:
     def _local(self) -> LocalProvider:
         if not isinstance(self._provider, LocalProvider):
             name = self._provider.name
-            raise CallError(409, "no-users", f"no users are kept here: the provider is {name}, not local")
+            raise CallError(409, "no-users", f"there are no users here: the provider is {name}, not local")
         return self._provider
 
 
@@ -206,4 +206,4 @@ def _holder(args: GrantListArgs | GrantArgs) -> Holder:
         return Holder("user", args.user)
     if args.role is not None and args.user is None:
         return Holder("role", args.role)
-    raise CallError(400, "bad-args", "user: give either a user or a role", {"arg": "user"})
+    raise CallError(400, "bad-args", "user: pass either a user or a role", {"arg": "user"})

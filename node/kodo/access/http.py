@@ -38,9 +38,9 @@ def check_issuer_url(url: str) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise UsageError(f"{url[:200]!r} is no URL: {error}") from None
+        raise UsageError(f"{url[:200]!r} is not a URL: {error}") from None
     if not host or parts.username is not None or parts.query or parts.fragment or len(url) > 2048:
-        raise UsageError(f"{url[:200]!r} is no URL of an issuer: https://HOST/PATH")
+        raise UsageError(f"{url[:200]!r} is not the URL of an issuer: https://HOST/PATH")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_own_host(host)):
         raise UsageError(f"{url[:200]!r} is not https, so what it says could be anybody's")
     return url
@@ -123,7 +123,7 @@ async def _ask(method: str, url: str, form: dict[str, str] | None, headers: dict
                 raise UnreachableError(f"{url} answers with {response.status}")
             body = json.loads(raw)
             if not isinstance(body, dict):
-                raise PeerError(f"{url} answers with something that is no JSON object")
+                raise PeerError(f"{url} answers with something that is not a JSON object")
             return Answer(response.status, body, response.headers.get("DPoP-Nonce"))
     except (PeerError, NetworkError):
         raise
@@ -132,4 +132,4 @@ async def _ask(method: str, url: str, form: dict[str, str] | None, headers: dict
     except (aiohttp.ClientError, OSError) as error:
         raise UnreachableError(f"{url} does not answer: {error}") from None
     except (ValueError, RecursionError):
-        raise PeerError(f"{url} answers with something that is no JSON") from None
+        raise PeerError(f"{url} answers with something that is not JSON") from None

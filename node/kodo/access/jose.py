@@ -70,20 +70,20 @@ def read_header(token: str) -> Header:
     if len(token) > MAX_TOKEN_BYTES:
         raise BadTokenError(f"it is larger than {MAX_TOKEN_BYTES} bytes")
     if token.count(".") != 2:
-        raise BadTokenError("it is no signed token")
+        raise BadTokenError("it is not a signed token")
     try:
         headers = jws.extract_compact(token.encode("ascii")).headers()
     except (jose.JoseError, ValueError, TypeError, AttributeError, RecursionError):
-        raise BadTokenError("it is no signed token") from None
+        raise BadTokenError("it is not a signed token") from None
     alg, kid, kind = headers.get("alg"), headers.get("kid"), headers.get("typ")
     if alg not in ALGORITHMS:
-        raise BadTokenError("its algorithm is not one that is taken")
+        raise BadTokenError("its algorithm is not accepted")
     if "crit" in headers or headers.get("b64", True) is not True:
-        raise BadTokenError("it demands what is not known here")
+        raise BadTokenError("it demands something unknown")
     if _OWN_KEYS & headers.keys():
         raise BadTokenError("it brings a key of its own")
     if kid is not None and not isinstance(kid, str):
-        raise BadTokenError("its key id is no text")
+        raise BadTokenError("its key id is not text")
     if kind is not None and (not isinstance(kind, str) or kind.lower() not in _TYPES):
         raise BadTokenError("it was made for another purpose")
     return Header(alg, kid)

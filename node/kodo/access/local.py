@@ -95,7 +95,7 @@ class LocalProvider:
             return known[0]
         found = await self.devices.find(peer_id, token)
         if found is None:
-            raise CallError(401, "bad-token", "this login has ended, or never was: koco login")
+            raise CallError(401, "bad-token", "this login has ended or never existed; log in again: koco login")
         roles, develops = split_roles(found.roles)
         grants = found.grants
         if peer_id == self.operator:
@@ -170,7 +170,7 @@ class LocalProvider:
         with self.passwords.line.hold(peer_id):
             fits = await self.passwords.fits(kept, old, source=peer_id)
         if not fits or kept is None:
-            raise CallError(401, "bad-login", "the old password is another")
+            raise CallError(401, "bad-login", "the old password is wrong")
         await self.accounts.set_password(name, await self.passwords.hash(new), known=kept)
 
     async def set_password(self, name: str, password: str | None) -> None:

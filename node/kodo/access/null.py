@@ -114,7 +114,7 @@ class NullProvider:
                 403, "not-admitted", "this node runs one flow for the user who started it, and answers nobody else"
             )
         if token is not None:
-            raise CallError(401, "no-login", "this node knows no users; call without a token")
+            raise CallError(401, "no-login", "this node has no users; call without a token")
         return self._principal(peer_id)
 
     async def recall(self, principal: str) -> Principal:

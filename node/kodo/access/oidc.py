@@ -80,7 +80,7 @@ class Issuer:
         old = self.now() - self._fetched > KEYS_LIVE_S
         if self._keys is None or (old and not known):
             raise CallError(
-                503, "provider-away", "who you are cannot be checked just now: the issuer of your token is away",
+                503, "provider-away", "your token cannot be checked now: its issuer does not answer",
                 {"retry_after_ms": int(KEYS_PAUSE_S * 1000)},
             )  # fmt: skip
         return self._keys
@@ -101,7 +101,7 @@ class Issuer:
                 said = await self.discover(self.url)
                 place = said.get("jwks_uri")
                 if not isinstance(place, str):
-                    raise UsageError(f"{self.url} does not say where its keys are")
+                    raise UsageError(f"{self.url} does not publish where its keys are")
                 keys = read_keys(await self.get(place))
             except (KodoError, TimeoutError) as error:
                 logger.warning("the keys of %s cannot be fetched: %s", self.url, error)
@@ -180,7 +180,7 @@ class OidcProvider:
             claims = await self._take(token)
             self._check_bound(claims, peer_id)
         except BadTokenError as error:
-            raise CallError(401, "bad-token", f"this token is not taken: {error}") from None
+            raise CallError(401, "bad-token", f"this token is not accepted: {error}") from None
         principal = self._principal(claims, peer_id)
         self._known[principal.id] = principal
         self._known.move_to_end(principal.id)
@@ -249,7 +249,7 @@ class OidcProvider:
     def _judge(self, claims: Mapping[str, Any]) -> float:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_CLAIM or not subject.isprintable():
-            raise BadTokenError("it does not say whom it is about")
+            raise BadTokenError("it names no user")
         return check_claims(
             claims,
             issuer=self.config.issuer,
@@ -262,7 +262,7 @@ class OidcProvider:
         """Let a token through that is bound to the key that the session proved (RFC 7800, 9449), or maybe to none."""
         if "cnf" not in claims:
             if self.config.bound:
-                raise BadTokenError("it is bound to no key, and only tokens that are bound (DPoP) are taken here")
+                raise BadTokenError("it is not bound to a key, and only bound tokens (DPoP) are accepted here")
             return
         bound = claims["cnf"]
         try:

@@ -143,7 +143,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T], source: str | None) -> T:
         if source is not None and self._waiting >= _WAITING:
-            raise CallError(429, "busy", "many are logging in just now; try again", {"retry_after_ms": 1000})
+            raise CallError(429, "busy", "too many logins at once; try again", {"retry_after_ms": 1000})
         self._waiting += 1
         try:
             async with self._turns.have(source):

@@ -43,4 +43,4 @@ def check_operator(principal: Principal) -> None:
         CallError: 403 `operator-only`.
     """
     if not principal.operator:
-        raise CallError(403, "operator-only", "only an operator may do this, as the user of its own home is")
+        raise CallError(403, "operator-only", "only an operator may do this, such as the user of the node's own home")

@@ -36,7 +36,7 @@ def seconds(duration: float | str | timedelta) -> float:
     said = duration.total_seconds() if isinstance(duration, timedelta) else parse_seconds(duration)
     value = float(said) if isinstance(said, (int, float)) else -1.0
     if not 0 < value < 1e9:
-        raise UsageError(f"{duration!r} is no duration; write seconds, or as 90s, 5m, 18h, 7d")
+        raise UsageError(f"{duration!r} is not a duration; write seconds, or text such as 90s, 5m, 18h or 7d")
     return value
 
 

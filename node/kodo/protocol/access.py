@@ -54,9 +54,9 @@ def check_role(text: str) -> str:
     if head == Role.DEVELOPER:
         if colon and glob and len(text) <= _MAX_TEXT and text.isprintable():
             return text
-        raise UsageError("a developer is one of named flows: developer:GLOB, as in developer:flows.market.*")
+        raise UsageError("the role developer needs flows: developer:GLOB, e.g. developer:flows.market.*")
     if not re.fullmatch(ROLE_PATTERN, text):
-        raise UsageError(f"{text[:80]!r} is no role: lower-case letters, digits and . _ - , or developer:GLOB")
+        raise UsageError(f"{text[:80]!r} is not a role: use lower-case letters, digits and . _ -, or developer:GLOB")
     return text
 
 

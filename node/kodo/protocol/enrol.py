@@ -39,6 +39,6 @@ def make_proof(code: str, node: str, device: str) -> bytes:
     """
     read = re.sub(r"[\s-]", "", code).upper().translate(_ALIKE)
     if len(read) != CODE_BITS // 5 or not set(read) <= set(_ALPHABET):
-        raise UsageError("a code has 12 letters and digits, as in 7K3M-0PQR-W9XZ")
+        raise UsageError("a code has 12 letters and digits, e.g. 7K3M-0PQR-W9XZ")
     message = _PURPOSE + node.encode() + b"\x00" + device.encode()
     return hmac.digest(read.encode(), message, hashlib.sha256)

@@ -95,7 +95,7 @@ def check_lock(data: Mapping[str, Any]) -> None:
         raise UsageError("a lock's schema is a map")
     for name in ("expires_s", "verdict_s"):
         if not is_seconds(data.get(name, 1.0)):
-            raise UsageError(f"a lock's {name} is no number of seconds above 0")
+            raise UsageError(f"a lock's {name} is not a number of seconds above 0")
     if not is_texts(data.get("roles", [])) or not is_texts(data.get("users", [])):
         raise UsageError("a lock's roles and users are lists of texts")
 

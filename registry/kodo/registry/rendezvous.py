@@ -245,7 +245,7 @@ class Lobby:
             guest.offers.pop(number, None)
             _lower(self._calls, source)
         if answer is None:
-            raise CallError(403, "refused", "the node does not take this offer")
+            raise CallError(403, "refused", "the node refuses this offer")
         return answer
 
 

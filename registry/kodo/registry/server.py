@@ -56,7 +56,7 @@ def _address(text: str) -> str:
     try:
         return plain_host(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
+        raise ValueError(f"{text!r} is not an IP address") from None
 
 
 Address = Annotated[str, BeforeValidator(_address)]
@@ -172,7 +172,7 @@ class Registry:
             try:
                 PeerId.parse(member)
             except ValueError as error:
-                raise UsageError(f"the mesh member {member!r} is no peer id: {error}") from None
+                raise UsageError(f"the mesh member {member!r} is not a peer id: {error}") from None
         async with contextlib.AsyncExitStack() as stack:
             listener = stack.enter_context(await _listen(config.host, config.port))
             host, port = listener.getsockname()[:2]

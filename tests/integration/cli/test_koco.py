@@ -355,4 +355,4 @@ def test_the_registrys_file_is_backed_up_while_it_runs(node: Node, tmp_path: Pat
     row = User(node["home"])("registry", "--backup", str(copy), "--json").row
     assert row == {"backup": str(copy), "bytes": copy.stat().st_size}
     refused = User(tmp_path / "empty")("registry", "--backup", str(copy), "--json")
-    assert (refused.code, "no registry's file" in refused.row["error"]["message"]) == (2, True)
+    assert (refused.code, "no registry database" in refused.row["error"]["message"]) == (2, True)

@@ -404,7 +404,7 @@ def test_a_certificate_is_taken_up_once_its_rights_are_mended(closed, caplog):
 
 async def test_a_name_that_cannot_be_is_told_in_words(owner):
     for name in ("bad name", "", "x" * 254, "a..b", "a\n"):
-        with pytest.raises(CallError, match="parts of letters, digits"):
+        with pytest.raises(CallError, match="consists of letters, digits"):
             await owner.register(name)
 
 

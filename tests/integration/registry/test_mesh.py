@@ -361,7 +361,7 @@ async def test_one_that_answers_nonsense_ends_no_dealings_and_is_not_asked_in_a_
 
 
 async def test_a_member_that_is_no_peer_id_is_told_at_the_start(tmp_path):
-    with pytest.raises(UsageError, match="no peer id"):
+    with pytest.raises(UsageError, match="not a peer id"):
         async with registry(tmp_path / "a", mesh_members=frozenset({"a registry"})):
             pass
 

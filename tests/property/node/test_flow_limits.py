@@ -46,7 +46,7 @@ def nested(depth: int, inner: Any = None) -> Any:
 
 
 class Model(BaseModel):
-    """A form whose default no JSON can hold."""
+    """A form whose default not JSON can hold."""
 
     number: float = float("nan")
 
@@ -204,7 +204,7 @@ def test_what_the_socket_accepts_the_node_takes(event: str, fields: dict[str, An
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_has_not_are_refused_in_a_line(constant: str) -> None:
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         parse_line(f'{{"event": "result", "data": {{"a": {constant}}}}}'.encode())
 
 

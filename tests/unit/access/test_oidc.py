@@ -226,7 +226,7 @@ async def test_a_bound_token_is_taken_from_its_own_key_only() -> None:
     assert (await world.provider.identify(PEER, bound)).user == "oidc:ana"
     # Also once the token is known here.
     assert (await world.refused(bound, THIEF)).code == 401
-    assert (await world.refused(bound, "no peer id")).code == 401
+    assert (await world.refused(bound, "not a peer id")).code == 401
     for cnf in ({"jkt": "x"}, {}, {"x5t#S256": "x"}, "text", {"jkt": ["x"]}):
         assert (await world.refused(world.token(cnf=cnf))).code == 401
 
@@ -369,7 +369,7 @@ async def test_the_user_of_the_nodes_home_is_operator() -> None:
         ("ftp://issuer.example", ()),
         ("https://", ()),
         ("", ()),
-        ("https://issuer.example", ("no rule",)),
+        ("https://issuer.example", ("not a rule",)),
         ("https://issuer.example", ("x=developer",)),
         ("https://issuer.example", ("x=flow://x",)),
     ],

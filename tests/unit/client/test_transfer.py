@@ -236,7 +236,7 @@ async def test_two_names_that_some_disks_hold_for_one_are_refused(tmp_path: Path
 async def test_an_output_that_bears_the_name_of_anothers_part_is_refused(tmp_path: Path) -> None:
     source = Memory(a_md=b"content")
     source.files[part_name("a.md", source.whole("a.md"))] = b"other"
-    with pytest.raises(PeerError, match="on its way"):
+    with pytest.raises(PeerError, match="while it is downloaded"):
         await fetch(source, tmp_path)
 
 
@@ -395,7 +395,7 @@ async def test_what_appears_during_a_download_stays(
         return piece
 
     source.spoil = appear
-    with pytest.raises(UsageError, match="already"):
+    with pytest.raises(UsageError, match="exists with other content"):
         await fetch(source, tmp_path)
     assert {"file": target.is_file, "link": target.is_symlink, "folder": target.is_dir}[kind]()
     assert kind != "file" or target.read_text() == "mine"

@@ -152,7 +152,7 @@ async def test_a_folder_is_not_a_file(node: Node, client: Client, tmp_path: Path
 
 
 async def test_an_upload_is_for_a_node(client: Client, file: Path) -> None:
-    with pytest.raises(UsageError, match="which node"):
+    with pytest.raises(UsageError, match="name the node"):
         await client.upload(file)
 
 

@@ -88,7 +88,7 @@ def test_inputs_of_the_file_replace_the_names_in_braces(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("text", [YAML + "entry: a:b\n", "flow: {name: x}\n"])
 def test_a_file_says_one_thing_to_run(tmp_path: Path, text: str) -> None:
     write(tmp_path, text)
-    with pytest.raises(UsageError, match="either"):
+    with pytest.raises(UsageError, match="must name what to run"):
         load_yaml("flows/page.yaml", tmp_path)
 
 

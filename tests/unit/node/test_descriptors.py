@@ -130,7 +130,7 @@ async def test_a_reader_that_takes_nothing_is_not_waited_for(
     monkeypatch.setattr(answers, "_TAKE_S", 0.0)
     async with node_of(tmp_path, clock) as node:
         reader = Reader(node, await node.finished())
-        with pytest.raises(CallError, match="go on from there") as caught:
+        with pytest.raises(CallError, match="resume from there") as caught:
             await reader.task
         assert (caught.value.code, caught.value.reason, reader.aborted) == (408, "too-slow", True)
 

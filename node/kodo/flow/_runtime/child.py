@@ -55,18 +55,18 @@ class ChildContext(Context):
                 self._connection.sendall(line)
         except OSError as error:
             raise UnreachableError(
-                f"the flow of this process takes no event: it has not begun, or is over ({error.strerror})"
+                f"the flow of this process accepts no events: it has not begun or has ended ({error.strerror})"
             ) from error
         return DONE
 
     def lock(self, demand: Demand) -> Future[Any]:
-        raise UsageError("a lock is asked in the flow's own process, not in one that it has forked or started")
+        raise UsageError("a lock works only in the flow's own process, not in one that it has forked or started")
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        raise UsageError("an output is written in the flow's own process: hand it over from the one it has started")
+        raise UsageError("an output can be written only in the flow's own process: return the data to it")
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        raise UsageError(f"{op} is asked in the flow's own process, not in one that it has forked or started")
+        raise UsageError(f"{op} works only in the flow's own process, not in one that it has forked or started")
 
 
 def connect_children() -> None:

@@ -71,7 +71,7 @@ class ConsoleContext(Context):
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         group, _, what = op.partition(".")
         if group != "memory":
-            raise UsageError(f"{op} needs a node: publish the flow on one")
+            raise UsageError(f"{op} needs a node: offer the flow on one")
         future: Future[Any] = Future()
         rest = {name: value for name, value in args.items() if name not in ("scope", "of")}
         with self._guard:

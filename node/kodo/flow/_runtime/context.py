@@ -81,7 +81,7 @@ class Demand:
         try:
             check_value(self.schema, MAX_DEPTH)
         except ValueError as error:
-            raise UsageError(f"the form of a lock cannot be sent: {error}; mind its defaults") from None
+            raise UsageError(f"the form of a lock cannot be sent: {error}; check its defaults") from None
         title = exact_text(self.title) if isinstance(self.title, str) else self.title
         data: dict[str, Any] = {"lid": lid, "title": title, "schema": plain(self.schema)}
         if self.has_default:

@@ -106,7 +106,7 @@ def _milliseconds(published: object) -> int:
         time = datetime.fromisoformat(str(published))
         return max(0, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise UsageError(f"published={str(published)!r} is no ISO date, as 2026-01-31") from None
+        raise UsageError(f"published={str(published)!r} is not an ISO date such as 2026-01-31") from None
 
 
 def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:

@@ -43,16 +43,16 @@ def parse_line(line: bytes) -> tuple[str, dict[str, Any]]:
     """Read one line into an event's name and data, as the emitters would make them.
 
     Raises:
-        ValueError: it is no JSON map with `event` and, if at all, a map `data`; or the data is more than an event
+        ValueError: it is not JSON map with `event` and, if at all, a map `data`; or the data is more than an event
             carries.
         UsageError: the event is none that a flow may emit.
     """
     try:
         value = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
-        raise ValueError('it is no map as {"event": "progress", "data": {"percent": 10}}')
+        raise ValueError('it is not a map such as {"event": "progress", "data": {"percent": 10}}')
     data = value.get("data", {})
     if not isinstance(data, dict) or set(value) - {"event", "data"}:
         raise ValueError("besides `event` it may have `data`, a map, and nothing else")

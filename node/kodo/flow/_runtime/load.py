@@ -92,7 +92,7 @@ def callable_of(target: Any) -> tuple[Any, bool]:
             return function, False
         names = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
         return function, bool(names) and names[0] in ("inputs", "input")
-    raise UsageError(f"{_title(target)} is no flow: it is not callable, and has neither kickoff nor invoke")
+    raise UsageError(f"{_title(target)} is not a flow: it is not callable, and has neither kickoff nor invoke")
 
 
 def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFlow:
@@ -106,7 +106,7 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
     if entry.endswith(_YAML):
         return load_yaml(entry, _root_of(entry))
     if not _ENTRY.fullmatch(entry):
-        raise UsageError(f"{entry!r} is no entry; write module:attribute, as flows.market:competitor")
+        raise UsageError(f"{entry!r} is not an entry; write module:attribute, e.g. flows.market:competitor")
     module_name, _, attribute = entry.partition(":")
     target: Any = _import(module_name)
     for name in attribute.split("."):
@@ -179,7 +179,7 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise UsageError(f"{spec} cannot be read as YAML: {error}") from error
     if not isinstance(value, dict) or isinstance(value.get("entry"), str) == ("crew" in value):
-        raise UsageError(f"{spec} has to say what to run: either `entry: module:attribute` or a `crew`")
+        raise UsageError(f"{spec} must name what to run: `entry: module:attribute` or a `crew`")
     unknown = set(value) - {"flow", "entry", "crew", "inputs", "resources"}
     if unknown:
         raise UsageError(
@@ -206,7 +206,7 @@ def _load_crew(spec: str, base: Path, said: Any) -> LoadedFlow:
     roots = [Path(root).resolve() for root in sys.path if root]
     below = next((root for root in roots if file.is_relative_to(root)), None)
     if below is None:
-        raise UsageError(f"{spec} has to lie below the scope's folder: a runner looks for it there")
+        raise UsageError(f"{spec} must be below the scope's folder, where runners look for it")
     entry = str(file.relative_to(below))
     return LoadedFlow(spec, entry, crew, FlowDefinition(name=file.stem), spec, crew.schema())
 
@@ -233,7 +233,7 @@ def _yaml_schema(spec: str, properties: Any) -> dict[str, Any]:
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise UsageError(f"in {spec}, `inputs` is no valid JSON Schema: {error.message}") from error
+        raise UsageError(f"in {spec}, `inputs` is not a valid JSON Schema: {error.message}") from error
     return schema
 
 
@@ -255,9 +255,7 @@ def _module_of(file: Path, roots: Sequence[str]) -> str:
             parts = file.relative_to(Path(root).resolve()).with_suffix("").parts
             if all(part.isidentifier() for part in parts):
                 return ".".join(parts)
-    raise UsageError(
-        f"{file} cannot be imported: it has to lie below the scope's folder, in folders with plain names"
-    )
+    raise UsageError(f"{file} cannot be imported: it must be below the scope's folder, in folders with plain names")
 
 
 def _guess(target: Any, attribute: str) -> FlowDefinition:

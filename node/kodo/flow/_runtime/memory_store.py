@@ -237,7 +237,7 @@ class MemoryStore:
         except OSError as error:
             self._drop(op, args, once)
             if error.errno in _DISK_ERRORS:
-                raise CapacityError(f"the memory takes no more ({error.strerror}); free disk space") from error
+                raise CapacityError(f"the memory cannot grow ({error.strerror}); free disk space") from error
             raise
         except OverflowError as error:
             raise CapacityError(str(error)) from None
@@ -442,7 +442,7 @@ class MemoryStore:
         if more > 0 and row[0] > most:
             raise CapacityError(f"this memory has {most} {count}; delete some")
         if bytes > 0 and row[1] > most_bytes:
-            raise CapacityError(f"this memory would hold {row[1]} bytes of {count}; {most_bytes} are the bound")
+            raise CapacityError(f"this memory would hold {row[1]} bytes of {count}; {most_bytes} are the limit")
 
     def _read(self, mid: int, args: dict[str, Any]) -> dict[str, Any]:
         name, offset = check_key(args["name"]), int(args.get("offset", 0))
@@ -473,7 +473,7 @@ class MemoryStore:
             if offset:
                 return {"offset": 0}
             if sum(each.startswith(f"{args['by']}-") for each in self._parts) >= self.limits.parts:
-                raise CapacityError(f"{self.limits.parts} files are being written at once; end some first")
+                raise CapacityError(f"{self.limits.parts} files are being written at once; finish some first")
             part = self._parts[path.name] = _Part(self._room.promise(size))
         if offset != part.reached:
             return {"offset": part.reached}
@@ -533,7 +533,7 @@ def _check_version(wanted: Any, there: int) -> None:
 def _translate(error: sqlite3.Error, path: Path) -> KodoError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _FULL:
-        return CapacityError(f"{path} takes no more ({error}); nothing was stored: free disk space and try again")
+        return CapacityError(f"{path} cannot be written ({error}); nothing was stored: free disk space and try again")
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return UsageError(f"{path} is damaged ({error}); move it away")
     return KodoError(f"{path}: {error}")

@@ -41,7 +41,7 @@ class YamlCrew:
                 raise UsageError(f"the task {name} is for the agent {task['agent']!r}, which is not among `agents`")
             missing = [other for other in several(task.get("context") or ()) if other not in earlier]
             if missing:
-                raise UsageError(f"the context of the task {name} names {missing[0]!r}, which is no task before it")
+                raise UsageError(f"the context of the task {name} names {missing[0]!r}, which is not an earlier task")
             earlier.add(name)
 
     def schema(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def check_still(before: Principal, now: Principal) -> None:
         CallError: 503 `access-changed`: made again it is judged anew.
     """
     if before != now:
-        raise CallError(503, "access-changed", "what you may do here was changed; call again", {"retry_after_ms": 0})
+        raise CallError(503, "access-changed", "your permissions have changed; call again", {"retry_after_ms": 0})
 
 
 def _by_principal(answer: Answer) -> Handler:

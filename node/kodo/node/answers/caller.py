@@ -120,7 +120,7 @@ def bind_link(session: Any, fid: str, digest: bytes) -> None:
     """
     links: dict[str, set[bytes]] = session.bindings.setdefault(_LINKS, {})
     if digest not in links.get(fid, ()) and sum(map(len, links.values())) >= MAX_LINKS:
-        raise CallError(429, "too-many-links", f"this session has opened {MAX_LINKS} links; begin another")
+        raise CallError(429, "too-many-links", f"this session has opened {MAX_LINKS} links; open a new session")
     links.setdefault(fid, set()).add(digest)
 
 
@@ -148,7 +148,7 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
         return
     if principal.user is None:
         how = f"koco login --node {shlex.quote(node)}"
-        raise CallError(401, "login-needed", f"this node deals with users that it knows only: {how}")
+        raise CallError(401, "login-needed", f"this node requires a login: {how}")
     raise CallError(403, "not-admitted", f"you have no grant node://{node}; ask the operator of the node for it")
 
 

@@ -42,7 +42,7 @@ class MemoryAnswers:
             ]
             return paged(rows[skip : skip + args.pp], len(rows), len(rows), args.p, args.pp)
         if args.scope is None:
-            raise CallError(400, "bad-args", "memory.list: scope: say long or shared", {"arg": "scope"})
+            raise CallError(400, "bad-args", "memory.list: scope: must be long or shared", {"arg": "scope"})
         self._check(caller, args.scope, args.of)
         total, rows = await self._memories.contents(args.scope, args.of, args.prefix, skip, args.pp)
         return paged(rows, total, total, args.p, args.pp)
@@ -52,7 +52,7 @@ class MemoryAnswers:
         if args.scope == "long" and not any(flow.path == args.of for flow in self._catalog.flows):
             raise CallError(404, "no-such-flow", f"this node offers no flow {args.of[:128]!r} to you")
         if (args.size is None) != (args.sha256 is None):
-            raise CallError(400, "bad-args", "memory.put: a file has both size and sha256", {"arg": "sha256"})
+            raise CallError(400, "bad-args", "memory.put: a file needs both size and sha256", {"arg": "sha256"})
         try:
             if args.remove:
                 gone = [await self._memories.put(args.scope, args.of, op, {name: args.key}) for op, name in _REMOVALS]

@@ -101,7 +101,7 @@ class OutputAnswers:
         row, share = await self._output(caller, args.fid, args.name)
         size, start = row.manifest.size, args.offset
         if start > size:
-            raise CallError(416, "bad-range", f"the output has {size} bytes, so nothing at byte {start}")
+            raise CallError(416, "bad-range", f"the output has {size} bytes; there is nothing at byte {start}")
         with self._by_payer.hold(caller.payer), self._by_principal.hold(caller.principal.id or caller.peer):
             return await self._send(caller, args, row, share)
 
@@ -133,12 +133,14 @@ class OutputAnswers:
         except TimeoutError:
             # There is no way to tell who takes nothing.
             caller.asked.abort()
-            raise CallError(408, "too-slow", f"nothing was taken for {_TAKE_S:g} s; go on from there") from None
+            raise CallError(
+                408, "too-slow", f"the reader took nothing for {_TAKE_S:g} s; resume from there"
+            ) from None
 
     async def _write(self, caller: Caller, args: InputWriteArgs) -> dict[str, Any]:
         principal = caller.principal
         if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
-            raise CallError(403, "not-granted", "you may run no flow here, so there is nothing to upload for")
+            raise CallError(403, "not-granted", "you may not run any flow here, so you cannot upload files")
         await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
         return await self._uploads.write(principal.id, args, caller.asked.uploads(), payer=caller.payer)
 

@@ -84,7 +84,7 @@ class RunAnswers:
 
     async def _launch(self, caller: Caller, args: LaunchArgs) -> dict[str, Any]:
         if (args.path is None) == (args.name is None):
-            raise CallError(400, "bad-args", "run.launch: path: give either a path or a name", {"arg": "path"})
+            raise CallError(400, "bad-args", "run.launch: path: pass either a path or a name", {"arg": "path"})
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
         chain = await self._check_chain(caller, flow, args.chain)
         if chain:
@@ -104,7 +104,7 @@ class RunAnswers:
         for link in chain:
             earlier = await self._store.run(link.fid) if link.peer_id == self._node["peer_id"] else None
             if earlier is not None and earlier.path == flow.path:
-                raise CallError(409, "cycle", f"{flow.path} was launched on its own behalf; that would never end")
+                raise CallError(409, "cycle", f"{flow.path} would be launched on its own behalf, without end")
         return [link.model_dump() for link in chain]
 
     async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class RunAnswers:
     ) -> dict[str, Any]:
         principal = caller.principal
         if principal.flow_grant(flow.path, "x") is None:
-            raise CallError(403, "not-granted", f"you may see {flow.path}, and not run it")
+            raise CallError(403, "not-granted", f"you may see {flow.path}, but not run it")
         try:
             check_packed(inputs)
         except ValueError as error:
@@ -151,7 +151,7 @@ class RunAnswers:
         demand = await flow.demand(inputs, judge, caller.payer, again)
         shown, secrets = await judge.do(partial(hide, flow.schema, inputs), caller.payer)
         if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
-            raise CallError(413, "too-large", f"secrets have at most {MAX_SECRET_BYTES} bytes together")
+            raise CallError(413, "too-large", f"secrets may have at most {MAX_SECRET_BYTES} bytes in all")
         self._uploads.check(principal.id, flow.schema, inputs)
         limit = flow.limits.concurrent_runs
         if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:

@@ -73,7 +73,9 @@ class ShareAnswers:
             raise _bad("mode", "a link is for reading only: r")
         level = min(1, seen.level) if args.level is None else args.level
         if level > seen.level:
-            raise CallError(403, "not-granted", f"you see this run at level {seen.level}; share it at that at most")
+            raise CallError(
+                403, "not-granted", f"you see this run at level {seen.level}; share it at that level or below"
+            )
         if args.downloads is not None and level < 1:
             raise _bad("downloads", "outputs, which can be downloaded, need level 1")
         await self._check_known(users, roles)
@@ -98,8 +100,8 @@ class ShareAnswers:
                 raise CallError(
                     404,
                     "no-such-user",
-                    f"nobody is called {name[:80]!r} here: koco whoami shows what one is called, koco id a peer id;"
-                    " a role is role:NAME",
+                    f"nobody has the name {name[:80]!r} here; `koco whoami` shows a user's name,"
+                    " `koco id` a peer id; write a role as role:NAME",
                 )
         for name in roles:
             if not await self._provider.knows("role", name):
@@ -122,7 +124,7 @@ class ShareAnswers:
             return paged([share_fields(row) for row in rows], total, total, args.p, args.pp)
         seen = await self._sight.run(caller, args.fid)
         if not seen.manages:
-            raise CallError(403, "not-yours", "with whom a run is shared is for who launched it")
+            raise CallError(403, "not-yours", "only who launched the run can see whom it is shared with")
         rows = await self._shares.of_run(args.fid)
         page = rows[(args.p - 1) * args.pp : args.p * args.pp]
         return paged([share_fields(row) for row in page], len(rows), len(rows), args.p, args.pp)

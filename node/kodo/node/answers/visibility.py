@@ -59,7 +59,7 @@ class Seen:
             CallError: 403 `not-granted`.
         """
         if "x" not in self.modes:
-            raise CallError(403, "not-granted", "this run, or your grant on its flow, is for reading only")
+            raise CallError(403, "not-granted", "you may read this run, but not change it")
 
     def check_own(self) -> None:
         """Let through who launched the run and may manage it.
@@ -96,7 +96,7 @@ class Seen:
             CallError: 403 `private`.
         """
         if not self.contents:
-            raise CallError(403, "private", "what this run is about is for who launched it")
+            raise CallError(403, "private", "only who launched this run can see its contents")
 
     def check_outputs(self) -> None:
         """Let through who may read outputs.

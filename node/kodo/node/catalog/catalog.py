@@ -104,7 +104,7 @@ class Flow:
             raise CallError(
                 400,
                 "bad-inputs",
-                f"the inputs are not what {self.path} takes; {what}",
+                f"the inputs do not fit {self.path}; {what}",
                 {"places": faults, "missing": absent},
             )
 

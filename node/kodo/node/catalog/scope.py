@@ -97,7 +97,7 @@ def load_scope(path: Path) -> Scope:
     """
     if path.suffix == ".py":
         example = f'flows: ["{path.stem}"]'
-        raise UsageError(f"{path} is Python; a scope is a YAML file that names the node's flows, as in: {example}")
+        raise UsageError(f"{path} is Python, but a scope is a YAML file that lists the node's flows, e.g.: {example}")
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -100,7 +100,7 @@ class Conduct:
                 self._output(said.data)
             case "final":
                 if not is_seconds(said.data.get("runtime_s", 1.0), allow_zero=True):
-                    raise MisconductError("the runtime of a 'final' is no number of seconds")
+                    raise MisconductError("the runtime of a 'final' is not a number of seconds")
                 self.over = True
             case "fatal":
                 if not all(isinstance(said.data.get(key), str) for key in ("type", "message")):
@@ -129,13 +129,13 @@ class Conduct:
         try:
             check_output(name, media)
         except ValueError:
-            raise MisconductError("an output's name is not one that a file can bear everywhere") from None
+            raise MisconductError("an output's name is not a valid file name on every system") from None
         assert isinstance(name, str)
         if name in self.outputs:
             raise MisconductError("two outputs have the same name")
         check_output_room(len(self.outputs), result=True)
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 50:
-            raise MisconductError("an output's size is no number of bytes")
+            raise MisconductError("an output's size is not a number of bytes")
         if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
             raise MisconductError("an output's sha256 is not 64 hexadecimal digits")
         self.outputs.add(name)

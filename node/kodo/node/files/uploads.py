@@ -296,7 +296,7 @@ class Uploads:
             raise CallError(
                 409,
                 "bad-offset",
-                f"this upload goes on at byte {upload.reached}, not at {offset}",
+                f"this upload continues at byte {upload.reached}, not at {offset}",
                 {"offset": upload.reached, "upload": upload.uid},
             )
         data = self.root / upload.uid / _DATA
@@ -437,7 +437,9 @@ async def timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise CallError(408, "too-slow", f"no byte came for {seconds:g} s; go on where the upload is") from None
+            raise CallError(
+                408, "too-slow", f"no byte arrived for {seconds:g} s; resume the upload where it stopped"
+            ) from None
         yield piece
 
 

@@ -108,7 +108,7 @@ class Debts:
                 self._noted.add(debt)
             if await self._is_over(fid):
                 self._over.add(fid)
-                raise CallError(409, "over", "the run that would launch this is over")
+                raise CallError(409, "over", "the run that would launch this has ended")
             yield
         except BaseException as error:
             if not isinstance(error, CallError) or error.code >= 500:

@@ -186,10 +186,10 @@ class Delegations:
     async def _launch(self, question: Question) -> dict[str, Any]:
         target, inputs = question.args["flow"], question.args["inputs"]
         if not isinstance(target, str) or not isinstance(inputs, Mapping):
-            raise UsageError("delegate takes a flow's NODE/PATH and inputs by name")
+            raise UsageError("delegate needs a flow's NODE/PATH, and inputs by name")
         node = parse_flow(target).node
         if node is None:
-            raise UsageError(f"say which node shall run {target[:200]!r}: NODE/PATH")
+            raise UsageError(f"name the node that should run {target[:200]!r}: NODE/PATH")
         if not may_delegate(await self._provider.recall(account_of(question.principal)), node):
             raise CallError(403, "not-granted", f"whoever launched this run may not use the node {node[:200]!r}")
         chain = [*self._chain_of(question.fid), {"peer_id": self._peer_id, "fid": question.fid}]
@@ -208,7 +208,7 @@ class Delegations:
             answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not is_id(fid):
-            raise PeerError(f"{found.remote} launched the run and did not say its fid")
+            raise PeerError(f"{found.remote} launched the run but did not return its fid")
         run = Run(str(fid), found.remote.on_behalf(question.fid), patience=client.settings.patience_s)
         children[str(fid)] = _Child(run)
         handle = {"node": found.remote.reach, "peer_id": str(run.peer_id), "fid": run.fid}

@@ -131,7 +131,7 @@ class Locks:
             known = await self._store.once(principal.id, once.key)
             if known is not None:
                 if known.digest != once.digest:
-                    raise CallError(409, "key-reused", "this key came with another answer; take another key")
+                    raise CallError(409, "key-reused", "this key was used with another answer; use another key")
                 return await self._verdict(fid, lid, known.value)
         lock = await self.get(fid, lid, principal)
         payer = payer or account_of(principal.id)
@@ -269,7 +269,7 @@ class Locks:
                 verdict = _judge(event, cid)
                 if verdict is not None:
                     return verdict
-        return CallError(410, "expired", "the run ended before there was a verdict")
+        return CallError(410, "expired", "the run ended before it judged the answer")
 
     async def _gone(self, fid: str, lid: str) -> CallError:
         names = ["lock", "unlock", "lock-timeout"]
@@ -385,7 +385,7 @@ def _judge(event: Event, cid: str) -> Verdict | None:
     own = event.data.get("cid") in (None, cid)
     match event.event:
         case "unlock":
-            return event.data if own else CallError(410, "answered", "another answer was taken")
+            return event.data if own else CallError(410, "answered", "another answer was accepted")
         case "unlock-deny" if own:
             reasons = list(event.data.get("reasons") or [])
             return CallError(409, "denied", "; ".join(reasons)[:1000] or "denied", {"reasons": reasons})

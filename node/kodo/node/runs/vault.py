@@ -76,7 +76,7 @@ class Vault:
             CapacityError: they are too large together, or the disk takes nothing.
         """
         if len(msgpack.packb(found)) > MAX_SECRET_BYTES:
-            raise CapacityError(f"secrets have at most {MAX_SECRET_BYTES} bytes together")
+            raise CapacityError(f"secrets may have at most {MAX_SECRET_BYTES} bytes in all")
         await self._do(lambda: self._store(fid, {**self._load(fid), name: found}))
 
     async def get(self, fid: str, name: str) -> Secrets:
@@ -170,5 +170,5 @@ class Vault:
 
     def _path(self, fid: str) -> Path:
         if not is_id(fid):
-            raise UsageError("that is no run")
+            raise UsageError("that is not a run")
         return self.root / fid

@@ -265,7 +265,7 @@ def translate(error: sqlite3.Error, path: Path) -> KodoError:
     """Give our error for one of SQLite's: `CapacityError` when the disk is at fault."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in _DISK:
-        return CapacityError(f"{path} takes no more ({error}); nothing was stored: free disk space and try again")
+        return CapacityError(f"{path} cannot be written ({error}); nothing was stored: free disk space and try again")
     if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return UsageError(f"{path} is damaged or not a database ({error}); move it away, or use another KODO_HOME")
     return StoreError(f"{path}: {error}")

@@ -70,7 +70,7 @@ def whole_file(
 
 
 def make_once(path: Path, data: bytes, *, link: Callable[[Path, Path], None] = os.link) -> bool:
-    """Write a file that is not there yet, as a key; return whether it was not, and so holds `data` now.
+    """Write a file that does not exist yet, as a key; return whether it was not, and so holds `data` now.
 
     It is whole or not there, and on the disk when this returns: not even a crash leaves half a key. (It may leave the
     temporary file, which nothing reads.)

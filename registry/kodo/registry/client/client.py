@@ -143,7 +143,7 @@ class RegistryClient:
         except (ValueError, TypeError) as error:
             raise UsageError(f"{url!r} is not the URL of a registry: {error}") from error
         if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query_string or parsed.fragment:
-            raise UsageError(f"{url!r} is not the URL of a registry, as http://host:port")
+            raise UsageError(f"{url!r} is not the URL of a registry, e.g. http://host:port")
         self.url = str(parsed).rstrip("/")
         self._timeout = timeout
         self._claimant = claimant if is_private(self.url) else None

@@ -100,7 +100,7 @@ class OperatorClient:
         own = str(self._identity.peer_id)
         registry = (await self._client.registry_state()).peer_id
         if registry is None:
-            raise PeerError("this registry does not say who it is; it is of an earlier release")
+            raise PeerError("this registry does not name its peer id: it runs an earlier release")
         enrolment = sign(Enrolment(peer_id=own, proof=enrol_proof(code, registry, own)), self._identity)
         return _read(await self._client.call("POST", "/operators", data=enrolment))
 

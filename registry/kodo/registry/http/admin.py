@@ -189,7 +189,7 @@ class Admin:
         if given.name is not None:
             peer_id = await self._admin.peer_of(given.name)
             if peer_id is None:
-                raise problem(404, "no-such-node", f"no node goes by the name {given.name} here")
+                raise problem(404, "no-such-node", f"no node has the name {given.name} here")
         assert peer_id is not None
         replace = request.method == "POST"
         data = {"peer_id": peer_id, "path": path, "words": given.words, "replace": replace}

@@ -319,7 +319,7 @@ async def _node(request: web.Request) -> web.Response:
     try:
         peer_id = PeerId.parse(request.match_info["peer_id"])
     except ValueError:
-        raise problem(404, "no-such-node", "no node is known here by what is not a peer id") from None
+        raise problem(404, "no-such-node", "this is not a peer id, so no node has it") from None
     store = request.app[_SERVICE].store
     if hidden:
         record = await store.signed_record(str(peer_id))
@@ -408,9 +408,9 @@ def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
 async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TYPE) -> bytes:
     """Read a body of this type and of at most `limit` bytes."""
     if request.content_type != content_type:
-        raise problem(415, "wrong-content-type", f"the body has to be {content_type}")
+        raise problem(415, "wrong-content-type", f"the body must be {content_type}")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise problem(415, "wrong-content-encoding", "bodies are taken uncompressed only")
+        raise problem(415, "wrong-content-encoding", "send the body uncompressed")
     too_large = problem(413, "too-large", f"this call takes at most {limit} bytes", limit=limit)
     if request.content_length is not None and request.content_length > limit:
         raise too_large

@@ -160,7 +160,7 @@ def check_private(request: web.Request) -> None:
         CallError: 403 `tls-only`.
     """
     if not request.secure and source_of(request.remote) != THIS_MACHINE:
-        raise problem(403, "tls-only", "such calls are taken over TLS, or on this machine; see --tls-cert")
+        raise problem(403, "tls-only", "such calls need TLS, or must come from this machine; see --tls-cert")
 
 
 def check_named_operator(principal: Principal) -> None:
@@ -175,4 +175,4 @@ def check_named_operator(principal: Principal) -> None:
 
 
 def _login_needed() -> CallError:
-    return problem(401, "login-needed", "this registry answers users that it knows only: koco login --registry URL")
+    return problem(401, "login-needed", "this registry requires a login: koco login --registry URL")

@@ -144,7 +144,7 @@ class _Reader:
         except SyntaxError as error:
             # Offset 0 is what Python gives for a text that ends too soon.
             at = self._place(error.offset - 1 if error.offset else len(self._source))
-            raise QueryError(f"this is no query ({error.msg})", at) from None
+            raise QueryError(f"this is not a query ({error.msg})", at) from None
         except (RecursionError, MemoryError, ValueError):
             raise QueryError(f"the query is nested over {MAX_DEPTH} deep", 0) from None
 

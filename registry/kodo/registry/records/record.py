@@ -59,7 +59,7 @@ _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z
 def _check_name(text: str) -> str:
     if len(text) > _NAME_CHARACTERS or not re.match(_NAME, text) or text.endswith("\n"):
         raise ValueError(
-            "a node's name is parts of letters, digits, - and _ with dots between, as in flows.example.com"
+            "a node's name consists of letters, digits, - and _, with dots between its parts, e.g. flows.example.com"
         )
     return text
 

@@ -64,5 +64,5 @@ def _check_room(connection: sqlite3.Connection, of_node: int) -> None:
         raise CallError(
             507,
             "too-many-notes",
-            f"a registry keeps {MAX_ALL_NOTES} annotations; take back those of nodes that are gone",
+            f"a registry keeps {MAX_ALL_NOTES} annotations; discard those of nodes that are gone",
         )

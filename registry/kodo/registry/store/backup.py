@@ -24,7 +24,7 @@ def back_up(database: Path, target: Path) -> int:
     """
     try:
         if not database.is_file():
-            raise UsageError(f"there is no registry's file {database}")
+            raise UsageError(f"there is no registry database {database}")
         with whole_file(target, durable=True) as file:
             _copy(database, file.name)
             return file.seek(0, os.SEEK_END)

@@ -266,7 +266,7 @@ def _bind(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord) ->
     if bound is None:
         held = connection.execute("SELECT count(*) FROM names WHERE peer_id = ?", (record.peer_id,)).fetchone()[0]
         if held >= bounds.names:
-            raise CallError(409, "too-many-names", f"{record.peer_id} has used {held} names here; keep to one")
+            raise CallError(409, "too-many-names", f"{record.peer_id} has used {held} names here; use one of them")
         connection.execute("INSERT INTO names (k_name, peer_id) VALUES (?, ?)", (key, record.peer_id))
     elif bound[0] != record.peer_id:
         raise CallError(

@@ -354,7 +354,7 @@ def _owner(connection: sqlite3.Connection, key: str) -> str | None:
 
 
 def _not_yours(name: str) -> CallError:
-    return CallError(403, "not-yours", f"{name} is somebody else's here; ask the operator of this registry")
+    return CallError(403, "not-yours", f"{name} belongs to somebody else; ask the operator of this registry")
 
 
 def _make_code(connection: sqlite3.Connection, now: int) -> str:

@@ -372,13 +372,13 @@ def _told(database: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_INTERRUPT:
-            raise CallError(422, "too-slow", "this takes too long here; narrow the search or the query") from None
+            raise CallError(422, "too-slow", "this takes too long; narrow the search or the query") from None
         logger.error("SQLite refused %s: %s", database, error)
         if code == sqlite3.SQLITE_FULL:
             raise CallError(507, "disk-full", "the registry's disk is full; nothing was changed") from None
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise CallError(
-                503, "damaged", "the registry's file is damaged; its operator has to put a backup in its place"
+                503, "damaged", "the registry's database is damaged; its operator must restore a backup"
             ) from None
         raise CallError(503, "storage", "the registry cannot store or read at present") from None
 

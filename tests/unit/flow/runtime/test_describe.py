@@ -170,7 +170,7 @@ def test_published_is_a_date_as_text_or_as_a_date_and_becomes_milliseconds(scope
     found = ask(scope, "dated", "./dated.yaml")
     day = 1_795_305_600_000
     assert {found[path]["published"] for path in ("dated.text", "dated.zoned", "dated.day", "./dated.yaml")} == {day}
-    assert found["dated.soon"]["error"] == "published='soon' is no ISO date, as 2026-01-31"
+    assert found["dated.soon"]["error"] == "published='soon' is not an ISO date such as 2026-01-31"
     assert found["dated.day"]["release"] == "2026-11-22"
 
 

@@ -465,7 +465,7 @@ async def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, clock: Stil
         async def adopt(self) -> Any:
             self.tries += 1
             if self.tries < 3:
-                raise CapacityError("Ray is not there yet")
+                raise CapacityError("Ray does not exist yet")
             return await super().adopt()
 
     async with Shy({}) as executor:

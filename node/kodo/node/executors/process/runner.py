@@ -79,7 +79,7 @@ class ProcessRunner:
         """See `Runner.read_output`; returns at most 4 MiB. Its deadline is the caller's."""
         data = await self._call("read_output", name, offset, length, seconds=None)
         if not isinstance(data, bytes):
-            raise MisconductError("the runner gave an output that is no bytes")
+            raise MisconductError("the runner returned an output that is not bytes")
         return data
 
     async def kill(self) -> None:

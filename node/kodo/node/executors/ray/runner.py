@@ -117,7 +117,7 @@ class RayRunner:
         """
         data = await self._call("read_output", name, offset, length, deadline=None)
         if not isinstance(data, bytes):
-            raise MisconductError("the runner gave an output that is no bytes")
+            raise MisconductError("the runner returned an output that is not bytes")
         return data
 
     async def kill(self) -> None:

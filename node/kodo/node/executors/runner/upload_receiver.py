@@ -28,7 +28,7 @@ class Inbox:
             IntegrityError: the file is not what was announced, or a piece is missing.
         """
         if not is_upload_id(uid) or "/" in check_output_name(name):
-            raise UsageError("that is no upload")
+            raise UsageError("that is not an upload")
         hasher, size = self._arriving.get(uid) or (hashlib.sha256(), 0)
         if size != offset:
             raise IntegrityError(f"a part of the uploaded file {name!r} is missing")

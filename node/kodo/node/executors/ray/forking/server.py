@@ -116,7 +116,7 @@ def read_request(data: bytes) -> Request:
             words.append(word)
     variables = dict(context.get("env_vars") or {})
     if not all(isinstance(text, str) for text in (*variables, *variables.values())):
-        raise ValueError("a variable is no text")
+        raise ValueError("a variable is not text")
     if context.get("command_prefix") or context.get("override_worker_entrypoint"):
         raise DeclinedError("it has a command of its own")
     if context.get("py_executable", sys.executable) != sys.executable:
