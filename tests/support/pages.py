@@ -16,8 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"(?P<above>(?:^<!-- .*? -->\n)*)^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _GENERATED = re.compile(r"<!-- generated: .*?<!-- end of generated -->", re.DOTALL)
-_NAME = re.compile(r"# ([\w./-]+\.\w+)\n")
-_FID = re.compile(r"\b[0-9a-hjkmnp-tv-z]{26}\b")
+_NAME = re.compile(r"# ((?!/)[\w./-]+\.\w+)\n")
+_PLACEHOLDERS = {
+    "FID": ("koco run", re.compile(r"\b[0-9a-hjkmnp-tv-z]{26}\b")),
+    "PEER_ID": ("koco id", re.compile(r"\b12D3KooW\w{44}\b")),
+    "CODE": ("koco user enrol", re.compile(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}\b")),
+}
+"""What a page leaves to the reader to fill in: which command prints it, and how it looks."""
 SECONDS = 120
 
 
@@ -52,7 +57,7 @@ class Reader:
 
     folder: Path
     environment: dict[str, str]
-    fid: str = ""
+    known: dict[str, str] = field(default_factory=dict)
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
 
@@ -75,7 +80,12 @@ class Reader:
         elif block.kind == "sh":
             for line in block.text.replace("\\\n", " ").splitlines():
                 if line.strip():
-                    self._run(line.replace("FID", self.fid) if self.fid else line, block)
+                    self._run(self._filled_in(line), block)
+
+    def _filled_in(self, line: str) -> str:
+        for name, value in self.known.items():
+            line = re.sub(rf"\b{name}\b", value, line)
+        return line
 
     def _run(self, line: str, block: Block, given: str = "") -> None:
         if ready := block.asked("keeps running:"):
@@ -98,8 +108,9 @@ class Reader:
     def _note(self, line: str, code: int | None, printed: str) -> None:
         assert code == 0, f"{line} ended with {code}:\n{printed[-4000:]}"
         self.printed.append(printed)
-        if line.startswith("koco run") and (found := _FID.findall(printed)):
-            self.fid = found[-1]
+        for name, (command, pattern) in _PLACEHOLDERS.items():
+            if line.startswith(command) and (found := pattern.search(printed)):
+                self.known[name] = found[0]
 
     def _start(self, line: str, ready: str) -> None:
         process = subprocess.Popen(

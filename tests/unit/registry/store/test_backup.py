@@ -80,7 +80,7 @@ async def test_damage_is_told_as_such(tmp_path):
 
 
 def test_nothing_to_copy_is_said(tmp_path):
-    with pytest.raises(UsageError, match=r"no registry's file .*registry\.db"):
+    with pytest.raises(UsageError, match=r"no registry database .*registry\.db"):
         back_up(tmp_path / "registry.db", tmp_path / "copy.db")
     assert list(tmp_path.iterdir()) == []
 
