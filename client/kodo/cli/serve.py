@@ -19,20 +19,29 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Host = Annotated[
-    list[str] | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; may be repeated.")
+    list[str] | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; may be repeated.")
 ]
 Auth = Annotated[
     str | None,
-    typer.Option("--auth", metavar="PROVIDER", help="Who says who a caller is: null, local, oidc."),
+    typer.Option(
+        "--auth",
+        metavar="PROVIDER",
+        help="How callers are identified: null (not at all), local (accounts kept here) or oidc (an issuer).",
+    ),
 ]
-Issuer = Annotated[str | None, typer.Option("--issuer", metavar="URL", help="Of --auth oidc.")]
-Audience = Annotated[str | None, typer.Option("--audience", metavar="AUDIENCE", help="Of --auth oidc.")]
-ClientId = Annotated[str | None, typer.Option("--client-id", metavar="ID", help="Of --auth oidc.")]
+Issuer = Annotated[str | None, typer.Option("--issuer", metavar="URL", help="With --auth oidc: the issuer.")]
+Audience = Annotated[
+    str | None, typer.Option("--audience", metavar="AUDIENCE", help="With --auth oidc: whom tokens must be for.")
+]
+ClientId = Annotated[
+    str | None,
+    typer.Option("--client-id", metavar="ID", help="With --auth oidc: the client id to ask for tokens with."),
+]
 Bound = Annotated[
     bool | None,
     typer.Option(
         "--auth-oidc-bound/--no-auth-oidc-bound",
-        help="Of --auth oidc: take only tokens that are bound to their holder's key (DPoP).",
+        help="With --auth oidc: accept only tokens that are bound to their holder's key (DPoP).",
         show_default=False,
     ),
 ]
@@ -42,17 +51,20 @@ async def up(
     context: Context,
     scope: Annotated[
         Path | None,
-        typer.Argument(metavar="SCOPE", help="The file that lists the node's flows; the samples by default."),
+        typer.Argument(metavar="SCOPE", help="File that lists the node's flows. Default: the samples."),
     ] = None,
-    with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry too.")] = False,
-    registry_port: Annotated[int | None, typer.Option("--registry-port", min=0, max=65535, metavar="PORT")] = None,
+    with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry, too.")] = False,
+    registry_port: Annotated[
+        int | None,
+        typer.Option("--registry-port", min=0, max=65535, metavar="PORT", help="TCP port of that registry."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The node's name.")] = None,
     host: Host = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, help="UDP port; 0 takes a free one.")
+        int | None, typer.Option("--port", min=0, max=65535, help="UDP port; 0 chooses a free one.")
     ] = None,
     open_: Annotated[
-        bool | None, typer.Option("--open", help="Let in peers from everywhere, not only from the local network.")
+        bool | None, typer.Option("--open", help="Admit peers from everywhere, not only from the local network.")
     ] = None,
     auth: Auth = None,
     issuer: Issuer = None,
@@ -61,7 +73,11 @@ async def up(
     auth_oidc_bound: Bound = None,
     contents_for: Annotated[
         list[str] | None,
-        typer.Option("--contents-for", metavar="ROLE", help="Show this role what others' runs are about."),
+        typer.Option(
+            "--contents-for",
+            metavar="ROLE",
+            help="Let this role (developer, operator) read the contents of others' runs.",
+        ),
     ] = None,
     executor: Annotated[
         str | None,
@@ -72,30 +88,42 @@ async def up(
         ),
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Join this Ray cluster instead of starting a Ray of the node's own.",
+        ),
     ] = None,
-    num_cpus: Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs of the embedded Ray.")] = None,
+    num_cpus: Annotated[
+        int | None, typer.Option("--num-cpus", min=1, help="CPUs of the node's own Ray. Default: all.")
+    ] = None,
     object_store: Annotated[
-        str | None, typer.Option("--object-store", metavar="SIZE", help="Of the embedded Ray, as 200MB.")
+        str | None,
+        typer.Option("--object-store", metavar="SIZE", help="Object store of the node's own Ray, e.g. 200MB."),
     ] = None,
-    runners: Annotated[int | None, typer.Option("--runners", min=0, help="Warm runners to keep.")] = None,
+    runners: Annotated[
+        int | None, typer.Option("--runners", min=0, help="Processes to keep ready for the next runs.")
+    ] = None,
     keep_runs: Annotated[
         bool | None,
         typer.Option(
-            "--keep-runs/--end-runs", help="Let runs, and Ray, go on while it is stopped.", show_default=False
+            "--keep-runs/--end-runs",
+            help="Keep runs (and Ray) going while the node is stopped, or end them.",
+            show_default=False,
         ),
     ] = None,
     retention: Annotated[
-        str | None, typer.Option("--retention", metavar="TIME", help="Keep acknowledged runs so long, as 7d.")
+        str | None, typer.Option("--retention", metavar="TIME", help="How long acknowledged runs are kept, e.g. 7d.")
     ] = None,
     quota: Annotated[
-        str | None, typer.Option("--quota", metavar="SIZE", help="What the node may keep on disk, as 50GB.")
+        str | None, typer.Option("--quota", metavar="SIZE", help="Disk that the node may use, e.g. 50GB.")
     ] = None,
     disk_reserve: Annotated[
-        str | None, typer.Option("--disk-reserve", metavar="SIZE", help="Disk that flows may not use, as 256MiB.")
+        str | None, typer.Option("--disk-reserve", metavar="SIZE", help="Disk that must stay free, e.g. 256MiB.")
     ] = None,
 ) -> None:
-    """Start a node; it runs until Ctrl-C."""
+    """Run a node until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
     from kodo.node.catalog.scope import default_name
 
@@ -162,45 +190,74 @@ async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
 
 async def registry(
     context: Context,
-    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; loopback.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="TCP; 0 takes a free one.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="TCP port; 0 chooses a free one. Default: 8360.")
+    ] = None,
     open_: Annotated[
         bool | None,
-        typer.Option("--open/--closed", help="Take nodes that nobody registered.", show_default=False),
+        typer.Option(
+            "--open/--closed",
+            help="List every node that announces itself, or only those that an operator registered.",
+            show_default=False,
+        ),
     ] = None,
     mesh_read: Annotated[
         list[str] | None,
-        typer.Option("--mesh-read", metavar="URL", help="List its nodes too; repeatable."),
+        typer.Option("--mesh-read", metavar="URL", help="List the nodes of this registry, too; may be repeated."),
     ] = None,
     mesh_feed: Annotated[
-        list[str] | None, typer.Option("--mesh-feed", metavar="URL", help="Tell it of nodes; repeatable.")
+        list[str] | None,
+        typer.Option("--mesh-feed", metavar="URL", help="Tell this registry about nodes; may be repeated."),
     ] = None,
     mesh_members: Annotated[
         list[str] | None,
-        typer.Option("--mesh-member", metavar="PEER_ID", help="Let that registry tell of its nodes; repeatable."),
+        typer.Option(
+            "--mesh-member",
+            metavar="PEER_ID",
+            help="Accept what this registry tells about its nodes; may be repeated.",
+        ),
     ] = None,
     mesh_interval: Annotated[
-        str | None, typer.Option("--mesh-interval", metavar="TIME", help="Until a failed registry is asked again.")
+        str | None,
+        typer.Option(
+            "--mesh-interval",
+            metavar="TIME",
+            help="How long to wait before asking a registry again that did not answer.",
+        ),
     ] = None,
     probe: Annotated[
-        str | None, typer.Option("--probe", metavar="TIME", help="Dial each node so often, to tell how it answers.")
+        str | None,
+        typer.Option(
+            "--probe", metavar="TIME", help="How often to dial each node, to measure how it answers, e.g. 60s."
+        ),
     ] = None,
     origins: Annotated[
-        list[str] | None, typer.Option("--origin", metavar="URL", help="Let pages of this origin call; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--origin", metavar="URL", help="Allow web pages of this origin to call the registry; may be repeated."
+        ),
     ] = None,
     hosts: Annotated[
-        list[str] | None, typer.Option("--name", metavar="HOST", help="A name it is reached by; repeatable.")
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="Host name by which the registry is reached; may be repeated."),
     ] = None,
     proxies: Annotated[
         list[str] | None,
         typer.Option(
             "--proxy",
             metavar="ADDRESS",
-            help="Believe the reverse proxy at this address whom it speaks for (X-Forwarded-For); repeatable.",
+            help="Trust the X-Forwarded-For of the reverse proxy at this address; may be repeated.",
         ),
     ] = None,
-    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Speak HTTPS; PEM.")] = None,
-    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain for HTTPS, a PEM file.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key, a PEM file.")
+    ] = None,
     auth: Auth = None,
     issuer: Issuer = None,
     audience: Audience = None,
@@ -208,10 +265,14 @@ async def registry(
     auth_oidc_bound: Bound = None,
     backup: Annotated[
         Path | None,
-        typer.Option("--backup", metavar="FILE", help="Copy its file there, also while it runs, and end."),
+        typer.Option(
+            "--backup",
+            metavar="FILE",
+            help="Copy the registry's database to this file and exit. Works while the registry runs.",
+        ),
     ] = None,
 ) -> None:
-    """Start a registry; it runs until Ctrl-C."""
+    """Run a registry until Ctrl-C."""
     from kodo.cli.nodes import oidc_config, short_turns_of_threads
     from kodo.settings.registry import RegistrySettings
 
@@ -258,7 +319,7 @@ async def _serve_registry(context: Context, settings: Settings, running: Any) ->
         context.say("Ctrl-C stops it")
     if running.first_code is not None:
         enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
-        context.say(f"to operate it from elsewhere (within a day): {enrol}")
+        context.say(f"to operate it from another machine, within a day: {enrol}")
     await _first(context.stop.wait(), running.asked_to_stop.wait(), _warn(context, settings))
     context.say("stopping")
 
