@@ -68,7 +68,7 @@ def read_rules(texts: Sequence[str]) -> dict[str, Rule]:
     for text in texts:
         value, equals, rest = text.partition("=")
         if not value or not equals:
-            raise UsageError(f"{text[:80]!r} is no rule for roles: VALUE=ROLE_OR_GRANT,…")
+            raise UsageError(f"{text[:80]!r} is not a rule for roles: write VALUE=ROLE_OR_GRANT,…")
         words = [word for word in rest.split(",") if word]
         roles = tuple(check_role(word) for word in words if "://" not in word)
         own = tuple(parse_grant(word) for word in words if "://" in word)
