@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from kodo.p2p.core.varint import encode_varint
+from kodo.p2p.core import callframe
+from kodo.p2p.core.varint import PrefixedFrames, encode_varint
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net.budget import SOURCE_BYTES, shared_budget
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, request
@@ -21,6 +23,8 @@ from tests.support.peers import STRANGER, make_pair
 
 MOST = 3 << 20
 HALF_FRAME = encode_varint(1 << 20) + bytes(900_000)
+HALF_CALL = callframe.encode_frame(callframe.request("upload"))
+"""The first frame of a call that takes more."""
 
 
 async def begins_frames(session: Session) -> None:
@@ -117,3 +121,26 @@ async def test_a_session_that_ended_counts_no_longer() -> None:
         await until(lambda: budget.total > 900_000)
         await session.aclose()
         await until(lambda: not budget.total)
+
+
+@pytest.mark.parametrize("begins", [HALF_FRAME, HALF_CALL + HALF_FRAME], ids=["a call", "a frame of a call"])
+async def test_nothing_of_half_frames_outlives_its_session_until_garbage_is_looked_for(begins: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with asyncio.timeout(60), make_pair("webrtc") as pair:
+            session = await pair.client.connect(pair.addresses)
+            for _ in range(5):
+                stream = await session.open_stream(CALL_PROTOCOL)
+                await stream.write(begins)
+            await until(lambda: kept_of_frames() > 4_000_000)
+            await session.aclose()
+            await until(lambda: not pair.server.sessions)
+            await until(lambda: kept_of_frames() == 0)
+    finally:
+        gc.enable()
+
+
+def kept_of_frames() -> int:
+    """Give the bytes of half frames that any reader of this process has, whether it is in use or not."""
+    return sum(each.buffered for each in gc.get_objects() if isinstance(each, PrefixedFrames))

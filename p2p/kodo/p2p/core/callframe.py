@@ -199,6 +199,10 @@ class FrameReader:
         """
         return [_decode(body, self._max_values) for body in self._frames.feed(data)]
 
+    def clear(self) -> None:
+        """Forget what is kept of a frame that is not whole: nobody reads on."""
+        self._frames.clear()
+
 
 def request(op: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Make the first value of a caller."""

@@ -312,6 +312,7 @@ class CallServer:
             raise
         finally:
             stream.on_end = None
+            request._frames.clear()
         if not gone:
             await self._end(stream, answer)
 
@@ -327,8 +328,9 @@ class CallServer:
                 await _pass_over(stream, length - len(data))
                 raise refusal
             frames = callframe.FrameReader(callframe.EARLY_BYTES, callframe.EARLY_VALUES)
+        waiting: deque[Any] = deque()
         try:
-            waiting: deque[Any] = deque(frames.feed(data))
+            waiting.extend(frames.feed(data))
             while not waiting:
                 stream.keep(frames.buffered)
                 waiting.extend(frames.feed(await _more(stream)))
@@ -337,6 +339,10 @@ class CallServer:
             if refusal is None:
                 raise
             raise refusal from None
+        finally:
+            if not waiting:
+                # The error that ended this holds on to the frame of this call, and so to the reader, for long.
+                frames.clear()
         op, args = callframe.read_request(waiting.popleft())
         return Request(op, args, stream.session, stream, frames, waiting)
 
