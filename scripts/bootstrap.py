@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import page
 from locks import install_commands, is_newest_wanted, path_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +189,19 @@ def install_npm_packages(npm: Path) -> None:
         stamp.write_text(wanted)
 
 
+def build_page() -> None:
+    """Build the page that `koco web` serves, unless that was done for these sources."""
+    if page.is_current():
+        return
+    say("building the page that koco web serves")
+    try:
+        npm = install_node()
+        page.build(page.Node((str(shutil.which("node") or BIN / "node"),), (str(npm),)))
+    except page.BuildError as error:
+        print(error, file=sys.stderr)
+        fail("the page could not be built", "scripts/page --force")
+
+
 def install_browser() -> None:
     """Find Chromium, or install Debian's package as root."""
     if shutil.which("chromium"):
@@ -219,6 +233,11 @@ def main(arguments: Sequence[str]) -> int:
     if purpose in ("setup", "test"):
         install_npm_packages(install_node())
         install_browser()
+        build_page()
+    elif purpose == "run":
+        # The main job goes on without it.
+        with contextlib.suppress(SystemExit):
+            build_page()
     elif purpose == "bench":
         # What is measured beside kodo; the table names what is missing.
         with contextlib.suppress(SystemExit):

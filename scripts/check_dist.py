@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ["p2p", "protocol", "access", "flow", "node", "samples", "registry", "client", "cli"]
+PACKAGES = ["p2p", "protocol", "access", "flow", "node", "samples", "registry", "client", "web", "cli"]
 SECONDS = 600
 
 IMPORTS = """

@@ -25,7 +25,7 @@ HEAVY = {
     "aioice": [],
     "zeroconf": ["kodo/p2p/net/discovery.py"],
     "ray": ["kodo/node/executors/ray/", "kodo/samples/"],
-    "aiohttp": ["kodo/registry/", "kodo/cli/", "kodo/access/http.py"],
+    "aiohttp": ["kodo/registry/", "kodo/web/", "kodo/cli/", "kodo/access/http.py"],
     "joserfc": ["kodo/access/jose.py"],
     "argon2": ["kodo/access/passwords.py"],
     "typer": ["kodo/cli/"],
@@ -102,7 +102,7 @@ def test_kodo_is_a_namespace_package(root: str) -> None:
 
 def test_every_package_is_typed() -> None:
     packages = [path for root in SOURCE_ROOTS for path in (ROOT / root / "kodo").iterdir() if path.name[0] != "_"]
-    assert {path.name for path in packages} >= {"p2p", "protocol", "node", "flow", "registry", "client", "cli"}
+    assert {path.name for path in packages} >= {"p2p", "protocol", "node", "flow", "registry", "client", "web", "cli"}
     assert [path.name for path in packages if not (path / "py.typed").is_file()] == []
     assert [path.name for path in packages if not (path / "__init__.py").is_file()] == []
 
@@ -271,6 +271,7 @@ def test_the_version_is_written_in_one_place() -> None:
         "scripts/run",
         "scripts/test",
         "scripts/docs",
+        "scripts/page",
         "scripts/lock",
         "scripts/release",
         "scripts/python",

@@ -79,6 +79,11 @@ COMMANDS: dict[str, Entry] = {
         "Identity and settings",
         "Show how a node, or a registry with --registry, knows you, and what you may do there.",
     ),
+    "web": Entry(
+        "page",
+        "Serve",
+        "Open kodo's page in your browser: find flows, run them, answer them, download; it runs until Ctrl-C.",
+    ),
     "up": Entry("serve", "Serve", "Run a node until Ctrl-C."),
     "registry": Entry("serve", "Serve", "Run a registry until Ctrl-C."),
     "down": Entry(

@@ -338,10 +338,13 @@ async def _back_up(context: Context, target: Path) -> None:
 def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None, **more: Any) -> Any:
     from kodo.p2p.net.keystore import make_home
     from kodo.registry.server import Registry, RegistryConfig
+    from kodo.web.site import Site
 
     given: dict[str, Any] = {"host": host, "port": port, "open": open_}
     chosen = {key: value for key, value in given.items() if value is not None}
-    return Registry(RegistryConfig(home=make_home(home), **chosen, **more))
+    # A checkout without the built page has a registry all the same.
+    page = Site("registry").routes() if Site.is_built() else ()
+    return Registry(RegistryConfig(home=make_home(home), **chosen, **more), page=page)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -114,10 +114,22 @@ def _system_clock() -> int:
 
 
 class Registry:
-    """A running registry: `async with Registry(config) as registry: registry.url`. Closing is idempotent."""
+    """A running registry: `async with Registry(config) as registry: registry.url`. Closing is idempotent.
 
-    def __init__(self, config: RegistryConfig, *, clock: Callable[[], int] = _system_clock) -> None:
+    Args:
+        clock: gives ms UTC.
+        page: routes of a page for people, which it serves besides its API.
+    """
+
+    def __init__(
+        self,
+        config: RegistryConfig,
+        *,
+        clock: Callable[[], int] = _system_clock,
+        page: Iterable[web.AbstractRouteDef] = (),
+    ) -> None:
         self.config = config
+        self._page = tuple(page)
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
         self._peer_id: str | None = None
@@ -205,7 +217,7 @@ class Registry:
                 hosts=frozenset(name.lower() for name in config.hosts),
                 proxies=config.proxies,
             )
-            runner = web.AppRunner(make_app(service), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
+            runner = web.AppRunner(make_app(service, self._page), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             assert runner.server is not None

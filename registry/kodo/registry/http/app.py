@@ -9,7 +9,7 @@ import json
 import platform
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -131,8 +131,12 @@ _SERVICE = web.AppKey("service", Service)
 _CALLERS = web.AppKey("callers", Callers)
 
 
-def make_app(service: Service) -> web.Application:
-    """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`)."""
+def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
+    """Build the application; the server that runs it must not decompress requests (`auto_decompress=False`).
+
+    Args:
+        page: routes besides the API's, such as those of a page for people.
+    """
     app = web.Application(middlewares=[attended, forwarded(service.proxies), problems, _guard])
     app[_SERVICE] = service
     callers = app[_CALLERS] = Callers(
@@ -184,6 +188,7 @@ def make_app(service: Service) -> web.Application:
             *rendezvous.routes(),
             *admin.routes(),
             *access.routes(),
+            *page,
         ]
     )
     return app
