@@ -30,7 +30,7 @@ STAMP = ".built"
 NODE_VENV = ROOT / ".run" / "nodejs"
 NODE_MAJOR = 20
 SECONDS = 900
-_LOCKED = ("package.json", "package-lock.json", ".npmrc")
+_LOCKED = ("package-lock.json", "package.json", ".npmrc")
 
 
 class BuildError(Exception):
@@ -72,7 +72,8 @@ def install_packages(node: Node, source: Path = SOURCE) -> None:
         BuildError: it failed.
     """
     stamp = source / "node_modules" / ".kodo"
-    wanted = _digest(source, *(source / name for name in _LOCKED))
+    # As `bootstrap.py` writes it, so that neither installs again what the other did.
+    wanted = hashlib.sha256(b"".join((source / name).read_bytes() for name in _LOCKED)).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     _run([*node.npm, "ci", "--no-audit", "--no-fund"], source, node)
