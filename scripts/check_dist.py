@@ -1,7 +1,7 @@
 """Check what would be published: python scripts/check_dist.py DIST
 
-`DIST` holds one wheel and one sdist. The wheel has every package with its `py.typed` and no `kodo/__init__.py`;
-installed by itself in a clean environment it brings no Ray, and there the client library can be imported, and `koco`
+`DIST` holds one wheel and one sdist. The wheel has every package with its `py.typed` and no `kodo/__init__.py`, and
+both have the built page; installed by itself in a clean environment it brings no Ray, and there the client library can be imported, and `koco`
 runs a registry and lists what it has.
 """
 
@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def main(dist: Path) -> None:
         for path in (root / "kodo").rglob("*.py")
     }
     check(sources <= names, f"not in the wheel: {sorted(sources - names)}")
+    page = {name for name in names if name.startswith("kodo/web/dist/")}
+    check("kodo/web/dist/index.html" in page and any(name.endswith(".js") for name in page), "the page is not built")
     metadata = f"kodo-{version}.dist-info/"
     strange = [name for name in names if not name.startswith(("kodo/", metadata))]
     check(not strange, f"in the wheel and not kodo's: {strange}")
@@ -62,6 +65,7 @@ def main(dist: Path) -> None:
         packed = {name.partition("/")[2] for name in sdist.getnames()}
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/README.md"):
         check(name in packed, f"{name} is not in the sdist")
+    check({f"client/{name}" for name in page} <= packed, "the sdist has not the page that the wheel has")
     strange = [name for name in packed if {"node_modules", ".venv", ".git"} & set(name.split("/"))]
     check(not strange, f"in the sdist and not kodo's: {strange[:5]}")
 
@@ -93,6 +97,8 @@ def use(koco: Path, folder: str) -> None:
             url = json.loads(line)["url"]
             listed = [koco, "nodes", "--registry", url, "--no-lan", "--json"]
             run([*listed], folder, environment)
+            with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+                check(b'data-host="registry"' in answer.read(), "the installed registry serves no page")
         finally:
             registry.terminate()
 

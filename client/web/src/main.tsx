@@ -1,5 +1,56 @@
-/** The page's entry. */
+/** The page's entry. Keys and tokens leave the address bar before anything else happens. */
 import { render } from 'preact'
+import { openEngine } from './net/engine.ts'
+import { setEngine } from './ui/app.ts'
+import { host, openHost } from './ui/host.ts'
+import { watchInbox } from './ui/inbox/state.ts'
+import { openBrought } from './ui/link/open.ts'
+import { Empty } from './ui/parts/parts.tsx'
+import { parseRoute, route, takeSecrets } from './ui/router.ts'
+import { Shell } from './ui/shell.tsx'
+import { say } from './ui/texts.ts'
+import { showTheme } from './ui/theme.ts'
+import './ui/styles/all.css'
+
+function arrive(): { key: string | undefined; get: string | undefined } {
+  const { key, get, rest } = takeSecrets(location.hash)
+  if (key !== undefined || get !== undefined) history.replaceState(null, '', `${location.pathname}${rest}`)
+  return { key, get }
+}
+
+async function begin(root: HTMLElement): Promise<void> {
+  const { key, get } = arrive()
+  showTheme()
+  await openHost(key)
+  setEngine(
+    openEngine({
+      registries: host.value.kind === 'registry' ? [location.origin] : [],
+      findAddresses: (peerId, stop) => host.peek().addresses(peerId, stop)
+    })
+  )
+  let damaged = false
+  const open = (token: string | undefined) => {
+    try {
+      if (token !== undefined) openBrought(token)
+      damaged = false
+    } catch {
+      damaged = true
+    }
+    if (damaged) render(<Empty title={say.link.damaged}>{<p>{say.link.dead['no-such-link']?.text}</p>}</Empty>, root)
+    else {
+      route.value = parseRoute(location.hash)
+      render(<Shell />, root)
+    }
+  }
+  open(get)
+  addEventListener('hashchange', () => {
+    document.body.dataset['moved'] = 'yes'
+    const again = arrive()
+    if (again.key !== undefined) void openHost(again.key)
+    open(again.get)
+  })
+  watchInbox()
+}
 
 const root = document.getElementById('app')
-if (root) render(<h1>kodo</h1>, root)
+if (root) void begin(root)

@@ -1,0 +1,179 @@
+/** One flow: what it does, its form, and the same for a terminal and for Python. */
+import { useState } from 'preact/hooks'
+import { fieldOf, isRow, numberOf, textOf, type Row, type Value } from '../../core/value.ts'
+import { checkPin, engine, findNode, nodeOf } from '../app.ts'
+import { book, nameOf, remember } from '../book.ts'
+import { Form } from '../form/form.tsx'
+import { fieldFor } from '../form/schema.ts'
+import { exact, isTime, json, oneLine } from '../format.ts'
+import { CopyLine, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
+import { go, paths } from '../router.ts'
+import { say } from '../texts.ts'
+import { Login } from '../me/login.tsx'
+import { CallError } from '../../core/errors.ts'
+
+const text = say.flow
+
+export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
+  const [told, setTold] = useState<Row | undefined>()
+  const [error, setError] = useState<unknown>()
+  const [turn, setTurn] = useState(0)
+  useTask(
+    async stop => {
+      setError(undefined)
+      try {
+        await findNode(peerId, stop)
+        const answer = await nodeOf(peerId).ask('flow.schema', { path }, { signal: stop })
+        if (!stop.aborted) setTold(answer)
+      } catch (failed) {
+        if (!stop.aborted) setError(failed)
+      }
+    },
+    [peerId, path, turn]
+  )
+  if (error !== undefined)
+    return (
+      <>
+        <PageHead title={oneLine(path, 160)} />
+        <Failure error={error}>
+          <button type="button" class="button small" onClick={() => setTurn(turn + 1)}>
+            {say.retry}
+          </button>
+        </Failure>
+        {error instanceof CallError && error.reason === 'login-needed' && <Login node={nodeOf(peerId)} done={() => setTurn(turn + 1)} />}
+        <p>
+          <a href={paths.flows()}>{text.back}</a>
+        </p>
+      </>
+    )
+  if (!told) return <Skeletons label={say.loading} rows={2} />
+  return <Told peerId={peerId} path={path} told={told} />
+}
+
+function Told({ peerId, path, told }: { peerId: string; path: string; told: Row }) {
+  const node = nodeOf(peerId)
+  const name = textOf(told, 'name') || path
+  const given = fieldOf(told, 'schema')
+  const schema = given !== undefined && isRow(given) ? given : {}
+  const example = fieldOf(told, 'example')
+  const hasExample = example !== undefined && isRow(example) && Object.keys(example).length > 0
+  const [filled, setFilled] = useState<Value | undefined>()
+  const [key] = useState(() => crypto.randomUUID())
+  const contents = fieldOf(told, 'contents_for')
+  const roles = Array.isArray(contents) ? contents.map(String).join(', ') : ''
+  const isEmpty = fieldFor(schema, schema, '').members.length === 0
+  const published = numberOf(told, 'published')
+
+  const launch = async (inputs: Value) => {
+    const called = book.peek().get(peerId)?.name ?? ''
+    await checkPin(called, peerId)
+    const target = nodeOf(peerId, called || undefined)
+    const answer = await target.ask('run.launch', { path, inputs, key, strict: true })
+    const fid = textOf(answer, 'fid')
+    remember(peerId, called, [], { used: true })
+    await engine().knownRuns.remember(fid, { peerId, addrs: book.peek().get(peerId)?.addrs ?? [] })
+    go(paths.run(peerId, fid))
+  }
+
+  return (
+    <>
+      <PageHead title={oneLine(name, 160)}>
+        <p>
+          {text.node}{' '}
+          <a href={paths.flows('', peerId)}>{oneLine(nameOf(peerId), 80)}</a>
+          {textOf(told, 'organization') && ` · ${oneLine(textOf(told, 'organization'), 80)}`}
+        </p>
+      </PageHead>
+      <div class="two">
+        <section class="card stack" aria-labelledby="inputs">
+          <h2 id="inputs">{text.inputs}</h2>
+          {isEmpty && <p class="muted">{text.noInputs}</p>}
+          {roles && <Note kind="warn">{<p>{text.contents(roles)}</p>}</Note>}
+          <Form
+            key={filled === undefined ? 'empty' : 'example'}
+            schema={schema}
+            name={name}
+            initial={filled}
+            node={node}
+            action={text.launch}
+            send={launch}
+            aside={
+              hasExample && filled === undefined ? (
+                <button type="button" class="button plain" onClick={() => setFilled(example)}>
+                  {text.example}
+                </button>
+              ) : null
+            }
+          />
+          <p class="small muted">{text.private}</p>
+        </section>
+        <div class="stack">
+          {textOf(told, 'description') && (
+            <section class="card stack tight">
+              <p class="description">{textOf(told, 'description').slice(0, 8192)}</p>
+              <dl class="facts">
+                {textOf(told, 'author') && (
+                  <>
+                    <dt>{text.by}</dt>
+                    <dd>{oneLine(textOf(told, 'author'), 120)}</dd>
+                  </>
+                )}
+                {textOf(told, 'release') && (
+                  <>
+                    <dt>{text.release}</dt>
+                    <dd>{oneLine(textOf(told, 'release'), 64)}</dd>
+                  </>
+                )}
+                {isTime(published) && (
+                  <>
+                    <dt>{text.published}</dt>
+                    <dd>{exact(published)}</dd>
+                  </>
+                )}
+                <dt>{text.path}</dt>
+                <dd class="mono">{oneLine(path, 512)}</dd>
+                <dt>{text.peer}</dt>
+                <dd class="mono">{peerId}</dd>
+              </dl>
+            </section>
+          )}
+          <Elsewhere node={nameOf(peerId)} path={path} example={hasExample ? example : {}} />
+        </div>
+      </div>
+    </>
+  )
+}
+
+const shellWord = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`)
+
+/** Return a value as Python writes it. */
+function pythonValue(value: Value): string {
+  if (value === null) return 'None'
+  if (typeof value === 'boolean') return value ? 'True' : 'False'
+  if (Array.isArray(value)) return `[${value.map(pythonValue).join(', ')}]`
+  if (isRow(value)) return `{${Object.entries(value).map(([key, each]) => `${json(key, 0)}: ${pythonValue(each)}`).join(', ')}}`
+  return json(value, 0)
+}
+
+/** Commands to copy. Every word in them that a node said is quoted. */
+function Elsewhere({ node, path, example }: { node: string; path: string; example: Row }) {
+  const flow = `${node}/${path}`
+  const words = Object.entries(example).map(([key, value]) => shellWord(`${key}=${typeof value === 'string' ? value : json(value, 0)}`))
+  const koco = ['koco run', shellWord(flow), ...words].join(' ')
+  const python = `run = await kodo.launch(${json(flow, 0)}, inputs=${pythonValue(example)})`
+  return (
+    <details class="card">
+      <summary>{text.same}</summary>
+      <div class="stack">
+        <div class="stack tight">
+          <h3>{text.koco}</h3>
+          <CopyLine text={oneLine(koco, 4000)} label={text.koco} />
+        </div>
+        <div class="stack tight">
+          <h3>{text.python}</h3>
+          <CopyLine text={oneLine(python, 4000)} label={text.python} />
+        </div>
+      </div>
+    </details>
+  )
+}

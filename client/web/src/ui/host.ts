@@ -1,0 +1,179 @@
+/**
+ * Who serves this page, and what can be asked there: `koco web` tells who is nearby and reads registries for the page; a
+ * registry is one itself. Both tell where nodes are and nothing else: whatever is done is done with the node itself.
+ */
+import { signal } from '@preact/signals'
+import { UsageError, CallError, UnreachableError } from '../core/errors.ts'
+import { fieldOf, isRow, textOf, type Row } from '../core/value.ts'
+import { kept, keep } from './storage.ts'
+
+export interface Catalog {
+  /** Its URL, for people. */
+  readonly url: string
+  /** A page of its flows or nodes. */
+  flows(query: CatalogQuery, stop: AbortSignal): Promise<CatalogPage>
+  nodes(query: CatalogQuery, stop: AbortSignal): Promise<CatalogPage>
+  addresses(peerId: string, stop: AbortSignal): Promise<string[]>
+}
+
+export interface CatalogQuery {
+  search?: string
+  query?: string
+  by?: string
+  p?: number
+  pp?: number
+}
+
+export interface CatalogPage {
+  rows: Row[]
+  filtered: number
+  pages: number
+}
+
+export interface Nearby {
+  peerId: string
+  name: string
+  addrs: string[]
+  source: string
+}
+
+export interface Host {
+  readonly kind: 'web' | 'registry' | 'none'
+  /** `locked`: `koco web` wants to see its key first. */
+  readonly status: 'open' | 'locked' | 'away'
+  readonly catalogs: readonly Catalog[]
+  /** Whether there is anybody who looks around on the local network. */
+  readonly lan: boolean
+  nearby(stop: AbortSignal): Promise<Nearby[]>
+  /** Where a node is said to be now. */
+  addresses(peerId: string, stop: AbortSignal): Promise<string[]>
+}
+
+const KEY = 'kodo.key'
+const MAX_ANSWER = 32 << 20
+const MAX_ADDRS = 32
+
+const closed = (kind: Host['kind'], status: Host['status']): Host => ({
+  kind,
+  status,
+  catalogs: [],
+  lan: false,
+  nearby: () => Promise.resolve([]),
+  addresses: () => Promise.resolve([])
+})
+
+export const host = signal<Host>(closed('none', 'away'))
+
+/** Find out who serves the page. `entry`: the key of the address that `koco web` printed. */
+export async function openHost(entry: string | undefined): Promise<void> {
+  const kind = document.documentElement.dataset['host']
+  if (kind === 'registry') host.value = ofRegistry()
+  else if (kind === 'web') {
+    try {
+      host.value = await ofWeb(entry)
+    } catch (error) {
+      host.value = closed('web', error instanceof CallError && error.code === 401 ? 'locked' : 'away')
+    }
+  }
+}
+
+const texts = (value: unknown): string[] =>
+  Array.isArray(value) ? value.filter(each => typeof each === 'string').slice(0, MAX_ADDRS) : []
+
+/** Read JSON of this page's own origin. */
+async function ask(path: string, stop: AbortSignal | undefined, init: RequestInit = {}): Promise<Row> {
+  let answer: Response
+  try {
+    answer = await fetch(path, { ...init, credentials: 'omit', redirect: 'error', cache: 'no-store', signal: stop ?? null })
+  } catch (error) {
+    if (stop?.aborted) throw error
+    throw new UnreachableError('The server of this page does not answer. Is `koco web` still running?')
+  }
+  const size = Number(answer.headers.get('Content-Length') ?? 0)
+  if (size > MAX_ANSWER) throw new UsageError('The answer is too large.')
+  let read: unknown
+  try {
+    read = await answer.json()
+  } catch {
+    throw new UnreachableError('The server of this page gave an answer that cannot be read.')
+  }
+  const row = isRow(read) ? read : {}
+  if (!answer.ok) {
+    const [reason, detail] = [fieldOf(row, 'reason'), fieldOf(row, 'detail')].map(value => (typeof value === 'string' ? value : ''))
+    throw new CallError(answer.status, reason || 'refused', detail || answer.statusText, row)
+  }
+  return row
+}
+
+function queryOf(query: CatalogQuery): string {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== '')
+  return given.length > 0 ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString()}` : ''
+}
+
+function pageOf(row: Row): CatalogPage {
+  const result = fieldOf(row, 'result')
+  const number = (name: string) => Number(fieldOf(row, name) ?? 0) || 0
+  return {
+    rows: Array.isArray(result) ? result.filter(isRow) : [],
+    filtered: number('filtered_records'),
+    pages: number('total_pages')
+  }
+}
+
+function catalog(url: string, read: (path: string, stop: AbortSignal) => Promise<Row>, addresses: Catalog['addresses']): Catalog {
+  return {
+    url,
+    flows: async (query, stop) => pageOf(await read(`/flows${queryOf(query)}`, stop)),
+    nodes: async (query, stop) => pageOf(await read(`/nodes${queryOf(query)}`, stop)),
+    addresses
+  }
+}
+
+function ofRegistry(): Host {
+  const one = catalog(
+    location.origin,
+    (path, stop) => ask(path, stop),
+    async (peerId, stop) => {
+      // A query of the registry's own language: a peer id has letters and digits only.
+      const found = await one.nodes({ query: `peer_id == "${peerId.replace(/\W/g, '')}"`, pp: 1 }, stop)
+      return texts(found.rows[0] && fieldOf(found.rows[0], 'addrs'))
+    }
+  )
+  return { ...closed('registry', 'open'), catalogs: [one], addresses: (peerId, stop) => one.addresses(peerId, stop) }
+}
+
+async function ofWeb(entry: string | undefined): Promise<Host> {
+  if (entry !== undefined) {
+    const entered = await ask('/api/enter', undefined, { method: 'POST', headers: { Authorization: `Bearer ${entry}` } })
+    const key = fieldOf(entered, 'key')
+    if (typeof key === 'string') keep(KEY, key)
+  }
+  if (kept(KEY) === undefined) return closed('web', 'locked')
+  const read = (path: string, stop?: AbortSignal) =>
+    ask(path, stop, { headers: { Authorization: `Bearer ${kept(KEY) ?? ''}` } })
+  const about = await read('/api/about')
+  const urls = texts(fieldOf(about, 'registries'))
+  return {
+    kind: 'web',
+    status: 'open',
+    lan: fieldOf(about, 'lan') === true,
+    catalogs: urls.map((url, index) => {
+      const base = `/api/registries/${index}`
+      return catalog(
+        url,
+        (path, stop) => read(base + path, stop),
+        async (peerId, stop) => texts(fieldOf(await read(`${base}/nodes/${encodeURIComponent(peerId)}`, stop), 'addrs'))
+      )
+    }),
+    nearby: async stop => {
+      const result = fieldOf(await read('/api/nodes', stop), 'result')
+      return (Array.isArray(result) ? result.filter(isRow) : []).map(row => ({
+        peerId: textOf(row, 'peer_id'),
+        name: textOf(row, 'name'),
+        source: textOf(row, 'source'),
+        addrs: texts(fieldOf(row, 'addrs'))
+      }))
+    },
+    addresses: async (peerId, stop) => texts(fieldOf(await read(`/api/nodes/${encodeURIComponent(peerId)}`, stop), 'addrs'))
+  }
+}

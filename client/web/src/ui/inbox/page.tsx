@@ -1,0 +1,115 @@
+/** Inbox: what waits, and what ended. */
+import { useMemo, useState } from 'preact/hooks'
+import { now } from '../app.ts'
+import { oneLine } from '../format.ts'
+import { Empty, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
+import { paths } from '../router.ts'
+import { listRuns, type RunRow, usedNodes } from '../runs/runs.ts'
+import { say } from '../texts.ts'
+import { look, looked, markSeen, notifies, seenAt, setNotifies, waiting } from './state.ts'
+
+const text = say.inboxPage
+const MOST = 100
+
+export function InboxPage() {
+  const [rows, setRows] = useState<ReadonlyMap<string, RunRow[]>>(new Map())
+  const [done, setDone] = useState(false)
+  useTask(async stop => {
+    await Promise.all([
+      look(stop),
+      listRuns(
+        (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
+        () => undefined,
+        stop
+      )
+    ])
+    if (!stop.aborted) setDone(true)
+  }, [])
+  const since = seenAt.value
+  const ended = useMemo(
+    () =>
+      [...rows.values()]
+        .flat()
+        .filter(row => (row.state === 'done' || row.state === 'error') && row.modified > since)
+        .sort((a, b) => b.modified - a.modified)
+        .slice(0, MOST),
+    [rows, since]
+  )
+  const locks = waiting.value
+  const isReady = done || usedNodes().length === 0 || (looked.value && locks.length > 0)
+  return (
+    <>
+      <PageHead
+        title={text.title}
+        aside={
+          'Notification' in window ? (
+            <div class="check">
+              <input id="notify" type="checkbox" checked={notifies.value} onChange={event => void setNotifies(event.currentTarget.checked)} />
+              <label for="notify">{text.notify}</label>
+            </div>
+          ) : null
+        }
+      >
+        <p>{text.text}</p>
+      </PageHead>
+      {!isReady && <Skeletons label={say.loading} rows={2} />}
+      {isReady && locks.length === 0 && ended.length === 0 && (
+        <Empty title={text.none}>
+          <p>{text.noneText}</p>
+        </Empty>
+      )}
+      {locks.length > 0 && (
+        <section class="card stack" aria-labelledby="waiting">
+          <h2 id="waiting">{text.waiting}</h2>
+          <ul class="stack">
+            {locks.map(lock => (
+              <li key={lock.lid} class="row between">
+                <div class="grow">
+                  <a href={paths.run(lock.peerId, lock.fid)}>
+                    <strong>{oneLine(lock.title, 300)}</strong>
+                  </a>
+                  <p class="small muted">
+                    {oneLine(lock.flow, 120)} · {oneLine(lock.node, 60)}
+                    {lock.expiresAt !== undefined && (
+                      <>
+                        {' · '}
+                        {text.until} <Time at={lock.expiresAt} />
+                      </>
+                    )}
+                  </p>
+                </div>
+                <State state="locked" />
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {ended.length > 0 && (
+        <section class="card stack" aria-labelledby="ended">
+          <div class="row between">
+            <h2 id="ended">{text.ended}</h2>
+            <button type="button" class="button small" onClick={() => markSeen(now.peek())}>
+              {text.seen}
+            </button>
+          </div>
+          <ul class="stack">
+            {ended.map(row => (
+              <li key={row.key} class="row between">
+                <div class="grow">
+                  <a href={paths.run(row.peerId, row.fid)}>
+                    <strong>{oneLine(row.name, 200)}</strong>
+                  </a>
+                  <p class="small muted">
+                    {oneLine(row.node, 60)} · <Time at={row.modified} />
+                    {row.error && ` · ${oneLine(row.error, 80)}`}
+                  </p>
+                </div>
+                <State state={row.state} />
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,112 @@
+/** The page of a link: a run that somebody shared, straight from its node. */
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import { CallError, KodoError, NetworkError, DeadlineError } from '../../core/errors.ts'
+import { fieldOf, numberOf, textOf } from '../../core/value.ts'
+import type { LinkedRun } from '../../net/api.ts'
+import { engine } from '../app.ts'
+import { remember } from '../book.ts'
+import { oneLine } from '../format.ts'
+import { Empty, Failure, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
+import { Run } from '../run/run.tsx'
+import { say } from '../texts.ts'
+import { openedLink } from './open.ts'
+
+const text = say.link
+
+export function LinkPage({ fid }: { fid: string }) {
+  const link = useMemo(() => openedLink(fid), [fid])
+  const [opened, setOpened] = useState<LinkedRun | undefined>()
+  const [error, setError] = useState<unknown>()
+  const [turn, setTurn] = useState(0)
+  useTask(
+    async stop => {
+      if (!link) return
+      setError(undefined)
+      try {
+        const run = await engine().openLink(link, { signal: stop })
+        remember(run.node.peerId, run.node.label === run.node.peerId ? '' : run.node.label, link.addrs)
+        if (!stop.aborted) setOpened(run)
+      } catch (failed) {
+        if (!stop.aborted) setError(failed)
+      }
+    },
+    [link, turn]
+  )
+  if (!link)
+    return (
+      <Empty title={text.lost.title}>
+        <p>{text.lost.text}</p>
+      </Empty>
+    )
+  if (error !== undefined) return <Dead error={error} again={() => setTurn(turn + 1)} />
+  if (!opened) return <Skeletons label={text.opening} rows={2} />
+  return <Opened run={opened} failed={setError} />
+}
+
+function Opened({ run, failed }: { run: LinkedRun; failed: (error: unknown) => void }) {
+  const { node, told } = run
+  const level = numberOf(told, 'level') ?? 1
+  // A link that ends while it is looked at says so in place of a general refusal.
+  useEffect(() => {
+    const followed = node.follow(run.fid, { after: Number.MAX_SAFE_INTEGER, live: false })
+    followed.done().catch((error: unknown) => {
+      if (error instanceof CallError && error.code === 410) failed(error)
+    })
+    return () => followed.stop()
+  }, [run])
+  return (
+    <Run
+      node={node}
+      fid={run.fid}
+      linked={{
+        level,
+        head: (
+          <p>
+            {text.title}. {text.from} <strong>{oneLine(textOf(told, 'node') || node.label, 80)}</strong>
+            {fieldOf(told, 'expires_at') !== undefined && (
+              <>
+                {' · '}
+                {text.until} <Time at={numberOf(told, 'expires_at')} />
+              </>
+            )}
+            {' · '}
+            {text.seen[level] ?? ''}
+          </p>
+        )
+      }}
+    />
+  )
+}
+
+function Dead({ error, again }: { error: unknown; again: () => void }) {
+  const known = error instanceof CallError ? text.dead[error.reason] : undefined
+  const isAway = error instanceof NetworkError || error instanceof DeadlineError
+  const title = known?.title ?? (isAway ? text.awayTitle : undefined)
+  if (title === undefined)
+    return (
+      <>
+        <PageHead title={text.title} />
+        <Failure error={error}>
+          <button type="button" class="button small" onClick={again}>
+            {say.retry}
+          </button>
+        </Failure>
+      </>
+    )
+  return (
+    <>
+      <PageHead title={title} />
+      <div class="empty" role="alert">
+        <p>{known?.text ?? text.awayText}</p>
+        {isAway && (
+          <p class="empty-command">
+            <button type="button" class="button" onClick={again}>
+              {say.retry}
+            </button>
+          </p>
+        )}
+        {isAway && error instanceof KodoError && <p class="small">{error.message}</p>}
+      </div>
+    </>
+  )
+}

@@ -1,0 +1,43 @@
+/** Nodes: those that this browser has met. */
+import { oneLine } from '../format.ts'
+import { book, forget, shortId } from '../book.ts'
+import { Empty, PageHead } from '../parts/parts.tsx'
+import { paths } from '../router.ts'
+import { say } from '../texts.ts'
+
+const text = say.nodePage
+
+export function NodesPage() {
+  const all = [...book.value.values()].sort((a, b) => b.at - a.at || a.name.localeCompare(b.name))
+  return (
+    <>
+      <PageHead title={text.title}>
+        <p>{text.text}</p>
+      </PageHead>
+      {all.length === 0 && (
+        <Empty title={text.none}>
+          <p>{text.noneText}</p>
+        </Empty>
+      )}
+      <ul class="flow-list">
+        {all.map(each => (
+          <li key={each.peerId} class="card stack tight">
+            <h2>{oneLine(each.name || shortId(each.peerId), 80)}</h2>
+            <p class="small muted mono">{each.peerId}</p>
+            <div class="row">
+              <a class="button small" href={paths.node(each.peerId)}>
+                {text.show}
+              </a>
+              <a class="button small" href={paths.flows('', each.peerId)}>
+                {text.flows}
+              </a>
+              <button type="button" class="button plain small" onClick={() => forget(each.peerId)}>
+                {say.meText.forget(oneLine(each.name || shortId(each.peerId), 40))}
+              </button>
+            </div>
+          </li>
+        ))}
+      </ul>
+    </>
+  )
+}

@@ -1,0 +1,98 @@
+/** Where the page is: the fragment of its address, read and written. Nothing of it is ever sent to a server. */
+import { signal } from '@preact/signals'
+import { isId } from '../core/link.ts'
+
+export type Route =
+  | { page: 'flows'; search: string; node: string | undefined }
+  | { page: 'flow'; node: string; path: string }
+  | { page: 'run'; node: string; fid: string }
+  | { page: 'link'; fid: string }
+  | { page: 'runs' | 'inbox' | 'me' | 'nodes' }
+  | { page: 'node'; node: string }
+  | { page: 'unknown' }
+
+/** Decode one part of a path; a part that is not encoded well stands for itself. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
+/** Read a fragment, with or without its `#`. */
+export function parseRoute(hash: string): Route {
+  const [path = '', query = ''] = hash.replace(/^#?\/?/, '').split('?', 2)
+  const [page = '', ...rest] = path.split('/')
+  const [node = '', last = ''] = [rest[0], rest[1]].map(part => decoded(part ?? ''))
+  const parameters = new URLSearchParams(query)
+  switch (page) {
+    case '':
+    case 'flows':
+      return { page: 'flows', search: parameters.get('search') ?? '', node: parameters.get('node') ?? undefined }
+    case 'flow':
+      if (node && last) return { page: 'flow', node, path: last }
+      break
+    case 'run':
+      if (node && isId(last)) return { page: 'run', node, fid: last }
+      break
+    case 'link':
+      if (isId(node)) return { page: 'link', fid: node }
+      break
+    case 'nodes':
+      return node ? { page: 'node', node } : { page: 'nodes' }
+    case 'runs':
+    case 'inbox':
+    case 'me':
+      return { page }
+  }
+  return { page: 'unknown' }
+}
+
+const part = encodeURIComponent
+
+export const paths = {
+  flows: (search = '', node?: string) => {
+    const query = new URLSearchParams({ ...(search && { search }), ...(node && { node }) }).toString()
+    return query ? `#/flows?${query}` : '#/flows'
+  },
+  flow: (node: string, path: string) => `#/flow/${part(node)}/${part(path)}`,
+  run: (node: string, fid: string) => `#/run/${part(node)}/${part(fid)}`,
+  link: (fid: string) => `#/link/${part(fid)}`,
+  runs: '#/runs',
+  inbox: '#/inbox',
+  me: '#/me',
+  nodes: '#/nodes',
+  node: (node: string) => `#/nodes/${part(node)}`
+}
+
+/** What a fragment brought that must not stay in the address bar. */
+export interface Brought {
+  /** The key that `koco web` printed. */
+  key: string | undefined
+  /** The token of a link. */
+  get: string | undefined
+  /** What is left: where to go. */
+  rest: string
+}
+
+/** Take keys and tokens out of a fragment. */
+export function takeSecrets(hash: string): Brought {
+  let rest = hash.replace(/^#/, '')
+  const key = /^\/?key=([\w-]{1,200})/.exec(rest)
+  if (key) rest = rest.slice(key[0].length).replace(/^[/&]*#?/, '')
+  const get = /^\/?get=([^&#/\s]{0,8192})/.exec(rest)
+  if (get) rest = ''
+  return { key: key?.[1], get: get?.[1], rest: rest && `#${rest}` }
+}
+
+/** Where the page is now. */
+export const route = signal<Route>({ page: 'flows', search: '', node: undefined })
+
+/** Go somewhere. */
+export function go(hash: string, options: { replace?: boolean } = {}): void {
+  if (options.replace) {
+    history.replaceState(null, '', hash)
+    route.value = parseRoute(hash)
+  } else location.hash = hash
+}

@@ -1,0 +1,106 @@
+/** The region *Questions*: each open lock as a form. */
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { CallError } from '../../core/errors.ts'
+import type { NodeClient, OpenLock } from '../../net/api.ts'
+import { announce } from '../app.ts'
+import { Form } from '../form/form.tsx'
+import { oneLine } from '../format.ts'
+import { Note, Time } from '../parts/parts.tsx'
+import { say } from '../texts.ts'
+
+const text = say.run
+
+export function Questions({ node, fid, locks, over }: { node: NodeClient; fid: string; locks: readonly OpenLock[]; over: boolean }) {
+  const known = useRef(new Map<string, string>())
+  const mine = useRef(new Set<string>())
+  const [notice, setNotice] = useState('')
+
+  useEffect(() => {
+    const open = new Set(locks.map(lock => lock.lid))
+    for (const lid of known.current.keys())
+      if (!open.has(lid)) {
+        known.current.delete(lid)
+        if (!mine.current.has(lid) && !over) {
+          setNotice(text.answeredElsewhere)
+          announce(text.answeredElsewhere)
+        }
+      }
+    for (const lock of locks)
+      if (!known.current.has(lock.lid)) {
+        known.current.set(lock.lid, lock.title)
+        announce(text.asked(oneLine(lock.title, 300)))
+      }
+  }, [locks.map(lock => lock.lid).join(), over])
+
+  return (
+    <section class={`card stack ${locks.length > 0 ? 'asking' : ''}`} aria-labelledby="questions">
+      <h2 id="questions">{text.questions}</h2>
+      {locks.length === 0 && <p class="muted">{text.noQuestions}</p>}
+      {notice && <Note>{<p>{notice}</p>}</Note>}
+      {locks.slice(0, 50).map(lock => (
+        <Question
+          key={lock.lid}
+          node={node}
+          fid={fid}
+          lock={lock}
+          sent={ours => {
+            if (ours) mine.current.add(lock.lid)
+            else mine.current.delete(lock.lid)
+          }}
+          answered={() => {
+            setNotice(text.answered)
+            announce(text.answered)
+          }}
+        />
+      ))}
+    </section>
+  )
+}
+
+interface QuestionProps {
+  node: NodeClient
+  fid: string
+  lock: OpenLock
+  sent: (ours: boolean) => void
+  answered: () => void
+}
+
+function Question({ node, fid, lock, sent, answered }: QuestionProps) {
+  // One key for one answer: sent again after a lost session it is the same answer, never a second one.
+  const key = useRef<{ of: string; key: string }>({ of: '', key: '' })
+  const narrowed = [...lock.roles, ...lock.users]
+  return (
+    <article class="stack question" aria-label={oneLine(lock.title, 300)}>
+      <div>
+        <h3>{oneLine(lock.title, 4096)}</h3>
+        <p class="small muted">
+          {text.answerHint} <Time at={lock.expiresAt} />
+          {narrowed.length > 0 && ` · ${text.notForYou} ${oneLine(narrowed.join(', '), 200)}`}
+        </p>
+      </div>
+      {lock.candidate !== undefined && <p class="muted">{text.judged}</p>}
+      <Form
+        schema={lock.schema}
+        name={oneLine(lock.title, 200)}
+        initial={lock.hasDefault ? lock.default : undefined}
+        node={node}
+        action={text.answer}
+        disabled={lock.candidate !== undefined}
+        send={async candidate => {
+          const of = JSON.stringify(candidate, (_, each: unknown) => (typeof each === 'bigint' ? `${each}n` : each))
+          if (key.current.of !== of) key.current = { of, key: crypto.randomUUID() }
+          sent(true)
+          try {
+            await node.call('lock.answer', { fid, lid: lock.lid, candidate, key: key.current.key }, { timeout: (lock.verdictS + 30) * 1000 })
+            answered()
+          } catch (error) {
+            sent(false)
+            // The same answer may be given once more after a refusal.
+            if (error instanceof CallError) key.current = { of: '', key: '' }
+            throw error
+          }
+        }}
+      />
+    </article>
+  )
+}

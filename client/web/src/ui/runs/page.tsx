@@ -1,0 +1,254 @@
+/** Runs: one's own, over all nodes, with what they add up to. */
+import { useMemo, useState } from 'preact/hooks'
+import { announce, engine, explain, nodeOf, now } from '../app.ts'
+import { duration, oneLine } from '../format.ts'
+import { Confirm, Empty, Note, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
+import { paths } from '../router.ts'
+import { say } from '../texts.ts'
+import { type FlowStats, listRuns, type RunRow, statsOf, usedNodes } from './runs.ts'
+
+const text = say.list
+const STATES = ['queued', 'running', 'locked', 'done', 'error']
+const PAGE = 100
+
+export function RunsPage() {
+  const [rows, setRows] = useState<ReadonlyMap<string, RunRow[]>>(new Map())
+  const [away, setAway] = useState<string[]>([])
+  const [looking, setLooking] = useState(true)
+  const [state, setState] = useState('')
+  const [typed, setTyped] = useState('')
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
+  const [most, setMost] = useState(PAGE)
+  const [asked, setAsked] = useState<'delete' | 'kill' | undefined>()
+  const [failed, setFailed] = useState<string[]>([])
+  const [turn, setTurn] = useState(0)
+  useTask(
+    async stop => {
+      setLooking(true)
+      setAway([])
+      await listRuns(
+        (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
+        name => setAway(before => [...before, name]),
+        stop
+      )
+      if (!stop.aborted) setLooking(false)
+    },
+    [turn]
+  )
+  const all = useMemo(() => [...rows.values()].flat().sort((a, b) => b.created - a.created), [rows])
+  const wanted = typed.trim().toLowerCase()
+  const shown = useMemo(
+    () => all.filter(row => (state === '' || row.state === state) && (wanted === '' || `${row.name} ${row.path} ${row.node} ${row.fid}`.toLowerCase().includes(wanted))),
+    [all, state, wanted]
+  )
+  const chosen = shown.filter(row => selected.has(row.key))
+  const over = chosen.filter(row => row.state === 'done' || row.state === 'error')
+  const live = chosen.filter(row => row.state !== 'done' && row.state !== 'error')
+  const act = async (op: 'run.delete' | 'run.kill', of: RunRow[]) => {
+    const faults: string[] = []
+    for (const row of of)
+      try {
+        await nodeOf(row.peerId).ask(op, { fid: row.fid })
+        if (op === 'run.delete') await engine().knownRuns.forget(row.fid)
+      } catch (error) {
+        faults.push(`${row.name}: ${explain(error).title}`)
+      }
+    setFailed(faults)
+    setSelected(new Set())
+    setTurn(turn + 1)
+    announce(text.selected(0))
+  }
+  const toggle = (key: string, on: boolean) => {
+    const next = new Set(selected)
+    if (on) next.add(key)
+    else next.delete(key)
+    setSelected(next)
+  }
+  const isEmpty = all.length === 0 && (usedNodes().length === 0 || !looking)
+  return (
+    <>
+      <PageHead title={text.title}>
+        <p>{text.text}</p>
+      </PageHead>
+      {all.length > 0 && (
+        <div class="row filters">
+          <input
+            class="input grow"
+            type="search"
+            aria-label={text.filter}
+            placeholder={`${text.filter}: ${text.filterHint}`}
+            value={typed}
+            onInput={event => setTyped(event.currentTarget.value)}
+          />
+          <select class="input" aria-label={text.state} value={state} onChange={event => setState(event.currentTarget.value)}>
+            <option value="">{text.any}</option>
+            {STATES.map(each => (
+              <option key={each} value={each}>
+                {each}
+              </option>
+            ))}
+          </select>
+        </div>
+      )}
+      {away.length > 0 && !looking && <Note kind="warn">{<p>{text.awayNodes(away.map(each => oneLine(each, 60)).join(', '))}</p>}</Note>}
+      {failed.length > 0 && (
+        <Note kind="bad" title={text.failed(failed.length)}>
+          <ul class="plain-list">
+            {failed.slice(0, 20).map((each, index) => (
+              <li key={index}>{oneLine(each, 300)}</li>
+            ))}
+          </ul>
+        </Note>
+      )}
+      {chosen.length > 0 && (
+        <div class="row card selection" role="group" aria-label={text.selected(chosen.length)}>
+          <span class="grow">{text.selected(chosen.length)}</span>
+          {live.length > 0 && (
+            <button type="button" class="button danger" onClick={() => setAsked('kill')}>
+              {say.run.kill} ({live.length})
+            </button>
+          )}
+          {over.length > 0 && (
+            <button type="button" class="button danger" onClick={() => setAsked('delete')}>
+              {say.run.delete} ({over.length})
+            </button>
+          )}
+        </div>
+      )}
+      {isEmpty && (
+        <Empty title={text.none}>
+          <p>{text.noneText}</p>
+          <p class="empty-command">
+            <a class="button main" href={paths.flows()}>
+              {say.flows}
+            </a>
+          </p>
+        </Empty>
+      )}
+      {!isEmpty && all.length === 0 && <Skeletons label={say.loading} />}
+      {all.length > 0 && shown.length === 0 && <Empty title={text.noneFits} />}
+      {shown.length > 0 && (
+        <div class="card scroll">
+          <table class="table folding">
+            <caption class="unseen">{text.title}</caption>
+            <thead>
+              <tr>
+                <th scope="col">
+                  <input
+                    type="checkbox"
+                    aria-label={text.selectAll}
+                    checked={chosen.length === Math.min(shown.length, most) && chosen.length > 0}
+                    onChange={event => setSelected(new Set(event.currentTarget.checked ? shown.slice(0, most).map(row => row.key) : []))}
+                  />
+                </th>
+                <th scope="col">{text.flow}</th>
+                <th scope="col">{text.state}</th>
+                <th scope="col">{text.node}</th>
+                <th scope="col">{text.begun}</th>
+                <th scope="col">{text.took}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {shown.slice(0, most).map(row => (
+                <tr key={row.key}>
+                  <td>
+                    <input
+                      type="checkbox"
+                      aria-label={text.select(oneLine(row.name, 80))}
+                      checked={selected.has(row.key)}
+                      onChange={event => toggle(row.key, event.currentTarget.checked)}
+                    />
+                  </td>
+                  <td>
+                    <a href={paths.run(row.peerId, row.fid)}>{oneLine(row.name, 120)}</a>
+                    {row.error && <p class="small muted">{oneLine(row.error, 80)}</p>}
+                  </td>
+                  <td>
+                    <State state={row.state} />
+                  </td>
+                  <td class="node-name">{oneLine(row.node, 60)}</td>
+                  <td>
+                    <Time at={row.created} />
+                  </td>
+                  <td class="nowrap">{row.runtime === undefined ? '' : duration(row.runtime)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {shown.length > most && (
+        <button type="button" class="button" onClick={() => setMost(most * 3)}>
+          {say.more}
+        </button>
+      )}
+      {all.length > 0 && <Stats stats={statsOf(shown, now.value)} />}
+      {asked === 'delete' && (
+        <Confirm title={text.deleteMany(over.length)} text={say.run.deleteText} action={say.run.deleteAct} act={() => act('run.delete', over)} close={() => setAsked(undefined)} />
+      )}
+      {asked === 'kill' && <Confirm title={text.killMany(live.length)} text={say.run.killText} action={say.run.kill} act={() => act('run.kill', live)} close={() => setAsked(undefined)} />}
+    </>
+  )
+}
+
+/** Requests, errors and run times of each flow. */
+function Stats({ stats }: { stats: FlowStats[] }) {
+  const words = say.stats
+  if (stats.length === 0) return null
+  return (
+    <section class="card stack tight" aria-labelledby="stats">
+      <div>
+        <h2 id="stats">{words.title}</h2>
+        <p class="small muted">{words.text}</p>
+      </div>
+      <div class="scroll" tabIndex={0} role="group" aria-label={words.title}>
+        <table class="table">
+          <thead>
+            <tr>
+              <th scope="col">{text.flow}</th>
+              <th scope="col">{words.runs}</th>
+              <th scope="col">{words.errors}</th>
+              <th scope="col">{words.median}</th>
+              <th scope="col">{words.slow}</th>
+              <th scope="col">{words.types}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {stats.slice(0, 50).map(each => (
+              <tr key={each.name}>
+                <td class="flow-name">{oneLine(each.name, 80)}</td>
+                <td>
+                  <div class="row counted">
+                    <span class="number">{each.runs}</span>
+                    <Bars stats={each} />
+                  </div>
+                </td>
+                <td>{each.errors}</td>
+                <td class="nowrap">{each.median === undefined ? '' : duration(each.median)}</td>
+                <td class="nowrap">{each.slow === undefined ? '' : duration(each.slow)}</td>
+                <td class="small">{each.types.map(([type, count]) => `${oneLine(type, 60)} ${count}`).join(', ')}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  )
+}
+
+function Bars({ stats }: { stats: FlowStats }) {
+  const highest = Math.max(1, ...stats.days.map(day => day.runs))
+  return (
+    <svg class="bars" width="84" height="24" viewBox="0 0 84 24" role="img" aria-label={`${say.stats.daily(oneLine(stats.name, 80))}: ${stats.days.map(day => day.runs).join(', ')}`}>
+      {stats.days.map((day, index) => {
+        const [height, bad] = [(day.runs / highest) * 22, (day.errors / highest) * 22]
+        return (
+          <g key={index}>
+            <rect class="bar-all" x={index * 6} y={24 - Math.max(height, 1)} width="4" height={Math.max(height, 1)} rx="1" />
+            {bad > 0 && <rect class="bar-bad" x={index * 6} y={24 - bad} width="4" height={bad} rx="1" />}
+          </g>
+        )
+      })}
+    </svg>
+  )
+}

@@ -1,0 +1,123 @@
+/** One's runs on all nodes that this browser has used. */
+import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
+import { nodeOf } from '../app.ts'
+import { book, nameOf } from '../book.ts'
+import { wordOf, type StateWord } from '../parts/parts.tsx'
+
+export interface RunRow {
+  key: string
+  peerId: string
+  node: string
+  fid: string
+  path: string
+  name: string
+  state: StateWord
+  created: number
+  modified: number
+  runtime: number | undefined
+  error: string
+  own: boolean
+  progress: number | undefined
+}
+
+const MOST_EACH = 1000
+const MAX_NODES = 32
+
+function runOf(row: Row, peerId: string): RunRow {
+  const fid = textOf(row, 'fid')
+  const error = fieldOf(row, 'error')
+  const progress = fieldOf(row, 'progress')
+  return {
+    key: `${peerId} ${fid}`,
+    peerId,
+    node: nameOf(peerId),
+    fid,
+    path: textOf(row, 'path'),
+    name: textOf(row, 'name') || textOf(row, 'path'),
+    state: wordOf(textOf(row, 'state'), typeof fieldOf(row, 'queue_position') === 'number'),
+    created: numberOf(row, 'created') ?? 0,
+    modified: numberOf(row, 'modified') ?? 0,
+    runtime: numberOf(row, 'runtime_s'),
+    error: typeof error === 'string' ? error : '',
+    own: fieldOf(row, 'own') !== false,
+    progress: typeof progress === 'number' ? progress : undefined
+  }
+}
+
+/** The nodes that are worth asking: those that were of use, the latest first. */
+export function usedNodes(): string[] {
+  return [...book.peek().values()]
+    .filter(each => each.at > 0)
+    .sort((a, b) => b.at - a.at)
+    .slice(0, MAX_NODES)
+    .map(each => each.peerId)
+}
+
+/** Ask every node; rows are told as they come, and so are the names of nodes that do not answer. */
+export async function listRuns(tell: (peerId: string, rows: RunRow[]) => void, away: (name: string) => void, stop: AbortSignal): Promise<void> {
+  await Promise.all(
+    usedNodes().map(async peerId => {
+      try {
+        const rows: RunRow[] = []
+        for await (const row of nodeOf(peerId).pages('run.list', { pp: 200 }, { signal: stop, timeout: 15_000 })) {
+          rows.push(runOf(row, peerId))
+          if (rows.length >= MOST_EACH) break
+        }
+        tell(peerId, rows)
+      } catch {
+        if (!stop.aborted) away(nameOf(peerId))
+      }
+    })
+  )
+}
+
+export interface FlowStats {
+  name: string
+  runs: number
+  errors: number
+  /** Seconds; undefined without a finished run. */
+  median: number | undefined
+  slow: number | undefined
+  /** Runs and errors of each of the last 14 days, the oldest first. */
+  days: { runs: number; errors: number }[]
+  types: [string, number][]
+}
+
+const DAY = 86_400_000
+export const DAYS = 14
+
+/** Add runs up by flow, the most used first. */
+export function statsOf(rows: readonly RunRow[], now: number): FlowStats[] {
+  const byFlow = new Map<string, RunRow[]>()
+  for (const row of rows) {
+    const known = byFlow.get(row.name)
+    if (known) known.push(row)
+    else byFlow.set(row.name, [row])
+  }
+  const today = Math.floor(now / DAY)
+  return [...byFlow]
+    .map(([name, runs]) => {
+      const times = runs.flatMap(run => (run.state === 'done' && run.runtime !== undefined ? [run.runtime] : [])).sort((a, b) => a - b)
+      const days = Array.from({ length: DAYS }, () => ({ runs: 0, errors: 0 }))
+      const types = new Map<string, number>()
+      for (const run of runs) {
+        const day = days[DAYS - 1 - (today - Math.floor(run.created / DAY))]
+        if (day) {
+          day.runs += 1
+          if (run.state === 'error') day.errors += 1
+        }
+        if (run.state === 'error') types.set(run.error || '?', (types.get(run.error || '?') ?? 0) + 1)
+      }
+      const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))]
+      return {
+        name,
+        runs: runs.length,
+        errors: runs.filter(run => run.state === 'error').length,
+        median: at(0.5),
+        slow: at(0.9),
+        days,
+        types: [...types].sort((a, b) => b[1] - a[1]).slice(0, 10)
+      }
+    })
+    .sort((a, b) => b.runs - a.runs || a.name.localeCompare(b.name))
+}
