@@ -17,7 +17,7 @@ from kodo.client.resolve import Found, Resolver
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, KodoError, NetworkError
-from kodo.registry.client import Page, RegistryClient
+from kodo.registry.client.client import Page, RegistryClient
 from kodo.registry.problems import problem
 from kodo.web.doors import Keys, shown_key
 

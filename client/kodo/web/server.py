@@ -19,8 +19,8 @@ from kodo.client.resolve import Finder, Resolver
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import load_identity, make_home
-from kodo.registry.client import RegistryClient
-from kodo.registry.connections import Door, serve
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.http.connections import Door, serve
 from kodo.registry.problems import problems
 from kodo.web.api import Api
 from kodo.web.doors import Keys, guard
@@ -99,10 +99,10 @@ class WebServer:
             known = KnownNodes(home / "known_nodes")
             near: list[Finder] = [HomeFinder(home)]
             if settings.lan:
-                lan = LanFinder(settings.browse)
+                lan = LanFinder(settings.browse_s)
                 stack.push_async_callback(lan.aclose)
                 near.append(lan)
-            timeout = min(settings.timeout, 10.0)
+            timeout = min(settings.timeout_s, 10.0)
             logins = Logins(home / "logins.json", keyring=settings.keyring)
             keeper = LoginKeeper(logins, load_identity(home, "user"), bound=settings.login_bound)
             registries, finders = [], []

@@ -15,8 +15,8 @@ from yarl import URL
 
 from kodo.client.config import load_settings
 from kodo.p2p.errors import UsageError
-from kodo.registry.client import RegistryClient
-from kodo.registry.record import sign_record
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.records.record import sign_record
 from kodo.registry.server import Registry, RegistryConfig
 from kodo.web import Site, WebConfig, WebServer
 from tests.support import records
