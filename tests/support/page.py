@@ -72,11 +72,13 @@ class Browser:
     async def page(self, url: str, *, context: str | None = None, width: int = 1280, height: int = 900) -> Page:
         """Open a page in a tab of its own."""
         given = {"browserContextId": context} if context else {}
-        target = (await self.send("Target.createTarget", {"url": "about:blank", **given}))["targetId"]
+        target = (await self.send("Target.createTarget", {"url": "about:blank", "newWindow": True, **given}))["targetId"]
         session = (await self.send("Target.attachToTarget", {"targetId": target, "flatten": True}))["sessionId"]
         page = self._pages[session] = Page(self, session, target)
         for domain in ("Page", "Runtime", "Network", "Log", "DOM", "Accessibility"):
             await page.send(f"{domain}.enable")
+        # Each tab is as one in front: what is behind others draws nothing.
+        await page.send("Emulation.setFocusEmulationEnabled", {"enabled": True})
         await page.resize(width, height)
         await page.goto(url)
         return page
@@ -245,11 +247,16 @@ class Page:
         node = await self.find("button", name)
         await self.send("DOM.setFileInputFiles", {"backendNodeId": node, "files": [str(file) for file in files]})
 
+    async def context(self) -> str | None:
+        """Return its profile, in which another tab of the same person is opened."""
+        info = await self._browser.send("Target.getTargetInfo", {"targetId": self._target})
+        found: str | None = info["targetInfo"].get("browserContextId")
+        return found
+
     async def downloads(self, folder: Path) -> None:
         """Let it save files in a folder without asking."""
         given = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": False}
-        info = await self._browser.send("Target.getTargetInfo", {"targetId": self._target})
-        context = info["targetInfo"].get("browserContextId")
+        context = await self.context()
         await self._browser.send(
             "Browser.setDownloadBehavior", {**given, **({"browserContextId": context} if context else {})}
         )

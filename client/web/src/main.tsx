@@ -1,7 +1,7 @@
 /** The page's entry. Keys and tokens leave the address bar before anything else happens. */
 import { render } from 'preact'
 import { openEngine } from './net/engine.ts'
-import { setEngine } from './ui/app.ts'
+import { setEngine, startClock } from './ui/app.ts'
 import { host, openHost } from './ui/host.ts'
 import { watchInbox } from './ui/inbox/state.ts'
 import { openBrought } from './ui/link/open.ts'
@@ -49,6 +49,7 @@ async function begin(root: HTMLElement): Promise<void> {
     if (again.key !== undefined) void openHost(again.key)
     open(again.get)
   })
+  startClock()
   watchInbox()
 }
 

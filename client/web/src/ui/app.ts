@@ -22,9 +22,13 @@ export function engine(): Engine {
 
 /** The current time, ms UTC, as often as shown times need it. */
 export const now = signal(Date.now())
-setInterval(() => {
-  if (!document.hidden) now.value = Date.now()
-}, 1000)
+
+/** Let the time pass. */
+export function startClock(): void {
+  setInterval(() => {
+    if (!document.hidden) now.value = Date.now()
+  }, 1000)
+}
 
 /** What a screen reader is told; the same text again is told again. */
 export const announced = signal({ text: '', turn: 0 })
@@ -35,8 +39,8 @@ export function announce(text: string): void {
 
 /** Return the client of a node that the page knows by its peer id. */
 export function nodeOf(peerId: string, name?: string): NodeClient {
-  const addrs = book.peek().get(peerId)?.addrs ?? []
-  return engine().node({ peerId, addrs, ...(name !== undefined && { name }) })
+  const known = book.peek().get(peerId)
+  return engine().node({ peerId, addrs: known?.addrs ?? [], ...(known?.name && { label: known.name }), ...(name !== undefined && { name }) })
 }
 
 /** Look for a node where the page does not know any address: nearby and in registries. */

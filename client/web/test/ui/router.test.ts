@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseRoute, paths, takeSecrets } from '../../src/ui/router.ts'
+
+const FID = '01m8njwfbd6egmz35jw91mwpgd'
+
+test('every path that is written is read back', () => {
+  const path = 'flows/a b.yaml:ö#?%'
+  assert.deepEqual(parseRoute(paths.flow('node', path)), { page: 'flow', node: 'node', path })
+  assert.deepEqual(parseRoute(paths.run('node', FID)), { page: 'run', node: 'node', fid: FID })
+  assert.deepEqual(parseRoute(paths.link(FID)), { page: 'link', fid: FID })
+  assert.deepEqual(parseRoute(paths.flows('a&b=c', 'node')), { page: 'flows', search: 'a&b=c', node: 'node' })
+  assert.deepEqual(parseRoute(paths.node('node')), { page: 'node', node: 'node' })
+  for (const page of ['runs', 'inbox', 'me', 'nodes'] as const) assert.deepEqual(parseRoute(paths[page]), { page })
+})
+
+test('nothing but what is known is a page', () => {
+  for (const hash of ['#/run/x/short', '#/run', '#/flow/x', '#/link/x', '#/admin', '#/__proto__', '#//'])
+    assert.equal(parseRoute(hash).page === 'unknown' || parseRoute(hash).page === 'flows', true, hash)
+  assert.equal(parseRoute('#/run/x/short').page, 'unknown')
+  assert.equal(parseRoute('').page, 'flows')
+})
+
+test('a fragment that is not encoded well is read as it stands', () => {
+  assert.deepEqual(parseRoute('#/flow/%E0%A4%A/x%'), { page: 'flow', node: '%E0%A4%A', path: 'x%' })
+})
+
+test('keys and tokens are taken out of the address', () => {
+  assert.deepEqual(takeSecrets('#key=abc-_1'), { key: 'abc-_1', get: undefined, rest: '' })
+  assert.deepEqual(takeSecrets('#key=abc#/runs'), { key: 'abc', get: undefined, rest: '#/runs' })
+  assert.deepEqual(takeSecrets('#key=abc/#/flows?search=x'), { key: 'abc', get: undefined, rest: '#/flows?search=x' })
+  assert.deepEqual(takeSecrets('#key=abc/#get=TOKEN'), { key: 'abc', get: 'TOKEN', rest: '' })
+  assert.deepEqual(takeSecrets('#get=TOKEN'), { key: undefined, get: 'TOKEN', rest: '' })
+  assert.deepEqual(takeSecrets('#get='), { key: undefined, get: '', rest: '' })
+  assert.deepEqual(takeSecrets('#/runs'), { key: undefined, get: undefined, rest: '#/runs' })
+})

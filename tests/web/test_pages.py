@@ -1,0 +1,414 @@
+"""The page as a person uses it: `koco web` and `koco up` in processes of their own, a real Chromium, real Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support import koco as support
+from tests.support.page import Browser, Page, chromium
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "client" / "web"
+BUDGET = 120 * 1024
+"""Bytes of code and styles that the first load may take, compressed."""
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+NARROW = 360
+
+
+class PagesNode(support.NodeProcess):
+    """`koco up` with the flows beside this file, and a registry."""
+
+    scope = Path(__file__).parent / "scope" / "scope.yaml"
+
+
+@dataclass
+class World:
+    """What runs.
+
+    Attributes:
+        url: of the page, with the key that lets a browser in.
+        browser: is shared; each test has a profile of its own.
+    """
+
+    node: PagesNode
+    url: str
+    browser: Browser
+    home: Path
+
+    @property
+    def origin(self) -> str:
+        return self.url.partition("#")[0]
+
+    async def page(self, **more: Any) -> Page:
+        """Open the page as somebody new."""
+        return await self.browser.page(self.url, context=await self.browser.context(), **more)
+
+    async def launched(self, page: Page, flow: str, **inputs: str | bool) -> str:
+        """Launch a flow by its form; returns where the page is then."""
+        await page.click("link", flow)
+        await page.find("button", "Launch")
+        for name, value in inputs.items():
+            if isinstance(value, bool):
+                await page.click("checkbox", name)
+            else:
+                await page.fill("textbox", name, value)
+        await page.click("button", "Launch")
+        return await page.hash("#/run/")
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PagesNode]:
+    home = tmp_path_factory.mktemp("node")
+    running = PagesNode(home, "--with-registry", "--registry-port", "0", "--runners", "1")
+    try:
+        yield running
+        assert running.stop() == 0, running.stderr
+    finally:
+        support.end_all(home)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, node: PagesNode) -> Iterator[str]:
+    subprocess.run([ROOT / "scripts" / "page"], check=True, timeout=300, stdin=subprocess.DEVNULL)
+    home = tmp_path_factory.mktemp("user")
+    command = [support.KOCO, "web", "--json", "--no-lan", "--port", "0", "--registry", node.ready["registries"][0]]
+    with subprocess.Popen(
+        command, env=support.environment(home), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready["ready"] is True
+            yield ready["url"]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory, node: PagesNode, url: str) -> AsyncIterator[World]:
+    async with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield World(node, url, browser, tmp_path_factory.mktemp("files"))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(world: World) -> AsyncIterator[Page]:
+    """The page, open; afterwards nothing was asked of a third party, and no policy was offended."""
+    page = await world.page()
+    await page.find("link", "Tally")
+    try:
+        yield page
+        assert page.complaints == []
+        assert [each for each in page.requests if not each.startswith((world.origin, "blob:", "data:"))] == []
+    finally:
+        await page.close()
+
+
+async def faults(page: Page, dark: bool) -> list[Any]:
+    """What axe finds in the page as it is now."""
+    await page.dark(dark)
+    await page.evaluate((WEB / "node_modules" / "axe-core" / "axe.min.js").read_text() + "; 0")
+    # Colours that fade into each other are judged when they have arrived.
+    found = await page.evaluate(
+        """(async () => {
+            for (const each of document.getAnimations()) if (each instanceof CSSTransition) each.finish()
+            const { violations } = await axe.run(document, { resultTypes: ['violations'] })
+            return violations.map(each => [each.id, each.nodes.slice(0, 3).map(node => node.html)])
+        })()"""
+    )
+    assert isinstance(found, list)
+    return found
+
+
+async def looks_well(page: Page) -> None:
+    """Nothing for axe to find, light or dark, wide or narrow, and nothing wider than a narrow screen."""
+    await page.wait("document.querySelector('h1') && !document.querySelector('.skeleton')")
+    for dark in (False, True):
+        assert await faults(page, dark) == []
+    await page.resize(NARROW, 740)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    assert await faults(page, False) == []
+    await page.resize(1280, 900)
+
+
+async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_path: Path) -> None:
+    where = await world.launched(page, "Tally", N="25", Ask=True)
+    await page.sees("locked")
+    await page.sees("i 3")
+    await looks_well(page)
+    await page.click("checkbox", "Approved", within=("region", "Questions"))
+    await page.click("button", "Answer", within=("region", "Questions"))
+    await page.sees("Counted to 25")
+    await page.sees("done")
+    await page.downloads(tmp_path)
+    await page.click("button", "Download", within=("region", "Outputs"))
+    await page.sees("verified")
+    saved = tmp_path / "tally.txt"
+    await _until(saved)
+    assert saved.read_text() == "".join(f"{number}\n" for number in range(25))
+    await page.reload()
+    assert await page.evaluate("location.hash") == where
+    await page.sees("Counted to 25")
+    await page.sees("i 24")
+    peer_id, fid = where.removeprefix("#/run/").split("/")
+    assert peer_id == world.node.ready["peer_id"]
+    assert len(fid) == 26
+
+
+async def _until(file: Path) -> None:
+    await asyncio.to_thread(support.eventually, file.exists)
+
+
+async def test_a_reload_in_the_middle_goes_on_with_the_next_event(world: World, page: Page) -> None:
+    await world.launched(page, "Tally", **{"N": "60", "Pause ms": "50"})
+    await page.sees("i 5")
+    await page.reload()
+    await page.sees("i 59")
+    await page.sees("done")
+    numbers = await page.evaluate(
+        "[...document.querySelectorAll('.event-data')].map(each => /^i (\\d+)$/.exec(each.textContent)?.[1])"
+        ".filter(each => each !== undefined).map(Number)"
+    )
+    assert numbers == list(range(60))
+
+
+async def test_a_search_narrows_the_flows(page: Page) -> None:
+    await page.fill("searchbox", "Search", "each kind")
+    await page.wait("[...document.querySelectorAll('main a')].every(each => each.textContent !== 'Tally')")
+    await page.find("link", "Gallery")
+    await page.fill("searchbox", "Search", "nothing has this")
+    await page.sees("No flow fits this search")
+    assert await page.evaluate("location.hash") == "#/flows?search=nothing+has+this"
+
+
+async def test_a_nested_form_shows_refusals_beside_the_fields_and_sends_everything(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    doc = tmp_path / "doc.txt"
+    doc.write_text("twelve bytes")
+    await page.click("link", "Nested form")
+    await page.click("button", "Launch")
+    await page.sees("This is needed.")
+    assert await page.evaluate("document.activeElement.labels[0].textContent") == "Title"
+    await looks_well(page)
+    await page.fill("textbox", "Title", "ab")
+    await page.choose("Size", "large")
+    await page.fill("textbox", "City", "Ulm")
+    await page.fill("textbox", "Zip", "89073")
+    await page.click("button", "Launch")
+    await page.sees("'ab' is too short")  # the node's own words
+    await page.fill("textbox", "Title", "Trip")
+    await page.click("button", "Add to Stops")
+    await page.fill("textbox", "City", "Bonn", within=("group", "Stops 1"))
+    await page.fill("textbox", "Zip", "53111", within=("group", "Stops 1"))
+    await page.click("checkbox", "blue")
+    await page.fill("textbox", "Limit", "9007199254740993")
+    await page.click("checkbox", "Urgent")
+    await page.fill("textbox", "Key", "secret")
+    await page.attach("Doc", doc)
+    await page.sees("it is there")
+    await page.click("button", "Launch")
+    await page.hash("#/run/")
+    await page.sees("done")
+    for line in ("size Size.LARGE", "stops 1", "limit 9007199254740993", "urgent true", "secret 6", "doc 12"):
+        await page.sees(line)
+    assert "secret\n" not in await page.text()
+
+
+async def test_outputs_are_shown_in_place_and_nothing_of_them_acts(world: World) -> None:
+    page = await world.page()
+    await world.launched(page, "Gallery")
+    await page.sees("done")
+    for _ in range(7):
+        await page.click("button", "Show", within=("region", "Outputs"))
+    await page.wait("document.querySelectorAll('.shown-image').length === 2")
+    await page.wait("document.querySelector('.shown-image').complete")
+    await page.sees("<b>not bold</b>")
+    await page.sees("Bad, Homburg")
+    await page.sees("1152921504606846976")  # 2**60, digit for digit
+    assert await page.evaluate("document.querySelector('.prose strong').textContent") == "bold"
+    assert await page.evaluate("[...document.querySelectorAll('iframe')].map(each => each.sandbox.length)") == [0]
+    assert await page.evaluate("[...document.querySelectorAll('.prose a, .prose img')].length") == 0
+    assert "owned" not in await page.evaluate("document.title")
+    await looks_well(page)
+    assert [each for each in page.requests if not each.startswith((world.origin, "blob:", "data:"))] == []
+    # What the policy refused is what the hostile page tried, in its own frame.
+    assert all("inline" in each for each in page.complaints)
+    await page.close()
+
+
+async def test_what_a_hostile_node_says_is_text(world: World, page: Page) -> None:
+    await page.wait("document.querySelectorAll('.flow-card').length === 4")
+    await page.evaluate("document.querySelector('.flow-card a').click()")
+    await page.find("button", "Launch")
+    assert await page.evaluate("document.querySelectorAll('main img, main script').length") == 0
+    await page.click("button", "Launch")
+    await page.hash("#/run/")
+    await page.find("button", "Answer")
+    await page.sees("__proto__ {polluted true}")
+    assert await page.evaluate("({}).polluted === undefined && document.querySelectorAll('main img').length") == 0
+    assert await page.evaluate("document.title.startsWith('locked')")
+    await looks_well(page)
+    await page.click("button", "Kill")
+    await page.click("button", "Kill the run")
+    await page.sees("Killed")
+    await page.click("button", "Delete")
+    await page.click("button", "Delete for good")
+    await page.hash("#/runs")
+
+
+async def test_a_shared_run_opens_for_somebody_else_until_it_is_revoked(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    await world.launched(page, "Tally", N="3")
+    await page.sees("done")
+    await page.click("button", "Share")
+    await looks_well(page)
+    await page.click("button", "Make the link")
+    await page.sees("For koco")
+    link = await page.evaluate("document.querySelector('dialog code').textContent")
+    assert link.startswith(f"{world.origin}#get=")
+    other = await world.browser.page(link, context=await world.browser.context())
+    await other.find("button", "Download all")
+    assert "get=" not in await other.evaluate("location.href")
+    assert not any("get=" in each for each in other.requests)
+    assert await other.all("button", "Kill") == await other.all("button", "Delete") == []
+    await looks_well(other)
+    await other.downloads(tmp_path)
+    await other.click("button", "Download all")
+    await other.sees("verified")
+    await _until(tmp_path / "tally.txt")
+    await other.reload()
+    await other.find("button", "Download all")
+
+    await page.press("Escape")
+    await page.evaluate(f"location.hash = '#/nodes/{world.node.ready['peer_id']}'")
+    await page.click("button", "End it")
+    await page.sees("revoked")
+    await other.reload()
+    await other.sees("revoked")
+    await looks_well(other)
+    assert other.complaints == []
+    await other.close()
+
+
+async def test_a_damaged_link_says_so(world: World) -> None:
+    page = await world.browser.page(f"{world.origin}#get=lgHEJ", context=await world.browser.context())
+    await page.sees("This is no whole link")
+    assert "lgHEJ" not in await page.evaluate("location.href")
+    await page.close()
+
+
+async def test_one_answer_counts_and_the_other_tab_is_told(world: World, page: Page) -> None:
+    where = await world.launched(page, "Tally", N="2", Ask=True)
+    await page.find("button", "Answer")
+    second = await same_profile(world, page, world.origin + where)
+    await second.find("button", "Answer")
+    await page.click("checkbox", "Approved", within=("region", "Questions"))
+    await page.click("button", "Answer")
+    await page.sees("Counted to 2")
+    await second.sees("Counted to 2")
+    text = await second.text()
+    assert text.count("candidate") >= 1
+    assert [kind for kind in await events(second) if kind == "candidate"] == ["candidate"]
+    await second.close()
+
+
+async def events(page: Page) -> list[str]:
+    found = await page.evaluate("[...document.querySelectorAll('.event-name')].map(each => each.textContent)")
+    assert isinstance(found, list)
+    return found
+
+
+async def same_profile(world: World, page: Page, url: str) -> Page:
+    return await world.browser.page(url, context=await page.context())
+
+
+async def test_every_other_page_is_reached_and_looks_well(world: World, page: Page) -> None:
+    await world.launched(page, "Tally", N="2")
+    await page.sees("done")
+    for name, sees in {"Runs": "By flow", "Inbox": "Tally", "Nodes": "Look at it", "Me": "Your peer id"}.items():
+        await page.click("link", name)
+        await page.sees(sees)
+        await looks_well(page)
+    await page.click("link", "Nodes")
+    await page.click("link", "Look at it")
+    await page.sees("Runners")
+    await looks_well(page)
+    await page.click("link", "Me")
+    await page.click("button", "Dark")
+    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+    await page.reload()
+    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+async def test_the_page_is_used_by_keyboard_alone(page: Page) -> None:
+    await page.evaluate("document.activeElement.blur()")
+    await page.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent") == "Skip to the page"
+    for _ in range(30):
+        await page.press("Tab")
+        if await page.evaluate("document.activeElement.textContent") == "Tally":
+            break
+    await page.press("Enter")
+    await page.find("button", "Launch")
+    assert await page.evaluate("document.activeElement === document.body || document.activeElement.matches('h1')")
+
+
+async def test_a_browser_that_was_not_let_in_sees_no_nodes(world: World) -> None:
+    page = await world.browser.page(world.origin, context=await world.browser.context())
+    await page.sees("This browser has not been let in yet")
+    assert await page.all("link", "Tally") == []
+    assert not any("/api/" in each for each in page.requests)
+    # An address works without it.
+    await page.fill("textbox", "Address or link", world.node.address)
+    await page.click("button", "Open")
+    await page.find("link", "Tally")
+    assert page.complaints == []
+    await page.close()
+
+
+async def test_a_registry_serves_the_page_too(world: World) -> None:
+    page = await world.browser.page(world.node.ready["registries"][0], context=await world.browser.context())
+    await page.find("link", "Tally")
+    assert page.complaints == []
+    await page.close()
+
+
+async def test_the_first_load_is_within_its_budget(url: str) -> None:
+    """All that the page loads before anybody does anything, as the server sends it."""
+    origin = url.partition("#")[0]
+    built = ROOT / "client" / "kodo" / "web" / "dist"
+    assert shutil.which("node")
+    index = (built / "index.html").read_text()
+    first = {name for name in (path.name for path in built.iterdir()) if f'"{name}"' in index}
+    todo, seen = set(first), set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        if name.endswith(".js"):
+            text = (built / name).read_text()
+            imported = {
+                other.name
+                for other in built.glob("*.js")
+                if f'from"./{other.name}"' in text or f'import"./{other.name}"' in text
+            }
+            todo |= imported - seen
+    import gzip
+
+    size = sum(len(gzip.compress((built / name).read_bytes(), 9)) for name in seen)
+    assert origin
+    assert len(seen) >= 2
+    assert size <= BUDGET
