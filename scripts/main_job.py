@@ -141,6 +141,30 @@ def node(koco: Koco, scope: Path, log: Path) -> Iterator[dict[str, Any]]:
         raise FailedError(f"the node ended with {code}\n{log.read_text(errors='replace')}")
 
 
+@contextlib.contextmanager
+def page(koco: Koco, registries: Sequence[str], log: Path) -> Iterator[str | None]:
+    """`koco web`, for as long as the block lasts; gives the page's address, None where the page is not built."""
+    words = [word for url in registries for word in ("--registry", url)]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [str(KOCO), "web", "--json", "--port", "0", *words],
+            env=koco.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    try:
+        try:
+            url: str | None = first_line(process, log)["url"]
+        except FailedError:
+            url = None
+        yield url
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
 def first_line(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     """The first line that a process prints, as JSON."""
     lines: queue.Queue[bytes] = queue.Queue()
@@ -234,19 +258,28 @@ def main_job(homes: Path, terminal: Terminal, inputs: Sequence[str], *, once: bo
         if once:
             terminal.step("Stop the node, Ray and the registry")
         else:
-            terminal.step("The node stays up until Ctrl-C. In another terminal:")
-            for line in [
-                f"export PATH={shlex.quote(str(KOCO.parent))}:$PATH KODO_HOME={shlex.quote(str(user.home))}",
-                f"export KODO_NODE={address}",
-                "koco ps",
-                f"koco follow {run['fid']}",
-                f"koco share {run['fid']} --expires 2h    # a link for a colleague, who types: koco get -",
-                f"koco run {shlex.quote(FLOW)} root={shlex.quote(str(ROOT))} --out .run/own",
-            ]:
-                terminal.say(line)
-            while True:
-                time.sleep(3600)
+            stay(user, terminal, folder, ready, address, run["fid"])
     terminal.say("stopped")
+
+
+def stay(user: Koco, terminal: Terminal, folder: Path, ready: dict[str, Any], address: str, fid: str) -> NoReturn:
+    """Serve the page and say what may be done by hand, until somebody interrupts."""
+    with page(user, ready.get("registries", []), folder / "web.log") as url:
+        if url is not None:
+            terminal.step("The same in your browser, for you alone. The node stays up until Ctrl-C:")
+            terminal.say(url)
+        terminal.step("Or in another terminal:")
+        for line in [
+            f"export PATH={shlex.quote(str(KOCO.parent))}:$PATH KODO_HOME={shlex.quote(str(user.home))}",
+            f"export KODO_NODE={address}",
+            "koco ps",
+            f"koco follow {fid}",
+            f"koco share {fid} --expires 2h    # a link for a colleague, who types: koco get -",
+            f"koco run {shlex.quote(FLOW)} root={shlex.quote(str(ROOT))} --out .run/own",
+        ]:
+            terminal.say(line)
+        while True:
+            time.sleep(3600)
 
 
 def interrupted(number: int, frame: object) -> NoReturn:

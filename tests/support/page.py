@@ -20,7 +20,8 @@ import aiohttp
 
 from tests.support.browser import FLAGS
 
-WAIT_S = 30.0
+WAIT_S = 60.0
+"""What hangs fails by it."""
 
 
 class PageError(AssertionError):
@@ -72,7 +73,9 @@ class Browser:
     async def page(self, url: str, *, context: str | None = None, width: int = 1280, height: int = 900) -> Page:
         """Open a page in a tab of its own."""
         given = {"browserContextId": context} if context else {}
-        target = (await self.send("Target.createTarget", {"url": "about:blank", "newWindow": True, **given}))["targetId"]
+        target = (await self.send("Target.createTarget", {"url": "about:blank", "newWindow": True, **given}))[
+            "targetId"
+        ]
         session = (await self.send("Target.attachToTarget", {"targetId": target, "flatten": True}))["sessionId"]
         page = self._pages[session] = Page(self, session, target)
         for domain in ("Page", "Runtime", "Network", "Log", "DOM", "Accessibility"):
@@ -205,9 +208,15 @@ class Page:
 
     async def click(self, role: str, name: str | None = None, *, within: tuple[str, str] | None = None) -> None:
         """Click on it, where it is."""
-        node = await self.find(role, name, within=within)
-        await self.send("DOM.scrollIntoViewIfNeeded", {"backendNodeId": node})
-        quads = (await self.send("DOM.getContentQuads", {"backendNodeId": node}))["quads"]
+        before = None
+        while True:
+            node = await self.find(role, name, within=within)
+            await self.send("DOM.scrollIntoViewIfNeeded", {"backendNodeId": node})
+            quads = (await self.send("DOM.getContentQuads", {"backendNodeId": node}))["quads"]
+            if quads == before:
+                break
+            before = quads  # what is still moving is clicked where it comes to rest
+            await asyncio.sleep(0.05)
         x, y = sum(quads[0][0::2]) / 4, sum(quads[0][1::2]) / 4
         for kind in ("mousePressed", "mouseReleased"):
             event = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
@@ -244,8 +253,11 @@ class Page:
 
     async def attach(self, name: str, *files: Path) -> None:
         """Choose files in a field for files."""
-        node = await self.find("button", name)
-        await self.send("DOM.setFileInputFiles", {"backendNodeId": node, "files": [str(file) for file in files]})
+        label = f"[...document.querySelectorAll('label')].find(each => each.textContent === {json.dumps(name)})"
+        await self.wait(f"{label}.control !== null")
+        field = await self.send("Runtime.evaluate", {"expression": f"{label}.control"})
+        given = {"objectId": field["result"]["objectId"], "files": [str(file) for file in files]}
+        await self.send("DOM.setFileInputFiles", given)
 
     async def context(self) -> str | None:
         """Return its profile, in which another tab of the same person is opened."""

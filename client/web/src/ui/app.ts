@@ -1,6 +1,6 @@
 /** What all pages share: the engine, what is told to whoever cannot see the page, and the time. */
 import { signal } from '@preact/signals'
-import { CallError, IdentityError, NetworkError, UsageError } from '../core/errors.ts'
+import { CallError, DeadlineError, IdentityError, NetworkError, UsageError } from '../core/errors.ts'
 import { fieldOf, isRow, textOf } from '../core/value.ts'
 import type { Engine, NodeClient } from '../net/api.ts'
 import { book, remember } from './book.ts'
@@ -50,6 +50,17 @@ export async function findNode(peerId: string, stop: AbortSignal): Promise<void>
   if (addrs.length > 0) remember(peerId, '', addrs)
 }
 
+/** Read from a node that may be slow to answer: three times before it counts as away. */
+export async function patiently<Result>(read: () => Promise<Result>, stop: AbortSignal): Promise<Result> {
+  for (let left = 2; ; left -= 1)
+    try {
+      return await read()
+    } catch (error) {
+      const isAway = error instanceof NetworkError || error instanceof DeadlineError
+      if (stop.aborted || left === 0 || !isAway) throw error
+    }
+}
+
 /** Refuse a node whose name was another peer id before. */
 export async function checkPin(name: string, peerId: string): Promise<void> {
   const pinned = name ? await engine().pins.get(name) : undefined
@@ -64,7 +75,7 @@ export function explain(error: unknown): { title: string; text: string } {
     return { title: known ?? say.refused, text: error.message && error.message !== error.reason ? error.message : '' }
   }
   if (error instanceof IdentityError) return { title: say.wrongIdentity, text: error.message }
-  if (error instanceof NetworkError) return { title: say.away, text: error.message }
+  if (error instanceof NetworkError || error instanceof DeadlineError) return { title: say.away, text: error.message }
   if (error instanceof Error) return { title: say.failed, text: error.message }
   return { title: say.failed, text: '' }
 }

@@ -1,7 +1,7 @@
 /** One flow: what it does, its form, and the same for a terminal and for Python. */
 import { useState } from 'preact/hooks'
 import { fieldOf, isRow, numberOf, textOf, type Row, type Value } from '../../core/value.ts'
-import { checkPin, engine, findNode, nodeOf } from '../app.ts'
+import { checkPin, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
 import { Form } from '../form/form.tsx'
 import { fieldFor } from '../form/schema.ts'
@@ -23,7 +23,7 @@ export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
       setError(undefined)
       try {
         await findNode(peerId, stop)
-        const answer = await nodeOf(peerId).ask('flow.schema', { path }, { signal: stop })
+        const answer = await patiently(() => nodeOf(peerId).ask('flow.schema', { path }, { signal: stop }), stop)
         if (!stop.aborted) setTold(answer)
       } catch (failed) {
         if (!stop.aborted) setError(failed)

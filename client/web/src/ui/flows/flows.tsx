@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useId, useMemo, useState } from 'preact/hooks'
 import { parseLink } from '../../core/link.ts'
-import { announce } from '../app.ts'
+import { announce, findNode, patiently } from '../app.ts'
 import { nameOf, remember } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { host } from '../host.ts'
@@ -50,7 +50,10 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
         if (!node) before = near.value
       }
       try {
-        if (node) tell(await flowsOfNode(node, 'near', stop))
+        if (node) {
+          await findNode(node, stop)
+          tell(await patiently(() => flowsOfNode(node, 'near', stop), stop))
+        }
         else await lookAround(tell, stop)
       } catch (failed) {
         if (!stop.aborted) setError(failed)

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import { CallError, KodoError, NetworkError, DeadlineError } from '../../core/errors.ts'
 import { fieldOf, numberOf, textOf } from '../../core/value.ts'
 import type { LinkedRun } from '../../net/api.ts'
-import { engine } from '../app.ts'
+import { engine, patiently } from '../app.ts'
 import { remember } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { Empty, Failure, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
@@ -23,7 +23,7 @@ export function LinkPage({ fid }: { fid: string }) {
       if (!link) return
       setError(undefined)
       try {
-        const run = await engine().openLink(link, { signal: stop })
+        const run = await patiently(() => engine().openLink(link, { signal: stop }), stop)
         remember(run.node.peerId, run.node.label === run.node.peerId ? '' : run.node.label, link.addrs)
         if (!stop.aborted) setOpened(run)
       } catch (failed) {

@@ -2,7 +2,7 @@
 import { useId, useState } from 'preact/hooks'
 import { fieldOf, isRow, numberOf, textOf, type Row, type Value } from '../../core/value.ts'
 import type { NodeClient } from '../../net/api.ts'
-import { announce, findNode, nodeOf } from '../app.ts'
+import { announce, findNode, nodeOf, patiently } from '../app.ts'
 import { nameOf, remember } from '../book.ts'
 import { brief, bytes, duration, oneLine } from '../format.ts'
 import { Confirm, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
@@ -27,7 +27,7 @@ export function NodePage({ peerId }: { peerId: string }) {
       try {
         await findNode(peerId, stop)
         const found = nodeOf(peerId)
-        const [told, me] = await Promise.all([found.ask('node.state', {}, { signal: stop }), found.ask('auth.whoami', {}, { signal: stop })])
+        const [told, me] = await patiently(() => Promise.all([found.ask('node.state', {}, { signal: stop }), found.ask('auth.whoami', {}, { signal: stop })]), stop)
         if (stop.aborted) return
         remember(peerId, textOf(told, 'name'), [])
         setState(told)
