@@ -1,8 +1,8 @@
 """Check what would be published: python scripts/check_dist.py DIST
 
 `DIST` holds one wheel and one sdist. The wheel has every package with its `py.typed` and no `kodo/__init__.py`, and
-both have the built page; installed by itself in a clean environment it brings no Ray, and there the client library can
-be imported, and `koco` runs a registry, which serves the page, and lists what it has.
+both have the built page; installed by itself in a clean environment it brings no Ray, and there the client library
+can be imported, and `koco` runs a registry, which serves the page, and lists what it has.
 """
 
 from __future__ import annotations
