@@ -16,7 +16,7 @@ from pathlib import Path
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.files import whole_file
 
-__all__ = ["holder_of", "last_port", "listen", "remember_port"]
+__all__ = ["ADDRESS", "holder_of", "last_port", "listen", "remember_port"]
 
 ADDRESS = "127.0.0.1"
 _FILE = "web.port"

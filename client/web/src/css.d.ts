@@ -1,1 +1,2 @@
+/** Styles are files that the build takes along. */
 declare module '*.css'
