@@ -64,7 +64,8 @@ export class HttpRegistry implements RegistryClient {
   }
 
   async addresses(peerId: string, options: Options = {}): Promise<string[]> {
-    // A peer id has letters and digits alone, so it needs no quoting in a query.
+    // It may come from anywhere, and becomes a part of a query.
+    if (!/^[1-9A-HJ-NP-Za-km-z]{1,128}$/.test(peerId)) return []
     const { rows } = await this.#page('/nodes', { query: `peer_id == "${peerId}"` }, options)
     const addrs = rows.filter(row => fieldOf(row, 'peer_id') === peerId).map(row => fieldOf(row, 'addrs'))
     return addrs.flatMap(list => (Array.isArray(list) ? list.filter(each => typeof each === 'string') : []))
