@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kodo.client import Client
 from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
 from kodo.p2p.core.identity import Identity
@@ -128,6 +129,61 @@ async def test_a_run_is_followed_from_where_it_was_left(page: Page, node: Node) 
         target=target(node),
     )
     assert answer == [[7, "result"], [8, "result"], [9, "final"]]
+
+
+async def test_the_oldest_of_many_events_are_let_go(page: Page, node: Node) -> None:
+    answer = await page.run(
+        """
+        const node = openEngine().node(target)
+        const { fid } = await node.ask('run.launch', { path: 'flows.count', inputs: { n: 3000 } })
+        const run = node.follow(fid, { keep: 500 })
+        const view = await run.done()
+        const { events, dropped } = run
+        return { kept: events.length, dropped, first: events[0].seq, last: events.at(-1).event, seen: view.lastSeq }
+        """,
+        target=target(node),
+    )
+    assert 1 <= answer["kept"] <= 500 + 512
+    assert answer["first"] == answer["dropped"] + 1
+    assert answer["dropped"] + answer["kept"] == answer["seen"] == 3004
+    assert answer["last"] == "final"
+
+
+async def test_a_login_is_kept_for_the_next_session_and_ends_with_logout(
+    page: Page, tmp_path: Path, executor: InProcessExecutor
+) -> None:
+    async with (
+        node_at(tmp_path / "home", executor, auth="local") as node,
+        Client(home=tmp_path / "home") as operator,
+    ):
+        remote = await operator.node(target(node)["addrs"][0])
+        await remote.request("user.add", {"name": "ana", "password": "correct horse"})
+        await remote.request("user.add", {"name": "ben"})
+        answer = await page.run(
+            """
+            const engine = openEngine(), node = engine.node(target)
+            const refused = () => node.call('node.state').then(() => null, error => error.reason)
+            const before = await refused()
+            const wrong = await node.logins.password('ana', 'battery').catch(error => error.reason)
+            const told = await node.logins.password('ana', 'correct horse')
+            node.close()
+            const next = (await node.logins.whoami()).user
+            const again = (await openEngine().node(target).logins.whoami()).user
+            await node.logins.logout()
+            node.close()
+            return { before, wrong, told, next, again, after: await refused(), me: await engine.identity.peerId() }
+            """,
+            target=target(node),
+        )
+        enrolled = await remote.request("user.enrol", {"name": "ben", "peer_id": answer["me"]})
+        user = await page.run(
+            "return (await openEngine().node(target).logins.code(code)).user",
+            target=target(node),
+            code=enrolled["code"],
+        )
+    assert (answer["before"], answer["wrong"], answer["after"]) == ("login-needed", "bad-login", "login-needed")
+    assert (answer["told"]["user"], answer["next"], answer["again"], user) == ("ana", "ana", "ana", "ben")
+    assert "token" not in answer["told"], "a token is kept, and shown nowhere"
 
 
 async def test_a_lock_is_answered_and_a_refusal_says_why(page: Page, node: Node) -> None:
