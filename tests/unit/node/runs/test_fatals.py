@@ -14,7 +14,7 @@ from kodo.node.runs.fatals import FATAL_TYPES, fatal_of, node_fatal
 from kodo.node.store.rows import NewEvent
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, IntegrityError, KodoError, UsageError
 
-README = Path(__file__).resolve().parents[4] / "node" / "README.md"
+EVENTS = Path(__file__).resolve().parents[4] / "docs" / "reference" / "events.md"
 
 
 def kinds(kind: type[KodoError] = KodoError) -> Iterator[type[KodoError]]:
@@ -73,5 +73,5 @@ def test_a_fatal_of_the_node_can_be_stored_whatever_a_process_left_behind(text: 
 
 
 def test_the_documentation_lists_every_type() -> None:
-    listed = README.read_text(encoding="utf-8")
+    listed = EVENTS.read_text(encoding="utf-8")
     assert [kind for kind in FATAL_TYPES if f"| `{kind}` |" not in listed] == []
