@@ -51,7 +51,7 @@ TEST_PROCESSES = min((os.cpu_count() or 1) + 1, 4)
 
 
 def fail(what: str, remedy: Sequence[str] | str) -> NoReturn:
-    """Say what is wrong and the one command that helps, and end."""
+    """Print what is wrong and the one command that helps, and end."""
     command = remedy if isinstance(remedy, str) else shlex.join(remedy)
     print(f"\n{Path(__file__).name}: {what}\nThis would help:\n\n    {command}\n", file=sys.stderr)
     sys.exit(1)

@@ -115,7 +115,7 @@ async def soaked(cycles: list[str], count: int) -> int:
 
 
 async def beside(attacks: list[str], seconds: float, profile: str) -> int:
-    """Have a user beside strangers; return whether the goal is missed."""
+    """Make a user beside strangers; return whether the goal is missed."""
     with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
         more = {"profile": profile_by(profile)} if profile else {}
         result = await beside_strangers(Path(folder), seconds, attacks, say, **more)

@@ -51,12 +51,12 @@ class Heard:
 
 
 def frameworks() -> list[str]:
-    """Give the names of those that have a flow."""
+    """Return the names of those that have a flow."""
     return sorted(path.stem for path in FLOWS.glob("*.py") if path.stem != "run")
 
 
 def requirements(name: str) -> list[str]:
-    """Give what has to be installed for a framework's flow: its `REQUIRES`."""
+    """Return what has to be installed for a framework's flow: its `REQUIRES`."""
     for node in ast.parse((FLOWS / f"{name}.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REQUIRES":
             return list(map(str, ast.literal_eval(node.value)))
@@ -64,7 +64,7 @@ def requirements(name: str) -> list[str]:
 
 
 def python_of(name: str, folder: Path) -> Path:
-    """Give the Python of a framework's environment, made when it is not there."""
+    """Return the Python of a framework's environment, made when it is not there."""
     place, wanted = folder / name, "\n".join(requirements(name))
     stamp = place / "installed.txt"
     if not stamp.is_file() or stamp.read_text() != wanted:

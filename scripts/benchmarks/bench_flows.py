@@ -28,7 +28,7 @@ async def events(count: int) -> int:
 
 @flow(name="Ticks", author="bench@example.com", organization="kodo", release="1")
 async def ticks(count: int, seconds: float) -> int:
-    """Say the time (of the monotonic clock that all processes of a machine share) again and again."""
+    """Print the time (of the monotonic clock that all processes of a machine share) again and again."""
     begun = time.monotonic()
     for number in range(count):
         await asyncio.sleep(max(begun + number * seconds - time.monotonic(), 0))
@@ -47,7 +47,7 @@ async def asks(count: int) -> int:
 
 @flow(name="Waits", author="bench@example.com", organization="kodo", release="1")
 async def waits() -> None:
-    """Say which process this is, and wait to be ended."""
+    """Print which process this is, and wait to be ended."""
     await emit("result", {"pid": os.getpid()})
     await asyncio.sleep(3600)
 

@@ -85,7 +85,7 @@ async def rows(
 
 
 def delays(figure: str, values: Sequence[float], reference: Sequence[float] = (), name: str = "") -> list[Row]:
-    """Give the rows of many delays, ms: the median with the spread, and the 95th percentile."""
+    """Return the rows of many delays, ms: the median with the spread, and the 95th percentile."""
     if reference:
         ours, theirs = delays(figure, values), delays(name, reference)
         middle = Series((theirs[0].ours.median,))

@@ -109,12 +109,12 @@ async def pair(kind: str, *, near: Sequence[str] = (), far: Sequence[str] = ()) 
 
 
 async def milliseconds(who: Partner, op: str, **words: Any) -> list[float]:
-    """Give the times of a command that measures some, in ms."""
+    """Return the times of a command that measures some, in ms."""
     return [1000 * seconds for seconds in (await who.ask(op, **words))["seconds"]]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give a percentile, `share` from 0 to 1."""
+    """Return a percentile, `share` from 0 to 1."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -146,7 +146,7 @@ async def relay_process(host: str, port: int, options: dict[str, float]) -> Asyn
 
 
 def _with_candidate(signal: str, port: int) -> str:
-    """Give an SDP, or a multiaddr of kodo's, that names one way only: this port on loopback."""
+    """Return an SDP, or a multiaddr of kodo's, that names one way only: this port on loopback."""
     if not signal.startswith("v="):
         return re.sub(r"^/ip4/[^/]+/udp/\d+", f"/ip4/127.0.0.1/udp/{port}", signal)
     lines = [line for line in signal.splitlines() if not line.startswith(("a=candidate", "a=end-of-candidates"))]
@@ -155,7 +155,7 @@ def _with_candidate(signal: str, port: int) -> str:
 
 
 def _address(signal: str) -> tuple[str, int]:
-    """Give where who made this SDP, or multiaddr of kodo's, is reached by IPv4."""
+    """Return where who made this SDP, or multiaddr of kodo's, is reached by IPv4."""
     if not signal.startswith("v="):
         _, _, host, _, port, *_ = signal.split("/")
         return host, int(port)

@@ -171,7 +171,7 @@ async def timed(figure: str, make: Make, call: Callable[..., object], process: p
 
 
 def spent(process: psutil.Process) -> float:
-    """Give the seconds of CPU that `process` has used."""
+    """Return the seconds of CPU that `process` has used."""
     used = process.cpu_times()
     return float(used.user + used.system)
 

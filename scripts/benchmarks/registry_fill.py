@@ -49,7 +49,7 @@ WORDS = 20_000
 
 @lru_cache
 def words() -> tuple[list[str], list[float]]:
-    """Give 20,000 words, the frequent ones first, and their cumulated weights by Zipf's law."""
+    """Return 20,000 words, the frequent ones first, and their cumulated weights by Zipf's law."""
     rng = random.Random(7)
 
     def syllable() -> str:
@@ -62,7 +62,7 @@ def words() -> tuple[list[str], list[float]]:
 
 
 def identity(number: int) -> Identity:
-    """Give the key of node `number`."""
+    """Return the key of node `number`."""
     return Identity.from_seed(number.to_bytes(32, "big"))
 
 

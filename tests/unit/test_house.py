@@ -199,6 +199,20 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert not tree.body or ast.get_docstring(tree)
 
 
+def docstrings(tree: ast.AST) -> Iterator[str]:
+    """The docstring of a module, and of each function and class in it."""
+    kinds = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    yield from (doc for node in ast.walk(tree) if isinstance(node, kinds) and (doc := ast.get_docstring(node)))
+
+
+@pytest.mark.parametrize("path", shipped(), ids=in_wheel)
+def test_docstrings_begin_with_a_verb_that_programmers_expect(path: Path) -> None:
+    # "Return", "Make", "Report": what a function gives is what it returns.
+    found = [doc for doc in docstrings(ast.parse(path.read_bytes())) if re.match(r"(Give|Say|Have)s?\b", doc)]
+    own = ("Give a user roles", "Give a role grants")  # what `koco user grant` does
+    assert [doc for doc in found if not doc.startswith(own)] == []
+
+
 RENAMING = {
     "kodo/p2p/net/files.py": "the one helper: random names",
     "kodo/client/transfer.py": "parts that a later download takes up again, named by their content",

@@ -281,7 +281,7 @@ async def grant_list(
 
 
 def _node(context: Context) -> str:
-    """Give what is meant: the node named, else the registry named by --registry, else the node of this home."""
+    """Return what is meant: the node named, else the registry named by --registry, else the node of this home."""
     from kodo.client.finders import read_home_node
     from kodo.p2p.errors import NotFoundError, UsageError
 
@@ -300,7 +300,7 @@ def _node(context: Context) -> str:
 
 
 def _meant(context: Context) -> str:
-    """Give the option by which another device names what is meant here: `--node NAME` or `--registry URL`."""
+    """Return the option by which another device names what is meant here: `--node NAME` or `--registry URL`."""
     from kodo.cli.text import shell_word
     from kodo.client.finders import read_home_node
 
@@ -324,7 +324,7 @@ async def _request(context: Context, op: str, args: Mapping[str, Any]) -> dict[s
 
 
 async def _rows(context: Context, op: str, args: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Give all rows of a list, for a table; None when they were written as JSON."""
+    """Return all rows of a list, for a table; None when they were written as JSON."""
     async with context.client() as client:
         remote = await client.desk(_node(context))
         rows = [row async for row in remote.pages(op, args)]
@@ -379,7 +379,7 @@ def _way(info: Any, code: str | None, name: str | None, issuer: str | None) -> s
 
 
 def _named_issuer(context: Context, issuer: str | None, info: Mapping[str, Any]) -> str | None:
-    """Give the issuer that was named; without one a person has to be asked."""
+    """Return the issuer that was named; without one a person has to be asked."""
     from kodo.p2p.errors import UsageError
 
     if issuer is None and not context.interactive:
@@ -388,7 +388,7 @@ def _named_issuer(context: Context, issuer: str | None, info: Mapping[str, Any])
 
 
 async def _approved(context: Context, client: Client, node: str, approval: Approval) -> bool:
-    """Have the user approve that a node, or a registry, gets tokens of an issuer."""
+    """Ask the user to approve that a node, or a registry, gets tokens of an issuer."""
 
     def name(place: str) -> str:
         known = next((name for name, peer in client.known.all().items() if str(peer) == place), None)

@@ -42,7 +42,7 @@ _BELOW = ("progress", "agent", "task", "tool", "inputs", "version", "config", "f
 
 
 def describe(event: Event) -> str:
-    """Give what an event says, for people, on one line (the texts of `stdout` and results may have more)."""
+    """Return what an event says, for people, on one line (the texts of `stdout` and results may have more)."""
     data = event.data
     match event.event:
         case "progress":
@@ -75,7 +75,7 @@ def describe(event: Event) -> str:
 
 
 def _facts(data: Mapping[str, Any]) -> str:
-    """Give data of no known form: its text first, then names and values, those within values as JSON."""
+    """Return data of no known form: its text first, then names and values, those within values as JSON."""
     pairs = ", ".join(f"{name} {compact(value, 200)}" for name, value in data.items() if name != "text")
     if "text" not in data:
         return line(pairs, 500)
@@ -97,7 +97,7 @@ def progress_text(data: Mapping[str, Any]) -> str:
 
 
 def state_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give the state of a run for people: what is empty is left out, a list takes a line for each of its entries."""
+    """Return the state of a run for people: what is empty is left out, a list takes a line for each entry."""
     rows: list[tuple[str, str]] = []
     totals = state.get("totals")
     for name, value in state.items():
@@ -136,13 +136,13 @@ def _state_text(name: str, value: Any) -> str:
 
 
 def share_text(share: Mapping[str, Any]) -> str:
-    """Give a share for people: what it is now, for whom, and until when."""
+    """Return a share for people: what it is now, for whom, and until when."""
     level, until = f"level {share.get('level')} {share.get('mode')}", human_time(share.get("expires_at"))
     return line(f"{share.get('sid')}  {share.get('state')}  {shared_with(share)}  {level}  (until {until})")
 
 
 def shared_with(share: Mapping[str, Any]) -> str:
-    """Give for whom a share is: `link`, or the names of users and roles."""
+    """Return for whom a share is: `link`, or the names of users and roles."""
     to = share.get("to")
     lists = [to.get(kind) for kind in ("users", "roles")] if isinstance(to, Mapping) else []
     names = [name for names in lists if isinstance(names, (list, tuple)) for name in names]
@@ -270,7 +270,7 @@ class LiveDisplay:
         return _Paused(self._live)
 
     def render(self) -> Tree:
-        """Give the live part as it is now."""
+        """Return the live part as it is now."""
         from rich.text import Text
         from rich.tree import Tree
 
@@ -305,7 +305,7 @@ def _grow(
 
 
 def _names(told: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Give the names of agents, tasks or tools, each once, the one told of last at the end."""
+    """Return the names of agents, tasks or tools, each once, the one told of last at the end."""
     names: dict[str, None] = {}
     for data in told:
         name = line(data.get("name") or data.get("role") or compact(data, 80), 80)

@@ -41,6 +41,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(function: str) -> str | None:
-    """Give what stands below a command's options: its examples, if there are any."""
+    """Return what stands below a command's options: its examples, if there are any."""
     lines = EXAMPLES.get(function)
     return "\n\n".join(["Examples:", *(f"  {each}" for each in lines)]) if lines else None

@@ -39,7 +39,7 @@ class Failure:
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give the one JSON shape of errors."""
+        """Return the one JSON shape of errors."""
         return {"error": {"code": self.code, "reason": self.reason, "message": self.message, "exit": self.exit}}
 
 

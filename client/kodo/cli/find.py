@@ -114,7 +114,7 @@ async def show(
 
 
 def _command(address: str, example: Any) -> str:
-    """Give the command of an example: quoted, as people copy it and all that is in it is somebody else's."""
+    """Return the command of an example: quoted, as people copy it and all that is in it is somebody else's."""
     from kodo.cli.text import compact, shell_command
 
     words = [f"{key}={compact(value)}" for key, value in example.items()] if isinstance(example, Mapping) else []

@@ -28,7 +28,7 @@ SETTLE_SECONDS = 0.3
 
 
 def come_back(run: Run) -> str:
-    """Say how to come back to a run that goes on."""
+    """Return how to come back to a run that goes on."""
     return f"the run goes on; come back with: koco follow {shlex.quote(run.address)}"
 
 
@@ -135,7 +135,7 @@ async def ask_for(context: Context, title: str, schema: Any, default: Any, has_d
 
 
 async def _try_answer(context: Context, run: Run, lock: OpenLock, candidate: Any) -> bool:
-    """Give an answer; say whether nothing is left to be asked."""
+    """Send an answer; return whether nothing is left to be asked."""
     try:
         await run.answer(lock.lid, candidate)
     except CallError as error:
@@ -153,7 +153,7 @@ async def settle(run: Run) -> None:
 
 
 def last_line(run: Run) -> dict[str, Any]:
-    """Give the line that ends `run --json` and `follow --json`."""
+    """Return the line that ends `run --json` and `follow --json`."""
     view = run.view
     ending: dict[str, Any] = {"fid": run.fid, "state": str(view.state)}
     if view.final is not None:

@@ -62,7 +62,7 @@ async def _ask_field(
     outermost: bool = False,
     depth: int = 0,
 ) -> Any:
-    """Give the field's value; `_NOTHING` for an optional one that was left out."""
+    """Return the field's value; `_NOTHING` for an optional one that was left out."""
     if depth > MAX_DEPTH:
         raise UsageError("this form is nested too deeply for a terminal; answer it as JSON")
     field = resolve(schema, root)

@@ -25,7 +25,7 @@ _FILE_AND_NAME = re.compile(r"(?s)(.+\.py)(:[A-Za-z_][\w.]*)?\Z")
 
 
 def local_entry(text: str, folder: Path) -> tuple[str, Path]:
-    """Give the entry that means this local flow, and the folder that its code is imported from.
+    """Return the entry that means this local flow, and the folder that its code is imported from.
 
     `./dir/x.py:flow` is module `x` in `dir`, and `./dir/x.py` each `@flow` in it; a module is looked for in `folder`,
     the working directory.
@@ -93,7 +93,7 @@ async def embedded_node(context: Context, flow: str, executor: str | None = None
 
 
 async def only_flow(client: Client, node: str) -> str:
-    """Give the path of the one flow that an embedded node offers.
+    """Return the path of the one flow that an embedded node offers.
 
     Raises:
         UsageError: it cannot be run; says why.

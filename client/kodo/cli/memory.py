@@ -76,7 +76,7 @@ async def put_memory(
 
 
 def _node(context: Context) -> str:
-    """Give the node that is meant: `--node`, or the one that runs from this home."""
+    """Return the node that is meant: `--node`, or the one that runs from this home."""
     from kodo.client.finders import read_home_node
     from kodo.p2p.errors import NotFoundError
 

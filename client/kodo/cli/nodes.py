@@ -63,7 +63,7 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
 
 
 def oidc_config(settings: Settings) -> OidcConfig:
-    """Give what the settings say of an issuer."""
+    """Return what the settings say of an issuer."""
     from kodo.access.oidc_config import OidcConfig
 
     return OidcConfig(
@@ -77,7 +77,7 @@ def oidc_config(settings: Settings) -> OidcConfig:
 
 
 async def warn_of_unbound(context: Context, config: OidcConfig) -> None:
-    """Say where the issuer cannot bind tokens to keys, so that whoever is shown one can use it."""
+    """Warn where the issuer cannot bind tokens to keys, so that whoever is shown one can use it."""
     from kodo.access.http import binding_alg, discover
 
     try:
@@ -100,7 +100,7 @@ def _usage(error: ValidationError) -> UsageError:
 
 
 def samples_scope() -> Path:
-    """Give the scope of the flows that come with kodo."""
+    """Return the scope of the flows that come with kodo."""
     import kodo.samples
 
     return Path(next(iter(kodo.samples.__path__))) / "scope.yaml"
@@ -168,7 +168,7 @@ def written_address(home: Path, node: Node) -> Iterator[None]:
 
 
 def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None:
-    """Say that the node takes calls, what it offers, and which flows are broken and why."""
+    """Print that the node takes calls, what it offers, and which flows are broken and why."""
     addresses = [str(address) for address in node.addresses]
     broken = [flow for flow in node.flows if flow.error is not None]
     for flow in broken:

@@ -24,7 +24,7 @@ _ENVIRONMENT = "env:"
 
 
 async def read_secret(text: str, what: str) -> str:
-    """Give the secret that a word stands for: `-`, `env:VARIABLE`, or itself.
+    """Return the secret that a word stands for: `-`, `env:VARIABLE`, or itself.
 
     Args:
         what: what is asked for, for the prompt and for errors.
@@ -56,7 +56,7 @@ def is_elsewhere(text: str) -> bool:
 
 
 def warn_of(context: Context, name: str) -> None:
-    """Say that a secret was given as a word, and what is better."""
+    """Warn that a secret was given as a word, and what is better."""
     context.say(
         f"warning: {name} is a secret, and other programs and the shell's history can see the command line;"
         f" better: {name}=- asks for it, {name}=env:VARIABLE or {name}=@FILE reads it"
@@ -64,7 +64,7 @@ def warn_of(context: Context, name: str) -> None:
 
 
 async def secret_values(context: Context, words: Sequence[str], schema: Any) -> Mapping[str, str]:
-    """Give the secrets among `name=value` that are to be read from elsewhere, by name; warn of those that are not."""
+    """Return the secrets among `name=value` that are read from elsewhere, by name; warn of those that are not."""
     from kodo.cli.values import secret_fields
 
     found: dict[str, str] = {}

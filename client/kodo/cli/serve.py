@@ -309,7 +309,7 @@ async def registry(
 
 
 async def _serve_registry(context: Context, settings: Settings, running: Any) -> None:
-    """Say where a registry is, and let it run until it is to stop."""
+    """Print where a registry is, and let it run until it is to stop."""
     context.stop = asyncio.Event()
     if context.json:
         context.emit({"ready": True, "url": running.url, "peer_id": running.peer_id})

@@ -28,7 +28,7 @@ class Table:
         self._rows.append(["" if cell is None else line(cell, 400) for cell in cells])
 
     def render(self, width: int | None = None) -> str:
-        """Give the table as text.
+        """Return the table as text.
 
         Args:
             width: columns of the terminal; none is cut when stdout is no terminal.

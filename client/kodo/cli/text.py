@@ -38,14 +38,14 @@ def _safe(character: str) -> str:
 
 
 def line(value: object, limit: int = 2000) -> str:
-    """Give `value` as one line without control characters."""
+    """Return `value` as one line without control characters."""
     text = str(value)[: limit * 4].replace("\t", " ").replace("\r\n", " ").replace("\n", " ")
     text = "".join(map(_safe, text))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def lines(value: object, limit: int = 200_000) -> str:
-    """Give `value` with its line breaks, without other control characters."""
+    """Return `value` with its line breaks, without other control characters."""
     text = str(value)
     cut = "\n…" if len(text) > limit else ""
     # A lone carriage return would let a later text overwrite an earlier one.
@@ -54,12 +54,12 @@ def lines(value: object, limit: int = 200_000) -> str:
 
 
 def shell_word(value: object) -> str:
-    """Give a text as one word of a shell: quoted where that is needed, whole, and on one line."""
+    """Return a text as one word of a shell: quoted where that is needed, whole, and on one line."""
     return shlex.quote(line(value, sys.maxsize))
 
 
 def shell_command(command: str, *words: object) -> str:
-    """Give `command` with words from elsewhere, to be copied into a shell: none of them is anything but a word.
+    """Return `command` with words from elsewhere, to be copied into a shell: none of them is anything but a word.
 
     Each is quoted, and none is taken for an option.
     """
@@ -69,14 +69,14 @@ def shell_command(command: str, *words: object) -> str:
 
 
 def compact(value: object, limit: int = 500) -> str:
-    """Give JSON-like data on one line for people."""
+    """Return JSON-like data on one line for people."""
     if isinstance(value, str):
         return line(value, limit)
     return line(json.dumps(_plain(value), ensure_ascii=False, separators=(", ", ": ")), limit)
 
 
 def to_json(value: object) -> str:
-    """Give `value` as strict JSON on one line, ASCII only, so that no character of it can act on a terminal."""
+    """Return `value` as strict JSON on one line, ASCII only, so that no character of it can act on a terminal."""
     return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -93,7 +93,7 @@ def _plain(value: object) -> Any:
 
 
 def human_bytes(size: object) -> str:
-    """Give a size for people: `1.2 MB`."""
+    """Return a size for people: `1.2 MB`."""
     if not isinstance(size, (int, float)) or isinstance(size, bool) or size < 0:
         return "?"
     value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
@@ -103,7 +103,7 @@ def human_bytes(size: object) -> str:
 
 
 def human_seconds(seconds: object) -> str:
-    """Give a duration for people: `1 min 4 s`."""
+    """Return a duration for people: `1 min 4 s`."""
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < 1e9:
         return "?"
     whole = int(seconds)
@@ -115,7 +115,7 @@ def human_seconds(seconds: object) -> str:
 
 
 def human_time(ms: object) -> str:
-    """Give a time in ms UTC for people, in their own time zone: `2026-01-31 18:05`; empty when it is none."""
+    """Return a time in ms UTC for people, in their own time zone: `2026-01-31 18:05`; empty when it is none."""
     if not isinstance(ms, int) or isinstance(ms, bool) or not 0 <= ms < 253_402_214_400_000:
         return ""
     return datetime.datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -71,7 +71,7 @@ def resolve(schema: Any, root: Schema) -> Schema:
 
 
 def properties(schema: Schema) -> dict[str, Any]:
-    """Give the named fields of an object's schema."""
+    """Return the named fields of an object's schema."""
     found = schema.get("properties")
     return {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
 
@@ -82,7 +82,7 @@ def is_object(schema: Schema) -> bool:
 
 
 def choices(schema: Schema) -> list[Any] | None:
-    """Give the values of an enum or const, None when there is no such bound."""
+    """Return the values of an enum or const, None when there is no such bound."""
     if "const" in schema:
         return [schema["const"]]
     found = schema.get("enum")
@@ -90,7 +90,7 @@ def choices(schema: Schema) -> list[Any] | None:
 
 
 def answer_words(schema: Any) -> str:
-    """Say what an answer to a schema looks like on the command line: `topic=… depth=…`, `yes or no`, `VALUE`.
+    """Return what an answer to a schema looks like on the command line: `topic=… depth=…`, `yes or no`, `VALUE`.
 
     It is quoted for a shell: people copy commands, and names of fields are whatever a flow says.
     """
@@ -129,7 +129,7 @@ def _marked_secret(schema: Schema, root: Schema) -> bool:
 
 
 def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
-    """Give name and text of those `name=value` whose fields are secrets; others are passed over."""
+    """Return name and text of those `name=value` whose fields are secrets; others are passed over."""
     root: Schema = schema if isinstance(schema, Mapping) else {}
     found: list[tuple[str, str]] = []
     for word in words:
@@ -144,7 +144,7 @@ def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
 
 
 def branches(schema: Schema, root: Schema) -> list[Schema]:
-    """Give the alternatives of `anyOf`, `oneOf` or a list of types; the schema itself when there are none."""
+    """Return the alternatives of `anyOf`, `oneOf` or a list of types; the schema itself when there are none."""
     for key in ("anyOf", "oneOf"):
         found = schema.get(key)
         if isinstance(found, (list, tuple)) and found:
@@ -329,7 +329,7 @@ def _takes_files(schema: Any, root: Schema) -> bool:
 
 
 def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
-    """Give the schema of the field `name`, the map that its value goes into, and the key there."""
+    """Return the schema of the field `name`, the map that its value goes into, and the key there."""
     fields = properties(schema)
     if name in fields:
         return fields[name], found, name

@@ -138,7 +138,7 @@ class Client:
     # finding
 
     async def nodes(self, *, query: str | None = None) -> list[dict[str, Any]]:
-        """Give the nodes that are found: `peer_id, name, addrs, source` (`lan` or `registry`) and what else is known.
+        """Return the nodes found: `peer_id, name, addrs, source` (`lan` or `registry`) and what else is known.
 
         One row a node; a node found in several places has the addresses of the nearest.
 
@@ -168,7 +168,7 @@ class Client:
     async def flows(
         self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Give the flows that are found, those of near nodes first: the row with `node, peer_id, addrs, source`.
+        """Yield the flows that are found, those of near nodes first: the row with `node, peer_id, addrs, source`.
 
         Args:
             search: a glob over name, description, author, organization, tags.
@@ -262,7 +262,7 @@ class Client:
     # logging in
 
     async def whoami(self, node: str) -> dict[str, Any]:
-        """Say who this user is to a node: `principal, peer_id, user, roles, develops, grants`, and the node.
+        """Return who this user is to a node: `principal, peer_id, user, roles, develops, grants`, and the node.
 
         Instead of a node a registry's URL may be given, here and to log in or out.
         """
@@ -270,7 +270,7 @@ class Client:
         return {**_mapping(await remote.request("auth.whoami"), "auth.whoami"), **named_desk(remote)}
 
     async def desk(self, place: str) -> RemoteNode | RegistryDesk:
-        """Give what takes the ops on users: the node that NODE means, or the registry of a URL.
+        """Return what takes the ops on users: the node that NODE means, or the registry of a URL.
 
         Raises:
             UsageError, NotFoundError, UnreachableError, IdentityError: as `node`.
@@ -409,7 +409,7 @@ class Client:
         return await upload(remote, Path(path), patience=self.settings.patience_s, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
-        """Give the run that RUN means: `NODE/FID`, a fid on `node`, or a fid alone.
+        """Return the run that RUN means: `NODE/FID`, a fid on `node`, or a fid alone.
 
         A fid alone means the node that the run was launched on, followed on or listed by, which this home remembers;
         else the one near node that claims the run, if `confirm_node` agrees.
@@ -460,7 +460,7 @@ class Client:
         return self._run(read.fid, remote, proved=True)
 
     async def shares(self, node: str | None = None) -> list[dict[str, Any]]:
-        """Give the shares of this user's runs, ended ones too: the rows of `share.list` with `node` and `peer_id`."""
+        """Return the shares of this user's runs, ended ones too: rows of `share.list` with `node` and `peer_id`."""
         return await self._rows("share.list", node, {})
 
     async def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
@@ -486,7 +486,7 @@ class Client:
     async def runs(
         self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False
     ) -> list[dict[str, Any]]:
-        """Give this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`.
+        """Return this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`.
 
         Args:
             others: everybody's too, as far as this user's roles there show them.
@@ -500,7 +500,7 @@ class Client:
         return sorted(rows, key=lambda row: str(row.get("fid")), reverse=True)
 
     async def locks(self, node: str | None = None) -> list[dict[str, Any]]:
-        """Give the open locks that this user may answer, with `node` and `peer_id`."""
+        """Return the open locks that this user may answer, with `node` and `peer_id`."""
         return await self._rows("lock.list", node, {})
 
     # inside
@@ -552,7 +552,7 @@ class Client:
         return remote
 
     def _run(self, fid: str, remote: RemoteNode, *, proved: bool = False, launched_state: str | None = None) -> Run:
-        """Give a run; `proved`: that it is there is known already, else it is once the node answered for it."""
+        """Return a run; `proved`: that it is there is known already, else it is once the node answered for it."""
         if proved:
             self._proofs.remember(fid, remote.peer_id)
         patience = self.settings.patience_s
@@ -588,7 +588,7 @@ class Client:
         return flow
 
     async def _candidates(self, text: str) -> list[dict[str, Any]]:
-        """Give rows among which a flow of this path or name is, without reading a large registry when it can."""
+        """Return rows among which a flow of this path or name is, without reading a large registry when it can."""
         literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
         rows = [row async for row in self.flows(literal)]
         return rows if named(rows, text) else [row async for row in self.flows()]

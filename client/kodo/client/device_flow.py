@@ -74,7 +74,7 @@ class DeviceFlow:
     now: Callable[[], float] = time.time
 
     async def run(self, show: Callable[[Prompt], None]) -> Tokens:
-        """Have a person approve in a browser; wait until it is done. Cancelling is safe.
+        """Ask a person to approve in a browser, and wait until it is done. Cancelling is safe.
 
         Raises:
             UsageError: the issuer has no such flow, or no tokens for this audience; it was denied.

@@ -43,7 +43,7 @@ MAX_ROWS = 10_000
 
 
 def read_home_node(home: Path) -> dict[str, Any] | None:
-    """Give what the node that runs from `home` says of itself: `pid, peer_id, name, addrs`; None when none runs."""
+    """Return what the node that runs from `home` says of itself: `pid, peer_id, name, addrs`; None when none runs."""
     try:
         with (home / HOME_NODE_FILE).open("rb") as file:
             value = json.loads(file.read(MAX_FILE_BYTES))
@@ -185,7 +185,7 @@ class RegistryFinder:
         self._query = query
 
     def narrowed(self, query: str) -> RegistryFinder:
-        """Give a finder in the same registry that lists only what `query` holds for."""
+        """Return a finder in the same registry that lists only what `query` holds for."""
         return RegistryFinder(self.url, self._timeout, query=query, claimant=self.claimant)
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
@@ -232,7 +232,7 @@ class RegistryFinder:
         return Found(PeerId.parse(record.peer_id), record.name, _addresses(record.addrs), "registry")
 
     async def flows(self, *, search: str | None, query: str | None, by: str | None) -> AsyncIterator[dict[str, Any]]:
-        """Give the rows of its catalogue that fit."""
+        """Yield the rows of its catalogue that fit."""
         self.refused = None
         async with self._open() as registry:
             try:
@@ -278,7 +278,7 @@ def _addresses(texts: Any) -> tuple[Multiaddr, ...]:
 
 
 def found_in(row: Mapping[str, Any]) -> Found | None:
-    """Give the node that a registry's row is about, of nodes or of flows; None when it names none."""
+    """Return the node that a registry's row is about, of nodes or of flows; None when it names none."""
     try:
         peer_id = PeerId.parse(str(row.get("peer_id")))
     except ValueError:

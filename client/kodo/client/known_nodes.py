@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 4 << 20
 
 
 def check_name(name: str) -> str:
-    """Give `name` back when a node may bear it: printable, without spaces, slashes or a leading `#` or `-`.
+    """Return `name` back when a node may bear it: printable, without spaces, slashes or a leading `#` or `-`.
 
     Raises:
         UsageError: saying what is wrong with it.
@@ -39,7 +39,7 @@ def check_name(name: str) -> str:
 
 
 def is_name(text: object) -> bool:
-    """Say whether a node may bear this name."""
+    """Return whether a node may bear this name."""
     try:
         return isinstance(text, str) and bool(check_name(text))
     except UsageError:
@@ -53,7 +53,7 @@ class KnownNodes:
         self.path = path
 
     def all(self) -> Mapping[str, PeerId]:
-        """Give every pin, by name.
+        """Return every pin, by name.
 
         Raises:
             UsageError: naming the line that cannot be read.
@@ -80,11 +80,11 @@ class KnownNodes:
         return pins
 
     def get(self, name: str) -> PeerId | None:
-        """Give the peer id that `name` is pinned to, if it is."""
+        """Return the peer id that `name` is pinned to, if it is."""
         return self.all().get(name)
 
     def check(self, name: str, peer_id: PeerId) -> bool:
-        """Say whether `name` is pinned to `peer_id` already.
+        """Return whether `name` is pinned to `peer_id` already.
 
         Raises:
             IdentityError: it is pinned to another peer id; the message shows both.

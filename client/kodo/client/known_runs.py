@@ -28,7 +28,7 @@ class KnownRuns:
         self.path = path
 
     def get(self, fid: str) -> PeerId | None:
-        """Give the node that a run is on; None when it is not known.
+        """Return the node that a run is on; None when it is not known.
 
         Raises:
             UsageError: the file cannot be read, or the line of this run is damaged.

@@ -138,7 +138,7 @@ class _Places:
         self.unasked: str | None = link.registry
 
     async def addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
-        """Give addresses at which the node is said to be, other than those of the link; none when it is not found."""
+        """Return addresses at which the node is said to be, other than the link's; none when it is not found."""
         tried = set(self._link.addresses)
         for step in self._steps:
             found = await step.addresses(peer_id)
@@ -182,7 +182,7 @@ class LinkedNode(RemoteNode):
         self.told: dict[str, Any] = {}
 
     async def session(self) -> Session:
-        """Give a session in which the link is open.
+        """Return a session in which the link is open.
 
         Raises:
             CallError: 410 `expired`, `used-up`, `revoked` or `deleted`; 404 `no-such-link`.

@@ -206,7 +206,7 @@ class LoginKeeper:
         return self.logins.forget(desk.place)
 
     def claimant(self, url: str) -> Claimant:
-        """Give who signs this user's requests to a registry, and shows the login to it if there is one."""
+        """Return who signs this user's requests to a registry, and shows the login to it if there is one."""
         # Speaking to registries takes long to import, and most commands speak to nodes alone.
         from kodo.registry.client.client import RegistryClient
         from kodo.registry.client.signed_requests import Claimant
@@ -259,7 +259,7 @@ class LoginKeeper:
         return until
 
     async def _current(self, login: Login, spent: Tokens | None) -> Tokens | None:
-        """Give tokens that are good for a while, new ones if need be; `spent` are not good any more."""
+        """Return tokens that are good for a while, new ones if need be; `spent` are not good any more."""
         tokens = await self._fresh(login, spent)
         if tokens is not None and self._bound and not is_bound(tokens.token, self._me):
             logger.warning("the token of %s is not bound to your key, so it is not shown (login_bound)", login.issuer)

@@ -75,7 +75,7 @@ class Logins:
         self._wanted = keyring
 
     def all(self) -> dict[PeerId, Login]:
-        """Give every login, by the node's peer id."""
+        """Return every login, by the node's peer id."""
         found: dict[PeerId, Login] = {}
         for peer, entry in _map(self._read().get("nodes")).items():
             with contextlib.suppress(ValueError, ValidationError):
@@ -83,7 +83,7 @@ class Logins:
         return found
 
     def get(self, place: Place) -> Login | None:
-        """Give the login to this place, if there is one."""
+        """Return the login to this place, if there is one."""
         entry = _map(self._read().get(_section(place))).get(str(place))
         try:
             return None if entry is None else Login.model_validate(entry)
@@ -91,7 +91,7 @@ class Logins:
             return None
 
     def like(self, login: Login) -> dict[str, Login]:
-        """Give the logins by tokens of the same issuer, client and audience, by place: peer ids and URLs."""
+        """Return the logins by tokens of the same issuer, client and audience, by place: peer ids and URLs."""
         content, found = self._read(), {}
         for section in _SECTIONS:
             for place, entry in _map(content.get(section)).items():
@@ -116,7 +116,7 @@ class Logins:
             self._write(content | {_section(place): logins, "tokens": self._kept(content, login.secret, tokens)})
 
     def tokens(self, login: Login) -> dict[str, Any]:
-        """Give the tokens of a login; an empty map when there are none."""
+        """Return the tokens of a login; an empty map when there are none."""
         text = self._from_keyring(login.secret)
         if text is None:
             return _map(_map(self._read().get("tokens")).get(login.secret))
@@ -177,7 +177,7 @@ class Logins:
     # --- the keyring ---
 
     def _keyring(self) -> Any:
-        """Give the system's keyring, or None where there is none that is safe."""
+        """Return the system's keyring, or None where there is none that is safe."""
         if not self._wanted:
             return None
         try:

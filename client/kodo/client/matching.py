@@ -13,7 +13,7 @@ __all__ = ["named", "nearest"]
 
 
 def named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
-    """Give the rows whose path is `text`, else those of that name, else those that differ in case only."""
+    """Return the rows whose path is `text`, else those of that name, else those that differ in case only."""
     tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
         lambda row: row.get("path") == text,
         lambda row: row.get("name") == text,
@@ -26,7 +26,7 @@ def named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any
 
 
 def nearest(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Give `; did you mean …?` with the nearest path or name among rows, or nothing."""
+    """Return `; did you mean …?` with the nearest path or name among rows, or nothing."""
     names = [safe_text(row.get(key, "")) for row in rows for key in ("name", "path")]
     near = difflib.get_close_matches(text, names, 1, 0.5)
     return f"; did you mean {shlex.quote(near[0])}?" if near else ""

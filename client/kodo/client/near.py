@@ -40,7 +40,7 @@ class Answers(Generic[T]):
     refused: CallError | None = None
 
     def check(self) -> list[tuple[RemoteNode, T]]:
-        """Give what was answered.
+        """Return what was answered.
 
         Raises:
             CallError: nobody answered, and somebody said that the call was wrong.
@@ -63,7 +63,7 @@ class NearNodes:
         self._make = make
 
     def labelled(self, found: Found, *, unique: bool = True) -> RemoteNode:
-        """Give a node that nobody asked for by name: its name is shown if nothing speaks against it."""
+        """Return a node that nobody asked for by name: its name is shown if nothing speaks against it."""
         remote = self._make(Target(found.peer_id, found.addresses))
         pinned = self._known.get(found.name)
         if pinned not in (None, found.peer_id):
@@ -118,11 +118,11 @@ class NearNodes:
         return answers
 
     async def rows(self, op: str, filters: Mapping[str, Any]) -> Answers[list[dict[str, Any]]]:
-        """Give the rows of a paged op of every near node, with `node` and `peer_id`."""
+        """Return the rows of a paged op of every near node, with `node` and `peer_id`."""
         return await self.ask(lambda remote: rows_of(remote, op, filters), op)
 
 
 async def rows_of(remote: RemoteNode, op: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the rows of a paged op of one node, with `node` and `peer_id`."""
+    """Return the rows of a paged op of one node, with `node` and `peer_id`."""
     place = {"node": str(remote), "peer_id": str(remote.peer_id)}
     return [{**row, **place} async for row in remote.pages(op, filters)]

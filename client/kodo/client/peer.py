@@ -56,7 +56,7 @@ class Backoff:
         self._until = self._now() + self._patience
 
     def delay(self) -> float | None:
-        """Give the seconds to wait, or None when the deadline has passed."""
+        """Return the seconds to wait, or None when the deadline has passed."""
         left = self._until - self._now()
         if left <= 0:
             return None
@@ -69,7 +69,7 @@ class Places(Protocol):
     """Where a node that moved is looked for: a `Resolver`, or what stands for one."""
 
     async def addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
-        """Give the addresses at which a peer is said to be now; none when it is not found."""
+        """Return the addresses at which a peer is said to be now; none when it is not found."""
         ...
 
 
@@ -114,13 +114,13 @@ class RemoteNode:
         return self.name or self.label or str(self.peer_id)
 
     def on_behalf(self, fid: str) -> Self:
-        """Give this node as a node asks it about what it launched there for its own run `fid`."""
+        """Return this node as a node asks it about what it launched there for its own run `fid`."""
         other = copy.copy(self)
         other._behalf = fid
         return other
 
     def about(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the args of a call about a run, with on whose behalf it is made."""
+        """Return the args of a call about a run, with on whose behalf it is made."""
         return dict(args) if self._behalf is None else {**args, "behalf": self._behalf}
 
     @property
@@ -139,7 +139,7 @@ class RemoteNode:
         return any(each.remote_peer == self.peer_id and not each.closed for each in self._host.sessions)
 
     async def session(self) -> Session:
-        """Give the session to this node: the one that lives, or a new one. Cancelling is safe.
+        """Return the session to this node: the one that lives, or a new one. Cancelling is safe.
 
         Raises:
             UnreachableError: nobody answers, neither where it was nor where it is said to be now.
@@ -200,13 +200,13 @@ class RemoteNode:
         raise AssertionError("unreachable")
 
     async def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
-        """Give the rows of a paged answer, page after page; smaller ones where rows are large."""
+        """Yield the rows of a paged answer, page after page; smaller ones where rows are large."""
         async with aclosing(read_pages(self.request, op, args or {})) as rows:
             async for row in rows:
                 yield row
 
     async def events(self, fid: str, after: int, *, follow: bool, patience: float) -> AsyncGenerator[Event, None]:
-        """Give a run's events with `seq` > `after`, each once and in order, over as many sessions as it takes.
+        """Yield a run's events with `seq` > `after`, each once and in order, over as many sessions as it takes.
 
         Args:
             patience: seconds without any event or session after which a lost node is given up.
@@ -238,7 +238,7 @@ class RemoteNode:
             await asyncio.sleep(delay)
 
     async def may_go_on(self, error: CallError) -> bool:
-        """Say whether a call that a refusal ended may go on: its login was renewed, or its rights had changed."""
+        """Return whether a call that a refusal ended may go on: its login was renewed, or its rights had changed."""
         if error.reason == "access-changed":
             return True
         return error.code == 401 and await self._log_in_again(await self.session())
@@ -269,7 +269,7 @@ class RemoteNode:
 async def read_pages(
     ask: Callable[[str, Mapping[str, Any]], Awaitable[Any]], op: str, args: Mapping[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Give the rows of a paged answer, page after page; smaller ones where rows are large."""
+    """Yield the rows of a paged answer, page after page; smaller ones where rows are large."""
     page, given, size = 1, 0, MAX_PAGE
     while given < MAX_ROWS:
         try:
@@ -293,7 +293,7 @@ async def read_pages(
 
 
 def read_rows(answer: Any, op: str) -> Iterator[dict[str, Any]]:
-    """Give the rows of an answer that has a `result`.
+    """Return the rows of an answer that has a `result`.
 
     Raises:
         PeerError: it has none.

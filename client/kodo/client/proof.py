@@ -56,7 +56,7 @@ class Proofs:
         self._unproved: set[tuple[str, PeerId]] = set()
 
     def name_of(self, peer_id: PeerId) -> str | None:
-        """Give the name that is pinned to a peer id."""
+        """Return the name that is pinned to a peer id."""
         return next((name for name, pinned in self._names.all().items() if pinned == peer_id), None)
 
     def remember(self, fid: str, peer_id: PeerId) -> None:
@@ -135,13 +135,13 @@ class Proofs:
             )
 
     def may_have(self, remote: RemoteNode, answer: Mapping[str, Any] | None) -> bool:
-        """Say whether what a node answers about a run can be so: not when the run is known to be on another."""
+        """Return whether what a node answers about a run can be so: not when the run is known to be on another."""
         fid = (answer or {}).get("fid")
         known = self.runs.get(fid) if isinstance(fid, str) else None
         return known in (None, remote.peer_id)
 
     async def claimant(self, fid: str) -> RemoteNode:
-        """Give the one near node that claims a run of which nothing is known here.
+        """Return the one near node that claims a run of which nothing is known here.
 
         Raises:
             NotFoundError: no node does.

@@ -33,7 +33,7 @@ def _client(url: str, **options: Any) -> RegistryClient:
 
 
 def place_of(text: str, known: KnownNodes) -> Place | None:
-    """Give under what a login to a NODE or registry is kept, without asking anybody; None when that is not known."""
+    """Return under what a login to a NODE or registry is kept, without asking anybody; None: not known."""
     if is_registry(text):
         return _client(text).url
     try:
@@ -85,17 +85,17 @@ class RegistryDesk:
         """Nothing: each request shows the login anew."""
 
     def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
-        """Give the rows of a paged answer, page after page."""
+        """Return the rows of a paged answer, page after page."""
         return read_pages(self.ask, op, args or {})
 
 
 async def login_desk(remote: RemoteNode | RegistryDesk) -> Desk:
-    """Give where one logs in to a node or registry."""
+    """Return where one logs in to a node or registry."""
     return remote if isinstance(remote, RegistryDesk) else SessionDesk(await remote.session())
 
 
 def named_desk(remote: RemoteNode | RegistryDesk) -> dict[str, str]:
-    """Give what answers name a node or registry by."""
+    """Return what answers name a node or registry by."""
     if isinstance(remote, RegistryDesk):
         return {"registry": remote.url}
     return {"node": str(remote), "node_peer_id": str(remote.peer_id)}

@@ -122,7 +122,7 @@ class Finder(Protocol):
     """For messages: which place this is."""
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
-        """Give the nodes that fit, all of them for None; comes back early when what is wanted was found.
+        """Return the nodes that fit, all of them for None; comes back early when what is wanted was found.
 
         Raises:
             KodoError: this place could not be asked.
@@ -131,7 +131,7 @@ class Finder(Protocol):
 
 
 def safe_text(value: object, limit: int = 200) -> str:
-    """Give text from elsewhere as one printable line for an error message."""
+    """Return text from elsewhere as one printable line for an error message."""
     text = "".join(character if character.isprintable() else "�" for character in str(value))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -209,7 +209,7 @@ class Resolver:
         self._linger = linger
 
     async def all(self) -> list[Found]:
-        """Give every node that is found; one that is found in several places comes once for each."""
+        """Return every node that is found; one that is found in several places comes once for each."""
         found, _ = await self._ask(None, lambda _: False)
         return found
 
@@ -234,7 +234,7 @@ class Resolver:
         return Target(peer_id, addresses)
 
     async def addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
-        """Give the addresses at which a peer is said to be now; none when it is not found."""
+        """Return the addresses at which a peer is said to be now; none when it is not found."""
         found, _ = await self._ask(Wanted(peer_id=peer_id), lambda found: any(each.addresses for each in found))
         return _merge(found, peer_id)
 

@@ -86,7 +86,7 @@ class Run:
         return run_html(self.address, self.view)
 
     async def state(self) -> dict[str, Any]:
-        """Give the run as the node describes it now (`run.state`)."""
+        """Return the run as the node describes it now (`run.state`)."""
         answer = await self._remote.request("run.state", {"fid": self.fid})
         if not isinstance(answer, Mapping):
             raise PeerError("the answer to run.state is not a map")
@@ -111,7 +111,7 @@ class Run:
     async def follow(
         self, after: int = 0, *, live: bool = True, patience: float | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Give the events with `seq` > `after`, each once and in order, until the run is over.
+        """Yield the events with `seq` > `after`, each once and in order, until the run is over.
 
         A lost session is dialled again and its stream taken up where it ended; the caller does not notice. Leaving
         the loop leaves the run alone.
@@ -140,7 +140,7 @@ class Run:
         return self.view
 
     async def lock(self, lid: str) -> dict[str, Any]:
-        """Give what an open lock demands: `fid, lid, title, schema, default?, expires_at`.
+        """Return what an open lock demands: `fid, lid, title, schema, default?, expires_at`.
 
         Raises:
             CallError: 404 no such lock, 410 it is answered or expired.
@@ -254,7 +254,7 @@ class Run:
         return Share.from_wire(self.fid, await self._remote.request("run.share", args, repeat=False))
 
     async def shares(self) -> list[dict[str, Any]]:
-        """Give the run's shares, ended ones too: the rows of `share.list`."""
+        """Return the run's shares, ended ones too: the rows of `share.list`."""
         return [row async for row in self._remote.pages("share.list", {"fid": self.fid})]
 
     async def unshare(self, share: Share | str) -> None:
@@ -285,11 +285,11 @@ class Run:
         return True
 
     async def outputs(self) -> list[dict[str, Any]]:
-        """Give the outputs there are: `name, size, media_type, sha256`."""
+        """Return the outputs there are: `name, size, media_type, sha256`."""
         return [row async for row in self._remote.pages("output.list", {"fid": self.fid})]
 
     async def made(self, state: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Give the outputs there are, given the run's `state()`, which shows a part of them where they are many."""
+        """Return the outputs there are, given the run's `state()`, which shows a part of them where they are many."""
         shown = [dict(row) for row in state.get("outputs") or () if isinstance(row, Mapping)]
         totals = state.get("totals")
         count = totals.get("outputs") if isinstance(totals, Mapping) else None

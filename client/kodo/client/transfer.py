@@ -64,11 +64,11 @@ class Source(Protocol):
     """Where one run's outputs come from; `Run` gives one that redials."""
 
     async def manifest(self, name: str, first: int, count: int) -> ManifestPage:
-        """Give the hashes of up to `count` chunks beginning with chunk `first`."""
+        """Return the hashes of up to `count` chunks beginning with chunk `first`."""
         ...
 
     def read(self, name: str, offset: int) -> AsyncGenerator[bytes, None]:
-        """Give the bytes from `offset` on; raises NetworkError when the way breaks, and may then be asked again."""
+        """Return the bytes from `offset` on; raises NetworkError when the way breaks, and may then be asked again."""
         ...
 
 
@@ -132,7 +132,7 @@ async def fetch_manifest(source: Source, name: str, *, room: int | None = None) 
 
 
 def part_name(base: str, manifest: Manifest) -> str:
-    """Give the name of the part that a download of this content, to be called `base`, is kept in."""
+    """Return the name of the part that a download of this content, to be called `base`, is kept in."""
     tag = hashlib.sha256(manifest.sha256 + manifest.size.to_bytes(8) + base.encode()).hexdigest()[:16]
     head = base.encode()[:200].decode("utf-8", "ignore")
     return f".{head}.{tag}.part"

@@ -39,7 +39,7 @@ _USER = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}\Z")
 
 
 def check_user(name: str) -> str:
-    """Give back a name that a user may have.
+    """Return back a name that a user may have.
 
     Raises:
         UsageError: it may not.
@@ -117,7 +117,7 @@ class Accounts:
         await self._database.change(put)
 
     async def password_of(self, name: str) -> str | None:
-        """Give the hash of a user's password; None when there is none, or no such user."""
+        """Return the hash of a user's password; None when there is none, or no such user."""
 
         def ask(database: sqlite3.Connection) -> str | None:
             row = database.execute("SELECT password FROM access_users WHERE name=?", (name,)).fetchone()
@@ -126,7 +126,7 @@ class Accounts:
         return await self._database.ask(ask)
 
     async def users(self, p: int, pp: int) -> tuple[int, list[dict[str, Any]]]:
-        """Give how many users there are, and a page of them by name: `name, roles, grants, password, devices`."""
+        """Return how many users there are, and a page of them by name: `name, roles, grants, password, devices`."""
         now = self._now()
 
         def ask(database: sqlite3.Connection) -> tuple[int, list[dict[str, Any]]]:
@@ -195,7 +195,7 @@ class Accounts:
         await self._database.change(remove)
 
     async def roles(self, p: int, pp: int) -> tuple[int, list[dict[str, Any]]]:
-        """Give how many roles there are, and a page of them by name: `name, grants, users`, the last a count."""
+        """Return how many roles there are, and a page of them by name: `name, grants, users`, the last a count."""
 
         def ask(database: sqlite3.Connection) -> tuple[int, list[dict[str, Any]]]:
             total = database.execute("SELECT count(*) FROM access_roles").fetchone()[0]
@@ -214,7 +214,7 @@ class Accounts:
         return await self._database.ask(ask)
 
     async def assign(self, user: str, role: str) -> None:
-        """Give a role to a user; to one that has it, nothing happens.
+        """Assign a role to a user; to one that has it, nothing happens.
 
         Raises:
             CallError: 404 `no-such-user`, `no-such-role`; 507 `full`.
@@ -243,7 +243,7 @@ class Accounts:
         await self._database.change(take)
 
     async def add_grant(self, holder: Holder, grant: Grant) -> None:
-        """Give a grant; to one that has it, nothing happens.
+        """Add a grant; to one that has it, nothing happens.
 
         Raises:
             CallError: 404 `no-such-user`, `no-such-role`; 507 `full`.
@@ -278,7 +278,7 @@ class Accounts:
         await self._database.change(remove)
 
     async def grants(self, holder: Holder | None, p: int, pp: int) -> tuple[int, list[dict[str, str]]]:
-        """Give how many grants there are, of all or of one holder, and a page of them: `user` or `role`, and `grant`.
+        """Return how many grants all holders have, or one, and a page of them: `user` or `role`, and `grant`.
 
         Raises:
             CallError: 404 `no-such-user`, `no-such-role`.
@@ -302,7 +302,7 @@ class Accounts:
         return await self._database.ask(ask)
 
     async def has(self, kind: Literal["user", "role"], name: str) -> bool:
-        """Say whether there is a user or a role of this name."""
+        """Return whether there is a user or a role of this name."""
         names = "access_users" if kind == "user" else "access_roles"
         return await self._database.ask(lambda database: there(database, names, name))
 

@@ -43,7 +43,7 @@ _Changing = Callable[[LocalProvider, Any], Awaitable[dict[str, Any]]]
 
 
 def describe(principal: Principal) -> dict[str, Any]:
-    """Give what is told of a principal to itself: the answer of `auth.whoami`."""
+    """Return what is told of a principal to itself: the answer of `auth.whoami`."""
     return {
         "principal": principal.id,
         "peer_id": principal.peer_id,
@@ -85,7 +85,7 @@ class AccountAnswers:
         self._used = used
 
     def answers(self) -> Mapping[str, Answer]:
-        """Give what answers these ops."""
+        """Return what answers these ops."""
         asked: dict[str, _Changing] = {
             "user.list": self._user_list,
             "user.add": self._user_add,

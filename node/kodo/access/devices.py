@@ -55,7 +55,7 @@ class Devices:
         self._now = now
 
     async def has_device(self, user: str, peer_id: str) -> bool:
-        """Say whether this device is logged in as this user."""
+        """Return whether this device is logged in as this user."""
         query = "SELECT 1 FROM access_tokens WHERE user=? AND peer_id=? AND expires>?"
         row = (user, peer_id, self._now())
         return await self._database.ask(lambda database: database.execute(query, row).fetchone() is not None)
@@ -125,7 +125,7 @@ class Devices:
         return Token(token, now + PASSWORD_MS)
 
     async def find(self, peer_id: str, token: str) -> Found | None:
-        """Give the user that a token stands for when it comes from its own device, if there is one."""
+        """Return the user that a token stands for when it comes from its own device, if there is one."""
         kept, now = self._kept(token), self._now()
 
         def ask(database: sqlite3.Connection) -> Found | None:
@@ -141,7 +141,7 @@ class Devices:
         return await self._database.ask(ask)
 
     async def recall(self, user: str) -> Found | None:
-        """Give what a user has now, if there is such a user; `expires_at` says nothing."""
+        """Return what a user has now, if there is such a user; `expires_at` says nothing."""
 
         def ask(database: sqlite3.Connection) -> Found | None:
             return read_user(database, user, 0) if there(database, "access_users", user) else None

@@ -29,7 +29,7 @@ class Answer:
 
 
 def check_issuer_url(url: str) -> str:
-    """Give back a URL that may be spoken to: `https`, or `http` on this machine; no user, query or fragment.
+    """Return back a URL that may be spoken to: `https`, or `http` on this machine; no user, query or fragment.
 
     Raises:
         UsageError: it may not.
@@ -47,7 +47,7 @@ def check_issuer_url(url: str) -> str:
 
 
 async def discover(issuer: str) -> dict[str, Any]:
-    """Give what an issuer says of itself.
+    """Return what an issuer says of itself.
 
     Raises:
         UnreachableError, DeadlineError: it does not answer.
@@ -57,13 +57,13 @@ async def discover(issuer: str) -> dict[str, Any]:
 
 
 def binding_alg(said: Mapping[str, Any]) -> str | None:
-    """Give how an issuer binds tokens to an Ed25519 key (DPoP, RFC 9449), by its metadata; None when it cannot."""
+    """Return how an issuer binds tokens to an Ed25519 key (DPoP, RFC 9449), by its metadata; None when it cannot."""
     known = said.get("dpop_signing_alg_values_supported")
     return next((alg for alg in ("Ed25519", "EdDSA") if isinstance(known, list) and alg in known), None)
 
 
 def check_metadata(issuer: str, said: dict[str, Any]) -> dict[str, Any]:
-    """Give back what an issuer says of itself when it is about it, and sends nobody off TLS.
+    """Return back what an issuer says of itself when it is about it, and sends nobody off TLS.
 
     Raises:
         PeerError: it is not.
@@ -78,7 +78,7 @@ def check_metadata(issuer: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 async def get_json(url: str) -> dict[str, Any]:
-    """Give the JSON object at `url`.
+    """Return the JSON object at `url`.
 
     Raises:
         UnreachableError, DeadlineError: it does not answer.

@@ -166,7 +166,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
 
 
 def peer_thumbprint(public_key: bytes) -> str:
-    """Give the thumbprint (RFC 7638) of a peer's Ed25519 key: what `cnf.jkt` of a token for that peer is."""
+    """Return the thumbprint (RFC 7638) of a peer's Ed25519 key: what `cnf.jkt` of a token for that peer is."""
     return str(_peer_key(public_key).thumbprint())
 
 

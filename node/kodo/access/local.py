@@ -70,7 +70,7 @@ class LocalProvider:
         return True
 
     def info(self) -> dict[str, Any]:
-        """Give the answer of `auth.info`."""
+        """Return the answer of `auth.info`."""
         return {
             "provider": self.name,
             "login": ["enrol", "password"],
@@ -78,7 +78,7 @@ class LocalProvider:
         }
 
     async def identify(self, peer_id: str, token: str | None = None) -> Principal:
-        """Say who the holder of `peer_id` is.
+        """Return who the holder of `peer_id` is.
 
         Raises:
             CallError: 401 `bad-token` when the token is not, or no longer, one of this peer's.
@@ -108,7 +108,7 @@ class LocalProvider:
         return principal
 
     async def recall(self, principal: str) -> Principal:
-        """Say what a user may do now, without it being there; see `Provider.recall`."""
+        """Return what a user may do now, without it being there; see `Provider.recall`."""
         found = await self.devices.recall(principal)
         if found is None:
             return without_login(principal, self.operator)
@@ -116,11 +116,11 @@ class LocalProvider:
         return Principal(found.user, "", found.user, roles=roles, grants=found.grants, develops=develops)
 
     async def present(self, principal: str) -> Principal:
-        """Say the same as `recall`, which always can."""
+        """Return the same as `recall`, which always can."""
         return await self.recall(principal)
 
     async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
-        """Say whether there is such a user or role, or it is the peer id of a device."""
+        """Return whether there is such a user or role, or it is the peer id of a device."""
         return (kind == "user" and is_peer_id(name)) or await self.accounts.has(kind, name)
 
     async def password(self, peer_id: str, name: str, password: str, source: str = "") -> tuple[str, Token]:
@@ -196,7 +196,7 @@ class LocalProvider:
         await self.devices.forget_token(token)
 
     def describe(self) -> str:
-        """Give the line for the operator at start."""
+        """Return the line for the operator at start."""
         return "users of this node only (auth local): koco user add, koco user enrol; this home's user is operator"
 
     async def _slow_down(self, peer_id: str, name: str | None, source: str = "") -> bool:

@@ -41,7 +41,7 @@ _GRANTS = (Grant("node", "*"), Grant("flow", "*", 2, "x"), Grant("memory", "*", 
 
 
 def on_link_networks() -> list[Network]:
-    """Give the networks that this machine's interfaces are on."""
+    """Return the networks that this machine's interfaces are on."""
     found: list[Network] = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:
@@ -83,7 +83,7 @@ class NullProvider:
         self._read_at: float | None = None
 
     def admits(self, address: str) -> bool:
-        """Say whether packets from this IP address are answered at all."""
+        """Return whether packets from this IP address are answered at all."""
         if self.open:
             return True
         try:
@@ -95,7 +95,7 @@ class NullProvider:
         return any(ip in network for network in _NEAR) or any(ip in network for network in self._neighbours())
 
     def info(self) -> dict[str, Any]:
-        """Give the answer of `auth.info`: there is nothing to log in to."""
+        """Return the answer of `auth.info`: there is nothing to log in to."""
         return {
             "provider": self.name,
             "login": [],
@@ -103,7 +103,7 @@ class NullProvider:
         }
 
     async def identify(self, peer_id: str, token: str | None = None) -> Principal:
-        """Say who the holder of `peer_id` is.
+        """Return who the holder of `peer_id` is.
 
         Raises:
             CallError: 403 `not-admitted`: others alone are answered; 401 `no-login`: there is a token, and
@@ -118,22 +118,22 @@ class NullProvider:
         return self._principal(peer_id)
 
     async def recall(self, principal: str) -> Principal:
-        """Say what the holder of a peer id may do, without it being there."""
+        """Return what the holder of a peer id may do, without it being there."""
         return self._principal(principal)
 
     async def present(self, principal: str) -> Principal:
-        """Say the same as `recall`, which always can."""
+        """Return the same as `recall`, which always can."""
         return await self.recall(principal)
 
     async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
-        """Say whether it is a peer id, or one of the two roles that there are here."""
+        """Return whether it is a peer id, or one of the two roles that there are here."""
         return is_peer_id(name) if kind == "user" else name in (Role.USER, Role.OPERATOR)
 
     async def logout(self, token: str) -> None:
         """There is nothing to end."""
 
     def describe(self) -> str:
-        """Give the line for the operator at start."""
+        """Return the line for the operator at start."""
         if self.only is not None:
             return f"only the user who started it, {self.only}"
         who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"

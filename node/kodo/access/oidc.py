@@ -67,7 +67,7 @@ class Issuer:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keys(self, *, known: bool) -> Mapping[str | None, list[Key]]:
-        """Give the keys.
+        """Return the keys.
 
         Args:
             known: old ones will do when the issuer is away: they are for a token that was taken before.
@@ -156,7 +156,7 @@ class OidcProvider:
         return True
 
     def info(self) -> dict[str, Any]:
-        """Give the answer of `auth.info`."""
+        """Return the answer of `auth.info`."""
         return {
             "provider": self.name,
             "login": [self.name],
@@ -169,7 +169,7 @@ class OidcProvider:
         }
 
     async def identify(self, peer_id: str, token: str | None = None) -> Principal:
-        """Say who the holder of `peer_id` is.
+        """Return who the holder of `peer_id` is.
 
         Raises:
             CallError: 401 `bad-token`; 503 `provider-away`.
@@ -189,17 +189,17 @@ class OidcProvider:
         return principal
 
     async def recall(self, principal: str) -> Principal:
-        """Say what a user could do when it was here last; one that was not since the node's start has no grants."""
+        """Return what a user could do when last here; one that was not since the node's start has no grants."""
         return self._known.get(principal) or without_login(principal, self.operator)
 
     async def present(self, principal: str) -> Principal | None:
-        """Say what a user could do when it was here last; None: it was not since the node's start."""
+        """Return what a user could do when it was here last; None: it was not since the node's start."""
         if principal.startswith("oidc:"):
             return self._known.get(principal)
         return without_login(principal, self.operator)
 
     async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
-        """Say whether it could be a user of the issuer, a device, or a role that some claim gives."""
+        """Return whether it could be a user of the issuer, a device, or a role that some claim gives."""
         if kind == "user":
             return name.startswith("oidc:") or is_peer_id(name)
         return (
@@ -212,7 +212,7 @@ class OidcProvider:
         self._taken.pop(hashlib.sha256(token.encode()).digest(), None)
 
     def describe(self) -> str:
-        """Give the line for the operator at start."""
+        """Return the line for the operator at start."""
         return f"whoever shows a token of {self.config.issuer} for {self.config.audience} (auth oidc)"
 
     async def _take(self, token: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class OidcConfig:
     bound: bool = False
 
     def check(self) -> OidcConfig:
-        """Give it back when it can be used.
+        """Return it back when it can be used.
 
         Raises:
             UsageError: saying what is wrong.

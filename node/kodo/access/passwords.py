@@ -28,7 +28,7 @@ _WAITING = 32
 
 
 def check_password(password: str) -> str:
-    """Give back a password that may be set.
+    """Return back a password that may be set.
 
     Raises:
         UsageError: it is too short or too long.
@@ -52,7 +52,7 @@ class _Turns:
 
     @contextlib.asynccontextmanager
     async def have(self, source: str | None) -> AsyncIterator[None]:
-        """Have a turn inside the block; None is somebody known."""
+        """Make a turn inside the block; None is somebody known."""
         if self._free:
             self._free -= 1
         else:
@@ -70,7 +70,7 @@ class _Turns:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Give the turn that ended to the next who still waits."""
+        """Pass the turn that ended to the next who still waits."""
         while self._known or self._others:
             if self._known:
                 turn = self._known.popleft()
@@ -112,7 +112,7 @@ class Passwords:
         self._nobodys = await asyncio.to_thread(self._hasher.hash, "nobody's")
 
     async def hash(self, password: str) -> str:
-        """Give the hash to keep.
+        """Return the hash to keep.
 
         Raises:
             UsageError: the password is too short or too long.

@@ -12,7 +12,7 @@ __all__ = ["Places", "fair_share"]
 
 
 def fair_share(most: int, others: int, each: int) -> int:
-    """Give how many of `most` places one holder may have while others have `others`; `each` at most.
+    """Return how many of `most` places one holder may have while others have `others`; `each` at most.
 
     Who is alone may have `each`; else there is always one for who comes next until the last is taken, and it takes
     many holders together to come to that.
@@ -37,7 +37,7 @@ class Places:
         self._held: Counter[str] = Counter()
 
     def held(self, holder: str | None = None) -> int:
-        """Give how many places are taken, by one holder or by all."""
+        """Return how many places are taken, by one holder or by all."""
         return self._held.total() if holder is None else self._held[holder]
 
     @contextlib.contextmanager

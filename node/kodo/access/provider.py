@@ -10,7 +10,7 @@ __all__ = ["Provider"]
 
 
 class Provider(Protocol):
-    """Says which user a caller is and what it may do. A node asks at every call.
+    """Tells which user a caller is and what it may do. A node asks at every call.
 
     What it believes without looking again it believes for 60 s at most.
     """
@@ -27,7 +27,7 @@ class Provider(Protocol):
         ...
 
     async def identify(self, peer_id: str, token: str | None = None) -> Principal:
-        """Say who the holder of `peer_id` is, who also shows `token`.
+        """Return who the holder of `peer_id` is, who also shows `token`.
 
         Raises:
             CallError: 401 when the token is not, or no longer, valid; 503 when nobody can tell just now.
@@ -35,22 +35,22 @@ class Provider(Protocol):
         ...
 
     async def logout(self, token: str) -> None:
-        """Have a token end, if that is up to this provider."""
+        """End a token, if that is up to this provider."""
         ...
 
     async def recall(self, principal: str) -> Principal:
-        """Say what a principal may do now, by its id, with nobody there: for what its runs ask while they run.
+        """Return what a principal may do now, by its id, with nobody there: for what its runs ask while they run.
 
         One that is not known any more has no grants.
         """
         ...
 
     async def present(self, principal: str) -> Principal | None:
-        """Say what a principal may do now, as `recall`; None when nobody can tell while it is away."""
+        """Return what a principal may do now, as `recall`; None when nobody can tell while it is away."""
         ...
 
     async def knows(self, kind: Literal["user", "role"], name: str) -> bool:
-        """Say whether there may be a user or peer of this id, or a role of this name, to share something with."""
+        """Return whether there may be a user or peer of this id, or a role of this name, to share something with."""
         ...
 
     def describe(self) -> str:

@@ -22,7 +22,7 @@ ROLE_GRANTS: Mapping[str, tuple[Grant, ...]] = MappingProxyType(
 
 
 def without_login(peer_id: str, operator: str) -> Principal:
-    """Give who a peer is that has not logged in: the user key of the node's own home is operator, others nobody."""
+    """Return who a peer is that has not logged in: the user key of the node's own home is operator, others nobody."""
     if peer_id == operator:
         return Principal(peer_id, peer_id, roles=frozenset({Role.USER, Role.OPERATOR}), grants=_ALL)
     return Principal(peer_id, peer_id, roles=frozenset())

@@ -45,12 +45,12 @@ class Found(NamedTuple):
 
 
 def grants_table(holder: Holder) -> str:
-    """Give the table of the grants of users, or of roles."""
+    """Return the table of the grants of users, or of roles."""
     return {"user": "access_user_grants", "role": "access_role_grants"}[holder.kind]
 
 
 def there(database: sqlite3.Connection, table: str, name: str) -> bool:
-    """Say whether a table has this name."""
+    """Return whether a table has this name."""
     return database.execute(f"SELECT 1 FROM {table} WHERE name=?", (name,)).fetchone() is not None
 
 
@@ -98,7 +98,7 @@ def check_holder(database: sqlite3.Connection, holder: Holder) -> None:
 
 
 def grants_held(database: sqlite3.Connection, holder: Holder) -> list[str]:
-    """Give the grants of one holder, as text."""
+    """Return the grants of one holder, as text."""
     rows = database.execute(
         f"SELECT permission FROM {grants_table(holder)} WHERE holder=? ORDER BY permission", (holder.name,)
     )
@@ -106,7 +106,7 @@ def grants_held(database: sqlite3.Connection, holder: Holder) -> list[str]:
 
 
 def read_user(database: sqlite3.Connection, user: str, expires: int) -> Found:
-    """Give a user with its roles, and the grants of its own and of those."""
+    """Return a user with its roles, and the grants of its own and of those."""
     roles = roles_of(database, user)
     texts = set(grants_held(database, Holder("user", user)))
     for role in {role.partition(":")[0] for role in roles}:
@@ -115,21 +115,21 @@ def read_user(database: sqlite3.Connection, user: str, expires: int) -> Found:
 
 
 def roles_of(database: sqlite3.Connection, user: str) -> list[str]:
-    """Give the roles of a user, as they were given."""
+    """Return the roles of a user, as they were given."""
     rows = database.execute("SELECT role FROM access_user_roles WHERE user=? ORDER BY role", (user,))
     return [role for (role,) in rows]
 
 
 def bad_login() -> CallError:
-    """Give the refusal of a name and a password that do not belong together."""
+    """Return the refusal of a name and a password that do not belong together."""
     return CallError(401, "bad-login", "no user has this name and password here")
 
 
 def no_user(name: str) -> CallError:
-    """Give the refusal of a user that there is not."""
+    """Return the refusal of a user that there is not."""
     return CallError(404, "no-such-user", f"there is no user {name[:80]!r}")
 
 
 def no_role(name: str) -> CallError:
-    """Give the refusal of a role that there is not."""
+    """Return the refusal of a role that there is not."""
     return CallError(404, "no-such-role", f"there is no role {name[:80]!r}; koco role list shows them")

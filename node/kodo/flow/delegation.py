@@ -38,7 +38,7 @@ class DelegatedError(KodoError):
 
 
 def delegate(flow: str, /, **inputs: Any) -> Delegation:
-    """Have another node run a flow; the launch is made when the first event is asked for.
+    """Run a flow on another node; the launch is made when the first event is asked for.
 
     Args:
         flow: `NODE/path` or `NODE/name`, NODE being a name, a peer id or an address.
@@ -73,13 +73,13 @@ class Delegation:
         return self.view.final.get("result") if self.view.final else None
 
     def __iter__(self) -> Generator[Event, None, None]:
-        """Give the events; blocks."""
+        """Yield the events; blocks."""
         while not self.view.state.over:
             yield from self._take(current().ask(*self._question()).result())
         self._check()
 
     async def __aiter__(self) -> AsyncGenerator[Event, None]:
-        """Give the events."""
+        """Yield the events."""
         while not self.view.state.over:
             for event in self._take(await asyncio.wrap_future(current().ask(*self._question()))):
                 yield event
@@ -139,7 +139,7 @@ class Delegation:
 
 
 def _opened(value: Any) -> Any:
-    """Give inputs as data, secrets as what they hold: the other node's form says that they are."""
+    """Return inputs as data, secrets as what they hold: the other node's form says that they are."""
     opened = getattr(value, "get_secret_value", None)
     if callable(opened):
         return plain(opened())

@@ -37,7 +37,7 @@ def progress(
     id: str | None = None,
     parent: str | None = None,
 ) -> Emitted:
-    """Say how far the run is.
+    """Report how far the run is.
 
     Args:
         percent: 0–100; worked out of `done` and `total` when these are given instead.
@@ -52,12 +52,12 @@ def progress(
 
 
 def action(what: Any = None, /, **fields: Any) -> Emitted:
-    """Say what the flow does now: text, a map, a model, or fields."""
+    """Report what the flow does now: text, a map, a model, or fields."""
     return _emit("action", _payload(what, fields))
 
 
 def result(what: Any = None, /, **fields: Any) -> Emitted:
-    """Give an intermediate result: text, a map, a model, or fields."""
+    """Return an intermediate result: text, a map, a model, or fields."""
     return _emit("result", _payload(what, fields))
 
 
@@ -77,7 +77,7 @@ def tool(name: str, /, **fields: Any) -> Emitted:
 
 
 def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Give an event's data as every way to make it has it: a progress's percent worked out, and between 0 and 100."""
+    """Return an event's data in its normal form: a progress's percent worked out, and between 0 and 100."""
     if event != "progress":
         return data
     percent, done, total = (_number(data.get(name)) for name in ("percent", "done", "total"))
@@ -91,7 +91,7 @@ def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """Give a finite number; anything else counts as not known."""
+    """Return a finite number; anything else counts as not known."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, Integral) else float(value)

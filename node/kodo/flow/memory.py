@@ -51,7 +51,7 @@ class Memory:
         self.files = Files(self)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Give the value of `key`, `default` when there is none."""
+        """Return the value of `key`, `default` when there is none."""
         return _do(partial(self._get, _key(key), default))
 
     def set(self, key: str, value: Any) -> Any:
@@ -67,7 +67,7 @@ class Memory:
         return _do(partial(self.ask, "delete", {"key": _key(key)}))
 
     def keys(self, prefix: str = "") -> Any:
-        """Give the keys that begin with `prefix`, sorted."""
+        """Return the keys that begin with `prefix`, sorted."""
         return _do(partial(self.pages, "keys", prefix))
 
     def update(self, key: str, change: Callable[[Any], Any], default: Any = None) -> Any:
@@ -82,11 +82,11 @@ class Memory:
         return _do(partial(self._update, _key(key), change, default))
 
     def ask(self, op: str, args: dict[str, Any]) -> Any:
-        """Have the node do `memory.{op}` here; blocks."""
+        """Make the node do `memory.{op}` here; blocks."""
         return current().ask(f"memory.{op}", {**self._place, **args}).result()
 
     def pages(self, op: str, prefix: str) -> list[Any]:
-        """Give all rows of a listing; blocks."""
+        """Return all rows of a listing; blocks."""
         found: list[Any] = []
         after = ""
         while True:
@@ -139,7 +139,7 @@ class Files:
         return _do(partial(self._write, _file(name), source))
 
     def read(self, name: str) -> Any:
-        """Give a file's bytes; `fetch` is for large ones.
+        """Return a file's bytes; `fetch` is for large ones.
 
         Raises:
             NotFoundError: there is none.
@@ -159,7 +159,7 @@ class Files:
         return _do(partial(self._memory.ask, "file.delete", {"name": _file(name)}))
 
     def list(self, prefix: str = "") -> Any:
-        """Give the files whose names begin with `prefix`, by name: `{name, size, sha256, modified}` each."""
+        """Return the files whose names begin with `prefix`, by name: `{name, size, sha256, modified}` each."""
         return _do(partial(self._memory.pages, "files", prefix))
 
     def _write(self, name: str, source: Any) -> dict[str, Any]:
@@ -228,7 +228,7 @@ long = Memory("long")
 
 
 def shared(name: str) -> Memory:
-    """Give a knowledge base of this node: letters, digits, dots, underscores and hyphens.
+    """Return a knowledge base of this node: letters, digits, dots, underscores and hyphens.
 
     Its methods raise `CallError` 403 when whoever launched the run is not granted it.
     """

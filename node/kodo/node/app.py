@@ -118,7 +118,7 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say goodbye, end the runs (unless they are kept) and the sessions, stop Ray; bounded."""
+        """Send goodbye, end the runs (unless they are kept) and the sessions, stop Ray; bounded."""
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
@@ -152,7 +152,7 @@ class Node:
         await self._runs.drained.wait()
 
     def describe_stop(self) -> str:
-        """Give one line for the operator: what a stop now does to the runs that have begun; empty without any."""
+        """Return one line for the operator: what a stop now does to the runs that have begun; empty without any."""
         begun = sum(live.handed for live in self._runs.live.values()) if self._runs is not None else 0
         if not begun or self._runs is None:
             return ""
@@ -161,7 +161,7 @@ class Node:
         return f"runs that have begun end (--keep-runs lets them go on): {begun}"
 
     def describe_access(self) -> str:
-        """Give one line for the operator: who is let in."""
+        """Return one line for the operator: who is let in."""
         if self._provider is None:
             return ""
         shown = self.config.contents_for

@@ -23,11 +23,11 @@ class Clock(Protocol):
     """Where the time comes from."""
 
     def now_ms(self) -> int:
-        """Give the wall clock in ms UTC."""
+        """Return the wall clock in ms UTC."""
         ...
 
     def steady_ms(self) -> int:
-        """Give the ms since some moment; never set, never back."""
+        """Return the ms since some moment; never set, never back."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -39,11 +39,11 @@ class SystemClock:
     """The machine's own clock."""
 
     def now_ms(self) -> int:
-        """Give the wall clock in ms UTC."""
+        """Return the wall clock in ms UTC."""
         return time.time_ns() // 1_000_000
 
     def steady_ms(self) -> int:
-        """Give the ms since some moment; never set, never back."""
+        """Return the ms since some moment; never set, never back."""
         return time.monotonic_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:

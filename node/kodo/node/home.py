@@ -41,7 +41,7 @@ def hold_home(home: Path) -> Iterator[None]:
 
 
 def last_port(home: Path) -> int:
-    """Give the UDP port that this home's node used last, 0 for none."""
+    """Return the UDP port that this home's node used last, 0 for none."""
     try:
         port = int((home / "node.port").read_text())
     except (OSError, ValueError):

@@ -45,7 +45,7 @@ _LONG = frozenset(["run.stream", "output.read", "input.write"])
 
 class _Answers(Protocol):
     def handlers(self) -> Handlers:
-        """Give the handlers of some ops."""
+        """Return the handlers of some ops."""
         ...
 
 
@@ -132,7 +132,7 @@ class Service:
         session.admitted = True
 
     def _admitted(self, asked: Asked, args: Args, principal: Principal) -> Principal:
-        """Give in whose name the call is answered: a link lets in to its run who has no business here otherwise."""
+        """Return in whose name the call is answered: a link lets in to its run who has no business here otherwise."""
         try:
             check_admitted(asked.op, principal, self._name)
             asked.session.admitted = asked.session.admitted or asked.op not in OPEN_OPS

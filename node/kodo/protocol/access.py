@@ -45,7 +45,7 @@ _MAX_TEXT = 256
 
 
 def check_role(text: str) -> str:
-    """Give `text` back when it is a role: a name, or `developer:GLOB`.
+    """Return `text` back when it is a role: a name, or `developer:GLOB`.
 
     Raises:
         UsageError: saying what is wrong.
@@ -61,7 +61,7 @@ def check_role(text: str) -> str:
 
 
 def split_roles(texts: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Give the names of roles, and the globs of those that are `developer:GLOB`."""
+    """Return the names of roles, and the globs of those that are `developer:GLOB`."""
     names, globs = set[str](), set[str]()
     for text in texts:
         head, colon, glob = text.partition(":")
@@ -153,7 +153,7 @@ class Principal:
     develops: tuple[str, ...] = ()
 
     def on_behalf(self, fid: str) -> Principal:
-        """Give the principal as which a node deals for its run `fid`: the same grants, and runs of its own."""
+        """Return the principal as which a node deals for its run `fid`: the same grants, and runs of its own."""
         # Before the id: no user and no peer has a name that begins so, though an issuer's may hold any `/`.
         return replace(self, id=f"{fid}/{self.id}")
 
@@ -171,7 +171,7 @@ class Principal:
         return self.operator or any(grant.covers_node(node) for grant in self.grants)
 
     def flow_grant(self, path: str, mode: Mode) -> Grant | None:
-        """Give the grant of the highest level that allows `mode` on the flow at `path`, if there is one.
+        """Return the grant of the highest level that allows `mode` on the flow at `path`, if there is one.
 
         `x` includes `r`.
         """
@@ -181,14 +181,14 @@ class Principal:
         return max(fitting, key=lambda grant: grant.level, default=None)
 
     def memory_grant(self, name: str, mode: Literal["r", "w"]) -> Grant | None:
-        """Give a grant that lets runs of this principal read (`r`) or change (`w`) a shared memory, if there is one.
+        """Return a grant that lets this principal's runs read (`r`) or change (`w`) a shared memory, if any.
 
         `w` includes `r`.
         """
         return self._named_grant("memory", name, mode)
 
     def registry_grant(self, name: str, mode: Literal["r", "w"]) -> Grant | None:
-        """Give a grant to read (`r`) a registry or to have nodes announced there (`w`), if there is one.
+        """Return a grant to read (`r`) a registry or to have nodes announced there (`w`), if there is one.
 
         `w` includes `r`.
         """
@@ -206,6 +206,6 @@ class Principal:
 
 
 def account_of(principal: str) -> str:
-    """Give whose grants and bounds hold for a principal, by ids: the node's, of one that deals for a run of its."""
+    """Return whose grants and bounds hold for a principal, by ids: the node's, of one that deals for a run of its."""
     head, slash, tail = principal.partition("/")
     return tail if slash and is_id(head) else principal

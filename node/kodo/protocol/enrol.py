@@ -23,14 +23,14 @@ _PURPOSE = b"kodo enrolment v1\x00"
 
 
 def make_code(entropy: bytes) -> str:
-    """Give a code of 12 characters, `XXXX-XXXX-XXXX`, of at least 8 random bytes."""
+    """Return a code of 12 characters, `XXXX-XXXX-XXXX`, of at least 8 random bytes."""
     number = int.from_bytes(entropy) & ((1 << CODE_BITS) - 1)
     digits = "".join(_ALPHABET[(number >> shift) & 31] for shift in range(CODE_BITS - 5, -1, -5))
     return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
 def make_proof(code: str, node: str, device: str) -> bytes:
-    """Give the proof (`bytes[32]`): HMAC-SHA256 under the code, over the peer ids of node and device.
+    """Return the proof (`bytes[32]`): HMAC-SHA256 under the code, over the peer ids of node and device.
 
     The code is read as people write it: small or capital, with or without its dashes.
 

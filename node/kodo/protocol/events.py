@@ -106,7 +106,7 @@ _WIRE_NAMES = {name: _wire_names(known.kind.value, name) for name, known in EVEN
 
 
 def event_level(event: str) -> int:
-    """Give the least level that sees `event`; an unknown one is shown at level 2 only."""
+    """Return the least level that sees `event`; an unknown one is shown at level 2 only."""
     known = EVENTS.get(event)
     return known.level if known else 2
 
@@ -124,11 +124,11 @@ class Event(NamedTuple):
     data: dict[str, Any]
 
     def to_wire(self) -> dict[str, Any]:
-        """Give the map that goes over the wire and into JSON."""
+        """Return the map that goes over the wire and into JSON."""
         return {"seq": self.seq, "at": self.at, "kind": self.kind, "event": self.event, "data": self.data}
 
     def pack_wire(self, data: bytes) -> bytes:
-        """Give `to_wire` as msgpack; `data` is the event's data as msgpack."""
+        """Return `to_wire` as msgpack; `data` is the event's data as msgpack."""
         head = _WIRE_NAMES.get(self.event) or _wire_names(self.kind, self.event)
         return b"".join((b"\x85\xa3seq", _pack(self.seq), b"\xa2at", _pack(self.at), head, data))
 
@@ -153,7 +153,7 @@ class Event(NamedTuple):
 
 
 def visible(event: Event, level: int, *, manages: bool = True) -> Event | None:
-    """Give `event` as a reader of `level` (0, 1 or 2) may see it, or None when it may not.
+    """Return `event` as a reader of `level` (0, 1 or 2) may see it, or None when it may not.
 
     Args:
         manages: whether the reader launched the run or is an operator: with whom it is shared is for them only.

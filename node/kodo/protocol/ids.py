@@ -29,12 +29,12 @@ def make_id(now_ms: int, random: bytes) -> str:
 
 
 def is_id(text: object) -> bool:
-    """Say whether `text` is a well-formed id."""
+    """Return whether `text` is a well-formed id."""
     return isinstance(text, str) and _ID.match(text) is not None
 
 
 def id_time_ms(text: str) -> int:
-    """Give the time (ms UTC) at which the id was made.
+    """Return the time (ms UTC) at which the id was made.
 
     Raises:
         ValueError: when `text` is no id.

@@ -86,7 +86,7 @@ class Link:
 
 
 def digest_of_secret(secret: bytes) -> bytes:
-    """Give what a node keeps of a link's secret: its SHA-256, `bytes[32]`."""
+    """Return what a node keeps of a link's secret: its SHA-256, `bytes[32]`."""
     return hashlib.sha256(secret).digest()
 
 
@@ -132,7 +132,7 @@ def decode_token(token: str) -> Link:
 
 
 def write_link(token: str, page: str | None = None) -> str:
-    """Give the link of a token: for a page at `page` (its URL, such as `https://example.com`), else `kodo:TOKEN`."""
+    """Return the link of a token: for a page at `page` (a URL such as `https://example.com`), else `kodo:TOKEN`."""
     return f"{_SCHEME}{token}" if page is None else f"{page.rstrip('/')}/#{_FRAGMENT}{token}"
 
 

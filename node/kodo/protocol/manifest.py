@@ -59,13 +59,13 @@ class ManifestBuilder:
                 self._chunk = hashlib.sha256()
 
     def finish(self) -> Manifest:
-        """Give the manifest of all that was taken; may be called again after more updates."""
+        """Return the manifest of all that was taken; may be called again after more updates."""
         tail = (self._chunk.digest(),) if self.size % CHUNK_BYTES else ()
         return Manifest(self.size, self._whole.digest(), (*self._chunks, *tail))
 
 
 def check_output_name(name: str) -> str:
-    """Give `name` back when a file may bear it on every common system; both sides call this.
+    """Return `name` back when a file may bear it on every common system; both sides call this.
 
     A name is relative, with `/` between its parts, as `charts/size.svg`.
 

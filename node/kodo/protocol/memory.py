@@ -34,7 +34,7 @@ _SHARED = re.compile(SHARED_PATTERN.replace("$", r"\Z"))
 
 
 def check_key(key: object) -> str:
-    """Give `key` if it is one: printable text of 1 to 512 bytes as UTF-8.
+    """Return `key` if it is one: printable text of 1 to 512 bytes as UTF-8.
 
     Raises:
         ValueError: it is not.
@@ -47,7 +47,7 @@ def check_key(key: object) -> str:
 
 
 def check_shared(name: object) -> str:
-    """Give `name` if a shared memory can have it: letters, digits, `.`, `_` and `-`, at most 128.
+    """Return `name` if a shared memory can have it: letters, digits, `.`, `_` and `-`, at most 128.
 
     Raises:
         ValueError: it cannot.
@@ -58,7 +58,7 @@ def check_shared(name: object) -> str:
 
 
 def check_value(value: Any) -> bytes:
-    """Give a value as msgpack.
+    """Return a value as msgpack.
 
     Raises:
         ValueError: it is not JSON-like.

@@ -22,7 +22,7 @@ _ROOM_BYTES = MAX_FRAME_BYTES - 4096
 
 
 def paged(rows: Sequence[Any], total: int, filtered: int, p: int, pp: int) -> dict[str, Any]:
-    """Give the frame of a paged answer around `rows`, which are those of page `p`.
+    """Return the frame of a paged answer around `rows`, which are those of page `p`.
 
     Raises:
         CallError: 413 `page-too-large`, with the `pp` that fits.
@@ -42,12 +42,12 @@ def paged(rows: Sequence[Any], total: int, filtered: int, p: int, pp: int) -> di
 
 
 def fitting(rows: Sequence[Any]) -> list[Any]:
-    """Give of `rows` the first that one answer takes."""
+    """Return of `rows` the first that one answer takes."""
     return list(rows[: _count((_size(row) for row in rows), _ROOM_BYTES)])
 
 
 def fitted(answer: Mapping[str, Any], lists: Iterable[str]) -> dict[str, Any]:
-    """Give an answer that one frame takes: of its `lists` (or maps) the latest, each having its share of the room."""
+    """Return an answer that one frame takes: of its `lists` (or maps) the latest, each with its share of the room."""
     whole = dict(answer)
     if _size(whole) <= _ROOM_BYTES:
         return whole
@@ -68,7 +68,7 @@ def _rows(listed: Any) -> list[Any]:
 
 
 def _count(sizes: Iterable[int], room: int) -> int:
-    """Say how many of the first fit."""
+    """Return how many of the first fit."""
     taken = 0
 
     def fits(size: int) -> bool:

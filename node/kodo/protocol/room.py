@@ -31,7 +31,7 @@ class Promise(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what was not written; what was written is counted by whoever keeps it. Idempotent."""
+        """Return what was not written; what was written is counted by whoever keeps it. Idempotent."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -42,7 +42,7 @@ class Promise(Protocol):
 
 
 class Room(Protocol):
-    """Gives promises."""
+    """Returns promises."""
 
     def promise(self, size: int) -> Promise:
         """Keep `size` bytes for the caller.

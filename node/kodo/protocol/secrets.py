@@ -27,7 +27,7 @@ Secrets = list[list[Any]]
 
 
 def asks_secrets(schema: Any, depth: int = 0) -> bool:
-    """Say whether a JSON Schema has a secret place."""
+    """Return whether a JSON Schema has a secret place."""
     if depth > 4 * MAX_DEPTH:
         return True
     if isinstance(schema, Mapping):
@@ -36,7 +36,7 @@ def asks_secrets(schema: Any, depth: int = 0) -> bool:
 
 
 def hide(schema: Mapping[str, Any], value: Any, steps: Steps | None = None) -> tuple[Any, Secrets]:
-    """Give `value` with `MASK` in its secret places, and what stood there.
+    """Return `value` with `MASK` in its secret places, and what stood there.
 
     Args:
         steps: how many this may take; None: as many as it needs.
@@ -65,7 +65,7 @@ def reveal(value: Any, secrets: Iterable[Sequence[Any]]) -> Any:
 
 
 def masked(value: Any, depth: int = 0) -> bool:
-    """Say whether there is a `MASK` inside."""
+    """Return whether there is a `MASK` inside."""
     if depth > MAX_DEPTH + 1:
         return False
     if isinstance(value, Mapping):
@@ -112,7 +112,7 @@ def _hide(
 
 
 def _spread(schemas: Iterable[Any], root: Mapping[str, Any], steps: Steps | None) -> Iterator[Mapping[str, Any]]:
-    """Give the schemas and all that they refer to or are made of, each once."""
+    """Yield the schemas and all that they refer to or are made of, each once."""
     todo, seen = list(schemas), set[int]()
     while todo:
         schema = todo.pop()

@@ -8,5 +8,5 @@ __all__ = ["several"]
 
 
 def several(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Give the texts of an argument. One text is one, although Python iterates it by its characters."""
+    """Return the texts of an argument. One text is one, although Python iterates it by its characters."""
     return (given,) if isinstance(given, str) else tuple(given)

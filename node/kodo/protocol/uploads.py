@@ -23,12 +23,12 @@ MAX_DEPTH = 64
 
 
 def is_upload_id(text: object) -> bool:
-    """Say whether `text` is a well-formed id of an upload."""
+    """Return whether `text` is a well-formed id of an upload."""
     return isinstance(text, str) and _UPLOAD.match(text) is not None
 
 
 def find_uploads(value: Any, depth: int = 0) -> Iterator[str]:
-    """Give the ids of uploads inside JSON-like data, each as often as it stands there."""
+    """Yield the ids of uploads inside JSON-like data, each as often as it stands there."""
     if is_upload_id(value):
         yield value
     elif depth < MAX_DEPTH and isinstance(value, Mapping):
@@ -40,7 +40,7 @@ def find_uploads(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def replace_uploads(value: Any, by: Callable[[str], str], depth: int = 0) -> Any:
-    """Give JSON-like data with every upload's id replaced."""
+    """Return JSON-like data with every upload's id replaced."""
     if is_upload_id(value):
         return by(value)
     if depth < MAX_DEPTH and isinstance(value, Mapping):
@@ -51,7 +51,7 @@ def replace_uploads(value: Any, by: Callable[[str], str], depth: int = 0) -> Any
 
 
 def wants_files(schema: Any, depth: int = 0) -> bool:
-    """Say whether a JSON Schema has a place for a file."""
+    """Return whether a JSON Schema has a place for a file."""
     if depth > MAX_DEPTH:
         return False
     if isinstance(schema, Mapping):

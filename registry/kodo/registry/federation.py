@@ -113,13 +113,13 @@ class Federation:
         await self.store.forget_cursors(kept)
 
     def dealings(self) -> list[dict[str, Any]]:
-        """Give the registries that are dealt with: `url`, and `feed` or `read`."""
+        """Return the registries that are dealt with: `url`, and `feed` or `read`."""
         return [{"url": url, "does": "feed" if feed else "read"} for url, feed in sorted(self._tasks)]
 
     # --- asked by other registries ---
 
     async def batch(self, since: int, epoch: bytes | None, wait_s: float) -> bytes:
-        """Give a signed batch of what changed after `since`; wait for news up to `wait_s` when there is none."""
+        """Return a signed batch of what changed after `since`; wait for news up to `wait_s` when there is none."""
         news = self.store.bell.listen()
         page = await self.store.page(self.own, since, epoch, self.clock())
         if not page.items and not page.more and wait_s > 0:
@@ -170,7 +170,7 @@ class Federation:
         return await self.store.bury(sign(tombstone, self.identity), tombstone, now)
 
     def report(self) -> list[dict[str, Any]]:
-        """Give how each member has behaved."""
+        """Return how each member has behaved."""
         now = self.clock()
         return [
             {
@@ -205,7 +205,7 @@ class Federation:
                 await asyncio.sleep(pause)
 
     def _pause(self, error: KodoError | None) -> float:
-        """Give the seconds to wait after `error`: as many as the other side asks for, within reason."""
+        """Return the seconds to wait after `error`: as many as the other side asks for, within reason."""
         asked = error.data.get("retry_after_s", 0) if isinstance(error, CallError) else 0
         return max(self.interval_s * random.uniform(0.5, 1.0), min(asked, _LONGEST_PAUSE_S))
 

@@ -26,7 +26,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def problem_of(error: CallError) -> web.Response:
-    """Give the response that says `error`; `retry_after_s` in its data becomes `Retry-After`."""
+    """Return the response that says `error`; `retry_after_s` in its data becomes `Retry-After`."""
     try:
         title = HTTPStatus(error.code).phrase
     except ValueError:

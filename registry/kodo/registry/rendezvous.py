@@ -69,7 +69,7 @@ class Presence(Signed):
 
 
 def check_presence(signed: bytes, host: str, challenge: bytes) -> str:
-    """Give the peer id that a proof proves.
+    """Return the peer id that a proof proves.
 
     Raises:
         PeerError: it is malformed, or about another registry or challenge.

@@ -154,7 +154,7 @@ class Registry:
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def describe(self) -> str:
-        """Give a line for its operator: who is let in."""
+        """Return a line for its operator: who is let in."""
         who = {"local": "users of this registry", "oidc": "whoever its issuer knows"}.get(self.config.auth)
         reads = "everybody who can reach it reads it" if who is None else f"{who} with a grant for it read it"
         far = not is_own_host(self.config.host) and self.config.tls_cert is None
@@ -270,7 +270,7 @@ class Registry:
 
 @contextlib.asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have work go on until the end of the block."""
+    """Do work until the end of the block."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work)
         yield

@@ -119,7 +119,7 @@ class EventBuffer:
         return self._asking
 
     def tell_asking(self) -> None:
-        """Have every batch say from now on that the run has questions for its node."""
+        """Make every batch say from now on that the run has questions for its node."""
         with self._lock:
             self._asking = True
             if self._poller is not None:

@@ -119,7 +119,7 @@ class StreamCapture:
         self._say(event, self._say_most(event, line))
 
     def _say_most(self, event: str, line: bytes) -> bytes:
-        """Say what is too long for one event; give the rest."""
+        """Emit a line that is too long for one event in several; return the rest."""
         while len(line) > MAX_LINE_BYTES:
             cut = _boundary(line, MAX_LINE_BYTES)
             self._say(event, line[:cut])

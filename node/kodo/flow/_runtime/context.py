@@ -130,7 +130,7 @@ class Context(ABC):
         """
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        """Have the node do something for the run (`memory.*`, `delegate.*`); the future has its answer or refusal.
+        """Make the node do something for the run (`memory.*`, `delegate.*`); the future has its answer or refusal.
 
         Raises:
             UsageError: there is no node to ask, or no run yet.
@@ -150,7 +150,7 @@ def install(context: Context | None) -> None:
 
 
 def current() -> Context:
-    """Give this process's context; outside of a node's runners the first use makes it."""
+    """Return this process's context; outside of a node's runners the first use makes it."""
     global _installed
     context = _installed
     if context is None:
@@ -175,7 +175,7 @@ def _found() -> Context:
 
 
 def fid() -> str | None:
-    """Give the id of the run that this code belongs to, None outside of a node."""
+    """Return the id of the run that this code belongs to, None outside of a node."""
     return current().fid
 
 

@@ -49,7 +49,7 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
-    """Give a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
+    """Return a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
     tags, schema, example, resources, needs_ray, and `error` when it cannot be offered.
 
     Raises:
@@ -101,7 +101,7 @@ def needs_ray(target: Any) -> bool:
 
 
 def _milliseconds(published: object) -> int:
-    """Give the time that an author wrote, as a date, as text or as an object, in ms UTC."""
+    """Return the time that an author wrote, as a date, as text or as an object, in ms UTC."""
     try:
         time = datetime.fromisoformat(str(published))
         return max(0, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))

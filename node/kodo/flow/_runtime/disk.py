@@ -8,12 +8,12 @@ __all__ = ["database_bytes", "unfolded_bytes"]
 
 
 def database_bytes(path: Path) -> int:
-    """Give the bytes of a SQLite database and its write-ahead log."""
+    """Return the bytes of a SQLite database and its write-ahead log."""
     return _file_bytes(path) + unfolded_bytes(path)
 
 
 def unfolded_bytes(path: Path) -> int:
-    """Give the bytes of a SQLite database's write-ahead log, which will be folded into the database."""
+    """Return the bytes of a SQLite database's write-ahead log, which will be folded into the database."""
     return _file_bytes(path.with_name(f"{path.name}-wal"))
 
 

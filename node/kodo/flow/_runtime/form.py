@@ -65,7 +65,7 @@ class Form:
         return model
 
     def schema(self) -> dict[str, Any]:
-        """Give the JSON Schema of the inputs.
+        """Return the JSON Schema of the inputs.
 
         Raises:
             UsageError: a type has none.
@@ -98,7 +98,7 @@ class Form:
 
 
 def reasons_of(error: Exception) -> list[str]:
-    """Say what a validation found wrong, one text per field; never repeats the value."""
+    """Return what a validation found wrong, one text per field; never repeats the value."""
     if isinstance(error, ValidationError):
         return [
             ": ".join(part for part in (".".join(str(step) for step in item["loc"]), item["msg"]) if part)

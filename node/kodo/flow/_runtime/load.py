@@ -50,7 +50,7 @@ class LoadedFlow:
     schema: dict[str, Any] | None = None
 
     def form(self) -> Form | None:
-        """Give the form of its parameters; None for an object that takes one map of inputs.
+        """Return the form of its parameters; None for an object that takes one map of inputs.
 
         Raises:
             UsageError: the parameters make no form.
@@ -74,7 +74,7 @@ def add_roots(roots: list[str]) -> None:
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:
-    """Give what is called for a flow, and whether it takes one map with all inputs (a crew, a graph).
+    """Return what is called for a flow, and whether it takes one map with all inputs (a crew, a graph).
 
     A class is called by a method of its instance: `kickoff`, `invoke` or `__call__`.
 
@@ -122,7 +122,7 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
 
 
 def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
-    """Give the entries that a line of a scope names: itself, or each `@flow` of a module or file.
+    """Return the entries that a line of a scope names: itself, or each `@flow` of a module or file.
 
     Args:
         spec: `module:attribute`, `module`, `./file.py` or `./file.py:attribute`.
@@ -151,7 +151,7 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
 
 
 def modules_of(package: str) -> list[str]:
-    """Give the names of a package and of all modules below it, however deep.
+    """Return the names of a package and of all modules below it, however deep.
 
     Raises:
         NotFoundError: there is no such package.

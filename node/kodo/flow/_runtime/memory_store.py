@@ -271,13 +271,13 @@ class MemoryStore:
             raise _translate(error, self.root) from error
 
     def memories(self, scope: Scope | None = None) -> list[MemoryRow]:
-        """Give all memories, or those of one scope."""
+        """Return all memories, or those of one scope."""
         query = "SELECT scope, of, keys, files, key_bytes + file_bytes, modified FROM memories"
         where, values = (" WHERE scope = ?", (scope,)) if scope else ("", ())
         return [MemoryRow(*row) for row in self._open().execute(f"{query}{where} ORDER BY scope, of", values)]
 
     def contents(self, scope: Scope, of: str, prefix: str, skip: int, take: int) -> tuple[int, list[dict[str, Any]]]:
-        """Give how many values and files there are whose names begin with `prefix`, and some of them, by name.
+        """Return how many values and files there are whose names begin with `prefix`, and some of them, by name.
 
         Each is `{kind: "value" | "file", key, bytes, modified}`.
         """
@@ -363,7 +363,7 @@ class MemoryStore:
         return answer
 
     def _keep(self, size: int) -> None:
-        """Have room kept for so many bytes of values until the transaction is over."""
+        """Reserve room for so many bytes of values until the transaction is over."""
         size *= _LOG_FACTOR
         promise = self._kept.enter_context(self._room.promise(size))
         self._kept.enter_context(promise.writing(size))

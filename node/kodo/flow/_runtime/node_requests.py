@@ -33,7 +33,7 @@ class AskQueue:
     """The questions of one run. Any thread asks; one asyncio loop polls and brings the answers."""
 
     def __init__(self, notice: Callable[[], None] = lambda: None):
-        """Have `notice` called when there is a question for somebody who does not poll yet."""
+        """Call `notice` when there is a question for somebody who does not poll yet."""
         self._notice = notice
         self._guard = threading.Lock()
         self._open: dict[int, tuple[bytes, Future[Any]]] = {}
@@ -69,7 +69,7 @@ class AskQueue:
         return future
 
     async def poll(self, after: int, timeout: float) -> bytes:
-        """Give the open questions with `aid` > `after`, waiting at most `timeout` seconds for one.
+        """Return the open questions with `aid` > `after`, waiting at most `timeout` seconds for one.
 
         Returns:
             msgpack: `[first open aid, [[aid, op, args], …]]`. Cancelling is safe.
@@ -118,7 +118,7 @@ class AskQueue:
 
 
 def pack_error(error: KodoError) -> dict[str, Any]:
-    """Give a refusal as it travels to the flow: `{code, reason, message, data}`."""
+    """Return a refusal as it travels to the flow: `{code, reason, message, data}`."""
     if isinstance(error, CallError):
         return {"code": error.code, "reason": error.reason, "message": error.message, "data": error.data}
     code, reason = next((pair for kind, pair in _CODES.items() if isinstance(error, kind)), (500, "failed"))
@@ -126,7 +126,7 @@ def pack_error(error: KodoError) -> dict[str, Any]:
 
 
 def error_of(told: Mapping[str, Any]) -> KodoError:
-    """Give the error that a flow gets for a refusal: `CapacityError` and the like for the node's own bounds."""
+    """Return the error that a flow gets for a refusal: `CapacityError` and the like for the node's own bounds."""
     code, reason, message = int(told.get("code", 500)), str(told.get("reason", "")), str(told.get("message", ""))
     for kind, pair in _CODES.items():
         if pair == (code, reason):

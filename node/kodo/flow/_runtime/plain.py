@@ -23,7 +23,7 @@ _MAX_INT = 1 << 63
 
 
 def is_plain(data: Mapping[str, Any]) -> bool:
-    """Say whether a map holds nothing but ordinary scalars: the usual event, which then needs no conversion."""
+    """Return whether a map holds nothing but ordinary scalars: the usual event, which then needs no conversion."""
     for key, value in data.items():
         kind = type(value)
         if type(key) is not str or (
@@ -36,7 +36,7 @@ def is_plain(data: Mapping[str, Any]) -> bool:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Give `value` as JSON-like data; models are dumped, and what is unknown becomes its `str`. Never raises."""
+    """Return `value` as JSON-like data; models are dumped, and what is unknown becomes its `str`. Never raises."""
     kind = type(value)
     if kind is str:
         return _text(value)

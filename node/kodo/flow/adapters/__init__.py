@@ -20,7 +20,7 @@ _ADAPTERS: Mapping[tuple[str, str], str] = {
 
 
 def run_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Any] | None:
-    """Give what runs an object of an agent framework with a map of inputs; None for any other object."""
+    """Return what runs an object of an agent framework with a map of inputs; None for any other object."""
     module = _module_for(target)
     if module is None:
         return None
@@ -29,7 +29,7 @@ def run_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Any] | Non
 
 
 def schema_by_adapter(target: Any) -> dict[str, Any] | None:
-    """Give the JSON Schema of such an object's inputs, as far as it says; None when nothing is known of them."""
+    """Return the JSON Schema of such an object's inputs, as far as it says; None when nothing is known of them."""
     module = _module_for(target)
     if module is None:
         return None

@@ -45,7 +45,7 @@ class YamlCrew:
             earlier.add(name)
 
     def schema(self) -> dict[str, Any]:
-        """Give the form of the inputs: the names in braces, as `{topic}`, in the order in which they come."""
+        """Return the form of the inputs: the names in braces, as `{topic}`, in the order in which they come."""
         texts = [text for part in (*self._agents.values(), *self._tasks.values()) for text in part.values()]
         names = list(dict.fromkeys(name for text in texts if isinstance(text, str) for name in _NAME.findall(text)))
         return {
@@ -62,7 +62,7 @@ class YamlCrew:
         return run(self.make(), inputs)
 
     def make(self) -> Any:
-        """Give it as a `crewai.Crew`."""
+        """Return it as a `crewai.Crew`."""
         import crewai
 
         def model(said: Any) -> Any:

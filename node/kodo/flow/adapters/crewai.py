@@ -68,7 +68,7 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
 
 
 def schema(crew: Any) -> dict[str, Any] | None:
-    """Give the form of the inputs: the names in braces in the texts of a crew's agents and tasks."""
+    """Return the form of the inputs: the names in braces in the texts of a crew's agents and tasks."""
     if not hasattr(crew, "tasks"):
         return None
     fetch = getattr(crew, "fetch_inputs", None)
@@ -111,7 +111,7 @@ class Listener:
             vars(crewai_event_bus).pop("emit", None)
 
     def introduce(self, crew: Any) -> None:
-        """Say who takes part."""
+        """Report who takes part."""
         for agent in getattr(crew, "agents", None) or []:
             model = getattr(getattr(agent, "llm", None), "model", None)
             self._say("agent", name=agent.role, goal=agent.goal, backstory=agent.backstory, model=model)
@@ -119,7 +119,7 @@ class Listener:
                 self._say("tool", name=tool.name, description=getattr(tool, "description", None), agent=agent.role)
 
     def safe(self, value: Any) -> Any:
-        """Give `value` without keys in its texts."""
+        """Return `value` without keys in its texts."""
         if isinstance(value, str):
             for key in self._keys:
                 value = value.replace(key, _HIDDEN)
@@ -202,7 +202,7 @@ class _Human:
         self._listener = listener
 
     def request_feedback(self, context: Any, flow: Any) -> str:
-        """Give what a human says of what a method with `@human_feedback` gave."""
+        """Return what a human says of what a method with `@human_feedback` gave."""
         output = context.method_output
         shown = output if isinstance(output, str) else json.dumps(fit(output), ensure_ascii=False, indent=1)
         choice = f"\n\nIt is read as one of: {', '.join(context.emit)}." if context.emit else ""
@@ -210,7 +210,7 @@ class _Human:
         return self._ask(context.message, form)
 
     def request_input(self, message: str, flow: Any, metadata: dict[str, Any] | None = None) -> str:
-        """Give what a human answers to a flow's `ask`."""
+        """Return what a human answers to a flow's `ask`."""
         return self._ask(message, {"type": "string"})
 
     def _ask(self, question: str, form: dict[str, Any]) -> str:
@@ -227,7 +227,7 @@ class _Human:
         """Leave it to crewAI."""
 
     def handle_feedback(self, formatted_answer: Any, context: Any) -> Any:
-        """Give the agent's answer when the human is content with it."""
+        """Return the agent's answer when the human is content with it."""
         while context.ask_for_human_input:
             feedback = self._ask(*self._demand(formatted_answer, context))
             if self._take(feedback, context):
@@ -235,7 +235,7 @@ class _Human:
         return formatted_answer
 
     async def handle_feedback_async(self, formatted_answer: Any, context: Any) -> Any:
-        """Give the agent's answer when the human is content with it."""
+        """Return the agent's answer when the human is content with it."""
         while context.ask_for_human_input:
             feedback = await asyncio.to_thread(self._ask, *self._demand(formatted_answer, context))
             if self._take(feedback, context):
@@ -271,7 +271,7 @@ class _About:
 
 
 def _keys_of(crew: Any) -> frozenset[str]:
-    """Give the keys that a crew may use: those of its models, and those in the environment."""
+    """Return the keys that a crew may use: those of its models, and those in the environment."""
     found = {value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))}
     for agent in getattr(crew, "agents", None) or []:
         for model in (getattr(agent, "llm", None), getattr(agent, "function_calling_llm", None)):

@@ -49,7 +49,7 @@ def run(graph: Any, inputs: Mapping[str, Any]) -> Any:
 
 
 def schema(graph: Any) -> dict[str, Any] | None:
-    """Give the JSON Schema of a graph's input; None when its types have none."""
+    """Return the JSON Schema of a graph's input; None when its types have none."""
     try:
         found: dict[str, Any] = graph.get_input_jsonschema()
     except Exception:  # types of the author's, which JSON Schema may not know
@@ -66,7 +66,7 @@ def schema(graph: Any) -> dict[str, Any] | None:
 
 
 def demand_of(interrupt: Interrupt) -> tuple[str, dict[str, Any]]:
-    """Give the title and the JSON Schema by which a human answers an interrupt.
+    """Return the title and the JSON Schema by which a human answers an interrupt.
 
     A value that is a map may say them itself, as `title` (or `question` …) and `schema`.
     """

@@ -18,7 +18,7 @@ _BUDGET = 48_000
 
 
 def fit(value: Any) -> Any:
-    """Give `value` as JSON-like data that surely fits into an event; what had to go is named in its place."""
+    """Return `value` as JSON-like data that surely fits into an event; what had to go is named in its place."""
     left = [_BUDGET]
     return _fit(plain(value), left)
 

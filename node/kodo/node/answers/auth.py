@@ -22,7 +22,7 @@ _TOKEN = "token"
 
 
 def bound_token(session: Any) -> str | None:
-    """Give the token that a session is bound by."""
+    """Return the token that a session is bound by."""
     token = session.bindings.get(_TOKEN)
     return token if isinstance(token, str) else None
 
@@ -40,7 +40,7 @@ class AuthAnswers:
         self._accounts = AccountAnswers(provider, used)
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {
             "auth.info": self._info,
             "auth.login": self._login,

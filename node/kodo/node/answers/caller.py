@@ -51,11 +51,11 @@ class Asked(Protocol):
         ...
 
     def uploads(self) -> AsyncIterator[bytes]:
-        """Give the bytes that follow the args."""
+        """Return the bytes that follow the args."""
         ...
 
     def arrived(self) -> Iterator[bytes]:
-        """Give those of them that are here and were not given."""
+        """Return those of them that are here and were not given."""
         ...
 
 
@@ -95,7 +95,7 @@ class Caller:
 
 
 def payer_of(principal: Principal, session: Any) -> str:
-    """Give against whose bounds counts what a caller takes: places, runs, uploads, reads.
+    """Return against whose bounds counts what a caller takes: places, runs, uploads, reads.
 
     That is its account. But who has not logged in makes peer ids at will, so there it is the session's source: for
     everybody where nobody logs in, but the operator, who must not be kept out by who else works on this machine, and
@@ -107,7 +107,7 @@ def payer_of(principal: Principal, session: Any) -> str:
 
 
 def links_of(session: Any) -> Links:
-    """Give the links that a session has opened."""
+    """Return the links that a session has opened."""
     found: Links = session.bindings.get(_LINKS, {})
     return found
 
@@ -153,10 +153,10 @@ def check_admitted(op: str, principal: Principal, node: str) -> None:
 
 
 def by_link(op: str, fid: str | None, links: Links, peer: str) -> Principal | None:
-    """Give whom a call comes from that only the link of its run lets in: nobody, with no grant and no run."""
+    """Return whom a call comes from that only the link of its run lets in: nobody, with no grant and no run."""
     return Principal("", peer, roles=frozenset()) if op in _BY_LINK and fid is not None and fid in links else None
 
 
 def granted(principal: Principal) -> Callable[[str], bool]:
-    """Give the test whether a flow, by its path, may be seen at all."""
+    """Return the test whether a flow, by its path, may be seen at all."""
     return lambda path: principal.flow_grant(path, "r") is not None

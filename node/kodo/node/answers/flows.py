@@ -28,7 +28,7 @@ class FlowAnswers:
         self._contents_for = sorted(contents_for)
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {"flow.list": self._list, "flow.schema": self._schema}
 
     async def _list(self, caller: Caller, args: FlowListArgs) -> dict[str, Any]:

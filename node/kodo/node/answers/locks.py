@@ -23,7 +23,7 @@ class LockAnswers:
         self._shares = shares
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {"lock.list": self._list, "lock.get": self._get, "lock.answer": self._answer}
 
     async def _list(self, caller: Caller, args: PageArgs) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class MemoryAnswers:
         self._catalog = catalog
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {"memory.list": self._list, "memory.put": self._put}
 
     async def _list(self, caller: Caller, args: MemoryListArgs) -> dict[str, Any]:
@@ -112,7 +112,7 @@ _REMOVALS = (("delete", "key"), ("file.delete", "name"))
 
 
 def may_publish(principal: Principal, scope: str, of: str) -> bool:
-    """Say whether `principal` may see and change what a flow, or a shared memory, holds."""
+    """Return whether `principal` may see and change what a flow, or a shared memory, holds."""
     if principal.operator:
         return True
     if scope == "long":

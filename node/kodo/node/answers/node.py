@@ -46,7 +46,7 @@ class NodeAnswers:
         self._load = load
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {
             "node.state": self._state,
             "node.shutdown": self._shutdown,

@@ -61,7 +61,7 @@ class OutputAnswers:
         self._by_principal = Places("reads", most=MAX_READS, each=MAX_READS_EACH)
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {
             "output.list": self._list,
             "output.manifest": self._manifest,

@@ -18,11 +18,11 @@ class Reader(Protocol):
     """What says how far it has read: the pieces behind the args of a call."""
 
     def uploads(self) -> AsyncIterator[bytes]:
-        """Give its pieces, until it ends its way."""
+        """Return its pieces, until it ends its way."""
         ...
 
     def arrived(self) -> Iterator[bytes]:
-        """Give those of its pieces that are here."""
+        """Return those of its pieces that are here."""
         ...
 
 

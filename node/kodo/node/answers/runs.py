@@ -70,7 +70,7 @@ class RunAnswers:
         self._clock = clock
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {
             "run.launch": self._launch,
             "run.list": self._list,
@@ -299,12 +299,12 @@ class RunAnswers:
 
 
 def _known_flows(principal: Principal) -> Callable[[str], bool]:
-    """Give the test whether others' runs of a flow are known to this principal."""
+    """Return the test whether others' runs of a flow are known to this principal."""
     return lambda path: principal.operator or principal.develops_flow(path)
 
 
 def _bare(view: RunView) -> RunView:
-    """Give of a view what is not about its contents: its state and times, the flow, the type of its error."""
+    """Return of a view what is not about its contents: its state and times, the flow, the type of its error."""
     return RunView(
         last_seq=view.last_seq,
         created=view.created,

@@ -55,7 +55,7 @@ class ShareAnswers:
         self._guesses = Throttle(burst=_GUESSES, every_ms=_GUESS_MS)
 
     def handlers(self) -> Handlers:
-        """Give the handlers of these ops."""
+        """Return the handlers of these ops."""
         return {
             "run.share": self._share,
             "share.list": self._list,
@@ -155,7 +155,7 @@ class ShareAnswers:
 
 
 def share_fields(share: ShareRow) -> dict[str, Any]:
-    """Give a share as `share.list` and `run.state` show it."""
+    """Return a share as `share.list` and `run.state` show it."""
     return {
         "sid": share.sid,
         "fid": share.fid,

@@ -123,7 +123,7 @@ class Sight:
         self.contents_for = frozenset(contents_for)
 
     async def run(self, caller: Caller, fid: str) -> Seen:
-        """Give a run that the caller sees.
+        """Return a run that the caller sees.
 
         Raises:
             CallError: 404 `no-such-run`, whether there is none or it is not for this caller; 410 with the reason
@@ -140,7 +140,7 @@ class Sight:
         return seen
 
     def of(self, principal: Principal, row: RunRow, share: ShareRow | None = None) -> Seen | None:
-        """Say how `principal` sees the run, given the share that it has of it; None: not at all."""
+        """Return how `principal` sees the run, given the share that it has of it; None: not at all."""
         if row.principal == principal.id:
             return self._own(principal, row)
         office = self._by_office(principal, row)
@@ -168,7 +168,7 @@ class Sight:
 
 
 def no_such_run() -> CallError:
-    """Give the refusal for a run that does not exist, or not for this caller."""
+    """Return the refusal for a run that does not exist, or not for this caller."""
     return CallError(404, "no-such-run", "there is no such run here, or it is not yours")
 
 

@@ -139,7 +139,7 @@ class Announcer:
         await self._goodbye()
 
     def state(self) -> list[dict[str, Any]]:
-        """Give what `node.state` shows: each registry, without what a URL may hide, and whether it has our record."""
+        """Return what `node.state` shows: each registry, without what a URL hides, and whether it has our record."""
         return [{"url": _shown(registry.url), "online": registry.online} for registry in self._registries]
 
     async def _attend(self, registry: _Attended) -> None:
@@ -169,7 +169,7 @@ class Announcer:
             await self._clock.sleep(wait)
 
     def _backoff(self, pause: float) -> tuple[float, float]:
-        """Give how long to wait (seconds, with jitter) and the next pause."""
+        """Return how long to wait (seconds, with jitter) and the next pause."""
         return pause * (0.5 + self._chance() / 2), min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _up(self, registry: _Attended, client: Registry) -> tuple[int, float]:
@@ -195,7 +195,7 @@ class Announcer:
             interval = float(answer.interval_s)
 
     async def _record(self) -> _Signed:
-        """Give the record for now: the last one while it says the same and has half its time before it."""
+        """Return the record for now: the last one while it says the same and has half its time before it."""
         async with self._signing:
             said, now = self._said(), self._clock.now_ms()
             kept = self._signed

@@ -71,7 +71,7 @@ class Flow:
     error: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """Give the row of `flow.list`."""
+        """Return the row of `flow.list`."""
         return {
             "path": self.path,
             "name": self.name,
@@ -85,7 +85,7 @@ class Flow:
         }
 
     def about(self) -> dict[str, Any]:
-        """Give the data of a run's `flow` event."""
+        """Return the data of a run's `flow` event."""
         names = ("path", "name", "release", "author", "organization", "description")
         return {name: getattr(self, name) for name in names}
 
@@ -111,7 +111,7 @@ class Flow:
     async def demand(
         self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = ()
     ) -> dict[str, Any] | None:
-        """Give the JSON Schema of the required inputs that are missing, None when none is.
+        """Return the JSON Schema of the required inputs that are missing, None when none is.
 
         Args:
             again: further fields to ask for, required or not.
@@ -133,7 +133,7 @@ class Flow:
 
 
 async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Have flows described by `python -m kodo.flow._runtime.describe`; give its FlowInfos.
+    """Describe flows by `python -m kodo.flow._runtime.describe`; return its FlowInfos.
 
     Raises:
         KodoError: the process failed or did not end in time.
@@ -249,7 +249,7 @@ class Catalog:
     def find(
         self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True
     ) -> Flow:
-        """Give a flow by its path, or by a name that is unique among those granted.
+        """Return a flow by its path, or by a name that is unique among those granted.
 
         Raises:
             CallError: 404 `no-such-flow`; 409 `ambiguous` with `paths`.
@@ -272,7 +272,7 @@ class Catalog:
         raise CallError(404, "no-such-flow", f"this node offers no flow {str(wanted)[:128]!r} to you")
 
     async def faults(self, live: LiveRun, inputs: dict[str, Any]) -> list[str]:
-        """Say what is wrong with the inputs of a run that waited for some of them.
+        """Return what is wrong with the inputs of a run that waited for some of them.
 
         Raises:
             CallError: 429 `busy`: nobody has looked at them; ask again.
@@ -298,7 +298,7 @@ class Catalog:
         query: str | None = None,
         about: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[int, list[Flow]]:
-        """Give the count of flows granted, and those that match `search` and `query`, in the order `by`.
+        """Return the count of flows granted, and those that match `search` and `query`, in the order `by`.
 
         Args:
             search: a glob, as registries take it.

@@ -58,11 +58,11 @@ class LoadMeter:
 
 
 def has_spare_memory() -> bool:
-    """Say whether there is memory to keep processes that only wait."""
+    """Return whether there is memory to keep processes that only wait."""
     memory = psutil.virtual_memory()
     return bool(memory.available >= memory.total * _SPARE)
 
 
 def live_processes() -> list[int]:
-    """Give the ids of all processes of this machine."""
+    """Return the ids of all processes of this machine."""
     return list(psutil.pids())

@@ -21,7 +21,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 
 
 def check_node_name(name: str) -> str:
-    """Give `name` back when a node may bear it.
+    """Return `name` back when a node may bear it.
 
     Raises:
         ValueError: it is not like a domain: labels of letters, digits, `_` and `-`, with dots between them.
@@ -130,6 +130,6 @@ def _explain(error: ValidationError) -> str:
 
 
 def default_name() -> str:
-    """Give the machine's host name, made fit to be a node's."""
+    """Return the machine's host name, made fit to be a node's."""
     labels = [re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:63] for label in socket.gethostname().split(".")]
     return ".".join(label.strip("-").lower() for label in labels if label.strip("-")) or "node"

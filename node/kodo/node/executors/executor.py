@@ -133,7 +133,7 @@ class Runner(Protocol):
         ...
 
     async def expire(self, lid: str) -> None:
-        """Say that the lock timed out: the flow goes on with the lock's default, or ends with `fatal`."""
+        """Note that the lock timed out: the flow goes on with the lock's default, or ends with `fatal`."""
         ...
 
     async def read_output(self, name: str, offset: int, length: int) -> bytes:
@@ -148,7 +148,7 @@ class Runner(Protocol):
         ...
 
     async def release(self) -> None:
-        """Say that the run is over and all it made is safe: the process ends and its files go."""
+        """Note that the run is over and all it made is safe: the process ends and its files go."""
         ...
 
 
@@ -181,7 +181,7 @@ class Executor(Protocol):
         ...
 
     async def spare(self, warm_s: float) -> list[str]:
-        """Give the names of runners that need not be kept.
+        """Return the names of runners that need not be kept.
 
         Those that serve no run and never will, as when one could not be ended in time; and warm ones that died, or
         have been warm for `warm_s` seconds.

@@ -123,7 +123,7 @@ class InProcessRunner:
     # --- for a flow that misbehaves ---
 
     def say(self, event: RunnerEvent) -> None:
-        """Say something literally, whatever it is."""
+        """Write something literally, whatever it is."""
         self.context.buffer.put(pack_event("log", {}), wait=False)
         self._literal[self.context.buffer.last] = event
 
@@ -165,7 +165,7 @@ class InProcessRunner:
         self.context.asks.reply(aid, msgpack.packb(answer))
 
     async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets | None = None) -> None:
-        """Have a candidate judged once; see `Runner.answer`."""
+        """Make a candidate judged once; see `Runner.answer`."""
         self._check()
         candidate = reveal(candidate, secrets or [])
         if cid not in self._considered:

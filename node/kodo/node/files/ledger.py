@@ -31,7 +31,7 @@ class NeverFitsError(CapacityError):
 
 
 class Ledger:
-    """Says who may write how much. Its methods may be called in any thread.
+    """Tells who may write how much. Its methods may be called in any thread.
 
     Args:
         root: a folder of the disk.
@@ -68,7 +68,7 @@ class Ledger:
         self._owed.append(count)
 
     def tell(self, told: Callable[[], object]) -> None:
-        """Have `told` called, in any thread, whenever something is refused: what need not be kept should go."""
+        """Call `told`, in any thread, whenever something is refused: what need not be kept should go."""
         self._told.append(told)
 
     @property
@@ -87,7 +87,7 @@ class Ledger:
         return sum(promise.left for promise in self._open)
 
     def share_of(self, holder: str) -> Room:
-        """Give the room of one of those who send at a pace of their own: half of what others leave is promised to it.
+        """Return the room of one who sends at a pace of its own: half of what others leave is promised to it.
 
         One of them must not take all room from the others for as long as it likes.
         """
@@ -151,7 +151,7 @@ class Ledger:
             )
 
     def _check_quota(self, size: int) -> int:
-        """Give the bytes that the quota leaves."""
+        """Return the bytes that the quota leaves."""
         limit = self.quota_bytes
         if limit is None:
             return sys.maxsize
@@ -166,7 +166,7 @@ class Ledger:
         return limit - taken
 
     def _check_disk(self, size: int, kept: int) -> int:
-        """Give the bytes that the disk leaves beside `kept`."""
+        """Return the bytes that the disk leaves beside `kept`."""
         usage = self._disk(self.root)
         kept += self.owed
         if size > usage.total - self.reserve_bytes:

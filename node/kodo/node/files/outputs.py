@@ -124,7 +124,7 @@ class Outputs:
     async def read(
         self, fid: str, name: str, manifest: Manifest, offset: int, length: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Give `length` bytes from `offset` on (all, when None) in pieces of up to `OUTPUT_ITEM_BYTES`.
+        """Yield `length` bytes from `offset` on (all, when None) in pieces of up to `OUTPUT_ITEM_BYTES`.
 
         Between two pieces no file is open, however long their reader takes. Cancelling is safe.
 
@@ -145,7 +145,7 @@ class Outputs:
                 raise NotFoundError("the file of this output was cut; ask the node's operator")
 
     def lost_parts(self) -> list[tuple[str, int]]:
-        """Give the files in `.part` that nobody is fetching, with their bytes."""
+        """Return the files in `.part` that nobody is fetching, with their bytes."""
         found = []
         for part in sorted((self.root / _PARTS).iterdir()):
             with contextlib.suppress(OSError):
@@ -191,7 +191,7 @@ class Outputs:
         return piece
 
     def _place(self, part: Path, fid: str, name: str) -> None:
-        """Give a complete file its name, durably."""
+        """Move a complete file to its name, durably."""
         with self._folder(fid, name, make=True) as (folder, leaf):
             os.rename(part, leaf, dst_dir_fd=folder)
             os.fsync(folder)
@@ -231,7 +231,7 @@ class Outputs:
 
 
 def size_of(folder: Path) -> int:
-    """Give the bytes of all files below a folder; links count as themselves."""
+    """Return the bytes of all files below a folder; links count as themselves."""
     size = 0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -202,7 +202,7 @@ class Uploads:
             upload.touched = self._clock.now_ms()
 
     def files(self, principal: str, inputs: Mapping[str, Any]) -> tuple[InputFile, ...]:
-        """Give the complete uploads of this principal that inputs name, each once."""
+        """Return the complete uploads of this principal that inputs name, each once."""
         found = (self._own(principal, uid) for uid in dict.fromkeys(find_uploads(inputs)))
         return tuple(
             InputFile(each.uid, each.name, self.root / each.uid / _DATA, each.size, each.sha256)
@@ -211,7 +211,7 @@ class Uploads:
         )
 
     def stale(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
-        """Give id and bytes of each upload that may go; `inputs_in_use`: those of the runs that are not over."""
+        """Return id and bytes of each upload that may go; `inputs_in_use`: those of the runs that are not over."""
         needed = {uid for inputs in inputs_in_use for uid in find_uploads(inputs)}
         before = self._clock.now_ms() - self.limits.keep_s * 1000
         return [
@@ -425,7 +425,7 @@ def _hash_of(data: Path, size: int) -> Any:
 
 
 async def timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Give the pieces as long as each comes in time; a caller that falls silent is not waited for.
+    """Yield the pieces as long as each comes in time; a caller that falls silent is not waited for.
 
     Raises:
         CallError: 408 `too-slow`.

@@ -41,7 +41,7 @@ class Chore(Protocol):
     kind: str
 
     async def stale(self, now: int) -> list[Stale]:
-        """Give what can go at `now` (ms UTC), the oldest first."""
+        """Return what can go at `now` (ms UTC), the oldest first."""
         ...
 
     async def remove(self, stale: Stale) -> None:

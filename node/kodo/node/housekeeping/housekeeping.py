@@ -47,7 +47,7 @@ class Housekeeping:
         self._chores.append(chore)
 
     async def stale(self, kinds: Sequence[str] | None = None) -> list[Stale]:
-        """Give what can go now, of all kinds or of some; of each the oldest first.
+        """Return what can go now, of all kinds or of some; of each the oldest first.
 
         Raises:
             UsageError: there is no such kind.
@@ -75,7 +75,7 @@ class Housekeeping:
         return gone
 
     def hurry(self) -> None:
-        """Have a round soon: room is short."""
+        """Start a round soon: room is short."""
         self._wanted.set()
 
     async def keep(self) -> None:

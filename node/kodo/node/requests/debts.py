@@ -134,7 +134,7 @@ class Debts:
         return [debt for debt in owed if debt.fid in self._over and not self._launching[debt.fid]]
 
     def _pay(self) -> None:
-        """Have every node told to which something is due: by a task of its own, while that is so."""
+        """Tell every node to which something is due: by a task of its own, while that is so."""
         for peer_id in self._owed:
             if not self._due(peer_id) or not self._tasks.is_open:
                 continue

@@ -149,7 +149,7 @@ class Delegations:
             raise UsageError(f"{question.op}: {type(error).__name__}") from None
 
     async def ended(self, fid: str) -> None:
-        """Say that a run is over: what it launched elsewhere is followed no more."""
+        """Note that a run is over: what it launched elsewhere is followed no more."""
         for child in self._children.pop(fid, {}).values():
             await self._close(child)
         await asyncio.to_thread(shutil.rmtree, self._folder / fid, ignore_errors=True)
@@ -290,7 +290,7 @@ class Delegations:
 
 
 async def _next(child: _Child) -> Event | Exception | None:
-    """Give the next event, None at the end, or what went wrong: a failure is for who asks."""
+    """Return the next event, None at the end, or what went wrong: a failure is for who asks."""
     try:
         assert child.stream is not None
         return await anext(child.stream)
@@ -301,5 +301,5 @@ async def _next(child: _Child) -> Event | Exception | None:
 
 
 def may_delegate(principal: Principal, node: str) -> bool:
-    """Say whether runs of `principal` may launch flows on the node that was asked for as `node`."""
+    """Return whether runs of `principal` may launch flows on the node that was asked for as `node`."""
     return principal.enters(node)

@@ -124,11 +124,11 @@ class Memories:
         return await self._do(self._store.contents, scope, of, prefix, skip, take)
 
     async def all(self) -> list[MemoryRow]:
-        """Give all memories."""
+        """Return all memories."""
         return await self._do(self._store.memories)
 
     async def ended(self, fid: str) -> None:
-        """Say that a run is over: it asks nothing more. Its short-term memory stays for `short_s`."""
+        """Note that a run is over: it asks nothing more. Its short-term memory stays for `short_s`."""
         await self._do(self._store.ended, fid)
 
     async def forget(self, scope: Scope, of: str) -> None:
@@ -136,7 +136,7 @@ class Memories:
         await self._do(self._store.forget, scope, of)
 
     async def stale(self, live: Collection[str], offered: Collection[str]) -> list[StaleMemory]:
-        """Give what can go now: short-term memory of runs that are over, long-term of flows that are not offered.
+        """Return what can go now: short-term memory of runs that are over, long-term of flows that are not offered.
 
         Args:
             live: the fids of the runs that are not over.
@@ -152,7 +152,7 @@ class Memories:
         return found
 
     async def short(self) -> dict[str, int]:
-        """Give the bytes of the short-term memories, by fid."""
+        """Return the bytes of the short-term memories, by fid."""
         return {row.of: row.bytes for row in await self.all() if row.scope == "short"}
 
     async def tidy(self, live: Collection[str]) -> None:
@@ -186,5 +186,5 @@ class Memories:
 
 
 def may_share(principal: Principal, name: str, mode: str) -> bool:
-    """Say whether runs of `principal` may read (`r`) or change (`w`) the shared memory `name`."""
+    """Return whether runs of `principal` may read (`r`) or change (`w`) the shared memory `name`."""
     return principal.operator or principal.memory_grant(name, "w" if mode == "w" else "r") is not None

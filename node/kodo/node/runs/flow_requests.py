@@ -63,7 +63,7 @@ class Asking:
         self._when_over = when_over
 
     async def ended(self, fid: str) -> None:
-        """Say that a run which has asked something is over."""
+        """Note that a run which has asked something is over."""
         for tell in self._when_over:
             await tell(fid)
 

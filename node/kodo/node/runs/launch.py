@@ -71,18 +71,18 @@ class Order:
 
 
 def ask_inputs(lid: str, order: Order) -> NewEvent:
-    """Give the lock that demands the inputs which an order lacks."""
+    """Return the lock that demands the inputs which an order lacks."""
     data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
     return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
 
 
 def stopping() -> CallError:
-    """Give the refusal of a node that is about to end."""
+    """Return the refusal of a node that is about to end."""
     return CallError(503, "stopping", "this node is stopping; try again when it is back")
 
 
 def too_large(why: ValueError) -> CallError:
-    """Give the refusal of inputs that no event takes."""
+    """Return the refusal of inputs that no event takes."""
     return CallError(413, "too-large", f"inputs do not fit an event: {why}; upload large ones")
 
 

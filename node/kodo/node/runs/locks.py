@@ -75,7 +75,7 @@ class Locks:
     # --- asked from outside ---
 
     def open_locks(self, principal: Principal, shared: Collection[str] = ()) -> list[tuple[LiveRun, OpenLock]]:
-        """Give the locks that `principal` may answer, the oldest first: of its runs, and of the fids in `shared`."""
+        """Return the locks that `principal` may answer, oldest first: of its runs, and of the fids in `shared`."""
         found = [
             (live, lock)
             for live in self._runs.live.values()
@@ -86,7 +86,7 @@ class Locks:
         return sorted(found, key=lambda pair: (pair[1].opened_at, pair[1].lid))
 
     async def get(self, fid: str, lid: str, principal: Principal) -> OpenLock:
-        """Give an open lock of a run that `principal` may see.
+        """Return an open lock of a run that `principal` may see.
 
         Raises:
             CallError: 404 `no-such-lock`, 410 `answered` or `expired`, 403 `not-yours`.
@@ -232,7 +232,7 @@ class Locks:
             await self._runs.forget_secrets(live.fid)
 
     async def _faults_in_turn(self, live: LiveRun, lid: str, cid: str, inputs: dict[str, Any]) -> list[str] | None:
-        """Say what is wrong with inputs, however busy the node is; None: the time for a verdict was over first."""
+        """Return what is wrong with inputs, however busy the node is; None: the time for a verdict was over first."""
         while True:
             try:
                 return await self._faults(live, inputs)
@@ -313,7 +313,7 @@ class Locks:
     # --- times ---
 
     def _left(self, live: LiveRun, lock: OpenLock) -> float:
-        """Give the ms that its candidate, or else the lock itself, still has."""
+        """Return the ms that its candidate, or else the lock itself, still has."""
         clock = self._runs.clock
         if lock.candidate is None:
             return lock.expires_at - clock.now_ms()
@@ -374,14 +374,14 @@ class Locks:
 
 
 def may_answer(principal: Principal, lock: OpenLock) -> bool:
-    """Say whether a lock of a run that `principal` may see asks for this principal's answer."""
+    """Return whether a lock of a run that `principal` may see asks for this principal's answer."""
     if not lock.roles and not lock.users:
         return True
     return principal.id in lock.users or not principal.roles.isdisjoint(lock.roles)
 
 
 def _judge(event: Event, cid: str) -> Verdict | None:
-    """Give what `event` means for the candidate `cid` of its lock; None: nothing yet."""
+    """Return what `event` means for the candidate `cid` of its lock; None: nothing yet."""
     own = event.data.get("cid") in (None, cid)
     match event.event:
         case "unlock":
@@ -397,7 +397,7 @@ def _judge(event: Event, cid: str) -> Verdict | None:
 
 
 async def _bounded(work: Callable[[], Any]) -> None:
-    """Have a runner told something; when it cannot be, its driver learns that too and ends the run."""
+    """Tell a runner something; when it cannot be, its driver learns that too and ends the run."""
     try:
         async with awake_timeout(_HAND_S):
             await work()

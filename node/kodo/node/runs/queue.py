@@ -21,17 +21,17 @@ _PARKED = 4
 
 
 def _extra(slots: int) -> int:
-    """Give the places for principals who hold none: else the long runs of one keep all others out."""
+    """Return the places for principals who hold none: else the long runs of one keep all others out."""
     return slots // 4
 
 
 def most_processes(slots: int) -> int:
-    """Give how many runs have a process at once, at most."""
+    """Return how many runs have a process at once, at most."""
     return slots + _extra(slots) + _PARKED * slots
 
 
 class FairQueue:
-    """Gives out places; round robin over principals, first come first served within each.
+    """Returns out places; round robin over principals, first come first served within each.
 
     Args:
         slots: places; a quarter more of them is for principals that hold none.
@@ -76,19 +76,19 @@ class FairQueue:
             self._hold(principal, fid)
 
     def park(self, fid: str) -> None:
-        """Give the place of a run that waits for a person to the next, if its process can stay beside that one's."""
+        """Pass the place of a run that waits for a person to the next, if its process can stay beside that one's."""
         if fid in self._held and len(self._parked) < _PARKED * self._slots and self._spare():
             self._parked[fid] = self._let_go(fid)
             self._serve()
 
     def resume(self, fid: str) -> None:
-        """Give a parked run its place again."""
+        """Let a parked run have its place again."""
         principal = self._parked.pop(fid, None)
         if principal is not None:
             self._hold(principal, fid)
 
     def leave(self, fid: str) -> None:
-        """Give a run's place to the next; one that has none changes nothing."""
+        """Pass a run's place to the next; one that has none changes nothing."""
         if fid in self._held:
             principal = self._let_go(fid)
         elif fid in self._parked:
@@ -101,7 +101,7 @@ class FairQueue:
         self._serve()
 
     def position(self, fid: str) -> int | None:
-        """Give how many turns are left until it is this run's, from 1; None when it does not wait."""
+        """Return how many turns are left until it is this run's, from 1; None when it does not wait."""
         for rank, line in enumerate(self._lines.values()):
             if fid in line:
                 ahead = list(line).index(fid)

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 async def adopt_runners(executor: Executor, clock: Clock, grace_s: float) -> dict[str, Runner]:
-    """Give the runners that live on, by fid; none when the executor cannot say within `grace_s` seconds."""
+    """Return the runners that live on, by fid; none when the executor cannot say within `grace_s` seconds."""
     pause = 0.5
     try:
         async with asyncio.timeout(grace_s):
@@ -33,7 +33,7 @@ async def adopt_runners(executor: Executor, clock: Clock, grace_s: float) -> dic
 
 
 async def unfinished_runs(store: Store, runners: dict[str, Runner]) -> list[LiveRun]:
-    """Give the runs that are not over, each with its runner, which is taken out of `runners`.
+    """Return the runs that are not over, each with its runner, which is taken out of `runners`.
 
     What is left there is to be ended.
     """

@@ -151,7 +151,7 @@ class Runs:
         return self._live
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called with each live run's committed events. It must not block."""
+        """Call `listener` with each live run's committed events. It must not block."""
         self._listeners.append(listener)
 
     def drain(self, seconds: float) -> None:
@@ -191,7 +191,7 @@ class Runs:
         return await self.undisturbed(lambda: self._launch(run, first, key, order))
 
     def digest(self, value: Any, secrets: Secrets) -> bytes:
-        """Give what an idempotency key is kept with; of secrets it tells nothing.
+        """Return what an idempotency key is kept with; of secrets it tells nothing.
 
         Raises:
             ValueError: it is not plain data.
@@ -203,7 +203,7 @@ class Runs:
         return self.vault.digest([value, secrets])
 
     def scale(self, runners: int) -> None:
-        """Have so many warm runners kept from now on."""
+        """Keep this many warm runners from now on."""
         self._executor.scale(runners)
 
     async def kill(self, fid: str, by: str) -> RunState:
@@ -227,7 +227,7 @@ class Runs:
         await self._pump.patiently(write)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Have `work` done by a task of this owner: see `Tasks.spawn`."""
+        """Do `work` in a task of this owner: see `Tasks.spawn`."""
         return self._tasks.spawn(work)
 
     async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -406,7 +406,7 @@ class Runs:
             live.server = self.spawn(lambda: self._asking.serve(live, runner))
 
     async def secrets_of(self, live: LiveRun) -> Secrets:
-        """Give what belongs in the place of each `MASK` in a run's inputs.
+        """Return what belongs in the place of each `MASK` in a run's inputs.
 
         Raises:
             IntegrityError: it is not there, or cannot be read.

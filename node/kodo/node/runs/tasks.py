@@ -43,7 +43,7 @@ class Tasks:
         await group.__aexit__(None, None, None)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Have `work` done by a task of this owner; a failure is logged, without its data, and stays there."""
+        """Do `work` in a task of this owner; a failure is logged, without its data, and stays there."""
 
         async def guarded() -> None:
             try:
@@ -76,7 +76,7 @@ class Tasks:
         return cast(T, result)
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Have `work` done by a task; a failure of it ends all of them.
+        """Do `work` in a task; a failure of it ends all of them.
 
         Raises:
             CallError: 503 `stopping`, it takes none.

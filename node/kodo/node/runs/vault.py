@@ -66,7 +66,7 @@ class Vault:
             raise UsageError(f"the key {self._key_path} cannot be read or made: {error.strerror}") from error
 
     def digest(self, value: Any) -> bytes:
-        """Give a digest (`bytes[32]`) of something that may hold secrets: it says nothing to who lacks the key."""
+        """Return a digest (`bytes[32]`) of something that may hold secrets: it says nothing to who lacks the key."""
         return hmac.digest(self._key, b"digest:" + bytes(msgpack.packb(value)), "sha256")
 
     async def put(self, fid: str, name: str, found: Secrets) -> None:
@@ -80,7 +80,7 @@ class Vault:
         await self._do(lambda: self._store(fid, {**self._load(fid), name: found}))
 
     async def get(self, fid: str, name: str) -> Secrets:
-        """Give what `put` kept; nothing when there was nothing.
+        """Return what `put` kept; nothing when there was nothing.
 
         Raises:
             IntegrityError: the file is damaged, or another key encrypted it.
@@ -99,7 +99,7 @@ class Vault:
         await self._do(drop)
 
     def has(self, fid: str) -> bool:
-        """Say whether there are secrets of a run."""
+        """Return whether there are secrets of a run."""
         return (self.root / fid).exists()
 
     async def erase(self, fid: str) -> None:

@@ -62,7 +62,7 @@ _META_SCHEMA = jsonschema_rs.Draft202012Validator(Draft202012Validator.META_SCHE
 
 
 def is_schema(value: Any) -> bool:
-    """Say whether a value is a JSON Schema, in time linear in its size (which jsonschema takes 200 times)."""
+    """Return whether a value is a JSON Schema, in time linear in its size (which jsonschema takes 200 times)."""
     try:
         return _META_SCHEMA.is_valid(value)
     except ValueError:  # something that JSON has not: bytes, or nested beyond all bounds
@@ -70,7 +70,7 @@ def is_schema(value: Any) -> bool:
 
 
 def places(schema: dict[str, Any], value: Any, steps: Steps | None = None) -> list[dict[str, str]]:
-    """Give what is wrong with `value`, at most `MAX_PLACES` faults: `[{at, message}]`; `at` is a JSON Pointer.
+    """Return what is wrong with `value`, at most `MAX_PLACES` faults: `[{at, message}]`; `at` is a JSON Pointer.
 
     Raises:
         TooComplexError: it takes more than `steps`.
@@ -93,7 +93,7 @@ def places(schema: dict[str, Any], value: Any, steps: Steps | None = None) -> li
 
 
 def missing(schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
-    """Give the names that the schema requires at its top and `value` lacks."""
+    """Return the names that the schema requires at its top and `value` lacks."""
     return [name for name in schema.get("required", []) if name not in value]
 
 
@@ -107,7 +107,7 @@ def _compiled(pattern: str) -> SchemaValidator | None:
 
 
 def _found(pattern: str, text: str) -> bool:
-    """Say whether `text` has `pattern` in it. One that needs backtracking (looking around, back references) is left
+    """Return whether `text` has `pattern` in it. One that needs backtracking (look-around, back references) is left
     to the flow's own types."""
     # An automaton takes each character once for each of the places in the pattern where it may be by then.
     _round.get().steps.read(len(text) * (1 + len(pattern)))
@@ -155,7 +155,7 @@ def _check_unique(validator: Any, unique: Any, value: Any, schema: Any) -> Itera
 
 
 def _key(value: Any) -> Any:
-    """Give something hashable that is equal for what JSON Schema calls equal: 1 and 1.0 are, 1 and true are not."""
+    """Return something hashable that is equal for what JSON Schema calls equal: 1 and 1.0 are, 1 and true are not."""
     if isinstance(value, dict):
         return (dict, frozenset((name, _key(each)) for name, each in value.items()))
     if isinstance(value, (list, tuple)):
@@ -168,7 +168,7 @@ def _leave(validator: Any, inner: Any, value: Any, schema: Any) -> None:
 
 
 def _counted(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
-    """Give a keyword that counts what it looks at, and each message that it makes."""
+    """Return a keyword that counts what it looks at, and each message that it makes."""
 
     @functools.wraps(keyword)
     def check(validator: Any, inner: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
@@ -185,7 +185,7 @@ def _counted(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationEr
 
 
 def _weighed(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
-    """Give a keyword that looks at all of what stands in the schema."""
+    """Return a keyword that looks at all of what stands in the schema."""
 
     def check(validator: Any, inner: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _round.get().steps.write(inner)
@@ -195,7 +195,7 @@ def _weighed(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationEr
 
 
 def _refer(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
-    """Give a reference that counts what it takes to be found."""
+    """Return a reference that counts what it takes to be found."""
 
     def check(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         this = _round.get()
@@ -209,14 +209,14 @@ def _refer(keyword: Callable[..., Any]) -> Callable[..., Iterator[ValidationErro
 
 
 def _evolve(validator: Any, **changes: Any) -> Any:
-    """Give the validator of another schema: every descent passes here. A `$schema` inside changes nothing."""
+    """Return the validator of another schema: every descent passes here. A `$schema` inside changes nothing."""
     schema = changes.get("schema", validator.schema)
     _round.get().steps.look(_length(schema))
     return _Validator(schema, registry=validator._registry, _resolver=changes.get("_resolver", validator._resolver))
 
 
 def _refused(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a method that counts the message which the schema `false` makes of a value."""
+    """Return a method that counts the message which the schema `false` makes of a value."""
 
     def check(validator: Any, instance: Any, schema: Any = None, **others: Any) -> Any:
         if (validator.schema if schema is None else schema) is False:
@@ -251,7 +251,7 @@ _Validator.iter_errors = _refused(_Validator.iter_errors)
 
 
 def _message(error: ValidationError, discreet: bool) -> str:
-    """Say what is wrong; `discreet`: without repeating the value, which may be a secret, or have one in it."""
+    """Return what is wrong; `discreet`: without repeating the value, which may be a secret, or have one in it."""
     if discreet and error.validator != "required":
         return f"it does not fit: {error.validator}"
     return error.message[:_MAX_MESSAGE]

@@ -24,7 +24,7 @@ class Makers:
         self._node = node
 
     async def bound(self, shares: Iterable[ShareRow]) -> list[ShareRow | None]:
-        """Give each share at its level and mode of now; None where its maker has no access any more."""
+        """Return each share at its level and mode of now; None where its maker has no access any more."""
         known: dict[str, Principal | None] = {}
         bounded = []
         for share in shares:

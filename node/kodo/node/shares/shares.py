@@ -194,17 +194,17 @@ class Shares:
     # --- found ---
 
     async def get(self, sid: str) -> ShareRow | None:
-        """Give one share."""
+        """Return one share."""
         now = self._clock.now_ms()
         return await self._store.ask(lambda connection: share_rows.by_sid(connection, sid, now))
 
     async def of_run(self, fid: str) -> list[ShareRow]:
-        """Give all shares of a run, the latest first."""
+        """Return all shares of a run, the latest first."""
         now = self._clock.now_ms()
         return await self._shown(await self._store.ask(lambda connection: share_rows.of_run(connection, fid, now)))
 
     async def of_principal(self, principal: str, p: int, pp: int) -> tuple[int, list[ShareRow]]:
-        """Give how many shares there are of a principal's runs, and a page of them, the latest first."""
+        """Return how many shares there are of a principal's runs, and a page of them, the latest first."""
         now = self._clock.now_ms()
         total, rows = await self._store.ask(
             lambda connection: share_rows.of_principal(connection, principal, now, p, pp)
@@ -212,12 +212,12 @@ class Shares:
         return total, await self._shown(rows)
 
     async def _shown(self, rows: Sequence[ShareRow]) -> list[ShareRow]:
-        """Give shares as they show their runs now, by what their makers may."""
+        """Return shares as they show their runs now, by what their makers may."""
         bounded = await self._bounded(rows)
         return [now or replace(row, suspended=True) for row, now in zip(rows, bounded, strict=True)]
 
     async def given(self, principal: Principal) -> dict[str, ShareRow]:
-        """Give, by fid, the share by which a principal sees each run that is shared with it or a role of its."""
+        """Return, by fid, the share by which a principal sees each run that is shared with it or a role of its."""
         now, users, roles = self._clock.now_ms(), _names(principal), sorted(principal.roles)
         peer = principal.peer_id
         rows = await self._store.ask(lambda connection: share_rows.given(connection, users, roles, now, peer))
@@ -231,7 +231,7 @@ class Shares:
     async def best(
         self, fid: str, principal: Principal, peer: str, digests: Sequence[bytes]
     ) -> tuple[ShareRow | None, Gone | None]:
-        """Give the share by which a caller sees the run; and why it does not, if it holds a link that is dead.
+        """Return the share by which a caller sees the run; and why it does not, if it holds a link that is dead.
 
         Args:
             digests: of the links that the caller's session has opened.
@@ -247,7 +247,7 @@ class Shares:
         return max((row for row in bounded if row is not None), key=_worth, default=None), (dead[0] if dead else None)
 
     async def open(self, secret: bytes, peer: str) -> tuple[ShareRow | None, Gone | None]:
-        """Give the live share of a link's secret, or why the link is dead; neither when there is no such link."""
+        """Return the live share of a link's secret, or why the link is dead; neither when there is no such link."""
         digest, now = digest_of_secret(secret), self._clock.now_ms()
         row, dead = await self._store.ask(lambda connection: share_rows.by_digest(connection, digest, now, peer))
         if row is None:

@@ -13,7 +13,7 @@ MAX_SPANS = 256
 
 
 def add_span(spans: Spans, start: int, end: int) -> Spans:
-    """Give `spans` with `[start, end)` in them."""
+    """Return `spans` with `[start, end)` in them."""
     if start >= end:
         return spans
     before = [span for span in spans if span[1] < start]
@@ -27,5 +27,5 @@ def add_span(spans: Spans, start: int, end: int) -> Spans:
 
 
 def span_bytes(spans: Sequence[tuple[int, int]]) -> int:
-    """Give how many bytes the spans hold."""
+    """Return how many bytes the spans hold."""
     return sum(end - start for start, end in spans)

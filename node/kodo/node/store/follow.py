@@ -60,19 +60,19 @@ class Batch:
         return self.events[-1].seq
 
     def after(self, seq: int) -> Batch:
-        """Give the part that comes after `seq`, which is not before the batch."""
+        """Return the part that comes after `seq`, which is not before the batch."""
         skip = seq + 1 - self.first_seq
         return Batch(self.events[skip:], self._packed[skip:]) if skip else self
 
     def until(self, seq: int) -> Batch | None:
-        """Give the part up to `seq`, None when there is none."""
+        """Return the part up to `seq`, None when there is none."""
         keep = seq + 1 - self.first_seq
         if keep >= len(self.events):
             return self
         return Batch(self.events[:keep], self._packed[:keep]) if keep > 0 else None
 
     def frames(self, level: int, *, manages: bool = True) -> bytes:
-        """Give the frames of the items that a reader of `level` may see; `manages` as for `visible`."""
+        """Return the frames of the items that a reader of `level` may see; `manages` as for `visible`."""
         frames = self._frames.get((level, manages))
         if frames is None:
             found: list[bytes] = []
@@ -114,7 +114,7 @@ class Feed:
         return len(self._channels)
 
     async def follow(self, fid: str, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Batch, None]:
-        """Give the events with `seq` > `after` in batches; with `follow`, until the run is over.
+        """Yield the events with `seq` > `after` in batches; with `follow`, until the run is over.
 
         A run that does not exist gives nothing. Use with `contextlib.aclosing`; cancelling is safe.
         """
@@ -190,7 +190,7 @@ def _wake(channel: _Channel) -> None:
 
 
 def _recent(channel: _Channel, after: int) -> Batch | None:
-    """Give a batch out of the tail, None when only the database has it."""
+    """Return a batch out of the tail, None when only the database has it."""
     for batch in reversed(channel.tail):
         if batch.first_seq <= after + 1:
             return batch.after(after)

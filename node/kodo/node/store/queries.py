@@ -90,13 +90,13 @@ def _row(values: tuple[Any, ...]) -> RunRow:
 
 
 def run(connection: sqlite3.Connection, fid: str) -> RunRow | None:
-    """Give one run."""
+    """Return one run."""
     values = connection.execute(f"SELECT {_ROW} FROM runs WHERE fid=?", (fid,)).fetchone()
     return None if values is None else _row(values)
 
 
 def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> Page:
-    """Give a page of runs, the latest first."""
+    """Return a page of runs, the latest first."""
     mine, args = "principal=?", [chosen.principal]
     if chosen.others is not None:
         paths = [path for (path,) in connection.execute("SELECT DISTINCT path FROM runs") if chosen.others(path)]
@@ -123,7 +123,7 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
 
 
 def fatal_types(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str, str]:
-    """Give, by fid, the type of the error that ended each of these runs; those without one are left out."""
+    """Return, by fid, the type of the error that ended each of these runs; those without one are left out."""
     found: dict[str, str] = {}
     for fid in fids:
         # From the end of the log: only `manage` events come after it.
@@ -138,7 +138,7 @@ def fatal_types(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str
 
 
 def unfinished(connection: sqlite3.Connection) -> list[RunRow]:
-    """Give all runs that are pending or locked, the oldest first."""
+    """Return all runs that are pending or locked, the oldest first."""
     rows = connection.execute(f"SELECT {_ROW} FROM runs WHERE state IN ('pending', 'locked') ORDER BY rid")
     return [_row(values) for values in rows]
 
@@ -150,14 +150,14 @@ def _event(seq: int, at: int, event: str, data: bytes) -> Event:
 def events(
     connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None
 ) -> list[Event]:
-    """Give up to `limit` events, about 4 MiB at most, with `seq` > `after`, in order."""
+    """Return up to `limit` events, about 4 MiB at most, with `seq` > `after`, in order."""
     return packed_events(connection, fid, after, limit, only)[0]
 
 
 def packed_events(
     connection: sqlite3.Connection, fid: str, after: int, limit: int, only: Sequence[str] | None = None
 ) -> tuple[list[Event], list[bytes]]:
-    """Give what `events` gives, and the data of each as msgpack."""
+    """Return what `events` gives, and the data of each as msgpack."""
     condition, bound = "", [fid, after]
     if only is not None:
         condition = f" AND event IN ({','.join('?' * len(only))})"
@@ -181,7 +181,7 @@ def packed_events(
 
 
 def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
-    """Give what a run's events add up to."""
+    """Return what a run's events add up to."""
     connection.execute("BEGIN")  # the row and the events must be of one moment
     try:
         row = run(connection, fid)
@@ -210,7 +210,7 @@ def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
 
 
 def outputs(connection: sqlite3.Connection, fid: str, p: int, pp: int) -> tuple[int, list[OutputRow]]:
-    """Give how many outputs a run has, and a page of them by name, with empty chunk lists."""
+    """Return how many outputs a run has, and a page of them by name, with empty chunk lists."""
     of_run = "FROM outputs WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
     total = connection.execute(f"SELECT count(*) {of_run}", (fid,)).fetchone()[0]
     rows = connection.execute(
@@ -220,7 +220,7 @@ def outputs(connection: sqlite3.Connection, fid: str, p: int, pp: int) -> tuple[
 
 
 def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | None:
-    """Give one output with the hashes of its chunks."""
+    """Return one output with the hashes of its chunks."""
     row = connection.execute(
         "SELECT media_type, size, sha256, chunks FROM outputs"
         " WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND name=?",
@@ -234,7 +234,7 @@ def output(connection: sqlite3.Connection, fid: str, name: str) -> OutputRow | N
 
 
 def obsolete(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
-    """Give the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs.
+    """Return the runs acknowledged at or before `before` (ms UTC), oldest first: fid, bytes of events and outputs.
 
     A run that is shared stays until its last share has ended.
     """
@@ -242,7 +242,7 @@ def obsolete(connection: sqlite3.Connection, before: int, now: int) -> list[tupl
 
 
 def unread(connection: sqlite3.Connection, before: int, now: int) -> list[tuple[str, int]]:
-    """Give, as `obsolete`, the runs that ended at or before `before` and that nobody acknowledged."""
+    """Return, as `obsolete`, the runs that ended at or before `before` and that nobody acknowledged."""
     over = "state NOT IN ('pending', 'locked') AND acknowledged IS NULL AND modified<=:before"
     return _unneeded(connection, over, before, now)
 
@@ -259,7 +259,7 @@ def _unneeded(connection: sqlite3.Connection, which: str, before: int, now: int)
 
 
 def old_keys(connection: sqlite3.Connection, before: int) -> tuple[int, int]:
-    """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
+    """Return how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
     count, size = connection.execute(
         "SELECT count(*), coalesce(sum(length(principal) + length(key) + length(value) + length(digest)), 0)"
         " FROM keys WHERE at<=?",
@@ -269,7 +269,7 @@ def old_keys(connection: sqlite3.Connection, before: int) -> tuple[int, int]:
 
 
 def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -> OnceKey | None:
-    """Give what an idempotency key was used for, if that was later than `after` (ms UTC)."""
+    """Return what an idempotency key was used for, if that was later than `after` (ms UTC)."""
     row = connection.execute(
         "SELECT value, digest FROM keys WHERE principal=? AND key=? AND at>?", (principal, key, after)
     ).fetchone()
@@ -277,7 +277,7 @@ def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -
 
 
 def has_traces(connection: sqlite3.Connection, principal: str) -> bool:
-    """Say whether runs belong to a principal, its own or such as they launched, or are shared with it by name."""
+    """Return whether runs belong to a principal, its own or such as they launched, or are shared with it by name."""
     found = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM runs WHERE principal=:who OR substr(principal, 27)='/' || :who)"
         " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)",

@@ -189,7 +189,7 @@ class Created(NamedTuple):
 
 
 def digest_of(value: Any) -> bytes:
-    """Give the SHA-256 (`bytes[32]`) of plain data, whatever the order of its maps' keys.
+    """Return the SHA-256 (`bytes[32]`) of plain data, whatever the order of its maps' keys.
 
     Raises:
         ValueError: when `value` is not plain data.

@@ -262,7 +262,7 @@ _DISK = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_REA
 
 
 def translate(error: sqlite3.Error, path: Path) -> KodoError:
-    """Give our error for one of SQLite's: `CapacityError` when the disk is at fault."""
+    """Return our error for one of SQLite's: `CapacityError` when the disk is at fault."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in _DISK:
         return CapacityError(f"{path} cannot be written ({error}); nothing was stored: free disk space and try again")

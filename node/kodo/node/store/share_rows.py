@@ -139,7 +139,7 @@ def _select(
     names: bool = False,
     **bound: Any,
 ) -> list[ShareRow]:
-    """Give the shares that fit `where`; for whom they are only with `names`."""
+    """Return the shares that fit `where`; for whom they are only with `names`."""
     rows = connection.execute(
         f"SELECT {_ROW} {_FROM} WHERE {where} {tail}", {"now": now, "lapse": now - DOWNLOAD_MS, "peer": peer, **bound}
     ).fetchall()
@@ -156,7 +156,7 @@ def _select(
 
 
 def _for(users: Sequence[str], roles: Sequence[str], bound: dict[str, Any]) -> str:
-    """Give the condition that a share is for one of these, and bind them."""
+    """Return the condition that a share is for one of these, and bind them."""
     marks: dict[str, list[str]] = {"user": [], "role": []}
     for kind, names in (("user", users), ("role", roles)):
         for number, name in enumerate(names):
@@ -173,7 +173,7 @@ def _for(users: Sequence[str], roles: Sequence[str], bound: dict[str, Any]) -> s
 
 
 def by_sid(connection: sqlite3.Connection, sid: str, now: int, peer: str = "") -> ShareRow | None:
-    """Give one share."""
+    """Return one share."""
     rows = _select(connection, "s.sid=:sid", now, peer, sid=sid)
     return rows[0] if rows else None
 
@@ -181,7 +181,7 @@ def by_sid(connection: sqlite3.Connection, sid: str, now: int, peer: str = "") -
 def by_digest(
     connection: sqlite3.Connection, digest: bytes, now: int, peer: str
 ) -> tuple[ShareRow | None, Gone | None]:
-    """Give the share whose link's secret has this hash, and why a link with it is dead; the same work in any case."""
+    """Return the share whose link's secret has this hash, and why such a link is dead; always the same work."""
     rows = _select(connection, "s.digest=:digest", now, peer, digest=digest)
     dead = connection.execute("SELECT reason FROM dead_links WHERE digest=? AND expires>?", (digest, now)).fetchone()
     return (rows[0] if rows else None), (dead[0] if dead else None)
@@ -196,7 +196,7 @@ def concerning(
     now: int,
     peer: str,
 ) -> tuple[list[ShareRow], list[Gone]]:
-    """Give what lets a caller see the run: shares for its names, roles and links; and why links of it are dead."""
+    """Return what lets a caller see the run: shares for its names, roles and links; and why links of it are dead."""
     bound: dict[str, Any] = {"fid": fid}
     names = _for(users, roles, bound)
     links = []
@@ -214,7 +214,7 @@ def concerning(
 def given(
     connection: sqlite3.Connection, users: Sequence[str], roles: Sequence[str], now: int, peer: str
 ) -> list[ShareRow]:
-    """Give the live shares that are for one of these users or roles, the latest first."""
+    """Return the live shares that are for one of these users or roles, the latest first."""
     bound: dict[str, Any] = {}
     where = f"{_for(users, roles, bound)} AND s.revoked IS NULL AND s.expires>:now"
     rows = _select(connection, where, now, peer, f"ORDER BY s.sid DESC LIMIT {MAX_GIVEN}", **bound)
@@ -222,32 +222,32 @@ def given(
 
 
 def of_run(connection: sqlite3.Connection, fid: str, now: int) -> list[ShareRow]:
-    """Give all shares of a run, the latest first."""
+    """Return all shares of a run, the latest first."""
     return _select(connection, "r.fid=:fid", now, tail="ORDER BY s.sid DESC", names=True, fid=fid)
 
 
 def of_principal(
     connection: sqlite3.Connection, principal: str, now: int, p: int, pp: int
 ) -> tuple[int, list[ShareRow]]:
-    """Give how many shares there are of a principal's runs, and a page of them, the latest first."""
+    """Return how many shares there are of a principal's runs, and a page of them, the latest first."""
     total = connection.execute(f"SELECT count(*) {_FROM} WHERE r.principal=?", (principal,)).fetchone()[0]
     tail = f"ORDER BY s.sid DESC LIMIT {int(pp)} OFFSET {int((p - 1) * pp)}"
     return total, _select(connection, "r.principal=:principal", now, tail=tail, names=True, principal=principal)
 
 
 def has_live(rid: str) -> str:
-    """Give the SQL condition that the run `rid` has a live share; it takes `:now`, `:lapse` and `:peer`."""
+    """Return the SQL condition that the run `rid` has a live share; it takes `:now`, `:lapse` and `:peer`."""
     return f"EXISTS (SELECT 1 FROM shares s WHERE s.rid={rid} AND {_LIVE})"
 
 
 def is_shared(connection: sqlite3.Connection, rid: int, now: int) -> bool:
-    """Say whether a run has a live share."""
+    """Return whether a run has a live share."""
     bound = {"rid": rid, "now": now, "lapse": now - DOWNLOAD_MS, "peer": ""}
     return bool(connection.execute(f"SELECT {has_live(':rid')}", bound).fetchone()[0])
 
 
 def ended(connection: sqlite3.Connection, now: int) -> tuple[list[tuple[str, int]], tuple[int, int]]:
-    """Give the shares that need not be kept (sid, bytes), and how many tombstones are past their time, with bytes."""
+    """Return the shares that need not be kept (sid, bytes), and the count and bytes of outdated tombstones."""
     times = {"now": now, "lapse": now - DOWNLOAD_MS, "peer": "", "kept": now - EXPIRED_KEPT_MS}
     used = f"s.expires>:now AND s.downloads IS NOT NULL AND {_DONE}>=s.downloads AND NOT EXISTS"
     used += " (SELECT 1 FROM downloads d WHERE d.sid=s.sid AND d.at>:lapse)"
@@ -267,7 +267,7 @@ def ended(connection: sqlite3.Connection, now: int) -> tuple[list[tuple[str, int
 
 
 def gone(reason: str) -> CallError:
-    """Give the refusal of a share that is over: 410 with its reason."""
+    """Return the refusal of a share that is over: 410 with its reason."""
     said = {
         "expired": "this share has expired",
         "used-up": "this link was for a number of downloads, and all of them were made",

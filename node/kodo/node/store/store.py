@@ -131,7 +131,7 @@ class Store:
         return unfolded_bytes(self.path)
 
     def subscribe(self, subscriber: Callable[[Commit], None]) -> None:
-        """Have `subscriber` called on the event loop after each commit, in the log's order. It must not block."""
+        """Call `subscriber` on the event loop after each commit, in the log's order. It must not block."""
         self._subscribers.append(subscriber)
 
     # --- writing ---
@@ -210,12 +210,12 @@ class Store:
         return changed
 
     async def published(self, releases: Sequence[tuple[str, str]]) -> list[int]:
-        """Give, for each (path, release), when this node first offered it, ms UTC."""
+        """Return, for each (path, release), when this node first offered it, ms UTC."""
         times: list[int] = await self._write(lambda tx: tx.published(releases))
         return times
 
     async def count(self, name: str) -> int:
-        """Give the next number of a counter that never falls, also over restarts."""
+        """Return the next number of a counter that never falls, also over restarts."""
         value: int = await self._write(lambda tx: tx.count(name))
         return value
 
@@ -233,7 +233,7 @@ class Store:
         return done
 
     async def _write(self, work: Work, size: int = 0) -> Any:
-        """Have `work` done; `size`: the bytes that it may only store where there is room for them."""
+        """Do `work`; `size`: the bytes that it may only store where there is room for them."""
         if self._thread is None or self._loop is None:
             raise UsageError(f"the store {self.path} is not open")
         job = _Job(work, self._loop.create_future())
@@ -247,70 +247,70 @@ class Store:
     # --- reading ---
 
     async def run(self, fid: str) -> RunRow | None:
-        """Give one run, or None when there is none."""
+        """Return one run, or None when there is none."""
         return await self._read(lambda connection: queries.run(connection, fid))
 
     async def runs(self, chosen: RunFilter, *, p: int = 1, pp: int = 100) -> Page:
-        """Give page `p` (from 1) of `pp` runs, the latest first, with the counts of all and of the chosen ones."""
+        """Return page `p` (from 1) of `pp` runs, the latest first, with the counts of all and of the chosen ones."""
         return await self._read(lambda connection: queries.runs(connection, chosen, p, pp))
 
     async def fatal_types(self, fids: Sequence[str]) -> dict[str, str]:
-        """Give, by fid, the type of the error that ended each of these runs; those without one are left out."""
+        """Return, by fid, the type of the error that ended each of these runs; those without one are left out."""
         return await self._read(lambda connection: queries.fatal_types(connection, fids)) if fids else {}
 
     async def unfinished(self) -> list[RunRow]:
-        """Give all runs that are pending or locked, the oldest first."""
+        """Return all runs that are pending or locked, the oldest first."""
         return await self._read(queries.unfinished)
 
     async def events(
         self, fid: str, after: int = 0, *, limit: int = 1000, only: Sequence[str] | None = None
     ) -> list[Event]:
-        """Give up to `limit` events with `seq` > `after`; of the names in `only`, if given. `[]` for no such run.
+        """Return up to `limit` events with `seq` > `after`; of the names in `only`, if given. `[]` for no such run.
 
         An answer stops early at about 4 MiB; it holds at least one event if there is one.
         """
         return await self._read(lambda connection: queries.events(connection, fid, after, limit, only))
 
     async def packed_events(self, fid: str, after: int, *, limit: int) -> tuple[list[Event], list[bytes]]:
-        """Give what `events` gives, and the data of each as msgpack."""
+        """Return what `events` gives, and the data of each as msgpack."""
         return await self._read(lambda connection: queries.packed_events(connection, fid, after, limit))
 
     async def every(self, fid: str, only: Sequence[str]) -> list[Event]:
-        """Give all events of the names in `only`: few by their nature, as those about locks are."""
+        """Return all events of the names in `only`: few by their nature, as those about locks are."""
         found: list[Event] = []
         while batch := await self.events(fid, found[-1].seq if found else 0, limit=10_000, only=only):
             found += batch
         return found
 
     async def view(self, fid: str) -> RunView | None:
-        """Give what the run's events add up to, or None when there is no such run."""
+        """Return what the run's events add up to, or None when there is no such run."""
         return await self._read(lambda connection: queries.view(connection, fid))
 
     async def outputs(self, fid: str, *, p: int = 1, pp: int = 100) -> tuple[int, list[OutputRow]]:
-        """Give how many outputs the run has, and a page of them by name, without the hashes of their chunks."""
+        """Return how many outputs the run has, and a page of them by name, without the hashes of their chunks."""
         return await self._read(lambda connection: queries.outputs(connection, fid, p, pp))
 
     async def output(self, fid: str, name: str) -> OutputRow | None:
-        """Give one output, or None."""
+        """Return one output, or None."""
         return await self._read(lambda connection: queries.output(connection, fid, name))
 
     async def once(self, principal: str, key: str) -> OnceKey | None:
-        """Give what an idempotency key was used for, within the last 24 h."""
+        """Return what an idempotency key was used for, within the last 24 h."""
         now = self._clock.now_ms()
         return await self._read(lambda connection: queries.once(connection, principal, key, now - KEY_LIFE_MS))
 
     async def obsolete(self, before: int) -> list[tuple[str, int]]:
-        """Give the runs acknowledged at or before `before` (ms UTC) without a live share: fid, bytes on the disk."""
+        """Return the runs acknowledged by `before` (ms UTC) without a live share: fid, bytes on the disk."""
         now = self._clock.now_ms()
         return await self._read(lambda connection: queries.obsolete(connection, before, now))
 
     async def unread(self, before: int) -> list[tuple[str, int]]:
-        """Give the runs that ended at or before `before` (ms UTC) and were never acknowledged, as `obsolete`."""
+        """Return the runs that ended at or before `before` (ms UTC) and were never acknowledged, as `obsolete`."""
         now = self._clock.now_ms()
         return await self._read(lambda connection: queries.unread(connection, before, now))
 
     async def old_keys(self, before: int) -> tuple[int, int]:
-        """Give how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
+        """Return how many idempotency keys were used at or before `before` (ms UTC), and their bytes."""
         return await self._read(lambda connection: queries.old_keys(connection, before))
 
     async def forget_keys(self) -> None:
@@ -456,5 +456,5 @@ class Store:
 
 
 def _size_of(events: Sequence[NewEvent]) -> int:
-    """Give the bytes that events may take of the disk, but for those that are stored in any case."""
+    """Return the bytes that events may take of the disk, but for those that are stored in any case."""
     return _LOG_FACTOR * sum(len(each.packed) for each in events if each.event not in FROM_RESERVE)

@@ -244,7 +244,7 @@ class Transaction:
         self._connection.execute("UPDATE runs SET handed=1 WHERE fid=?", (fid,))
 
     def published(self, releases: Sequence[tuple[str, str]]) -> list[int]:
-        """Give, for each (path, release), the ms UTC at which it was first asked for: now, for one never seen."""
+        """Return, for each (path, release), the ms UTC at which it was first asked for: now, for one never seen."""
         self._connection.executemany(
             "INSERT INTO published (path, release, at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
             [(path, release, self._now) for path, release in releases],
@@ -270,7 +270,7 @@ class Transaction:
         return result
 
     def count(self, name: str) -> int:
-        """Give the next number of the counter `name`: above the last one, and no lower than now in ms."""
+        """Return the next number of the counter `name`: above the last one, and no lower than now in ms."""
         row = self._connection.execute("SELECT value FROM counters WHERE name=?", (name,)).fetchone()
         value = max(self._now, row[0] + 1 if row else 0)
         self._connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES (?,?)", (name, value))

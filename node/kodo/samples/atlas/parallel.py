@@ -28,7 +28,7 @@ def workers(jobs: int) -> int:
 async def in_parallel(
     function: Callable[[Batch], Answer], load: Callable[[Any], Batch], keys: Iterable[Any], jobs: int
 ) -> AsyncGenerator[Answer, None]:
-    """Give `function(load(key))` for each key, in order.
+    """Yield `function(load(key))` for each key, in order.
 
     What `load` gives travels to the worker, which may be on another machine; only as many batches as are about to
     run are loaded at a time. Closing the generator, or cancelling, cancels what is still running.

@@ -76,7 +76,7 @@ class TooManyValuesError(PeerError):
 
 
 def announced(data: bytes) -> int | None:
-    """Give how many bytes a frame announces that begins with `data`; None: that needs more of it.
+    """Return how many bytes a frame announces that begins with `data`; None: that needs more of it.
 
     Raises:
         PeerError: it begins with no length.

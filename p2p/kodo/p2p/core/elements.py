@@ -59,6 +59,6 @@ def count_values(data: bytes, most: int) -> int:
 
 
 def over_values(data: bytes, most: int) -> bool:
-    """Say whether `data` holds more than `most` values."""
+    """Return whether `data` holds more than `most` values."""
     # None takes less than a byte.
     return len(data) > most and count_values(data, most) > most

@@ -74,7 +74,7 @@ class Event(enum.Enum):
 
     @classmethod
     def of(cls, flag: Flag) -> Event:
-        """Give the event of a flag that arrived."""
+        """Return the event of a flag that arrived."""
         return _OF_FLAG[flag]
 
 

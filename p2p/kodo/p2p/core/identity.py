@@ -89,7 +89,7 @@ class PeerId:
         return cls.from_bytes(base58_decode(text))
 
     def to_bytes(self) -> bytes:
-        """Give the multihash form (bytes[38])."""
+        """Return the multihash form (bytes[38])."""
         return _MULTIHASH_HEAD + _PUBLIC_KEY_HEAD + self.public_key
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ class Identity:
 
 
 def verify(peer_id: PeerId, signature: bytes, data: bytes) -> bool:
-    """Say whether `signature` over `data` was made by the key of `peer_id`. Never raises on hostile bytes."""
+    """Return whether `signature` over `data` was made by the key of `peer_id`. Never raises on hostile bytes."""
     try:
         Ed25519PublicKey.from_public_bytes(peer_id.public_key).verify(signature, data)
     except (InvalidSignature, ValueError):

@@ -180,11 +180,11 @@ class Multiaddr:
         return cls(family, host, port, certhash, peer_id)
 
     def with_peer(self, peer_id: PeerId) -> Multiaddr:
-        """Give the same address with `peer_id` in it, instead of the one it had."""
+        """Return the same address with `peer_id` in it, instead of the one it had."""
         return replace(self, peer_id=peer_id)
 
     def to_bytes(self) -> bytes:
-        """Give the binary form."""
+        """Return the binary form."""
         match self.family:
             case "ip4":
                 head = encode_varint(_IP4) + ipaddress.IPv4Address(self.host).packed

@@ -45,7 +45,7 @@ class _Tokens:
         self.buffer = bytearray()
 
     def next(self) -> str | None:
-        """Give the next token if it is whole.
+        """Return the next token if it is whole.
 
         Raises:
             PeerError: it is too long or malformed.
@@ -80,7 +80,7 @@ class Dialing:
         self._tokens = _Tokens()
 
     def hello(self) -> bytes:
-        """Give what is to be sent first; payload may follow at once."""
+        """Return what is to be sent first; payload may follow at once."""
         return self._hello
 
     @property

@@ -254,7 +254,7 @@ class NoiseXX:
         self._step = following
 
     def split(self) -> tuple[bytes, bytes]:
-        """Give the transport keys (bytes[32] each): ours to send with, ours to receive with.
+        """Return the transport keys (bytes[32] each): ours to send with, ours to receive with.
 
         WebRTC Direct has no use for them; they prove that both sides reached the same secret.
 

@@ -38,7 +38,7 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Give each field's number and value in the order of the wire; fixed-width fields are passed over.
+    """Yield each field's number and value in the order of the wire; fixed-width fields are passed over.
 
     Raises:
         ValueError: the message is malformed; fields before the fault have been given.

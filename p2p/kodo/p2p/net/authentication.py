@@ -39,7 +39,7 @@ class Authentication:
         self._messages, self._frames = framing.MessageReader(), noise.NoiseFrames()
 
     def begin(self) -> list[bytes]:
-        """Give what is to be sent first; nothing where the other side begins."""
+        """Return what is to be sent first; nothing where the other side begins."""
         return [self._write()] if self._server else []
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -63,7 +63,7 @@ class Authentication:
         return framing.encode_message(message=noise.frame_noise(self._noise.write_message()))
 
     def proved(self) -> PeerId | None:
-        """Give the peer id that the other side has proved; None until the handshake is over.
+        """Return the peer id that the other side has proved; None until the handshake is over.
 
         Raises:
             PeerError: it is over and proved nobody.

@@ -35,7 +35,7 @@ class Account:
         self.bytes = 0
 
     def keeps(self, count: int) -> None:
-        """Say what the link keeps now; may cut it, or others."""
+        """Report what the link keeps now; may cut it, or others."""
         if count != self.bytes:
             self._budget.change(self, count)
 

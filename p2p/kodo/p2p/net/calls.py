@@ -125,7 +125,7 @@ class Call:
         return self
 
     async def __anext__(self) -> Any:
-        """Give the next item.
+        """Return the next item.
 
         Raises:
             StopAsyncIteration: the call has ended; `done` says how.
@@ -137,7 +137,7 @@ class Call:
         raise StopAsyncIteration
 
     async def batches(self) -> AsyncIterator[list[Any]]:
-        """Give the items as they arrive, several at once; otherwise as iterating over the call.
+        """Yield the items as they arrive, several at once; otherwise as iterating over the call.
 
         Raises:
             DeadlineError, PeerError, NetworkError: it broke.
@@ -152,7 +152,7 @@ class Call:
             yield items
 
     async def done(self) -> Any:
-        """Give the end of the call; items that were not taken are passed over.
+        """Return the end of the call; items that were not taken are passed over.
 
         Raises:
             CallError: the callee refused.
@@ -228,7 +228,7 @@ class Request:
         self.stream.reset(drop=True)
 
     async def uploads(self) -> AsyncIterator[bytes]:
-        """Give the byte pieces that the caller sends after its args.
+        """Yield the byte pieces that the caller sends after its args.
 
         Raises:
             PeerError: something else came.
@@ -246,7 +246,7 @@ class Request:
             self.stream.keep(self._frames.buffered)
 
     def arrived(self) -> Iterator[bytes]:
-        """Give the pieces that `uploads` would give without waiting.
+        """Yield the pieces that `uploads` would give without waiting.
 
         Raises:
             PeerError: something else came.
@@ -347,7 +347,7 @@ class CallServer:
         return Request(op, args, stream.session, stream, frames, waiting)
 
     async def _refusal(self, session: Session, length: int) -> CallError | None:
-        """Say why a frame of so many bytes is more than this peer may send; None: it is not."""
+        """Return why a frame of so many bytes is more than this peer may send; None: it is not."""
         if session.admitted or self._admit is None or length <= callframe.EARLY_VALUES:
             return None
         try:

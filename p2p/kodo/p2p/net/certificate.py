@@ -70,7 +70,7 @@ class Certificate:
         return cls(key, certificate)
 
     def to_pem(self) -> bytes:
-        """Give the private key and the certificate as PEM."""
+        """Return the private key and the certificate as PEM."""
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ) + self._certificate.public_bytes(serialization.Encoding.PEM)

@@ -35,7 +35,7 @@ class Carrier(Protocol):
         ...
 
     def consumed(self, count: int, /) -> None:
-        """Give window back for bytes that the application read."""
+        """Open the window again for bytes that the application read."""
         ...
 
     def drop_queued(self, channel_id: int, /) -> None:

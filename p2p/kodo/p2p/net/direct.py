@@ -49,7 +49,7 @@ class WebRtcTransport:
         self._admits = admits
 
     def address_for(self, host: str, port: int) -> Multiaddr:
-        """Give the address at which a listener on this host and port is reached."""
+        """Return the address at which a listener on this host and port is reached."""
         return Multiaddr.webrtc_direct(host, port, self._certificate.digest)
 
     async def listen(

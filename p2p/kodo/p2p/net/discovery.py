@@ -105,7 +105,7 @@ def _entries(text: bytes) -> Iterator[str]:
 
 
 def local_addresses(family: int | None = None) -> list[str]:
-    """Give this machine's addresses that others can dial, loopback last; link-local IPv6 ones are left out.
+    """Return this machine's addresses that others can dial, loopback last; link-local IPv6 ones are left out.
 
     Args:
         family: 4 or 6 for one kind only.
@@ -120,7 +120,7 @@ def local_addresses(family: int | None = None) -> list[str]:
 
 
 def _interfaces() -> list[str | int]:
-    """Give what zeroconf is to speak on: every IPv4 address, and IPv6 where it can multicast (not on loopback)."""
+    """Return what zeroconf is to speak on: every IPv4 address, and IPv6 where it can multicast (not on loopback)."""
     found: list[str | int] = [*local_addresses(4)]
     for adapter in ifaddr.get_adapters():
         six = [ipaddress.ip_address(ip.ip[0]) for ip in adapter.ips if not isinstance(ip.ip, str)]
@@ -246,11 +246,11 @@ class Browser:
             self._start(self._resolve(self._zeroconf.zeroconf, SERVICE_TYPE, name, peer_id, how))
 
     def nodes(self) -> list[Advertisement]:
-        """Give the nodes that are known now."""
+        """Return the nodes that are known now."""
         return list(self._nodes.values())
 
     async def changes(self) -> AsyncIterator[list[Advertisement]]:
-        """Give the nodes now and after each change, for ever; cancelling is safe."""
+        """Yield the nodes now and after each change, for ever; cancelling is safe."""
         while True:
             nodes = self.nodes()
             yield nodes
@@ -301,7 +301,7 @@ async def browse(seconds: float) -> list[Advertisement]:
 
 
 async def find(wanted: Callable[[Advertisement], bool], timeout: float) -> Advertisement | None:
-    """Give the first node that is wanted, or None after `timeout` seconds."""
+    """Return the first node that is wanted, or None after `timeout` seconds."""
     async with Browser() as browser:
         try:
             async with asyncio.timeout(timeout):

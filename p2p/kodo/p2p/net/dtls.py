@@ -81,11 +81,11 @@ class Dtls:
         return self._flight()
 
     def timeout(self) -> float | None:
-        """Give the seconds until `handle_timeout` is due; None when nothing waits to be repeated."""
+        """Return the seconds until `handle_timeout` is due; None when nothing waits to be repeated."""
         return None if self.finished else self._connection.DTLSv1_get_timeout()
 
     def handle_timeout(self) -> list[bytes]:
-        """Give the flight that is to be repeated.
+        """Return the flight that is to be repeated.
 
         Raises:
             BrokenSessionError: it was repeated often enough.
@@ -114,7 +114,7 @@ class Dtls:
     # records
 
     def decrypt(self, datagram: bytes) -> bytes:
-        """Give the payload of a datagram; `b""` when there is none (a forged, repeated or handshake record).
+        """Return the payload of a datagram; `b""` when there is none (a forged, repeated or handshake record).
 
         Raises:
             RemotelyClosedError: the other side has closed.
@@ -130,7 +130,7 @@ class Dtls:
         return b""
 
     def rest(self) -> bytes:
-        """Give the next payload of the same datagram, `b""` at its end: a datagram may hold several records."""
+        """Return the next payload of the same datagram, `b""` at its end: a datagram may hold several records."""
         count = _ssl_read(self._ssl, _buffer, _BUFFER_BYTES)
         if count > 0:
             payload: bytes = _view[:count]
@@ -138,11 +138,11 @@ class Dtls:
         return b""
 
     def unsent(self) -> list[bytes]:
-        """Give what OpenSSL wants sent by itself, after a datagram without payload: a last flight that was lost."""
+        """Return what OpenSSL wants sent by itself, after a datagram without payload: a last flight that was lost."""
         return self._flight()
 
     def encrypt(self, payload: bytes) -> bytes:
-        """Give the datagram for a payload.
+        """Return the datagram for a payload.
 
         Raises:
             BrokenSessionError: the connection is shut down.
@@ -154,7 +154,7 @@ class Dtls:
         return datagram
 
     def close(self) -> list[bytes]:
-        """Give the goodbye."""
+        """Return the goodbye."""
         try:
             self._connection.shutdown()
         except SSL.Error:

@@ -116,7 +116,7 @@ class Endpoint:
             note("a batch of datagrams was not answered", error)
 
     def _take(self, data: bytes, source: Source) -> None:
-        """Give one datagram to its receiver; what fails over it keeps no other from being served."""
+        """Pass one datagram to its receiver; what fails over it keeps no other from being served."""
         try:
             self._received(data, source)
         except Exception as error:

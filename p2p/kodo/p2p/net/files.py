@@ -34,7 +34,7 @@ def whole_file(
     durable: bool = False,
     give_name: Callable[[Path, Path], None] = _replace,
 ) -> Iterator[BinaryIO]:
-    """Give a new, empty file to write and read, which is named `path` once the block has ended without an error.
+    """Provide a new, empty file, which is named `path` once the block has ended without an error.
 
     What was there is replaced in one step; after an error it is as it was, and the new file is gone. Any number of
     processes and threads may do this in one folder at the same time: until then the file has a short random name,

@@ -153,7 +153,7 @@ class Host:
         return self.addresses()
 
     def addresses(self) -> list[Multiaddr]:
-        """Give the full addresses of this host now; those that other machines can use come first."""
+        """Return the full addresses of this host now; those that other machines can use come first."""
         found: dict[Multiaddr, None] = {}
         for listener in self._listeners:
             host, port = listener.address
@@ -195,7 +195,7 @@ class Host:
     # dialling
 
     async def connect(self, addresses: Sequence[Multiaddr], *, timeout: float = 10.0) -> Session:
-        """Give a session to the peer at `addresses`: one that lives, or a new one; cancelling is safe.
+        """Return a session to the peer at `addresses`: one that lives, or a new one; cancelling is safe.
 
         The addresses are tried nearest first, each a little after the one before; the first that answers wins.
 

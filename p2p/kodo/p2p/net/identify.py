@@ -39,7 +39,7 @@ class Identification:
 
 
 async def answer_identify(host: Host, stream: Stream) -> None:
-    """Say who this host is, what it speaks and where it listens."""
+    """Tell the other side who this host is, what it speaks and where it listens."""
     body = (
         bytes_field(_PUBLIC_KEY, encode_public_key(host.peer_id.public_key))
         + b"".join(bytes_field(_LISTEN_ADDRS, each.to_bytes()) for each in host.addresses())

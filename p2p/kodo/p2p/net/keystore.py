@@ -84,7 +84,7 @@ def make_private(path: Path, data: bytes) -> bytes:
 
 
 def load_identity(home: Path, name: Literal["node", "user", "registry"]) -> Identity:
-    """Give the key `<home>/<name>.key` (32 bytes, hexadecimal); make it on first use.
+    """Return the key `<home>/<name>.key` (32 bytes, hexadecimal); make it on first use.
 
     Raises:
         UsageError: when it cannot be read or made, is damaged, or others may read it.
@@ -98,7 +98,7 @@ def load_identity(home: Path, name: Literal["node", "user", "registry"]) -> Iden
 
 
 def load_certificate(home: Path) -> Certificate:
-    """Give the DTLS certificate `<home>/node.crt`; make it on first use.
+    """Return the DTLS certificate `<home>/node.crt`; make it on first use.
 
     Raises:
         UsageError: as `load_identity`.

@@ -556,7 +556,7 @@ class WebRtcLink:
             raise self._error
 
     def consumed(self, count: int) -> None:
-        """Give window back for bytes that the application read."""
+        """Open the window again for bytes that the application read."""
         self._unread -= count
         if self._error is None:
             try:

@@ -67,7 +67,7 @@ class MemoryNetwork:
         return delay
 
     def free_port(self, host: str) -> int:
-        """Give a port on which nobody listens."""
+        """Return a port on which nobody listens."""
         return next(port for port in range(1024, 65536) if (host, port) not in self.listeners)
 
     def cut(self) -> None:
@@ -106,7 +106,7 @@ class MemoryTransport:
         self._network = network
 
     def address_for(self, host: str, port: int) -> Multiaddr:
-        """Give the address of a listener on this host and port."""
+        """Return the address of a listener on this host and port."""
         return Multiaddr.webrtc_direct(host, port, _CERTHASH)
 
     async def listen(

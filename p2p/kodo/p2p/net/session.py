@@ -206,7 +206,7 @@ class Session:
         self._streams.discard(stream)
 
     def stream_accepted(self, stream: Stream) -> None:
-        """Give a stream that has named its protocol to the protocol's handler."""
+        """Pass a stream that has named its protocol to the protocol's handler."""
         if self._group is None or self.closed:
             stream.reset()
             return
@@ -231,7 +231,7 @@ class Session:
                 self._reset(stream)  # what is left of it nobody reads any more
 
     def _reset(self, stream: Stream) -> None:
-        """Give a stream up; an error in that ends no other stream of the session."""
+        """Abandon a stream; an error in that ends no other stream of the session."""
         try:
             stream.reset()
         except Exception as error:

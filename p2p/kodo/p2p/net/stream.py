@@ -75,7 +75,7 @@ class Stream:
     # reading
 
     async def read(self, max_bytes: int = 65536) -> bytes:
-        """Give the next bytes, at most `max_bytes`; `b""` when the other side has finished.
+        """Return the next bytes, at most `max_bytes`; `b""` when the other side has finished.
 
         Raises:
             BrokenSessionError: the stream broke; what was read may not be all.
@@ -99,7 +99,7 @@ class Stream:
         return piece
 
     def read_ready(self, max_bytes: int = 1 << 18) -> bytes:
-        """Give the bytes that have come already, at most `max_bytes`; `b""` when `read` would wait, or raise."""
+        """Return the bytes that have come already, at most `max_bytes`; `b""` when `read` would wait, or raise."""
         inbox = self._inbox
         if len(inbox) < 2:
             if not inbox or len(inbox[0]) > max_bytes:
@@ -115,7 +115,7 @@ class Stream:
         return data
 
     def keep(self, count: int) -> None:
-        """Say how many bytes the reader keeps of what it took and cannot use yet, such as a frame that is not whole.
+        """Report how many bytes the reader keeps of what it took and cannot use yet, as half a frame.
 
         Their window was given back, so they count as the session's in another way: see `budget`.
         """
@@ -189,7 +189,7 @@ class Stream:
     # ending
 
     async def close_write(self) -> None:
-        """Say that nothing more will be written; what the other side writes can still be read. Idempotent."""
+        """Close the stream for writing; what the other side writes can still be read. Idempotent."""
         self._send_hello()
         self._send_outbox()
         if self._half.write in (WriteState.OPEN, WriteState.STOPPED):
@@ -203,7 +203,7 @@ class Stream:
         self._drop_inbox()
 
     def reset(self, *, drop: bool = False) -> None:
-        """Give both directions up at once; the other side's `read` breaks. Idempotent.
+        """Reset both directions at once; the other side's `read` breaks. Idempotent.
 
         Args:
             drop: what was written and has not gone is forgotten, so that nothing more of it arrives.

@@ -85,7 +85,7 @@ class Channel(Protocol):
         ...
 
     def consumed(self, count: int) -> None:
-        """Say that the application has read `count` bytes: the peer may send as many more."""
+        """Note that the application has read `count` bytes: the peer may send as many more."""
         ...
 
     def drop(self) -> None:
@@ -142,7 +142,7 @@ class Link(Protocol):
         ...
 
     def keep(self, change: int) -> None:
-        """Say that readers keep so many bytes more, or fewer, of what they took and cannot use yet."""
+        """Note that readers keep so many bytes more, or fewer, of what they took and cannot use yet."""
         ...
 
     def before_sending(self, write: Callable[[], None]) -> None:
@@ -180,7 +180,7 @@ class Transport(Protocol):
     """Makes links."""
 
     def address_for(self, host: str, port: int) -> Multiaddr:
-        """Give the address, without a peer id, at which a listener on this host and port is reached."""
+        """Return the address, without a peer id, at which a listener on this host and port is reached."""
         ...
 
     async def listen(

@@ -75,7 +75,7 @@ def connected(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
-    """Say for what is sent inside the block whether it may be fragmented, whatever is known of the path.
+    """Set, for what is sent inside the block, whether it may be fragmented, whatever is known of the path.
 
     Raises:
         OSError: this system does not let us say.

@@ -23,7 +23,7 @@ def note(what: str, error: Exception) -> None:
 
 
 def as_ours(error: Exception, host: str) -> KodoError:
-    """Give the error by which the link to `host` ends: `error`, or one of ours in place of a foreign one."""
+    """Return the error by which the link to `host` ends: `error`, or one of ours in place of a foreign one."""
     if isinstance(error, KodoError):
         return error
     note(f"a link to {host} ends", error)

@@ -170,7 +170,7 @@ class RegistryClient:
         return self._parse(UpAnswer, await self.call("PUT", "/up", data=signed))
 
     async def down(self, signed: bytes) -> None:
-        """Say a signed goodbye (`sign_goodbye`)."""
+        """Return a signed goodbye (`sign_goodbye`)."""
         await self.call("PUT", "/down", data=signed)
 
     async def state(self, signed: bytes) -> StateAnswer:
@@ -190,7 +190,7 @@ class RegistryClient:
         pp: int = 100,
         by: str | None = None,
     ) -> Page:
-        """Give a page of nodes."""
+        """Return a page of nodes."""
         return await self._page("/nodes", search, query, p, pp, by)
 
     async def flows(
@@ -202,11 +202,11 @@ class RegistryClient:
         pp: int = 100,
         by: str | None = None,
     ) -> Page:
-        """Give a page of flows."""
+        """Return a page of flows."""
         return await self._page("/flows", search, query, p, pp, by)
 
     async def record(self, peer_id: str) -> NodeRecord:
-        """Give the record of `peer_id`, its signature checked. It may have expired: see `expires_at`.
+        """Return the record of `peer_id`, its signature checked. It may have expired: see `expires_at`.
 
         Raises:
             UsageError: `peer_id` is none.

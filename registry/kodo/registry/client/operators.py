@@ -44,19 +44,19 @@ class OperatorClient:
         return await self._call("DELETE", "/register", {"name": name})
 
     async def registered(self, p: int = 1) -> dict[str, Any]:
-        """Give a page of the list."""
+        """Return a page of the list."""
         return await self._call("GET", f"/register?p={p}")
 
     async def annotate(
         self, node: str, words: Mapping[str, Any], *, path: str | None = None, replace: bool = False
     ) -> dict[str, Any]:
-        """Say something of a node, by name or peer id, or of its flow `path`; a word that is None is taken back."""
+        """Annotate a node, by name or peer id, or of its flow `path`; a word that is None is taken back."""
         named = {"peer_id": node} if node.startswith("12D3Koo") else {"name": node}
         body = {**named, "words": dict(words), **({} if path is None else {"path": path})}
         return await self._call("POST" if replace else "PUT", "/nodes" if path is None else "/flows", body)
 
     async def stale(self) -> list[dict[str, Any]]:
-        """Give the nodes that `clean` would remove."""
+        """Return the nodes that `clean` would remove."""
         found: list[dict[str, Any]] = (await self._call("GET", "/cleanup"))["result"]
         return found
 
@@ -66,11 +66,11 @@ class OperatorClient:
         return gone
 
     async def audit(self, p: int = 1) -> dict[str, Any]:
-        """Give a page of what operators changed, latest first."""
+        """Return a page of what operators changed, latest first."""
         return await self._call("GET", f"/audit?p={p}")
 
     async def operators(self) -> dict[str, Any]:
-        """Give who the operators are."""
+        """Return who the operators are."""
         return await self._call("GET", "/operators")
 
     async def code(self) -> str:
@@ -83,15 +83,15 @@ class OperatorClient:
         return await self._call("DELETE", "/operators", {"peer_id": peer_id})
 
     async def mesh(self) -> dict[str, Any]:
-        """Give which registries are read and fed, which may tell this one, and how those behaved."""
+        """Return which registries are read and fed, which may tell this one, and how those behaved."""
         return await self._call("GET", "/mesh")
 
     async def add_to_mesh(self, url: str, *, feed: bool = False) -> dict[str, Any]:
-        """Have the nodes of another registry listed too; with `feed`, have it told of this one's own."""
+        """List the nodes of another registry, too; with `feed`, tell it about this one's own."""
         return await self._call("PUT", "/mesh", {"url": url, "feed": feed})
 
     async def remove_from_mesh(self, url: str) -> dict[str, Any]:
-        """Have it deal with another registry no more."""
+        """Make it ignore another registry from now on."""
         return await self._call("DELETE", "/mesh", {"url": url})
 
     async def enrol(self, code: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class OperatorClient:
         return _read(await self._client.call("POST", "/operators", data=enrolment))
 
     async def shutdown(self) -> dict[str, Any]:
-        """Have the registry end in order."""
+        """End the registry in order."""
         return await self._call("POST", "/shutdown", {})
 
     async def _call(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Claimant:
         self._asked = token is None
 
     async def headers(self, url: str, method: str, target: str, body: bytes) -> dict[str, str]:
-        """Give the headers that make one request to the registry at `url` this user's."""
+        """Return the headers that make one request to the registry at `url` this user's."""
         # Strictly rising, also within a millisecond.
         self._latest = max(self._latest + 1, self._now() + self._ahead_ms)
         shown = {"Authorization": authorization(self.identity, claimed_host(url), method, target, body, self._latest)}
@@ -56,7 +56,7 @@ class Claimant:
         self._token, self._asked = None, self._find is None
 
     async def learns(self, error: CallError) -> bool:
-        """Say whether a refused request is worth making again: by the registry's clock, or by another token."""
+        """Return whether a refused request is worth making again: by the registry's clock, or by another token."""
         clock = error.data.get("registry")
         if error.reason == "stale-claim" and isinstance(clock, int) and 0 <= clock < 2**53:
             self._ahead_ms, self._latest = clock - self._now(), 0
@@ -69,7 +69,7 @@ class Claimant:
 
 
 def claimed_host(url: str) -> str:
-    """Give the host name and port of `url` as `Host` spells them: without a port that goes without saying."""
+    """Return the host name and port of `url` as `Host` spells them: without a port that goes without saying."""
     return URL(url).host_port_subcomponent or ""
 
 

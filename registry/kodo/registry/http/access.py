@@ -65,7 +65,7 @@ class AccessRoutes:
     tries: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the routes."""
+        """Return the routes."""
         return [web.post("/access/{op}", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -131,7 +131,7 @@ class Admin:
         return self.store.admin
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the routes."""
+        """Return the routes."""
         return [
             web.post("/register", self._register),
             web.delete("/register", self._unregister),
@@ -292,7 +292,7 @@ class Admin:
         return by, _parsed(model, body)
 
     async def _asked_to_list(self, request: web.Request, model: type[_Model]) -> tuple[str, str | None, _Model]:
-        """Give the peer id of who calls, and whose names alone it may deal with: None for an operator."""
+        """Return the peer id of who calls, and whose names alone it may deal with: None for an operator."""
         body = await self.read_body(request, _MAX_BODY, "application/json")
         principal = await self.callers.principal(request, body)
         own = None

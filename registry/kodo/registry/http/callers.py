@@ -51,7 +51,7 @@ class Callers:
         return self.provider.name != "null"
 
     async def principal(self, request: web.Request, body: bytes = b"") -> Principal:
-        """Say who makes a request: an operator has that role, however it became one.
+        """Return who makes a request: an operator has that role, however it became one.
 
         Raises:
             CallError: 401 no claim, or none that holds; 403 not over TLS; 503 the issuer of the token is away.
@@ -80,7 +80,7 @@ class Callers:
         return principal
 
     async def operator(self, request: web.Request, body: bytes) -> Principal:
-        """Say which operator makes a request.
+        """Return which operator makes a request.
 
         Raises:
             CallError: as `principal`; 403 not an operator.
@@ -135,7 +135,7 @@ class Callers:
 
 
 def shown_token(request: web.Request) -> str | None:
-    """Give the token that a request shows beside its claim.
+    """Return the token that a request shows beside its claim.
 
     Raises:
         CallError: 401, there are several.

@@ -143,7 +143,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 @functools.cache
 def document(version: str) -> dict[str, Any]:
-    """Give the OpenAPI document of this release."""
+    """Return the OpenAPI document of this release."""
     models = {model for each in OPERATIONS for model in (each.body, each.answer) if isinstance(model, type)}
     _, defined = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],

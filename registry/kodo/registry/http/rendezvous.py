@@ -59,7 +59,7 @@ class Rendezvous:
     _sockets: set[web.WebSocketResponse] = field(default_factory=set)
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the two routes."""
+        """Return the two routes."""
         return [web.get("/rendezvous", self.wait), web.post("/rendezvous/{peer_id}", self.offer)]
 
     async def aclose(self, app: web.Application | None = None) -> None:
@@ -169,7 +169,7 @@ class Rendezvous:
 
 
 async def _frame(socket: web.WebSocketResponse) -> bytes | None:
-    """Give the next binary frame, None at the end.
+    """Return the next binary frame, None at the end.
 
     Raises:
         PeerError: a frame of another kind.

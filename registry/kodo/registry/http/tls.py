@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def certificate_of(cert: Path | None, key: Path | None) -> Certificate | None:
-    """Give the certificate of two PEM files; None where none is named.
+    """Return the certificate of two PEM files; None where none is named.
 
     Raises:
         UsageError: one of the two is missing, or they cannot be used.
@@ -86,7 +86,7 @@ class Certificate:
             ) from error
 
     def _state(self) -> tuple[object, ...]:
-        """Give what tells the files from what they were."""
+        """Return what tells the files from what they were."""
         found: list[object] = []
         for path in (self._cert, self._key):
             try:

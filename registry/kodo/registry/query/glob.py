@@ -20,7 +20,7 @@ MAX_WILDCARDS = 16
 
 
 def fold(text: str) -> str:
-    """Give the form in which texts are compared."""
+    """Return the form in which texts are compared."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 

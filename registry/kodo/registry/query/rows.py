@@ -45,7 +45,7 @@ _TESTS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 def fits(condition: Condition, row: Mapping[str, Any]) -> bool:
-    """Say whether `condition` holds for `row`; a field that the row lacks is null.
+    """Return whether `condition` holds for `row`; a field that the row lacks is null.
 
     `ping.cpu` is the field `cpu` of the row's map `ping`.
     """

@@ -40,7 +40,7 @@ _SIGNS = {"==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Give `connection` the functions that compiled queries call; Python's own, for Unicode and for signs."""
+    """Register on `connection` the functions that compiled queries call; Python's own, for Unicode and for signs."""
     for sign, name in _FUNCTIONS.items():
 
         def reckon(left: float | None, right: float | None, sign: str = sign) -> float | None:
@@ -58,7 +58,7 @@ def register_functions(connection: sqlite3.Connection) -> None:
 def compile_query(
     condition: Condition, columns: Mapping[str, str], parameters: dict[str, str | int | float | None]
 ) -> str:
-    """Give the SQL expression that is true where `condition` holds; add what it needs to `parameters`.
+    """Return the SQL expression that is true where `condition` holds; add what it needs to `parameters`.
 
     Args:
         condition: what `parse_query` gave.

@@ -217,7 +217,7 @@ Condition: TypeAlias = Truth | Compare | OneOf | Tagged | TextTest | IsNull | No
 
 
 def calculate(sign: str, left: float | None, right: float | None) -> float | None:
-    """Give `left sign right` over floats as pandas has it: by zero infinite, what is no number null."""
+    """Return `left sign right` over floats as pandas has it: by zero infinite, what is no number null."""
     if left is None or right is None:
         return None
     left, right = float(left), float(right)

@@ -61,7 +61,7 @@ _TAGS = "coalesce(f.k_tags, lower(f.tags))"
 
 
 def contained(glob: Glob) -> str | None:
-    """Give the text that `glob` looks for anywhere in a text; None when it asks for more than that."""
+    """Return the text that `glob` looks for anywhere in a text; None when it asks for more than that."""
     if len(glob.literals) != 1:
         return None
     (literal,) = glob.literals
@@ -70,7 +70,7 @@ def contained(glob: Glob) -> str | None:
 
 
 def fits_sql(glob: Glob, parameters: dict[str, Any]) -> str:
-    """Give the condition that flow `f` of node `n` fits `glob`; fill in its parameters."""
+    """Return the condition that flow `f` of node `n` fits `glob`; fill in its parameters."""
     texts = ("n.k_name", "f.k_name", "f.k_author", "f.k_organization", _DESCRIPTION)
     literal = contained(glob)
     if literal is None:
@@ -89,7 +89,7 @@ def fits_sql(glob: Glob, parameters: dict[str, Any]) -> str:
 
 
 def search_match(glob: Glob) -> tuple[str | None, bool]:
-    """Give what the index is asked for the candidates of `glob`, and whether these need no other judge."""
+    """Return what the index is asked for the candidates of `glob`, and whether these need no other judge."""
     words = [piece for literal in glob.literals for piece in _pieces(literal)]
     if not words:
         return None, False
@@ -99,18 +99,18 @@ def search_match(glob: Glob) -> tuple[str | None, bool]:
 
 
 def is_short(literal: str) -> bool:
-    """Say whether `literal` is a text that only the beginnings of trigrams tell of."""
+    """Return whether `literal` is a text that only the beginnings of trigrams tell of."""
     return 0 < len(literal) < INDEXED_CHARACTERS and not set(literal) & set('"\\')
 
 
 def query_match(condition: Condition) -> str | None:
-    """Give what the index is asked for the candidates of `condition`; None when it knows nothing of it."""
+    """Return what the index is asked for the candidates of `condition`; None when it knows nothing of it."""
     terms = [term for part in _conjuncts(condition) if (term := _term(part)) is not None]
     return " AND ".join(terms[:_MAX_WORDS]) if terms else None
 
 
 def equal_keys(condition: Condition, parameters: dict[str, Any]) -> list[str]:
-    """Give conditions that follow from `condition` and that an ordinary index answers; fill in their parameters."""
+    """Return conditions that follow from `condition` and that an ordinary index answers; fill in their parameters."""
     found: list[str] = []
     for part in _conjuncts(condition):
         match part:
@@ -133,7 +133,7 @@ def equal_keys(condition: Condition, parameters: dict[str, Any]) -> list[str]:
 
 
 def is_of_node(condition: Condition) -> bool:
-    """Say whether `condition` is about nodes alone."""
+    """Return whether `condition` is about nodes alone."""
     return all(name in _OF_NODE or name.startswith("ping.") for name in _fields(condition))
 
 

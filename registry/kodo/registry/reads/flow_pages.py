@@ -212,7 +212,7 @@ class _Plan:
         return self.work.some_ids(sql, self.parameters, _INDEXED_S if keys else _SCANNED_S)
 
     def _short(self, literal: str) -> str | None:
-        """Give what finds a text that is too short for the index; None when so many rows have it that a walk is fast.
+        """Return what finds a text too short for the index; None when so many rows have it that a walk is fast.
 
         Every place of it begins a trigram, for texts are indexed with two characters more than they have.
         """
@@ -230,7 +230,7 @@ class _Plan:
         return f"({' OR '.join(quoted)})" if quoted else '"\x02\x02\x02"'
 
     def walk(self, order: Order, fits: list[str]) -> list[int]:
-        """Give the page by going along the first key's index, of the rows for which `fits` holds."""
+        """Return the page by going along the first key's index, of the rows for which `fits` holds."""
         fits = [*fits, *(each for each in self.shown if each not in fits)]
         if order[0][0] != "online" or len(order) == 1:
             return self._along(order, fits, self.request.offset, self.request.pp)
@@ -275,7 +275,7 @@ class _Plan:
 
 
 def read_flows(work: Work, request: PageRequest) -> dict[str, Any]:
-    """Give a page of flow rows, each with what is known of its node.
+    """Return a page of flow rows, each with what is known of its node.
 
     Raises:
         CallError: 400, an unknown sort key.

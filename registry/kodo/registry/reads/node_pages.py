@@ -64,7 +64,7 @@ _STEP = 0.6
 
 
 def read_nodes(work: Work, request: PageRequest) -> dict[str, Any]:
-    """Give a page of node rows. A node is found by its name and by its flows.
+    """Return a page of node rows. A node is found by its name and by its flows.
 
     Raises:
         CallError: 400, an unknown sort key.
@@ -100,7 +100,7 @@ def node_sorting(order: Order) -> str:
 
 
 def _along(work: Work, order: Order, conditions: Sequence[str], parameters: Mapping[str, Any]) -> list[int]:
-    """Give the page by going along the first key's index."""
+    """Return the page by going along the first key's index."""
     index = NODE_KEYS[order[0][0]][1]
     sql = f"SELECT n.id FROM nodes n INDEXED BY {index}{where(conditions)} ORDER BY {node_sorting(order)}"
     return work.ids(f"{sql} LIMIT :limit OFFSET :offset", parameters)
@@ -191,7 +191,7 @@ class _Search:
         return self.work.some_ids(sql, self.parameters, seconds)
 
     def _picks(self, ids: list[int], judges: list[str]) -> bool:
-        """Say whether taking all flows that fit first is likely to be faster than looking into each node's."""
+        """Return whether taking all flows that fit first is likely to be faster than looking into each node's."""
         (last,) = self.work.ids("SELECT coalesce(max(id), 1) FROM flows", {})
         candidates = len(ids) * last / max(ids[-1], 1) if ids else last
         self.parameters["picked"] = json.dumps(ids[:: max(len(ids) // _SAMPLE, 1)])

@@ -176,7 +176,7 @@ def few_or_many(
 
 
 def answer(request: PageRequest, total: int, found: Found, result: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the answer; `total` is the count of all rows."""
+    """Return the answer; `total` is the count of all rows."""
     fit = min(found.fit, COUNT_LIMIT)
     page: dict[str, Any] = {
         "total_records": min(total, COUNT_LIMIT),
@@ -195,7 +195,7 @@ def answer(request: PageRequest, total: int, found: Found, result: list[dict[str
 
 
 def life(row: sqlite3.Row) -> dict[str, Any]:
-    """Give what rows of nodes and of flows say of the node."""
+    """Return what rows of nodes and of flows say of the node."""
     online = row["online"]
     state = Status.OFFLINE if online is None else Status.ONLINE if online else Status.UNKNOWN
     return {

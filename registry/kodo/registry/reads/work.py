@@ -39,7 +39,7 @@ class Work:
         return time.thread_time() > self._until or time.monotonic() > self._gives_up
 
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
-        """Give all rows.
+        """Return all rows.
 
         Raises:
             sqlite3.OperationalError: interrupted; the time is up.
@@ -47,11 +47,11 @@ class Work:
         return self.connection.execute(sql, parameters).fetchall()
 
     def ids(self, sql: str, parameters: Mapping[str, Any]) -> list[int]:
-        """Give the first column of all rows; raises as `rows`."""
+        """Return the first column of all rows; raises as `rows`."""
         return [row[0] for row in self.connection.execute(sql, parameters)]
 
     def some_ids(self, sql: str, parameters: Mapping[str, Any], seconds: float) -> tuple[list[int], bool]:
-        """Give the first column of the rows that are found within `seconds`, and whether those are all.
+        """Return the first column of the rows that are found within `seconds`, and whether those are all.
 
         Raises:
             sqlite3.OperationalError: interrupted, for the time of the whole read is up.

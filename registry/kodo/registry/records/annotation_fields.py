@@ -58,7 +58,7 @@ class FlowWords(_Words):
 
 
 def check_words(model: type[_Words], words: Mapping[str, Any]) -> dict[str, Any]:
-    """Give `words` when they are of the fields and types of `model`.
+    """Return `words` when they are of the fields and types of `model`.
 
     Raises:
         CallError: 400 naming the field that is wrong.

@@ -84,7 +84,7 @@ def enrol_proof(code: str, registry: str, peer_id: str) -> bytes:
 
 
 def authorization(identity: Identity, host: str, method: str, target: str, body: bytes, at: int) -> str:
-    """Give the header's value for one request."""
+    """Return the header's value for one request."""
     claim = Claim(
         peer_id=str(identity.peer_id),
         host=host.lower(),
@@ -131,12 +131,12 @@ class Seen:
         self._latest: OrderedDict[str, int] = OrderedDict()
 
     def timely(self, claim: Claim, now: int) -> bool:
-        """Say whether `claim` comes in time, `now` in ms."""
+        """Return whether `claim` comes in time, `now` in ms."""
         oldest = max(self._since, now - MAX_AGE_S * 1000)
         return oldest <= claim.at <= now + MAX_AHEAD_S * 1000
 
     def next_at(self, peer_id: str, now: int) -> int:
-        """Give a time, ms UTC, that a claim of this key may have now, `now` in ms."""
+        """Return a time, ms UTC, that a claim of this key may have now, `now` in ms."""
         return max(now, self._latest.get(peer_id, -1) + 1)
 
     def fresh(self, claim: Claim, now: int) -> bool:

@@ -212,7 +212,7 @@ class Ledger:
         return self.trusted(now)
 
     def trusted(self, now: int) -> bool:
-        """Say whether dealings go on."""
+        """Return whether dealings go on."""
         return now >= self.cut_off_until
 
     def wait_s(self, now: int, items: int, bounds: MeshBounds) -> float:

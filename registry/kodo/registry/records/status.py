@@ -43,7 +43,7 @@ def status(now: int, *, seen_at: int, expires_at: int, left: bool) -> Status:
 
 
 def online(state: Status) -> bool | None:
-    """Give the value of `online` in answers: true, false when unknown, null when offline."""
+    """Return the value of `online` in answers: true, false when unknown, null when offline."""
     return {Status.ONLINE: True, Status.UNKNOWN: False, Status.OFFLINE: None}[state]
 
 

@@ -250,13 +250,13 @@ def no_such_node(peer_id: str) -> CallError:
 
 
 def signed_bytes(connection: sqlite3.Connection, node_id: int) -> bytes:
-    """Give the node's record as it came."""
+    """Return the node's record as it came."""
     signed: bytes = connection.execute("SELECT signed FROM records WHERE node_id = ?", (node_id,)).fetchone()[0]
     return signed
 
 
 def _bind(connection: sqlite3.Connection, bounds: Bounds, record: NodeRecord) -> None:
-    """Give the name to the first peer that uses it, until an admin takes it away."""
+    """Bind the name to the first peer that uses it, until an admin takes it away."""
     key = fold(record.name)
     # Here and not only where nodes announce themselves: what the mesh brings may not take a reserved name either.
     listed = connection.execute("SELECT peer_id FROM admitted WHERE k_name = ?", (key,)).fetchone()

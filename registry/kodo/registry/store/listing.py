@@ -69,7 +69,7 @@ def _has_control_characters(flow: FlowRecord) -> bool:
 
 
 def flow_row(node_id: int, flow: FlowRecord, note: Mapping[str, Any], *, hidden: bool) -> dict[str, Any]:
-    """Give the row of `flow`: what it says, and in its place what an admin says in `note`.
+    """Return the row of `flow`: what it says, and in its place what an admin says in `note`.
 
     Args:
         node_id: of its node.
@@ -100,7 +100,7 @@ def flow_row(node_id: int, flow: FlowRecord, note: Mapping[str, Any], *, hidden:
 
 
 def known_flows(connection: sqlite3.Connection, node_id: int) -> dict[str, dict[str, Any]]:
-    """Give the rows of the node's flows by path, as `flow_row` makes them, and their `id`."""
+    """Return the rows of the node's flows by path, as `flow_row` makes them, and their `id`."""
     found = connection.execute(f"SELECT id, {', '.join(_COLUMNS)} FROM flows WHERE node_id = ?", (node_id,))
     return {row["path"]: dict(row) for row in found}
 
@@ -136,6 +136,6 @@ def _json(value: Any) -> str:
 
 
 def notes_of(connection: sqlite3.Connection, peer_id: str) -> dict[str, dict[str, Any]]:
-    """Give an admin's words on a node's flows by path; on the node itself by an empty one."""
+    """Return an admin's words on a node's flows by path; on the node itself by an empty one."""
     found = connection.execute("SELECT path, data FROM notes WHERE peer_id = ?", (peer_id,))
     return {row["path"]: json.loads(row["data"]) for row in found}

@@ -180,7 +180,7 @@ class MeshStore:
         self.bell = Bell()
 
     async def page(self, own: str, since: int, epoch: bytes | None, now: int, *, own_only: bool = False) -> Page:
-        """Give what changed after `since`; all there is when `epoch` is another file's.
+        """Return what changed after `since`; all there is when `epoch` is another file's.
 
         Args:
             own: peer id of this registry.
@@ -237,7 +237,7 @@ class MeshStore:
         return merged
 
     async def cursor(self, url: str) -> Cursor | None:
-        """Give the cursor into the registry at `url`; None when it was never read."""
+        """Return the cursor into the registry at `url`; None when it was never read."""
         row = await self._read(
             lambda connection: connection.execute(
                 "SELECT peer_id, epoch, next FROM mesh_cursors WHERE url = ?", (url,)
@@ -285,7 +285,7 @@ class MeshStore:
         room: bool,
         laid: _Laid | None,
     ) -> tuple[bool, str]:
-        """Give whether a node came that was not there, and the name of the outcome."""
+        """Return whether a node came that was not there, and the name of the outcome."""
         node = connection.execute(
             "SELECT n.seq, n.left_seq, n.left_at, n.beat_at, n.expires_at, r.signed FROM nodes n "
             "JOIN records r ON r.node_id = n.id WHERE n.peer_id = ?",

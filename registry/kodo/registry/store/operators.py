@@ -99,14 +99,14 @@ class AdminStore:
         self._read = read
 
     async def operator(self, peer_id: str) -> bool:
-        """Say whether `peer_id` was enrolled."""
+        """Return whether `peer_id` was enrolled."""
         row = await self._read(
             lambda connection: connection.execute("SELECT 1 FROM operators WHERE peer_id = ?", (peer_id,)).fetchone()
         )
         return row is not None
 
     async def operators(self) -> list[dict[str, Any]]:
-        """Give who was enrolled: `peer_id, since`."""
+        """Return who was enrolled: `peer_id, since`."""
         return await self._read(
             lambda connection: [
                 {"peer_id": row["peer_id"], "since": row["since"]}
@@ -231,7 +231,7 @@ class AdminStore:
         return await self._write(work)
 
     async def mesh_urls(self) -> list[tuple[str, bool]]:
-        """Give the registries that operators added: URL, and whether it is fed instead of read."""
+        """Return the registries that operators added: URL, and whether it is fed instead of read."""
         return await self._read(
             lambda connection: [
                 (row["url"], bool(row["feed"]))
@@ -267,7 +267,7 @@ class AdminStore:
         return await self._write(work)
 
     async def lists_for(self, user: str) -> bool:
-        """Say whether names are on the list that a user put there."""
+        """Return whether names are on the list that a user put there."""
         return await self._read(
             lambda connection: (
                 connection.execute("SELECT 1 FROM admitted WHERE owner = ?", (user,)).fetchone() is not None
@@ -293,13 +293,13 @@ class AdminStore:
             raise CallError(403, "other-peer", f"{record.name} is registered here for another peer id")
 
     async def admitted(self, p: int) -> dict[str, Any]:
-        """Give a page of the list: `name, peer_id, since, owner`."""
+        """Return a page of the list: `name, peer_id, since, owner`."""
         return await self._read(
             lambda connection: _page(connection, "admitted", "k_name", p, ("name", "peer_id", "since", "owner"))
         )
 
     async def audit(self, p: int) -> dict[str, Any]:
-        """Give a page of what was changed, latest first: `at, by, what, data`."""
+        """Return a page of what was changed, latest first: `at, by, what, data`."""
         page = await self._read(
             lambda connection: _page(connection, "audit", "id DESC", p, ("at", "by", "what", "data"))
         )
@@ -312,7 +312,7 @@ class AdminStore:
         await self._write(line.log)
 
     async def peer_of(self, name: str) -> str | None:
-        """Give the peer id that a name is bound to."""
+        """Return the peer id that a name is bound to."""
         row = await self._read(
             lambda connection: connection.execute(
                 "SELECT peer_id FROM names WHERE k_name = ?", (fold(name),)
@@ -321,7 +321,7 @@ class AdminStore:
         return None if row is None else str(row["peer_id"])
 
     async def stale(self, before: int) -> list[dict[str, Any]]:
-        """Give the nodes that were last heard of before `before`, ms UTC; at most 5,000."""
+        """Return the nodes that were last heard of before `before`, ms UTC; at most 5,000."""
         return await self._read(
             lambda connection: [
                 {"peer_id": row["peer_id"], "name": row["name"], "seen_at": row["seen_at"], "flows": row["flows"]}
@@ -348,7 +348,7 @@ def _check_free(connection: sqlite3.Connection, name: str, peer_id: str | None, 
 
 
 def _owner(connection: sqlite3.Connection, key: str) -> str | None:
-    """Give who put a name on the list, an empty text for operators; None when it is not there."""
+    """Return who put a name on the list, an empty text for operators; None when it is not there."""
     row = connection.execute("SELECT ifnull(owner, '') FROM admitted WHERE k_name = ?", (key,)).fetchone()
     return None if row is None else str(row[0])
 

@@ -20,7 +20,7 @@ CREATE TRIGGER node_gone AFTER DELETE ON nodes BEGIN DELETE FROM probes WHERE pe
 
 
 def due(connection: sqlite3.Connection, before: int, most: int) -> list[Due]:
-    """Give at most `most` nodes that did not say goodbye and were not probed since `before`, ms UTC."""
+    """Return at most `most` nodes that did not say goodbye and were not probed since `before`, ms UTC."""
     rows = connection.execute(
         "SELECT n.peer_id, n.addrs FROM nodes n LEFT JOIN probes p USING (peer_id) "
         "WHERE n.online IS NOT NULL AND coalesce(p.probed_at, 0) < ? ORDER BY coalesce(p.probed_at, 0) LIMIT ?",

@@ -90,7 +90,7 @@ class Store:
         await asyncio.to_thread(closing.close)
 
     async def knows(self, peer_id: str) -> bool:
-        """Say whether there is a record of this node, hidden or not."""
+        """Return whether there is a record of this node, hidden or not."""
         query = "SELECT 1 FROM nodes WHERE peer_id = :peer_id"
         return await self._read(lambda work: bool(work.rows(query, {"peer_id": peer_id})))
 
@@ -179,7 +179,7 @@ class Store:
         await self._write(work)
 
     async def annotations(self, peer_id: str) -> dict[str, dict[str, Any]]:
-        """Give an admin's words on a node by path, those on the node itself by an empty one."""
+        """Return an admin's words on a node by path, those on the node itself by an empty one."""
         return await self._read(lambda work: notes_of(work.connection, peer_id))
 
     async def remove(self, peer_id: str, *, silent_since: int | None = None) -> bool:
@@ -203,7 +203,7 @@ class Store:
         return gone
 
     async def due(self, before: int, most: int) -> Sequence[Due]:
-        """Give at most `most` nodes that were not probed since `before`, ms UTC."""
+        """Return at most `most` nodes that were not probed since `before`, ms UTC."""
         return await self._read(lambda work: probes.due(work.connection, before, most))
 
     async def measured(self, peer_id: str, took_s: float | None, now: int) -> None:
@@ -211,7 +211,7 @@ class Store:
         await self._write(lambda connection: probes.measured(connection, peer_id, took_s, now))
 
     async def signed_record(self, peer_id: str, *, hidden: bool = True) -> bytes:
-        """Give the record of `peer_id` as it came; that of a hidden node only with `hidden`.
+        """Return the record of `peer_id` as it came; that of a hidden node only with `hidden`.
 
         Raises:
             CallError: 404.
@@ -229,7 +229,7 @@ class Store:
         return signed
 
     async def nodes(self, request: PageRequest, now: int) -> dict[str, Any]:
-        """Give a page of nodes.
+        """Return a page of nodes.
 
         Raises:
             CallError: 400 unknown sort key, 422 over the bound of time.
@@ -238,7 +238,7 @@ class Store:
         return await self._read(lambda work: read_nodes(work, request))
 
     async def search(self, request: PageRequest, now: int) -> dict[str, Any]:
-        """Give a page of flows.
+        """Return a page of flows.
 
         Raises:
             CallError: 400 unknown sort key, 422 over the bound of time.
@@ -364,7 +364,7 @@ def _kept(connection: sqlite3.Connection) -> int:
 
 @contextlib.contextmanager
 def _told(database: Path) -> Iterator[None]:
-    """Say what SQLite and the clock refuse as refusals of ours."""
+    """Raise what SQLite and the clock refuse as refusals of ours."""
     try:
         yield
     except TimeoutError:

@@ -77,7 +77,7 @@ class Writer:
                 return
 
     def _commit(self, batch: list[_Job]) -> list[Any]:
-        """Give the result of each job, or what it raised."""
+        """Return the result of each job, or what it raised."""
         connection, results = self._connection, list[Any]()
         try:
             connection.execute("BEGIN IMMEDIATE")

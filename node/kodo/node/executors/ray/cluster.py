@@ -96,7 +96,7 @@ class RayCluster:
 
 
 def driver_environment(home: Path) -> dict[str, str]:
-    """Give what must be in the environment before Ray is imported, in the driver as in the head."""
+    """Return what must be in the environment before Ray is imported, in the driver as in the head."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(_folder(home) / "token"),
@@ -139,7 +139,7 @@ def start_cluster(home: Path, *, num_cpus: int | None = None, object_store_bytes
 
 
 def find_cluster(home: Path) -> RayCluster | None:
-    """Give this home's Ray when it is alive, else None."""
+    """Return this home's Ray when it is alive, else None."""
     if not _record_path(home).exists():
         return None
     with _locked(home):
@@ -147,7 +147,7 @@ def find_cluster(home: Path) -> RayCluster | None:
 
 
 def cluster_lives(home: Path) -> bool:
-    """Say whether the processes without which this home's Ray is none are there; takes less than 1 ms."""
+    """Return whether the processes without which this home's Ray is none are there; takes less than 1 ms."""
     return _needed_live(_read_record(home).get("processes") or ())
 
 

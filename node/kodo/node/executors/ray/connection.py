@@ -58,7 +58,7 @@ class RayLink:
             raise RunnerDiedError(self._lost)
 
     def lose(self, why: str) -> None:
-        """Say that Ray is gone: all that waits raises `RunnerDiedError(why)`, all that comes does so too."""
+        """Note that Ray is gone: all that waits raises `RunnerDiedError(why)`, all that comes does so too."""
         self._lost = self._lost or why
         for waiting in self._waiting:
             if not waiting.done():
@@ -273,7 +273,7 @@ def _print_nothing(data: Any, ignore_prefix: bool) -> None:
 
 
 def _cause_of_death(text: str) -> str:
-    """Say for people what Ray says at length."""
+    """Return in short, for people, what Ray says at length."""
     if "OutOfMemory" in text or "memory on the node" in text or "memory pressure" in text:
         return "the flow's process was ended because its machine ran out of memory"
     if "ray.kill" in text:

@@ -240,7 +240,7 @@ class RayExecutor:
                     await self._replace()
 
     async def _replace(self) -> None:
-        """Give up the dead Ray, all that ran in it too, and start another; tries until it succeeds."""
+        """Abandon the dead Ray and all that ran in it, and start another; tries until it succeeds."""
         logger.error("the embedded Ray has died; its runs are over, and another is started")
         self._up.clear()
         lost, pause = self._link, 0.5
@@ -356,7 +356,7 @@ class RayExecutor:
         return runner
 
     async def _ready_runner(self, options: dict[str, Any]) -> Warm:
-        """Give a runner that has no run yet and answers."""
+        """Return a runner that has no run yet and answers."""
         attempt = 0
         while True:
             link = await self._link_in_use()

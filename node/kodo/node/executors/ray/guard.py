@@ -72,7 +72,7 @@ class _Guarded:
 
 
 def guard() -> None:
-    """Have this process's Ray read errors only, and know no actor but a runner; to be called before it connects."""
+    """Make this process's Ray read errors only, and know no actor but a runner; to be called before it connects."""
     from ray._private.function_manager import FunctionActorManager
 
     for name in _READERS:
@@ -83,7 +83,7 @@ def guard() -> None:
 
 
 def _class_of_runners(manager: Any, job_id: Any, descriptor: Any) -> type:
-    """Give the class of an actor that another process of this node has made; Ray would read its pickled code."""
+    """Return the class of an actor that another process of this node has made; Ray would read its pickled code."""
     actor: Any = importlib.import_module("ray.actor")
     if (descriptor.module_name, descriptor.class_name) != _RUNNER:
         raise ForbiddenError

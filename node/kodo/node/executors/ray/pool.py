@@ -204,7 +204,7 @@ class WarmPool:
             self._spawning -= 1
 
     def spare(self, names: Collection[str], warm_s: float) -> list[str]:
-        """Give the warm ones that are not among `names`, those that live, or are warm for `warm_s` seconds."""
+        """Return the warm ones that are not among `names`, those that live, or are warm for `warm_s` seconds."""
         before = time.monotonic() - warm_s
         return [
             warm.name for warm in self._warm if warm.ready.done() and (warm.name not in names or warm.born < before)

@@ -221,7 +221,7 @@ class _OpenLock:
 
 
 def _reasons_against(error: BaseException) -> list[str]:
-    """Say why a candidate is denied; whatever the error's own code does, there is a reason, and all fit an event."""
+    """Return why a candidate is denied; whatever the error's code does, there is a reason, and all fit an event."""
     try:
         if isinstance(error, ValueError):
             reasons = reasons_of(error)

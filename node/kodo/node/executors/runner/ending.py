@@ -162,7 +162,7 @@ def _own_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def runtime_text(seconds: float) -> str:
-    """Say a duration for people: `0.3 s`, `1 min 4 s`, `2 h 5 min`."""
+    """Return a duration for people: `0.3 s`, `1 min 4 s`, `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

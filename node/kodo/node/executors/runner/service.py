@@ -124,7 +124,7 @@ class RunnerService:
         }
 
     async def assign(self, fid: str) -> None:
-        """Say which run this runner is for; it has not started by that."""
+        """Name the run that this runner is for; it has not started by that."""
         self._fid = fid
 
     async def seal(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class RunnerService:
         return batch
 
     async def answer(self, lid: str, cid: str, candidate: Any, secrets: Secrets) -> None:
-        """Give a candidate to the flow; its verdict becomes an event. One `cid` is considered once."""
+        """Pass a candidate to the flow; its verdict becomes an event. One `cid` is considered once."""
         self._context.consider(lid, cid, reveal(candidate, secrets))
 
     async def expire(self, lid: str) -> None:
@@ -257,4 +257,4 @@ def warm_up() -> None:
 
 
 def _example(number: int = 0) -> None:
-    """Have parameters."""
+    """Hold parameters."""

@@ -48,7 +48,7 @@ in the cache folder of the machine: it is not loaded again for each run."""
 
 
 def place_of_runner(name: str) -> str:
-    """Give the folder of a runner whose node is on another machine; its name is random, so that nobody knows it."""
+    """Return the folder of a runner whose node is on another machine; its name is random, so that nobody knows it."""
     return os.path.join(tempfile.gettempdir(), f"kodo-run-{name}")
 
 

@@ -48,5 +48,5 @@ TELEMETRY_OFF = {
 
 
 def silenced(environment: Mapping[str, str]) -> dict[str, str]:
-    """Give what is to be added to an environment; what somebody has set there stays as it is."""
+    """Return what is to be added to an environment; what somebody has set there stays as it is."""
     return {name: value for name, value in TELEMETRY_OFF.items() if name not in environment}

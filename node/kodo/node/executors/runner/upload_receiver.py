@@ -44,7 +44,7 @@ class Inbox:
             self._done[uid] = path
 
     def fill_in(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Give the inputs with the path of each file in the place of its id."""
+        """Return the inputs with the path of each file in the place of its id."""
         if not self._done:
             return inputs
         filled: dict[str, Any] = replace_uploads(inputs, lambda uid: str(self._done.get(uid, uid)))

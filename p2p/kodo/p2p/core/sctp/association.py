@@ -269,7 +269,7 @@ class Association(Lifecycle):
                 self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Give a SACK a packet of its own, before more of what came is taken."""
+        """Send a SACK in a packet of its own, before more of what came is taken."""
         if self._codec_out is not None and self._state in RECEIVING:
             self._raw.append(self._codec_out.encode(self._receiver.take_sack(self._settings.mtu - HEADER_BYTES)))
 
@@ -340,7 +340,7 @@ class Association(Lifecycle):
         self._reset_at = now + self._backed_off(self._reset_failures)
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
-        """Give the datagrams that may go now, at most about `BATCH`; while there are more, `get_timer` has passed."""
+        """Return the datagrams to send now, about `BATCH` at most; while there are more, `get_timer` has passed."""
         self._now = now
         packets, self._raw = self._raw, []
         codec = self._codec_out
@@ -365,7 +365,7 @@ class Association(Lifecycle):
         return self._sender.path.size
 
     def take_probe(self, now: float) -> bytes | None:
-        """Give a packet that is to be sent unfragmented or not at all; None if nothing is to be found out now.
+        """Return a packet that is to be sent unfragmented or not at all; None if nothing is to be found out now.
 
         An owner who cannot forbid fragmenting does not call this, and packets stay as short as `Settings.mtu`.
         """
@@ -384,7 +384,7 @@ class Association(Lifecycle):
         self._sender.path.refused()
 
     def _take_head(self, codec: PacketCodec, packets: list[bytes]) -> bytes:
-        """Give what is not data and goes first, one packet of it; full ones before go to `packets`."""
+        """Return what is not data and goes first, one packet of it; full ones before go to `packets`."""
         room = self._settings.mtu - HEADER_BYTES
         head = b""
         if self._receiver.wants_sack:

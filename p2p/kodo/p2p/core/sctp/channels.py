@@ -65,13 +65,13 @@ _NOTHING_TO_DO, _PERFORMED, _DENIED, _BUSY, _BAD_SEQUENCE, _IN_PROGRESS = 0, 1, 
 
 
 def encode_open(label: str, protocol: str) -> bytes:
-    """Give a DATA_CHANNEL_OPEN for a reliable, ordered channel."""
+    """Return a DATA_CHANNEL_OPEN for a reliable, ordered channel."""
     name, sub = label.encode(), protocol.encode()
     return _OPEN.pack(_OPEN_TYPE, 0, 256, 0, len(name), len(sub)) + name + sub
 
 
 def parse_open(data: bytes) -> tuple[str, str]:
-    """Give label and protocol of a DATA_CHANNEL_OPEN.
+    """Return label and protocol of a DATA_CHANNEL_OPEN.
 
     What it says about reliability and order binds its sender's messages, which arrive as they were sent; ours are
     always reliable and ordered, which is more than was asked for.
@@ -191,7 +191,7 @@ class Channels:
         return channel
 
     def get_open(self, channel_id: int) -> Channel:
-        """Give a channel that messages may be sent on.
+        """Return a channel that messages may be sent on.
 
         Raises:
             BrokenSessionError: when there is none.
@@ -297,7 +297,7 @@ class Resets:
         return self.request
 
     def request_to_send(self) -> ResetRequest | None:
-        """Give the request that is out, for sending it (again).
+        """Return the request that is out, for sending it (again).
 
         One that was answered "in progress" gets a new number: to the old one usrsctp repeats that answer for ever,
         also when it is done.
@@ -309,7 +309,7 @@ class Resets:
         return self.request
 
     def implied(self, channel: Channel) -> bool:
-        """Say whether the peer's use of the id for a new channel shows that both ways of this one were reset."""
+        """Return whether the peer's use of the id for a new channel shows that both ways of this one were reset."""
         return channel.state is ChannelState.RESETTING
 
     def take_parameter(self, kind: int, body: bytes, last_tsn: int, unwrap: Callable[[int], int]) -> bytes:

@@ -18,13 +18,13 @@ _MAC_BYTES = 32
 
 
 def make_cookie(init: Init, now: float, secret: bytes) -> bytes:
-    """Give the cookie for an INIT that came at `now`."""
+    """Return the cookie for an INIT that came at `now`."""
     body = _COOKIE.pack(now, init.tag, init.window, init.outbound, init.inbound, init.tsn, init.resets, init.pads)
     return body + hmac.digest(secret, body, "sha256")
 
 
 def read_cookie(cookie: bytes, now: float, secret: bytes) -> Init:
-    """Give the INIT that a cookie was made for.
+    """Return the INIT that a cookie was made for.
 
     Raises:
         ValueError: when it is not ours or too old.

@@ -106,7 +106,7 @@ class Lifecycle:
         return bool(self._events)
 
     def next_event(self) -> Event | None:
-        """Give the oldest event that was not given yet."""
+        """Return the oldest event that was not given yet."""
         return self._events.popleft() if self._events else None
 
     def connect(self, now: float) -> None:

@@ -58,7 +58,7 @@ class Outbound:
         self.queued += len(data)
 
     def take(self, room: int) -> Fragment | None:
-        """Give what goes next, of at most `room` payload bytes; None if nothing fits or is left."""
+        """Return what goes next, of at most `room` payload bytes; None if nothing fits or is left."""
         ready = self._ready
         if not ready:
             return None

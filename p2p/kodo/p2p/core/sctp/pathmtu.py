@@ -86,7 +86,7 @@ class PathMtu:
         return ORDINARY if ORDINARY in sizes else sizes[-1]
 
     def next_probe(self, now: float) -> int:
-        """Give the size of a probe that is to be sent now, 0 for none."""
+        """Return the size of a probe that is to be sent now, 0 for none."""
         if self.due_at is not None or now < self._search_at:
             return 0
         size = self._next()

@@ -52,11 +52,11 @@ class Received:
         """What came again since the last SACK; the first few."""
 
     def unwrap(self, tsn: int) -> int:
-        """Give the TSN nearest to the last one that has these low 32 bits."""
+        """Return the TSN nearest to the last one that has these low 32 bits."""
         return self.last + ((tsn - self.last + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
     def fills_gap(self, tsn: int) -> bool:
-        """Say whether something later has arrived already."""
+        """Return whether something later has arrived already."""
         return bool(self.gaps) and tsn < self.gaps[-1][1]
 
     def add(self, tsn: int) -> bool:

@@ -53,7 +53,7 @@ class Receiver:
         return self._received.last
 
     def unwrap(self, tsn: int) -> int:
-        """Give the unwrapped TSN for 32 bits of one."""
+        """Return the unwrapped TSN for 32 bits of one."""
         return self._received.unwrap(tsn)
 
     def reset(self, stream: int) -> None:
@@ -140,7 +140,7 @@ class Receiver:
         self._packets = 0
 
     def take_sack(self, room: int) -> bytes:
-        """Give a SACK chunk of at most `room` bytes."""
+        """Return a SACK chunk of at most `room` bytes."""
         self.quiet()
         received = self._received
         self._announced = window = self.window

@@ -142,7 +142,7 @@ class Recovery:
         return bool(lost)
 
     def resend(self, room: int, *, alone: bool = False) -> bytes | None:
-        """Give a lost chunk of at most `room` bytes that goes again now; None if there is none.
+        """Return a lost chunk of at most `room` bytes that goes again now; None if there is none.
 
         `alone` says that a packet's whole room is meant: a chunk from before the path shrank goes then nevertheless.
         """
@@ -249,7 +249,7 @@ class Recovery:
                     self._newest = record
 
     def _skip_acknowledged(self, tsn: int) -> int:
-        """Give the first TSN from `tsn` on that is not acknowledged."""
+        """Return the first TSN from `tsn` on that is not acknowledged."""
         records, base = self._records, self._head - self.acknowledged - 1
         passed: list[Sent] = []
         while tsn < self.next_tsn and (record := records[base + tsn]).state == _ACKED:

@@ -195,7 +195,7 @@ class Sender:
         return max(pacing * _TIMER_SECONDS, 10.0 * self._mtu)
 
     def _take_allowance(self, now: float, pacing: float) -> float:
-        """Give the bytes that pacing lets go now."""
+        """Return the bytes that pacing lets go now."""
         self.pace_at = None
         self.more = False
         elapsed, self._paced_at = now - self._paced_at, now

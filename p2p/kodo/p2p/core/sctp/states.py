@@ -127,10 +127,10 @@ CHANNEL_TABLE: Mapping[tuple[ChannelState, ChannelStep], ChannelState] = {
 
 
 def next_association_state(state: AssociationState, event: AssociationEvent) -> AssociationState | None:
-    """Give the state after `event`; None if it is not possible now, which a caller takes for "ignore it"."""
+    """Return the state after `event`; None if it is not possible now, which a caller takes for "ignore it"."""
     return ASSOCIATION_TABLE.get((state, event))
 
 
 def next_channel_state(state: ChannelState, step: ChannelStep) -> ChannelState | None:
-    """Give the state after `step`; None if it is not possible now."""
+    """Return the state after `step`; None if it is not possible now."""
     return CHANNEL_TABLE.get((state, step))

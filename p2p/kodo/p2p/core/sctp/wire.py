@@ -137,21 +137,21 @@ class PacketCodec:
         self._crc = value(self._head + bytes(4))
 
     def encode(self, chunks: bytes) -> bytes:
-        """Give the packet that carries `chunks`, which are padded already."""
+        """Return the packet that carries `chunks`, which are padded already."""
         return self._head + _CHECKSUM.pack(extend(self._crc, chunks)) + chunks
 
     def matches(self, packet: bytes) -> bool:
-        """Say whether header and checksum of a packet that was received are right."""
+        """Return whether header and checksum of a packet that was received are right."""
         return packet[:8] == self._head and packet[8:12] == _CHECKSUM.pack(extend(self._crc, packet[12:]))
 
 
 def encode_chunk(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
-    """Give a chunk with its padding."""
+    """Return a chunk with its padding."""
     return CHUNK_HEADER.pack(kind, flags, 4 + len(body)) + body + bytes(-len(body) & 3)
 
 
 def encode_parameter(kind: int, body: bytes) -> bytes:
-    """Give a parameter (or an error cause, which has the same shape) with its padding."""
+    """Return a parameter (or an error cause, which has the same shape) with its padding."""
     return pack(">HH", kind, 4 + len(body)) + body + bytes(-len(body) & 3)
 
 
@@ -175,7 +175,7 @@ def parse_parameters(data: bytes, most: int = MAX_PARAMETERS) -> list[tuple[int,
 
 
 def parse_causes(data: bytes) -> tuple[int, str]:
-    """Give the first cause of an ABORT or ERROR: its code and its text, if it has one; (0, "") for none."""
+    """Return the first cause of an ABORT or ERROR: its code and its text, if it has one; (0, "") for none."""
     try:
         causes = parse_parameters(data)
     except ValueError:
@@ -215,7 +215,7 @@ class Init:
 
 
 def encode_init(kind: int, init: Init) -> bytes:
-    """Give the chunk; `kind` is INIT or INIT_ACK."""
+    """Return the chunk; `kind` is INIT or INIT_ACK."""
     body = _INIT.pack(init.tag, init.window, init.outbound, init.inbound, init.tsn)
     if init.cookie:
         body += encode_parameter(PARAMETER_STATE_COOKIE, init.cookie)
@@ -275,7 +275,7 @@ _HARMLESS: Final = frozenset(
 def encode_sack(
     tsn: int, window: int, gaps: Sequence[Sequence[int]] = (), duplicates: Sequence[int] = (), most: int = 256
 ) -> bytes:
-    """Give a SACK chunk.
+    """Return a SACK chunk.
 
     Args:
         tsn: the last TSN before the first gap; numbers may be longer than 32 bits.
@@ -348,7 +348,7 @@ class ResetRequest:
 
 
 def encode_reset_request(request: ResetRequest) -> bytes:
-    """Give the parameter."""
+    """Return the parameter."""
     head = _RESET.pack(request.sequence, request.response, request.last_tsn & _MASK)
     return encode_parameter(PARAMETER_RESET_OUTGOING, head + pack(f">{len(request.streams)}H", *request.streams))
 

@@ -228,7 +228,7 @@ def _receive(connection: socket.socket, stack: contextlib.ExitStack) -> tuple[by
 
 
 def _become(request: Request, address: int | None) -> None:
-    """Give this process, just forked, what it would have if it had been started.
+    """Set up in this process, just forked, what it would have if it had been started.
 
     Args:
         address: where the process's environment, as others see it, has room for its `MARK`.

@@ -36,12 +36,12 @@ _BACKLOG = 256
 
 
 def fields(values: list[bytes]) -> bytes:
-    """Give texts as one: each after its length, 4 bytes."""
+    """Return texts as one: each after its length, 4 bytes."""
     return b"".join(len(value).to_bytes(4, "big") + value for value in values)
 
 
 def unfielded(data: bytes) -> list[bytes]:
-    """Give the texts that `fields` made one of."""
+    """Return the texts that `fields` made one of."""
     found, at = [], 0
     while at < len(data):
         end = at + 4 + int.from_bytes(data[at : at + 4], "big")
@@ -51,7 +51,7 @@ def unfielded(data: bytes) -> list[bytes]:
 
 
 def ask(path: str, words: list[str]) -> bytes:
-    """Have the server at `path` fork a worker with the arguments `words`; give its answer, none when it died.
+    """Make the server at `path` fork a worker with the arguments `words`; return its answer, none when it died.
 
     Raises:
         OSError: there is no server to ask.
