@@ -78,7 +78,7 @@ def _record(flow: Flow, cuts: list[str]) -> FlowRecord:
     tags = [_text(tag) for tag in flow.tags if tag]
     listed_tags = [tag for tag in tags if len(tag) <= MAX_TAG_CHARACTERS][:MAX_TAGS]
     if len(listed_tags) < len(tags):
-        bounds = f"{MAX_TAGS} of up to {MAX_TAG_CHARACTERS} characters are the bound"
+        bounds = f"{MAX_TAGS} of up to {MAX_TAG_CHARACTERS} characters are the limit"
         cuts.append(f"{len(listed_tags)} of the {len(tags)} tags of {flow.path} are listed: {bounds}")
     return FlowRecord(
         path=_text(flow.path),
