@@ -1,4 +1,5 @@
-"""A 1 GiB output from a node to a file of the client's, every chunk verified; in one go, and cut in the middle.
+"""A 1 GiB output from a node to a file of the client's, every chunk verified; from a flow's `output.write` on, from the
+node's disk in one go, and cut in the middle.
 
 The client is a process of its own, so that its memory and its CPU time are its own:
 `python -m benchmarks.sessions_download HOME RUN FOLDER CUT_AT`.
@@ -58,6 +59,19 @@ async def download(rounds: int) -> Measured:
                 digest = str(view.final.get("result"))
                 address = run.address
 
+            async def made() -> list[float]:
+                """From the call that launches the flow which writes it."""
+                began = time.perf_counter()
+                async with Client(home=home) as client:
+                    fresh = await client.launch(f"{NODE}/bench_flows.output", inputs={"size": SIZE})
+                    told = await fresh.wait()
+                    seconds = time.perf_counter() - began
+                    result = str((told.final or {}).get("result"))
+                    rate, _, _ = await _fetch(home, fresh.address, folder / "to", result)
+                    await fresh.ack()
+                    await fresh.delete()
+                return [SIZE / 1e6 / (seconds + SIZE / 1e6 / rate)]
+
             async def whole() -> list[float]:
                 return await _fetch(home, address, folder / "to", digest)
 
@@ -69,8 +83,11 @@ async def download(rounds: int) -> Measured:
                 seconds, _, _ = await ours.send(BULK_MESSAGES, MESSAGE)
                 return [BULK_MESSAGES * MESSAGE / 1e6 / seconds]
 
-            (rate, memory, cpu), (plain,), (again,) = await interleave(min(rounds, 5), whole, bulk, cut)
+            (rate, memory, cpu), (plain,), (again,), (all_of_it,) = await interleave(
+                min(rounds, 5), whole, bulk, cut, made
+            )
     return [
+        Row("1 GiB, write → on the client's disk", "MB/s", all_of_it, plain, "bulk", higher_is_better=True),
         Row("1 GiB output, verified, to disk", "MB/s", rate, plain, "bulk", higher_is_better=True),
         Row("1 GiB output, the client's CPU", "ms/MB", cpu),
         Row("1 GiB output, the client's memory at most", "MiB", memory),

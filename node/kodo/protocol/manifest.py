@@ -47,8 +47,16 @@ class ManifestBuilder:
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the file."""
+        self.update_whole(data)
+        self.update_chunks(data)
+
+    def update_whole(self, data: bytes | memoryview) -> None:
+        """Take the next bytes for the hash of the whole, one half of `update`: two threads may do one each."""
+        self._whole.update(data)
+
+    def update_chunks(self, data: bytes | memoryview) -> None:
+        """Take the next bytes for the hashes of the chunks, the other half."""
         view = memoryview(data)
-        self._whole.update(view)
         while view:
             room = CHUNK_BYTES - self.size % CHUNK_BYTES
             piece, view = view[:room], view[room:]

@@ -123,11 +123,11 @@ class Bench:
         data = os.urandom(size)
 
         async def read_output(name: str, offset: int, length: int) -> bytes:
-            if offset >= size // 2 > offset - length:
+            if offset <= size // 2 < offset + length:
                 await self.midway()
             return data[offset : offset + length]
 
-        runner = cast(Runner, SimpleNamespace(fid=self.fid, read_output=read_output))
+        runner = cast(Runner, SimpleNamespace(fid=self.fid, read_output=read_output, open_output=lambda name: None))
         name, digest = f"{next(self._numbers)}.bin", hashlib.sha256(data).hexdigest()
         await self.outputs.fetch(runner, {"name": name, "size": size, "sha256": digest, "media_type": "x/y"})
 

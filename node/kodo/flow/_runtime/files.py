@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mimetypes
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from kodo.protocol.manifest import Manifest, ManifestBuilder
 __all__ = ["media_type_of", "write_file"]
 
 _DISK_READ_BYTES = 1 << 20
+_WORTH_A_THREAD = 256 << 10
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Not left to the machine's own tables: the same name has the same type on every worker.
@@ -46,14 +49,29 @@ def write_file(path: Path, source: Any, *, parts: Path | None = None) -> Manifes
     builder = ManifestBuilder()
     try:
         with whole_file(path, parts=parts) as file:
-            for piece in _pieces(source):
-                builder.update(piece)
-                file.write(piece)
+            _write(file, _pieces(source), builder)
     except OSError as error:
         if error.errno in _FULL:
             raise CapacityError(f"{path.name!r} does not fit on this machine's disk: {error.strerror}") from error
         raise
     return builder.finish()
+
+
+def _write(file: Any, pieces: Iterator[bytes | memoryview], builder: ManifestBuilder) -> None:
+    """Write pieces and hash them; of large ones a second thread makes one of the two hashes meanwhile."""
+    with contextlib.ExitStack() as stack:
+        other: ThreadPoolExecutor | None = None
+        for piece in pieces:
+            if len(piece) < _WORTH_A_THREAD:
+                builder.update(piece)
+                file.write(piece)
+                continue
+            if other is None:
+                other = stack.enter_context(ThreadPoolExecutor(1, "kodo-hash"))
+            whole = other.submit(builder.update_whole, piece)
+            builder.update_chunks(piece)
+            file.write(piece)
+            whole.result()  # before the next piece, for which its maker may use the same memory
 
 
 def _pieces(source: Any) -> Iterator[bytes | memoryview]:

@@ -143,6 +143,13 @@ class Runner(Protocol):
         """
         ...
 
+    def open_output(self, name: str) -> int | None:
+        """Open the file of an output on this machine, for whoever closes the descriptor; blocks.
+
+        None: it is not in reach, so `read_output` must do. What it holds may change as long as the flow runs.
+        """
+        ...
+
     async def kill(self) -> None:
         """End the runner's process and the Ray tasks it started; never raises for one that is gone."""
         ...

@@ -13,7 +13,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ __all__ = ["OUTPUT_ITEM_BYTES", "Outputs", "size_of"]
 OUTPUT_ITEM_BYTES = 64 * 1024
 """Size of the pieces that `read` gives, at most."""
 
-_FETCH_BYTES = 1 << 20
+_FETCH_BYTES = 4 << 20
+"""Bytes of one piece from another machine; two of a file are in memory at a time."""
+
+_COPY_BYTES = 64 << 20
+"""Bytes of a file of this machine that one thread copies before others have their turn."""
+
+_NO_RANGES = frozenset([errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM])
+"""Where copying within the kernel is not for these files, or this system, but reading and writing may be."""
+
 _READ_BYTES = 1 << 20
 _WRITE_BYTES = 256 << 10
 """Most bytes of one write: for a whole MiB ext4 looks for that much memory in one piece, seven times the CPU."""
@@ -45,7 +54,7 @@ class Outputs:
     Args:
         root: `$KODO_HOME/outputs`; made on first use, mode 0700.
         room: on its disk.
-        fetch_timeout: seconds that a runner has for each MiB.
+        fetch_timeout: seconds that a runner on another machine has for each piece.
     """
 
     def __init__(self, root: Path, *, room: Room = ENDLESS, fetch_timeout: float = 60.0):
@@ -95,14 +104,13 @@ class Outputs:
         self._fetching.add(part.name)
         builder = ManifestBuilder()
         try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                while builder.size < size:
-                    piece = await self._piece(runner, name, builder.size, min(_FETCH_BYTES, size - builder.size))
-                    if not piece:
-                        break
-                    # Shielded: the thread must be done with the descriptor before it is closed.
-                    await _in_thread(_take, descriptor, builder, piece, promise)
+                source = await _in_thread(runner.open_output, name)
+                if source is None:
+                    await self._receive(runner, name, size, descriptor, builder, promise)
+                else:
+                    await _copy(source, size, descriptor, builder, promise)
                 manifest = builder.finish()
                 if manifest.size != size or manifest.sha256.hex() != said["sha256"]:
                     raise IntegrityError("an output is not what its event announced: its size or hash is another")
@@ -178,6 +186,22 @@ class Outputs:
         except OSError as error:
             raise CapacityError(f"the outputs of {fid} could not be removed: {error.strerror}") from error
 
+    async def _receive(
+        self, runner: Runner, name: str, size: int, descriptor: int, builder: ManifestBuilder, promise: Promise
+    ) -> None:
+        """Take a file from another machine; each piece is hashed and written while the next one is on its way."""
+        at, before = 0, b""
+        while before or at < size:
+            # Shielded: the thread must be done with the descriptor before it is closed.
+            writing = _in_thread(_take, descriptor, builder, before, promise)
+            if at < size:
+                reading = self._piece(runner, name, at, min(_FETCH_BYTES, size - at))
+                before = await _both(reading, writing)
+                at = at + len(before) if before else size
+            else:
+                await writing
+                before = b""
+
     async def _piece(self, runner: Runner, name: str, offset: int, length: int) -> bytes:
         try:
             async with awake_timeout(self._fetch_timeout):
@@ -245,6 +269,53 @@ def _remove(folder: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
     return size
+
+
+async def _copy(source: int, size: int, descriptor: int, builder: ManifestBuilder, promise: Promise) -> None:
+    """Copy a file of this machine, and close it; what is hashed is the copy, which no flow can reach."""
+    try:
+        before = -1
+        while before < builder.size < size:
+            before = builder.size
+            await _in_thread(_copy_some, source, min(size, before + _COPY_BYTES), descriptor, builder, promise)
+    finally:
+        os.close(source)
+
+
+def _copy_some(source: int, end: int, descriptor: int, builder: ManifestBuilder, promise: Promise) -> None:
+    with ThreadPoolExecutor(1, "kodo-hash") as other:
+        while builder.size < end:
+            at = builder.size
+            with promise.writing(min(_READ_BYTES, end - at)):
+                copied = _copy_range(source, descriptor, min(_READ_BYTES, end - at), at)
+            piece = os.pread(descriptor, copied, at)
+            if not piece:
+                return
+            whole = other.submit(builder.update_whole, piece)
+            builder.update_chunks(piece)
+            whole.result()
+
+
+def _copy_range(source: int, descriptor: int, count: int, at: int) -> int:
+    """Copy `count` bytes at an offset, where the system can within the kernel; return how many there were."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, descriptor, count, at, at)
+        except OSError as error:
+            if error.errno not in _NO_RANGES:
+                raise
+    return os.pwrite(descriptor, os.pread(source, count, at), at)
+
+
+async def _both(reading: Coroutine[Any, Any, bytes], writing: Coroutine[Any, Any, None]) -> bytes:
+    """Return what was read once both are over, also when one of them raises."""
+    read: bytes | BaseException
+    read, written = await asyncio.gather(reading, writing, return_exceptions=True)
+    if isinstance(written, BaseException):
+        raise written
+    if isinstance(read, BaseException):
+        raise read
+    return read
 
 
 def _take(descriptor: int, builder: ManifestBuilder, piece: bytes, promise: Promise) -> None:

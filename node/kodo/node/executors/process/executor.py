@@ -399,6 +399,10 @@ class ProcessExecutor:
         error.signal = error.signal or signal_name
         error.said = await asyncio.to_thread(last_words, folder / SPOOL_FILE, runner.pipes)
 
+    def folder_of(self, runner: ProcessRunner) -> Path:
+        """Return where a runner's files are."""
+        return self._folder / runner.name
+
     async def remove(self, runner: ProcessRunner) -> None:
         """End a runner's process, and what it started, and remove its files."""
         pid, known = runner.link.pid, not runner.link.lost

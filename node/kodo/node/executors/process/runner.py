@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
@@ -11,6 +12,7 @@ import msgpack
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.node.executors.last_words import Pipes
+from kodo.node.executors.local_files import open_below
 from kodo.node.executors.process.link import ProcessLink
 from kodo.node.executors.runner_calls import CALL_TIMEOUT, read_events, read_questions
 from kodo.protocol.secrets import Secrets
@@ -27,6 +29,10 @@ class Keeper(Protocol):
 
     async def autopsy(self, runner: ProcessRunner, error: RunnerDiedError) -> None:
         """Let an error say how the process ended, and what it left behind."""
+        ...
+
+    def folder_of(self, runner: ProcessRunner) -> Path:
+        """Return where a runner's files are."""
         ...
 
     async def remove(self, runner: ProcessRunner) -> None:
@@ -81,6 +87,10 @@ class ProcessRunner:
         if not isinstance(data, bytes):
             raise MisconductError("the runner returned an output that is not bytes")
         return data
+
+    def open_output(self, name: str) -> int | None:
+        """See `Runner.open_output`."""
+        return open_below(self._keeper.folder_of(self) / "files", name)
 
     async def kill(self) -> None:
         """See `Runner.kill`."""

@@ -449,6 +449,10 @@ class RayExecutor:
         found = runner.remains
         error.args, error.signal, error.stack, error.said = found.args, found.signal, found.stack, found.said
 
+    def folder_of(self, runner: RayRunner) -> Path | None:
+        """Return where a runner's files are on this machine."""
+        return None if self.far else self._folders / runner.name
+
     def remove_files(self, runner: RayRunner) -> None:
         """Remove an ended runner's files from this machine, and what its flow left running."""
         if runner.pipes is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
@@ -13,6 +14,7 @@ import msgpack
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.node.executors.last_words import Pipes
+from kodo.node.executors.local_files import open_below
 from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.runner_calls import CALL_TIMEOUT, CLOSE_TIMEOUT, read_events, read_questions
 from kodo.p2p.errors import KodoError
@@ -41,6 +43,10 @@ class Keeper(Protocol):
 
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
         """Let an error say what the dying process left behind on this machine; blocks."""
+        ...
+
+    def folder_of(self, runner: RayRunner) -> Path | None:
+        """Return where a runner's files are on this machine; None: they are on another one, or may be."""
         ...
 
     def remove_files(self, runner: RayRunner) -> None:
@@ -119,6 +125,11 @@ class RayRunner:
         if not isinstance(data, bytes):
             raise MisconductError("the runner returned an output that is not bytes")
         return data
+
+    def open_output(self, name: str) -> int | None:
+        """See `Runner.open_output`."""
+        folder = self._keeper.folder_of(self)
+        return None if folder is None else open_below(folder / "files", name)
 
     async def kill(self) -> None:
         """See `Runner.kill`."""
