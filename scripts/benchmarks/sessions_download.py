@@ -1,5 +1,5 @@
-"""A 1 GiB output from a node to a file of the client's, every chunk verified; from a flow's `output.write` on, from the
-node's disk in one go, and cut in the middle.
+"""A 1 GiB output from a node to a file of the client's, every chunk verified: from a flow's `output.write` on; from
+the node's disk in one go; and cut in the middle.
 
 The client is a process of its own, so that its memory and its CPU time are its own:
 `python -m benchmarks.sessions_download HOME RUN FOLDER CUT_AT`.

@@ -40,7 +40,6 @@ from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Asking
 from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.locks import Locks
-from kodo.node.runs.queue import most_processes
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.vault import Vault
 from kodo.node.service import Service
@@ -406,8 +405,6 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
         runners=config.runners,
-        # Its line is the node's; this one only keeps a fault of that one from starting processes without end.
-        max_runs=most_processes(config.max_runs),
     )
 
 

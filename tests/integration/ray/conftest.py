@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def executor(home: Path) -> AsyncIterator[RayExecutor]:
     made = RayExecutor(
-        home, "kodo-test", [SCOPE], ["ray_flows:hello"], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES, max_runs=3
+        home, "kodo-test", [SCOPE], ["ray_flows:hello"], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES
     )
     try:
         await made.start()

@@ -231,26 +231,6 @@ async def test_more_cpus_than_there_are_is_an_error_at_once(run):
         await run("with_cpu", {"num_cpus": 99})
 
 
-async def test_runs_beyond_the_bound_wait_in_order(executor, run):
-    made = [await run("sleeps") for _ in range(3)]
-    waiting = [
-        asyncio.ensure_future(executor.launch(RunSpec(f"{number:026}", "p", "ray_flows:count", {"n": 0})))
-        for number in range(2)
-    ]
-    await asyncio.sleep(0.2)
-    assert executor.load().queued == 2
-    await made[0].runner.kill()
-    first = await asyncio.wait_for(waiting[0], 20)
-    assert not waiting[1].done()
-    waiting[1].cancel()
-    await asyncio.wait(waiting)
-    assert executor.load().queued == 0
-    await first.release()
-    for one in made[1:]:
-        await one.runner.kill()
-    assert executor.load().busy == 0
-
-
 async def test_files_of_a_released_run_are_gone(home, run):
     made = await run("writes", size=65536)
     await made.until("final")

@@ -24,7 +24,7 @@ from kodo.node.executors.in_process import InProcessRunner
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.uploads import UploadLimits, Uploads
 from kodo.node.runs.launch import RunSettings
-from kodo.node.runs.queue import FairQueue, most_processes
+from kodo.node.runs.queue import FairQueue
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.access import Principal, Role
 from kodo.protocol.calls import InputWriteArgs
@@ -258,7 +258,7 @@ async def test_processes_are_bounded_whoever_asks_and_answers() -> None:
     tasks = [asyncio.ensure_future(run(f"p{number % 30}", f"f{number}")) for number in range(300)]
     for _ in range(50):
         await asyncio.sleep(0)
-    assert len(running) <= most_processes(slots)
+    assert len(running) <= slots + slots // 4 + 4 * slots  # at work, of who had none, and parked
     for fid in list(running):
         queue.resume(fid)
     assert len(queue._held) == len(running)

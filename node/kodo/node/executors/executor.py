@@ -85,7 +85,7 @@ class RunnerDiedError(KodoError):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLoad:
-    """Counts of runners: `free` ones that are warm and ready, `busy` ones, and runs that wait for one."""
+    """Counts: runners that are warm and ready (`free`) or `busy`, and runs whose process waits to be started."""
 
     free: int
     busy: int
@@ -175,7 +175,7 @@ class Executor(Protocol):
         ...
 
     async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
-        """Hand a run to a warm runner, or to a fresh one; waits while all are busy. Cancelling is safe.
+        """Hand a run to a warm runner, or to a fresh one; no run waits for another one's end. Cancelling is safe.
 
         Args:
             about_to_start: awaited once, when nothing is left but to let the flow begin. Before it is called, and

@@ -14,7 +14,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-__all__ = ["FairQueue", "most_processes"]
+__all__ = ["FairQueue"]
 
 _PARKED = 4
 """Parked runs in all, per place: a process that waits costs memory, and no CPU."""
@@ -23,11 +23,6 @@ _PARKED = 4
 def _extra(slots: int) -> int:
     """Return the places for principals who hold none: else the long runs of one keep all others out."""
     return slots // 4
-
-
-def most_processes(slots: int) -> int:
-    """Return how many runs have a process at once, at most."""
-    return slots + _extra(slots) + _PARKED * slots
 
 
 class FairQueue:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,6 @@ class RayExecutor:
         object_store_bytes: int | None = None,
         ray_address: str | None = None,
         runners: int = 2,
-        max_runs: int = 16,
     ):
         """Keep the settings; nothing is started.
 
@@ -72,7 +70,6 @@ class RayExecutor:
             object_store_bytes: shared memory of an embedded Ray; None: Ray's choice.
             ray_address: an existing cluster to join, `host:port` of its head; None: embed one.
             runners: warm runners to keep.
-            max_runs: runs at a time; further ones wait in order.
         """
         self._home = home
         self._namespace = namespace
@@ -81,7 +78,6 @@ class RayExecutor:
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
         self._address = ray_address
-        self._max_runs = max_runs
         self._link: RayLink | None = None
         self._up = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -91,7 +87,7 @@ class RayExecutor:
         self._live: dict[str, RayRunner] = {}
         self._ended: set[str] = set()
         self._starting = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._queued = 0
         self._starts = asyncio.Semaphore(STARTS)
         self._closed = False
 
@@ -165,7 +161,9 @@ class RayExecutor:
             await asyncio.to_thread(self._remove_files, name)
 
     async def launch(self, spec: RunSpec, about_to_start: Callable[[], Awaitable[None]] | None = None) -> Runner:
-        """Start a run; waits its turn while `max_runs` are live, and while Ray is replaced. Cancelling is safe.
+        """Start a run; waits while Ray is replaced. Cancelling is safe.
+
+        How many run at a time is for the caller to say: there is one line, the node's.
 
         The runner is told whose it is before `about_to_start`: when this process dies in between, the next one finds
         a runner of that run, and can make sure that it never begins.
@@ -177,13 +175,12 @@ class RayExecutor:
         """
         link = await self._link_in_use()
         options = actor_options(spec.resources, None if self.far else link.totals)
-        await self._turn()
+        self._starting += 1
         try:
             runner = await self._start(spec, options, about_to_start)
             self._live[runner.name] = runner
         finally:
             self._starting -= 1
-            self._next()
         return runner
 
     def scale(self, runners: int) -> None:
@@ -192,8 +189,8 @@ class RayExecutor:
 
     def load(self) -> ExecutorLoad:
         """Count runners."""
-        queued = sum(1 for waiting in self._waiting if not waiting.done())
-        return ExecutorLoad(free=self._warm.ready, busy=len(self._live) + self._starting, queued=queued)
+        busy = len(self._live) + self._starting
+        return ExecutorLoad(free=self._warm.ready, busy=busy, queued=self._queued)
 
     async def aclose(self) -> None:
         """Stop the warm runners, and an embedded Ray unless runs go on in it; idempotent, bounded to 15 s.
@@ -203,9 +200,6 @@ class RayExecutor:
         if self._closed:
             return
         self._closed = True
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_exception(KodoError("the node is closing: the run was not started"))
         if self._group is None:
             return
         with contextlib.suppress(TimeoutError):
@@ -368,9 +362,16 @@ class RayExecutor:
                     # Waiting for CPUs that others use is a queue; everything else must be quick.
                     return await _ready(await self._warm.spawn(link, options), None)
                 # Ray starts processes a few at a time: more at once would only wait in it, at the cost of their time.
-                async with self._starts:
+                self._queued += 1
+                try:
+                    await self._starts.acquire()
+                finally:
+                    self._queued -= 1
+                try:
                     warm = self._warm.take() or await self._warm.spawn(link, {})
                     return await _ready(warm, READY_TIMEOUT)
+                finally:
+                    self._starts.release()
             except RunnerDiedError:
                 # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
                 # all of Ray died, it is no runner's fault.
@@ -397,38 +398,10 @@ class RayExecutor:
         self._live[name] = runner
         return runner
 
-    # The queue.
-
-    async def _turn(self) -> None:
-        """Wait, in order, until fewer than `max_runs` are live; the caller lowers `_starting` afterwards."""
-        if self._waiting or len(self._live) + self._starting >= self._max_runs:
-            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            try:
-                await waiting
-            except BaseException:
-                if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                    self._starting -= 1
-                    self._next()
-                else:
-                    with contextlib.suppress(ValueError):
-                        self._waiting.remove(waiting)
-                raise
-        else:
-            self._starting += 1
-
-    def _next(self) -> None:
-        while self._waiting and len(self._live) + self._starting < self._max_runs:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                self._starting += 1  # its place, from now on
-                waiting.set_result(None)
-
     def ended(self, runner: RayRunner) -> None:
         """Forget a runner that is over; called by the runner itself."""
         self._ended.add(runner.name)
-        if self._live.pop(runner.name, None) is not None:
-            self._next()
+        self._live.pop(runner.name, None)
 
     def _pipes_of(self, name: str, pid: object) -> Pipes | None:
         """Hold the pipes of a runner that says what process it is: of none but one that was started for it."""
