@@ -1,8 +1,4 @@
-"""Events: their kinds, producers and levels, and the state of a run that is derived from them.
-
-State, always: `error` if there was a `fatal`; else `done` if a `final`; else `locked` if a `lock` has neither
-`unlock` nor `lock-timeout`; else `pending`.
-"""
+"""Events: their kinds, producers and levels, and what the events of one run add up to; `run_state` has its state."""
 
 from __future__ import annotations
 
@@ -12,6 +8,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgpack
+
+from kodo.protocol.run_state import RunState, state_of
 
 __all__ = [
     "EVENTS",
@@ -165,20 +163,6 @@ def visible(event: Event, level: int, *, manages: bool = True) -> Event | None:
     return event
 
 
-class RunState(StrEnum):
-    """The state of a run, derived from its events."""
-
-    PENDING = "pending"
-    LOCKED = "locked"
-    DONE = "done"
-    ERROR = "error"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing but `manage` events can follow."""
-        return self in (RunState.DONE, RunState.ERROR)
-
-
 @dataclass(slots=True)
 class OpenLock:
     """A lock that waits: `candidate` is the id of the answer that awaits its verdict, if any. Times in ms UTC."""
@@ -231,12 +215,8 @@ class RunView:
 
     @property
     def state(self) -> RunState:
-        """The state, by the rule in the module's docstring."""
-        if self.fatal is not None:
-            return RunState.ERROR
-        if self.final is not None:
-            return RunState.DONE
-        return RunState.LOCKED if self.locks else RunState.PENDING
+        """The state, by the rule of `run_state`."""
+        return state_of(final=self.final is not None, fatal=self.fatal is not None, locked=bool(self.locks))
 
     def extend(self, events: Iterable[Event]) -> None:
         """Apply several events in order."""

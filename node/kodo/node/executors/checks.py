@@ -25,6 +25,7 @@ from kodo.protocol.flow_limits import (
     is_texts,
 )
 from kodo.protocol.ids import is_id
+from kodo.protocol.run_state import ends
 
 __all__ = ["Conduct", "MisconductError"]
 
@@ -83,7 +84,7 @@ class Conduct:
             self._judge(said, new)
         except (UsageError, CapacityError) as error:
             raise MisconductError(str(error)) from None
-        self.rseq = said.rseq
+        self.rseq, self.over = said.rseq, ends(said.event)
         return new
 
     def _judge(self, said: RunnerEvent, new: NewEvent) -> None:
@@ -101,11 +102,9 @@ class Conduct:
             case "final":
                 if not is_seconds(said.data.get("runtime_s", 1.0), allow_zero=True):
                     raise MisconductError("the runtime of a 'final' is not a number of seconds")
-                self.over = True
             case "fatal":
                 if not all(isinstance(said.data.get(key), str) for key in ("type", "message")):
                     raise MisconductError("a 'fatal' needs a type and a message")
-                self.over = True
 
     def _lock(self, data: dict[str, Any], size: int) -> None:
         lid = data.get("lid")

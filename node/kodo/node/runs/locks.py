@@ -29,6 +29,7 @@ from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError
 from kodo.protocol.access import Principal, account_of
 from kodo.protocol.events import Event, OpenLock
+from kodo.protocol.run_state import ends
 from kodo.protocol.secrets import Secrets, hide, masked, reveal
 
 __all__ = ["Locks"]
@@ -295,7 +296,7 @@ class Locks:
                 self._changed.set()
             elif event.event == "lock":
                 self._changed.set()
-            elif event.event in ("final", "fatal"):
+            elif ends(event.event):
                 for place in [place for place in self._awaited if place[0] == live.fid]:
                     self._settle(place, lambda _: CallError(410, "expired", "the run ended before a verdict"))
 

@@ -30,7 +30,8 @@ from kodo.node.store.rows import (
     RunSharedError,
 )
 from kodo.p2p.errors import NotFoundError
-from kodo.protocol.events import EVENTS, Event, Kind, RunState, is_whole
+from kodo.protocol.events import EVENTS, Event, Kind, is_whole
+from kodo.protocol.run_state import Head, RunState, ends, reduce
 
 __all__ = ["KEY_LIFE_MS", "Commit", "Heads", "Transaction"]
 
@@ -62,36 +63,24 @@ class _Head:
     last_rseq: int
     modified: int
     killed: bool
-    locks: set[str]
-    final: bool
-    fatal: bool
+    run: Head
     progress: bytes | None
     runtime_s: float | None
     acknowledged: int | None
 
     @property
     def state(self) -> RunState:
-        if self.fatal:
-            return RunState.ERROR
-        if self.final:
-            return RunState.DONE
-        return RunState.LOCKED if self.locks else RunState.PENDING
+        return self.run.state
 
     def apply(self, new: NewEvent, at: int) -> None:
+        self.run = reduce(self.run, new.event, new.data)
         match new.event:
             case "progress":
                 if is_whole(new.data):
                     self.progress = new.packed
-            case "lock":
-                self.locks.add(str(new.data.get("lid", "")))
-            case "unlock" | "lock-timeout":
-                self.locks.discard(str(new.data.get("lid", "")))
             case "final":
-                self.final = True
                 runtime = new.data.get("runtime_s")
                 self.runtime_s = float(runtime) if isinstance(runtime, int | float) else None
-            case "fatal":
-                self.fatal = True
             case "kill":
                 self.killed = True
             case "acknowledge":
@@ -146,7 +135,7 @@ class Transaction:
             ),
         )
         assert cursor.lastrowid is not None
-        head = _Head(cursor.lastrowid, 0, 0, self._now, False, set(), False, False, None, None, None)
+        head = _Head(cursor.lastrowid, 0, 0, self._now, False, Head(), None, None, None)
         self._touched[run.fid] = head
         self._write(run.fid, head, events)
         return Created(run.fid, True)
@@ -179,7 +168,7 @@ class Transaction:
             # A kill that comes a moment after the end has ended nothing, and must not be told as if it had.
             if over and (new.event == "kill" or EVENTS[new.event].kind is not Kind.MANAGE):
                 raise RunOverError(fid, head.state if head.state.over else RunState.DONE)
-            over = over or new.event in ("final", "fatal")
+            over = over or ends(new.event)
         if key is not None:
             earlier = self._once(key)
             if earlier is not None:
@@ -284,7 +273,7 @@ class Transaction:
             [
                 (
                     head.state.value,
-                    msgpack.packb(sorted(head.locks)),
+                    msgpack.packb(sorted(head.run.locks)),
                     head.progress,
                     head.runtime_s,
                     head.killed,
@@ -323,9 +312,7 @@ class Transaction:
                 rseq,
                 modified,
                 bool(killed),
-                set(msgpack.unpackb(locks)),
-                state == RunState.DONE.value,
-                state == RunState.ERROR.value,
+                Head(state == RunState.DONE.value, state == RunState.ERROR.value, frozenset(msgpack.unpackb(locks))),
                 progress,
                 runtime_s,
                 acknowledged,
