@@ -38,7 +38,6 @@ from kodo.node.store.rows import (
     OnceKey,
     OutputRow,
     RunOverError,
-    RunRow,
     digest_of,
 )
 from kodo.node.store.store import Store
@@ -286,12 +285,7 @@ class Runs:
             except CapacityError as error:
                 await self.forget_secrets(run.fid)
                 raise disk_full(error) from None
-        now = self.clock.now_ms()
-        row = RunRow(
-            run.fid, run.principal, run.path, run.name, run.entry, run.resources, run.tags, RunState.PENDING,
-            None, None, False, False, now, now, 0, 0,
-        )  # fmt: skip
-        live = self._live[run.fid] = LiveRun(row, payer=payer)
+        live = self._live[run.fid] = LiveRun(run.stored(self.clock.now_ms()), payer=payer)
         try:
             created = await self._store.create(run, first, key)
         except KeyReusedError as error:

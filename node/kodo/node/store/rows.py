@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import msgpack
@@ -110,7 +110,12 @@ class NewEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that asks to be stored; the fields are those of `RunRow`."""
+    """A run that asks to be stored.
+
+    Attributes:
+        principal: to whom it belongs.
+        entry, resources: what an executor needs, see `RunSpec`.
+    """
 
     fid: str
     principal: str
@@ -119,6 +124,11 @@ class NewRun:
     entry: str
     resources: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+
+    def stored(self, now_ms: int) -> RunRow:
+        """Return the row of this run as it is when it was stored at `now_ms`, ms UTC."""
+        own = {each.name: getattr(self, each.name) for each in fields(NewRun)}
+        return RunRow(**own, created=now_ms, modified=now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +148,11 @@ class OnceKey:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """One run, without its events.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow(NewRun):
+    """One run as it is stored, without its events.
 
     Attributes:
-        principal: to whom it belongs.
-        entry, resources: what an executor needs, see `RunSpec`.
         created, modified: ms UTC of its first and last event.
         last_seq, last_rseq: the last numbers that were stored; 0 for none.
         handed: whether an executor may have started it.
@@ -153,22 +161,15 @@ class RunRow:
         acknowledged: ms UTC at which it was acknowledged, if it was.
     """
 
-    fid: str
-    principal: str
-    path: str
-    name: str
-    entry: str
-    resources: dict[str, Any]
-    tags: tuple[str, ...]
-    state: RunState
-    progress: dict[str, Any] | None
-    runtime_s: float | None
-    handed: bool
-    killed: bool
     created: int
     modified: int
-    last_seq: int
-    last_rseq: int
+    state: RunState = RunState.PENDING
+    progress: dict[str, Any] | None = None
+    runtime_s: float | None = None
+    handed: bool = False
+    killed: bool = False
+    last_seq: int = 0
+    last_rseq: int = 0
     acknowledged: int | None = None
 
 
