@@ -31,8 +31,8 @@ __all__ = ["OUTPUT_ITEM_BYTES", "Outputs", "size_of"]
 OUTPUT_ITEM_BYTES = 64 * 1024
 """Size of the pieces that `read` gives, at most."""
 
-_FETCH_BYTES = 4 << 20
-"""Bytes of one piece from another machine; two of a file are in memory at a time."""
+_FETCH_BYTES = 1 << 20
+"""Bytes of one piece from another machine; two of a file are in memory at a time, and what Ray keeps of them."""
 
 _COPY_BYTES = 64 << 20
 """Bytes of a file of this machine that one thread copies before others have their turn."""
