@@ -215,7 +215,7 @@ class RunView:
 
     @property
     def state(self) -> RunState:
-        """`error` after a `fatal`, else `done` after a `final`, else `locked` while a lock is open, else `pending`."""
+        """`error` after a `fatal`, else `done` after a `final`, else `locked` by an open lock, else `pending`."""
         return state_of(final=self.final is not None, fatal=self.fatal is not None, locked=bool(self.locks))
 
     def extend(self, events: Iterable[Event]) -> None:

@@ -13,7 +13,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ OUTPUT_ITEM_BYTES = 64 * 1024
 """Size of the pieces that `read` gives, at most."""
 
 _FETCH_BYTES = 1 << 20
-"""Bytes of one piece from another machine; two of a file are in memory at a time, and what Ray keeps of them."""
+"""Bytes of one piece from another machine; of larger ones Ray keeps several in memory."""
 
 _COPY_BYTES = 64 << 20
 """Bytes of a file of this machine that one thread copies before others have their turn."""
@@ -189,18 +189,13 @@ class Outputs:
     async def _receive(
         self, runner: Runner, name: str, size: int, descriptor: int, builder: ManifestBuilder, promise: Promise
     ) -> None:
-        """Take a file from another machine; each piece is hashed and written while the next one is on its way."""
-        at, before = 0, b""
-        while before or at < size:
+        """Take a file from another machine, a piece at a time."""
+        while builder.size < size:
+            piece = await self._piece(runner, name, builder.size, min(_FETCH_BYTES, size - builder.size))
+            if not piece:
+                break
             # Shielded: the thread must be done with the descriptor before it is closed.
-            writing = _in_thread(_take, descriptor, builder, before, promise)
-            if at < size:
-                reading = self._piece(runner, name, at, min(_FETCH_BYTES, size - at))
-                before = await _both(reading, writing)
-                at = at + len(before) if before else size
-            else:
-                await writing
-                before = b""
+            await _in_thread(_take, descriptor, builder, piece, promise)
 
     async def _piece(self, runner: Runner, name: str, offset: int, length: int) -> bytes:
         try:
@@ -305,17 +300,6 @@ def _copy_range(source: int, descriptor: int, count: int, at: int) -> int:
             if error.errno not in _NO_RANGES:
                 raise
     return os.pwrite(descriptor, os.pread(source, count, at), at)
-
-
-async def _both(reading: Coroutine[Any, Any, bytes], writing: Coroutine[Any, Any, None]) -> bytes:
-    """Return what was read once both are over, also when one of them raises."""
-    read: bytes | BaseException
-    read, written = await asyncio.gather(reading, writing, return_exceptions=True)
-    if isinstance(written, BaseException):
-        raise written
-    if isinstance(read, BaseException):
-        raise read
-    return read
 
 
 def _take(descriptor: int, builder: ManifestBuilder, piece: bytes, promise: Promise) -> None:
