@@ -187,7 +187,7 @@ class InProcessRunner:
         return self.context.read_output(name, offset, length)
 
     def open_output(self, name: str) -> int | None:
-        """Give none: what stands above an executor is tried by `read_output`, as from another machine."""
+        """Return None: what stands above an executor is tried by `read_output`, as from another machine."""
         return None
 
     async def kill(self) -> None:
