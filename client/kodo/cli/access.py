@@ -50,7 +50,7 @@ async def login(
         ),
     ] = None,
 ) -> None:
-    """Log in to a node, or to a registry with --registry. The login is used for it only."""
+    """Log in to a node, or to a registry with --registry. The login is valid there only."""
     from kodo.cli.secret import read_secret
     from kodo.cli.text import shell_word
 
@@ -486,10 +486,10 @@ def register(app: typer.Typer) -> None:
             },
         ),
         "role": (
-            "Manage the roles of such a node or registry.",
+            "Manage the roles of a node, or of a registry with --registry.",
             {"add": role_add, "list": role_list, "remove": role_remove, "grant": role_grant, "revoke": role_revoke},
         ),
-        "grant": ("List the grants of such a node or registry.", {"list": grant_list}),
+        "grant": ("List the grants of a node, or of a registry with --registry.", {"list": grant_list}),
     }
     for name, (help_, commands) in groups.items():
         group = typer.Typer(help=help_, no_args_is_help=True)

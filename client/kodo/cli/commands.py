@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "nodes": Entry("find", "Find", "List the nodes on the local network and in registries."),
-    "flows": Entry("find", "Find", "List the flows of those nodes."),
+    "flows": Entry("find", "Find", "List the flows on the local network and in registries."),
     "show": Entry("find", "Find", "Show what a flow does, which inputs it takes, and an example."),
     "run": Entry("running", "Run", "Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."),
     "ps": Entry("running", "Run", "List your runs."),
@@ -67,7 +67,7 @@ COMMANDS: dict[str, Entry] = {
     "login": Entry(
         "access",
         "Identity and settings",
-        "Log in to a node, or to a registry with --registry. The login is used for it only.",
+        "Log in to a node, or to a registry with --registry. The login is valid there only.",
     ),
     "logout": Entry(
         "access",
@@ -107,8 +107,8 @@ COMMANDS: dict[str, Entry] = {
         "Serve",
         "Manage the users of a node, or of a registry with --registry, that runs with --auth local.",
     ),
-    "role": Entry("access", "Serve", "Manage the roles of such a node or registry."),
-    "grant": Entry("access", "Serve", "List the grants of such a node or registry."),
+    "role": Entry("access", "Serve", "Manage the roles of a node, or of a registry with --registry."),
+    "grant": Entry("access", "Serve", "List the grants of a node, or of a registry with --registry."),
     "register": Entry(
         "registry_admin",
         "Registry",

@@ -56,7 +56,7 @@ async def flows(
         typer.Option("--by", metavar="FIELDS", help="Sort by these fields, e.g. 'name asc,published desc'."),
     ] = None,
 ) -> None:
-    """List the flows of those nodes."""
+    """List the flows on the local network and in registries."""
     from kodo.cli.table import Table
     from kodo.cli.text import shell_word
 
