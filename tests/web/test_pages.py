@@ -415,3 +415,20 @@ async def test_the_first_load_is_within_its_budget(url: str) -> None:
     assert origin
     assert len(seen) >= 2
     assert size <= BUDGET
+
+
+async def test_a_connection_has_one_way_to_its_node(page: Page) -> None:
+    """With several that work a browser moves between them, and waits many seconds for what comes on the former."""
+    await page.evaluate(
+        """(() => {
+            window.seen = []
+            const set = RTCPeerConnection.prototype.setRemoteDescription
+            RTCPeerConnection.prototype.setRemoteDescription = function (description) {
+                seen.push(description.sdp.match(/^a=candidate:/gm).length)
+                return set.call(this, description)
+            }
+        })()"""
+    )
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    assert set(await page.evaluate("seen")) == {1}

@@ -20,6 +20,7 @@ import type {
   StreamOptions,
   UploadHandle
 } from './api.ts'
+import { sleep } from './backoff.ts'
 import { abortError } from './calls.ts'
 import type { Database } from './database.ts'
 import { dial } from './dial.ts'
@@ -31,6 +32,9 @@ import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
 
 const DIAL_MS = 10_000
+/** Between the dials of two addresses. */
+const STAGGER_MS = 100
+const MOST_DIALS = 16
 const CALL_MS = 30_000
 /** How often one call is made when its session breaks. */
 const ATTEMPTS = 3
@@ -207,18 +211,19 @@ export class RemoteNode implements NodeClient {
     return session
   }
 
-  /** A connection is to one certificate; where addresses tell of several, an old one and a new one, each is tried. */
+  /**
+   * Dial each address by itself, one shortly after the other (RFC 8305); the first that is proved wins. A connection
+   * with several pairs of addresses that work moves from one to another, and then waits for what comes to the first.
+   */
   async #dialAll(signal: AbortSignal): Promise<Session> {
-    const groups = new Map<string, Multiaddr[]>()
-    for (const address of this.#addresses) {
-      const certificate = hex(address.certhash)
-      groups.set(certificate, [...(groups.get(certificate) ?? []), address])
-    }
-    if (groups.size === 0) throw new UnreachableError(`No address of ${this.label} is known.`)
+    if (this.#addresses.length === 0) throw new UnreachableError(`No address of ${this.label} is known.`)
     const signer = await this.#context.identity.signer()
     const others = new AbortController()
     const either = AbortSignal.any([signal, others.signal])
-    const dials = [...groups.values()].map(addresses => dial(addresses, this.peerId, signer, { timeout: DIAL_MS, signal: either }))
+    const dials = this.#addresses.slice(0, MOST_DIALS).map(async (address, index) => {
+      if (index > 0) await sleep(index * STAGGER_MS, either)
+      return dial([address], this.peerId, signer, { timeout: DIAL_MS, signal: either })
+    })
     try {
       const session = await Promise.any(dials)
       for (const each of dials) void each.then(late => late !== session && late.close(), () => undefined)
