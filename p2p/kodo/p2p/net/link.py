@@ -29,7 +29,6 @@ from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.datachannel import DataChannel, Way
 from kodo.p2p.net.dtls import Dtls
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
-from kodo.p2p.net.turns import turns_of
 from kodo.p2p.net.unexpected import as_ours, tell
 
 __all__ = ["WebRtcLink"]
@@ -123,9 +122,7 @@ class WebRtcLink:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._kept_by_readers = 0
-        self._source = source_block(remote_address[0])
-        self._turns = turns_of(self._loop)
-        self._account = (budget or Budget()).open(self._source, self._cut)
+        self._account = (budget or Budget()).open(source_block(remote_address[0]), self._cut)
         self._behind = False
         """Whether the last turn left something of what came for the next."""
         self._delivering = False
@@ -189,22 +186,19 @@ class WebRtcLink:
         if not self._dtls.finished:
             self._arm()
             return
-        if self._behind or not self._turns.take(self._source, self._take_now):
-            self._behind = True
+        if not self._behind:
+            self._delivering = True
+            try:
+                self._take_waiting()
+            except Exception as error:
+                self.fail(error)
+            finally:
+                self._delivering = False
         self._count_kept()
         if self._handler is None:
             self._flush_now()  # nobody reads yet
         else:
             self._flush_soon()
-
-    def _take_now(self) -> None:
-        self._delivering = True
-        try:
-            self._take_waiting()
-        except Exception as error:
-            self.fail(error)
-        finally:
-            self._delivering = False
 
     def _flush_now(self) -> None:
         """Deliver what was left, send what may go, arm the timer."""
@@ -244,7 +238,7 @@ class WebRtcLink:
     def _flush_soon(self) -> None:
         """Flush in the next turn of the loop: what is sent until then goes along."""
         if self._flushing is None and self._error is None and not self._delivering:
-            self._flushing = self._loop.call_soon(self._turns.take_or_wait, self._source, self._flush_now)
+            self._flushing = self._loop.call_soon(self._flush_now)
 
     def _arm(self) -> None:
         """Let the timer fire when something is due, or earlier: moving it for each packet would cost more."""
@@ -281,8 +275,7 @@ class WebRtcLink:
         except Exception as error:
             self.fail(error)
             return
-        if not self._turns.take(self._source, self._flush_now):
-            self._flush_soon()
+        self._flush_now()
 
     # handshake
 
