@@ -165,6 +165,11 @@ def _ray(home: Path) -> Iterator[Finding]:
         return
     with contextlib.suppress(PackageNotFoundError):
         yield Finding("ray", f"Ray {version('ray')}")
+    with contextlib.suppress(OSError, KeyError):
+        import pwd
+
+        owner = pwd.getpwuid((home / "apart").lstat().st_uid).pw_name
+        yield Finding("ray", f"flows run as {owner}, and so does their Ray; its files are not looked at")
     if not (home / "ray" / "cluster.json").exists():
         return
     from kodo.node.executors.ray.cluster import cluster_lives, listening_sockets

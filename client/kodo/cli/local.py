@@ -80,6 +80,7 @@ async def embedded_node(context: Context, flow: str, executor: str | None = None
             registries=(),
             entries=(entry,),
             roots=(folder,),
+            runner_user=None,  # it is this user's own flow
             # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
             only=str(load_identity(make_home(context.loaded.home), "user").peer_id),
             executor=settings.settings.executor or "auto",

@@ -98,6 +98,14 @@ async def up(
     num_cpus: Annotated[
         int | None, typer.Option("--num-cpus", min=1, help="CPUs of the node's own Ray. Default: all.")
     ] = None,
+    runner_user: Annotated[
+        str | None,
+        typer.Option(
+            "--runner-user",
+            metavar="NAME",
+            help="Run flows, and their Ray, as this account of the machine. Needs root.",
+        ),
+    ] = None,
     object_store: Annotated[
         str | None,
         typer.Option("--object-store", metavar="SIZE", help="Object store of the node's own Ray, e.g. 200MB."),
@@ -141,6 +149,7 @@ async def up(
         contents_for=contents_for or None,
         executor=executor,
         ray_address=ray_address,
+        runner_user=runner_user,
         num_cpus=num_cpus,
         object_store=object_store,
         runners=runners,
@@ -164,6 +173,8 @@ async def up(
         # From here on a signal is the orderly way to end, no interruption.
         context.stop = asyncio.Event()
         print_ready(context, node, registries)
+        if config.runner_user is not None:
+            context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
         await _first(context.stop.wait(), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
 

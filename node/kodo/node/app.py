@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
@@ -60,6 +60,9 @@ from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.ids import make_id
 from kodo.registry.records.record import Ping
+
+if TYPE_CHECKING:
+    from kodo.node.executors.apart.account import Account
 
 __all__ = ["Node"]
 
@@ -176,6 +179,7 @@ class Node:
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")
         scope_roots = self._read_scope()
+        account = await asyncio.to_thread(_settle, config, home, [*scope_roots, *config.roots])
         ledger = Ledger(home, reserve_bytes=config.disk_reserve_bytes, quota_bytes=config.quota_bytes)
         store = await stack.enter_async_context(
             Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes, room=ledger)
@@ -201,9 +205,11 @@ class Node:
         ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
-        self._catalog = catalog = self._make_catalog(scope_roots)
+        self._catalog = catalog = self._make_catalog(scope_roots, account)
         stack.callback(catalog.judge.close)
-        executor = await self._open_executor(stack, identity, [*scope_roots, *config.roots], catalog.load(store))
+        executor = await self._open_executor(
+            stack, identity, [*scope_roots, *config.roots], catalog.load(store), account
+        )
         transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
         self._host = host = await stack.enter_async_context(Host(identity, transport, welcome=self._welcome))
         keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
@@ -259,7 +265,7 @@ class Node:
             besides=memories.short,
             more=[
                 cleanup.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
-                cleanup.Logs(home / "ray" / "sessions", config.keep_logs_s, live_processes),
+                _logs(config, executor),
                 cleanup.Runners(executor, config.keep_warm_s),
                 cleanup.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
             ],
@@ -295,14 +301,19 @@ class Node:
             await stack.enter_async_context(_advertised(self._advertisement))
 
     async def _open_executor(
-        self, stack: contextlib.AsyncExitStack, identity: Identity, roots: list[Path], loading: Awaitable[None]
+        self,
+        stack: contextlib.AsyncExitStack,
+        identity: Identity,
+        roots: list[Path],
+        loading: Awaitable[None],
+        account: Account | None,
     ) -> Executor:
         """Return what runs the flows, started; which one that is, the flows may decide, once they are loaded."""
         config, catalog = self.config, self._catalog
         assert catalog is not None
         executor = self._executor
         chosen = config.chosen_executor
-        if executor is None and chosen != "ray":
+        if executor is None and chosen != "ray" and account is None:
             from kodo.node.executors.process.executor import ProcessExecutor
 
             executor = processes = ProcessExecutor(
@@ -316,7 +327,10 @@ class Node:
             processes.begin()  # meanwhile the flows are described
         await loading
         needs_ray = any(flow.needs_ray and flow.error is None for flow in catalog.flows)
-        if self._executor is None and (chosen == "ray" or (chosen == "auto" and needs_ray)):
+        on_ray = chosen == "ray" or (chosen == "auto" and needs_ray)
+        if self._executor is None and account is not None:
+            executor = _apart(config, identity, roots, catalog, account, on_ray=on_ray)
+        elif self._executor is None and on_ray:
             if executor is not None:
                 await executor.aclose()
             executor = _ray(config, identity, roots, catalog)
@@ -344,8 +358,11 @@ class Node:
         self._name = config.name or self._scope.name or default_name()
         return roots
 
-    def _make_catalog(self, scope_roots: list[Path]) -> Catalog:
+    def _make_catalog(self, scope_roots: list[Path], account: Account | None) -> Catalog:
         config = self.config
+        describe = self._describe
+        if account is not None and describe is describe_flows:
+            describe = partial(describe_flows, account=account)
         base = scope_roots[0] if scope_roots else Path.cwd()
         return Catalog(
             [*self._scope.flows, *config.entries],
@@ -354,7 +371,7 @@ class Node:
             base=base,
             strict=config.scope is not None,
             has_ray=config.chosen_executor != "process" or self._executor is not None,
-            describe=self._describe,
+            describe=describe,
         )
 
     async def _listen(self, host: Host, home: Path) -> None:
@@ -388,6 +405,53 @@ def _outgoing(config: NodeConfig, identity: Identity) -> Client:
     """Make the client by which the node's runs use other nodes: the node's key, pins and logins of its own."""
     settings = Settings.model_validate({"registry": config.registry, "lan": config.lan})
     return Client(settings=Loaded(config.home / "outgoing", settings, {}), identity=identity)
+
+
+def _settle(config: NodeConfig, home: Path, folders: list[Path]) -> Account | None:
+    """Return the account that runs the flows, once it can; None: the node's own. Blocks."""
+    if config.runner_user is not None and config.ray_address is not None:
+        raise UsageError(
+            "runner_user is for a node's own runners; the Ray at ray_address runs flows as whoever started it: "
+            "leave one out"
+        )
+    # Imported here: a node with an executor of its own does without.
+    from kodo.node.executors.apart.account import settle
+
+    return settle(home, config.runner_user, folders, needs_ray=config.chosen_executor == "ray")
+
+
+def _logs(config: NodeConfig, executor: Executor) -> cleanup.Chore:
+    if config.runner_user is not None:
+        from kodo.node.executors.apart.executor import ApartExecutor
+
+        if isinstance(executor, ApartExecutor):
+            return cleanup.KeptLogs(executor)
+    return cleanup.Logs(config.home / "ray" / "sessions", config.keep_logs_s, live_processes)
+
+
+def _apart(
+    config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog, account: Account, *, on_ray: bool
+) -> Executor:
+    from kodo.node.executors.apart.account import FOLDER
+    from kodo.node.executors.apart.executor import ApartExecutor
+    from kodo.node.executors.apart.spawn import as_account
+
+    return ApartExecutor(
+        as_account(account),
+        {
+            "home": str(config.home / FOLDER),
+            "on_ray": on_ray,
+            "namespace": f"kodo-{identity.peer_id}",
+            "roots": [str(root) for root in roots],
+            "preload": _warmed(catalog),
+            "num_cpus": config.num_cpus,
+            "object_store_bytes": config.object_store_bytes,
+            "runners": config.runners,
+            "max_runs": most_processes(config.max_runs),
+            "log_s": config.keep_logs_s,
+            "stays": config.outlive,
+        },
+    )
 
 
 def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog) -> Executor:

@@ -42,6 +42,11 @@ class NodeSettings(NetworkSettings, AccessSettings):
     ray_address: str | None = Field(
         default=None, min_length=1, description="Ray cluster to join. Default: start a Ray of the node's own."
     )
+    runner_user: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Account that runs flows and the node's own Ray, set by root. Default: the node's account.",
+    )
     num_cpus: Whole | None = Field(default=None, ge=1, description="CPUs of the node's own Ray. Default: all.")
     object_store_bytes: Bytes = Field(
         default=200_000_000, ge=80 << 20, description="Size of the object store of the node's own Ray."

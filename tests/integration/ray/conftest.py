@@ -1,19 +1,29 @@
-"""One real Ray for each module of tests, in a home of its own."""
+"""One real Ray for each module of tests, in a home of its own.
+
+With `KODO_TEST_RUNNER_USER` it is of that account, and the process of the tests is a node that runs flows as it does:
+`tests/integration/apart` runs some of the modules so.
+"""
 
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from kodo.node.executors.executor import Runner, RunnerEvent, RunSpec
+from kodo.node.executors.apart.account import FOLDER, Account, leave_folder, settle
+from kodo.node.executors.apart.executor import ApartExecutor
+from kodo.node.executors.apart.spawn import as_account
+from kodo.node.executors.executor import Executor, Runner, RunnerEvent, RunSpec
 from kodo.node.executors.ray.cluster import stop_cluster
 from kodo.node.executors.ray.executor import RayExecutor
 from kodo.protocol.ids import make_id
 
+RUNNER_USER = os.environ.get("KODO_TEST_RUNNER_USER")
 SCOPE = Path(__file__).parent / "scope"
 OBJECT_STORE_BYTES = 150_000_000
 
@@ -23,12 +33,43 @@ def new_id() -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if not RUNNER_USER:
+        yield tmp_path_factory.mktemp("home")
+        return
+    made = Path(tempfile.mkdtemp(prefix="kodo-home-"))  # where pytest has its own nobody else may enter
+    yield made
+    leave_folder(made)
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def account(home: Path) -> Account | None:
+    """The account that runs the flows, where it is not the node's own."""
+    return settle(home, RUNNER_USER, [SCOPE])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor(home: Path) -> AsyncIterator[RayExecutor]:
+async def executor(home: Path, account: Account | None) -> AsyncIterator[Executor]:
+    if account is not None:
+        settings = {
+            "home": str(home / FOLDER),
+            "namespace": "kodo-test",
+            "roots": [str(SCOPE)],
+            "preload": ["ray_flows:hello"],
+            "num_cpus": 2,
+            "object_store_bytes": OBJECT_STORE_BYTES,
+            "runners": 2,
+            "max_runs": 3,
+            "log_s": 0.0,
+            "on_ray": True,
+            "stays": True,
+        }
+        apart = ApartExecutor(as_account(account), settings)
+        await apart.start()
+        yield apart
+        await apart.aclose()
+        return
     made = RayExecutor(
         home, "kodo-test", [SCOPE], ["ray_flows:hello"], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES
     )
@@ -70,7 +111,7 @@ class Run:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def run(executor: RayExecutor) -> AsyncIterator[Callable[..., Awaitable[Run]]]:
+async def run(executor: Executor) -> AsyncIterator[Callable[..., Awaitable[Run]]]:
     """Launch a flow of `ray_flows`, or `module:flow`; what still runs after the test is killed."""
     made: list[Run] = []
 

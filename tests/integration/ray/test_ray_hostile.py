@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest_asyncio
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import Runner
 from kodo.node.executors.ray.executor import RayExecutor
+from tests.integration.ray.conftest import RUNNER_USER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,7 +23,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def settings(home: Path):
     """A node's key, and variables that its user has."""
     given = {"KODO_HOME": str(home), "KODO_REGISTRY": "https://registry.example", "SSH_AUTH_SOCK": "/run/agent"}
-    (home / "node.key").write_text("secret")
+    made = {"node.key": "secret", "outputs/secret.txt": "of another run", "node.pid": str(os.getpid())}
+    for name, text in made.items():
+        (home / name).parent.mkdir(mode=0o700, exist_ok=True)
+        (home / name).write_text(text)
+        (home / name).chmod(0o644 if name == "node.pid" else 0o600)
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     yield
@@ -30,6 +38,15 @@ async def settings(home: Path):
             os.environ[name] = value
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder in which any account may write."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o777)
+    yield made
+    shutil.rmtree(made)
+
+
 async def until_it_raises(runner: Runner, op: str) -> None:
     while True:
         await (runner.poll(0, 1.0) if op == "poll" else runner.asked(0, 1.0))
@@ -37,8 +54,8 @@ async def until_it_raises(runner: Runner, op: str) -> None:
 
 @pytest.mark.parametrize("raised", [False, True], ids=["said", "raised"])
 @pytest.mark.parametrize("op", ["poll", "asked"])
-async def test_what_a_runner_says_does_nothing_in_the_node(run, tmp_path, op, raised):
-    place = tmp_path / "made-by-the-bomb"
+async def test_what_a_runner_says_does_nothing_in_the_node(run, open_folder, op, raised):
+    place = open_folder / "made-by-the-bomb"
     made = await run("bomb", place=str(place), op=op, raised=raised)
     with pytest.raises(MisconductError, match="does not say"):
         await until_it_raises(made.runner, op)
@@ -46,8 +63,8 @@ async def test_what_a_runner_says_does_nothing_in_the_node(run, tmp_path, op, ra
     assert (await (await run("hello", topic="still")).end())["result"] == "# still 3"
 
 
-async def test_an_output_that_is_no_bytes_does_nothing_in_the_node(run, tmp_path):
-    place = tmp_path / "made-by-the-bomb"
+async def test_an_output_that_is_no_bytes_does_nothing_in_the_node(run, open_folder):
+    place = open_folder / "made-by-the-bomb"
     made = await run("bomb", place=str(place), op="read_output")
     await made.until("output")
     with pytest.raises(MisconductError, match="does not say"):
@@ -55,11 +72,19 @@ async def test_an_output_that_is_no_bytes_does_nothing_in_the_node(run, tmp_path
     assert not place.exists()
 
 
-async def test_a_flow_may_do_what_the_account_of_the_node_may(run, home):
+async def test_a_flow_may_do_what_its_account_may(run, home, account):
     told = (await (await run("look_around", home=str(home))).end())["result"]
+    same = account is None
     assert told == {
-        # Open: whoever may deploy a flow is as trusted as the node's user.
-        "reads a key of the node": True,
+        # Held by an account of its own; else open, as whoever may deploy a flow is as trusted as the node's user.
+        "reads a key of the node": same,
+        "lists the node's files": same,
+        "writes among the node's files": same,
+        "reads what another run made": same,
+        "reads the variables of the node's process": same,
+        "signals the node's process": same,
+        "becomes root": same and os.getuid() == 0,
+        # Open.
         "reads the token of Ray": True,
         "opens a socket of Ray": True,
         # Held.
@@ -68,6 +93,7 @@ async def test_a_flow_may_do_what_the_account_of_the_node_may(run, home):
     }
 
 
+@pytest.mark.skipif(RUNNER_USER is not None, reason="it is of the process that has Ray, which is not this one")
 async def test_a_node_that_starts_again_reads_no_class_that_a_flow_could_have_put_there(run, executor: RayExecutor):
     made = await run("count", n=2)
     link = executor._open_link()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kodo.node.catalog.scope import FlowLimits, Scope
 from kodo.node.executors.runner.telemetry import silenced
@@ -30,6 +30,9 @@ from kodo.registry.query.glob import fold, parse_glob
 from kodo.registry.query.query import QueryError, parse_query
 from kodo.registry.query.rows import fits
 from kodo.registry.query.tree import FLOW_FIELDS
+
+if TYPE_CHECKING:
+    from kodo.node.executors.apart.account import Account
 
 __all__ = ["Catalog", "Describe", "Flow", "describe_flows"]
 
@@ -132,21 +135,27 @@ class Flow:
         return {**around, "type": "object", "properties": wanted, "required": absent, "additionalProperties": False}
 
 
-async def describe_flows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+async def describe_flows(request: Mapping[str, Any], *, account: Account | None = None) -> list[dict[str, Any]]:
     """Describe flows by `python -m kodo.flow._runtime.describe`; return its FlowInfos.
+
+    Args:
+        account: under which the flows' code is imported; None: this process's.
 
     Raises:
         KodoError: the process failed or did not end in time.
     """
+    environment = os.environ if account is None else account.environment(os.environ)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        *([] if account is None else ["-P"]),
         "-m",
         "kodo.flow._runtime.describe",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=_MAX_ANSWER,
-        env={**os.environ, **silenced(os.environ), "PYTHONUNBUFFERED": "1"},
+        env={**environment, **silenced(environment), "PYTHONUNBUFFERED": "1"},
+        **({} if account is None else account.process()),
     )
     try:
         async with asyncio.timeout(_DESCRIBE_S):

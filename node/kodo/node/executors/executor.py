@@ -21,13 +21,17 @@ __all__ = ["Executor", "ExecutorLoad", "InputFile", "RunSpec", "Runner", "Runner
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An upload that a run's inputs name by `id`: verified, at `path` on the node; `sha256` hex."""
+    """An upload that a run's inputs name by `id`: verified, at `path` on the node; `sha256` hex.
+
+    `read`: gives a part of it, from an offset on, to whoever may not open `path`.
+    """
 
     id: str
     name: str
     path: Path
     size: int
     sha256: str
+    read: Callable[[int, int], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

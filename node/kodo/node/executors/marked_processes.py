@@ -11,9 +11,13 @@ import psutil
 __all__ = ["end_marked", "find_marked", "is_marked"]
 
 
-def find_marked(variable: str, value: str) -> list[psutil.Process]:
-    """Return this user's processes, but for this one, in whose environment `variable` is `value`."""
-    mine = os.getuid()
+def find_marked(variable: str, value: str, *, user: int | None = None) -> list[psutil.Process]:
+    """Return a user's processes, but for this one, in whose environment `variable` is `value`.
+
+    Args:
+        user: the user's id; None: this process's.
+    """
+    mine = os.getuid() if user is None else user
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -26,10 +30,10 @@ def find_marked(variable: str, value: str) -> list[psutil.Process]:
     return found
 
 
-def end_marked(variable: str, value: str) -> None:
-    """Kill this user's processes in whose environment `variable` is `value`; blocks for at most 5 s."""
+def end_marked(variable: str, value: str, *, user: int | None = None) -> None:
+    """Kill processes that `find_marked` gives; blocks for at most 5 s."""
     deadline = time.monotonic() + 5.0
-    while (found := find_marked(variable, value)) and time.monotonic() < deadline:
+    while (found := find_marked(variable, value, user=user)) and time.monotonic() < deadline:
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()

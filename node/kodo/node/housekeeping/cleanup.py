@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from kodo.node.executors.apart.executor import ApartExecutor
 from kodo.node.executors.executor import Executor
+from kodo.node.executors.ray.logs import stale_logs
 from kodo.node.files.outputs import Outputs, size_of
 from kodo.node.files.uploads import Uploads
 from kodo.node.requests.memories import Memories
@@ -20,7 +22,19 @@ from kodo.node.store.transaction import KEY_LIFE_MS
 from kodo.p2p.errors import KodoError
 from kodo.protocol.ids import is_id
 
-__all__ = ["Chore", "Keys", "Logs", "LostFiles", "Parts", "Runners", "Runs", "Shares", "Stale", "Uploaded"]
+__all__ = [
+    "Chore",
+    "KeptLogs",
+    "Keys",
+    "Logs",
+    "LostFiles",
+    "Parts",
+    "Runners",
+    "Runs",
+    "Shares",
+    "Stale",
+    "Uploaded",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -193,25 +207,35 @@ class Logs:
 
     async def stale(self, now: int) -> list[Stale]:
         """Look at the files that are named after a process."""
-        return await asyncio.to_thread(self._stale, now)
-
-    def _stale(self, now: int) -> list[Stale]:
-        alive = {str(pid) for pid in self._alive()}
-        found: list[tuple[float, Stale]] = []
-        for file in self._sessions.glob("session_*/logs/*"):
-            pid = file.stem.replace("-", "_").rpartition("_")[2]
-            with contextlib.suppress(OSError):
-                said = file.lstat()
-                old = said.st_mtime * 1000 <= now - self._keep_s * 1000
-                if pid.isdigit() and pid not in alive and old and not file.is_symlink() and file.is_file():
-                    name = str(file.relative_to(self._sessions))
-                    found.append((said.st_mtime, Stale(self.kind, name, said.st_size)))
-        return [stale for _, stale in sorted(found)]
+        before = now - self._keep_s * 1000
+        found = await asyncio.to_thread(lambda: stale_logs(self._sessions, before, self._alive()))
+        return [Stale(self.kind, name, size) for name, size in found]
 
     async def remove(self, stale: Stale) -> None:
         """Remove the file."""
         with contextlib.suppress(OSError):
             await asyncio.to_thread((self._sessions / stale.id).unlink)
+
+
+class KeptLogs:
+    """`log`, as `Logs`: the files belong to another account, whose process looks at them and removes them."""
+
+    kind = "log"
+
+    def __init__(self, executor: ApartExecutor):
+        self._executor = executor
+
+    async def stale(self, now: int) -> list[Stale]:
+        """Ask the process; one that is just being replaced has none."""
+        try:
+            return [Stale(self.kind, name, size) for name, size in await self._executor.logs(now)]
+        except KodoError as error:
+            logger.warning("housekeeping could not look at the logs of runners: %s", error)
+            return []
+
+    async def remove(self, stale: Stale) -> None:
+        """Have it removed."""
+        await self._executor.forget_log(stale.id)
 
 
 class Runners:

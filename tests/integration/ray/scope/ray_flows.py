@@ -324,6 +324,7 @@ def bomb(place: str, raised: bool = False, op: str = "poll") -> None:
 @flow
 def look_around(home: str) -> dict[str, bool]:
     """Try what the account that runs the node may do."""
+    import signal
     import socket
 
     def works(what) -> bool:
@@ -337,11 +338,18 @@ def look_around(home: str) -> dict[str, bool]:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
-    base = Path(home)
-    sockets = [path for path in (base / "ray").rglob("*") if path.is_socket()]
+    base, node = Path(home), int((Path(home) / "node.pid").read_text())
+    rays = [base / "ray", base / "apart" / "ray"]
+    sockets = [path for ray in rays for path in ray.rglob("*") if works(path.is_socket) and path.is_socket()]
     return {
         "reads a key of the node": works((base / "node.key").read_text),
-        "reads the token of Ray": works((base / "ray" / "token").read_text),
+        "lists the node's files": works(lambda: os.listdir(base)),
+        "writes among the node's files": works((base / "planted").touch),
+        "reads what another run made": works((base / "outputs" / "secret.txt").read_text),
+        "reads the variables of the node's process": works(Path(f"/proc/{node}/environ").read_text),
+        "signals the node's process": works(lambda: os.kill(node, signal.SIGCONT)),
+        "becomes root": works(lambda: os.setuid(0)) and os.getuid() == 0,
+        "reads the token of Ray": any(works((ray / "token").read_text) for ray in rays),
         "opens a socket of Ray": any(works(lambda path=path: connect(path)) for path in sockets),
         "sees the node's settings": any(name in os.environ for name in ("KODO_HOME", "KODO_REGISTRY", "KODO_AUTH")),
         "may ask the node's SSH agent": "SSH_AUTH_SOCK" in os.environ,

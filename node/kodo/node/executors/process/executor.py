@@ -44,7 +44,7 @@ from kodo.node.executors.upload_sender import send_files
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.ids import is_id
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["ProcessExecutor", "end_left"]
 
 logger = logging.getLogger(__name__)
 
@@ -429,3 +429,16 @@ def _end_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGKILL)
+
+
+def end_left(home: Path, *, user: int | None = None) -> None:
+    """End the runners that were left running in a home, and remove their files; blocks.
+
+    Args:
+        user: the id of the user whose they are; None: this process's. Another's files stay: what leads to them may
+            lead elsewhere.
+    """
+    for folder in (home / "runners").glob(_PREFIX + "*"):
+        end_marked(MARK, folder.name, user=user)
+        if user is None:
+            shutil.rmtree(folder, ignore_errors=True)
