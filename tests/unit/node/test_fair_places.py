@@ -279,3 +279,41 @@ async def test_without_spare_memory_a_run_that_asks_keeps_its_place() -> None:
     assert queue.waiting == 1
     queue.leave("a")
     await waiting
+
+
+async def test_a_run_that_asks_gives_its_place_up_as_soon_as_its_process_can_stay() -> None:
+    spare = False
+    queue = FairQueue(1, spare=lambda: spare)
+    await queue.turn("ana", "a")
+    queue.park("a")
+    waiting = asyncio.ensure_future(queue.turn("bob", "b"))
+    await asyncio.sleep(0)
+    assert queue.waiting == 1
+    spare = True
+    # Somebody begins to wait: that is when it is looked at again.
+    later = asyncio.ensure_future(queue.turn("cid", "c"))
+    await waiting
+    assert (set(queue._parked), set(queue._held)) == ({"a"}, {"b"})
+    queue.leave("b")
+    await later
+
+
+async def test_a_run_that_asks_gives_its_place_up_when_another_parked_one_goes_or_goes_on() -> None:
+    queue = FairQueue(1)
+    parked = [f"p{number}" for number in range(4)]
+    for fid in parked:
+        queue.take(fid, fid)
+        queue.park(fid)
+    for number, way in enumerate((queue.leave, queue.resume)):
+        fid = f"held{number}"
+        queue.take(fid, fid)
+        queue.park(fid)  # there are as many as may be
+        assert fid in queue._held
+        way(parked[number])
+        assert fid in queue._parked
+    # One that is answered meanwhile keeps its place.
+    queue.take("z", "z")
+    queue.park("z")
+    queue.resume("z")
+    queue.leave(parked[2])
+    assert "z" in queue._held

@@ -38,6 +38,7 @@ class FairQueue:
         self._spare = spare
         self._held: dict[str, str] = {}
         self._parked: dict[str, str] = {}
+        self._to_park: dict[str, None] = {}  # runs that hold a place and wait for a person, the first one first
         self._holding: Counter[str] = Counter()
         self._living: Counter[str] = Counter()
         self._lines: OrderedDict[str, OrderedDict[str, asyncio.Future[None]]] = OrderedDict()
@@ -71,19 +72,25 @@ class FairQueue:
             self._hold(principal, fid)
 
     def park(self, fid: str) -> None:
-        """Pass the place of a run that waits for a person to the next, if its process can stay beside that one's."""
-        if fid in self._held and len(self._parked) < _PARKED * self._slots and self._spare():
-            self._parked[fid] = self._let_go(fid)
+        """Give the place of a run that waits for a person to the next, once its process can stay beside that one's.
+
+        Whether it can is looked at whenever a run comes, goes, or is answered.
+        """
+        if fid in self._held:
+            self._to_park[fid] = None
             self._serve()
 
     def resume(self, fid: str) -> None:
-        """Let a parked run have its place again."""
+        """Give a parked run its place again."""
+        self._to_park.pop(fid, None)
         principal = self._parked.pop(fid, None)
         if principal is not None:
             self._hold(principal, fid)
+            self._serve()
 
     def leave(self, fid: str) -> None:
-        """Pass a run's place to the next; one that has none changes nothing."""
+        """Give a run's place to the next; one that has none changes nothing."""
+        self._to_park.pop(fid, None)
         if fid in self._held:
             principal = self._let_go(fid)
         elif fid in self._parked:
@@ -124,6 +131,10 @@ class FairQueue:
         return len(self._held) < self._slots + _extra(self._slots) and not self._holding[principal]
 
     def _serve(self) -> None:
+        while self._to_park and len(self._parked) < _PARKED * self._slots and self._spare():
+            fid = next(iter(self._to_park))
+            del self._to_park[fid]
+            self._parked[fid] = self._let_go(fid)
         while (principal := next(filter(self._may, self._lines), None)) is not None:
             line = self._lines.pop(principal)
             fid, place = line.popitem(last=False)
