@@ -338,15 +338,11 @@ class Shares:
                         share_changes.mark(tx, share.sid, peer, name, spans, sent)
                     share_changes.release(tx, share.sid, peer, last=last)
 
-                # Not lost when the call is cancelled: the writer has it by then.
-                try:
-                    await asyncio.shield(self._store.write(settle))
-                except CapacityError:
-                    if len(self._owed) < _MAX_OWED:
-                        self._owed[share.sid, peer, name] = settle
+                with contextlib.suppress(CapacityError):
+                    await self._settle((share.sid, peer, name), settle)
 
     async def _pay(self, sid: str) -> None:
-        """Write the ends of reads of this share that a full disk did not take, each once, whoever else pays too.
+        """Write the ends of reads of this share that could not be written, each once, whoever else pays too.
 
         Raises:
             CapacityError: the disk is still full.
@@ -356,11 +352,25 @@ class Shares:
             settle = self._owed.pop(owed, None)
             if settle is None:
                 continue
-            try:
-                await asyncio.shield(self._store.write(settle))
-            except CapacityError:
+            await self._settle(owed, settle)
+
+    async def _settle(self, owed: tuple[str, str, str], settle: Callable[[Transaction], None]) -> None:
+        """Write the end of a read. What cannot be written now is owed, also when nobody waits for it any more.
+
+        Cancelling is safe: the writer has it by then.
+
+        Raises:
+            CapacityError: the disk is full.
+            KodoError: it cannot be written for another reason.
+        """
+
+        def keep(written: asyncio.Future[None]) -> None:
+            if (written.cancelled() or written.exception() is not None) and len(self._owed) < _MAX_OWED:
                 self._owed.setdefault(owed, settle)
-                raise
+
+        writing = asyncio.ensure_future(self._store.write(settle))
+        writing.add_done_callback(keep)
+        await asyncio.shield(writing)
 
     async def _expire(self, use: _Use, share: ShareRow) -> None:
         while (left := share.expires - self._clock.now_ms()) > 0:
