@@ -31,7 +31,13 @@ from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import MEMORY_PIECE_BYTES, Scope, check_key, check_value
 from kodo.protocol.room import ENDLESS, Promise, Room
 
-__all__ = ["MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
+__all__ = ["SENDER", "MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
+
+SENDER = "by."
+"""Begins the name of whoever writes files by calls; the others that write some are runs, named by their fids."""
+
+_ALL_SENDERS = 4
+"""How many times `MemoryLimits.parts` all of them together write at once."""
 
 _SCHEMA = """
 CREATE TABLE memories (
@@ -88,7 +94,7 @@ _DISK_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, er
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """Bounds of one memory; `memories`: how many there may be in all; `parts`: files one run writes at once."""
+    """Bounds of one memory; `memories`: of how many there may be; `parts`: files a run or sender writes at once."""
 
     keys: int = 100_000
     key_bytes: int = 256 << 20
@@ -247,9 +253,9 @@ class MemoryStore:
             self._drop(op, args, once)
             raise
 
-    def drop(self, upload: str) -> None:
+    def drop(self, by: str, upload: str) -> None:
         """Forget a file under way that no run writes."""
-        self._drop_part(f"-{upload}")
+        self._drop_part(f"{by}-{upload}")
 
     def ended(self, fid: str) -> None:
         """Forget what a run was about to write, and what it was answered: it asks nothing more."""
@@ -355,7 +361,7 @@ class MemoryStore:
                     or 0
                 )
             self._gone = []
-            answer = work(mid, {**args, "by": once.fid if once else ""})
+            answer = work(mid, {**args, "by": once.fid if once else args.get("by", "")})
             db.execute("UPDATE memories SET modified = ? WHERE mid = ?", (self._now_ms(), mid))
             if once is not None:
                 db.execute("INSERT INTO answers VALUES (?, ?, ?)", (once.fid, once.aid, msgpack.packb(answer)))
@@ -370,7 +376,7 @@ class MemoryStore:
 
     def _drop(self, op: str, args: dict[str, Any], once: Once | None) -> None:
         if op == "file.write":
-            self._drop_part(f"{once.fid if once else ''}-{args.get('upload')}")
+            self._drop_part(f"{once.fid if once else args.get('by', '')}-{args.get('upload')}")
 
     def _drop_part(self, name: str) -> None:
         part = self._parts.pop(name, None)
@@ -472,8 +478,7 @@ class MemoryStore:
                 raise CapacityError(f"a memory has at most {self.limits.file_bytes} bytes of files")
             if offset:
                 return {"offset": 0}
-            if sum(each.startswith(f"{args['by']}-") for each in self._parts) >= self.limits.parts:
-                raise CapacityError(f"{self.limits.parts} files are being written at once; finish some first")
+            self._check_parts(str(args["by"]))
             part = self._parts[path.name] = _Part(self._room.promise(size))
         if offset != part.reached:
             return {"offset": part.reached}
@@ -496,6 +501,14 @@ class MemoryStore:
         finally:
             os.close(descriptor)
         return self._place(mid, name, path, size, sha256)
+
+    def _check_parts(self, by: str) -> None:
+        """Check that somebody may begin to write one more file."""
+        most = self.limits.parts
+        if sum(each.startswith(f"{by}-") for each in self._parts) >= most:
+            raise CapacityError(f"{most} files are being written at once; finish some first")
+        if by.startswith(SENDER) and sum(each.startswith(SENDER) for each in self._parts) >= most * _ALL_SENDERS:
+            raise CapacityError(f"{most * _ALL_SENDERS} files are being sent to this node at once; try again later")
 
     def _place(self, mid: int, name: str, part: Path, size: int, sha256: str) -> dict[str, Any]:
         db, place = self._open(), secrets.token_hex(16)

@@ -60,7 +60,7 @@ class MemoryAnswers:
             if args.size is None:
                 await self._memories.put(args.scope, args.of, "set", {"key": args.key, "value": args.value})
             else:
-                await self._file(args, args.size, timely(caller.asked.uploads(), PIECE_S))
+                await self._file(args, caller.payer, args.size, timely(caller.asked.uploads(), PIECE_S))
         except UsageError as error:
             raise CallError(400, "bad-args", str(error), {"arg": "key"}) from None
         except CapacityError as error:
@@ -69,15 +69,14 @@ class MemoryAnswers:
             raise CallError(422, "bad-hash", str(error)) from None
         return {"scope": args.scope, "of": args.of, "key": args.key}
 
-    async def _file(self, args: MemoryPutArgs, size: int, pieces: AsyncIterator[bytes]) -> None:
+    async def _file(self, args: MemoryPutArgs, payer: str, size: int, pieces: AsyncIterator[bytes]) -> None:
         upload, offset, pending = secrets.token_hex(8), 0, bytearray()
 
         async def store(data: bytes) -> None:
             nonlocal offset
             piece = {"name": args.key, "upload": upload, "offset": offset, "data": data}
-            told = await self._memories.put(
-                args.scope, args.of, "file.write", {**piece, "size": size, "sha256": args.sha256}
-            )
+            whole = {**piece, "size": size, "sha256": args.sha256}
+            told = await self._memories.put(args.scope, args.of, "file.write", whole, payer=payer)
             offset = int(told["offset"])
 
         try:
@@ -93,7 +92,7 @@ class MemoryAnswers:
             if offset != size:
                 raise IntegrityError(f"{size} bytes were announced and {offset} came")
         except BaseException:
-            await self._memories.drop(upload)
+            await self._memories.drop(upload, payer=payer)
             raise
 
     def _check(self, caller: Caller, scope: str, of: str) -> None:

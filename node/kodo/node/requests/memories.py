@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from kodo.access.provider import Provider
-from kodo.flow._runtime.memory_store import MemoryLimits, MemoryRow, MemoryStore, Once
+from kodo.flow._runtime.memory_store import SENDER, MemoryLimits, MemoryRow, MemoryStore, Once
 from kodo.node.clock import Clock
 from kodo.node.runs.flow_requests import Question
 from kodo.p2p.errors import CallError, KodoError, UsageError
@@ -109,13 +110,17 @@ class Memories:
         once = None if op in _READS else Once(question.fid, question.aid, question.first_open)
         return await self._do(self._store.perform, op, scope, of, args, once)
 
-    async def put(self, scope: Scope, of: str, op: str, args: Mapping[str, Any]) -> Any:
-        """Change a memory on behalf of a developer: `set`, `delete`, `file.write`, `file.delete`."""
-        return await self._do(self._store.perform, op, scope, of, dict(args), None)
+    async def put(self, scope: Scope, of: str, op: str, args: Mapping[str, Any], *, payer: str = "") -> Any:
+        """Change a memory on behalf of a developer: `set`, `delete`, `file.write`, `file.delete`.
 
-    async def drop(self, upload: str) -> None:
+        Args:
+            payer: against whose bounds files that are being written count.
+        """
+        return await self._do(self._store.perform, op, scope, of, {**args, "by": _sender(payer)}, None)
+
+    async def drop(self, upload: str, *, payer: str = "") -> None:
         """Forget a file that a developer began to send and did not end."""
-        await self._do(self._store.drop, upload)
+        await self._do(self._store.drop, _sender(payer), upload)
 
     async def contents(
         self, scope: Scope, of: str, prefix: str, skip: int, take: int
@@ -183,6 +188,11 @@ class Memories:
         except RuntimeError as error:  # its thread is gone
             raise KodoError("the node is stopping") from error
         return await asyncio.shield(doing)
+
+
+def _sender(payer: str) -> str:
+    """Return a name for a payer that no run has, and that fits a file's."""
+    return SENDER + hashlib.sha256(payer.encode()).hexdigest()[:24]
 
 
 def may_share(principal: Principal, name: str, mode: str) -> bool:

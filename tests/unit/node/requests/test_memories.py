@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kodo.access.null import NullProvider
+from kodo.flow._runtime.memory_store import MemoryLimits
 from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Asking
@@ -180,3 +181,28 @@ async def test_a_file_that_is_published_is_verified(tmp_path: Path, clock: Still
         assert (await node.refused("memory.put", "home", **{**place, "scope": "long"})).reason == "no-such-flow"
         assert (await node.refused("memory.put", "ana", **place)).reason == "developer-only"
         assert list((tmp_path / "memory" / "parts").iterdir()) == []
+
+
+async def test_one_who_sends_files_and_stops_keeps_no_other_from_sending(tmp_path: Path, clock: StillClock) -> None:
+    limits = MemoryLimits(parts=2)
+    piece = {"data": b"ab", "offset": 0, "size": 4, "sha256": "0" * 64}
+    async with Memories(tmp_path / "memory", Provider("ana"), clock, limits=limits) as memories:
+
+        async def begin(payer: str, name: str) -> None:
+            args = {**piece, "name": name, "upload": name}
+            assert await memories.put("shared", "kb", "file.write", args, payer=payer) == {"offset": 2}
+
+        for name in ("a", "b"):
+            await begin("ana", name)
+        with pytest.raises(CapacityError, match="2 files are being written"):
+            await begin("ana", "c")
+        # The uploads of two may have one name.
+        await begin("bob", "a")
+        await memories.drop("a", payer="ana")
+        await begin("ana", "c")
+        await begin("bob", "b")
+        for payer in ("cid", "dan"):
+            for name in ("a", "b"):
+                await begin(payer, name)
+        with pytest.raises(CapacityError, match="8 files are being sent"):
+            await begin("eve", "a")
