@@ -28,10 +28,13 @@ from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files
 
-__all__ = ["PIECE_S", "UploadLimits", "Uploads", "timely"]
+__all__ = ["MIN_RATE", "PIECE_S", "UploadLimits", "Uploads", "timely"]
 
 PIECE_S = 60.0
 """Seconds in which the next bytes of a call that brings some must come."""
+
+MIN_RATE = 1024
+"""Bytes a second that a call must bring on average, but for `PIECE_S` seconds: a place is for those who send."""
 
 _DATA = "data"
 _META = "meta.json"
@@ -46,7 +49,7 @@ class UploadLimits:
         total_bytes: of all uploads, as announced.
         uploads: how many.
         keep_s: seconds until one that nobody writes to, and no unfinished run names, is removed.
-        piece_s: seconds in which the next bytes of a call must come.
+        piece_s: seconds in which the next bytes of a call must come; see `timely`.
         calls: that write at once, in all.
         calls_each: the same.
     """
@@ -73,7 +76,7 @@ class _Upload:
     reached: int = 0
     counted: int = 0  # what it takes, without what is being written: that is promised
     writing: bool = False
-    payer: str = ""  # of whom it counts; after a restart, of its principal
+    payer: str = ""  # of whom it counts; its principal unless it is said
     hasher: Any = field(default=None)  # of the first `reached` bytes; None after a restart
 
     def __post_init__(self) -> None:
@@ -87,7 +90,8 @@ class _Upload:
         return {"upload": self.uid, "offset": self.reached, "complete": self.complete}
 
     def meta(self) -> dict[str, Any]:
-        said = {name: getattr(self, name) for name in ("principal", "name", "size", "sha256", "touched", "complete")}
+        names = ("principal", "payer", "name", "size", "sha256", "touched", "complete")
+        said = {name: getattr(self, name) for name in names}
         return {**said, "chunks": [chunk.hex() for chunk in self.chunks]}
 
 
@@ -425,21 +429,31 @@ def _hash_of(data: Path, size: int) -> Any:
 
 
 async def timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Yield the pieces as long as each comes in time; a caller that falls silent is not waited for.
+    """Give the pieces as long as each comes in time, and all of them at a rate; what they are used for takes no time.
+
+    Args:
+        seconds: how long one piece may take, and how long may be waited in all for a caller that sends too little.
 
     Raises:
-        CallError: 408 `too-slow`.
+        CallError: 408 `too-slow`: the caller fell silent, or brings less than `MIN_RATE` bytes a second.
     """
+    loop = asyncio.get_running_loop()
+    waited, received = 0.0, 0
     while True:
+        left = seconds + received / MIN_RATE - waited
+        began = loop.time()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(min(seconds, left), 0.0)):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise CallError(
-                408, "too-slow", f"no byte arrived for {seconds:g} s; resume the upload where it stopped"
-            ) from None
+            why = f"no byte arrived for {seconds:g} s"
+            if left < seconds:
+                why = f"fewer than {MIN_RATE} bytes a second arrived"
+            raise CallError(408, "too-slow", f"{why}; resume the upload where it stopped") from None
+        waited += loop.time() - began
+        received += len(piece)
         yield piece
 
 

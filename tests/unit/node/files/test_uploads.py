@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -16,12 +18,13 @@ import pytest
 from kodo.node.executors.runner.upload_receiver import Inbox
 from kodo.node.executors.upload_sender import RAY_PIECE_BYTES, send_files
 from kodo.node.files.ledger import Ledger
-from kodo.node.files.uploads import UploadLimits, Uploads
+from kodo.node.files.uploads import UploadLimits, Uploads, timely
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files
+from tests.support.virtual_time import run_virtual
 from tests.unit.node.conftest import StillClock
 
 DATA = bytes(range(256)) * (5 * CHUNK_BYTES // 512) + b"the end"  # two whole chunks and a half
@@ -308,3 +311,46 @@ async def test_a_disk_that_is_full_before_the_first_byte_is_told_as_one_and_leav
             await made.write("ana", args_of(), pieces(DATA))
     assert list(made.root.iterdir()) == []
     await whole(made)
+
+
+@pytest.mark.parametrize(
+    ("every_s", "size", "pieces", "heard"),
+    [
+        (50.0, 1, 100, 1),  # trickles: its place is wanted by others
+        (50.0, 64 << 10, 100, 100),  # slow, and sends
+        (0.0, 1, 100_000, 100_000),  # tiny pieces, at once
+        (61.0, 64 << 10, 3, 0),  # silent for too long
+    ],
+)
+def test_who_sends_too_slowly_loses_its_place(every_s: float, size: int, pieces: int, heard: int) -> None:
+    async def send() -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            if every_s:
+                await asyncio.sleep(every_s)
+            yield bytes(size)
+
+    async def hear() -> int:
+        count = 0
+        with contextlib.ExitStack() as stack:
+            refused = stack.enter_context(pytest.raises(CallError)) if heard < pieces else None
+            async for _ in timely(send(), 60.0):
+                count += 1
+        assert refused is None or (refused.value.code, refused.value.reason) == (408, "too-slow")
+        return count
+
+    assert run_virtual(hear()) == heard
+
+
+def test_what_the_node_does_with_a_piece_takes_no_time_of_its_sender() -> None:
+    async def send() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x"
+
+    async def hear() -> int:
+        count = 0
+        async for _ in timely(send(), 60.0):
+            await asyncio.sleep(3600)
+            count += 1
+        return count
+
+    assert run_virtual(hear()) == 10
