@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kodo.p2p.errors import CapacityError
 
-__all__ = ["MAX_RUN_EVENTS", "MAX_RUN_EVENT_BYTES", "EventBudget"]
+__all__ = ["MAX_RUN_EVENTS", "MAX_RUN_EVENT_BYTES", "UNCOUNTED", "EventBudget"]
 
 MAX_RUN_EVENTS = 1_000_000
 """Events of one run unless its node says otherwise: one a second for eleven days."""
@@ -18,7 +18,8 @@ MAX_RUN_EVENTS = 1_000_000
 MAX_RUN_EVENT_BYTES = 512 << 20
 """Their bytes unless its node says otherwise; larger things are outputs."""
 
-_UNCOUNTED = frozenset(["lock", "unlock", "unlock-deny", "output", "final", "fatal"])
+UNCOUNTED = frozenset(["lock", "unlock", "unlock-deny", "output", "final", "fatal"])
+"""Events that are not counted."""
 
 _WARN_AT = 0.9
 _NOTICES = 2
@@ -51,7 +52,7 @@ class EventBudget:
         Raises:
             CapacityError: it is one too many; it was not counted.
         """
-        if event in _UNCOUNTED:
+        if event in UNCOUNTED:
             return
         if self.events >= self.max_events or self.size + size > self.max_bytes:
             raise CapacityError(

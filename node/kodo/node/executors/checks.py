@@ -44,7 +44,7 @@ class Conduct:
         outputs: the names of the files it has made.
         lock_bytes: the bytes of the locks that it has opened since this process drives it.
         over: whether it has said `final` or `fatal`.
-        budget: what it may still say; None: an earlier process of this node told it how much, and may have counted.
+        budget: what it may still say; None: a process of an earlier release told it, and counted.
     """
 
     rseq: int = 0

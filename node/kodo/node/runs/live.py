@@ -52,7 +52,7 @@ class LiveRun:
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
     def __post_init__(self) -> None:
-        self.payer = self.payer or account_of(self.row.principal)
+        self.payer = self.payer or self.row.payer or account_of(self.row.principal)
 
     @property
     def fid(self) -> str:

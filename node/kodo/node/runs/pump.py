@@ -101,8 +101,13 @@ class Pump:
         """
         row = None if fresh else await self._store.run(live.fid)
         conduct = Conduct.resume(row.last_rseq if row else 0, live.view, live.lids)
+        most, most_bytes = live.row.max_events, live.row.max_event_bytes
         if fresh:
-            conduct.budget = EventBudget.of_node(self._settings.max_events, self._settings.max_event_bytes)
+            most, most_bytes = most or self._settings.max_events, most_bytes or self._settings.max_event_bytes
+        if most is not None and most_bytes is not None:
+            conduct.budget = EventBudget.of_node(most, most_bytes)
+            if not fresh:
+                conduct.budget.events, conduct.budget.size = await self._store.said(live.fid)
         try:
             await self._carry(live, runner, conduct)
         except RunnerDiedError as error:

@@ -185,7 +185,10 @@ class Runs:
             digest = self.digest([order.path, order.inputs], order.secrets)
         except ValueError as error:
             raise too_large(error) from None
-        run = NewRun(fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags)
+        run = NewRun(
+            fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags, order.payer,
+            self.settings.max_events, self.settings.max_event_bytes,
+        )  # fmt: skip
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
         return await self.undisturbed(lambda: self._launch(run, first, key, order))
 
@@ -375,7 +378,11 @@ class Runs:
                 inputs, row = live.view.inputs, live.row
                 files = self._files(row.principal, inputs)
                 secrets = await self.secrets_of(live)
-                said = self.settings.max_events, self.settings.max_event_bytes
+                # As they were when it was launched: a process of this node that takes it up knows them too.
+                said = (
+                    row.max_events or self.settings.max_events,
+                    row.max_event_bytes or self.settings.max_event_bytes,
+                )
                 spec = RunSpec(live.fid, row.path, row.entry, inputs, row.resources, files, secrets, *said)
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)

@@ -11,6 +11,7 @@ import msgpack
 
 from kodo.node.store import share_rows
 from kodo.node.store.rows import OnceKey, OutputRow, RunRow
+from kodo.protocol.event_budget import UNCOUNTED
 from kodo.protocol.events import EVENTS, MAX_LISTED, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
 
@@ -28,6 +29,7 @@ __all__ = [
     "packed_events",
     "run",
     "runs",
+    "said",
     "unfinished",
     "unread",
     "view",
@@ -36,7 +38,8 @@ __all__ = [
 _ANSWER_BYTES = 4 << 20
 _ROW = (
     "fid, principal, path, name, entry, resources, tags, state, progress, runtime_s, handed, killed,"
-    " created, modified, last_seq, last_rseq, acknowledged"
+    " created, modified, last_seq, last_rseq, acknowledged, payer,"
+    " max_events, max_event_bytes"
 )
 _SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", "stderr", "progress")
 """Events that change nothing in a `RunView` but what the run's row holds too."""
@@ -67,7 +70,7 @@ class Page(NamedTuple):
 
 def _row(values: tuple[Any, ...]) -> RunRow:
     (fid, principal, path, name, entry, resources, tags, state, progress, runtime, handed, killed, *times) = values
-    created, modified, last_seq, last_rseq, acknowledged = times
+    created, modified, last_seq, last_rseq, acknowledged, payer, max_events, max_event_bytes = times
     return RunRow(
         fid=fid,
         principal=principal,
@@ -86,7 +89,21 @@ def _row(values: tuple[Any, ...]) -> RunRow:
         last_seq=last_seq,
         last_rseq=last_rseq,
         acknowledged=acknowledged,
+        payer=payer,
+        max_events=max_events,
+        max_event_bytes=max_event_bytes,
     )
+
+
+def said(connection: sqlite3.Connection, fid: str) -> tuple[int, int]:
+    """Give how many events that count against its budget a run's runner has made, and of how many bytes."""
+    marks = ",".join("?" * len(UNCOUNTED))
+    row = connection.execute(
+        "SELECT count(*), coalesce(sum(length(data)), 0) FROM events JOIN runs USING (rid)"
+        f" WHERE fid=? AND rseq IS NOT NULL AND event NOT IN ({marks})",
+        (fid, *sorted(UNCOUNTED)),
+    ).fetchone()
+    return int(row[0]), int(row[1])
 
 
 def run(connection: sqlite3.Connection, fid: str) -> RunRow | None:

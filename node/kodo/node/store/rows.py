@@ -115,6 +115,9 @@ class NewRun:
     Attributes:
         principal: to whom it belongs.
         entry, resources: what an executor needs, see `RunSpec`.
+        payer: against whose bounds it counts; empty: its principal's account, or it is over: where its launch came
+            from is not kept for longer than it takes up room.
+        max_events, max_event_bytes: what it may say, see `EventBudget`; None: an earlier release launched it.
     """
 
     fid: str
@@ -124,6 +127,9 @@ class NewRun:
     entry: str
     resources: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    payer: str = ""
+    max_events: int | None = None
+    max_event_bytes: int | None = None
 
     def stored(self, now_ms: int) -> RunRow:
         """Return the row of this run as it is when it was stored at `now_ms`, ms UTC."""

@@ -17,7 +17,7 @@ from kodo.p2p.errors import CapacityError, KodoError, UsageError
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 APPLICATION_ID = 0x6B6F646F
 """`kodo` in ASCII: tells our file from any other SQLite file."""
 
@@ -101,7 +101,10 @@ CREATE TABLE runs (
     modified INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
     last_rseq INTEGER NOT NULL,
-    acknowledged INTEGER
+    acknowledged INTEGER,
+    payer TEXT NOT NULL DEFAULT '',
+    max_events INTEGER,
+    max_event_bytes INTEGER
 ) STRICT;
 CREATE INDEX runs_of ON runs (principal, rid);
 CREATE INDEX runs_of_state ON runs (principal, state, rid);
@@ -163,6 +166,11 @@ CREATE INDEX runs_acknowledged ON runs (acknowledged) WHERE acknowledged IS NOT 
     2: tables.SCHEMA,
     3: _SHARES,
     4: _DEBTS,
+    5: """
+ALTER TABLE runs ADD COLUMN payer TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN max_events INTEGER;
+ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
+""",
 }
 """From each earlier schema version to the next."""
 

@@ -258,6 +258,10 @@ class Store:
         """Return, by fid, the type of the error that ended each of these runs; those without one are left out."""
         return await self._read(lambda connection: queries.fatal_types(connection, fids)) if fids else {}
 
+    async def said(self, fid: str) -> tuple[int, int]:
+        """Give how many events a run has made, and their bytes, as its budget counts them."""
+        return await self.ask(lambda connection: queries.said(connection, fid))
+
     async def unfinished(self) -> list[RunRow]:
         """Return all runs that are pending or locked, the oldest first."""
         return await self._read(queries.unfinished)

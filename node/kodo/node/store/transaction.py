@@ -119,7 +119,7 @@ class Transaction:
                 return Created(earlier, False)
         cursor = self._connection.execute(
             "INSERT INTO runs (fid, principal, path, name, entry, resources, tags, state, locks, created, modified,"
-            " last_seq, last_rseq) VALUES (?,?,?,?,?,?,?,?,?,?,?,0,0)",
+            " payer, max_events, max_event_bytes, last_seq, last_rseq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0)",
             (
                 run.fid,
                 run.principal,
@@ -132,6 +132,9 @@ class Transaction:
                 msgpack.packb([]),
                 self._now,
                 self._now,
+                run.payer,
+                run.max_events,
+                run.max_event_bytes,
             ),
         )
         assert cursor.lastrowid is not None
@@ -269,7 +272,7 @@ class Transaction:
         """Write the rows of all runs that were touched; call once, before the commit."""
         self._connection.executemany(
             "UPDATE runs SET state=?, locks=?, progress=?, runtime_s=?, killed=?, modified=?, last_seq=?,"
-            " last_rseq=?, acknowledged=? WHERE rid=?",
+            " last_rseq=?, acknowledged=?, payer=iif(?, '', payer) WHERE rid=?",
             [
                 (
                     head.state.value,
@@ -281,6 +284,7 @@ class Transaction:
                     head.last_seq,
                     head.last_rseq,
                     head.acknowledged,
+                    head.state.over,
                     head.rid,
                 )
                 for head in self._touched.values()
