@@ -13,7 +13,7 @@ times are kept by one task for all runs; they follow from the log, so a restarte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -92,10 +92,17 @@ class Locks:
         Raises:
             CallError: 404 `no-such-lock`, 410 `answered` or `expired`, 403 `not-yours`.
         """
-        live = self._runs.live.get(fid)
-        lock = live.view.locks.get(lid) if live is not None and not live.view.state.over else None
-        if lock is None:
-            raise await self._gone(fid, lid)
+        while True:
+            live = self._runs.live.get(fid)
+            lock = live.view.locks.get(lid) if live is not None and not live.view.state.over else None
+            if lock is not None:
+                break
+            events = await self._events_of(fid, lid)
+            if live is None or live.view.state.over or live.view.last_seq >= max((e.seq for e in events), default=0):
+                raise _gone(events)
+            # It is in the log, and the run's view takes note of it in a moment.
+            live.moved.clear()
+            await live.moved.wait()
         if not may_answer(principal, lock):
             raise CallError(403, "not-yours", "this lock asks for somebody else's answer")
         return lock
@@ -272,14 +279,9 @@ class Locks:
                     return verdict
         return CallError(410, "expired", "the run ended before it judged the answer")
 
-    async def _gone(self, fid: str, lid: str) -> CallError:
+    async def _events_of(self, fid: str, lid: str) -> list[Event]:
         names = ["lock", "unlock", "lock-timeout"]
-        events = [event for event in await self._store.every(fid, names) if event.data.get("lid") == lid]
-        if not events:
-            return CallError(404, "no-such-lock", "this run has no such lock")
-        if any(event.event == "unlock" for event in events):
-            return CallError(410, "answered", "this lock has been answered")
-        return CallError(410, "expired", "nobody answered this lock in time, or its run is over")
+        return [event for event in await self._store.every(fid, names) if event.data.get("lid") == lid]
 
     def _await(self, fid: str, lid: str, cid: str) -> asyncio.Future[Verdict]:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
@@ -404,3 +406,12 @@ async def _bounded(work: Callable[[], Any]) -> None:
             await work()
     except (TimeoutError, KodoError):
         return
+
+
+def _gone(events: Sequence[Event]) -> CallError:
+    """Return the refusal for a lock that is not open: what the log has of it says why."""
+    if not events:
+        return CallError(404, "no-such-lock", "this run has no such lock")
+    if any(event.event == "unlock" for event in events):
+        return CallError(410, "answered", "this lock has been answered")
+    return CallError(410, "expired", "nobody answered this lock in time, or its run is over")

@@ -517,3 +517,20 @@ async def test_several_locks_of_a_run_are_answered_and_expire_each_by_itself(
         await node.locks.answer(fid, lids[0], 1, ANA)
         events = await node.all_events(fid)
     assert events[-1].data["result"] == [1, 7, 3]
+
+
+async def test_a_lock_that_is_in_the_log_is_open_before_the_run_has_taken_note_of_it(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": asking()}) as node:
+        fid = await locked(node)
+        live = node.runs.live[fid]
+        lock, seq = live.view.locks.pop(LID), live.view.last_seq
+        live.view.last_seq = seq - 1  # as it is for a moment after each commit
+        live.moved.set()
+        getting = asyncio.ensure_future(node.locks.get(fid, LID, ANA))
+        await settled(lambda: not live.moved.is_set() or getting.done())
+        assert not getting.done()
+        live.view.locks[LID], live.view.last_seq = lock, seq
+        live.moved.set()
+        assert (await getting).lid == LID
