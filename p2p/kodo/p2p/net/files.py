@@ -6,16 +6,25 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
+import stat
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["make_once", "whole_file"]
+__all__ = ["clear_parts", "make_once", "open_plain", "whole_file"]
 
 _NAME_BYTES = 8
 """Random bytes in a temporary name: no name that somebody chose can be expected to meet it."""
+
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
+"""How such names look."""
+
+PART_AGE_S = 60.0
+"""How old a file under way is at least, in seconds, when it may be one that a crash has left."""
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What file systems without hard links answer, e.g. FAT and some that are shared with a virtual machine."""
@@ -55,6 +64,8 @@ def whole_file(
     temporary = (parts or path.parent) / f".{secrets.token_hex(_NAME_BYTES)}.part"
     try:
         with open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, mode)) as file:
+            with contextlib.suppress(OSError):  # there are file systems without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is being written: `clear_parts` lets it be
             yield file
             if durable:
                 file.flush()
@@ -69,11 +80,56 @@ def whole_file(
         raise
 
 
+def clear_parts(folder: Path, *, now: float | None = None) -> None:
+    """Remove what writers of whole files have left in a folder when they crashed: it may be half a secret.
+
+    What another process writes just now stays, and whatever cannot be removed.
+
+    Args:
+        now: the time, seconds since 1970; None: the clock's.
+    """
+    before = (time.time() if now is None else now) - PART_AGE_S
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if _PART.fullmatch(name) and _is_left(folder / name, before):
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / name)
+
+
+def _is_left(path: Path, before: float) -> bool:
+    """Return whether nobody has written to a file for long, or is about to."""
+    try:
+        with open_plain(path) as file:
+            if os.fstat(file.fileno()).st_mtime > before:
+                return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading that somebody else may have put there: no link is followed, and nothing waited for.
+
+    Raises:
+        OSError: there is none, it cannot be read, or it is no regular file.
+    """
+    # A pipe would be waited for, until somebody writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def make_once(path: Path, data: bytes, *, link: Callable[[Path, Path], None] = os.link) -> bool:
     """Write a file that does not exist yet, as a key; return whether it was not, and so holds `data` now.
 
     It is whole or not there, and on the disk when this returns: not even a crash leaves half a key. (It may leave the
-    temporary file, which nothing reads.)
+    temporary file, which nothing reads, and which `clear_parts` removes at the next start.)
 
     Args:
         link: gives a file a second name, which must be free.

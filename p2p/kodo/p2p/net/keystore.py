@@ -12,13 +12,13 @@ from typing import Literal
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.files import make_once, whole_file
+from kodo.p2p.net.files import clear_parts, make_once, whole_file
 
 __all__ = ["load_certificate", "load_identity", "make_home", "make_private", "read_private", "write_private"]
 
 
 def make_home(home: Path) -> Path:
-    """Make the folder (mode 0700) if it is not there; give it back.
+    """Make the folder (mode 0700) if it is not there, and remove what a crash left half written; give it back.
 
     Raises:
         UsageError: when it cannot be made or others may enter it.
@@ -30,16 +30,18 @@ def make_home(home: Path) -> Path:
         raise UsageError(f"cannot make the folder {home}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o022:
         raise UsageError(f"others may write to {home}; do: chmod 700 {shlex.quote(str(home))}")
+    clear_parts(home)
     return home
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all.
+    """Write a file that only its owner may read, whole or not at all; what a crash left beside it is removed.
 
     Raises:
         UsageError: when it cannot be written.
     """
     try:
+        clear_parts(path.parent)
         with whole_file(path, durable=True) as file:
             file.write(data)
     except OSError as error:

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
-from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.files import clear_parts, whole_file
 
 __all__ = ["back_up"]
 
@@ -25,6 +25,7 @@ def back_up(database: Path, target: Path) -> int:
     try:
         if not database.is_file():
             raise UsageError(f"there is no registry database {database}")
+        clear_parts(target.absolute().parent)
         with whole_file(target, durable=True) as file:
             _copy(database, file.name)
             return file.seek(0, os.SEEK_END)

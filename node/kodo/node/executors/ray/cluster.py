@@ -39,7 +39,7 @@ from kodo.node.executors.marked_processes import find_marked
 from kodo.node.executors.runner.environment import flow_environment
 from kodo.node.executors.short_path import leads_to, make_short_path, remove_short_path
 from kodo.p2p.errors import CapacityError, DeadlineError, KodoError, UsageError
-from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.files import clear_parts, whole_file
 from kodo.p2p.net.keystore import write_private
 
 __all__ = [
@@ -215,6 +215,7 @@ def _read_record(home: Path) -> dict[str, Any]:
 
 
 def _write_record(home: Path, record: Mapping[str, Any]) -> None:
+    clear_parts(_folder(home))
     text = json.dumps({"version": _RECORD_VERSION, **record}, indent=1)
     with whole_file(_record_path(home), durable=True) as file:
         file.write(text.encode())
