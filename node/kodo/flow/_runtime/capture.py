@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import io
 import logging
 import os
@@ -15,10 +16,12 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from kodo.p2p.net.files import open_plain
 from kodo.protocol.fatal import exact_text
 
-__all__ = ["MARK", "MAX_LINE_BYTES", "EventLogHandler", "StreamCapture", "shown"]
+__all__ = ["MARK", "MAX_LINE_BYTES", "EventLogHandler", "StreamCapture", "read_rest", "shown"]
 
 MAX_LINE_BYTES = 32 * 1024
 """A longer line becomes several events."""
@@ -33,6 +36,9 @@ MARK = b"\x00kodo-"
 
 _READ_BYTES = 64 * 1024
 
+_HEAD_BYTES = 16
+"""Of a file of `keep_rests`: the length of the rest, and length and digest of what was in the pipe with it."""
+
 
 class StreamCapture:
     """Takes over stdout and stderr of this process for the rest of its life.
@@ -44,6 +50,9 @@ class StreamCapture:
     def __init__(self, sink: Callable[[str, str], None]):
         self.sink = sink
         self._marks: dict[bytes, threading.Event] = {}
+        self._rests = {"stdout": b"", "stderr": b""}
+        self._kept: dict[str, int] = {}
+        self._guard = threading.Lock()
 
     def start(self) -> None:
         """Redirect; nothing that is printed from now on reaches where it went before. stdin becomes empty."""
@@ -67,6 +76,31 @@ class StreamCapture:
             else:
                 sys.stderr = stream
             threading.Thread(target=self._read, args=(reading, event), name=f"kodo-{event}", daemon=True).start()
+
+    def keep_rests(self, folder: Path) -> None:
+        """Keep in files of a folder what was printed without a line end yet, for when this process dies."""
+        for event, rest in self._rests.items():
+            with self._guard, contextlib.suppress(OSError):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._kept[event] = os.open(_rest_file(folder, event), flags, 0o600)
+                self._write_rest(event, rest)
+
+    def _keep_rest(self, event: str, rest: bytes, read: bytes = b"") -> None:
+        with self._guard:
+            if rest or self._rests[event]:
+                self._rests[event] = rest
+                self._write_rest(event, rest, read)
+
+    def _write_rest(self, event: str, rest: bytes, read: bytes = b"") -> None:
+        """Write it in one step; what is behind it in the file is of a longer one before.
+
+        Args:
+            read: what it ends, and is in the pipe still: whoever reads both has to know.
+        """
+        if event in self._kept:
+            with contextlib.suppress(OSError):  # the disk may be full
+                head = len(rest).to_bytes(4, "big") + len(read).to_bytes(4, "big") + _digest(read)
+                os.pwrite(self._kept[event], head + rest, 0)
 
     def flush(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all that was printed before has been handed to the sink.
@@ -104,8 +138,10 @@ class StreamCapture:
             for line in lines:
                 self._line(event, line)
             rest = self._say_most(event, rest)
+            self._keep_rest(event, rest, data if peek else b"")
             if peek:
                 _take(descriptor, len(data))
+                self._keep_rest(event, rest)
 
     def _line(self, event: str, line: bytes) -> None:
         if MARK in line:
@@ -129,6 +165,32 @@ class StreamCapture:
     def _say(self, event: str, line: bytes) -> None:
         with contextlib.suppress(Exception):  # a reader that ends would block every print for ever
             self.sink(event, shown(line))
+
+
+def read_rest(folder: Path, event: str, unread: bytes = b"") -> bytes:
+    """Return what a process that died had printed and not told as lines.
+
+    Args:
+        folder: of its files; what is no such file is nothing.
+        unread: what was found in its pipe.
+    """
+    try:
+        with open_plain(_rest_file(folder, event)) as file:
+            data = file.read(_HEAD_BYTES + MAX_LINE_BYTES)
+    except OSError:
+        return unread
+    size, read = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
+    if read <= len(unread) and _digest(unread[:read]) == data[8:_HEAD_BYTES]:
+        unread = unread[read:]
+    return data[_HEAD_BYTES : _HEAD_BYTES + size] + unread
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def _rest_file(folder: Path, event: str) -> Path:
+    return folder / f"rest-{event}"
 
 
 def shown(line: bytes) -> str:

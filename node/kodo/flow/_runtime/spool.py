@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from kodo.p2p.net.files import open_plain
+
 __all__ = ["SPOOL_FILE", "Spool", "read_spool"]
 
 SPOOL_FILE = "unfetched"
@@ -73,7 +75,7 @@ class Spool:
 def read_spool(path: Path) -> list[tuple[int, bytes]]:
     """Return the events of a file, with their numbers; what was cut off, or is no such file, is left out."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             data = file.read(2 * MAX_SPOOL_BYTES)
     except OSError:
         return []

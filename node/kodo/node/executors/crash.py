@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kodo.node.executors.executor import RunnerDiedError
+from kodo.p2p.net.files import open_plain
 
 __all__ = ["CRASH_FILE", "add_crash", "read_crash"]
 
@@ -34,8 +35,8 @@ def read_crash(text: str) -> tuple[str | None, str]:
 def add_crash(error: RunnerDiedError, path: Path) -> None:
     """Let an error say what the report at `path`, if there is one, tells."""
     try:
-        with path.open(errors="replace") as file:
-            error.signal, error.stack = read_crash(file.read(_MAX_BYTES))
+        with open_plain(path) as file:
+            error.signal, error.stack = read_crash(file.read(_MAX_BYTES).decode("utf-8", "replace"))
     except OSError:
         return
     if error.signal:

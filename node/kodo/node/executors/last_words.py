@@ -16,7 +16,7 @@ from typing import Any
 
 import msgpack
 
-from kodo.flow._runtime.capture import MARK, MAX_LINE_BYTES, shown
+from kodo.flow._runtime.capture import MARK, MAX_LINE_BYTES, read_rest, shown
 from kodo.flow._runtime.spool import read_spool
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.executors.runner.context import is_rays_mark
@@ -44,19 +44,14 @@ class Pipes:
                 else:
                     os.close(end)
 
-    def read(self) -> list[tuple[str, str]]:
-        """Return the lines that nobody has read: event and text; waits for nothing."""
-        found = []
-        for event, end in self._ends.items():
-            data = b""
+    def read(self, event: str) -> bytes:
+        """Return what nobody has read of `stdout` or `stderr`; waits for nothing."""
+        end, data = self._ends.get(event), b""
+        if end is not None:
             with contextlib.suppress(OSError):
                 while len(data) < _MAX_PIPE_BYTES and (piece := os.read(end, _MAX_PIPE_BYTES)):
                     data += piece
-            for line in data.removesuffix(b"\n").split(b"\n") if data else ():
-                text = shown(line[:MAX_LINE_BYTES])
-                if MARK not in line and not is_rays_mark(text):
-                    found.append((event, text))
-        return found
+        return data
 
     def close(self) -> None:
         """Let go of them; idempotent."""
@@ -74,8 +69,20 @@ def last_words(spool: Path, pipes: Pipes | None) -> list[RunnerEvent]:
             found.append(RunnerEvent(rseq, event, msgpack.unpackb(data), data))
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
             break
-    lines = _not_told(found, pipes.read() if pipes is not None else [])
+    lines = _not_told(found, _printed(spool.parent, pipes))
     return found + [RunnerEvent(_PRINTED + n, event, {"text": text}) for n, (event, text) in enumerate(lines)]
+
+
+def _printed(folder: Path, pipes: Pipes | None) -> list[tuple[str, str]]:
+    """Return the lines that nobody has read: event and text. The first one may have begun before the pipe's bytes."""
+    found = []
+    for event in ("stdout", "stderr"):
+        data = read_rest(folder, event, pipes.read(event) if pipes is not None else b"")
+        for line in data.removesuffix(b"\n").split(b"\n") if data else ():
+            text = shown(line[:MAX_LINE_BYTES])
+            if MARK not in line and not is_rays_mark(text):
+                found.append((event, text))
+    return found
 
 
 def _not_told(events: list[RunnerEvent], lines: list[tuple[str, str]]) -> list[tuple[str, str]]:

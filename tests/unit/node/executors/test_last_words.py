@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
-from kodo.flow._runtime.spool import Spool, read_spool
-from kodo.node.executors.executor import RunnerEvent
+from kodo.flow._runtime.capture import read_rest
+from kodo.flow._runtime.spool import SPOOL_FILE, Spool, read_spool
+from kodo.node import executors
+from kodo.node.executors.crash import CRASH_FILE, add_crash
+from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.node.executors.last_words import Pipes, last_words
 
 FLOW = """
@@ -22,9 +28,13 @@ parent = os.dup(1)
 buffer = EventBuffer()
 emit = lambda event, data: buffer.put(pack_event(event, data))
 capture = StreamCapture(lambda event, text: emit(event, {"text": text}))
+def seen(event, rest):
+    while capture._rests[event] != rest:
+        os.sched_yield()
 waiting = os.dup(0)
 capture.start()
 buffer.keep_in(Path(sys.argv[1]))
+capture.keep_rests(Path(sys.argv[1]).parent)
 logging.getLogger().addHandler(EventLogHandler(emit))
 os.write(parent, b"ready")
 os.read(waiting, 1)
@@ -42,6 +52,9 @@ WRITERS = {
     "a child": "import subprocess; subprocess.run(['sh', '-c', 'echo last >&2'])",
     "logs": "[logging.warning('%d', n) for n in range(5000)]; logging.warning('last')",
     "events": "[emit('result', {'text': str(n)}) for n in range(5000)]; emit('result', {'text': 'last'})",
+    "no line end": "os.write(2, b'last'); seen('stderr', b'last')",
+    "half a line, then its end": "os.write(1, b'la'); seen('stdout', b'la'); os.write(1, b'st\\n')",
+    "half a line, twice": "os.write(1, b'\\nla'); seen('stdout', b'la'); os.write(1, b'st'); seen('stdout', b'last')",
     "many lines": "os.write(1, b'x\\n' * 20_000 + b'last\\n')",
 }
 
@@ -112,3 +125,60 @@ def test_a_file_that_a_flow_has_written_into_ends_nothing(tmp_path: Path, data: 
     read_spool(tmp_path / "spool")
     assert last_words(tmp_path / "spool", None) == []
     assert last_words(tmp_path / "none", None) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes of another process are reached by /proc")
+def test_what_was_printed_before_a_half_line_is_told_once(tmp_path: Path) -> None:
+    body = "os.write(1, b'one\\ntwo\\nthr'); seen('stdout', b'thr'); os.write(1, b'ee\\nfo'); seen('stdout', b'fo')"
+    assert [event.data["text"] for event in heard(tmp_path, f"{body}; os.abort()")] == ["one", "two", "three", "fo"]
+
+
+def crash_of(folder: Path) -> object:
+    error = RunnerDiedError("gone")
+    add_crash(error, folder / CRASH_FILE)
+    return error.signal or error.stack or None
+
+
+READ = {
+    "the fault handler's report": (CRASH_FILE, crash_of),
+    "events": (SPOOL_FILE, lambda folder: read_spool(folder / SPOOL_FILE) or None),
+    "half a line of stdout": ("rest-stdout", lambda folder: read_rest(folder, "stdout") or None),
+    "half a line of stderr": ("rest-stderr", lambda folder: read_rest(folder, "stderr") or None),
+}
+"""Whatever a node reads of the files that a flow could have made."""
+
+PLANTED: dict[str, Callable[[Path, Path], object]] = {
+    "a link": lambda path, secret: path.symlink_to(secret),
+    "a link to nothing": lambda path, secret: path.symlink_to("nowhere"),
+    "a pipe": lambda path, secret: os.mkfifo(path),
+    "a folder": lambda path, secret: path.mkdir(),
+    "a device": lambda path, secret: path.symlink_to("/dev/zero"),
+    "nothing": lambda path, secret: None,
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+@pytest.mark.parametrize("read", READ)
+def test_a_node_reads_no_file_of_a_flow_but_a_plain_one(tmp_path: Path, read: str, plant: str) -> None:
+    name, reads = READ[read]
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"Fatal Python error: Aborted" + bytes(100))
+    (tmp_path / "run").mkdir()
+    PLANTED[plant](tmp_path / "run" / name, secret)
+    assert reads(tmp_path / "run") is None
+
+
+def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
+    found = set()
+    for path in Path(executors.__path__[0]).rglob("*.py"):
+        source = path.read_text("utf-8")
+        theirs = path.parent.name in ("apart", "runner", "forking") or path.name in ("actor.py", "upload_receiver.py")
+        if not theirs:
+            found |= {(path.name, call) for call in re.findall(r"\b(?:open|read_text|read_bytes|readlink)\(", source)}
+    assert found == {
+        ("cluster.py", "open("),  # its own lock and log, beside the folders of flows
+        ("cluster.py", "read_text("),  # its own record and token there, and the log of its start
+        ("cluster.py", "readlink("),  # of what Ray makes
+        ("last_words.py", "open("),  # pipes, by /proc
+        ("upload_sender.py", "open("),  # the node's own uploads, never a link
+    }

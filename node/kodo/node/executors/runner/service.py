@@ -151,6 +151,8 @@ class RunnerService:
         folder = self._make_folder()
         if self._wanted is not None:  # on the node's own machine, where it is read
             self._context.buffer.keep_in(folder / SPOOL_FILE)
+            if self._capture is not None:
+                self._capture.keep_rests(folder)
         self._context.folder = folder / "files"
         self._context.fid = spec["fid"]
         self._context.budget = EventBudget(spec["max_events"], spec["max_event_bytes"])
