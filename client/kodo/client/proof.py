@@ -22,6 +22,7 @@ from kodo.client.known_runs import KnownRuns
 from kodo.client.near import NearNodes
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import safe_text
+from kodo.client.unproved import Unproved
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, IdentityError, NotFoundError, UsageError
 from kodo.protocol.ids import is_id
@@ -53,7 +54,7 @@ class Proofs:
         self._home = home
         self._confirm = confirm
         self._confirmed: set[PeerId] = set()
-        self._unproved: set[tuple[str, PeerId]] = set()
+        self._unproved = Unproved()
 
     def name_of(self, peer_id: PeerId) -> str | None:
         """Return the name that is pinned to a peer id."""
@@ -64,7 +65,7 @@ class Proofs:
 
         Not while only the node's own claim speaks for it: that it took a launch proves nothing.
         """
-        if (fid, peer_id) not in self._unproved:
+        if not self._unproved.has(fid, peer_id):
             self._add({fid: peer_id})
 
     def launched(self, found: FlowOnNode, fid: str) -> None:
@@ -75,7 +76,7 @@ class Proofs:
         """
         label, peer_id = found.remote.label, found.remote.peer_id
         if not self._is_meant(found):
-            self._unproved.add((fid, peer_id))
+            self._unproved.add(fid, peer_id)
             return
         self._proved(fid, peer_id)
         if not found.claimed or label is None:
@@ -93,7 +94,7 @@ class Proofs:
                 and nobody confirmed it.
         """
         peer_id = remote.peer_id
-        if (fid, peer_id) not in self._unproved:
+        if not self._unproved.has(fid, peer_id):
             return
         self._check_known(fid, remote)
         if peer_id not in self._confirmed and not self._is_known(peer_id):
@@ -103,7 +104,10 @@ class Proofs:
     async def check_file(self, remote: RemoteNode, place: str) -> None:
         """Check that a file may go to a node, as `check_run` for each run there; a peer id is the user's own word."""
         if str(remote.peer_id) not in place:
-            for fid in [fid for fid, peer_id in self._unproved if peer_id == remote.peer_id]:
+            unproved = self._unproved.of(remote.peer_id)
+            if unproved is None and remote.peer_id not in self._confirmed and not self._is_known(remote.peer_id):
+                await self._ask(remote, "claims to have runs of yours", str(remote.peer_id))
+            for fid in unproved or ():
                 await self.check_run(fid, remote)
 
     def listed(self, answers: Sequence[tuple[RemoteNode, Sequence[Mapping[str, Any]]]], *, named: bool) -> None:
@@ -124,7 +128,7 @@ class Proofs:
         """
         if str(remote.peer_id) not in place:
             self._check_known(fid, remote)
-        self._unproved.discard((fid, remote.peer_id))  # it was named
+        self._unproved.discard(fid, remote.peer_id)  # it was named
 
     def _check_known(self, fid: str, remote: RemoteNode) -> None:
         known = self.runs.get(fid)
@@ -169,7 +173,7 @@ class Proofs:
         [remote] = claimants
         if not self._is_home(remote.peer_id):
             await self._ask(remote, f"claims to have the run {fid}", f"{remote.peer_id}/{fid}")
-        self._unproved.discard((fid, remote.peer_id))
+        self._unproved.discard(fid, remote.peer_id)
         return remote
 
     async def check_flow(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
@@ -204,8 +208,8 @@ class Proofs:
         )
 
     def _proved(self, fid: str, peer_id: PeerId) -> None:
-        self._unproved.discard((fid, peer_id))
-        self.remember(fid, peer_id)
+        self._unproved.discard(fid, peer_id)
+        self._add({fid: peer_id})
 
     def _is_meant(self, found: FlowOnNode) -> bool:
         peer_id = found.remote.peer_id

@@ -333,3 +333,14 @@ async def test_a_share_is_ended_by_the_node_of_its_run(world: World, liar: Liar,
     async with world.client(tmp_path) as client:
         await (await client.run(f"n.example/{FID}")).restart()
         assert "revoked" in await client.unshare(OTHER)
+
+
+async def test_a_node_with_more_runs_than_are_remembered_is_asked_about_before_each_answer(
+    world: World, liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kodo.client.unproved.MAX_RUNS", 0)
+    async with world.client(tmp_path) as client:
+        run = await client.launch("flows.lie")
+        with pytest.raises(IdentityError, match=str(liar.peer_id)):
+            await run.answer(FID, SECRET)
+    assert SECRET not in liar.heard
