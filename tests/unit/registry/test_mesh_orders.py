@@ -10,6 +10,7 @@ from kodo.p2p.errors import CallError
 from kodo.registry.records.mesh import Item, Tombstone
 from kodo.registry.records.record import verify_goodbye, verify_heartbeat, verify_record
 from kodo.registry.records.signed import sign
+from kodo.registry.store import last_seqs
 from kodo.registry.store.mesh_store import SILENT_S, check_item
 from kodo.registry.store.migrations import prepare
 from kodo.registry.store.schema import connect
@@ -22,7 +23,7 @@ RECORDS = {seq: signed_record(identity(), flow(), seq=seq, ttl_s=86400) for seq 
 BEATS = {seq: signed_heartbeat(seq=seq, at=NOW + 5) for seq in (1, 2)}
 LEFT = signed_goodbye(seq=1)
 LENGTH = 4
-"""Of the longest orders that are tried of the 12 things that can be said."""
+"""Of the longest orders that are tried of the 13 things that can be said."""
 
 
 class HeldStore(Store):
@@ -108,6 +109,11 @@ def bring(member, number, **what):
     return say
 
 
+async def goodbye_alone(store, said):
+    said = await bring(B, 102, goodbye=LEFT)(store, said)
+    return replace(said, left=1)  # also when it is not known here
+
+
 async def annotate(store, said):
     await store.annotate(NODE, None, {"hidden": True}, replace=False)
     return replace(said, annotated=True)
@@ -130,6 +136,7 @@ WORDS = {
     "is annotated": annotate,
     "is silent": be_silent,
     "A says it left": bring(A, 101, record=RECORDS[1], goodbye=LEFT),
+    "B says no more than that it left": goodbye_alone,
 }
 
 
@@ -198,3 +205,25 @@ async def test_in_no_order_is_a_node_taken_away_brought_back_old_or_shown_agains
     problems = {}
     await explore(HeldStore(connection), Said(), LENGTH, problems)
     assert problems == {}
+
+
+async def test_a_goodbye_of_a_node_that_is_not_known_keeps_its_older_records_out_and_no_newer_ones(connection):
+    store = HeldStore(connection)
+    said = await goodbye_alone(store, Said())
+    await bring(A, 101, record=RECORDS[1], beat=BEATS[1])(store, said)
+    assert node_row(connection) is None
+    await bring(A, 101, record=RECORDS[2])(store, said)
+    assert node_row(connection)["seq"] == 2
+
+
+async def test_goodbyes_that_somebody_made_up_drive_none_out_that_was_here(connection, monkeypatch):
+    monkeypatch.setattr(last_seqs, "MAX_KEPT", 10)
+    store = HeldStore(connection)
+    await announce(2)(store, Said())
+    await store.remove(NODE)
+    for number in range(200, 230):
+        left = check_item(Item(origin=B, hops=1, goodbye=signed_goodbye(identity(number))))
+        await store.mesh.merge([left], B, OWN, NOW, most_nodes=10)
+    assert connection.execute("SELECT count(*) FROM last_seqs").fetchone()[0] <= 6
+    await bring(A, 101, record=RECORDS[1])(store, Said())
+    assert node_row(connection) is None

@@ -10,7 +10,7 @@ import sqlite3
 
 from kodo.registry.records.record import MAX_TTL_S
 
-__all__ = ["LAST_SEQS_DDL", "forget_seq", "keep_seq", "newest_past_seq"]
+__all__ = ["LAST_SEQS_DDL", "forget_seq", "keep_seq", "keep_unknown_seq", "newest_past_seq"]
 
 MAX_KEPT = 200_000
 """Of nodes that are gone, twice as many as are kept; the ones that have been gone for longest make room."""
@@ -35,6 +35,16 @@ def keep_seq(connection: sqlite3.Connection, peer_id: str, seq: int, issued_at: 
         (peer_id, seq, issued_at + MAX_TTL_S * 1000),
     )
     connection.execute("DELETE FROM last_seqs WHERE id <= (SELECT max(id) FROM last_seqs) - ?", (MAX_KEPT,))
+
+
+def keep_unknown_seq(connection: sqlite3.Connection, peer_id: str, seq: int, now: int) -> None:
+    """Note that a node which was never here has left with `seq`; nothing where there are many, or a newer one is.
+
+    Whoever tells of it may have made it up, so these drive none of those out that were here.
+    """
+    span = connection.execute("SELECT max(id) - min(id) FROM last_seqs").fetchone()[0] or 0
+    if span < MAX_KEPT // 2 and seq > newest_past_seq(connection, peer_id, now):
+        keep_seq(connection, peer_id, seq, now)
 
 
 def newest_past_seq(connection: sqlite3.Connection, peer_id: str, now: int) -> int:

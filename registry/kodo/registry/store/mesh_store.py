@@ -26,7 +26,7 @@ from kodo.registry.records.record import (
 )
 from kodo.registry.records.signed import verify
 from kodo.registry.records.status import OFFLINE_AFTER_S, UNKNOWN_AFTER_S
-from kodo.registry.store.last_seqs import newest_past_seq
+from kodo.registry.store.last_seqs import keep_unknown_seq, newest_past_seq
 from kodo.registry.store.mesh_changes import note
 
 __all__ = [
@@ -303,12 +303,16 @@ class MeshStore:
         return fresh, outcome
 
     def _merge_goodbye(self, connection: sqlite3.Connection, each: Checked, member: str, now: int) -> bool:
-        """Take a goodbye that is new, of a node that is known; say whether it was that."""
+        """Take a goodbye that is new; say whether it was of a node that is known, and changed it."""
         node = connection.execute("SELECT seq, left_seq FROM nodes WHERE peer_id = ?", (each.node,)).fetchone()
         goodbye, signed = each.goodbye, each.item.goodbye
         assert goodbye is not None
         assert signed is not None
-        if node is None or goodbye.seq <= node["left_seq"] or goodbye.seq < node["seq"]:
+        if node is None:
+            # Its record may come later, by another way: from who has not heard yet that it left.
+            keep_unknown_seq(connection, goodbye.peer_id, goodbye.seq, now)
+            return False
+        if goodbye.seq <= node["left_seq"] or goodbye.seq < node["seq"]:
             return False
         self._goodbye(connection, goodbye, signed, now)
         change = connection.execute("SELECT * FROM changes WHERE peer_id = ?", (each.node,)).fetchone()
