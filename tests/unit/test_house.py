@@ -39,6 +39,7 @@ FILE_MAKERS = {
     "kodo/client/filelock.py": "locks, which are empty",
     "kodo/client/login.py": "a lock, which is empty",
     "kodo/client/transfer.py": "downloads",
+    "kodo/flow/_runtime/capture.py": "half a line of output, which may be lost",
     "kodo/flow/_runtime/memory_store.py": "files that a flow remembers, and their database",
     "kodo/flow/_runtime/spool.py": "events that the node has not taken: parts of it are worth having",
     "kodo/node/executors/ray/forking/server.py": "nothing: what it writes to is the kernel's",

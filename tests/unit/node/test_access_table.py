@@ -28,8 +28,9 @@ def tables() -> Iterator[list[list[str]]]:
         yield [rows[0], *rows[2:]]
 
 
-def table(first: str) -> list[list[str]]:
-    return next(rows for rows in tables() if rows[0][0] == first)
+def table(first: str, *, last: bool = False) -> list[list[str]]:
+    """The first, or the last, table whose first column has that head."""
+    return [rows for rows in tables() if rows[0][0] == first][-1 if last else 0]
 
 
 def words(cell: str) -> list[str]:
@@ -39,7 +40,7 @@ def words(cell: str) -> list[str]:
 SIGNS = {row[0]: row[1] for row in table("sign")[1:]}
 STANDINGS = table("op")[0][1:]
 EXPECTED = {row[0].strip("`"): dict(zip(STANDINGS, row[1:], strict=True)) for row in table("op")[1:]}
-SHOWN = {standing: row[1:] for row in list(tables())[-1][1:] for standing in words(row[0])}
+SHOWN = {standing: row[1:] for row in table("standing", last=True)[1:] for standing in words(row[0])}
 
 DEVICE = str(Identity.from_seed(bytes(32)).peer_id)
 ANSWERS = frozenset(
