@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
-__all__ = ["ENDLESS", "Promise", "Room"]
+__all__ = ["ENDLESS", "ClosedAtEnd", "Promise", "Room"]
 
 
 class Promise(Protocol):
@@ -53,7 +53,23 @@ class Room(Protocol):
         ...
 
 
-class _Endless:
+class ClosedAtEnd:
+    """What makes a promise one for a `with` block: it is closed when that ends."""
+
+    def close(self) -> None:
+        """Give back what was not written; see `Promise`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Endless(ClosedAtEnd):
     """Room without a bound, and a promise of it."""
 
     def promise(self, size: int) -> Promise:
@@ -64,14 +80,6 @@ class _Endless:
 
     def close(self) -> None:
         """Nothing was kept."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 ENDLESS = _Endless()

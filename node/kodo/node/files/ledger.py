@@ -17,11 +17,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from kodo.p2p.errors import CapacityError
-from kodo.protocol.room import Promise, Room
+from kodo.protocol.room import ClosedAtEnd, Promise, Room
 
 __all__ = ["Ledger", "NeverFitsError"]
 
@@ -198,7 +197,7 @@ class _Share:
         return self._ledger.promise(size, self._holder)
 
 
-class _Promise:
+class _Promise(ClosedAtEnd):
     """See `kodo.protocol.room.Promise`; `left`: the bytes that are not yet written."""
 
     def __init__(self, ledger: Ledger, size: int, holder: str | None):
@@ -212,11 +211,3 @@ class _Promise:
 
     def close(self) -> None:
         self._ledger.close(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

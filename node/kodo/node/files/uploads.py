@@ -23,6 +23,7 @@ from kodo.access.places import Places
 from kodo.node.clock import Clock
 from kodo.node.executors.executor import InputFile
 from kodo.p2p.errors import CallError, CapacityError
+from kodo.p2p.net.files import opened
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
@@ -335,7 +336,7 @@ class Uploads:
                     422, "bad-hash", f"chunk {index} does not have the hash announced", {"offset": upload.reached}
                 )
             view, at = memoryview(chunk), upload.reached
-            with promise.writing(len(chunk)), _opened(data) as descriptor:
+            with promise.writing(len(chunk)), opened(data, os.O_WRONLY | os.O_NOFOLLOW) as descriptor:
                 while view:
                     written = os.pwrite(descriptor, view, at)
                     view, at = view[written:], at + written
@@ -402,17 +403,8 @@ def _disk_told() -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _opened(data: Path) -> Iterator[int]:
-    descriptor = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _sync(data: Path) -> None:
-    with _opened(data) as descriptor:
+    with opened(data, os.O_WRONLY | os.O_NOFOLLOW) as descriptor:
         os.fsync(descriptor)
 
 

@@ -11,11 +11,12 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["clear_parts", "make_once", "open_plain", "whole_file"]
+__all__ = ["clear_parts", "make_once", "open_plain", "opened", "whole_file"]
 
 _NAME_BYTES = 8
 """Random bytes in a temporary name: no name that somebody chose can be expected to meet it."""
@@ -161,9 +162,18 @@ def _name_once(link: Callable[[Path, Path], None], temporary: Path, path: Path) 
         temporary.unlink()
 
 
+def _folder(path: Path) -> AbstractContextManager[int]:
+    return opened(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
 @contextlib.contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Open what is there for as long as the block lasts; give its descriptor, which no other process inherits.
+
+    Raises:
+        OSError: it is not there, or cannot be opened so.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

@@ -120,3 +120,11 @@ def test_whatever_writes_whole_files_has_what_a_crash_left_removed() -> None:
             writers[name] = source
     assert set(writers) == set(CLEANERS)
     assert [name for name, how in CLEANERS.items() if how == "clear_parts" and how not in writers[name]] == []
+
+
+def test_a_home_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to("real")
+    write_private(make_home(tmp_path / "home") / "key", b"x")
+    assert make_once(tmp_path / "home" / "other", b"y", link=_refuse(errno.EPERM))
+    assert sorted(os.listdir(tmp_path / "real")) == ["key", "other"]
