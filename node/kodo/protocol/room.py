@@ -57,7 +57,7 @@ class ClosedAtEnd:
     """What makes a promise one for a `with` block: it is closed when that ends."""
 
     def close(self) -> None:
-        """Give back what was not written; see `Promise`."""
+        """Return what was not written; see `Promise`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

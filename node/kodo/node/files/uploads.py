@@ -421,7 +421,7 @@ def _hash_of(data: Path, size: int) -> Any:
 
 
 async def timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Give the pieces as long as each comes in time, and all of them at a rate; what they are used for takes no time.
+    """Yield the pieces as long as each comes in time, and all of them at a rate; their use takes no time.
 
     Args:
         seconds: how long one piece may take, and how long may be waited in all for a caller that sends too little.

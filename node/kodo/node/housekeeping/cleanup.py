@@ -234,7 +234,7 @@ class KeptLogs:
             return []
 
     async def remove(self, stale: Stale) -> None:
-        """Have it removed."""
+        """Ask the process to remove it."""
         await self._executor.forget_log(stale.id)
 
 

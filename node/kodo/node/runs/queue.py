@@ -72,7 +72,7 @@ class FairQueue:
             self._hold(principal, fid)
 
     def park(self, fid: str) -> None:
-        """Give the place of a run that waits for a person to the next, once its process can stay beside that one's.
+        """Pass the place of a run that waits for a person on, once its process can stay beside that one's.
 
         Whether it can is looked at whenever a run comes, goes, or is answered.
         """
@@ -81,7 +81,7 @@ class FairQueue:
             self._serve()
 
     def resume(self, fid: str) -> None:
-        """Give a parked run its place again."""
+        """Let a parked run have its place again."""
         self._to_park.pop(fid, None)
         principal = self._parked.pop(fid, None)
         if principal is not None:
@@ -89,7 +89,7 @@ class FairQueue:
             self._serve()
 
     def leave(self, fid: str) -> None:
-        """Give a run's place to the next; one that has none changes nothing."""
+        """Pass a run's place to the next; one that has none changes nothing."""
         self._to_park.pop(fid, None)
         if fid in self._held:
             principal = self._let_go(fid)

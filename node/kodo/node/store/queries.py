@@ -96,7 +96,7 @@ def _row(values: tuple[Any, ...]) -> RunRow:
 
 
 def said(connection: sqlite3.Connection, fid: str) -> tuple[int, int]:
-    """Give how many events that count against its budget a run's runner has made, and of how many bytes."""
+    """Count the events of a run's runner that count against its budget, and their bytes."""
     marks = ",".join("?" * len(UNCOUNTED))
     row = connection.execute(
         "SELECT count(*), coalesce(sum(length(data)), 0) FROM events JOIN runs USING (rid)"

@@ -259,7 +259,7 @@ class Store:
         return await self._read(lambda connection: queries.fatal_types(connection, fids)) if fids else {}
 
     async def said(self, fid: str) -> tuple[int, int]:
-        """Give how many events a run has made, and their bytes, as its budget counts them."""
+        """Count the events that a run has made, and their bytes, as its budget counts them."""
         return await self.ask(lambda connection: queries.said(connection, fid))
 
     async def unfinished(self) -> list[RunRow]:

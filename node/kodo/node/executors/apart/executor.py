@@ -87,7 +87,7 @@ class ApartExecutor:
             raise
 
     async def _keep(self, group: asyncio.TaskGroup, started: asyncio.Future[None]) -> None:
-        """Have a process that keeps the runners, and another one whenever it ends; never raises."""
+        """Keep a process for the runners, and start another one whenever it ends; never raises."""
         afresh, pause = False, PAUSE_SECONDS
         while not self._leaving.is_set():
             try:
