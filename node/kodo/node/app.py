@@ -447,7 +447,6 @@ def _apart(
             "num_cpus": config.num_cpus,
             "object_store_bytes": config.object_store_bytes,
             "runners": config.runners,
-            "max_runs": most_processes(config.max_runs),
             "log_s": config.keep_logs_s,
             "stays": config.outlive,
         },

@@ -60,7 +60,6 @@ async def executor(home: Path, account: Account | None) -> AsyncIterator[Executo
             "num_cpus": 2,
             "object_store_bytes": OBJECT_STORE_BYTES,
             "runners": 2,
-            "max_runs": 3,
             "log_s": 0.0,
             "on_ray": True,
             "stays": True,

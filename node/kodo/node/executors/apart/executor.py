@@ -326,6 +326,10 @@ class _ApartRunner:
             raise MisconductError("the runner gave an output that is no bytes")
         return data
 
+    def open_output(self, name: str) -> int | None:
+        """Return None: the node opens no file of another account."""
+        return None
+
     async def kill(self) -> None:
         """See `Runner.kill`."""
         await self._let_go("kill")

@@ -247,7 +247,6 @@ def _executor_of(settings: Mapping[str, Any]) -> Executor:
         num_cpus=settings["num_cpus"],
         object_store_bytes=settings["object_store_bytes"],
         runners=settings["runners"],
-        max_runs=settings["max_runs"],
     )
 
 
