@@ -120,6 +120,14 @@ async def test_a_child_that_a_flow_forked_does_not_hide_the_death_of_the_flow(ex
     assert executor.load().busy == 0
 
 
+async def test_what_a_flow_left_without_its_mark_ends_with_it_though_the_flow_has_died(run):
+    made = await run("process_flows:dies_before_its_child")
+    with pytest.raises(RunnerDiedError) as died:
+        await made.until("final", "fatal")
+    pid = next(event.data["pid"] for event in [*made.events, *died.value.said] if event.event == "result")
+    assert await until(lambda: gone(pid))
+
+
 async def test_fifty_runs_that_are_launched_at_once_all_end(executor, run):
     made = await asyncio.gather(*(run("hello", topic=str(number)) for number in range(50)))
     ends = await asyncio.gather(*(one.end() for one in made))

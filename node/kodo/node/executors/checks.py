@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgpack
+
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.schemas.forms import is_schema
 from kodo.node.store.rows import NewEvent
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.event_budget import EventBudget
-from kodo.protocol.events import EVENTS, RunView
+from kodo.protocol.events import EVENTS, MAX_EVENT_BYTES, RunView
 from kodo.protocol.flow_limits import (
     NO_SCHEMA,
     check_lock,
@@ -27,11 +29,24 @@ from kodo.protocol.flow_limits import (
 from kodo.protocol.ids import is_id
 from kodo.protocol.run_state import ends
 
-__all__ = ["Conduct", "MisconductError"]
+__all__ = ["Conduct", "MisconductError", "unpack_event"]
 
 
 class MisconductError(KodoError):
     """A runner said what a runner may not say; `str()` is fit for a `fatal` event and holds nothing of the data."""
+
+
+def unpack_event(packed: Any) -> Any:
+    """Return the data of an event that a runner has said.
+
+    Raises:
+        ValueError: it is larger than an event may be: then none of its values is made; or no msgpack.
+        TypeError: it is no bytes.
+        RecursionError: it is nested too deeply.
+    """
+    if len(packed) > MAX_EVENT_BYTES:
+        raise ValueError(f"an event has {len(packed)} bytes, above the bound of {MAX_EVENT_BYTES}")
+    return msgpack.unpackb(packed)
 
 
 @dataclass(slots=True)

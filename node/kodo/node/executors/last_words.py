@@ -18,13 +18,18 @@ import msgpack
 
 from kodo.flow._runtime.capture import MARK, MAX_LINE_BYTES, read_rest, shown
 from kodo.flow._runtime.spool import read_spool
+from kodo.node.executors.checks import unpack_event
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.executors.runner.context import is_rays_mark
+from kodo.protocol.events import MAX_EVENT_BYTES
 
 __all__ = ["Pipes", "last_words"]
 
 _MAX_PIPE_BYTES = 1 << 20
 """As much as a pipe may hold, where its size was not raised by the system's administrator."""
+
+_MAX_NAME_BYTES = 1024
+"""What an event takes beside its data."""
 
 _PRINTED = 1 << 62
 """Numbers what was printed: after all events, whatever their numbers are."""
@@ -65,8 +70,10 @@ def last_words(spool: Path, pipes: Pipes | None) -> list[RunnerEvent]:
     found: list[RunnerEvent] = []
     for rseq, packed in read_spool(spool):
         try:
+            if len(packed) > MAX_EVENT_BYTES + _MAX_NAME_BYTES:
+                break
             event, data = msgpack.unpackb(packed)
-            found.append(RunnerEvent(rseq, event, msgpack.unpackb(data), data))
+            found.append(RunnerEvent(rseq, event, unpack_event(data), data))
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
             break
     lines = _not_told(found, _printed(spool.parent, pipes))

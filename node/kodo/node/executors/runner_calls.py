@@ -6,8 +6,10 @@ from typing import Any
 
 import msgpack
 
-from kodo.node.executors.checks import MisconductError
+from kodo.flow._runtime import buffer, node_requests
+from kodo.node.executors.checks import MisconductError, unpack_event
 from kodo.node.executors.executor import RunnerEvent
+from kodo.protocol.events import MAX_EVENT_BYTES
 
 __all__ = ["CALL_TIMEOUT", "CLOSE_TIMEOUT", "read_events", "read_questions"]
 
@@ -16,6 +18,13 @@ CALL_TIMEOUT = 20.0
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for each step of letting a runner go."""
+
+MAX_BATCH_BYTES = buffer.BATCH_BYTES + 2 * MAX_EVENT_BYTES
+"""Of events that come at once, which is checked before they are made values on the node's loop: what an
+`EventBuffer` gives is smaller, its last event included."""
+
+MAX_QUESTIONS_BYTES = node_requests.BATCH_BYTES + 2 * node_requests.MAX_ASK_BYTES
+"""The same of questions."""
 
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 
@@ -26,11 +35,11 @@ def read_events(packed: Any) -> tuple[list[RunnerEvent], bool]:
     Raises:
         MisconductError: it cannot be read.
     """
-    unpack = msgpack.unpackb
     try:
-        first, packed_events, *rest = unpack(packed)
+        first, packed_events, *rest = _unpack(packed, MAX_BATCH_BYTES)
         events = [
-            RunnerEvent(rseq, event, unpack(data), data) for rseq, (event, data) in enumerate(packed_events, first)
+            RunnerEvent(rseq, event, unpack_event(data), data)
+            for rseq, (event, data) in enumerate(packed_events, first)
         ]
         return events, bool(rest and rest[0])
     except _UNREADABLE as error:
@@ -44,7 +53,13 @@ def read_questions(packed: Any) -> tuple[int, list[tuple[int, str, Any]]]:
         MisconductError: it cannot be read.
     """
     try:
-        first, questions = msgpack.unpackb(packed)
+        first, questions = _unpack(packed, MAX_QUESTIONS_BYTES)
         return int(first), [(int(aid), str(op), args) for aid, op, args in questions]
     except _UNREADABLE as error:
         raise MisconductError(f"what the runner asked cannot be read: {type(error).__name__}") from None
+
+
+def _unpack(packed: Any, most: int) -> Any:
+    if len(packed) > most:
+        raise ValueError("it is too much at once")
+    return msgpack.unpackb(packed)

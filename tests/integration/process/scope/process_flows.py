@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -63,3 +64,9 @@ def hangs(busy: bool):
 def complains_and_waits():
     print(os.getpid(), file=sys.stderr)
     time.sleep(600)
+
+
+@flow
+def dies_before_its_child():
+    result(pid=subprocess.Popen(["env", "-i", "sleep", "1000"]).pid)
+    os._exit(3)

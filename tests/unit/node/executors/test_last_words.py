@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
@@ -18,6 +19,7 @@ from kodo.node import executors
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.node.executors.last_words import Pipes, last_words
+from kodo.protocol.events import MAX_EVENT_BYTES
 
 FLOW = """
 import logging, os, signal, sys
@@ -183,3 +185,16 @@ def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
         ("local_files.py", "open("),  # outputs, by no link at any step
         ("upload_sender.py", "open("),  # the node's own uploads, never a link
     }
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["data", "event"])
+def test_an_event_above_the_bound_is_not_made_values(tmp_path: Path, wrapped: bool) -> None:
+    large = msgpack.packb([{}] * (MAX_EVENT_BYTES + 2048))
+    record = msgpack.packb(["result", large]) if wrapped else large
+    whole = msgpack.packb(["result", msgpack.packb({"n": 1})])
+    data = b"".join(
+        number.to_bytes(8, "big") + len(packed).to_bytes(4, "big") + packed
+        for number, packed in enumerate([whole, record, whole], 1)
+    )
+    (tmp_path / "spool").write_bytes(data)
+    assert [event.rseq for event in last_words(tmp_path / "spool", None)] == [1]

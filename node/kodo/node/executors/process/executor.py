@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
@@ -409,6 +411,8 @@ class ProcessExecutor:
         if known and pid:
             _end_group(pid)
             await runner.link.wait_lost(CLOSE_TIMEOUT)
+        elif pid:
+            _end_rest(pid)
         runner.link.close()
         if runner.pipes is not None:
             runner.pipes.close()
@@ -442,3 +446,10 @@ def end_left(home: Path, *, user: int | None = None) -> None:
         end_marked(MARK, folder.name, user=user)
         if user is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_rest(leader: int) -> None:
+    """Kill the process group of one that is gone, if any of it is left: then no other process can have its number."""
+    with contextlib.suppress(OSError):
+        if not psutil.pid_exists(leader):
+            os.killpg(leader, signal.SIGKILL)

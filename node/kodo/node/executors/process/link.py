@@ -12,7 +12,7 @@ from kodo.node.clock import awake_timeout
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import RunnerDiedError
 from kodo.node.executors.process.main import is_same_user
-from kodo.node.executors.process.wire import FrameReader, pack_call, read_answer
+from kodo.node.executors.process.wire import MAX_ANSWER_VALUES, FrameReader, pack_call, read_answer
 from kodo.p2p.errors import DeadlineError, KodoError
 
 __all__ = ["ProcessLink", "connect"]
@@ -32,7 +32,7 @@ class ProcessLink(asyncio.Protocol):
 
     def __init__(self, pid: int = 0):
         self.pid = pid
-        self._reader = FrameReader()
+        self._reader = FrameReader(MAX_ANSWER_VALUES)
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0

@@ -11,12 +11,25 @@ from typing import Any
 
 import msgpack
 
+from kodo.p2p.core.elements import over_values
 from kodo.p2p.errors import CapacityError, IntegrityError, KodoError, NotFoundError, UsageError
 
-__all__ = ["MAX_FRAME_BYTES", "FrameReader", "pack_answer", "pack_call", "pack_refusal", "read_answer"]
+__all__ = [
+    "MAX_ANSWER_VALUES",
+    "MAX_FRAME_BYTES",
+    "FrameReader",
+    "pack_answer",
+    "pack_call",
+    "pack_refusal",
+    "read_answer",
+]
 
 MAX_FRAME_BYTES = 16 << 20
 """Bound of one frame: several times the largest answer, a piece of an output or a batch of questions."""
+
+MAX_ANSWER_VALUES = 100
+"""Keys, elements, maps and lists of an answer: each is a few, or bytes. A frame of nothing but empty maps would take
+the node's loop seconds, and a gigabyte."""
 
 _LENGTH = 4
 _MAX_MESSAGE = 4096
@@ -76,14 +89,20 @@ def _frame(value: Any) -> bytes:
 class FrameReader:
     """Makes frames of a stream of bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_values: int = MAX_FRAME_BYTES) -> None:
+        """Begin.
+
+        Args:
+            max_values: in one frame.
+        """
         self._data = bytearray()
+        self._max_values = max_values
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """Take bytes, and yield each frame that they complete.
 
         Raises:
-            ValueError: a frame is too long, or no msgpack.
+            ValueError: a frame is too long, has too many values, or is no msgpack.
         """
         self._data += data
         while len(self._data) >= _LENGTH:
@@ -95,6 +114,8 @@ class FrameReader:
                 return
             packed = bytes(memoryview(self._data)[_LENGTH:end])
             del self._data[:end]
+            if over_values(packed, self._max_values):
+                raise ValueError("a frame has too many values")
             try:
                 yield msgpack.unpackb(packed)
             except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:

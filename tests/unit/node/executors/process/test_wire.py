@@ -7,7 +7,9 @@ from typing import Any
 import msgpack
 import pytest
 
+from kodo.node.executors.process.link import ProcessLink
 from kodo.node.executors.process.wire import (
+    MAX_ANSWER_VALUES,
     MAX_FRAME_BYTES,
     FrameReader,
     pack_answer,
@@ -77,3 +79,17 @@ def test_a_frame_beyond_the_bound_is_refused_before_it_has_arrived() -> None:
 def test_what_is_no_msgpack_is_refused(packed: bytes) -> None:
     with pytest.raises(ValueError, match="no msgpack"):
         frames(len(packed).to_bytes(4, "big") + packed)
+
+
+def test_an_answer_of_too_many_values_is_refused_before_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits, over = (pack_answer(1, [{}] * number) for number in (MAX_ANSWER_VALUES - 3, MAX_ANSWER_VALUES + 1))
+    assert len(list(FrameReader(MAX_ANSWER_VALUES).feed(fits))) == 1
+    monkeypatch.setattr("kodo.node.executors.process.wire.msgpack.unpackb", None)
+    with pytest.raises(ValueError, match="too many values"):
+        list(FrameReader(MAX_ANSWER_VALUES).feed(over))
+
+
+def test_a_node_reads_answers_with_their_bound() -> None:
+    link = ProcessLink()
+    link.data_received(pack_answer(1, [{}] * (MAX_ANSWER_VALUES + 1)))
+    assert link.lost
