@@ -202,16 +202,18 @@ def build_page() -> None:
         fail("the page could not be built", "scripts/page --force")
 
 
-def install_browser() -> None:
-    """Find Chromium, or install Debian's package as root."""
-    if shutil.which("chromium"):
+def install_browsers() -> None:
+    """Find Chromium and Firefox, or install Debian's packages as root."""
+    packages = [name for name in ("chromium", "firefox-esr") if shutil.which(name) is None]
+    if not packages:
         return
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    what = " and ".join(packages)
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        fail("Chromium is missing, for the tests that dial a node from a browser", ["sudo", *command])
-    say("installing Chromium, for the tests that dial a node from a browser")
+        fail(f"{what} is missing, for the tests that dial a node from a browser", ["sudo", *command])
+    say(f"installing {what}, for the tests that dial a node from a browser")
     do(["apt-get", "update"], "apt-get update")
-    do(command, "installing Chromium")
+    do(command, f"installing {what}")
 
 
 def digest(*paths: Path, about: str = "") -> str:
@@ -232,7 +234,7 @@ def main(arguments: Sequence[str]) -> int:
     install_packages(LOCK_OF[purpose])
     if purpose in ("setup", "test"):
         install_npm_packages(install_node())
-        install_browser()
+        install_browsers()
         build_page()
     elif purpose == "run":
         # The main job goes on without it.
@@ -243,7 +245,7 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.suppress(SystemExit):
             install_npm_packages(install_node())
         with contextlib.suppress(SystemExit):
-            install_browser()
+            install_browsers()
     commands = {
         "test": ["-m", "pytest", "-n", str(TEST_PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"],
         "run": [str(ROOT / "scripts" / "main_job.py")],

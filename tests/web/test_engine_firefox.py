@@ -1,4 +1,4 @@
-"""The engine in Firefox, where the machine has one: dial, follow, download. It gathers no loopback candidate."""
+"""The engine in Firefox, which scripts/test installs: dial, follow, download. It gathers no loopback candidate."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import ifaddr
 import pytest
 
 from kodo.node.executors.in_process import InProcessExecutor
-from tests.support.bidi import FIREFOX, open_firefox
+from tests.support.bidi import open_firefox
 from tests.support.web_page import content, node_at, serve, target
 
 ADDRESSES = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
 OUTWARD = [ip for ip in ADDRESSES if isinstance(ip, str) and not ip.startswith("127.")]
 
 pytestmark = [
-    pytest.mark.skipif(FIREFOX is None, reason="there is no Firefox on this machine"),
     pytest.mark.skipif(not OUTWARD, reason="this machine has no address but loopback"),
 ]
 

@@ -2,8 +2,8 @@
  * WebRTC Direct, version 2 (libp2p/specs): a node is dialled by its addresses alone, and no SDP is munged.
  *
  * The browser's own offer stays as it is. The answer is written here: it says that the node is a lite agent whose ICE
- * username carries this side's password, so the node can answer without having seen the offer. All addresses of a node are
- * candidates of one connection; the browser finds out which answers.
+ * username carries this side's password, so the node can answer without having seen the offer. Addresses of one
+ * certificate can be candidates of one connection; `RemoteNode` dials each by itself.
  */
 import { fromHex } from '../core/bytes.ts'
 import { DeadlineError, IdentityError, KodoError, PeerError, UnreachableError, UsageError } from '../core/errors.ts'
