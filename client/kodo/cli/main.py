@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -41,7 +42,20 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `koco` and exit."""
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _open_standard_streams() -> None:
+    """Put the null device in the place of what the caller closed (`<&-`): else a database could become file 1."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+            setattr(sys, name, stream)
 
 
 def run(arguments: Sequence[str]) -> int:

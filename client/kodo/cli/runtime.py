@@ -81,8 +81,9 @@ class Context:
             self.show(none)
 
     def say(self, text: object) -> None:
-        """Write a remark on stderr, made safe."""
-        print(line(text), file=sys.stderr, flush=True)
+        """Write a remark on stderr, made safe; after the terminal has closed it is lost."""
+        with contextlib.suppress(OSError):
+            print(line(text), file=sys.stderr, flush=True)
 
 
 def execute(
