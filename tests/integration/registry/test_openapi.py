@@ -30,7 +30,8 @@ async def test_it_describes_each_method_of_each_path(http):
 def test_the_readme_and_the_document_name_the_same_calls():
     readme = (ROOT / "registry" / "README.md").read_text()
     named = set(re.findall(r"`(GET|PUT|POST|DELETE) (/[a-z_/{}.]*)[?`]", readme))
-    assert named == {(each.method.upper(), each.path) for each in OPERATIONS}
+    page = ("GET", "/")  # for people: no call of programs
+    assert named - {page} == {(each.method.upper(), each.path) for each in OPERATIONS}
 
 
 async def test_it_is_valid_openapi(http):
