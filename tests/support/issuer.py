@@ -21,6 +21,7 @@ from kodo.client.device_flow import Prompt
 
 INTEROP = Path(__file__).resolve().parents[1] / "interop"
 CLIENT = "kodo-cli"
+START_SECONDS = 60.0
 
 
 class Issuer:
@@ -30,9 +31,12 @@ class Issuer:
         self._process = process
         assert process.stdout is not None
         line = ""
+        late = threading.Timer(START_SECONDS, process.kill)
+        late.start()
         for line in process.stdout:
             if line.startswith("{"):
                 break
+        late.cancel()
         self.url: str = json.loads(line)["issuer"]
 
     def stop(self) -> None:

@@ -358,6 +358,7 @@ async def test_every_other_page_is_reached_and_looks_well(world: World, page: Pa
 
 
 async def test_the_page_is_used_by_keyboard_alone(page: Page) -> None:
+    await page.find("link", "Tally")
     await page.evaluate("document.activeElement.blur()")
     await page.press("Tab")
     assert await page.evaluate("document.activeElement.textContent") == "Skip to the page"
