@@ -209,7 +209,7 @@ async def user_logout(
 
 
 async def user_grant(context: Context, name: Name, what: What) -> None:
-    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …), besides those it has."""
+    """Give a user roles (user, operator, developer:GLOB …) or grants (flow://GLOB/1/r …). Those it has stay."""
     await _change(context, _changes_of_user(name, what, "role.assign", "grant.add"), f"gave {name} {', '.join(what)}")
 
 

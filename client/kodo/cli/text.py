@@ -115,7 +115,7 @@ def human_seconds(seconds: object) -> str:
 
 
 def human_time(ms: object) -> str:
-    """Return a time in ms UTC for people, in their own time zone: `2026-01-31 18:05`; empty when it is none."""
+    """Return a time in ms UTC for people, in their own time zone: `2026-01-31 18:05`; empty when it is no time."""
     if not isinstance(ms, int) or isinstance(ms, bool) or not 0 <= ms < 253_402_214_400_000:
         return ""
     return datetime.datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

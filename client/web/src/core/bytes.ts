@@ -8,7 +8,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export const utf8 = (text: string): Bytes => encoder.encode(text)
 
-/** Read UTF-8. @throws PeerError where it is none. */
+/** Read UTF-8. @throws PeerError: it is not valid UTF-8. */
 export function readUtf8(bytes: Uint8Array): string {
   try {
     return decoder.decode(bytes)
@@ -130,7 +130,7 @@ export function base58(bytes: Uint8Array): string {
   return '1'.repeat(zeros) + digits.reverse().map(digit => BASE58[digit]).join('')
 }
 
-/** Read base58btc. @throws PeerError: it is none, or over 128 characters. */
+/** Read base58btc. @throws PeerError: it is not valid base58btc, or over 128 characters. */
 export function fromBase58(text: string): Bytes {
   if (text.length > MAX_BASE58) throw new PeerError('that is too long for a peer id')
   const bytes: number[] = []
@@ -154,7 +154,7 @@ export function base64url(bytes: Uint8Array): string {
   return btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
 }
 
-/** Read base64url without padding. @throws PeerError: it is none, or bits are left over. */
+/** Read base64url without padding. @throws PeerError: it is not valid base64url, or bits are left over. */
 export function fromBase64url(text: string): Bytes {
   if (!/^[\w-]*$/.test(text) || text.length % 4 === 1) throw new PeerError('that is not base64url')
   const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), character => character.charCodeAt(0))

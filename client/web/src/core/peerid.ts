@@ -15,14 +15,14 @@ export const peerIdBytes = (publicKey: Uint8Array): Bytes => concat(MULTIHASH_HE
 
 export const peerIdOf = (publicKey: Uint8Array): string => base58(peerIdBytes(publicKey))
 
-/** Return the public key of a binary peer id. @throws PeerError: it is none of an Ed25519 key. */
+/** Return the public key of a binary peer id. @throws PeerError: it is not the peer id of an Ed25519 key. */
 export function keyOfPeerIdBytes(bytes: Uint8Array): Bytes {
   if (bytes.length !== 38 || !equal(bytes.subarray(0, 6), concat(MULTIHASH_HEAD, KEY_HEAD)))
     throw new PeerError('that is not the peer id of an Ed25519 key')
   return bytes.slice(6)
 }
 
-/** Check a peer id; return its binary form. @throws PeerError: it is none. */
+/** Check a peer id; return its binary form. @throws PeerError: it is not a peer id. */
 export function parsePeerId(text: string): Bytes {
   const bytes = fromBase58(text)
   keyOfPeerIdBytes(bytes)

@@ -42,7 +42,7 @@ const LOCK_EXPIRES_S = 64_800
 const LOCK_VERDICT_S = 60
 const MAX_SECONDS = 1e9
 
-/** Read an event that a node sent. @throws PeerError: it is none. */
+/** Read an event that a node sent. @throws PeerError: it is not an event. */
 export function readEvent(value: Value): RunEvent {
   if (isRow(value)) {
     const [seq, at, kind, event, data] = ['seq', 'at', 'kind', 'event', 'data'].map(name => fieldOf(value, name))

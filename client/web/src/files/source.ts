@@ -27,7 +27,7 @@ export interface Manifest {
 /** How many chunks a file of so many bytes has. */
 const chunkCount = (size: number): number => Math.ceil(size / CHUNK_BYTES)
 
-/** Fetch the whole manifest of an output. @throws PeerError: it is none. CapacityError: the file is larger than any. */
+/** Fetch the whole manifest of an output. @throws PeerError: it is not a manifest. CapacityError: the file is larger than any. */
 export async function fetchManifest(node: RemoteNode, fid: string, name: string, signal: AbortSignal): Promise<Manifest> {
   let first: { size: number; sha256: string; count: number; chunks: Bytes; whole: unknown } | undefined
   let have = 0

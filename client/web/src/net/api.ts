@@ -128,7 +128,7 @@ export interface NodeClient extends Listenable<NodeNews> {
   connect(options?: CallOptions): Promise<void>
   /** Make a call without items. Example: `call('run.kill', { fid })`. */
   call(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Value>
-  /** As `call`, for ops whose answer is a map. @throws PeerError where it is none. */
+  /** As `call`, for ops whose answer is a map. @throws PeerError: the answer is not a map. */
   ask(op: string, args?: { readonly [key: string]: Sendable }, options?: CallOptions): Promise<Row>
   /** The items of a call on one session, in order; leaving the loop cancels it. Use `follow` for events. */
   stream(op: string, args?: { readonly [key: string]: Sendable }, options?: StreamOptions): AsyncIterable<Value>

@@ -236,7 +236,7 @@ export function put(row: Row, name: string, value: Value | undefined): void {
   else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true })
 }
 
-/** Read a number as a person types it: integers of any length stay exact. Undefined: it is none. */
+/** Read a number as a person types it: integers of any length stay exact. Undefined when it is not a number. */
 export function readNumber(text: string, whole: boolean): number | bigint | undefined {
   const trimmed = text.trim()
   if (/^[+-]?\d{1,400}$/.test(trimmed)) {
