@@ -193,6 +193,24 @@ async def test_a_search_narrows_the_flows(page: Page) -> None:
     assert await page.evaluate("location.hash") == "#/flows?search=nothing+has+this"
 
 
+async def test_a_flow_that_is_opened_while_the_search_settles_stays_open(page: Page) -> None:
+    await page.find("link", "Gallery")
+    await page.evaluate("""(async () => {
+        const real = window.setTimeout
+        const late = []
+        window.setTimeout = (run, after, ...more) => (after === 250 ? late.push(run) : real(run, after, ...more))
+        const field = document.querySelector('[type=search]')
+        field.value = 'gal'
+        field.dispatchEvent(new Event('input', { bubbles: true }))
+        while (late.length === 0) await new Promise(resolve => real(resolve, 10))
+        window.setTimeout = real
+        ;[...document.querySelectorAll('main a')].find(each => each.textContent === 'Gallery').click()
+        late.forEach(run => run())
+    })()""")
+    await page.find("button", "Launch")
+    assert (await page.evaluate("location.hash")).startswith("#/flow/")
+
+
 async def test_a_nested_form_shows_refusals_beside_the_fields_and_sends_everything(
     world: World, page: Page, tmp_path: Path
 ) -> None:

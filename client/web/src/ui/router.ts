@@ -96,3 +96,8 @@ export function go(hash: string, options: { replace?: boolean } = {}): void {
     route.value = parseRoute(hash)
   } else location.hash = hash
 }
+
+/** Write into the address what the Flows page shows now; a person who has gone elsewhere meanwhile stays there. */
+export function settleFlows(search: string, node: string | undefined): void {
+  if (parseRoute(location.hash).page === 'flows') history.replaceState(null, '', paths.flows(search, node))
+}

@@ -9,7 +9,7 @@ import { host } from '../host.ts'
 import { openToken } from '../link/open.ts'
 import { SearchIcon } from '../parts/icons.tsx'
 import { Empty, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
-import { go, paths } from '../router.ts'
+import { go, paths, settleFlows } from '../router.ts'
 import { say } from '../texts.ts'
 import { asked, fits, type FlowRow, flowsOfNode, lookAround, searchCatalogs } from './catalog.ts'
 
@@ -34,7 +34,7 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
   useEffect(() => {
     const timer = setTimeout(() => {
       setWanted(typed)
-      history.replaceState(null, '', paths.flows(typed, node))
+      settleFlows(typed, node)
     }, WAIT_MS)
     return () => clearTimeout(timer)
   }, [typed, node])
