@@ -207,20 +207,47 @@ class Page:
             await asyncio.sleep(0.03)
 
     async def click(self, role: str, name: str | None = None, *, within: tuple[str, str] | None = None) -> None:
-        """Click on it, where it is."""
+        """Click on it, where it is; a click that met something else, because the page moved, is made again."""
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while not await self._is_clicked(await self.find(role, name, within=within)):
+            if asyncio.get_running_loop().time() > deadline:
+                raise PageError(f"no click meets the {role} {name!r}; the page says:\n{await self.text()}")
+            await asyncio.sleep(0.05)
+
+    async def _is_clicked(self, node: int) -> bool:
+        """Click on a node once, and return whether the click met it; one that did not is kept from what it met."""
         before = None
         while True:
-            node = await self.find(role, name, within=within)
-            await self.send("DOM.scrollIntoViewIfNeeded", {"backendNodeId": node})
-            quads = (await self.send("DOM.getContentQuads", {"backendNodeId": node}))["quads"]
-            if quads == before:
+            try:
+                await self.send("DOM.scrollIntoViewIfNeeded", {"backendNodeId": node})
+                quads = (await self.send("DOM.getContentQuads", {"backendNodeId": node}))["quads"]
+                target = (await self.send("DOM.resolveNode", {"backendNodeId": node}))["object"]["objectId"]
+            except PageError:
+                return False  # it is gone: drawn anew
+            if quads and quads == before:
                 break
             before = quads  # what is still moving is clicked where it comes to rest
             await asyncio.sleep(0.05)
+        watch = """function () {
+            window.met = false
+            const take = event => {
+                const meets = event.composedPath().some(each => each === this || each.control === this)
+                if (event.type === 'pointerdown') window.met = meets
+                if (window.met) return
+                event.preventDefault()
+                event.stopImmediatePropagation()
+            }
+            const kinds = ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click']
+            for (const kind of kinds) window.addEventListener(kind, take, { capture: true })
+            window.unwatch = () => kinds.forEach(kind => window.removeEventListener(kind, take, { capture: true }))
+        }"""
+        await self.send("Runtime.callFunctionOn", {"functionDeclaration": watch, "objectId": target})
         x, y = sum(quads[0][0::2]) / 4, sum(quads[0][1::2]) / 4
         for kind in ("mousePressed", "mouseReleased"):
             event = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
             await self.send("Input.dispatchMouseEvent", event)
+        # A click that loads another page takes the watch with it.
+        return bool(await self.evaluate("window.unwatch ? (window.unwatch(), window.met) : true"))
 
     async def fill(self, role: str, name: str, text: str, *, within: tuple[str, str] | None = None) -> None:
         """Replace what is in a field by what is typed."""
