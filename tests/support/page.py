@@ -162,6 +162,14 @@ class Page:
                 raise PageError(f"{code} did not come true; the page says:\n{await self.text()}\n{self.complaints}")
             await asyncio.sleep(0.03)
 
+    async def gives(self, code: str, wanted: Any) -> None:
+        """Wait until an expression gives what is wanted: a page draws in its own time."""
+        try:
+            await self.wait(f"JSON.stringify({code}) === {json.dumps(json.dumps(wanted, separators=(',', ':')))}")
+        except PageError:
+            found = await self.evaluate(code)
+            assert found == wanted, code
+
     async def text(self) -> str:
         """Return all text that is shown."""
         return str(await self.evaluate("document.body ? document.body.innerText : ''"))

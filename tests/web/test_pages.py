@@ -159,7 +159,7 @@ async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_pa
     await _until(saved)
     assert saved.read_text() == "".join(f"{number}\n" for number in range(25))
     await page.reload()
-    assert await page.evaluate("location.hash") == where
+    await page.gives("location.hash", where)
     await page.sees("Counted to 25")
     await page.sees("i 24")
     peer_id, fid = where.removeprefix("#/run/").split("/")
@@ -190,7 +190,7 @@ async def test_a_search_narrows_the_flows(page: Page) -> None:
     await page.find("link", "Gallery")
     await page.fill("searchbox", "Search", "nothing has this")
     await page.sees("No flow fits this search")
-    assert await page.evaluate("location.hash") == "#/flows?search=nothing+has+this"
+    await page.gives("location.hash", "#/flows?search=nothing+has+this")
 
 
 async def test_a_flow_that_is_opened_while_the_search_settles_stays_open(page: Page) -> None:
@@ -219,7 +219,7 @@ async def test_a_nested_form_shows_refusals_beside_the_fields_and_sends_everythi
     await page.click("link", "Nested form")
     await page.click("button", "Launch")
     await page.sees("This is needed.")
-    assert await page.evaluate("document.activeElement.labels[0].textContent") == "Title"
+    await page.gives("document.activeElement.labels[0].textContent", "Title")
     await looks_well(page)
     await page.fill("textbox", "Title", "ab")
     await page.choose("Size", "large")
@@ -256,8 +256,8 @@ async def test_outputs_are_shown_in_place_and_nothing_of_them_acts(world: World)
     await page.sees("<b>not bold</b>")
     await page.sees("Bad, Homburg")
     await page.sees("1152921504606846976")  # 2**60, digit for digit
-    assert await page.evaluate("document.querySelector('.prose strong').textContent") == "bold"
-    assert await page.evaluate("[...document.querySelectorAll('iframe')].map(each => each.sandbox.length)") == [0]
+    await page.gives("document.querySelector('.prose strong').textContent", "bold")
+    await page.gives("[...document.querySelectorAll('iframe')].map(each => each.sandbox.length)", [0])
     assert await page.evaluate("[...document.querySelectorAll('.prose a, .prose img')].length") == 0
     assert "owned" not in await page.evaluate("document.title")
     await looks_well(page)
@@ -278,7 +278,7 @@ async def test_what_a_hostile_node_says_is_text(world: World, page: Page) -> Non
     await page.find("button", "Answer")
     await page.sees("__proto__ {polluted true}")
     assert await page.evaluate("({}).polluted === undefined && document.querySelectorAll('main img').length") == 0
-    assert await page.evaluate("document.title.startsWith('locked')")
+    await page.wait("document.title.startsWith('locked')")
     await looks_well(page)
     await page.click("button", "Kill")
     await page.click("button", "Kill the run")
@@ -370,23 +370,23 @@ async def test_every_other_page_is_reached_and_looks_well(world: World, page: Pa
     await looks_well(page)
     await page.click("link", "Me")
     await page.click("button", "Dark")
-    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+    await page.gives("document.documentElement.dataset.theme", "dark")
     await page.reload()
-    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+    await page.gives("document.documentElement.dataset.theme", "dark")
 
 
 async def test_the_page_is_used_by_keyboard_alone(page: Page) -> None:
     await page.find("link", "Tally")
     await page.evaluate("document.activeElement.blur()")
     await page.press("Tab")
-    assert await page.evaluate("document.activeElement.textContent") == "Skip to the page"
+    await page.gives("document.activeElement.textContent", "Skip to the page")
     for _ in range(30):
         await page.press("Tab")
         if await page.evaluate("document.activeElement.textContent") == "Tally":
             break
     await page.press("Enter")
     await page.find("button", "Launch")
-    assert await page.evaluate("document.activeElement === document.body || document.activeElement.matches('h1')")
+    await page.wait("document.activeElement === document.body || document.activeElement.matches('h1')")
 
 
 async def test_a_browser_that_was_not_let_in_sees_no_nodes(world: World) -> None:
