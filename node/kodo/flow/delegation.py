@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kodo.flow._runtime.context import current
+from kodo.flow._runtime.pending import NotAwaitedError, Pending, note_forgotten
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
@@ -48,7 +49,7 @@ def delegate(flow: str, /, **inputs: Any) -> Delegation:
 
 
 class Delegation:
-    """A run on another node.
+    """A run on another node; iterate it, or in async code await it for what the flow gives.
 
     Iterating gives its events (`seq, at, kind, event, data`), each once and in order, and raises `DelegatedError`
     after its `fatal`; `CallError` when it is refused (403 whoever launched this run may not, 409 `cycle` or
@@ -66,10 +67,16 @@ class Delegation:
         self._flow = flow
         self._inputs = {name: _opened(value) for name, value in inputs.items()}
         self._handle: dict[str, Any] | None = None
+        self._asked = False
 
     @property
     def result(self) -> Any:
-        """What the flow gave; None before its end."""
+        """What the flow gave; None before its end.
+
+        Raises:
+            NotAwaitedError: it was neither iterated nor awaited, so it has not begun.
+        """
+        self._check_begun()
         return self.view.final.get("result") if self.view.final else None
 
     def __iter__(self) -> Generator[Event, None, None]:
@@ -85,6 +92,40 @@ class Delegation:
                 yield event
         self._check()
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for its end; gives what the flow gave."""
+        return self._ended().__await__()
+
+    async def _ended(self) -> Any:
+        async for _ in self:
+            pass
+        return self.result
+
+    def __bool__(self) -> bool:
+        self._check_begun()
+        return True
+
+    def __str__(self) -> str:
+        self._check_begun()
+        return repr(self)
+
+    def _check_begun(self) -> None:
+        if self._handle is None:
+            raise NotAwaitedError(self._refusal())
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(name if name.startswith("_") else f"a delegation has no {name!r}: {self._refusal()}")
+
+    def _refusal(self) -> str:
+        how = f"`async for event in delegate({self._flow!r}, …)`, `await delegate({self._flow!r}, …)`"
+        return f"iterate it or await it, as in {how}; then its `result` is what the flow gave"
+
+    def __del__(self) -> None:
+        # An `__init__` that was refused has set none of these.
+        if not vars(self).get("_asked", True):
+            what = f"delegate({self._flow!r}) was neither iterated nor awaited, so nothing was launched"
+            note_forgotten(f"{what}: {self._refusal()}")
+
     def fetch(self, name: str, to: str | Path | None = None) -> Any:
         """Copy one of its outputs to this machine, verified: to `to`, or below `delegated/`; gives the `Path`.
 
@@ -98,9 +139,10 @@ class Delegation:
             asyncio.get_running_loop()
         except RuntimeError:
             return self._fetch(name, path)
-        return asyncio.to_thread(self._fetch, name, path)
+        return Pending(f"delegation.fetch({name!r})", lambda: asyncio.to_thread(self._fetch, name, path))
 
     def _question(self) -> tuple[str, dict[str, Any]]:
+        self._asked = True
         if self._handle is None:
             return "delegate.launch", {"flow": self._flow, "inputs": self._inputs}
         return "delegate.events", {"run": self._handle, "after": self.view.last_seq}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from kodo.flow._runtime.context import Demand, current
+from kodo.flow._runtime.pending import Pending
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.secrets import asks_secrets
@@ -89,7 +90,7 @@ def lock(
         asyncio.get_running_loop()
     except RuntimeError:
         return current().lock(demand).result()
-    return _wait(demand)
+    return Pending(f"lock({title!r})", lambda: _wait(demand))
 
 
 async def _wait(demand: Demand) -> Any:

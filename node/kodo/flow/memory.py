@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from kodo.flow._runtime.context import current
 from kodo.flow._runtime.files import write_file
+from kodo.flow._runtime.pending import Pending
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.p2p.net.files import whole_file
@@ -37,6 +38,7 @@ MAX_TRIES = 200
 """How often something is begun anew because somebody else was faster."""
 
 _HASTY_TRIES = 5
+_MORE = {"set": ", …", "update": ", …", "write": ", …"}  # arguments of a call that a message leaves out
 
 
 class Memory:
@@ -52,7 +54,7 @@ class Memory:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, `default` when there is none."""
-        return _do(partial(self._get, _key(key), default))
+        return self._do("get", key, partial(self._get, _key(key), default))
 
     def set(self, key: str, value: Any) -> Any:
         """Set the value of `key`, and give it as it is stored; when this returns it is.
@@ -60,15 +62,15 @@ class Memory:
         Raises:
             CapacityError: the value is above 1 MiB, the memory is full, or the disk.
         """
-        return _do(partial(self._set, _key(key), value))
+        return self._do("set", key, partial(self._set, _key(key), value))
 
     def delete(self, key: str) -> Any:
         """Remove `key`; give whether it was there."""
-        return _do(partial(self.ask, "delete", {"key": _key(key)}))
+        return self._do("delete", key, partial(self.ask, "delete", {"key": _key(key)}))
 
     def keys(self, prefix: str = "") -> Any:
         """Return the keys that begin with `prefix`, sorted."""
-        return _do(partial(self.pages, "keys", prefix))
+        return self._do("keys", prefix, partial(self.pages, "keys", prefix))
 
     def update(self, key: str, change: Callable[[Any], Any], default: Any = None) -> Any:
         """Set `key` to what `change` makes of its value (`default` when there is none), and give that.
@@ -79,7 +81,7 @@ class Memory:
         Raises:
             CapacityError: as `set`; or others change this key all the time.
         """
-        return _do(partial(self._update, _key(key), change, default))
+        return self._do("update", key, partial(self._update, _key(key), change, default))
 
     def ask(self, op: str, args: dict[str, Any]) -> Any:
         """Make the node do `memory.{op}` here; blocks."""
@@ -95,6 +97,12 @@ class Memory:
             if not page["more"]:
                 return found
             after = page["more"]
+
+    def _do(self, what: str, of: str, work: Callable[[], Any]) -> Any:
+        return _do(f"{self}.{what}({of!r}{_MORE.get(what, '')})", work)
+
+    def __str__(self) -> str:
+        return f"memory.shared({self._place['of']!r})" if self._place["of"] else f"memory.{self._place['scope']}"
 
     def _get(self, key: str, default: Any) -> Any:
         found = self.ask("get", {"key": key})
@@ -136,7 +144,7 @@ class Files:
         Raises:
             CapacityError: the memory is full, or the disk.
         """
-        return _do(partial(self._write, _file(name), source))
+        return self._do("write", name, partial(self._write, _file(name), source))
 
     def read(self, name: str) -> Any:
         """Return a file's bytes; `fetch` is for large ones.
@@ -144,7 +152,7 @@ class Files:
         Raises:
             NotFoundError: there is none.
         """
-        return _do(partial(self._read, _file(name)))
+        return self._do("read", name, partial(self._read, _file(name)))
 
     def fetch(self, name: str, to: str | os.PathLike[str] | None = None) -> Any:
         """Copy a file to this machine, to `to` or below the working folder's `memory/`; give its `Path`.
@@ -152,15 +160,19 @@ class Files:
         Raises:
             NotFoundError: there is none.
         """
-        return _do(partial(self._fetch, _file(name), Path("memory", name) if to is None else Path(to)))
+        path = Path("memory", name) if to is None else Path(to)
+        return self._do("fetch", name, partial(self._fetch, _file(name), path))
 
     def delete(self, name: str) -> Any:
         """Remove a file; give whether it was there."""
-        return _do(partial(self._memory.ask, "file.delete", {"name": _file(name)}))
+        return self._do("delete", name, partial(self._memory.ask, "file.delete", {"name": _file(name)}))
 
     def list(self, prefix: str = "") -> Any:
         """Return the files whose names begin with `prefix`, by name: `{name, size, sha256, modified}` each."""
-        return _do(partial(self._memory.pages, "files", prefix))
+        return self._do("list", prefix, partial(self._memory.pages, "files", prefix))
+
+    def _do(self, what: str, of: str, work: Callable[[], Any]) -> Any:
+        return _do(f"{self._memory}.files.{what}({of!r}{_MORE.get(what, '')})", work)
 
     def _write(self, name: str, source: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="kodo-memory-") as folder:
@@ -252,9 +264,9 @@ def _file(name: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def _do(work: Callable[[], Any]) -> Any:
+def _do(what: str, work: Callable[[], Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return work()
-    return asyncio.to_thread(work)
+    return Pending(what, lambda: asyncio.to_thread(work))

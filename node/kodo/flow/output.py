@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from kodo.flow._runtime.context import current
+from kodo.flow._runtime.pending import Pending
 
 __all__ = ["write"]
 
@@ -36,4 +37,6 @@ def write(name: str, source: Any, media_type: str | None = None) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return context.write_output(name, source, media_type)
-    return asyncio.to_thread(context.write_output, name, source, media_type)
+    return Pending(
+        f"output.write({name!r}, …)", lambda: asyncio.to_thread(context.write_output, name, source, media_type)
+    )

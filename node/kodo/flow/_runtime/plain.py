@@ -13,6 +13,8 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from kodo.flow._runtime.pending import NotAwaitedError
+
 __all__ = ["MAX_DEPTH", "is_plain", "plain"]
 
 MAX_DEPTH = 40
@@ -36,7 +38,11 @@ def is_plain(data: Mapping[str, Any]) -> bool:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return `value` as JSON-like data; models are dumped, and what is unknown becomes its `str`. Never raises."""
+    """Return `value` as JSON-like data; models are dumped, and what is unknown becomes its `str`.
+
+    Raises:
+        NotAwaitedError: it holds a call of kodo's that was not awaited; nothing else is ever raised.
+    """
     kind = type(value)
     if kind is str:
         return _text(value)
@@ -50,6 +56,8 @@ def plain(value: Any, depth: int = 0) -> Any:
         return _describe(value)
     try:
         return _convert(value, depth)
+    except NotAwaitedError:
+        raise
     except Exception as error:  # a model's own dump, a property, an iterator: all of them user code
         return f"<{kind.__name__}: {type(error).__name__}>"
 
@@ -81,6 +89,8 @@ def _convert(value: Any, depth: int) -> Any:
 def _describe(value: Any) -> str:
     try:
         return _text(str(value))
+    except NotAwaitedError:
+        raise
     except Exception:  # user code
         return f"<{type(value).__name__}>"
 

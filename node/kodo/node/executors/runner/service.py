@@ -27,6 +27,7 @@ from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import load_entry
+from kodo.flow._runtime.pending import tell_forgotten
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
@@ -239,6 +240,7 @@ class RunnerService:
 
     def _finish(self) -> None:
         """Make events of all that was printed, before the last one; bounded."""
+        tell_forgotten()
         if self._capture is not None:
             self._capture.flush(FLUSH_TIMEOUT)
         self._inlet.flush(FLUSH_TIMEOUT)
