@@ -19,7 +19,7 @@ __all__ = ["NotAwaitedError", "Pending", "note_forgotten", "tell_forgotten"]
 T = TypeVar("T")
 
 MYPY = False
-"""True to mypy. It complains of a condition where it sees no `__bool__`, pyright where it sees one that gives no bool."""
+"""True to mypy, which complains where it sees no `__bool__`; pyright does where it sees one that gives no bool."""
 
 
 class NotAwaitedError(UsageError):
