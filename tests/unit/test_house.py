@@ -194,6 +194,11 @@ def test_a_module_stays_readable(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
 
 
+def test_a_module_of_tests_stays_readable() -> None:
+    modules = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert [path for path, lines in modules.items() if lines > MAX_MODULE_LINES] == []
+
+
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_every_module_says_what_it_is(path: Path) -> None:
     tree = ast.parse(path.read_bytes())

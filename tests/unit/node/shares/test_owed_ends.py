@@ -11,7 +11,7 @@ import pytest
 from kodo.node.store.schema import StoreError
 from kodo.p2p.errors import CapacityError
 from tests.unit.node.conftest import StillClock, settled
-from tests.unit.node.shares.test_shares import downloads, link_of, only_share, opened, world
+from tests.unit.node.shares.share_rig import downloads, link_of, only_share, opened, world
 
 
 @pytest.mark.parametrize("error", [CapacityError, StoreError])
