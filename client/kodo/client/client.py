@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shlex
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,15 +13,14 @@ from typing import Any, Self
 
 from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
-from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
-from kodo.client.flow import FlowOnNode, check_query, flow_on
+from kodo.client.directory import Directory
+from kodo.client.flow import FlowOnNode
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import Approve, LoginKeeper
 from kodo.client.logins import Logins
-from kodo.client.matching import named, nearest
-from kodo.client.near import NearNodes, rows_of
+from kodo.client.near import rows_of
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import ConfirmNode, Proofs
 from kodo.client.registry_account import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
@@ -30,7 +28,6 @@ from kodo.client.resolve import (
     Finder,
     Resolver,
     Target,
-    parse_flow,
     parse_run,
     parse_share,
     safe_text,
@@ -39,14 +36,12 @@ from kodo.client.run import Run
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import CallError, KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
+from kodo.p2p.errors import KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.texts import several
-from kodo.registry.query.rows import fits
-from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 
 __all__ = ["Client"]
 
@@ -91,23 +86,14 @@ class Client:
         self.home = loaded.home
         self.settings = loaded.settings
         self.known = KnownNodes(self.home / "known_nodes")
-        self._registries = [RegistryFinder(url, min(self.settings.timeout_s, 10.0)) for url in self.settings.registry]
-        near: list[Finder] = [HomeFinder(self.home)]
-        self._lan: LanFinder | None = None
-        if finders is not None:
-            near += finders
-        elif self.settings.lan:
-            self._lan = LanFinder(self.settings.browse_s)
-            near.append(self._lan)
-        self._near = Resolver(near, self.known)
-        self._nearby = NearNodes(self._near, self.known, self._remote)
-        self._proofs = Proofs(KnownRuns(self.home / "known_runs"), self.known, self._nearby, self.home, confirm_node)
-        self._resolver = Resolver([*near, *self._registries], self.known)
+        self._directory = Directory(self.home, self.settings, self.known, self._remote, finders)
+        self._proofs = Proofs(
+            KnownRuns(self.home / "known_runs"), self.known, self._directory.nearby, self.home, confirm_node
+        )
         self._transport = transport
         self._identity = identity
         self._host: Host | None = None
         self._stack = AsyncExitStack()
-        self._remotes: dict[PeerId, RemoteNode] = {}
         self._desks: dict[str, RegistryDesk] = {}
         self.logins = Logins(self.home / "logins.json", keyring=self.settings.keyring)
         self._keeper: LoginKeeper | None = None
@@ -115,10 +101,9 @@ class Client:
     async def __aenter__(self) -> Self:
         identity = self._identity or load_identity(make_home(self.home), "user")
         self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
-        if self._lan is not None:
-            self._stack.push_async_callback(self._lan.aclose)
+        self._stack.push_async_callback(self._directory.aclose)
         self._keeper = LoginKeeper(self.logins, identity, bound=self.settings.login_bound)
-        for registry in self._registries:
+        for registry in self._directory.registries:
             registry.claimant = self._keeper.claimant(registry.url)
         return self
 
@@ -149,23 +134,9 @@ class Client:
             UsageError: `query` is none.
             CallError: nothing is found, and a registry was not to be read.
         """
-        rows: dict[PeerId, dict[str, Any]] = {}
-        if query:
-            condition = check_query(query, NODE_FIELDS)
-            narrowed = [registry.narrowed(query) for registry in self._registries]
-            found = [each for each in await self._near.all() if fits(condition, each.as_row())]
-            found += await Resolver(narrowed, self.known).all()
-        else:
-            narrowed, found = self._registries, await self._resolver.all()
-        tell_refused(narrowed, found=bool(found))
-        for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
-            row = rows.setdefault(each.peer_id, {})
-            row.update(each.row)
-            row.update(peer_id=str(each.peer_id), name=each.name, addrs=[str(a) for a in each.addresses])
-            row["source"] = "registry" if each.source == "registry" else "lan"
-        return sorted(rows.values(), key=lambda row: (str(row["name"]), row["peer_id"]))
+        return await self._directory.nodes(query)
 
-    async def flows(
+    def flows(
         self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the flows that are found, those of near nodes first: the row with `node, peer_id, addrs, source`.
@@ -180,43 +151,7 @@ class Client:
             UsageError: `query` is none.
             CallError: nothing is found, and a registry was not to be read.
         """
-        if query:
-            check_query(query, FLOW_FIELDS)
-        filters = {
-            key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
-        }
-
-        async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
-            more = {"addrs": list(remote.addresses), "source": "lan"}
-            return [{**row, **more} for row in await rows_of(remote, "flow.list", filters)]
-
-        node = node or self.settings.node
-        if node is not None:
-            for row in await ask(await self.node(node)):
-                yield row
-            return
-        near = await self._nearby.ask(ask, "flow.list")
-        refused, answered = near.refused, bool(near.given)
-        seen: set[tuple[str, str]] = set()
-        for _, rows in near.given:
-            for row in rows:
-                seen.add((row["peer_id"], str(row.get("path"))))
-                yield row
-        for registry in self._registries:
-            try:
-                async for row in registry.flows(search=search, query=query, by=by):
-                    key = (str(row.get("peer_id")), str(row.get("path")))
-                    if key not in seen:
-                        seen.add(key)
-                        yield {**row, "source": "registry"}
-                answered = True
-            except (KodoError, TimeoutError) as error:
-                if isinstance(error, CallError) and error.code == 400:
-                    refused = refused or error
-                logger.warning("%s: %s", registry.label, error)
-        if refused is not None and not answered:
-            raise refused
-        tell_refused(self._registries, found=bool(seen))
+        return self._directory.flows(search, query, by, node)
 
     async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
         """Find the flow that FLOW means, and its form.
@@ -229,22 +164,7 @@ class Client:
             NotFoundError: there is none.
             UsageError: there are several; the message lists them.
         """
-        node = node or self.settings.node
-        if node is not None:
-            return await flow_on(await self.node(node), flow)
-        reference = parse_flow(flow)
-        if reference.node is None:
-            return await self._flow_anywhere(flow)
-        try:
-            remote = await self.node(reference.node)
-        except (NotFoundError, UsageError) as no_node:
-            if reference.node.startswith("/"):
-                raise
-            try:
-                return await self._flow_anywhere(flow)  # a path such as flows/x.yaml, without its node
-            except NotFoundError:
-                raise no_node from None
-        return await flow_on(remote, reference.rest)
+        return await self._directory.find_flow(flow, node)
 
     async def show(self, flow: str, *, node: str | None = None) -> dict[str, Any]:
         """Describe a flow: the answer of `flow.schema`, with `node` and `peer_id`."""
@@ -257,7 +177,7 @@ class Client:
         Raises:
             UsageError, NotFoundError, UnreachableError, IdentityError: as `Resolver.node`.
         """
-        return self._connected(text) or self._remote(await self._resolver.node(text))
+        return await self._directory.node(text)
 
     # logging in
 
@@ -450,8 +370,8 @@ class Client:
         remote = LinkedNode(
             read,
             self._open_host(),
-            self._near,
-            Resolver(self._registries, self.known),
+            self._directory.near,
+            Resolver(self._directory.registries, self.known),
             self.known,
             timeout=self.settings.timeout_s,
             confirm=None if read.registry in self.settings.registry else confirm,
@@ -476,7 +396,7 @@ class Client:
         if place is not None:
             answers = [await revoke(await self.node(place))]
         else:
-            near = (await self._nearby.ask(revoke, "share.revoke")).check()
+            near = (await self._directory.nearby.ask(revoke, "share.revoke")).check()
             answers = [answer for remote, answer in near if self._proofs.may_have(remote, answer)]
         for answer in filter(None, answers):
             return answer
@@ -512,7 +432,7 @@ class Client:
         return self._host
 
     def _look_for_logins(self) -> None:
-        for registry in self._registries:
+        for registry in self._directory.registries:
             if registry.claimant is not None:
                 registry.claimant.forget()
         for desk in self._desks.values():
@@ -523,33 +443,15 @@ class Client:
             raise LocallyClosedError("use a Client inside `async with`")
         return self._keeper
 
-    def _connected(self, text: str) -> RemoteNode | None:
-        """Return the node that NODE means where nobody has to be asked: its session is open, and proved who it is.
-
-        A name counts by its pin alone: whoever else claims it by now is not who was meant.
-        """
-        peer_id: PeerId | None
-        try:
-            peer_id = PeerId.parse(text)
-        except ValueError:
-            peer_id = self.known.get(text)
-        remote = None if peer_id is None else self._remotes.get(peer_id)
-        named = remote is not None and text in (remote.name, str(peer_id))
-        return remote if named and remote is not None and remote.connected else None
-
     def _remote(self, target: Target) -> RemoteNode:
-        remote = self._remotes.get(target.peer_id)
-        if remote is None or (target.name is not None and remote.name != target.name):
-            remote = RemoteNode(
-                target,
-                self._open_host(),
-                self._resolver,
-                self.known,
-                timeout=self.settings.timeout_s,
-                logins=self._keeper,
-            )
-            self._remotes[target.peer_id] = remote
-        return remote
+        return RemoteNode(
+            target,
+            self._open_host(),
+            self._directory.everywhere,
+            self.known,
+            timeout=self.settings.timeout_s,
+            logins=self._keeper,
+        )
 
     def _run(self, fid: str, remote: RemoteNode, *, proved: bool = False, launched_state: str | None = None) -> Run:
         """Return a run; `proved`: that it is there is known already, else it is once the node answered for it."""
@@ -564,34 +466,9 @@ class Client:
             remote = await self.node(node)
             given = [(remote, await rows_of(remote, op, filters))]
         else:
-            given = (await self._nearby.rows(op, filters)).check()
+            given = (await self._directory.nearby.rows(op, filters)).check()
         self._proofs.listed(given, named=node is not None)
         return [row for _, rows in given for row in rows]
-
-    async def _flow_anywhere(self, text: str) -> FlowOnNode:
-        rows = [row async for row in self.flows()] if not self._registries else await self._candidates(text)
-        fitting = named(rows, text)
-        if not fitting:
-            raise NotFoundError(
-                f"no flow {safe_text(text)!r} was found; `koco flows` lists the flows{nearest(text, rows)}"
-            )
-        if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
-            places = ", ".join(shlex.quote(safe_text(f"{row.get('node')}/{row.get('path')}")) for row in fitting[:8])
-            raise UsageError(f"{safe_text(text)!r} is ambiguous; take one of: {places}")
-        row = fitting[0]
-        found = found_in(row)
-        if found is None:
-            raise PeerError(f"the registry that lists {safe_text(text)!r} does not name its node")
-        known = self._remotes.get(found.peer_id) or self._nearby.labelled(found)
-        flow = await flow_on(known, str(row.get("path")))
-        flow.claimed = True
-        return flow
-
-    async def _candidates(self, text: str) -> list[dict[str, Any]]:
-        """Return rows among which a flow of this path or name is, without reading a large registry when it can."""
-        literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
-        rows = [row async for row in self.flows(literal)]
-        return rows if named(rows, text) else [row async for row in self.flows()]
 
 
 def _mapping(answer: Any, op: str) -> dict[str, Any]:

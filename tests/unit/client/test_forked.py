@@ -44,7 +44,7 @@ with SyncClient(home, **given) as client:
 ASYNC = """
 async def main():
     async with Client(home, **given) as client:
-        remote = client._remote(Target(Identity.from_seed(b"n" * 32).peer_id, ()))
+        remote = client._directory.remote(Target(Identity.from_seed(b"n" * 32).peer_id, ()))
         print(in_child(lambda: asyncio.run({use})))
 
 asyncio.run(main())

@@ -1,0 +1,203 @@
+"""`Directory`: the nodes and flows that one client finds, in its home, on its network and in its registries."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
+from kodo.client.flow import FlowOnNode, check_query, flow_on
+from kodo.client.known_nodes import KnownNodes
+from kodo.client.matching import named, nearest
+from kodo.client.near import NearNodes, rows_of
+from kodo.client.peer import RemoteNode
+from kodo.client.resolve import Finder, Resolver, Target, parse_flow, safe_text
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import CallError, KodoError, NotFoundError, PeerError, UsageError
+from kodo.registry.query.rows import fits
+from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
+from kodo.settings.client import ClientSettings
+
+__all__ = ["Directory"]
+
+logger = logging.getLogger(__name__)
+
+
+class Directory:
+    """Finds nodes and flows; a node that it gave before is the same object again.
+
+    Args:
+        home: the folder of this user.
+        settings: which registries, whether to look around on the local network, and the node that is meant when
+            none is named.
+        known: the names that are pinned.
+        make: gives a node that was found for the first time; it need not be reached yet.
+        finders: where to look besides `home`, instead of the local network.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        settings: ClientSettings,
+        known: KnownNodes,
+        make: Callable[[Target], RemoteNode],
+        finders: Sequence[Finder] | None = None,
+    ):
+        self.registries = [RegistryFinder(url, min(settings.timeout_s, 10.0)) for url in settings.registry]
+        self._settings = settings
+        self._known = known
+        self._make = make
+        self._remotes: dict[PeerId, RemoteNode] = {}
+        self._lan: LanFinder | None = None
+        near: list[Finder] = [HomeFinder(home)]
+        if finders is not None:
+            near += finders
+        elif settings.lan:
+            self._lan = LanFinder(settings.browse_s)
+            near.append(self._lan)
+        self.near = Resolver(near, known)
+        """Where near nodes are."""
+        self.everywhere = Resolver([*near, *self.registries], known)
+        """Where nodes are, registries asked too."""
+        self.nearby = NearNodes(self.near, known, self.remote)
+
+    async def aclose(self) -> None:
+        """Look around no more; idempotent."""
+        if self._lan is not None:
+            await self._lan.aclose()
+
+    # nodes
+
+    async def nodes(self, query: str | None = None) -> list[dict[str, Any]]:
+        """Return the nodes found; see `Client.nodes`."""
+        rows: dict[PeerId, dict[str, Any]] = {}
+        if query:
+            condition = check_query(query, NODE_FIELDS)
+            narrowed = [registry.narrowed(query) for registry in self.registries]
+            found = [each for each in await self.near.all() if fits(condition, each.as_row())]
+            found += await Resolver(narrowed, self._known).all()
+        else:
+            narrowed, found = self.registries, await self.everywhere.all()
+        tell_refused(narrowed, found=bool(found))
+        for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
+            row = rows.setdefault(each.peer_id, {})
+            row.update(each.row)
+            row.update(peer_id=str(each.peer_id), name=each.name, addrs=[str(a) for a in each.addresses])
+            row["source"] = "registry" if each.source == "registry" else "lan"
+        return sorted(rows.values(), key=lambda row: (str(row["name"]), row["peer_id"]))
+
+    async def node(self, text: str) -> RemoteNode:
+        """Find the node that NODE means; see `Client.node`."""
+        return self._connected(text) or self.remote(await self.everywhere.node(text))
+
+    def _connected(self, text: str) -> RemoteNode | None:
+        """Return the node that NODE means where nobody has to be asked: its session is open, and proved who it is.
+
+        A name counts by its pin alone: whoever else claims it by now is not who was meant.
+        """
+        peer_id: PeerId | None
+        try:
+            peer_id = PeerId.parse(text)
+        except ValueError:
+            peer_id = self._known.get(text)
+        remote = None if peer_id is None else self._remotes.get(peer_id)
+        named = remote is not None and text in (remote.name, str(peer_id))
+        return remote if named and remote is not None and remote.connected else None
+
+    def remote(self, target: Target) -> RemoteNode:
+        """Return the node of a target: the same one as before, unless it goes by another name now."""
+        remote = self._remotes.get(target.peer_id)
+        if remote is None or (target.name is not None and remote.name != target.name):
+            remote = self._remotes[target.peer_id] = self._make(target)
+        return remote
+
+    # flows
+
+    async def flows(
+        self, search: str | None = None, query: str | None = None, by: str | None = None, node: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the flows that are found; see `Client.flows`."""
+        if query:
+            check_query(query, FLOW_FIELDS)
+        filters = {
+            key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
+        }
+
+        async def ask(remote: RemoteNode) -> list[dict[str, Any]]:
+            more = {"addrs": list(remote.addresses), "source": "lan"}
+            return [{**row, **more} for row in await rows_of(remote, "flow.list", filters)]
+
+        node = node or self._settings.node
+        if node is not None:
+            for row in await ask(await self.node(node)):
+                yield row
+            return
+        near = await self.nearby.ask(ask, "flow.list")
+        refused, answered = near.refused, bool(near.given)
+        seen: set[tuple[str, str]] = set()
+        for _, rows in near.given:
+            for row in rows:
+                seen.add((row["peer_id"], str(row.get("path"))))
+                yield row
+        for registry in self.registries:
+            try:
+                async for row in registry.flows(search=search, query=query, by=by):
+                    key = (str(row.get("peer_id")), str(row.get("path")))
+                    if key not in seen:
+                        seen.add(key)
+                        yield {**row, "source": "registry"}
+                answered = True
+            except (KodoError, TimeoutError) as error:
+                if isinstance(error, CallError) and error.code == 400:
+                    refused = refused or error
+                logger.warning("%s: %s", registry.label, error)
+        if refused is not None and not answered:
+            raise refused
+        tell_refused(self.registries, found=bool(seen))
+
+    async def find_flow(self, flow: str, node: str | None = None) -> FlowOnNode:
+        """Find the flow that FLOW means, and its form; see `Client.find_flow`."""
+        node = node or self._settings.node
+        if node is not None:
+            return await flow_on(await self.node(node), flow)
+        reference = parse_flow(flow)
+        if reference.node is None:
+            return await self._flow_anywhere(flow)
+        try:
+            remote = await self.node(reference.node)
+        except (NotFoundError, UsageError) as no_node:
+            if reference.node.startswith("/"):
+                raise
+            try:
+                return await self._flow_anywhere(flow)  # a path such as flows/x.yaml, without its node
+            except NotFoundError:
+                raise no_node from None
+        return await flow_on(remote, reference.rest)
+
+    async def _flow_anywhere(self, text: str) -> FlowOnNode:
+        rows = [row async for row in self.flows()] if not self.registries else await self._candidates(text)
+        fitting = named(rows, text)
+        if not fitting:
+            raise NotFoundError(
+                f"no flow {safe_text(text)!r} was found; `koco flows` lists the flows{nearest(text, rows)}"
+            )
+        if len({(row["peer_id"], row.get("path")) for row in fitting}) > 1:
+            places = ", ".join(shlex.quote(safe_text(f"{row.get('node')}/{row.get('path')}")) for row in fitting[:8])
+            raise UsageError(f"{safe_text(text)!r} is ambiguous; take one of: {places}")
+        row = fitting[0]
+        found = found_in(row)
+        if found is None:
+            raise PeerError(f"the registry that lists {safe_text(text)!r} does not name its node")
+        known = self._remotes.get(found.peer_id) or self.nearby.labelled(found)
+        flow = await flow_on(known, str(row.get("path")))
+        flow.claimed = True
+        return flow
+
+    async def _candidates(self, text: str) -> list[dict[str, Any]]:
+        """Return rows among which a flow of this path or name is, without reading a large registry when it can."""
+        literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
+        rows = [row async for row in self.flows(literal)]
+        return rows if named(rows, text) else [row async for row in self.flows()]
