@@ -1,6 +1,6 @@
 """One WebRTC Direct link: an authenticated connection to one peer that carries channels.
 
-DTLS, then SCTP, then Noise XX on channel 0, which proves both peer ids; nothing else is looked at before. The link is
+`handshake` sets it up: DTLS, SCTP, Noise, which proves both peer ids; nothing else is looked at before. The link is
 the thin I/O shell of `core.sctp`: datagrams go in, what the association wants sent goes out in one batch, one timer
 is armed. Source: libp2p/specs webrtc/webrtc-direct.md.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import os
 import secrets
@@ -22,12 +21,12 @@ from OpenSSL import SSL
 from kodo.p2p.core import sctp
 from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, LocallyClosedError, PeerError
-from kodo.p2p.net.authentication import Authentication
+from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.datachannel import DataChannel, Way
 from kodo.p2p.net.dtls import Dtls
+from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 from kodo.p2p.net.unexpected import as_ours, tell
 
@@ -35,9 +34,6 @@ __all__ = ["WebRtcLink"]
 
 logger = logging.getLogger(__name__)
 
-NOISE_CHANNEL = 0
-NOISE_END_SECONDS = 5.0
-"""When a listener closes the handshake's channel if the dialer has not."""
 CLOSE_SECONDS = 1.0
 _EVENTS_A_LOOK = 16
 """Events delivered between two looks at the clock."""
@@ -84,8 +80,6 @@ class WebRtcLink:
         self.dialled = not server
         self.full = False
         self.on_end: Callable[[], None] = lambda: None
-        self._identity = identity
-        self._certificate = certificate
         self._limits = limits
         self._way = way
         self._send_datagrams = way.send
@@ -103,9 +97,15 @@ class WebRtcLink:
                 early_channels=1 + EARLY_CHANNELS,
             ),
         )
-        self._expected_digest: bytes | None = None
-        self._authentication: Authentication | None = None
-        self._noise_end: asyncio.TimerHandle | None = None
+        self._handshake = LinkHandshake(
+            identity,
+            certificate,
+            self._dtls,
+            self._sctp,
+            dialled=self.dialled,
+            send_datagrams=way.send,
+            flush_soon=self._flush_soon,
+        )
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._channels: dict[int, DataChannel] = {}
         self._handler: LinkHandler | None = None
@@ -155,7 +155,7 @@ class WebRtcLink:
                 self._waiting_bytes += len(datagram)
             return
         try:
-            self._step(datagram)
+            self._handshake.step(datagram)
         except Exception as error:
             self.fail(error)
 
@@ -287,62 +287,25 @@ class WebRtcLink:
             PeerError: it broke the protocol.
             NetworkError: it went away.
         """
-        self._expected_digest = expected_digest
+        self._handshake.expected_digest = expected_digest
         try:
-            self._step(None)
+            self._handshake.step(None)
         except Exception as error:
             self.fail(error)
         self._flush_now()
         await self._ready
 
-    def _step(self, datagram: bytes | None) -> None:
-        if self._dtls.finished:
-            return
-        if answers := self._dtls.step(datagram):
-            self._send_datagrams(answers)
-        if self._dtls.finished:
-            expected = self._expected_digest
-            if expected is not None and not hmac.compare_digest(self._dtls.remote_digest, expected):
-                raise IdentityError("the DTLS certificate is not the one that the address names")
-            self._sctp.open_channel(channel_id=NOISE_CHANNEL, negotiated=True)
-            self._sctp.connect(self._loop.time())
-
     def _begin_authentication(self) -> None:
-        self._authentication = Authentication(
-            self._identity,
-            server=not self.dialled,
-            local_digest=self._certificate.digest,
-            remote_digest=self._dtls.remote_digest,
-        )
-        for message in self._authentication.begin():
-            self._sctp.send(NOISE_CHANNEL, message)
+        self._handshake.authenticate()
 
     def _authenticate(self, data: bytes) -> None:
-        handshake = self._authentication
-        if handshake is None:
-            return
-        for message in handshake.feed(data):
-            self._sctp.send(NOISE_CHANNEL, message)
-        peer = handshake.proved()
-        if peer is None:
-            return
-        self._authentication = None
-        if self._ready.done():
-            return  # who waited for it has given up
+        peer = self._handshake.message_received(data)
+        if peer is None or self._ready.done():
+            return  # who waited for it may have given up
         self.remote_peer = peer
         self._sctp.admit()
         self._ready.set_result(None)
-        if self.dialled:
-            self._sctp.close_channel(NOISE_CHANNEL)
-        else:
-            # Closed at once, the channel's end may overtake the last handshake message inside the other side.
-            self._noise_end = self._loop.call_later(NOISE_END_SECONDS, self._close_noise)
-
-    def _close_noise(self) -> None:
-        self._noise_end = None
-        if self._error is None:
-            self._sctp.close_channel(NOISE_CHANNEL)
-            self._flush_soon()
+        self._handshake.end()
 
     # what the association says
 
@@ -401,10 +364,8 @@ class WebRtcLink:
             channel.close()
 
     def _closed(self, channel_id: int) -> None:
-        if channel_id == NOISE_CHANNEL and self._noise_end is not None:
-            # The id is free for a stream now.
-            self._noise_end.cancel()
-            self._noise_end = None
+        if channel_id == NOISE_CHANNEL:
+            self._handshake.forget_channel()
         channel = self._channels.pop(channel_id, None)
         if channel is None or channel.closed:
             return
@@ -437,7 +398,8 @@ class WebRtcLink:
         self._error = error
         self._account.close()
         self._waiting.clear()
-        for handle in (self._timer, self._noise_end, self._flushing):
+        self._handshake.forget_channel()
+        for handle in (self._timer, self._flushing):
             if handle is not None:
                 handle.cancel()
         self._drained.set()
