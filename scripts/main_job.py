@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parent.parent
 KOCO = Path(sys.executable).with_name("koco")
@@ -258,16 +259,26 @@ def main_job(homes: Path, terminal: Terminal, inputs: Sequence[str], *, once: bo
         if once:
             terminal.step("Stop the node, Ray and the registry")
         else:
-            stay(user, terminal, folder, ready, address, run["fid"])
+            path = next(row["path"] for row in user.rows("flows", "--node", address) if row["name"] == FLOW)
+            stay(user, terminal, folder, ready, address, run["fid"], path)
     terminal.say("stopped")
 
 
-def stay(user: Koco, terminal: Terminal, folder: Path, ready: dict[str, Any], address: str, fid: str) -> NoReturn:
+def at_flow(url: str, peer_id: str, path: str) -> str:
+    """The page's address, at a flow: what is left to do there is one click on *Launch*."""
+    return f"{url}&/flow/{quote(peer_id, safe='')}/{quote(path, safe='')}"
+
+
+def stay(
+    user: Koco, terminal: Terminal, folder: Path, ready: dict[str, Any], address: str, fid: str, path: str
+) -> NoReturn:
     """Serve the page and say what may be done by hand, until somebody interrupts."""
     with page(user, ready.get("registries", []), folder / "web.log") as url:
         if url is not None:
-            terminal.step("The same in your browser, for you alone. The node stays up until Ctrl-C:")
-            terminal.say(url)
+            terminal.step(
+                "The same in your browser, for you alone: Launch starts it. The node stays up until Ctrl-C:"
+            )
+            terminal.say(at_flow(url, ready["peer_id"], path))
         terminal.step("Or in another terminal:")
         for line in [
             f"export PATH={shlex.quote(str(KOCO.parent))}:$PATH KODO_HOME={shlex.quote(str(user.home))}",

@@ -1,15 +1,22 @@
-"""The page's engine in a real Chromium, and real nodes for it."""
+"""The page's engine in a real Chromium, and real nodes for it; and the page itself, with `koco up` and `koco web`."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
+from tests.support import koco as support
+from tests.support import page as whole_page
 from tests.support.cdp import Page, open_page, running_chromium
+from tests.support.page_world import ROOT, PagesNode, World
 from tests.support.web_page import FLOWS, SurvivingExecutor, build_harness, node_at, serve
 
 
@@ -44,3 +51,65 @@ async def executor() -> AsyncIterator[InProcessExecutor]:
 async def node(tmp_path: Path, executor: InProcessExecutor) -> AsyncIterator[Node]:
     async with node_at(tmp_path / "home", executor) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def koco_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PagesNode]:
+    home = tmp_path_factory.mktemp("koco")
+    running = PagesNode(home, "--with-registry", "--registry-port", "0", "--runners", "1")
+    try:
+        yield running
+        assert running.stop() == 0, running.stderr
+    finally:
+        support.end_all(home)
+
+
+@pytest.fixture(scope="session")
+def whole_built() -> None:
+    """The page, built into the package."""
+    subprocess.run([ROOT / "scripts" / "page"], check=True, timeout=300, stdin=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def koco_web(home: Path, *words: str) -> Iterator[str]:
+    """Run `koco web`; gives the page's address with its key."""
+    command = [support.KOCO, "web", "--json", "--no-lan", "--port", "0", *words]
+    with subprocess.Popen(
+        command, env=support.environment(home), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready["ready"] is True
+            yield ready["url"]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def koco_url(tmp_path_factory: pytest.TempPathFactory, koco_node: PagesNode, whole_built: None) -> Iterator[str]:
+    """The address of `koco web`, which knows the node by its registry."""
+    with koco_web(tmp_path_factory.mktemp("user"), "--registry", koco_node.ready["registries"][0]) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(
+    tmp_path_factory: pytest.TempPathFactory, koco_node: PagesNode, koco_url: str
+) -> AsyncIterator[World]:
+    async with whole_page.chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield World(koco_node, koco_url, browser, tmp_path_factory.mktemp("files"))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def opened(world: World) -> AsyncIterator[whole_page.Page]:
+    """The page, open; afterwards nothing was asked of a third party, and no policy was offended."""
+    page = await world.page()
+    await page.find("link", "Tally")
+    try:
+        yield page
+        assert page.complaints == []
+        assert [each for each in page.requests if not world.is_own(each)] == []
+    finally:
+        await page.close()

@@ -2,145 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.support import koco as support
-from tests.support.page import Browser, Page, chromium
+from tests.support.page import Page
+from tests.support.page_world import ROOT, World, events, looks_well, until_saved
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ROOT = Path(__file__).resolve().parents[2]
-WEB = ROOT / "client" / "web"
 BUDGET = 120 * 1024
 """Bytes of code and styles that the first load may take, compressed."""
-HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-NARROW = 360
 
 
-class PagesNode(support.NodeProcess):
-    """`koco up` with the flows beside this file, and a registry."""
-
-    scope = Path(__file__).parent / "scope" / "scope.yaml"
-
-
-@dataclass
-class World:
-    """What runs.
-
-    Attributes:
-        url: of the page, with the key that lets a browser in.
-        browser: is shared; each test has a profile of its own.
-    """
-
-    node: PagesNode
-    url: str
-    browser: Browser
-    home: Path
-
-    @property
-    def origin(self) -> str:
-        return self.url.partition("#")[0]
-
-    async def page(self, **more: Any) -> Page:
-        """Open the page as somebody new."""
-        return await self.browser.page(self.url, context=await self.browser.context(), **more)
-
-    async def launched(self, page: Page, flow: str, **inputs: str | bool) -> str:
-        """Launch a flow by its form; returns where the page is then."""
-        await page.click("link", flow)
-        await page.find("button", "Launch")
-        for name, value in inputs.items():
-            if isinstance(value, bool):
-                await page.click("checkbox", name)
-            else:
-                await page.fill("textbox", name, value)
-        await page.click("button", "Launch")
-        return await page.hash("#/run/")
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PagesNode]:
-    home = tmp_path_factory.mktemp("node")
-    running = PagesNode(home, "--with-registry", "--registry-port", "0", "--runners", "1")
-    try:
-        yield running
-        assert running.stop() == 0, running.stderr
-    finally:
-        support.end_all(home)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, node: PagesNode) -> Iterator[str]:
-    subprocess.run([ROOT / "scripts" / "page"], check=True, timeout=300, stdin=subprocess.DEVNULL)
-    home = tmp_path_factory.mktemp("user")
-    command = [support.KOCO, "web", "--json", "--no-lan", "--port", "0", "--registry", node.ready["registries"][0]]
-    with subprocess.Popen(
-        command, env=support.environment(home), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            ready = json.loads(process.stdout.readline())
-            assert ready["ready"] is True
-            yield ready["url"]
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory, node: PagesNode, url: str) -> AsyncIterator[World]:
-    async with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield World(node, url, browser, tmp_path_factory.mktemp("files"))
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(world: World) -> AsyncIterator[Page]:
-    """The page, open; afterwards nothing was asked of a third party, and no policy was offended."""
-    page = await world.page()
-    await page.find("link", "Tally")
-    try:
-        yield page
-        assert page.complaints == []
-        assert [each for each in page.requests if not each.startswith((world.origin, "blob:", "data:"))] == []
-    finally:
-        await page.close()
-
-
-async def faults(page: Page, dark: bool) -> list[Any]:
-    """What axe finds in the page as it is now."""
-    await page.dark(dark)
-    await page.evaluate((WEB / "node_modules" / "axe-core" / "axe.min.js").read_text() + "; 0")
-    # Colours that fade into each other are judged when they have arrived.
-    found = await page.evaluate(
-        """(async () => {
-            for (const each of document.getAnimations()) if (each instanceof CSSTransition) each.finish()
-            const { violations } = await axe.run(document, { resultTypes: ['violations'] })
-            return violations.map(each => [each.id, each.nodes.slice(0, 3).map(node => node.html)])
-        })()"""
-    )
-    assert isinstance(found, list)
-    return found
-
-
-async def looks_well(page: Page) -> None:
-    """Nothing for axe to find, light or dark, wide or narrow, and nothing wider than a narrow screen."""
-    await page.wait("document.querySelector('h1') && !document.querySelector('.skeleton')")
-    for dark in (False, True):
-        assert await faults(page, dark) == []
-    await page.resize(NARROW, 740)
-    assert await page.evaluate("document.documentElement.scrollWidth") <= NARROW
-    assert await faults(page, False) == []
-    await page.resize(1280, 900)
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(opened: Page) -> Page:
+    return opened
 
 
 async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_path: Path) -> None:
@@ -156,7 +36,7 @@ async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_pa
     await page.click("button", "Download", within=("region", "Outputs"))
     await page.sees("verified")
     saved = tmp_path / "tally.txt"
-    await _until(saved)
+    await until_saved(saved)
     assert saved.read_text() == "".join(f"{number}\n" for number in range(25))
     await page.reload()
     await page.gives("location.hash", where)
@@ -165,10 +45,6 @@ async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_pa
     peer_id, fid = where.removeprefix("#/run/").split("/")
     assert peer_id == world.node.ready["peer_id"]
     assert len(fid) == 26
-
-
-async def _until(file: Path) -> None:
-    await asyncio.to_thread(support.eventually, file.exists)
 
 
 async def test_a_reload_in_the_middle_goes_on_with_the_next_event(world: World, page: Page) -> None:
@@ -308,7 +184,7 @@ async def test_a_shared_run_opens_for_somebody_else_until_it_is_revoked(
     await other.downloads(tmp_path)
     await other.click("button", "Download all")
     await other.sees("verified")
-    await _until(tmp_path / "tally.txt")
+    await until_saved(tmp_path / "tally.txt")
     await other.reload()
     await other.find("button", "Download all")
 
@@ -333,7 +209,7 @@ async def test_a_damaged_link_says_so(world: World) -> None:
 async def test_one_answer_counts_and_the_other_tab_is_told(world: World, page: Page) -> None:
     where = await world.launched(page, "Tally", N="2", Ask=True)
     await page.find("button", "Answer")
-    second = await same_profile(world, page, world.origin + where)
+    second = await world.same_profile(page, world.origin + where)
     await second.find("button", "Answer")
     await page.click("checkbox", "Approved", within=("region", "Questions"))
     await page.click("button", "Answer")
@@ -343,16 +219,6 @@ async def test_one_answer_counts_and_the_other_tab_is_told(world: World, page: P
     assert text.count("candidate") >= 1
     assert [kind for kind in await events(second) if kind == "candidate"] == ["candidate"]
     await second.close()
-
-
-async def events(page: Page) -> list[str]:
-    found = await page.evaluate("[...document.querySelectorAll('.event-name')].map(each => each.textContent)")
-    assert isinstance(found, list)
-    return found
-
-
-async def same_profile(world: World, page: Page, url: str) -> Page:
-    return await world.browser.page(url, context=await page.context())
 
 
 async def test_every_other_page_is_reached_and_looks_well(world: World, page: Page) -> None:
@@ -409,9 +275,9 @@ async def test_a_registry_serves_the_page_too(world: World) -> None:
     await page.close()
 
 
-async def test_the_first_load_is_within_its_budget(url: str) -> None:
+async def test_the_first_load_is_within_its_budget(koco_url: str) -> None:
     """All that the page loads before anybody does anything, as the server sends it."""
-    origin = url.partition("#")[0]
+    origin = koco_url.partition("#")[0]
     built = ROOT / "client" / "kodo" / "web" / "dist"
     assert shutil.which("node")
     index = (built / "index.html").read_text()

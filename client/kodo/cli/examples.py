@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "download": ("koco download NODE/FID --out atlas/", "koco download NODE/FID report.md"),
     "share": (
         "koco share NODE/FID --expires 2d --downloads 1",
+        "koco share NODE/FID --host https://flows.example.com",
         "koco share NODE/FID --to ana --to role:team --level 2",
     ),
     "unshare": ("koco unshare NODE/SID",),

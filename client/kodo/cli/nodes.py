@@ -167,8 +167,8 @@ def written_address(home: Path, node: Node) -> Iterator[None]:
                 path.unlink()
 
 
-def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None:
-    """Print that the node takes calls, what it offers, and which flows are broken and why."""
+def print_ready(context: Context, node: Node, registries: Sequence[str], page: str | None = None) -> None:
+    """Print that the node takes calls, what it offers, which flows are broken and why, and where `page` is."""
     addresses = [str(address) for address in node.addresses]
     broken = [flow for flow in node.flows if flow.error is not None]
     for flow in broken:
@@ -185,6 +185,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
                 "broken": [flow.path for flow in broken],
                 "executor": node.config.chosen_executor,
                 "lets_in": node.describe_access(),
+                **({} if page is None else {"page": page}),
             }
         )
         return
@@ -199,4 +200,7 @@ def print_ready(context: Context, node: Node, registries: Sequence[str]) -> None
     if node.config.chosen_executor == "process":
         context.show("runs      each in a process of its own, without Ray")
     context.show(f"lets in   {node.describe_access()}")
+    if page is not None:
+        context.show(f"page      {page}")
+        context.say("the page's address is for you alone: it lets a browser in")
     context.say("Ctrl-C stops it")

@@ -34,7 +34,7 @@ async def web(
     ] = True,
 ) -> None:
     """Open kodo's page in your browser: find flows, run them, answer them, download; it runs until Ctrl-C."""
-    from kodo.web import WebConfig, WebServer
+    from kodo.web.server import WebConfig, WebServer
 
     context.cleaning = True
     async with WebServer(WebConfig(context.loaded.home, context.loaded.settings, port)) as server:

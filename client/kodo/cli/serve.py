@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,9 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client.config import Settings
+    from kodo.client.config import Loaded, Settings
+    from kodo.web.server import WebServer
+    from kodo.web.site import Site
 
 __all__ = ["register"]
 
@@ -57,6 +59,22 @@ async def up(
     registry_port: Annotated[
         int | None,
         typer.Option("--registry-port", min=0, max=65535, metavar="PORT", help="TCP port of that registry."),
+    ] = None,
+    web: Annotated[
+        bool,
+        typer.Option(
+            "--web", help="Serve kodo's page on this machine, too, as `koco web` does, and print its address."
+        ),
+    ] = False,
+    web_port: Annotated[
+        int | None,
+        typer.Option(
+            "--web-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="TCP port of that page; 0 takes a free one. Default: the one used last, at first 8361.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The node's name.")] = None,
     host: Host = None,
@@ -159,6 +177,8 @@ async def up(
         disk_reserve=disk_reserve,
     )
     async with AsyncExitStack() as stack:
+        # Whether there is a page to serve is known before anything starts.
+        site = _site() if web or web_port is not None else None
         registries = list(settings.settings.registry)
         if with_registry:
             own = await stack.enter_async_context(_registry(settings.home, None, registry_port))
@@ -170,13 +190,28 @@ async def up(
         config = node_config(settings, scope=scope, registries=registries)
         node = await stack.enter_async_context(running_node(config))
         stack.enter_context(written_address(settings.home, node))
+        page = await stack.enter_async_context(_page(settings, registries, web_port, site)) if site else None
         # From here on a signal is the orderly way to end, no interruption.
         context.stop = asyncio.Event()
-        print_ready(context, node, registries)
+        print_ready(context, node, registries, page.url if page else None)
         if config.runner_user is not None:
             context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
         await _first(context.stop.wait(), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
+
+
+def _site() -> Site:
+    from kodo.web.site import Site
+
+    return Site("web")
+
+
+def _page(loaded: Loaded, registries: Sequence[str], port: int | None, site: Site) -> WebServer:
+    """Return the server of the page, which finds this home's node, those nearby, and those of the registries."""
+    from kodo.web.server import WebConfig, WebServer
+
+    settings = loaded.settings.model_copy(update={"registry": tuple(registries)})
+    return WebServer(WebConfig(loaded.home, settings, port), site=site)
 
 
 async def _warn(context: Context, settings: Settings) -> None:

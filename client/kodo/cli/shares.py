@@ -11,6 +11,7 @@ from kodo.cli.outputs import Out
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.client.links import Share
 
 __all__ = ["register"]
 
@@ -58,27 +59,60 @@ async def share(
             help="r: read only. x: users and roles may also answer the run's questions and kill it.",
         ),
     ] = "r",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="URL",
+            help="Make a link that opens in kodo's page at this address: a registry's, or that of `koco web`.",
+        ),
+    ] = None,
 ) -> None:
     """Share a run with users or roles, or by a link."""
     import shlex
 
     from kodo.cli.text import human_time
+    from kodo.client.links import page_url
     from kodo.p2p.errors import UsageError
+    from kodo.registry.client.signed_requests import is_private
 
     if mode not in ("r", "x"):
         raise UsageError("--mode must be r or x")
+    if host is not None:
+        host = page_url(host)
+        if to:
+            raise UsageError("--host is for a link; leave it out, or leave out --to")
     async with context.client() as client:
         found = await client.run(fid)
         made = await found.share(to or None, level=level, mode=mode, expires=expires, downloads=downloads)
+    page = _page_link(context, made, host)
     if context.json:
         terms = {"fid": made.fid, "level": made.level, "mode": made.mode, "expires_at": made.expires_at}
-        context.emit({"sid": made.sid, "link": made.link, "token": made.token, **terms})
+        context.emit({"sid": made.sid, "link": made.link, "page": page, "token": made.token, **terms})
         return
     if made.link is not None:
-        context.show(made.link)
+        context.show(made.link if host is None or page is None else page)
         context.say("to fetch the files: koco get - --out DIR, and enter this link")
+        if page is not None and host is None and page != made.link:
+            context.say(f"in a browser of this machine, while `koco web` runs: {page}")
+        if host is not None and not is_private(host):
+            context.say("warning: without https anybody on the way can alter that page; prefer an https address")
     end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
     context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
+
+
+def _page_link(context: Context, made: Share, host: str | None) -> str | None:
+    """Return the link for a browser: at `host`, else at an https registry, else at this machine's own page."""
+    from kodo.web.port import ADDRESS, last_port
+
+    if made.link is None:
+        return None
+    if host is not None:
+        return made.at(host)
+    if made.link.startswith("https://"):
+        return made.link
+    port = last_port(context.loaded.home)
+    return None if port is None else made.at(f"http://{ADDRESS}:{port}")
 
 
 async def shares(

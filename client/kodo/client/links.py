@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from kodo.client.finders import RegistryFinder
 from kodo.client.known_nodes import KnownNodes, is_name
@@ -35,10 +36,10 @@ from kodo.p2p.net.calls import request
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.session import Session
 from kodo.protocol.access import Role
-from kodo.protocol.link import Link, parse_link
+from kodo.protocol.link import Link, parse_link, write_link
 from kodo.protocol.texts import several
 
-__all__ = ["Confirm", "LinkedNode", "Share", "read_link", "revoke_share", "share_with"]
+__all__ = ["Confirm", "LinkedNode", "Share", "page_url", "read_link", "revoke_share", "share_with"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ class Share:
 
     def __str__(self) -> str:
         return self.link or self.sid
+
+    def at(self, host: str) -> str:
+        """Return the link that opens in kodo's page at `host`, a URL such as `https://flows.example.com`.
+
+        Raises:
+            UsageError: `host` is no URL of a page, or the share has no link.
+        """
+        if self.token is None:
+            raise UsageError("a share with users and roles has no link; they find the run in their lists")
+        return write_link(self.token, page_url(host))
 
     @classmethod
     def from_wire(cls, fid: str, answer: Any) -> Share:
@@ -100,6 +111,23 @@ def share_with(to: str | Sequence[str]) -> dict[str, list[str]]:
             raise UsageError(f"{safe_text(word)!r} names no user or role; write user:NAME, role:NAME or a peer id")
         (users if kind == "user" else roles).append(name.strip())
     return {"users": users, "roles": roles}
+
+
+def page_url(text: str) -> str:
+    """Return the URL of a page that opens links, without a slash at its end.
+
+    Raises:
+        UsageError: it is no http or https URL, or has a user, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    unfit = set("?#@\\<>\"'") & set(text)
+    if not is_url or unfit or not text.isascii() or not text.isprintable() or " " in text:
+        raise UsageError(f"{safe_text(text)!r} is not the URL of a page; write https://HOST or http://HOST:PORT")
+    return text.rstrip("/")
 
 
 def read_link(text: str) -> Link:

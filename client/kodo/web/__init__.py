@@ -1,6 +1,6 @@
-"""Serves the web client: its built files, and to its page what a browser cannot find by itself."""
+"""Serves the web client: its built files, and to its page what a browser cannot find by itself.
 
-from kodo.web.server import DEFAULT_PORT, WebConfig, WebServer
-from kodo.web.site import Site
+`server` has what runs, `site` the files. Nothing is imported here: `port` is read by commands that serve no page.
+"""
 
-__all__ = ["DEFAULT_PORT", "Site", "WebConfig", "WebServer"]
+__all__: list[str] = []

@@ -43,7 +43,9 @@ class Keys:
             CallError: 401 `bad-key`.
         """
         if not hmac.compare_digest(_hash(entry), _hash(self.entry)):
-            raise problem(401, "bad-key", "this is not the key of the address that `koco web` printed")
+            raise problem(
+                401, "bad-key", "this is not the key of the address that `koco web` or `koco up --web` printed"
+            )
         key = secrets.token_urlsafe(_KEY_BYTES)
         self._let_in[_hash(key)] = None
         while len(self._let_in) > _MOST_KEYS:
@@ -58,7 +60,9 @@ class Keys:
         """
         # A look-up by a hash: how long it takes tells nothing of any key.
         if _hash(key) not in self._let_in:
-            raise problem(401, "key-needed", "open the address that `koco web` printed, once in this browser")
+            raise problem(
+                401, "key-needed", "open the address that `koco web` or `koco up --web` printed, once in this browser"
+            )
 
 
 def _hash(text: str) -> bytes:
@@ -84,7 +88,7 @@ def guard(port: Callable[[], int], keys: Keys) -> Middleware:
         own = {f"{name}:{port()}" for name in ("127.0.0.1", "localhost")}
         hosts = [host.lower() for host in request.headers.getall(hdrs.HOST, [])]
         if len(hosts) != 1 or hosts[0] not in own:
-            raise problem(421, "wrong-host", "this page is reached by the address that `koco web` printed alone")
+            raise problem(421, "wrong-host", "this page is reached by the address that was printed for it alone")
         if any(origin.lower() != f"http://{hosts[0]}" for origin in request.headers.getall(hdrs.ORIGIN, [])):
             raise problem(403, "wrong-origin", "pages of other origins may not ask here")
         is_api = request.path.startswith("/api/")

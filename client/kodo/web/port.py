@@ -85,4 +85,7 @@ def _refusal(port: int, error: OSError, holder: int | None) -> str:
             f"port {port} is held by another account of this machine ({name}), which would get all that your browser "
             "keeps for the page; --port chooses another, and the page has a new peer id there"
         )
-    return f"port {port} is in use, perhaps by a `koco web` that runs already; --port chooses another"
+    return (
+        f"port {port} is in use, perhaps by a `koco web` or `koco up --web` that runs already; "
+        "--port (of `koco up`: --web-port) chooses another"
+    )

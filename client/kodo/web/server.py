@@ -1,4 +1,4 @@
-"""`koco web` at work: the page and its server on loopback, for this user alone."""
+"""`koco web` and `koco up --web` at work: the page and its server on loopback, for this user alone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from kodo.p2p.errors import UsageError
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.records.record import sign_record
 from kodo.registry.server import Registry, RegistryConfig
-from kodo.web import Site, WebConfig, WebServer
+from kodo.web.server import WebConfig, WebServer
+from kodo.web.site import Site
 from tests.support import records
 
 SCRIPT = "app-ABCDEFGH.js"

@@ -87,7 +87,7 @@ async function ask(path: string, stop: AbortSignal | undefined, init: RequestIni
     answer = await fetch(path, { ...init, credentials: 'omit', redirect: 'error', cache: 'no-store', signal: stop ?? null })
   } catch (error) {
     if (stop?.aborted) throw error
-    throw new UnreachableError('The server of this page does not answer. Is `koco web` still running?')
+    throw new UnreachableError('The server of this page does not answer. Is it still running?')
   }
   const size = Number(answer.headers.get('Content-Length') ?? 0)
   if (size > MAX_ANSWER) throw new UsageError('The answer is too large.')

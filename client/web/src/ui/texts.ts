@@ -37,11 +37,11 @@ export const say = {
   },
   hostLocked: {
     title: 'This browser has not been let in yet',
-    text: 'Nodes nearby and registries are shown to you alone. Open the address that `koco web` printed, once in this browser. Links and addresses work without it.'
+    text: 'Nodes nearby and registries are shown to you alone. Open the address that `koco web` or `koco up --web` printed, once in this browser. Links and addresses work without it.'
   },
   hostAway: {
     title: 'The server of this page does not answer',
-    text: 'Nodes nearby and registries cannot be shown. Is `koco web` still running? What you have open goes on: it is between you and the node.'
+    text: 'Nodes nearby and registries cannot be shown. Is `koco web` (or the node that serves the page) still running? What you have open goes on: it is between you and the node.'
   },
   localNetwork: {
     prompt: 'Your browser will ask whether this page may reach devices on your local network. Nodes are such devices.',
