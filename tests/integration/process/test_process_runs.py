@@ -27,6 +27,7 @@ from tests.integration.ray.test_ray_locks import (  # noqa: F401
 )
 from tests.integration.ray.test_ray_runs import (  # noqa: F401
     gone,
+    test_a_flow_that_closes_its_streams_goes_on_and_is_heard,
     test_a_flow_that_nobody_polls_waits_instead_of_filling_memory,
     test_a_killed_process_is_noticed_at_once,
     test_a_loop_of_events_comes_to_its_bound,
@@ -39,6 +40,7 @@ from tests.integration.ray.test_ray_runs import (  # noqa: F401
     test_a_second_output_of_a_name_is_refused_whatever_its_case,
     test_an_exception_becomes_fatal_and_says_where,
     test_an_output_is_read_back_with_its_hash,
+    test_an_output_that_a_flow_has_replaced_is_told_at_once,
     test_any_other_event_too_large_is_an_error_in_the_flow,
     test_each_yield_of_a_generator_is_a_result,
     test_events_come_in_order_and_once_each,

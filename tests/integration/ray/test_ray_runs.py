@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from kodo.node.executors.executor import RunnerDiedError, RunSpec
-from kodo.p2p.errors import CapacityError, UsageError
+from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -154,6 +154,14 @@ async def test_what_a_run_left_running_ends_with_it(run):
     assert await until(lambda: gone(pid))
 
 
+@pytest.mark.parametrize("last", [0, 1, 2])
+async def test_a_flow_that_closes_its_streams_goes_on_and_is_heard(run, last):
+    made = await run("closes_streams", first=last % 2, last=last)
+    end = await made.end()
+    assert (end["event"], end["result"]) == ("final", "done")
+    assert made.texts("stdout") == ["before", "after"]
+
+
 async def test_an_output_is_read_back_with_its_hash(run):
     made = await run("writes", size=1 << 20)
     await made.until("final")
@@ -177,6 +185,16 @@ async def test_only_announced_outputs_can_be_read(run):
     await made.until("final")
     with pytest.raises(UsageError):
         await made.runner.read_output("../work/x", 0, 10)
+    await made.runner.release()
+
+
+@pytest.mark.parametrize("by", ["pipe", "folder", "link", "folder that is a link", "nothing"])
+async def test_an_output_that_a_flow_has_replaced_is_told_at_once(run, by):
+    made = await run("replaces_output", by=by)
+    await made.until("final")
+    assert made.runner.open_output("data/report.md") is None
+    with pytest.raises(IntegrityError, match=r"'data/report.md' is not the file any more"):
+        await made.runner.read_output("data/report.md", 0, 10)
     await made.runner.release()
 
 

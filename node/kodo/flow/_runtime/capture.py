@@ -17,8 +17,9 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from kodo.p2p.net.files import open_plain
+from kodo.p2p.net.files import open_plain, plain_descriptor
 from kodo.protocol.fatal import exact_text
 
 __all__ = ["MARK", "MAX_LINE_BYTES", "EventLogHandler", "StreamCapture", "read_rest", "shown"]
@@ -52,6 +53,7 @@ class StreamCapture:
         self._marks: dict[bytes, threading.Event] = {}
         self._rests = {"stdout": b"", "stderr": b""}
         self._kept: dict[str, int] = {}
+        self._ends: list[_End] = []
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -64,9 +66,10 @@ class StreamCapture:
                 (sys.stdout if descriptor == 1 else sys.stderr).flush()
             reading, writing = os.pipe()
             os.dup2(writing, descriptor)  # inheritable, as children need it
-            os.close(writing)
+            end = _End(writing)
+            self._ends.append(end)
             stream = io.TextIOWrapper(
-                io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
+                io.BufferedWriter(_Output(descriptor, end)),
                 encoding="utf-8",
                 errors="backslashreplace",
                 line_buffering=True,
@@ -81,8 +84,8 @@ class StreamCapture:
         """Keep in files of a folder what was printed without a line end yet, for when this process dies."""
         for event, rest in self._rests.items():
             with self._guard, contextlib.suppress(OSError):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._kept[event] = os.open(_rest_file(folder, event), flags, 0o600)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+                self._kept[event] = plain_descriptor(_rest_file(folder, event), flags)
                 self._write_rest(event, rest)
 
     def _keep_rest(self, event: str, rest: bytes, read: bytes = b"") -> None:
@@ -105,7 +108,8 @@ class StreamCapture:
     def flush(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all that was printed before has been handed to the sink.
 
-        A mark is sent through each pipe: waiting for its end would wait for every child that still holds it.
+        A mark is sent through each pipe: waiting for its end would wait for every child that still holds it. Whatever
+        a flow has made of 1 and 2, nothing but the pipes gets one.
         """
         with contextlib.suppress(Exception):  # a flow may have replaced or closed them
             sys.stdout.flush()
@@ -113,13 +117,20 @@ class StreamCapture:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).fflush(None)
         done = []
-        for descriptor in (1, 2):
+        for end in self._ends:
             mark = MARK + secrets.token_hex(16).encode() + b"\x00\n"
             event = self._marks[mark] = threading.Event()
             done.append(event)
             # A full pipe would block this write, so another thread does it.
-            threading.Thread(target=_write, args=(descriptor, mark), daemon=True).start()
+            threading.Thread(target=self._mark, args=(end, mark, event), daemon=True).start()
         return sum(event.wait(timeout) for event in done) == len(done)
+
+    def _mark(self, end: _End, mark: bytes, done: threading.Event) -> None:
+        try:
+            end.write(mark)
+        except OSError:  # the flow has closed it: what was printed is read, or cannot be
+            self._marks.pop(mark, None)
+            done.set()
 
     def _read(self, descriptor: int, event: str) -> None:
         rest = b""
@@ -198,6 +209,45 @@ def shown(line: bytes) -> str:
     return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
 
 
+class _End:
+    """The writing end of a pipe, which is there also when a flow has closed or redirected 1 and 2."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        self._pipe = _identity(descriptor)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write; return how many bytes were taken.
+
+        Raises:
+            OSError: this end is closed, or its number is another file's by now.
+        """
+        if _identity(self._descriptor) != self._pipe:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return os.write(self._descriptor, data)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+class _Output(io.FileIO):
+    """Descriptor 1 or 2 for `print`, which goes on where a flow, or a library, has closed it."""
+
+    def __init__(self, descriptor: int, end: _End):
+        super().__init__(descriptor, "w", closefd=False)
+        self._end = end
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return self._end.write(data)
+
+
 def _peeker(descriptor: int) -> Callable[[], bytes] | None:
     """Return what waits for data in a pipe and returns it, but leaves it there; None: this system has no tee(2).
 
@@ -223,11 +273,6 @@ def _peeker(descriptor: int) -> Callable[[], bytes] | None:
 def _take(descriptor: int, size: int) -> None:
     while size:
         size -= len(os.read(descriptor, size))
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        os.write(descriptor, data)
 
 
 def _boundary(data: bytes, limit: int) -> int:

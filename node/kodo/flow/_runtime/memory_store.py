@@ -27,6 +27,7 @@ import msgpack
 
 from kodo.flow._runtime.disk import database_bytes, unfolded_bytes
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError, UsageError
+from kodo.p2p.net.files import open_plain, plain_descriptor
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import MEMORY_PIECE_BYTES, Scope, check_key, check_value
 from kodo.protocol.room import ENDLESS, Promise, Room
@@ -458,7 +459,7 @@ class MemoryStore:
             raise NotFoundError(f"this memory has no file {name!r}")
         version, size, sha256, place = row
         _check_version(args.get("version"), version)
-        with open(self.root / "files" / place, "rb") as file:
+        with open_plain(self.root / "files" / place) as file:
             data = os.pread(file.fileno(), MEMORY_PIECE_BYTES, offset)
         return {"version": version, "size": size, "sha256": sha256, "data": data}
 
@@ -484,7 +485,7 @@ class MemoryStore:
             return {"offset": part.reached}
         if part.reached + len(data) > size or (not data and size):
             raise IntegrityError(f"the file {name!r} is not as long as it was said to be")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = plain_descriptor(path, os.O_RDWR | os.O_CREAT)
         try:
             os.ftruncate(descriptor, part.reached)
             view = memoryview(data)

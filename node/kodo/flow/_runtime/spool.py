@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from kodo.p2p.net.files import open_plain
+from kodo.p2p.net.files import open_plain, plain_descriptor
 
 __all__ = ["SPOOL_FILE", "Spool", "read_spool"]
 
@@ -35,7 +35,7 @@ class Spool:
         self._size = 0
         self._file: int | None = None
         with contextlib.suppress(OSError):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._file = plain_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
 
     @property
     def full(self) -> bool:

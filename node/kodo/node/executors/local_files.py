@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from pathlib import Path
+
+from kodo.p2p.net.files import plain_descriptor
 
 __all__ = ["open_below"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Nothing that is no file makes an opening wait, as a pipe does.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_below(folder: Path, name: str) -> int | None:
@@ -27,8 +26,5 @@ def open_below(folder: Path, name: str) -> int | None:
         for inner in folders:
             place = os.open(inner, _FOLDER, dir_fd=place)
             stack.callback(os.close, place)
-        descriptor = os.open(leaf, _FILE, dir_fd=place)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
+        return plain_descriptor(Path(leaf), os.O_RDONLY, dir_fd=place)
     return None

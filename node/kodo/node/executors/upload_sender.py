@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from kodo.node.executors.executor import InputFile
 from kodo.p2p.errors import IntegrityError
+from kodo.p2p.net.files import plain_descriptor
 
 __all__ = ["RAY_PIECE_BYTES", "file_reader", "send_files"]
 
@@ -51,7 +52,7 @@ async def file_reader(file: InputFile) -> AsyncIterator[Callable[[int, int], Awa
         yield file.read
         return
     try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = plain_descriptor(file.path, os.O_RDONLY)
     except OSError as error:
         raise IntegrityError(f"the uploaded file {file.name!r} is gone: {error.strerror}; upload it again") from error
 

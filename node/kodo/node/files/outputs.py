@@ -22,6 +22,7 @@ from kodo.node.clock import awake_timeout
 from kodo.node.executors.executor import Runner, RunnerDiedError
 from kodo.node.store.rows import OutputRow
 from kodo.p2p.errors import CapacityError, IntegrityError, KodoError, NotFoundError
+from kodo.p2p.net.files import plain_descriptor
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import Manifest, ManifestBuilder, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
@@ -218,7 +219,7 @@ class Outputs:
     def _block(self, fid: str, name: str, offset: int, length: int) -> bytes:
         try:
             with self._folder(fid, check_output_name(name), make=False) as (folder, leaf):
-                descriptor = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                descriptor = plain_descriptor(Path(leaf), os.O_RDONLY, dir_fd=folder)
             try:
                 return os.pread(descriptor, max(length, 0), offset)
             finally:

@@ -23,7 +23,7 @@ from kodo.access.places import Places
 from kodo.node.clock import Clock
 from kodo.node.executors.executor import InputFile
 from kodo.p2p.errors import CallError, CapacityError
-from kodo.p2p.net.files import opened
+from kodo.p2p.net.files import open_plain, opened, plain_descriptor
 from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
@@ -361,7 +361,7 @@ class Uploads:
     def _save(self, upload: _Upload) -> None:
         folder = self.root / upload.uid
         new = folder / f"{_META}.new"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with open(plain_descriptor(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
             json.dump(upload.meta(), file)
             file.flush()
             os.fsync(file.fileno())
@@ -375,7 +375,8 @@ class Uploads:
 def _load(folder: Path) -> _Upload | None:
     """Read one that an earlier process left; None: it is of no use."""
     try:
-        said = json.loads((folder / _META).read_text())
+        with open_plain(folder / _META) as file:
+            said = json.load(file)
         chunks = tuple(bytes.fromhex(chunk) for chunk in said.pop("chunks"))
         upload = _Upload(uid=folder.name, chunks=chunks, **said)
         size = (folder / _DATA).stat(follow_symlinks=False).st_size
@@ -410,7 +411,7 @@ def _sync(data: Path) -> None:
 
 def _hash_of(data: Path, size: int) -> Any:
     hasher = hashlib.sha256()
-    with open(data, "rb") as file:
+    with open_plain(data) as file:
         while size:
             piece = file.read(min(CHUNK_BYTES, size))
             if not piece:

@@ -30,6 +30,7 @@ from kodo.node.runs.flow_requests import Question
 from kodo.node.runs.tasks import Tasks
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, NotFoundError, PeerError, UsageError
+from kodo.p2p.net.files import open_plain
 from kodo.protocol.access import Principal, account_of
 from kodo.protocol.calls import MAX_CHAIN
 from kodo.protocol.events import Event
@@ -282,7 +283,7 @@ class Delegations:
                         self._bytes[question.fid] = size
 
         def read() -> tuple[bytes, int]:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 return os.pread(file.fileno(), _READ_BYTES, offset), os.fstat(file.fileno()).st_size
 
         data, size = await asyncio.to_thread(read)

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
-from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.files import open_plain, plain_descriptor, whole_file
 from kodo.p2p.net.keystore import make_private
 from kodo.protocol.ids import is_id
 from kodo.protocol.secrets import MAX_SECRET_BYTES, Secrets
@@ -141,7 +141,7 @@ class Vault:
 
     def _load(self, fid: str) -> dict[str, Secrets]:
         try:
-            with open(self._path(fid), "rb") as file:
+            with open_plain(self._path(fid)) as file:
                 sealed = file.read(_MAX_FILE_BYTES)
         except FileNotFoundError:
             return {}
@@ -162,7 +162,7 @@ class Vault:
         path = self.root / name
         with contextlib.suppress(FileNotFoundError):
             size = path.stat(follow_symlinks=False).st_size
-            with contextlib.suppress(OSError), open(path, "r+b") as file:
+            with contextlib.suppress(OSError), open(plain_descriptor(path, os.O_RDWR), "r+b") as file:
                 file.write(bytes(size))
                 file.flush()
                 os.fsync(file.fileno())

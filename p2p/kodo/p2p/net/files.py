@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["clear_parts", "make_once", "open_plain", "opened", "whole_file"]
+__all__ = ["clear_parts", "make_once", "open_plain", "opened", "plain_descriptor", "whole_file"]
 
 _NAME_BYTES = 8
 """Random bytes in a temporary name: no name that somebody chose can be expected to meet it."""
@@ -115,15 +115,29 @@ def open_plain(path: Path) -> BinaryIO:
     Raises:
         OSError: there is none, it cannot be read, or it is no regular file.
     """
-    # A pipe would be waited for, until somebody writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.fdopen(plain_descriptor(path, os.O_RDONLY), "rb")
+
+
+def plain_descriptor(path: Path, flags: int, *, dir_fd: int | None = None) -> int:
+    """Open a file in whose place somebody else may have put something; return its descriptor. See `open_plain`.
+
+    Args:
+        flags: as of `os.open`; a new file has the rights 0600.
+        dir_fd: the folder in which `path` is looked up.
+
+    Raises:
+        OSError: it cannot be opened so, or is no regular file.
+    """
+    # A pipe would be waited for, until somebody opens its other end.
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def make_once(path: Path, data: bytes, *, link: Callable[[Path, Path], None] = os.link) -> bool:

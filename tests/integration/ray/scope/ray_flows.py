@@ -133,6 +133,32 @@ async def writes(size: int):
 
 
 @flow
+def replaces_output(by: str):
+    """Put something else in the place of an output, or of the folder where it lies."""
+    output.write("data/report.md", "# Report")
+    place = Path("../files/data/report.md")
+    place.unlink()
+    if by == "pipe":
+        os.mkfifo(place)
+    elif by == "folder":
+        place.mkdir()
+    elif by == "link":
+        place.symlink_to("/etc/passwd")
+    elif by == "folder that is a link":
+        place.parent.rmdir()
+        place.parent.symlink_to("/etc")
+
+
+@flow
+def closes_streams(first: int, last: int):
+    print("before")
+    for descriptor in range(first, last + 1):
+        os.close(descriptor)
+    print("after")
+    return "done"
+
+
+@flow
 def large_result(size: int):
     return "x" * size
 

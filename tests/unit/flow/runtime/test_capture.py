@@ -107,6 +107,39 @@ def test_a_child_that_goes_on_does_not_hold_up_the_end():
     assert lines == [["stdout", "x"]]
 
 
+PATIENT = SCRIPT.replace("capture.flush(10)", "capture.flush(1000)")
+"""Waits for longer than the process may take, where a mark does not arrive."""
+
+
+@pytest.mark.parametrize("descriptors", ["0", "1", "2", "0, 1, 2"])
+def test_what_is_printed_after_a_flow_closed_its_streams_is_told(descriptors):
+    body = f"print('a')\nfor each in ({descriptors},): os.close(each)\nprint('b')\nprint('c', file=sys.stderr)"
+    lines = captured(body, PATIENT)
+    assert [text for event, text in lines if event == "stdout"] == ["a", "b"]
+    assert [text for event, text in lines if event == "stderr"] == ["c"]
+
+
+def test_a_file_that_a_flow_has_put_in_the_place_of_its_output_gets_what_is_printed_and_no_mark(tmp_path):
+    body = f"""
+print('a')
+file = os.open({str(tmp_path / "file")!r}, os.O_WRONLY | os.O_CREAT)
+os.dup2(file, 1)
+print('b')"""
+    assert captured(body, PATIENT) == [["stdout", "a"]]
+    assert (tmp_path / "file").read_text() == "b\n"
+
+
+def test_the_end_of_a_flow_that_closed_every_end_of_its_pipes_waits_for_nothing_and_its_files_get_no_mark(tmp_path):
+    body = f"""
+for end in capture._ends:
+    os.close(end._descriptor)
+    os.open({str(tmp_path / "file")!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(real, 1)
+os.dup2(real, 2)"""
+    assert captured(body, PATIENT) == []
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 @pytest.mark.parametrize("text", ["\U0001f600" * 100_000, "\udcff" * 100_000, "a" * 1_000_000])
 def test_a_long_log_record_is_cut_and_not_lost(text):
     made = []

@@ -18,7 +18,8 @@ from kodo.flow._runtime.files import media_type_of, write_file
 from kodo.flow._runtime.form import reasons_of
 from kodo.flow._runtime.node_requests import AskQueue
 from kodo.flow._runtime.plain import plain
-from kodo.p2p.errors import CapacityError, UsageError
+from kodo.node.executors.local_files import open_below
+from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.fatal import exact_text
 from kodo.protocol.flow_limits import (
@@ -206,12 +207,17 @@ class RunnerContext(Context):
 
         Raises:
             UsageError: there is no such output.
+            IntegrityError: the flow has removed it, or put something else in its place.
         """
         if self.folder is None or self._outputs.get(name.casefold()) != name:
             raise UsageError(f"this run has no output {name!r}")
-        with open(self.folder / name, "rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        descriptor = open_below(self.folder, name)
+        if descriptor is None:
+            raise IntegrityError(f"the output {name!r} is not the file any more that the flow had written")
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
 
 
 class _OpenLock:

@@ -36,6 +36,7 @@ from kodo.node.executors.runner.storage import place_of_runner
 from kodo.node.executors.runner.upload_receiver import Inbox
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import UsageError
+from kodo.p2p.net.files import plain_descriptor
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.secrets import Secrets, reveal
 
@@ -49,6 +50,8 @@ FLUSH_TIMEOUT = 5.0
 
 MAX_READ_BYTES = 4 * 1024 * 1024
 """Bound of one `read_output`."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 UNTOLD_EXIT = 70
 """Exit code of a runner that could not even say that its run is over; `EX_SOFTWARE` of sysexits.h."""
@@ -233,7 +236,7 @@ class RunnerService:
         self._preload.join(PRELOAD_TIMEOUT)
         work = folder / "work"
         work.mkdir(mode=0o700, exist_ok=True)
-        faulthandler.enable(open(folder / CRASH_FILE, "w"))  # noqa: SIM115 (open for as long as this process lives)
+        faulthandler.enable(open(plain_descriptor(folder / CRASH_FILE, _NEW), "w"))  # noqa: SIM115 (open for as long as this process lives)
         os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
         os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
         return invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"]))

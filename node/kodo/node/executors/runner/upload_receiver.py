@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.p2p.errors import IntegrityError, UsageError
+from kodo.p2p.net.files import plain_descriptor
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.uploads import is_upload_id, replace_uploads
 
@@ -34,7 +35,7 @@ class Inbox:
             raise IntegrityError(f"a part of the uploaded file {name!r} is missing")
         path = folder / uid / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+        with open(plain_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file:
             file.write(data)
         hasher.update(data)
         self._arriving[uid] = (hasher, size + len(data))
