@@ -123,7 +123,7 @@ def _command(address: str, example: Any) -> str:
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:
     from kodo.cli.text import compact, line
-    from kodo.cli.values import branches, properties, resolve
+    from kodo.client.schemas import branches, properties, resolve
 
     required = schema.get("required")
     rows = []
@@ -140,7 +140,7 @@ def _input_rows(schema: Mapping[str, Any]) -> list[str]:
 
 def _kind(option: Mapping[str, Any]) -> str:
     from kodo.cli.text import compact
-    from kodo.cli.values import choices
+    from kodo.client.schemas import choices
 
     if values := choices(option):
         return ", ".join(map(compact, values))

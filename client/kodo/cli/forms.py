@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from kodo.cli.text import compact, line
-from kodo.cli.values import Schema, branches, choices, is_object, is_secret, parse_value, properties, resolve
+from kodo.cli.values import parse_value
+from kodo.client.schemas import Schema, branches, choices, is_object, is_secret, properties, resolve
 from kodo.p2p.errors import UsageError
 
 __all__ = ["Ask", "Say", "fill_form", "fill_missing", "missing_inputs"]

@@ -326,15 +326,8 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
     from kodo.cli.following import ask_for
     from kodo.cli.secret import is_elsewhere, read_secret, secret_values, warn_of
     from kodo.cli.text import line
-    from kodo.cli.values import (
-        answer_words,
-        is_object,
-        is_secret,
-        parse_assignments,
-        parse_value,
-        read_inputs_file,
-        resolve,
-    )
+    from kodo.cli.values import answer_words, parse_assignments, parse_value, read_inputs_file
+    from kodo.client.schemas import is_object, is_secret, resolve
     from kodo.p2p.errors import UsageError
 
     schema = lock.get("schema")

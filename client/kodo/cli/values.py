@@ -18,27 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kodo.client.schemas import Schema, branches, choices, is_object, is_secret, properties, resolve, takes_file
 from kodo.p2p.errors import UsageError
-from kodo.protocol.uploads import FILE_FORMATS, is_upload_id
+from kodo.protocol.uploads import is_upload_id
 
 __all__ = [
-    "Schema",
     "answer_words",
-    "branches",
-    "choices",
-    "is_object",
-    "is_secret",
     "name_files",
     "parse_assignments",
     "parse_value",
-    "properties",
     "read_inputs_file",
-    "resolve",
     "secret_fields",
-    "takes_file",
 ]
-
-Schema = Mapping[str, Any]
 
 MAX_FILE_BYTES = 16 << 20
 MAX_DEPTH = 16
@@ -48,45 +39,6 @@ MAX_STEPS = 100_000
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 _TRUE = frozenset(["true", "yes", "y", "on", "1"])
 _FALSE = frozenset(["false", "no", "n", "off", "0"])
-
-
-def resolve(schema: Any, root: Schema) -> Schema:
-    """Follow `$ref` within `root` (`#/$defs/Name`) and a lone `allOf`; what cannot be followed is an empty schema."""
-    for _ in range(MAX_DEPTH):
-        if not isinstance(schema, Mapping):
-            return {}
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            target: Any = root
-            for part in filter(None, reference.removeprefix("#").split("/")):
-                key = part.replace("~1", "/").replace("~0", "~")
-                target = target.get(key) if isinstance(target, Mapping) else None
-            beside = {key: value for key, value in schema.items() if key != "$ref"}
-            schema = {**target, **beside} if isinstance(target, Mapping) else beside
-        elif isinstance(parts := schema.get("allOf"), list) and len(parts) == 1 and isinstance(parts[0], Mapping):
-            schema = {**parts[0], **{key: value for key, value in schema.items() if key != "allOf"}}
-        else:
-            return schema
-    return {}
-
-
-def properties(schema: Schema) -> dict[str, Any]:
-    """Return the named fields of an object's schema."""
-    found = schema.get("properties")
-    return {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
-
-
-def is_object(schema: Schema) -> bool:
-    """Whether the schema demands an object with fields."""
-    return schema.get("type") == "object" or "properties" in schema
-
-
-def choices(schema: Schema) -> list[Any] | None:
-    """Return the values of an enum or const, None when there is no such bound."""
-    if "const" in schema:
-        return [schema["const"]]
-    found = schema.get("enum")
-    return list(found) if isinstance(found, (list, tuple)) and found else None
 
 
 def answer_words(schema: Any) -> str:
@@ -113,21 +65,6 @@ def _value_word(schema: Any, root: Schema) -> str:
     return "-" if is_secret(schema, root) else "…"
 
 
-def is_secret(schema: Any, root: Schema) -> bool:
-    """Whether a value of this schema is not to be seen: a `SecretStr`, also an optional one, or a list of them."""
-    options = branches(resolve(schema, root), root)
-    return any(
-        bool(option.get("writeOnly"))
-        or option.get("format") == "password"
-        or (option.get("type") == "array" and _marked_secret(resolve(option.get("items"), root), root))
-        for option in [resolve(schema, root), *options]
-    )
-
-
-def _marked_secret(schema: Schema, root: Schema) -> bool:
-    return any(bool(each.get("writeOnly")) or each.get("format") == "password" for each in branches(schema, root))
-
-
 def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
     """Return name and text of those `name=value` whose fields are secrets; others are passed over."""
     root: Schema = schema if isinstance(schema, Mapping) else {}
@@ -141,18 +78,6 @@ def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
             if is_secret(field, root):
                 found.append((name, text))
     return found
-
-
-def branches(schema: Schema, root: Schema) -> list[Schema]:
-    """Return the alternatives of `anyOf`, `oneOf` or a list of types; the schema itself when there are none."""
-    for key in ("anyOf", "oneOf"):
-        found = schema.get(key)
-        if isinstance(found, (list, tuple)) and found:
-            return [resolve(each, root) for each in found[:64]]
-    kinds = schema.get("type")
-    if isinstance(kinds, (list, tuple)):
-        return [{**schema, "type": kind} for kind in kinds[:16]]
-    return [schema]
 
 
 class _TooManyError(ValueError):
@@ -232,15 +157,6 @@ def _file_or_text(text: str, schema: Schema) -> Any:
     if schema.get("format") != "file" or is_upload_id(text):
         return text
     return Path(text.removeprefix("@")).expanduser()
-
-
-def takes_file(schema: Any, root: Schema) -> bool:
-    """Whether a value of this schema may be a file that is uploaded."""
-    options = branches(resolve(schema, root), root)
-    return any(
-        option.get("type") == "string" and isinstance(form := option.get("format"), str) and form in FILE_FORMATS
-        for option in options
-    )
 
 
 def _parse_truth(text: str) -> bool:

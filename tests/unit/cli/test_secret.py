@@ -16,8 +16,9 @@ from pydantic import BaseModel, SecretStr
 from kodo.cli.running import _candidate, _inputs
 from kodo.cli.runtime import Context
 from kodo.cli.secret import read_secret
-from kodo.cli.values import answer_words, is_secret, parse_assignments, secret_fields
+from kodo.cli.values import answer_words, parse_assignments, secret_fields
 from kodo.client.config import load_settings
+from kodo.client.schemas import is_secret
 from kodo.p2p.errors import UsageError
 
 SECRET = "s3cret"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from kodo.cli.values import answer_words, name_files, parse_assignments, parse_value, read_inputs_file, resolve
+from kodo.cli.values import answer_words, name_files, parse_assignments, parse_value, read_inputs_file
+from kodo.client.schemas import resolve
 from kodo.flow import File
 from kodo.p2p.errors import UsageError
 
