@@ -27,6 +27,8 @@ HEAVY = {
     "ray": ["kodo/node/executors/ray/", "kodo/samples/"],
     "aiohttp": ["kodo/registry/", "kodo/web/", "kodo/cli/", "kodo/access/http.py"],
     "joserfc": ["kodo/access/jose.py"],
+    "mcp": ["kodo/mcp/server.py"],
+    "mcp_types": ["kodo/mcp/server.py"],
     "argon2": ["kodo/access/passwords.py"],
     "typer": ["kodo/cli/"],
     "rich": ["kodo/cli/"],

@@ -84,6 +84,11 @@ COMMANDS: dict[str, Entry] = {
         "Serve",
         "Open kodo's page in your browser: find flows, run them, answer them, download; it runs until Ctrl-C.",
     ),
+    "mcp": Entry(
+        "mcp",
+        "Serve",
+        "Let an assistant or editor run flows, as a server of MCP (Model Context Protocol) on stdin and stdout.",
+    ),
     "up": Entry("serve", "Serve", "Run a node until Ctrl-C."),
     "registry": Entry("serve", "Serve", "Run a registry until Ctrl-C."),
     "down": Entry(

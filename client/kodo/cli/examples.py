@@ -33,6 +33,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "up": ("koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),
     "web": ("koco web", "koco web --registry https://registry.example.com --no-browser"),
+    "mcp": (
+        "koco mcp --print-config claude --node flows.example.com",
+        "koco mcp --node flows.example.com --flow 'flows.market.*' --files ~/papers",
+    ),
     "user_add": ("koco user add ana", "koco user add ben --role team --password"),
     "user_enrol": ("koco user enrol ana 12D3KooW…",),
     "user_grant": ("koco user grant ana team 'developer:flows.market.*'", "koco user grant ana 'flow://flows.*/1/r'"),

@@ -1,0 +1,102 @@
+"""A node that `koco up` started, and `koco mcp` as hosts start it: over stdio, with the package's own client."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from tests.support.koco import KOCO, NodeProcess, end_all, environment
+
+SCOPE = Path(__file__).parent / "scope" / "scope.yaml"
+REVISIONS = ["2026-07-28", "legacy"]
+"""How the package's client is told to speak: the revision without sessions, and the latest with `initialize`."""
+
+
+class BridgeNode(NodeProcess):
+    """A node with the flows of these tests, without Ray."""
+
+    scope = SCOPE
+
+    def __init__(self, home: Path, *words: str) -> None:
+        super().__init__(home, "--executor", "process", "--host", "127.0.0.1", *words)
+
+
+@contextlib.contextmanager
+def started(home: Path, *words: str) -> Iterator[BridgeNode]:
+    """Run a node; at its end nothing of it is left."""
+    node = BridgeNode(home, *words)
+    try:
+        yield node
+        if node.process.poll() is None:
+            assert node.stop() == 0, node.stderr
+    finally:
+        if node.process.poll() is None:
+            node.kill()
+        end_all(home)
+
+
+@pytest.fixture(scope="session")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
+    """One node for all tests that do not kill it."""
+    with started(tmp_path_factory.mktemp("mcp") / "home") as node:
+        yield node
+
+
+class Bridge:
+    """`koco mcp` in a process, and a host that speaks to it.
+
+    Attributes:
+        client: the host.
+        stderr: what the bridge wrote there.
+    """
+
+    def __init__(self, client: Client, stderr: Path, before: set[int]) -> None:
+        self.client = client
+        self.stderr = stderr
+        self._before = before
+
+    @property
+    def process(self) -> psutil.Process:
+        """The bridge's own process."""
+        [found] = [
+            child
+            for child in psutil.Process().children()
+            if child.pid not in self._before and "mcp" in child.cmdline()
+        ]
+        return found
+
+    async def tool(self, name: str, /, **arguments: Any) -> Any:
+        """Call a tool; flows by the last part of their path."""
+        return await self.client.call_tool(self.named(name), arguments)
+
+    @staticmethod
+    def named(name: str) -> str:
+        """The tool of a flow, by the last part of its path."""
+        own = name.startswith(("run", "read_", "save_", "share_", "find_", "show_"))
+        return name if own and name != "read" else f"bridge_local-bridge_flows_{name}"
+
+
+@contextlib.asynccontextmanager
+async def bridge(
+    home: Path, *words: str, mode: str, tmp: Path | None = None, **options: Any
+) -> AsyncIterator[Bridge]:
+    """Start a bridge as a host does."""
+    stderr = (tmp or home) / "bridge.stderr"
+    before = {child.pid for child in psutil.Process().children()}
+    with stderr.open("w") as errlog:
+        parameters = StdioServerParameters(command=KOCO, args=["mcp", "--no-lan", *words], env=environment(home))
+        transport = stdio_client(parameters, errlog=errlog)
+        async with Client(transport, mode=mode, cache=None, **options) as client:
+            yield Bridge(client, stderr, before)
+
+
+def text_of(result: Any) -> str:
+    """The texts of a result."""
+    return "\n".join(part.text for part in result.content if part.type == "text")
