@@ -145,7 +145,8 @@ def _registries(context: Context) -> Iterator[Finding]:
 async def _lan(context: Context) -> Finding:
     if not context.loaded.settings.lan:
         return Finding("lan", "not used (--no-lan)")
-    from kodo.p2p.net.discovery import browse, local_addresses
+    from kodo.p2p.net.discovery import browse
+    from kodo.p2p.net.interfaces import local_addresses
 
     try:
         found = await browse(context.loaded.settings.browse_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Context", "close_pipe", "execute", "report"]
 
 logger = logging.getLogger(__name__)
+
+COLLECT_AFTER_S = 1.0
+"""When garbage begins to be collected: a command that is over by then has made none to speak of."""
 
 
 class Context:
@@ -109,6 +113,7 @@ def execute(
 async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[str, Any], context: Context) -> int:
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
+    loop.call_later(COLLECT_AFTER_S, _collect_garbage)
 
     def on_signal(number: signal.Signals) -> None:
         if context.signal is None:
@@ -139,6 +144,13 @@ async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[
             raise
         logger.debug("while stopping: %s", failure_of(group).message)
     return _say_farewell(context)
+
+
+def _collect_garbage() -> None:
+    """Begin to collect garbage, where `koco` has put it off; what was imported until now stays anyway."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _say_farewell(context: Context) -> int:

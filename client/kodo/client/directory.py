@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kodo.client.filters import NodeFilter, check_flow_query
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
-from kodo.client.flow import FlowOnNode, check_query, flow_on
+from kodo.client.flow import FlowOnNode, flow_on
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.matching import named, nearest
 from kodo.client.near import NearNodes, rows_of
@@ -17,8 +18,6 @@ from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Finder, Resolver, Target, parse_flow, safe_text
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, KodoError, NotFoundError, PeerError, UsageError
-from kodo.registry.query.rows import fits
-from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.settings.client import ClientSettings
 
 __all__ = ["Directory"]
@@ -75,9 +74,9 @@ class Directory:
         """Return the nodes found; see `Client.nodes`."""
         rows: dict[PeerId, dict[str, Any]] = {}
         if query:
-            condition = check_query(query, NODE_FIELDS)
+            wanted = NodeFilter(query)
             narrowed = [registry.narrowed(query) for registry in self.registries]
-            found = [each for each in await self.near.all() if fits(condition, each.as_row())]
+            found = [each for each in await self.near.all() if wanted.fits(each.as_row())]
             found += await Resolver(narrowed, self._known).all()
         else:
             narrowed, found = self.registries, await self.everywhere.all()
@@ -121,7 +120,7 @@ class Directory:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the flows that are found; see `Client.flows`."""
         if query:
-            check_query(query, FLOW_FIELDS)
+            check_flow_query(query)
         filters = {
             key: value for key, value in (("search", search), ("query", query), ("by", by)) if value is not None
         }

@@ -15,6 +15,7 @@ from kodo.client.resolve import Found, Wanted
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
+from kodo.p2p.net.interfaces import local_addresses
 
 if TYPE_CHECKING:
     from kodo.p2p.net.discovery import Advertisement, Browser
@@ -115,8 +116,6 @@ class LanFinder:
             await kept.__aexit__(None, None, None)
 
     async def _listening(self) -> Browser:
-        from kodo.p2p.net.discovery import local_addresses
-
         places = local_addresses()
         if places != self._places:
             await self.aclose()  # the machine is on another network by now, and the browser was on the former

@@ -1,4 +1,4 @@
-"""A flow on a node: found there by what a person typed; and queries for flows, judged before anybody is asked."""
+"""A flow on a node: found there by what a person typed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from kodo.client.matching import named, nearest
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import safe_text
 from kodo.p2p.errors import CallError, NotFoundError, UsageError
-from kodo.registry.query.query import QueryError, parse_query
-from kodo.registry.query.tree import Condition, Kind
 
-__all__ = ["FlowOnNode", "check_query", "flow_on"]
+__all__ = ["FlowOnNode", "flow_on"]
 
 
 class FlowOnNode:
@@ -63,15 +61,3 @@ async def flow_on(remote: RemoteNode, text: str) -> FlowOnNode:
         raise UsageError(f"{remote} has several flows named {safe_text(text)!r}; take a path: {paths}")
     path = str(fitting[0].get("path"))
     return FlowOnNode(remote, await remote.request("flow.schema", {"path": path}))
-
-
-def check_query(query: str, fields: Mapping[str, Kind]) -> Condition:
-    """Read a query: a mistake in it is the caller's, not that of some place that refused it.
-
-    Raises:
-        UsageError: saying what is wrong, and where.
-    """
-    try:
-        return parse_query(query, fields)
-    except QueryError as error:
-        raise UsageError(f"query: {error}") from None

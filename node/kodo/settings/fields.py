@@ -73,7 +73,8 @@ File = Annotated[Path, BeforeValidator(_parse_file)]
 class SettingsModel(BaseModel):
     """The root of all models of settings: frozen, strict, and filled by the names of settings or of fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built at the first use: only the models whose values are read cost anything.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     former_names: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in earlier releases, which are still taken."""

@@ -8,9 +8,10 @@ import contextlib
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.direct import WebRtcTransport
-from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser, find, local_addresses
+from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser, find
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.identify import ping
+from kodo.p2p.net.interfaces import local_addresses
 
 
 def advertisement(number: int, name: str = "twin.example", flows: int = 1) -> Advertisement:

@@ -61,37 +61,41 @@ COSTLY = (
         "kodo.mcp",
         "kodo.node",
         "kodo.registry.client.client",
+        "kodo.registry.query.query",
+        "kodo.registry.query.tree",
         "mcp",
         "mcp_types",
         "ray",
         "rich",
     ),
-    *("typer.rich_utils", "yaml", "yarl", "zeroconf"),
+    *("sqlite3", "typer.rich_utils", "yaml", "yarl", "zeroconf"),
 )
 """What takes long to import."""
 
-SESSIONS = frozenset(["zeroconf"])
 HTTP = frozenset(["aiohttp", "kodo.registry.client.client", "yarl"])
+QUERIES = frozenset(["kodo.registry.query.query", "kodo.registry.query.tree"])
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 MAY_IMPORT = {
     "config": frozenset[str](),
     "id": frozenset[str](),
-    "nodes": SESSIONS,
-    "flows": SESSIONS,
-    "ps": SESSIONS,
-    "ps --json": SESSIONS,
-    "locks": SESSIONS,
-    "shares": SESSIONS,
-    f"state {RUN}": SESSIONS,
-    f"kill {RUN}": SESSIONS,
-    f"outputs {RUN}": SESSIONS,
-    f"answer {RUN} yes": SESSIONS,
-    "run alpha/Noop --detach": SESSIONS,
-    "ps --registry http://127.0.0.1:9": SESSIONS | HTTP,
-    "nodes --registry http://127.0.0.1:9": SESSIONS | HTTP,
+    "nodes": frozenset[str](),
+    "nodes --query online": QUERIES,
+    "flows": frozenset[str](),
+    "flows --query broken": QUERIES,
+    "ps": frozenset[str](),
+    "ps --json": frozenset[str](),
+    "locks": frozenset[str](),
+    "shares": frozenset[str](),
+    f"state {RUN}": frozenset[str](),
+    f"kill {RUN}": frozenset[str](),
+    f"outputs {RUN}": frozenset[str](),
+    f"answer {RUN} yes": frozenset[str](),
+    "run alpha/Noop --detach": frozenset[str](),
+    "ps --registry http://127.0.0.1:9": HTTP,
+    "nodes --registry http://127.0.0.1:9": HTTP,
 }
-"""Which of it each command may import, where no node is near."""
+"""Which of it each command may import, where it does not look around on the local network."""
 
 
 @pytest.mark.parametrize("command", MAY_IMPORT)
@@ -104,6 +108,35 @@ print("\\n", *[name for name in {sorted(COSTLY)!r} if name in sys.modules])
 """
     loaded = set(python(code, tmp_path / "home").splitlines()[-1].split())
     assert loaded - MAY_IMPORT[command] == set()
+
+
+def test_a_command_builds_one_model_of_settings(tmp_path: Path) -> None:
+    code = """
+import kodo.cli.main as main
+main.run(["ps", "--no-lan"])
+from kodo.settings.fields import SettingsModel
+def models(of):
+    return [of, *(each for under in of.__subclasses__() for each in models(under))]
+print("\\n", *{each.__name__ for each in models(SettingsModel) if each.__pydantic_complete__})
+"""
+    assert python(code, tmp_path / "home").splitlines()[-1].split() == ["Settings"]
+
+
+@pytest.mark.parametrize(("lasts", "collects"), [(False, False), (True, True)])
+def test_garbage_is_collected_in_commands_that_last(tmp_path: Path, *, lasts: bool, collects: bool) -> None:
+    code = f"""
+import asyncio, atexit, gc, kodo.cli.main as main, kodo.cli.find as find
+async def nodes(self, **_):
+    async with asyncio.timeout(60):
+        while {lasts} and not gc.isenabled():
+            await asyncio.sleep(0.01)
+    return []
+import kodo.client
+kodo.client.Client.nodes = nodes
+atexit.register(lambda: print("\\n", gc.isenabled()))
+main.main(["nodes", "--no-lan"])
+"""
+    assert python(code, tmp_path / "home").splitlines()[-1].split() == [str(collects)]
 
 
 @pytest.mark.parametrize("command", ["config", "id", "nodes --no-lan", "flows --no-lan", "ps --no-lan"])

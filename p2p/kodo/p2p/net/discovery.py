@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import ifaddr
 from zeroconf import (
     BadTypeInNameException,
     DNSQuestionType,
@@ -31,8 +29,9 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError
+from kodo.p2p.net.interfaces import local_addresses, multicast_interfaces
 
-__all__ = ["SERVICE_TYPE", "Advertisement", "Advertiser", "Browser", "browse", "find", "local_addresses"]
+__all__ = ["SERVICE_TYPE", "Advertisement", "Advertiser", "Browser", "browse", "find"]
 
 logger = logging.getLogger(__name__)
 
@@ -104,34 +103,8 @@ def _entries(text: bytes) -> Iterator[str]:
             yield entry.decode()
 
 
-def local_addresses(family: int | None = None) -> list[str]:
-    """Return this machine's addresses that others can dial, loopback last; link-local IPv6 ones are left out.
-
-    Args:
-        family: 4 or 6 for one kind only.
-    """
-    found: dict[str, bool] = {}
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            address = ipaddress.ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
-            if (family in (None, address.version)) and not (address.version == 6 and address.is_link_local):
-                found[str(address)] = address.is_loopback
-    return sorted(found, key=lambda host: (found[host], ":" in host, host))
-
-
-def _interfaces() -> list[str | int]:
-    """Return what zeroconf is to speak on: every IPv4 address, and IPv6 where it can multicast (not on loopback)."""
-    found: list[str | int] = [*local_addresses(4)]
-    for adapter in ifaddr.get_adapters():
-        six = [ipaddress.ip_address(ip.ip[0]) for ip in adapter.ips if not isinstance(ip.ip, str)]
-        if adapter.index is not None and any(not address.is_loopback for address in six):
-            found.append(adapter.index)
-    return found
-
-
 def _open() -> AsyncZeroconf:
-    interfaces = _interfaces()
-    for chosen, version in ((interfaces, IPVersion.All), (local_addresses(4), IPVersion.V4Only)):
+    for chosen, version in ((multicast_interfaces(), IPVersion.All), (local_addresses(4), IPVersion.V4Only)):
         with contextlib.suppress(OSError):
             return AsyncZeroconf(interfaces=chosen, ip_version=version)
     raise NetworkError("multicast DNS cannot be used on this machine: no interface takes it")

@@ -17,7 +17,7 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
 from kodo.p2p.net import identify
-from kodo.p2p.net.discovery import local_addresses
+from kodo.p2p.net.interfaces import local_addresses
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
 from kodo.p2p.net.transport import Limits, Link, Listener, Transport
