@@ -42,6 +42,8 @@ export interface Engine {
    * @throws IdentityError from its calls when the target's name is pinned to another peer id.
    */
   node(target: NodeTarget): NodeClient
+  /** Return what an operator does with the registry at `url`: signed with this browser's key. */
+  operator(url: string): RegistryOperator
   /** Return the clients made so far. */
   nodes(): readonly NodeClient[]
   /** Open a shared run: dials its node, and opens the link again in each new session. */
@@ -323,4 +325,21 @@ export interface RegistryClient {
   flows(query?: RegistryQuery, options?: { signal?: AbortSignal }): Promise<Page>
   /** The addresses that a node's record says; none when it is not known. */
   addresses(peerId: string, options?: { signal?: AbortSignal }): Promise<string[]>
+}
+
+/** Who has users: a node, or a registry. */
+export interface AccountDesk {
+  /** Make a call whose answer is a map. */
+  ask(op: string, args?: { readonly [key: string]: Sendable }): Promise<Row>
+  /** The rows of a paged op, page after page. */
+  pages(op: string, args?: { readonly [key: string]: Sendable }): AsyncIterable<Row>
+}
+
+/** An operator's calls at one registry. @throws CallError as the registry refuses, `operator-only` for who is none. */
+export interface RegistryOperator extends AccountDesk {
+  readonly url: string
+  /** Make a signed call: an HTTP method, path with query, and what is sent as JSON. */
+  call(method: string, target: string, body?: { readonly [key: string]: Sendable }): Promise<Row>
+  /** Become an operator by a code, which is never sent. */
+  enrol(code: string): Promise<Row>
 }

@@ -8,6 +8,7 @@ import type { CallOptions, Capabilities, Engine, EngineOptions, LinkedRun, NodeT
 import { Database } from './database.ts'
 import { Identity } from './identity.ts'
 import { type NodeContext, RemoteNode } from './node.ts'
+import { SignedRegistry } from './operator.ts'
 import { HttpRegistry } from './registry.ts'
 import { PinStore, RunStore } from './remembered.ts'
 
@@ -58,6 +59,10 @@ class WebEngine implements Engine {
     }
     node.learn(target)
     return node
+  }
+
+  operator(url: string): SignedRegistry {
+    return new SignedRegistry(url, this.identity)
   }
 
   nodes(): readonly RemoteNode[] {

@@ -73,7 +73,7 @@ export class HttpRegistry implements RegistryClient {
 }
 
 /** Read an answer's text. @throws PeerError: it is over the bound. */
-async function bounded(response: Response): Promise<string> {
+export async function bounded(response: Response): Promise<string> {
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
   let text = ''
   for (;;) {
@@ -88,7 +88,7 @@ async function bounded(response: Response): Promise<string> {
 }
 
 /** Read JSON; what is none is null. */
-function parse(text: string): Value {
+export function parse(text: string): Value {
   try {
     return JSON.parse(text) as Value
   } catch {
@@ -97,7 +97,7 @@ function parse(text: string): Value {
 }
 
 /** A refusal as problem details (RFC 9457), as the same error as a node's. */
-function refusalOf(status: number, body: Value, url: string): CallError {
+export function refusalOf(status: number, body: Value, url: string): CallError {
   const said = isRow(body) ? body : {}
   const [reason, detail] = [fieldOf(said, 'reason'), fieldOf(said, 'detail') ?? fieldOf(said, 'title')]
   const message = typeof detail === 'string' ? detail : `The registry ${url} answered ${status}.`

@@ -7,7 +7,7 @@ export type Route =
   | { page: 'flow'; node: string; path: string }
   | { page: 'run'; node: string; fid: string }
   | { page: 'link'; fid: string }
-  | { page: 'runs' | 'inbox' | 'me' | 'nodes' }
+  | { page: 'runs' | 'inbox' | 'me' | 'nodes' | 'registry' }
   | { page: 'node'; node: string }
   | { page: 'unknown' }
 
@@ -44,6 +44,7 @@ export function parseRoute(hash: string): Route {
     case 'runs':
     case 'inbox':
     case 'me':
+    case 'registry':
       return { page }
   }
   return { page: 'unknown' }
@@ -63,6 +64,7 @@ export const paths = {
   inbox: '#/inbox',
   me: '#/me',
   nodes: '#/nodes',
+  registry: '#/registry',
   node: (node: string) => `#/nodes/${part(node)}`
 }
 

@@ -30,6 +30,7 @@ const RunsPage = later(async () => (await import('./runs/page.tsx')).RunsPage)
 const InboxPage = later(async () => (await import('./inbox/page.tsx')).InboxPage)
 const MePage = later(async () => (await import('./me/me.tsx')).MePage)
 const NodesPage = later(async () => (await import('./nodes/page.tsx')).NodesPage)
+const RegistryPage = later(async () => (await import('./registry/page.tsx')).RegistryPage)
 const NodePage = later(async () => (await import('./nodes/node.tsx')).NodePage)
 
 function Page({ at }: { at: Route }) {
@@ -50,6 +51,8 @@ function Page({ at }: { at: Route }) {
       return <MePage />
     case 'nodes':
       return <NodesPage />
+    case 'registry':
+      return <RegistryPage />
     case 'node':
       return <NodePage key={at.node} peerId={at.node} />
     case 'unknown':
@@ -68,7 +71,7 @@ const TABS: { href: string; word: string; pages: Route['page'][]; end?: boolean 
   { href: paths.flows(), word: say.flows, pages: ['flows', 'flow'] },
   { href: paths.runs, word: say.runs, pages: ['runs', 'run'] },
   { href: paths.inbox, word: say.inbox, pages: ['inbox'] },
-  { href: paths.nodes, word: say.nodes, pages: ['nodes', 'node'], end: true },
+  { href: paths.nodes, word: say.nodes, pages: ['nodes', 'node', 'registry'], end: true },
   { href: paths.me, word: say.me, pages: ['me'] }
 ]
 
@@ -79,7 +82,8 @@ const TITLES: Partial<Record<Route['page'], string>> = {
   inbox: say.inbox,
   me: say.me,
   nodes: say.nodes,
-  node: say.nodes
+  node: say.nodes,
+  registry: say.registry.title
 }
 
 export function Shell() {

@@ -1,16 +1,22 @@
+import json
+from pathlib import Path
+
 import pytest
 
+from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import IdentityError, PeerError
 from kodo.registry.client.signed_requests import claimed_host
 from kodo.registry.records.claims import (
     MAX_AGE_S,
     MAX_AHEAD_S,
     Claim,
+    Enrolment,
     Seen,
     authorization,
     enrol_proof,
     read_authorization,
 )
+from kodo.registry.records.signed import sign
 from tests.support.records import NOW, identity
 
 USER = identity(7)
@@ -95,3 +101,15 @@ def test_a_proof_is_for_one_code_one_registry_and_one_key():
 )
 def test_a_claim_names_the_host_as_the_request_does(url, host):
     assert claimed_host(url) == host
+
+
+def test_claims_and_enrolments_are_those_of_the_vectors():
+    vectors = json.loads((Path(__file__).parents[3] / "vectors" / "claim.json").read_text())
+    me = Identity.from_seed(bytes.fromhex(vectors["seed"]))
+    for each in vectors["claims"]:
+        request = (each["host"], each["method"], each["target"], bytes.fromhex(each["body"]))
+        assert authorization(me, *request, each["at"]) == each["authorization"]
+        assert read_authorization(each["authorization"], *request).at == each["at"]
+    said = vectors["enrolment"]
+    proof = enrol_proof(said["code"], said["registry"], vectors["peer_id"])
+    assert sign(Enrolment(peer_id=vectors["peer_id"], proof=proof), me).hex() == said["signed"]

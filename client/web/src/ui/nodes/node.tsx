@@ -1,6 +1,6 @@
 /** One node: how it is, who one is there, and what its operator does. */
 import { useId, useState } from 'preact/hooks'
-import { fieldOf, isRow, numberOf, textOf, type Row, type Value } from '../../core/value.ts'
+import { fieldOf, isRow, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { NodeClient } from '../../net/api.ts'
 import { announce, findNode, nodeOf, patiently } from '../app.ts'
 import { nameOf, remember } from '../book.ts'
@@ -9,10 +9,9 @@ import { Confirm, Failure, Note, PageHead, Skeletons, Time, useTask } from '../p
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
 import { Users } from './users.tsx'
+import { words } from './words.ts'
 
 const text = say.nodePage
-
-export const words = (value: Value | undefined): string[] => (Array.isArray(value) ? value.map(each => brief(each, 120)) : [])
 
 export function NodePage({ peerId }: { peerId: string }) {
   const [state, setState] = useState<Row | undefined>()

@@ -1,6 +1,7 @@
 /** Nodes: those that this browser has met. */
 import { oneLine } from '../format.ts'
 import { book, forget, shortId } from '../book.ts'
+import { host } from '../host.ts'
 import { Empty, PageHead } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
@@ -38,6 +39,37 @@ export function NodesPage() {
           </li>
         ))}
       </ul>
+      <Registries />
     </>
+  )
+}
+
+/** The registries that are looked into, and where each is operated: in the page that it serves itself. */
+function Registries() {
+  const { kind, catalogs } = host.value
+  if (catalogs.length === 0) return null
+  return (
+    <section class="card stack tight" aria-labelledby="registries">
+      <h2 id="registries">{text.registries}</h2>
+      <p class="small muted">{say.registry.where}</p>
+      <ul class="stack tight">
+        {catalogs.map(({ url }) => (
+          <li key={url} class="row between">
+            <span class="mono grow">{oneLine(url, 200)}</span>
+            {kind === 'registry' ? (
+              <a class="button small" href={paths.registry}>
+                {say.registry.operate}
+              </a>
+            ) : (
+              /^https?:\/\//.test(url) && (
+                <a class="button small" href={`${url}/${paths.registry}`} target="_blank" rel="noopener noreferrer">
+                  {say.registry.open}
+                </a>
+              )
+            )}
+          </li>
+        ))}
+      </ul>
+    </section>
   )
 }

@@ -2,17 +2,17 @@
 import { useId, useState } from 'preact/hooks'
 import { CallError } from '../../core/errors.ts'
 import { fieldOf, textOf, type Row } from '../../core/value.ts'
-import type { NodeClient } from '../../net/api.ts'
+import type { AccountDesk } from '../../net/api.ts'
 import { oneLine } from '../format.ts'
 import { Confirm, CopyLine, Failure, useTask } from '../parts/parts.tsx'
 import { CrossIcon } from '../parts/icons.tsx'
 import { say } from '../texts.ts'
-import { words } from './node.tsx'
+import { words } from './words.ts'
 
 const text = say.nodePage
 const ROLE = /^[\w-]+$|^developer:/
 
-export function Users({ node }: { node: NodeClient }) {
+export function Users({ node }: { node: AccountDesk }) {
   const id = useId()
   const [rows, setRows] = useState<Row[] | undefined>()
   const [without, setWithout] = useState(false)
@@ -24,14 +24,14 @@ export function Users({ node }: { node: NodeClient }) {
     async stop => {
       try {
         const found: Row[] = []
-        for await (const row of node.pages('user.list', { pp: 20 }, { signal: stop })) {
+        for await (const row of node.pages('user.list', { pp: 20 })) {
           found.push(row)
-          if (found.length >= 1000) break
+          if (stop.aborted || found.length >= 1000) break
         }
         if (!stop.aborted) setRows(found)
       } catch (failed) {
         if (stop.aborted) return
-        if (failed instanceof CallError && failed.reason === 'no-users') setWithout(true)
+        if (failed instanceof CallError && (failed.reason === 'no-users' || failed.reason === 'no-login')) setWithout(true)
         else setError(failed)
       }
     },
@@ -74,7 +74,7 @@ export function Users({ node }: { node: NodeClient }) {
   )
 }
 
-function User({ node, row, again }: { node: NodeClient; row: Row; again: () => void }) {
+function User({ node, row, again }: { node: AccountDesk; row: Row; again: () => void }) {
   const id = useId()
   const name = textOf(row, 'name')
   const [open, setOpen] = useState(false)
