@@ -1,0 +1,149 @@
+"""Runs outlive hosts, bridges and nodes; a call that was cut and made again launches nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import ElicitResult
+
+from tests.integration.mcp.conftest import REVISIONS, Bridge, BridgeNode, bridge, started
+from tests.support.koco import eventually, koco_json
+
+YES = {"approved": True, "why": "fine"}
+
+
+async def yes(context: Any, params: Any) -> ElicitResult:
+    return ElicitResult(action="accept", content=YES)
+
+
+def states(node: BridgeNode) -> list[str]:
+    """The states of the home's runs, the latest first."""
+    [answer] = koco_json(node.home, "ps", "--no-lan")
+    return [row["state"] for row in answer["result"]]
+
+
+@contextlib.asynccontextmanager
+async def doomed(node: BridgeNode, mode: str, tmp: Path, **options: Any) -> AsyncIterator[Bridge]:
+    """Provide a bridge that the test kills."""
+    try:
+        async with bridge(node.home, mode=mode, tmp=tmp, **options) as here:
+            yield here
+    except* (MCPError, anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+        pass
+
+
+async def kill_in(here: Bridge, node: BridgeNode, state: str, name: str, **arguments: Any) -> None:
+    """Call a tool, and kill the bridge once a run is in a state."""
+    call = asyncio.create_task(here.tool(name, **arguments))
+    await asyncio.to_thread(eventually, lambda: states(node)[:1] == [state], 60)
+    here.process.kill()
+    with pytest.raises(MCPError):
+        await asyncio.wait_for(call, 60)
+
+
+@pytest.mark.parametrize("mode", REVISIONS)
+async def test_a_killed_bridge_leaves_its_run_to_the_next(tmp_path: Path, mode: str) -> None:
+    marks = tmp_path / "marks"
+    arguments = {"seconds": 6, "marks": str(marks)}
+    with started(tmp_path / "home") as node:
+        async with doomed(node, mode, tmp_path) as here:
+            await kill_in(here, node, "pending", "wait", **arguments)
+        async with bridge(node.home, mode=mode, tmp=tmp_path) as here:
+            [found] = (await here.tool("runs")).structured_content["runs"]
+            # The same call made again is about the same launch: the first was never answered.
+            done = await here.tool("wait", **arguments)
+            assert done.structured_content["run"] == found["run"]
+            assert done.structured_content["result"] == "waited"
+            other = await here.tool("wait", **{**arguments, "seconds": 0.2})
+            assert other.structured_content["run"] != found["run"]
+    assert marks.read_text() == "wait\nwait\n"
+
+
+async def test_a_killed_bridge_leaves_its_question_to_the_next(tmp_path: Path) -> None:
+    async def hesitate(context: Any, params: Any) -> ElicitResult:
+        await asyncio.sleep(600)
+        raise AssertionError("nobody waits so long")
+
+    marks = tmp_path / "marks"
+    with started(tmp_path / "home") as node:
+        async with doomed(node, "legacy", tmp_path, elicitation_callback=hesitate) as here:
+            await kill_in(here, node, "locked", "approve", topic="bikes", marks=str(marks))
+        async with bridge(node.home, mode="legacy", tmp=tmp_path, elicitation_callback=yes) as here:
+            [found] = (await here.tool("runs", state="locked")).structured_content["runs"]
+            done = await here.tool("run_wait", run=found["run"])
+            assert done.structured_content["result"]["why"] == "fine"
+        events = koco_json(node.home, "follow", found["run"], "--no-lan")
+        assert [row.get("event") for row in events].count("unlock") == 1
+    assert marks.read_text() == "bikes\n"
+
+
+async def test_a_round_goes_on_with_another_bridge(tmp_path: Path) -> None:
+    from tests.integration.mcp.test_locks import again, begun
+
+    marks = str(tmp_path / "marks")
+    with started(tmp_path / "home") as node:
+        async with doomed(node, "2026-07-28", tmp_path, elicitation_callback=yes) as here:
+            asked = await begun(here, "approve", topic="bikes", marks=marks)
+            here.process.kill()
+        async with bridge(node.home, mode="2026-07-28", tmp=tmp_path, elicitation_callback=yes) as here:
+            done = await again(here, "approve", asked, YES, topic="bikes", marks=marks)
+            assert done.structured_content["result"]["why"] == "fine"
+    assert (tmp_path / "marks").read_text() == "bikes\n"
+
+
+@pytest.mark.parametrize("mode", REVISIONS)
+async def test_a_killed_node_is_waited_for(tmp_path: Path, mode: str) -> None:
+    home = tmp_path / "home"
+    with started(home) as node:
+        async with bridge(home, "--wait", "30", mode=mode, tmp=tmp_path) as here:
+            call = asyncio.create_task(here.tool("wait", seconds=5))
+            await asyncio.to_thread(eventually, lambda: states(node)[:1] == ["pending"], 60)
+            await asyncio.to_thread(node.kill)
+            with started(home):
+                facts = (await asyncio.wait_for(call, 90)).structured_content
+                while facts["state"] not in ("done", "error"):
+                    facts = (await here.tool("run_wait", run=facts["run"])).structured_content
+                assert facts["result"] == "waited"
+
+
+async def test_a_lock_outlives_the_node_and_is_answered_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with started(home) as node:
+        async with bridge(home, "--wait", "5", mode="legacy", tmp=tmp_path) as here:
+            run = (await here.tool("approve", topic="bikes")).structured_content["run"]
+            await asyncio.to_thread(node.kill)
+            away = await here.tool("run_wait", run=run)
+            assert away.is_error or away.structured_content["state"] in ("locked", "unknown")
+        with started(home):
+            async with bridge(home, mode="legacy", tmp=tmp_path, elicitation_callback=yes) as here:
+                done = await here.tool("run_wait", run=run)
+                assert done.structured_content["result"]["why"] == "fine"
+            events = koco_json(home, "follow", run, "--no-lan")
+            assert [row.get("event") for row in events].count("unlock") == 1
+
+
+@pytest.mark.parametrize("mode", REVISIONS)
+async def test_a_call_that_its_host_cut_launches_once(tmp_path: Path, shared_node: BridgeNode, mode: str) -> None:
+    marks = tmp_path / "marks"
+    arguments = {"seconds": 3, "marks": str(marks)}
+    async with bridge(shared_node.home, mode=mode, tmp=tmp_path) as here:
+        with pytest.raises(MCPError):
+            await here.client.session.call_tool(here.named("wait"), arguments, read_timeout_seconds=1.0)
+        done = await here.tool("wait", **arguments)
+        assert done.structured_content["result"] == "waited"
+    assert marks.read_text() == "wait\n"
+
+
+async def test_a_signal_ends_a_bridge_whose_host_is_silent(tmp_path: Path, shared_node: BridgeNode) -> None:
+    async with doomed(shared_node, "legacy", tmp_path) as here:
+        await here.client.list_tools()
+        process = here.process
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
