@@ -15,6 +15,7 @@ from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
 from kodo.client.flow import FlowOnNode
+from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
@@ -86,7 +87,9 @@ class Client:
         self.home = loaded.home
         self.settings = loaded.settings
         self.known = KnownNodes(self.home / "known_nodes")
-        self._directory = Directory(self.home, self.settings, self.known, self._remote, finders)
+        near = finders is None and self.settings.lan
+        places = KnownAddresses(self.home / "known_addresses") if near else None
+        self._directory = Directory(self.home, self.settings, self.known, self._remote, finders, places)
         self._proofs = Proofs(
             KnownRuns(self.home / "known_runs"), self.known, self._directory.nearby, self.home, confirm_node
         )
@@ -451,6 +454,7 @@ class Client:
             self.known,
             timeout=self.settings.timeout_s,
             logins=self._keeper,
+            places=self._directory.places,
         )
 
     def _run(self, fid: str, remote: RemoteNode, *, proved: bool = False, launched_state: str | None = None) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shlex
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from kodo.client.filters import NodeFilter, check_flow_query
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
 from kodo.client.flow import FlowOnNode, flow_on
+from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.matching import named, nearest
 from kodo.client.near import NearNodes, rows_of
@@ -24,6 +26,12 @@ __all__ = ["Directory"]
 
 logger = logging.getLogger(__name__)
 
+HEAD_START_SECONDS = 0.2
+"""How long a node is dialled where it was last before it is looked for, too."""
+
+DIAL_SECONDS = 5.0
+"""How long it is dialled there: as long as looking for it takes at most, by default."""
+
 
 class Directory:
     """Finds nodes and flows; a node that it gave before is the same object again.
@@ -35,6 +43,7 @@ class Directory:
         known: the names that are pinned.
         make: gives a node that was found for the first time; it need not be reached yet.
         finders: where to look besides `home`, instead of the local network.
+        places: where nodes were last on the local network, where that may be used.
     """
 
     def __init__(
@@ -44,6 +53,7 @@ class Directory:
         known: KnownNodes,
         make: Callable[[Target], RemoteNode],
         finders: Sequence[Finder] | None = None,
+        places: KnownAddresses | None = None,
     ):
         self.registries = [RegistryFinder(url, min(settings.timeout_s, 10.0)) for url in settings.registry]
         self._settings = settings
@@ -52,16 +62,23 @@ class Directory:
         self._remotes: dict[PeerId, RemoteNode] = {}
         self._lan: LanFinder | None = None
         near: list[Finder] = [HomeFinder(home)]
+        seen: list[Finder] = [*near]
         if finders is not None:
             near += finders
+            seen += finders
         elif settings.lan:
             self._lan = LanFinder(settings.browse_s)
             near.append(self._lan)
+            seen.append(self._lan.glance(self._neighbours))
+        self.places = places
         self.near = Resolver(near, known)
         """Where near nodes are."""
+        self._seen = Resolver(seen, known)
+        """Where near nodes are seen at a glance: looks no longer once those are there that this user knows."""
+        self._seen_everywhere = Resolver([*seen, *self.registries], known)
         self.everywhere = Resolver([*near, *self.registries], known)
         """Where nodes are, registries asked too."""
-        self.nearby = NearNodes(self.near, known, self.remote)
+        self.nearby = NearNodes(self.near, known, self.remote, self._seen)
 
     async def aclose(self) -> None:
         """Look around no more; idempotent."""
@@ -76,10 +93,10 @@ class Directory:
         if query:
             wanted = NodeFilter(query)
             narrowed = [registry.narrowed(query) for registry in self.registries]
-            found = [each for each in await self.near.all() if wanted.fits(each.as_row())]
+            found = [each for each in await self._seen.all() if wanted.fits(each.as_row())]
             found += await Resolver(narrowed, self._known).all()
         else:
-            narrowed, found = self.registries, await self.everywhere.all()
+            narrowed, found = self.registries, await self._seen_everywhere.all()
         tell_refused(narrowed, found=bool(found))
         for each in sorted(found, key=lambda each: ["registry", "lan", "home"].index(each.source)):
             row = rows.setdefault(each.peer_id, {})
@@ -90,21 +107,61 @@ class Directory:
 
     async def node(self, text: str) -> RemoteNode:
         """Find the node that NODE means; see `Client.node`."""
-        return self._connected(text) or self.remote(await self.everywhere.node(text))
+        connected = self._connected(text)
+        if connected is not None:
+            return connected
+        peer_id = self._meant(text)
+        addresses = () if peer_id is None or self.places is None else self.places.get(peer_id)
+        if peer_id is None or not addresses:
+            return self.remote(await self.everywhere.node(text))
+        name = None if text == str(peer_id) else text
+        return await self._where_it_was(text, self.remote(Target(peer_id, addresses, name)))
+
+    async def _where_it_was(self, text: str, remote: RemoteNode) -> RemoteNode:
+        """Dial a node where it was last, and look for it while it does not answer.
+
+        Nobody is taken at their word for it: who answers proves that peer id.
+        """
+        dialling = asyncio.ensure_future(remote.dial(DIAL_SECONDS))
+        looking: asyncio.Future[Target] | None = None
+        try:
+            await asyncio.wait([dialling], timeout=HEAD_START_SECONDS)
+            if not dialling.done():
+                looking = asyncio.ensure_future(self.everywhere.node(text))
+                await asyncio.wait([dialling, looking], return_when=asyncio.FIRST_COMPLETED)
+            if (dialling.done() or not _is_elsewhere(looking, remote)) and await dialling:
+                return remote
+            target = await (looking or self.everywhere.node(text))
+        finally:
+            for task in (dialling, looking):
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(dialling, *([looking] if looking else []), return_exceptions=True)
+        found = self.remote(target)
+        found.move(target.addresses)
+        return found
+
+    def _neighbours(self) -> frozenset[PeerId]:
+        """Return the nodes that are on the local network as a rule: known by name, and reached there last."""
+        known = frozenset(self._known.all().values())
+        return known & frozenset(self.places.all() if self.places is not None else ())
 
     def _connected(self, text: str) -> RemoteNode | None:
         """Return the node that NODE means where nobody has to be asked: its session is open, and proved who it is.
 
         A name counts by its pin alone: whoever else claims it by now is not who was meant.
         """
-        peer_id: PeerId | None
-        try:
-            peer_id = PeerId.parse(text)
-        except ValueError:
-            peer_id = self._known.get(text)
+        peer_id = self._meant(text)
         remote = None if peer_id is None else self._remotes.get(peer_id)
         named = remote is not None and text in (remote.name, str(peer_id))
         return remote if named and remote is not None and remote.connected else None
+
+    def _meant(self, text: str) -> PeerId | None:
+        """Return the peer id that NODE is, or is pinned to."""
+        try:
+            return PeerId.parse(text)
+        except ValueError:
+            return self._known.get(text)
 
     def remote(self, target: Target) -> RemoteNode:
         """Return the node of a target: the same one as before, unless it goes by another name now."""
@@ -116,9 +173,15 @@ class Directory:
     # flows
 
     async def flows(
-        self, search: str | None = None, query: str | None = None, by: str | None = None, node: str | None = None
+        self,
+        search: str | None = None,
+        query: str | None = None,
+        by: str | None = None,
+        node: str | None = None,
+        *,
+        everybody: bool = False,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the flows that are found; see `Client.flows`."""
+        """Yield the flows that are found; see `Client.flows`. For `everybody` see `NearNodes.ask`."""
         if query:
             check_flow_query(query)
         filters = {
@@ -134,7 +197,7 @@ class Directory:
             for row in await ask(await self.node(node)):
                 yield row
             return
-        near = await self.nearby.ask(ask, "flow.list")
+        near = await self.nearby.ask(ask, "flow.list", everybody=everybody)
         refused, answered = near.refused, bool(near.given)
         seen: set[tuple[str, str]] = set()
         for _, rows in near.given:
@@ -177,7 +240,8 @@ class Directory:
         return await flow_on(remote, reference.rest)
 
     async def _flow_anywhere(self, text: str) -> FlowOnNode:
-        rows = [row async for row in self.flows()] if not self.registries else await self._candidates(text)
+        # A name that two nodes offer is ambiguous whoever of them is known.
+        rows = await (self._candidates(text) if self.registries else self._all_flows())
         fitting = named(rows, text)
         if not fitting:
             raise NotFoundError(
@@ -198,5 +262,15 @@ class Directory:
     async def _candidates(self, text: str) -> list[dict[str, Any]]:
         """Return rows among which a flow of this path or name is, without reading a large registry when it can."""
         literal = "".join(f"[{character}]" if character in "*?[" else character for character in text)
-        rows = [row async for row in self.flows(literal)]
-        return rows if named(rows, text) else [row async for row in self.flows()]
+        rows = [row async for row in self.flows(literal, everybody=True)]
+        return rows if named(rows, text) else await self._all_flows()
+
+    async def _all_flows(self) -> list[dict[str, Any]]:
+        return [row async for row in self.flows(everybody=True)]
+
+
+def _is_elsewhere(looking: asyncio.Future[Target] | None, remote: RemoteNode) -> bool:
+    """Return whether a node was found at addresses that are not dialled yet."""
+    if looking is None or not looking.done() or looking.exception() is not None:
+        return False
+    return not set(map(str, looking.result().addresses)) <= set(remote.addresses)

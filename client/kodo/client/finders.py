@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,9 @@ HOME_NODE_FILE = "node.json"
 MAX_FILE_BYTES = 1 << 16
 SECOND_CLAIM_SECONDS = 0.3
 """How long to listen on for a second claimant of a name: mDNS answers come within 120 ms (RFC 6762, 6)."""
+
+GLANCE_SECONDS = 0.25
+"""How long to listen at least: a question goes out within 120 ms (RFC 6762, 5.2), an answer within 120 ms of it."""
 
 MAX_ROWS = 10_000
 """Bound of what is taken from one registry for one listing."""
@@ -88,13 +91,21 @@ class LanFinder:
         seconds: how long to look around; longer, up to `PATIENCE` times, while nothing that is wanted was found:
             on a busy machine or network an answer takes its time.
         browse: makes a browser.
+        expected: gives the peer ids that are here as a rule: once all of them are found nobody else is waited for.
     """
 
     label = "the local network"
 
-    def __init__(self, seconds: float, *, browse: Callable[[], Browser] | None = None):
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        browse: Callable[[], Browser] | None = None,
+        expected: Callable[[], Collection[PeerId]] = frozenset,
+    ):
         self._seconds = seconds
         self._browse = browse or _browser
+        self._expected = expected
         self._kept: Browser | None = None
         self._places: Sequence[str] = ()
 
@@ -108,6 +119,10 @@ class LanFinder:
         # A list, and a node that is not where it was: whoever is there now, from nobody's memory.
         async with self._browse() as browser:
             return await self._look(browser, wanted)
+
+    def glance(self, expected: Callable[[], Collection[PeerId]]) -> LanFinder:
+        """Return a finder on the same network that looks around no longer once those who are `expected` are there."""
+        return LanFinder(self._seconds, browse=self._browse, expected=expected)
 
     async def aclose(self) -> None:
         """Stop listening; idempotent."""
@@ -138,7 +153,7 @@ class LanFinder:
         try:
             async with asyncio.timeout(PATIENCE * self._seconds):
                 if wanted is None:
-                    await asyncio.sleep(self._seconds)
+                    await self._look_around(browser)
                 async for _ in browser.changes():
                     if fitting():
                         break
@@ -151,6 +166,15 @@ class LanFinder:
                         if pinned():
                             break
         return fitting()
+
+    async def _look_around(self, browser: Browser) -> None:
+        expected = set(map(str, self._expected()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await asyncio.sleep(GLANCE_SECONDS if expected else self._seconds)
+                async for nodes in browser.changes():
+                    if expected <= {each.peer_id for each in nodes}:
+                        break
 
 
 def _browser() -> Browser:

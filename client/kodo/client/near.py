@@ -55,10 +55,18 @@ class NearNodes:
 
     Args:
         make: gives the node of a target.
+        glance: finds them too, and looks no longer once those are there that this user knows.
     """
 
-    def __init__(self, near: Resolver, known: KnownNodes, make: Callable[[Target], RemoteNode]):
+    def __init__(
+        self,
+        near: Resolver,
+        known: KnownNodes,
+        make: Callable[[Target], RemoteNode],
+        glance: Resolver | None = None,
+    ):
         self._near = near
+        self._glance = glance or near
         self._known = known
         self._make = make
 
@@ -72,11 +80,18 @@ class NearNodes:
             remote.label = found.name
         return remote
 
-    async def ask(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> Answers[T]:
-        """Ask every near node at once; one that fails is told of in the log, and left out."""
+    async def ask(
+        self, ask: Callable[[RemoteNode], Awaitable[T]], what: str, *, everybody: bool = True
+    ) -> Answers[T]:
+        """Ask every near node at once; one that fails is told of in the log, and left out.
+
+        Args:
+            everybody: look around to the end. Without it, as for a list that people read, a stranger that is slow to
+                say that it is there may be missing.
+        """
         known = set(self._known.all().values())
         found: dict[PeerId, Found] = {}
-        everyone = await self._near.all()
+        everyone = await (self._near if everybody else self._glance).all()
         for each in sorted(everyone, key=lambda each: (each.source != "home", each.peer_id not in known)):
             found.setdefault(each.peer_id, each)
         claims: dict[str, set[PeerId]] = {}
@@ -119,7 +134,7 @@ class NearNodes:
 
     async def rows(self, op: str, filters: Mapping[str, Any]) -> Answers[list[dict[str, Any]]]:
         """Return the rows of a paged op of every near node, with `node` and `peer_id`."""
-        return await self.ask(lambda remote: rows_of(remote, op, filters), op)
+        return await self.ask(lambda remote: rows_of(remote, op, filters), op, everybody=False)
 
 
 async def rows_of(remote: RemoteNode, op: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import aclosing
 from typing import Any, Protocol, Self
 
+from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
 from kodo.client.resolve import Target
@@ -23,6 +24,7 @@ from kodo.p2p.errors import (
     NetworkError,
     PeerError,
     UnreachableError,
+    UsageError,
 )
 from kodo.p2p.net.calls import Call, request
 from kodo.p2p.net.host import Host
@@ -93,6 +95,7 @@ class RemoteNode:
         *,
         timeout: float,
         logins: LoginKeeper | None = None,
+        places: KnownAddresses | None = None,
     ):
         self.peer_id: PeerId = target.peer_id
         self.name = target.name
@@ -107,6 +110,8 @@ class RemoteNode:
         self._known = known
         self._timeout = timeout
         self._logins = logins
+        self._last_places = places
+        self._reached: tuple[Multiaddr, ...] | None = None
         self._logging_in = asyncio.Lock()
         self._behalf: str | None = None
 
@@ -162,10 +167,41 @@ class RemoteNode:
             self._known.pin(self._pin, self.peer_id)
             self._pin = None
         self.route = session.route
+        self._remember_place()
         if self._logins is not None:
             async with self._logging_in:
                 await self._logins.resume(session)
         return session
+
+    async def dial(self, timeout: float) -> bool:
+        """Dial the known addresses alone; return whether the node is there. Cancelling is safe.
+
+        Raises:
+            LocallyClosedError: the client is closed.
+        """
+        try:
+            await self._dial(timeout)
+        except LocallyClosedError:
+            raise
+        except (NetworkError, DeadlineError, IdentityError) as error:
+            logger.debug("%s is not where it was: %s", self, error)
+            return False
+        return True
+
+    def move(self, addresses: tuple[Multiaddr, ...]) -> None:
+        """Take note of where it was found now."""
+        self._addresses = addresses
+
+    def _remember_place(self) -> None:
+        """Keep where a node was reached that is on the local network, and that this user knows by name."""
+        if self._last_places is None or self.route != "lan" or self._reached == self._addresses:
+            return
+        self._reached = self._addresses
+        try:
+            if self.peer_id in self._known.all().values():
+                self._last_places.remember(self.peer_id, self._addresses)
+        except UsageError as error:
+            logger.debug("where %s is is not remembered: %s", self, error)
 
     async def _dial(self, timeout: float) -> Session:
         if not self._addresses:

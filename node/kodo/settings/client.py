@@ -23,7 +23,8 @@ class ClientSettings(NetworkSettings):
         default=1.5,
         ge=0,
         le=60,
-        description="How long to look for nodes on the local network; three times as long while none is found.",
+        description="How long to look for nodes on the local network; three times as long while none is found. Lists "
+        "take less once all nodes are found that were reached here by name.",
     )
     patience_s: Seconds = Field(
         default=120.0, ge=0, le=86400, description="How long to redial a node that was lost before giving up."

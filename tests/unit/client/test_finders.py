@@ -143,6 +143,27 @@ async def test_a_node_that_moved_is_looked_for_anew() -> None:
     assert (len(network.opened), network.open) == (2, 0)
 
 
+async def test_a_glance_ends_once_all_are_there_who_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finders, "GLANCE_SECONDS", 0)
+    network = Network(advertised(1), advertised(2))
+    expected = [PeerId.parse(advertised(1).peer_id)]
+    glance = LanFinder(3600, browse=network.browse).glance(lambda: expected)
+    assert set(claimed(await glance.find(None))) == {advertised(1).peer_id, advertised(2).peer_id}
+
+
+@pytest.mark.parametrize("expected", [[], [3]], ids=["nobody is", "somebody is not there"])
+async def test_a_glance_looks_around_as_long_as_ever_where(
+    expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finders, "GLANCE_SECONDS", 0)
+    network = Network(advertised(1))
+    peers = [PeerId.parse(advertised(each).peer_id) for each in expected]
+    glance = asyncio.ensure_future(LanFinder(0.05, browse=network.browse).glance(lambda: peers).find(None))
+    started = asyncio.get_running_loop().time()
+    assert claimed(await glance) == [advertised(1).peer_id]
+    assert asyncio.get_running_loop().time() - started >= 0.05
+
+
 def note(home: Path, **changes: object) -> None:
     value = {"pid": os.getpid(), "peer_id": str(PEER), "name": "n", "addrs": [str(ADDRESS)], **changes}
     (home / "node.json").write_text(json.dumps(value))
