@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from kodo.node.store import schema
 from kodo.node.store.rows import NewEvent, NewRun
 from kodo.node.store.store import Store
 from kodo.node.store.transaction import Commit
 from kodo.p2p.errors import CapacityError
+from kodo.sqlite import file
 
 __all__ = ["FAULTS", "drill"]
 
@@ -97,7 +97,7 @@ async def drill(
         AssertionError: an event was lost, doubled, shown before it was stored, or out of order.
     """
     disk, chance = _Disk(seed, fault, position, rate), random.Random(seed)
-    connect = schema._connect
+    connect = file._connect
     told: list[int] = []
 
     def failing(path: Path) -> sqlite3.Connection:
@@ -108,7 +108,7 @@ async def drill(
     def heard(commit: Commit) -> None:
         told.extend(event.seq for event in commit.events)
 
-    schema._connect = failing
+    file._connect = failing
     try:
         async with Store(path, clock=_JumpingClock(seed)) as store:
             store.subscribe(heard)
@@ -133,7 +133,7 @@ async def drill(
             stored = await store.events(FID)
             row = await store.run(FID)
     finally:
-        schema._connect = connect
+        file._connect = connect
     assert [event.seq for event in stored] == list(range(1, events + 2))
     assert [event.data.get("number") for event in stored[1:-1]] == list(range(1, events))
     assert stored[-1].event == "final"

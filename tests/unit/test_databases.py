@@ -1,4 +1,4 @@
-"""Every database of kodo that fails while it is opened is closed again, whichever statement it was."""
+"""Every database of kodo: closed again when it cannot be opened, and brought up from the earliest that there were."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kodo.flow._runtime.memory_store import MemoryStore
-from kodo.node.store.schema import open_reader, open_writer
-from kodo.registry.store.schema import connect
+from kodo.flow._runtime.memory_store import MEMORY_FILE, MemoryStore
+from kodo.node.store.rows import NewEvent
+from kodo.node.store.schema import NODE_FILE
+from kodo.node.store.store import Store
+from kodo.protocol.run_state import RunState
+from kodo.registry.store.file import REGISTRY_FILE
+from tests.unit.node.conftest import StillClock
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
 
 
 def open_memory(path: Path) -> Any:
@@ -22,11 +31,11 @@ def open_memory(path: Path) -> Any:
 
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
-    "a node's writer": lambda path: open_writer(path, None),
-    "a node's reader": open_reader,
+    "a node's writer": NODE_FILE.open_writer,
+    "a node's reader": NODE_FILE.open_reader,
     "memories": open_memory,
-    "a registry's writer": connect,
-    "a registry's reader": lambda path: connect(path, readonly=True),
+    "a registry's writer": REGISTRY_FILE.open_writer,
+    "a registry's reader": REGISTRY_FILE.open_reader,
 }
 
 
@@ -78,3 +87,68 @@ def test_a_database_that_cannot_be_opened_is_closed_again(
         with contextlib.closing(made):
             break
     assert failed == statement - 1 > 0
+
+
+SUPPORT = Path(__file__).parents[1] / "support"
+EARLIEST = {
+    "node_v1.sql": ("node.db", NODE_FILE),
+    "memory_v0.sql": ("memory.db", MEMORY_FILE),
+    "registry_v1.sql": ("registry.db", REGISTRY_FILE),
+}
+"""The earliest databases that there were, as kodo wrote them then, and what opens them now."""
+
+
+def kept(name: str, path: Path) -> None:
+    """Make a database as it was kept."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript((SUPPORT / name).read_text(encoding="utf-8"))
+        if name.startswith("registry"):
+            connection.execute("PRAGMA user_version=1")
+
+
+def shape(path: Path) -> set[tuple[str, str]]:
+    """Return what is in a database: names of tables and of their columns, of indexes and triggers."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        columns = [
+            (name, column[1])
+            for kind, name in names
+            if kind == "table"
+            for column in connection.execute(f"PRAGMA table_info({name})")
+        ]
+        return {*names, *columns}
+
+
+@pytest.mark.parametrize("name", EARLIEST)
+def test_the_earliest_databases_are_brought_up_to_what_a_new_one_is(tmp_path: Path, name: str) -> None:
+    place, kind = EARLIEST[name]
+    kept(name, tmp_path / place)
+    kind.open_writer(tmp_path / place).close()
+    kind.open_writer(tmp_path / "new.db").close()
+    assert shape(tmp_path / place) == shape(tmp_path / "new.db")
+    with contextlib.closing(kind.open_reader(tmp_path / place)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == kind.version
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_the_earliest_node_has_its_runs_and_goes_on(tmp_path: Path, clock: StillClock) -> None:
+    kept("node_v1.sql", tmp_path / "node.db")
+    done, live = (f"{number:026}" for number in (1, 2))
+    async with Store(tmp_path / "node.db", clock=clock) as store:
+        view = await store.view(done)
+        assert view is not None
+        assert (view.state, view.final["result"], view.inputs) == (RunState.DONE, "# Done", {"n": 1})
+        assert [row.fid for row in await store.unfinished()] == [live]
+        stored = await store.append(live, [NewEvent.make("log", {"text": "again"}, 2)])
+        assert [event.seq for event in stored] == [5]
+        assert (await store.run(live)).tags == ("nightly",)  # type: ignore[union-attr]
+
+
+def test_the_earliest_memories_are_remembered(tmp_path: Path) -> None:
+    kept("memory_v0.sql", tmp_path / "memory.db")
+    for version in (1, 3):
+        with contextlib.closing(open_memory(tmp_path / "memory.db")) as store:
+            answer = store.perform("get", "long", "flows.a", {"key": "seen"})
+            assert answer == {"version": version, "value": [1, "two"]}
+            store.perform("set", "long", "flows.a", {"key": "seen", "value": [1, "two"]})

@@ -42,7 +42,7 @@ FILE_MAKERS = {
     "kodo/client/login.py": "a lock, which is empty",
     "kodo/client/transfer.py": "downloads",
     "kodo/flow/_runtime/capture.py": "half a line of output, which may be lost",
-    "kodo/flow/_runtime/memory_store.py": "files that a flow remembers, and their database",
+    "kodo/flow/_runtime/memory_store.py": "files that a flow remembers",
     "kodo/flow/_runtime/spool.py": "events that the node has not taken: parts of it are worth having",
     "kodo/node/executors/ray/forking/server.py": "nothing: what it writes to is the kernel's",
     "kodo/node/executors/ray/forking/setup_worker.py": "a lock and a log",
@@ -53,9 +53,9 @@ FILE_MAKERS = {
     "kodo/node/executors/runner/upload_receiver.py": "files that runs on other machines send",
     "kodo/node/files/outputs.py": "outputs",
     "kodo/node/files/uploads.py": "uploads and what they are",
-    "kodo/node/store/schema.py": "the node's database",
     "kodo/p2p/net/files.py": "keys, secrets and whatever else is to be whole: the one helper",
-    "kodo/registry/store/schema.py": "the registry's database and its lock",
+    "kodo/registry/store/file.py": "the lock of a registry's database",
+    "kodo/sqlite/file.py": "databases",
 }
 """Modules that make files, and which. Keys and secrets are made by one: half of one is worth nothing."""
 
@@ -205,6 +205,15 @@ def test_a_module_of_tests_stays_readable() -> None:
 def test_every_module_says_what_it_is(path: Path) -> None:
     tree = ast.parse(path.read_bytes())
     assert not tree.body or ast.get_docstring(tree)
+
+
+def test_databases_are_opened_in_one_place() -> None:
+    found = {
+        in_wheel(path)
+        for path in shipped()
+        if re.search(r"sqlite3\.connect\((?!\":memory:\")", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"kodo/sqlite/copy.py", "kodo/sqlite/file.py"}
 
 
 def docstrings(tree: ast.AST) -> Iterator[str]:

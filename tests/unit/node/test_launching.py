@@ -13,9 +13,9 @@ import pytest
 from kodo.node.executors.executor import RunSpec
 from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.node.runs.launch import RunSettings
-from kodo.node.store import schema
 from kodo.node.store.queries import RunFilter
 from kodo.p2p.errors import CallError, CapacityError
+from kodo.sqlite import file
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import Rig, rig, rig_of
 
@@ -140,7 +140,7 @@ async def test_a_run_that_is_stored_although_its_launch_was_refused_is_not_forgo
     def lying(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Lying)
 
-    monkeypatch.setattr(schema, "_connect", lying)
+    monkeypatch.setattr(file, "_connect", lying)
     async with rig_of(tmp_path, clock, {"flow": quick}) as node:
         Lying.armed = 1
         with pytest.raises(CallError) as caught:

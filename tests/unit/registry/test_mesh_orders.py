@@ -11,9 +11,8 @@ from kodo.registry.records.mesh import Item, Tombstone
 from kodo.registry.records.record import verify_goodbye, verify_heartbeat, verify_record
 from kodo.registry.records.signed import sign
 from kodo.registry.store import last_seqs
+from kodo.registry.store.file import REGISTRY_FILE
 from kodo.registry.store.mesh_store import SILENT_S, check_item
-from kodo.registry.store.migrations import prepare
-from kodo.registry.store.schema import connect
 from kodo.registry.store.store import Store
 from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
@@ -195,8 +194,7 @@ async def explore(store, said, length, problems):
 
 @pytest.fixture
 def connection(tmp_path):
-    with closing(connect(tmp_path / "registry.db")) as connection:
-        prepare(connection)
+    with closing(REGISTRY_FILE.open_writer(tmp_path / "registry.db")) as connection:
         assert isinstance(connection, sqlite3.Connection)
         yield connection
 

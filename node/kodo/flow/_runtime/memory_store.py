@@ -25,14 +25,15 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from kodo.flow._runtime.disk import database_bytes, unfolded_bytes
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, KodoError, NotFoundError, UsageError
 from kodo.p2p.net.files import open_plain, plain_descriptor
 from kodo.protocol.manifest import check_output_name
 from kodo.protocol.memory import MEMORY_PIECE_BYTES, Scope, check_key, check_value
 from kodo.protocol.room import ENDLESS, Promise, Room
+from kodo.sqlite.faults import translate
+from kodo.sqlite.file import DatabaseFile, database_bytes, transaction, unfolded_bytes
 
-__all__ = ["SENDER", "MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
+__all__ = ["MEMORY_FILE", "SENDER", "MemoryLimits", "MemoryRow", "MemoryStore", "Once"]
 
 SENDER = "by."
 """Begins the name of whoever writes files by calls; the others that write some are runs, named by their fids."""
@@ -80,16 +81,21 @@ CREATE TABLE counter (value INTEGER NOT NULL) STRICT;
 INSERT INTO counter VALUES (0);
 """
 
-APPLICATION_ID = 0x6B6F6D65
-"""`kome` in ASCII."""
-
+MEMORY_FILE = DatabaseFile(
+    name="a database of kodo's memories",
+    version=1,
+    schema=_SCHEMA,
+    steps={0: ""},  # 0.1.0 left its files without a version
+    mark=0x6B6F6D65,  # `kome` in ASCII
+    erases=True,
+    shrinks=True,
+)
 _DATABASE = "memory.db"
 _PAGE = 1000
 _ENTRY_BYTES = 32
 _LOG_FACTOR = 2
 """What is stored in the database lies in its write-ahead log too."""
 
-_FULL = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN])
 _DISK_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE])
 
 
@@ -182,18 +188,8 @@ class MemoryStore:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.root / _DATABASE
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
-            self._db = db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise UsageError(f"{path} is not a database of kodo's memories; move it away")
-            if not tables:
-                db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
-                db.execute(f"PRAGMA {pragma}")
-            if not tables:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
+            self._db = db = MEMORY_FILE.open_writer(path)
             known = {place for (place,) in db.execute("SELECT place FROM files")}
             self._file_bytes = int(db.execute("SELECT coalesce(sum(size), 0) FROM files").fetchone()[0])
             for file in (self.root / "files").iterdir():
@@ -202,7 +198,7 @@ class MemoryStore:
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
-                raise _translate(error, path) from error
+                raise translate(error, path) from error
             raise
 
     def close(self) -> None:
@@ -240,7 +236,7 @@ class MemoryStore:
                 return work(self._find(scope, of), args)
             return self._change(work, scope, of, args, once)
         except sqlite3.Error as error:
-            raise _translate(error, self.root) from error
+            raise translate(error, self.root) from error
         except OSError as error:
             self._drop(op, args, once)
             if error.errno in _DISK_ERRORS:
@@ -266,7 +262,7 @@ class MemoryStore:
             with self._transaction() as db:
                 db.execute("DELETE FROM answers WHERE fid = ?", (fid,))
         except sqlite3.Error as error:
-            raise _translate(error, self.root) from error
+            raise translate(error, self.root) from error
 
     def forget_answers(self, live: Set[str]) -> None:
         """Forget what runs that are not in `live` were answered."""
@@ -275,7 +271,7 @@ class MemoryStore:
                 if fid not in live:
                     self.ended(fid)
         except sqlite3.Error as error:
-            raise _translate(error, self.root) from error
+            raise translate(error, self.root) from error
 
     def memories(self, scope: Scope | None = None) -> list[MemoryRow]:
         """Return all memories, or those of one scope."""
@@ -311,7 +307,7 @@ class MemoryStore:
             db.execute("PRAGMA incremental_vacuum")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
-            raise _translate(error, self.root) from error
+            raise translate(error, self.root) from error
 
     # --- inside ---
 
@@ -323,14 +319,8 @@ class MemoryStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._open()
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             yield db
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
     def _find(self, scope: str, of: str) -> int:
         row = self._open().execute("SELECT mid FROM memories WHERE scope = ? AND of = ?", (scope, of)).fetchone()
@@ -542,12 +532,3 @@ class MemoryStore:
 def _check_version(wanted: Any, there: int) -> None:
     if wanted is not None and int(wanted) != there:
         raise CallError(409, "changed", "somebody else changed it meanwhile")
-
-
-def _translate(error: sqlite3.Error, path: Path) -> KodoError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _FULL:
-        return CapacityError(f"{path} cannot be written ({error}); nothing was stored: free disk space and try again")
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return UsageError(f"{path} is damaged ({error}); move it away")
-    return KodoError(f"{path}: {error}")

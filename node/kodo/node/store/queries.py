@@ -199,26 +199,22 @@ def packed_events(
 
 def view(connection: sqlite3.Connection, fid: str) -> RunView | None:
     """Return what a run's events add up to."""
-    connection.execute("BEGIN")  # the row and the events must be of one moment
-    try:
-        row = run(connection, fid)
-        if row is None:
-            return None
-        result = RunView()
-        marks = ",".join("?" * len(_SILENT))
-        for seq, at, event, data in connection.execute(
-            "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
-            f" AND event NOT IN ({marks}) ORDER BY seq",
-            (fid, *_SILENT),
-        ):
-            result.apply(_event(seq, at, event, data))
-        told = connection.execute(
-            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='progress'"
-            " ORDER BY seq DESC LIMIT ?",
-            (fid, MAX_LISTED),
-        ).fetchall()
-    finally:
-        connection.execute("COMMIT")
+    row = run(connection, fid)
+    if row is None:
+        return None
+    result = RunView()
+    marks = ",".join("?" * len(_SILENT))
+    for seq, at, event, data in connection.execute(
+        "SELECT seq, at, event, data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?)"
+        f" AND event NOT IN ({marks}) ORDER BY seq",
+        (fid, *_SILENT),
+    ):
+        result.apply(_event(seq, at, event, data))
+    told = connection.execute(
+        "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND event='progress'"
+        " ORDER BY seq DESC LIMIT ?",
+        (fid, MAX_LISTED),
+    ).fetchall()
     for (data,) in reversed(told):
         result.go_on(msgpack.unpackb(data, strict_map_key=False))
     result.progress = row.progress

@@ -1,25 +1,17 @@
-"""The node's database: its tables, and how connections to it are opened.
+"""The node's database: its tables, and how they came from those of earlier versions.
 
-One SQLite file. `synchronous=FULL` in WAL mode makes a commit survive the loss of power; `secure_delete` overwrites
-what is deleted. `rid` stands for a run inside the file: 4 bytes where a fid takes 26, and rising with time.
+One SQLite file, whose commits survive the loss of power, and where what is deleted is overwritten. `rid` stands for
+a run inside the file: 4 bytes where a fid takes 26, and rising with time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
-
 from kodo.access import tables
-from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.sqlite.file import DatabaseFile
 
-__all__ = ["SCHEMA_VERSION", "StoreError", "open_reader", "open_writer", "translate", "truncate_wal"]
+__all__ = ["NODE_FILE", "SCHEMA_VERSION"]
 
 SCHEMA_VERSION = 6
-APPLICATION_ID = 0x6B6F646F
-"""`kodo` in ASCII: tells our file from any other SQLite file."""
 
 _SHARES = """CREATE TABLE shares (
     sid TEXT PRIMARY KEY,
@@ -175,105 +167,13 @@ ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
 """From each earlier schema version to the next."""
 
 
-class StoreError(KodoError):
-    """The database refused in a way that more disk does not mend."""
-
-
-def open_writer(path: Path, max_bytes: int | None = None) -> sqlite3.Connection:
-    """Open the database for writing; make it (mode 0600) when it is not there.
-
-    Args:
-        path: the file.
-        max_bytes: bound of the file's size; None: the disk's.
-
-    Raises:
-        UsageError: when the file is not a node's database, or a newer kodo's.
-        CapacityError: when the disk takes nothing.
-    """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    with _opening(path) as connection:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and owner != APPLICATION_ID:
-            raise UsageError(f"{path} is not a database of kodo; move it away, or use another KODO_HOME")
-        if version > SCHEMA_VERSION:
-            raise UsageError(f"{path} was written by a newer kodo (schema {version}); update kodo")
-        if not tables:
-            # Space that deleted runs leave can then be given back to the disk piece by piece.
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")
-        connection.execute("PRAGMA foreign_keys=ON")
-        if max_bytes is not None:
-            page = connection.execute("PRAGMA page_size").fetchone()[0]
-            connection.execute(f"PRAGMA max_page_count={max(max_bytes // page, 1)}")
-        if not version:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={APPLICATION_ID};"
-                f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
-        while version and version < SCHEMA_VERSION:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version={version + 1}; COMMIT;"
-            )
-            version += 1
-    return connection
-
-
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open a connection that can only read."""
-    with _opening(path) as connection:
-        connection.execute("PRAGMA query_only=ON")
-    return connection
-
-
-@contextlib.contextmanager
-def _opening(path: Path) -> Iterator[sqlite3.Connection]:
-    """Connect; when anything fails before the block ends, close the connection and translate SQLite's errors."""
-    connection = None
-    try:
-        connection = _connect(path)
-        yield connection
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise translate(error, path) from error
-        raise
-
-
-def truncate_wal(path: Path) -> bool:
-    """Fold the write-ahead log into the file and cut it to nothing; say whether that was possible just now.
-
-    What was deleted is overwritten in the file by then, and nowhere else. Waits 0.2 s for readers at most: a writer
-    waits that long too.
-    """
-    try:
-        connection = _connect(path)
-        try:
-            connection.execute("PRAGMA busy_timeout=200")
-            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return False
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Each connection stays with one thread; only closing happens elsewhere, after that thread has ended.
-    return sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-
-
-_DISK = frozenset([sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN])
-
-
-def translate(error: sqlite3.Error, path: Path) -> KodoError:
-    """Return our error for one of SQLite's: `CapacityError` when the disk is at fault."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in _DISK:
-        return CapacityError(f"{path} cannot be written ({error}); nothing was stored: free disk space and try again")
-    if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return UsageError(f"{path} is damaged or not a database ({error}); move it away, or use another KODO_HOME")
-    return StoreError(f"{path}: {error}")
+NODE_FILE = DatabaseFile(
+    name="a database of kodo",
+    version=SCHEMA_VERSION,
+    schema=_SCHEMA,
+    steps=_UPGRADES,
+    mark=0x6B6F646F,  # `kodo` in ASCII
+    erases=True,
+    shrinks=True,
+    elsewhere="move it away, or use another KODO_HOME",
+)

@@ -1,8 +1,7 @@
 """The event log: everything that a node must not forget, in one SQLite file.
 
-One thread writes. All that waits for it goes into one transaction (group commit), so the price of making a commit
-durable is shared by everybody who waits. Reading happens on connections of its own in a few other threads; in WAL
-mode readers and the writer do not wait for each other, and the event loop waits for neither.
+One thread writes, and all that waits for it shares a transaction; a few others read, each from one moment's state.
+Readers and the writer do not wait for each other, and the event loop waits for neither (`kodo.sqlite`).
 
 Nothing is told to anybody before it is committed: `append` answers, and subscribers are called, afterwards, on the
 event loop, in the order of the log.
@@ -11,34 +10,31 @@ event loop, in the order of the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from kodo.flow._runtime.disk import database_bytes, unfolded_bytes
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.store import queries
 from kodo.node.store.queries import Page, RunFilter
 from kodo.node.store.rows import Created, NewEvent, NewRun, OnceKey, OutputRow, RunRow
-from kodo.node.store.schema import open_reader, open_writer, translate, truncate_wal
+from kodo.node.store.schema import NODE_FILE
 from kodo.node.store.transaction import KEY_LIFE_MS, Commit, Heads, Transaction
-from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.p2p.errors import KodoError, UsageError
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.room import ENDLESS, Room
+from kodo.sqlite.faults import translate
+from kodo.sqlite.file import database_bytes, truncate_wal, unfolded_bytes
+from kodo.sqlite.readers import Readers
+from kodo.sqlite.writer import GroupWriter, Unit
 
 __all__ = ["FROM_RESERVE", "Store"]
 
 _READERS = 4
-_MAX_GROUP = 512
-"""Jobs that share a transaction at most."""
-
 FROM_RESERVE = frozenset(["acknowledge", "fatal", "final", "kill", "lock-timeout", "unlock-timeout"])
 """Events that are stored although only the reserve of the disk is left: they are few, small, and end things."""
 
@@ -49,12 +45,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Any]
-
-
-@dataclass(slots=True)
-class _Job:
-    work: Work
-    future: asyncio.Future[Any]
 
 
 class Store:
@@ -72,14 +62,10 @@ class Store:
         self._clock = clock or SystemClock()
         self._max_bytes = max_bytes
         self._room = room
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._subscribers: list[Callable[[Commit], None]] = []
-        self._writer: sqlite3.Connection | None = None
-        self._thread: threading.Thread | None = None
-        self._readers: ThreadPoolExecutor | None = None
-        self._reading = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer = GroupWriter(self._open_writer, self._begin, name="kodo-write")
+        self._readers = Readers(lambda: NODE_FILE.open_reader(path), _READERS, name="kodo-read")
+        self._opened = False
         self._heads: Heads = Heads()
         self._unsure: dict[str, int] = {}
 
@@ -90,12 +76,18 @@ class Store:
             UsageError: when it is not ours, damaged, or of a newer kodo.
             CapacityError: when the disk takes nothing.
         """
-        self._loop = asyncio.get_running_loop()
-        self._writer = await asyncio.to_thread(open_writer, self.path, self._max_bytes)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="kodo-read")
-        self._thread = threading.Thread(target=self._write_all, name="kodo-write", daemon=True)
-        self._thread.start()
+        with self._translated():
+            await asyncio.to_thread(self._open)
+        self._opened = True
         return self
+
+    def _open(self) -> None:
+        try:
+            self._writer.open()
+            self._readers.open()
+        except BaseException:
+            self._writer.close()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,20 +97,14 @@ class Store:
 
     async def aclose(self) -> None:
         """Commit what waits and close the file; idempotent."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        self._jobs.put(None)
-        await asyncio.to_thread(thread.join)
-        if self._readers is not None:
-            await asyncio.to_thread(self._readers.shutdown)
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
-        if self._writer is not None:
-            # The last connection to close folds the WAL into the file.
-            await asyncio.to_thread(self._writer.close)
-            self._writer = None
+        opened, self._opened = self._opened, False
+        if opened:
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.stop()
+        self._readers.close()
+        self._writer.close()
 
     @property
     def taken(self) -> int:
@@ -234,15 +220,24 @@ class Store:
 
     async def _write(self, work: Work, size: int = 0) -> Any:
         """Do `work`; `size`: the bytes that it may only store where there is room for them."""
-        if self._thread is None or self._loop is None:
+        self._check_open()
+        with self._translated():
+            if not size:
+                return await self._writer.do(work)
+            with self._room.promise(size) as promise, promise.writing(size):
+                return await self._writer.do(work)
+
+    def _check_open(self) -> None:
+        if not self._opened:
             raise UsageError(f"the store {self.path} is not open")
-        job = _Job(work, self._loop.create_future())
-        if not size:
-            self._jobs.put(job)
-            return await job.future
-        with self._room.promise(size) as promise, promise.writing(size):
-            self._jobs.put(job)
-            return await job.future
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise what SQLite refuses as an error of ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, self.path, remedy=NODE_FILE.elsewhere) from error
 
     # --- reading ---
 
@@ -333,130 +328,84 @@ class Store:
         return await self._read(work)
 
     async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        if self._thread is None or self._readers is None:
-            raise UsageError(f"the store {self.path} is not open")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
-
-    def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            connection: sqlite3.Connection | None = getattr(self._reading, "connection", None)
-            if connection is None:
-                connection = self._reading.connection = open_reader(self.path)
-                self._connections.append(connection)
-            return ask(connection)
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from error
+        self._check_open()
+        with self._translated():
+            return await self._readers.read(ask)
 
     # --- the writer thread ---
 
-    def _write_all(self) -> None:
-        closing = False
-        while not closing:
-            first = self._jobs.get()
-            if first is None:
-                break
-            jobs = [first]
-            while len(jobs) < _MAX_GROUP:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    closing = True
-                    break
-                jobs.append(job)
-            self._commit(jobs)
-
-    def _commit(self, jobs: list[_Job]) -> None:
-        try:
-            answers, commits = self._transact(jobs)
-        except CapacityError as error:
-            answers, commits = [error] * len(jobs), []
-        except Exception as error:
-            if len(jobs) > 1:
-                # One of them is to blame: let the others pass.
-                for job in jobs:
-                    self._commit([job])
-                return
-            if not isinstance(error, KodoError):
-                logger.exception("a write failed")
-            answers, commits = [error], []
-        loop = self._loop
-        assert loop is not None
-        try:
-            loop.call_soon_threadsafe(self._tell, jobs, answers, commits)
-        except RuntimeError:
-            logger.debug("the event loop was gone before a commit could be told")
-
-    def _transact(self, jobs: list[_Job]) -> tuple[list[Any], list[Commit]]:
-        """Do all jobs in one transaction; answers are results, or the refusals that concern one job only."""
-        answers: list[Any] = []
-        try:
-            if self._writer is None:
-                self._writer = open_writer(self.path, self._max_bytes)
-            connection = self._writer
-            transaction = Transaction(connection, self._heads, self._clock.now_ms())
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                late = self._find_late(connection)
-                for job in jobs:
-                    try:
-                        answers.append(job.work(transaction))
-                    except KodoError as refusal:
-                        answers.append(refusal)
-                transaction.flush()
-                connection.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself after some errors.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                for commit in transaction.commits:
-                    self._unsure.setdefault(commit.fid, commit.events[0].seq - 1)
-                raise
-        except sqlite3.Error as error:
-            self._reopen()
-            raise translate(error, self.path) from error
-        transaction.keep()
-        self._unsure.clear()
-        return answers, late + transaction.commits
-
-    def _find_late(self, connection: sqlite3.Connection) -> list[Commit]:
-        """Find what is stored although its commit failed: what has been written counts, even if its fsync has not."""
-        late: list[Commit] = []
-        for fid, told in self._unsure.items():
-            row, after = queries.run(connection, fid), told
-            while row is not None:
-                events, packed = queries.packed_events(connection, fid, after, 1000)
-                if not events:
-                    break
-                after = events[-1].seq
-                late.append(Commit(fid, events, packed, row.state))
-        return late
-
-    def _reopen(self) -> None:
-        """Drop the connection: after a failed write a fresh one is the surest way to know what the file holds."""
+    def _open_writer(self) -> sqlite3.Connection:
         self._heads.clear()
-        connection, self._writer = self._writer, None
-        if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error:
-                logger.debug("closing a failed connection failed too")
+        return NODE_FILE.open_writer(self.path, max_bytes=self._max_bytes)
 
-    def _tell(self, jobs: list[_Job], answers: list[Any], commits: list[Commit]) -> None:
-        for commit in commits:
+    def _begin(self, connection: sqlite3.Connection) -> Unit[Transaction]:
+        transaction = Transaction(connection, self._heads, self._clock.now_ms())
+        return _LogUnit(transaction, _find_late(connection, self._unsure), self._unsure, self._subscribers)
+
+
+class _LogUnit(Unit[Transaction]):
+    """One transaction of the event log.
+
+    Args:
+        late: what is stored although its commit failed.
+        unsure: by fid, the last event that followers were told of, where what came after it may be stored.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        late: list[Commit],
+        unsure: dict[str, int],
+        subscribers: Sequence[Callable[[Commit], None]],
+    ):
+        super().__init__(transaction)
+        self._late = late
+        self._unsure = unsure
+        self._subscribers = subscribers
+
+    def do(self, work: Work) -> Any:
+        """Do one work, which refuses, by a `KodoError`, before it has written anything."""
+        try:
+            return work(self.lent)
+        except KodoError as refusal:
+            return refusal
+
+    def flush(self) -> None:
+        """Write the rows of runs that have changed."""
+        self.lent.flush()
+
+    def committed(self) -> None:
+        """Keep what the next transaction needs to know."""
+        self.lent.keep()
+        self._unsure.clear()
+
+    def rolled_back(self) -> None:
+        """Remember what may be stored nevertheless."""
+        for commit in self.lent.commits:
+            self._unsure.setdefault(commit.fid, commit.events[0].seq - 1)
+
+    def tell(self) -> None:
+        """Call the subscribers, in the order of the log."""
+        for commit in self._late + self.lent.commits:
             for subscriber in self._subscribers:
                 try:
                     subscriber(commit)
                 except Exception:
                     logger.exception("a follower of the event log failed")
-        for job, answer in zip(jobs, answers, strict=True):
-            if job.future.done():
-                continue
-            if isinstance(answer, BaseException):
-                job.future.set_exception(answer)
-            else:
-                job.future.set_result(answer)
+
+
+def _find_late(connection: sqlite3.Connection, unsure: dict[str, int]) -> list[Commit]:
+    """Find what is stored although its commit failed: what has been written counts, even if its fsync has not."""
+    late: list[Commit] = []
+    for fid, told in unsure.items():
+        row, after = queries.run(connection, fid), told
+        while row is not None:
+            events, packed = queries.packed_events(connection, fid, after, 1000)
+            if not events:
+                break
+            after = events[-1].seq
+            late.append(Commit(fid, events, packed, row.state))
+    return late
 
 
 def _size_of(events: Sequence[NewEvent]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from pathlib import Path
 
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.files import clear_parts, whole_file
+from kodo.sqlite.copy import copy_database
 
 __all__ = ["back_up"]
 
@@ -27,7 +27,7 @@ def back_up(database: Path, target: Path) -> int:
             raise UsageError(f"there is no registry database {database}")
         clear_parts(target.absolute().parent)
         with whole_file(target, durable=True) as file:
-            _copy(database, file.name)
+            copy_database(database, file.name, _be_another)
             return file.seek(0, os.SEEK_END)
     except sqlite3.Error as error:
         raise UsageError(f"{database} cannot be copied to {target}: {error}") from error
@@ -35,17 +35,7 @@ def back_up(database: Path, target: Path) -> int:
         raise UsageError(f"the copy {target} cannot be written: {error.strerror or error}") from error
 
 
-def _copy(database: Path, place: str) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as source,
-        contextlib.closing(sqlite3.connect(place)) as copy,
-    ):
-        # All pages in one step, and so of one moment: writers go on in the write-ahead log.
-        source.backup(copy)
-        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise UsageError(f"{database} is damaged ({verdict}); the copy was thrown away")
-        # A copy that is put in place counts changes again that others have counted: it is another file to them.
-        if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mesh_self'").fetchone():
-            copy.execute("UPDATE mesh_self SET epoch = randomblob(16)")
-            copy.commit()
+def _be_another(copy: sqlite3.Connection) -> None:
+    # A copy that is put in place counts changes again that others have counted: it is another file to them.
+    if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mesh_self'").fetchone():
+        copy.execute("UPDATE mesh_self SET epoch = randomblob(16)")

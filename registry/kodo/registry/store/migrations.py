@@ -1,66 +1,23 @@
-"""From one version of the file's tables to the next; each step is one transaction, so that a crash repeats it."""
+"""From one version of the file's tables to the next; each step is done in a transaction of its own."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from kodo.access.tables import SCHEMA as ACCESS_DDL
-from kodo.p2p.errors import UsageError
 from kodo.registry.records.record import FlowRecord
 from kodo.registry.store.last_seqs import LAST_SEQS_DDL
 from kodo.registry.store.listing import add_flows, flow_row
 from kodo.registry.store.mesh_changes import HEARD_DDL, MESH_DDL
 from kodo.registry.store.operators import ADMIN_DDL, MESH_URLS_DDL
 from kodo.registry.store.probes import PROBES_DDL
-from kodo.registry.store.schema import SCHEMA_VERSION, TABLES, WHOLE
+from kodo.registry.store.schema import TABLES
+from kodo.sqlite.file import Step
+from kodo.sqlite.script import run_script
 
-__all__ = ["prepare"]
-
-logger = logging.getLogger(__name__)
-
-
-def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new file; bring those of an earlier release up to this one.
-
-    Raises:
-        UsageError: the file was written by a later release.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise UsageError(
-            f"the registry's file has version {version}, this release reads {SCHEMA_VERSION}; upgrade kodo"
-        )
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {WHOLE} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        return
-    while version < SCHEMA_VERSION:
-        logger.info("the registry's file goes from version %d to %d", version, version + 1)
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            _STEPS[version](connection)
-            connection.execute(f"PRAGMA user_version={version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("PRAGMA foreign_keys=ON")
-        version += 1
-
-
-def _from_1(connection: sqlite3.Connection) -> None:
-    """What the mesh needs."""
-    _run(connection, MESH_DDL)
-
-
-def _run(connection: sqlite3.Connection, script: str) -> None:
-    # Not `executescript`, which commits first.
-    for statement in script.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+__all__ = ["STEPS"]
 
 
 def _from_2(connection: sqlite3.Connection) -> None:
@@ -75,7 +32,7 @@ def _from_2(connection: sqlite3.Connection) -> None:
         "DROP INDEX nodes_name",
     ):
         connection.execute(statement)
-    _run(connection, TABLES)
+    run_script(connection, TABLES)
     same = (
         "id, peer_id, name, k_name, addrs, seq, issued_at, expires_at, flows, seen_at, beat_at, beat_seen_at, ping, "
         "left_at, left_seq"
@@ -99,35 +56,19 @@ def _from_2(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE old_nodes")
 
 
-def _from_3(connection: sqlite3.Connection) -> None:
-    """What operators and probes need."""
-    _run(connection, ADMIN_DDL)
-    _run(connection, PROBES_DDL)
-
-
 def _from_4(connection: sqlite3.Connection) -> None:
     """What users need."""
-    _run(connection, ACCESS_DDL)
+    run_script(connection, ACCESS_DDL)
     if not any(row["name"] == "owner" for row in connection.execute("PRAGMA table_info(admitted)")):
         connection.execute("ALTER TABLE admitted ADD COLUMN owner TEXT")
 
 
-def _from_5(connection: sqlite3.Connection) -> None:
-    """The registries that operators add."""
-    _run(connection, MESH_URLS_DDL)
-
-
-def _from_6(connection: sqlite3.Connection) -> None:
-    """Who speaks to this registry, and the `seq` of nodes that are gone."""
-    _run(connection, HEARD_DDL)
-    _run(connection, LAST_SEQS_DDL)
-
-
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
-    1: _from_1,
+STEPS: Mapping[int, Step] = {
+    1: MESH_DDL,
     2: _from_2,
-    3: _from_3,
+    3: ADMIN_DDL + PROBES_DDL,
     4: _from_4,
-    5: _from_5,
-    6: _from_6,
+    5: MESH_URLS_DDL,
+    6: HEARD_DDL + LAST_SEQS_DDL,
 }
+"""From each version to the next."""

@@ -1,23 +1,14 @@
-"""The registry's one SQLite file: its tables and their versions, how it is opened, and who owns it."""
+"""The registry's tables; those that other modules of the store keep stand beside what uses them."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-from pathlib import Path
-
 from kodo.access.tables import SCHEMA as ACCESS_DDL
-from kodo.p2p.errors import UsageError
-from kodo.registry.query.sql import register_functions
 from kodo.registry.store.last_seqs import LAST_SEQS_DDL
 from kodo.registry.store.mesh_changes import HEARD_DDL, MESH_DDL
 from kodo.registry.store.operators import ADMIN_DDL, MESH_URLS_DDL
 from kodo.registry.store.probes import PROBES_DDL
 
-__all__ = ["SCHEMA_VERSION", "TABLES", "WHOLE", "connect", "lock_file"]
-
-SCHEMA_VERSION = 7
+__all__ = ["TABLES", "WHOLE"]
 
 TABLES = """
 CREATE TABLE nodes (
@@ -120,55 +111,3 @@ CREATE TABLE notes (
 
 WHOLE = TABLES + MESH_DDL + ADMIN_DDL + PROBES_DDL + ACCESS_DDL + MESH_URLS_DDL + HEARD_DDL + LAST_SEQS_DDL
 """All of a new file."""
-
-
-def lock_file(database: Path) -> int:
-    """Make this process the one owner of `database`, until the descriptor given back is closed.
-
-    Raises:
-        UsageError: another process owns it, or its folder cannot be used.
-    """
-    path = database.with_name(database.name + ".lock")
-    try:
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        # Made here for its mode, which SQLite gives to the files that it keeps beside it too.
-        os.close(os.open(database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise UsageError(f"the registry cannot keep its data in {database.parent}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise UsageError(
-            f"another registry runs on {database}; stop it, or give this one a home of its own"
-        ) from error
-    return descriptor
-
-
-def connect(database: Path, *, readonly: bool = False) -> sqlite3.Connection:
-    """Open a connection that may go from thread to thread, one at a time.
-
-    Raises:
-        sqlite3.Error: the file is no database, or cannot be opened.
-    """
-    connection = sqlite3.connect(
-        database, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
-    try:
-        connection.row_factory = sqlite3.Row
-        if not readonly:
-            # NORMAL: after a power cut the last heartbeats are gone, which their nodes send again.
-            connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
-        register_functions(connection)
-        connection.executescript(
-            f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY; PRAGMA query_only={int(readonly)};"
-        )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-_CACHE_KIB = 96 * 1024
-"""Of each of the three connections; the file itself is cached by the system."""

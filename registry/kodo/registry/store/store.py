@@ -10,16 +10,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import queue
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.errors import CallError, CapacityError, UsageError
 from kodo.registry.health import Due
 from kodo.registry.reads.flow_pages import read_flows
 from kodo.registry.reads.node_pages import read_nodes
@@ -29,17 +27,20 @@ from kodo.registry.records.record import Goodbye, Heartbeat, NodeRecord
 from kodo.registry.store import changes, probes
 from kodo.registry.store.annotations import annotate as annotate_record
 from kodo.registry.store.changes import Accepted, Bounds
+from kodo.registry.store.file import REGISTRY_FILE, lock_file
 from kodo.registry.store.listing import notes_of
 from kodo.registry.store.mesh_changes import heard_lately, note, note_beat
 from kodo.registry.store.mesh_store import MeshStore
-from kodo.registry.store.migrations import prepare
 from kodo.registry.store.operators import AdminStore, AuditLine, Transact
-from kodo.registry.store.schema import connect, lock_file
-from kodo.registry.store.writer import Writer
+from kodo.sqlite.faults import Fault, fault_of
+from kodo.sqlite.readers import Readers
+from kodo.sqlite.writer import Alone, GroupWriter
 
 __all__ = ["AccessTables", "Bounds", "Store"]
 
 _READERS = 2
+_WAITING = 8192
+"""Writes that may wait; more are told to come again."""
 _DEADLINE_S = 15.0
 _SETTLE_AGAIN_MS = 5_000
 """Until it is tried again to note which nodes fell silent, after the disk took nothing."""
@@ -58,9 +59,8 @@ class Store:
         self._database = database
         self._bounds = bounds or Bounds()
         self._closing = contextlib.ExitStack()
-        self._writer: Writer | None = None
-        self._reading: ThreadPoolExecutor | None = None
-        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._writer: GroupWriter[sqlite3.Connection] | None = None
+        self._readers: Readers | None = None
         self._due = 0
         self.kept = 0
         """Nodes that it keeps."""
@@ -86,7 +86,7 @@ class Store:
     async def aclose(self) -> None:
         """Finish what is being written, and close the file."""
         closing, self._closing = self._closing, contextlib.ExitStack()
-        self._writer = self._reading = None
+        self._writer = self._readers = None
         await asyncio.to_thread(closing.close)
 
     async def knows(self, peer_id: str) -> bool:
@@ -267,31 +267,33 @@ class Store:
     def _open(self) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, lock_file(self._database))
+            writer = GroupWriter(lambda: REGISTRY_FILE.open_writer(self._database), Alone, name="registry-write")
+            readers = Readers(lambda: REGISTRY_FILE.open_reader(self._database), _READERS, name="registry-read")
             try:
-                writer = stack.enter_context(contextlib.closing(connect(self._database)))
-                prepare(writer)
-                self.kept = _kept(writer)
-                for _ in range(_READERS):
-                    reader = stack.enter_context(contextlib.closing(connect(self._database, readonly=True)))
-                    self._readers.put(reader)
-            except sqlite3.Error as error:
+                writer.open()
+                stack.callback(writer.close)
+                self.kept = _kept(writer.connection)
+                readers.open()
+                stack.callback(readers.close)
+            except (sqlite3.Error, CapacityError) as error:
                 remedy = "put a backup in its place, or move it away: nodes announce themselves again"
                 if shutil.disk_usage(self._database.parent).free < _OPENING_BYTES:
                     # Nothing is wrong with the file, whatever SQLite calls it.
                     remedy = "its disk is full: make room and start it again"
                 raise UsageError(f"the registry cannot use {self._database}: {error}; {remedy}") from error
-            self._writer = Writer(writer)
-            stack.callback(self._writer.close)
-            self._reading = stack.enter_context(ThreadPoolExecutor(_READERS, "registry-read"))
+            stack.callback(writer.stop)
+            self._writer, self._readers = writer, readers
             self._closing = stack.pop_all()
 
     async def _write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         writer = self._writer
         if writer is None:
             raise _closed()
+        if writer.waiting >= _WAITING:
+            raise _busy()
         with _told(self._database):
             async with asyncio.timeout(_DEADLINE_S):
-                return await writer.run(work)
+                return await writer.do(work)
 
     async def _write_mesh(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         result = await self._write(work)
@@ -302,25 +304,16 @@ class Store:
         return await self._read(lambda read: work(read.connection))
 
     async def _read(self, read: Callable[[Work], _Result]) -> _Result:
-        def job() -> _Result:
-            connection = self._readers.get()
-            work = Work(connection, self._bounds.read_s)
-            try:
-                connection.execute("BEGIN")
-                try:
-                    return read(work)
-                finally:
-                    connection.rollback()
-            finally:
-                work.close()
-                self._readers.put(connection)
+        def bounded(connection: sqlite3.Connection) -> _Result:
+            with contextlib.closing(Work(connection, self._bounds.read_s)) as work:
+                return read(work)
 
-        pool = self._reading
-        if pool is None:
+        readers = self._readers
+        if readers is None:
             raise _closed()
         with _told(self._database):
             async with asyncio.timeout(_DEADLINE_S):
-                return await asyncio.get_running_loop().run_in_executor(pool, job)
+                return await readers.read(bounded)
 
 
 class AccessTables:
@@ -368,19 +361,29 @@ def _told(database: Path) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise CallError(503, "busy", "the registry is overloaded; try later", {"retry_after_s": 5}) from None
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:
+        raise _busy() from None
+    except CapacityError:
+        raise _full() from None
+    except sqlite3.Error as error:
+        fault = fault_of(error)
+        if fault is Fault.INTERRUPTED:
             raise CallError(422, "too-slow", "this takes too long; narrow the search or the query") from None
         logger.error("SQLite refused %s: %s", database, error)
-        if code == sqlite3.SQLITE_FULL:
-            raise CallError(507, "disk-full", "the registry's disk is full; nothing was changed") from None
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if fault is Fault.FULL:
+            raise _full() from None
+        if fault is Fault.DAMAGED:
             raise CallError(
                 503, "damaged", "the registry's database is damaged; its operator must restore a backup"
             ) from None
         raise CallError(503, "storage", "the registry cannot store or read at present") from None
+
+
+def _full() -> CallError:
+    return CallError(507, "disk-full", "the registry's disk is full; nothing was changed")
+
+
+def _busy() -> CallError:
+    return CallError(503, "busy", "the registry is overloaded; try later", {"retry_after_s": 5})
 
 
 def _closed() -> CallError:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kodo.node.store.schema import StoreError
 from kodo.p2p.errors import CapacityError
+from kodo.sqlite.faults import StoreError
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.shares.share_rig import downloads, link_of, only_share, opened, world
 

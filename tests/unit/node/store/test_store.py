@@ -264,9 +264,8 @@ async def test_the_file_is_private_and_durable(store: Store) -> None:
     reader = sqlite3.connect(store.path)
     assert reader.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     reader.close()
-    assert store._writer is not None
     settings = [
-        store._writer.execute(f"PRAGMA {name}").fetchone()[0]
+        store._writer.connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("synchronous", "secure_delete", "foreign_keys")
     ]
     assert settings == [2, 1, 1]

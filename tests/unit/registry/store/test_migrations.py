@@ -9,8 +9,8 @@ from kodo.p2p.errors import CallError
 from kodo.registry.query.glob import fold
 from kodo.registry.reads.pages import PageRequest
 from kodo.registry.records.record import verify_record
+from kodo.registry.store.file import SCHEMA_VERSION
 from kodo.registry.store.mesh_changes import MESH_DDL
-from kodo.registry.store.schema import SCHEMA_VERSION
 from kodo.registry.store.store import Store
 from tests.support.records import NOW, flow, identity, signed_record
 

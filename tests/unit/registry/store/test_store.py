@@ -409,7 +409,7 @@ async def test_a_file_of_a_later_release_is_left_alone(database):
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(UsageError, match="upgrade"):
+    with pytest.raises(UsageError, match="newer kodo"):
         await Store(database).__aenter__()
 
 
