@@ -3,7 +3,7 @@
 //   node issuer.mjs [PORT]
 //
 // Prints {"issuer": URL}. Knows every account name; the role `operator` belongs to `olga`. Public client `kodo-cli` with
-// the device flow; access tokens are JWTs for the resource that was asked for. A user code is approved, as its user would
+// the device flow, and the code flow for a page on loopback, whose user is named by the cookie `account`; access tokens are JWTs for the resource that was asked for. A user code is approved, as its user would
 // in a browser, by POST /approve?user_code=…&account=…; POST /rotate has it sign with a new key from then on.
 import { createServer } from "node:http";
 import { generateKeyPairSync, randomUUID } from "node:crypto";
@@ -44,9 +44,9 @@ function provider(issuer, key) {
       client_id: "kodo-cli",
       token_endpoint_auth_method: "none",
       application_type: "native",
-      redirect_uris: [],
-      response_types: [],
-      grant_types: ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"],
+      redirect_uris: ["http://127.0.0.1/"], // any port: RFC 8252, section 7.3
+      response_types: ["code"],
+      grant_types: ["authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "refresh_token"],
     }],
     scopes: ["openid", "offline_access"],
     ttl: { AccessToken: 60, DeviceCode: 600, RefreshToken: 3600, Grant: 3600, Interaction: 600, Session: 3600 },

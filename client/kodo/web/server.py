@@ -24,6 +24,7 @@ from kodo.registry.http.connections import Door, serve
 from kodo.registry.problems import problems
 from kodo.web.api import Api
 from kodo.web.doors import Keys, guard
+from kodo.web.issuers import issuer_routes
 from kodo.web.port import ADDRESS, last_port, listen, remember_port
 from kodo.web.site import Site
 
@@ -116,7 +117,7 @@ class WebServer:
             app = web.Application(
                 middlewares=[problems, guard(lambda: self._port, self._keys)], client_max_size=64 << 10
             )
-            app.add_routes([*site.routes(), *api.routes()])
+            app.add_routes([*site.routes(), *api.routes(), *issuer_routes()])
             runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

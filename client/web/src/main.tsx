@@ -1,16 +1,30 @@
 /** The page's entry. Keys and tokens leave the address bar before anything else happens. */
 import { render } from 'preact'
 import { openEngine } from './net/engine.ts'
-import { setEngine, startClock } from './ui/app.ts'
+import { engine, loginFailure, nodeOf, setEngine, startClock } from './ui/app.ts'
 import { host, openHost } from './ui/host.ts'
 import { watchInbox } from './ui/inbox/state.ts'
 import { openBrought } from './ui/link/open.ts'
 import { Empty } from './ui/parts/parts.tsx'
-import { parseRoute, route, takeSecrets } from './ui/router.ts'
+import { broughtBack, parseRoute, paths, route, takeSecrets } from './ui/router.ts'
 import { Shell } from './ui/shell.tsx'
 import { say } from './ui/texts.ts'
 import { showTheme } from './ui/theme.ts'
 import './ui/styles/all.css'
+
+/** Log in with what the issuer sent the browser back with, and go where the login was begun. */
+async function comeBack(search: string): Promise<void> {
+  const { issuerLogin } = engine()
+  const begun = issuerLogin.taken()
+  history.replaceState(null, '', `${location.pathname}${begun?.back ?? paths.me}`)
+  try {
+    const tokens = await issuerLogin.finish(search, begun)
+    await nodeOf(begun!.peerId).logins.issued(begun!, tokens)
+  } catch (error) {
+    loginFailure.value = error
+    history.replaceState(null, '', `${location.pathname}${paths.me}`)
+  }
+}
 
 function arrive(): { key: string | undefined; get: string | undefined } {
   const { key, get, rest } = takeSecrets(location.hash)
@@ -19,15 +33,18 @@ function arrive(): { key: string | undefined; get: string | undefined } {
 }
 
 async function begin(root: HTMLElement): Promise<void> {
+  const back = broughtBack(location.search)
   const { key, get } = arrive()
   showTheme()
   await openHost(key)
   setEngine(
     openEngine({
       registries: host.value.kind === 'registry' ? [location.origin] : [],
-      findAddresses: (peerId, stop) => host.peek().addresses(peerId, stop)
+      findAddresses: (peerId, stop) => host.peek().addresses(peerId, stop),
+      ...(host.value.issuers && { issuers: host.value.issuers })
     })
   )
+  if (back !== undefined) await comeBack(back)
   let damaged = false
   const open = (token: string | undefined) => {
     try {

@@ -7,6 +7,7 @@
  * `AbortSignal` and end with its reason.
  */
 import type { Link } from '../core/link.ts'
+import type { Begun, Terms, Tokens } from '../core/oidc.ts'
 import type { RunEvent, RunView } from '../core/runview.ts'
 import type { Bytes, Row, Sendable, Value } from '../core/value.ts'
 
@@ -27,6 +28,8 @@ export interface EngineOptions {
   registries?: readonly string[]
   /** Where else a node that moved is looked for (the local network, through `koco web`): its multiaddrs. */
   findAddresses?: (peerId: string, signal: AbortSignal) => Promise<readonly string[]>
+  /** Asks issuers of tokens for the page, which may ask its own origin alone. */
+  issuers?: IssuerRelay
   /** Name of the database of identity, pins and logins; by default `kodo`. */
   database?: string
 }
@@ -44,6 +47,8 @@ export interface Engine {
   node(target: NodeTarget): NodeClient
   /** Return what an operator does with the registry at `url`: signed with this browser's key. */
   operator(url: string): RegistryOperator
+  /** Logging in at issuers. */
+  readonly issuerLogin: IssuerLogin
   /** Return the clients made so far. */
   nodes(): readonly NodeClient[]
   /** Open a shared run: dials its node, and opens the link again in each new session. */
@@ -159,8 +164,30 @@ export interface Logins {
   password(name: string, password: string): Promise<Row>
   /** Enrol this browser by the code that the node's operator made for its peer id. */
   code(code: string): Promise<Row>
+  /** Show a token of an issuer, and renew it by itself as long as the issuer does. */
+  issued(terms: Terms, tokens: Tokens): Promise<Row>
   whoami(): Promise<Row>
   logout(): Promise<void>
+}
+
+/** Who asks an issuer for the page: its server. */
+export interface IssuerRelay {
+  /** `authorization_endpoint, token_endpoint, binding`: how it binds tokens to keys, empty where it cannot. */
+  about(issuer: string): Promise<Row>
+  /** Post a form to its token endpoint: `status, body, nonce`. */
+  token(issuer: string, form: Record<string, string>, proof: string | undefined): Promise<Row>
+}
+
+/** Tokens of issuers: by way of their own page, and back. */
+export interface IssuerLogin {
+  /** Whether this page can ask issuers. */
+  readonly possible: boolean
+  /** Remember in this tab what is asked for; returns the URL where the person logs in. */
+  begin(peerId: string, terms: Terms): Promise<string>
+  /** Return what this tab had begun, once. */
+  taken(): Begun | undefined
+  /** Trade what the issuer sent the browser back with (`?code=…`). @throws UsageError: it was denied, or nobody asked for it. */
+  finish(search: string, begun: Begun | undefined): Promise<Tokens>
 }
 
 export interface FollowOptions {

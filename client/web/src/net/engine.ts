@@ -8,6 +8,7 @@ import type { CallOptions, Capabilities, Engine, EngineOptions, LinkedRun, NodeT
 import { Database } from './database.ts'
 import { Identity } from './identity.ts'
 import { type NodeContext, RemoteNode } from './node.ts'
+import { IssuerLogin } from './oidc.ts'
 import { SignedRegistry } from './operator.ts'
 import { HttpRegistry } from './registry.ts'
 import { PinStore, RunStore } from './remembered.ts'
@@ -17,6 +18,7 @@ class WebEngine implements Engine {
   readonly pins: PinStore
   readonly knownRuns: RunStore
   readonly registries: readonly HttpRegistry[]
+  readonly issuerLogin: IssuerLogin
   readonly #database: Database
   readonly #options: EngineOptions
   readonly #nodes = new Map<string, RemoteNode>()
@@ -31,7 +33,9 @@ class WebEngine implements Engine {
     this.pins = new PinStore(this.#database)
     this.knownRuns = new RunStore(this.#database)
     this.registries = (options.registries ?? []).map(url => new HttpRegistry(url))
+    this.issuerLogin = new IssuerLogin(this.identity, options.issuers)
     this.#context = {
+      issuers: this.issuerLogin,
       identity: this.identity,
       pins: this.pins,
       database: this.#database,

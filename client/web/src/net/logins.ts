@@ -1,17 +1,22 @@
 /** Who this browser is to a node: logging in, and again in each session by the token that was kept. */
 import { makeProof } from '../core/enrol.ts'
 import { CallError, PeerError } from '../core/errors.ts'
+import type { Terms, Tokens } from '../core/oidc.ts'
 import { type Row, fieldOf, isRow, numberOf } from '../core/value.ts'
 import type { Logins } from './api.ts'
 import type { Session } from './session.ts'
 import type { NodeContext, RemoteNode } from './node.ts'
 
 const LOGIN_MS = 30_000
+/** Before its end by so much a token is renewed. */
+const EARLY_MS = 15_000
 
 export interface KeptLogin {
   token: string
-  /** ms UTC, where the node said it. */
+  /** ms UTC, where the node or the issuer said it. */
   expiresAt?: number
+  /** Where it is renewed. */
+  issued?: { terms: Terms; refresh?: string }
 }
 
 export class LoginKeeper implements Logins {
@@ -26,8 +31,37 @@ export class LoginKeeper implements Logins {
   /** Return what is kept; asked for while the node is dialled, it costs a session nothing. */
   async kept(): Promise<KeptLogin | undefined> {
     const kept = (await this.#context.database.get('logins', this.#node.peerId)) as KeptLogin | undefined
-    if (kept?.expiresAt !== undefined && kept.expiresAt <= Date.now()) return undefined
+    if (kept?.expiresAt === undefined || kept.expiresAt > Date.now() + EARLY_MS) return kept
+    const renewed = kept.issued?.refresh === undefined ? undefined : await this.#renew()
+    return renewed ?? (kept.expiresAt > Date.now() ? kept : undefined)
+  }
+
+  /** Renew a token of an issuer, in one tab at a time: some issuers take a refresh token once. */
+  async #renew(): Promise<KeptLogin | undefined> {
+    const renew = async (): Promise<KeptLogin | undefined> => {
+      const kept = (await this.#context.database.get('logins', this.#node.peerId)) as KeptLogin | undefined
+      if (kept?.issued?.refresh === undefined || (kept.expiresAt ?? 0) > Date.now() + EARLY_MS) return kept
+      const tokens = await this.#context.issuers.refresh(kept.issued.terms, kept.issued.refresh)
+      return this.#keepIssued(kept.issued.terms, tokens)
+    }
+    const { locks } = navigator as { locks?: LockManager } // of secure contexts alone
+    try {
+      return await (locks ? locks.request(`kodo.login.${this.#node.peerId}`, renew) : renew())
+    } catch {
+      return undefined // the issuer is away, or wants the person again: what is kept holds until its end
+    }
+  }
+
+  async #keepIssued(terms: Terms, { token, refresh, expiresAt }: Tokens): Promise<KeptLogin> {
+    const kept: KeptLogin = { token, expiresAt, issued: { terms, ...(refresh !== undefined && { refresh }) } }
+    await this.#context.database.put('logins', this.#node.peerId, kept)
     return kept
+  }
+
+  async issued(terms: Terms, tokens: Tokens): Promise<Row> {
+    const told = await this.#node.ask('auth.login', { token: tokens.token })
+    await this.#keepIssued(terms, tokens)
+    return told
   }
 
   #keep(token: string, expiresAt?: number): Promise<void> {

@@ -28,6 +28,7 @@ import { Follow } from './follow.ts'
 import type { Identity } from './identity.ts'
 import { Listeners } from './listeners.ts'
 import { LoginKeeper } from './logins.ts'
+import type { IssuerLogin } from './oidc.ts'
 import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
 
@@ -52,6 +53,7 @@ export interface NodeContext {
   identity: Identity
   pins: PinStore
   database: Database
+  issuers: IssuerLogin
   /** Return where a node is said to be now. */
   findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
 }

@@ -20,6 +20,9 @@ export function engine(): Engine {
   return opened
 }
 
+/** Why a login at an issuer failed, once the browser came back from there. */
+export const loginFailure = signal<unknown>(undefined)
+
 /** The current time, ms UTC, as often as shown times need it. */
 export const now = signal(Date.now())
 

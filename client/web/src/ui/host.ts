@@ -5,6 +5,7 @@
 import { signal } from '@preact/signals'
 import { UsageError, CallError, UnreachableError } from '../core/errors.ts'
 import { fieldOf, isRow, textOf, type Row } from '../core/value.ts'
+import type { IssuerRelay } from '../net/api.ts'
 import { kept, keep } from './storage.ts'
 
 export interface Catalog {
@@ -47,6 +48,8 @@ export interface Host {
   nearby(stop: AbortSignal): Promise<Nearby[]>
   /** Where a node is said to be now. */
   addresses(peerId: string, stop: AbortSignal): Promise<string[]>
+  /** Who asks issuers of tokens for the page; undefined where nobody does. */
+  readonly issuers: IssuerRelay | undefined
 }
 
 const KEY = 'kodo.key'
@@ -59,7 +62,8 @@ const closed = (kind: Host['kind'], status: Host['status']): Host => ({
   catalogs: [],
   lan: false,
   nearby: () => Promise.resolve([]),
-  addresses: () => Promise.resolve([])
+  addresses: () => Promise.resolve([]),
+  issuers: undefined
 })
 
 export const host = signal<Host>(closed('none', 'away'))
@@ -151,11 +155,21 @@ async function ofWeb(entry: string | undefined): Promise<Host> {
   if (kept(KEY) === undefined) return closed('web', 'locked')
   const read = (path: string, stop?: AbortSignal) =>
     ask(path, stop, { headers: { Authorization: `Bearer ${kept(KEY) ?? ''}` } })
+  const post = (path: string, body: unknown) =>
+    ask(path, undefined, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${kept(KEY) ?? ''}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify(body)
+    })
   const about = await read('/api/about')
   const urls = texts(fieldOf(about, 'registries'))
   return {
     kind: 'web',
     status: 'open',
+    issuers: {
+      about: issuer => post('/api/issuer', { issuer }),
+      token: (issuer, form, proof) => post('/api/issuer/token', { issuer, form, ...(proof !== undefined && { proof }) })
+    },
     lan: fieldOf(about, 'lan') === true,
     catalogs: urls.map((url, index) => {
       const base = `/api/registries/${index}`

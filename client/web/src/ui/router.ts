@@ -88,6 +88,12 @@ export function takeSecrets(hash: string): Brought {
   return { key: key?.[1], get: get?.[1], rest: rest && `#${rest}` }
 }
 
+/** Return what an issuer of tokens sent the browser back with: the query of the address, undefined where there is none. */
+export const broughtBack = (search: string): string | undefined => {
+  const given = new URLSearchParams(search)
+  return given.has('state') && (given.has('code') || given.has('error')) ? search : undefined
+}
+
 /** Where the page is now. */
 export const route = signal<Route>({ page: 'flows', search: '', node: undefined })
 

@@ -2,7 +2,9 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useId, useMemo, useState } from 'preact/hooks'
 import { parseLink } from '../../core/link.ts'
-import { announce, findNode, patiently } from '../app.ts'
+import { CallError } from '../../core/errors.ts'
+import { announce, findNode, nodeOf, patiently } from '../app.ts'
+import { Login } from '../me/login.tsx'
 import { nameOf, remember } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { host } from '../host.ts'
@@ -140,6 +142,7 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
           </button>
         </Failure>
       )}
+      {node && error instanceof CallError && error.reason === 'login-needed' && <Login node={nodeOf(node)} done={() => setTurn(turn + 1)} />}
       {shown.length > 0 && (
         <section class="stack" aria-label={text.title}>
           <div class="row between small muted">

@@ -1,7 +1,10 @@
 /** Logging in to one node, in the ways that it takes. */
 import { useId, useState } from 'preact/hooks'
 import { fieldOf, isRow, textOf, type Row } from '../../core/value.ts'
+import { type Terms, termsOf } from '../../core/oidc.ts'
 import type { NodeClient } from '../../net/api.ts'
+import { engine } from '../app.ts'
+import { oneLine } from '../format.ts'
 import { Failure, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 
@@ -10,6 +13,7 @@ const text = say.meText
 export function Login({ node, done }: { node: NodeClient; done: () => void }) {
   const id = useId()
   const [ways, setWays] = useState<string[] | undefined>()
+  const [terms, setTerms] = useState<Terms | undefined>()
   const [code, setCode] = useState('')
   const [name, setName] = useState('')
   const [password, setPassword] = useState('')
@@ -18,7 +22,9 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
   useTask(
     async stop => {
       const info = await node.logins.info()
-      if (!stop.aborted) setWays(waysOf(info))
+      if (stop.aborted) return
+      setWays(waysOf(info))
+      setTerms(termsOf(info))
     },
     [node]
   )
@@ -36,9 +42,11 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
   }
   if (!ways) return <p class="muted">{say.loading}</p>
   const [byCode, byPassword] = [ways.includes('enrol'), ways.includes('password')]
-  if (!byCode && !byPassword) return <p class="muted">{text.noWay}</p>
+  const byIssuer = ways.includes('oidc') && terms !== undefined
+  if (!byCode && !byPassword && !byIssuer) return <p class="muted">{text.noWay}</p>
   return (
     <div class="stack">
+      {byIssuer && <AtIssuer node={node} terms={terms} />}
       {byCode && (
         <form
           class="stack tight"
@@ -77,6 +85,35 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
             </button>
           </div>
         </form>
+      )}
+      {error !== undefined && <Failure error={error} />}
+    </div>
+  )
+}
+
+/** The person sees for what they log in where; the password is for the issuer's own page. */
+function AtIssuer({ node, terms }: { node: NodeClient; terms: Terms }) {
+  const [error, setError] = useState<unknown>()
+  const { possible } = engine().issuerLogin
+  return (
+    <div class="stack tight">
+      <p>{text.issuerText}</p>
+      <dl class="facts">
+        <dt>{text.issuer}</dt>
+        <dd class="mono">{oneLine(terms.issuer, 200)}</dd>
+        <dt>{text.audience}</dt>
+        <dd class="mono">{oneLine(terms.audience, 200)}</dd>
+        <dt>{text.client}</dt>
+        <dd class="mono">{oneLine(terms.clientId, 200)}</dd>
+      </dl>
+      {possible ? (
+        <div class="row">
+          <button type="button" class="button main" onClick={() => void engine().issuerLogin.begin(node.peerId, terms).then(url => location.assign(url), setError)}>
+            {text.atIssuer(oneLine(new URL(terms.issuer).host, 80))}
+          </button>
+        </div>
+      ) : (
+        <p class="muted">{text.noIssuer}</p>
       )}
       {error !== undefined && <Failure error={error} />}
     </div>

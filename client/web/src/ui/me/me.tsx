@@ -2,7 +2,7 @@
 import { useId, useState } from 'preact/hooks'
 import { textOf, type Row } from '../../core/value.ts'
 import type { NodeClient, Pin } from '../../net/api.ts'
-import { announce, engine, nodeOf } from '../app.ts'
+import { announce, engine, loginFailure, nodeOf } from '../app.ts'
 import { book, forget, shortId } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { Confirm, CopyLine, Failure, PageHead, Time, useTask } from '../parts/parts.tsx'
@@ -33,6 +33,7 @@ export function MePage() {
       <PageHead title={text.title}>
         <p>{text.text}</p>
       </PageHead>
+      {loginFailure.value !== undefined && <Failure error={loginFailure.value} />}
       <section class="card stack tight" aria-labelledby="peer">
         <h2 id="peer">{text.peer}</h2>
         <CopyLine text={peerId} label={text.peer} />
