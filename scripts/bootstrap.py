@@ -41,7 +41,7 @@ NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
 
 LOCK_OF = {"run": "run"} | dict.fromkeys(
-    ("setup", "test", "bench", "chaos", "docs", "fuzz", "silence", "release"), "test"
+    ("setup", "test", "bench", "chaos", "docs", "fuzz", "inspector", "silence", "release"), "test"
 )
 """Which lock holds what a purpose needs."""
 INSTALL_SECONDS = 1200
@@ -240,6 +240,8 @@ def main(arguments: Sequence[str]) -> int:
         # The main job goes on without it.
         with contextlib.suppress(SystemExit):
             build_page()
+    elif purpose == "inspector":
+        install_node()
     elif purpose == "bench":
         # What is measured beside kodo; the table names what is missing.
         with contextlib.suppress(SystemExit):
@@ -253,6 +255,7 @@ def main(arguments: Sequence[str]) -> int:
         "chaos": [str(ROOT / "scripts" / "chaos.py")],
         "docs": [str(ROOT / "scripts" / "docs.py")],
         "fuzz": [str(ROOT / "scripts" / "fuzz.py")],
+        "inspector": [str(ROOT / "scripts" / "inspector.py")],
         "silence": [str(ROOT / "scripts" / "silence.py")],
         "release": [str(ROOT / "scripts" / "release.py")],
     }

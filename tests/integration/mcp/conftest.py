@@ -22,16 +22,15 @@ REVISIONS = ["2026-07-28", "legacy"]
 class BridgeNode(NodeProcess):
     """A node with the flows of these tests, without Ray."""
 
-    scope = SCOPE
-
-    def __init__(self, home: Path, *words: str) -> None:
+    def __init__(self, home: Path, *words: str, scope: Path = SCOPE) -> None:
+        self.scope = scope
         super().__init__(home, "--executor", "process", "--host", "127.0.0.1", *words)
 
 
 @contextlib.contextmanager
-def started(home: Path, *words: str) -> Iterator[BridgeNode]:
+def started(home: Path, *words: str, scope: Path = SCOPE) -> Iterator[BridgeNode]:
     """Run a node; at its end nothing of it is left."""
-    node = BridgeNode(home, *words)
+    node = BridgeNode(home, *words, scope=scope)
     try:
         yield node
         if node.process.poll() is None:

@@ -1,0 +1,39 @@
+"""An MCP host that is not ours, made with the TypeScript SDK from npm, against `koco mcp`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.mcp.conftest import started
+from tests.support.koco import KOCO, environment
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+def test_it_lists_launches_answers_and_reads(era: str, tmp_path: Path) -> None:
+    executable = shutil.which("node")
+    assert executable, "Node.js is missing; scripts/test installs it"
+    with started(tmp_path / "home") as node:
+        done = subprocess.run(
+            [executable, "mcp-host.mjs", era, KOCO],
+            cwd=HERE,
+            env=environment(node.home),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    steps = {row.pop("step"): row for row in map(json.loads, done.stdout.splitlines())}
+    assert "bridge_local-bridge_flows_greet" in steps["listed"]["tools"]
+    assert steps["launched"] == {"state": "done", "result": "# Hello Ada"}
+    assert steps["read"] == {"text": "Hello Ada!\n"}
+    assert "Approve bikes?" in steps["asked"]["message"]
+    assert steps["answered"]["result"] == {"topic": "bikes", "approved": True, "why": "by another host"}
