@@ -28,7 +28,7 @@ export class ProtocolError extends Error {
 export function encodeFrame (value) {
   const body = encode(value, { ignoreUndefined: true })
   if (body.length > MAX_FRAME_BYTES) {
-    throw new RangeError(`a frame of ${body.length} bytes is over the bound of ${MAX_FRAME_BYTES}`)
+    throw new RangeError(`a frame of ${body.length} bytes is over the limit of ${MAX_FRAME_BYTES}`)
   }
   const head = []
   let rest = body.length

@@ -185,7 +185,9 @@ class Accounts:
             CallError: 404 `no-such-role`, 409 `built-in`.
         """
         if name in (Role.OPERATOR, Role.DEVELOPER, Role.USER):
-            raise CallError(409, "built-in", f"the role {name} is part of kodo; take its grants away instead")
+            raise CallError(
+                409, "built-in", f"the role {name} is built in and cannot be removed; remove its grants instead"
+            )
 
         def remove(database: sqlite3.Connection) -> None:
             if not database.execute("DELETE FROM access_roles WHERE name=?", (name,)).rowcount:
@@ -254,7 +256,7 @@ class Accounts:
             check_holder(database, holder)
             held = grants_held(database, holder)
             if len(held) >= MAX_GRANTS_HELD and str(grant) not in held:
-                raise CallError(507, "full", f"{holder.name} has {MAX_GRANTS_HELD} grants, the bound")
+                raise CallError(507, "full", f"{holder.name} has {MAX_GRANTS_HELD} grants and cannot have more")
             database.execute(f"INSERT OR IGNORE INTO {permissions} VALUES (?, ?)", (holder.name, str(grant)))
 
         await self._database.change(add)
@@ -313,5 +315,5 @@ def _give_role(database: sqlite3.Connection, user: str, role: str) -> None:
         raise no_role(role)
     held = roles_of(database, user)
     if len(held) >= MAX_ROLES_HELD and role not in held:
-        raise CallError(507, "full", f"{user} has {MAX_ROLES_HELD} roles, the bound")
+        raise CallError(507, "full", f"{user} has {MAX_ROLES_HELD} roles and cannot have more")
     database.execute("INSERT OR IGNORE INTO access_user_roles VALUES (?, ?)", (user, role))

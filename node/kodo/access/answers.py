@@ -135,8 +135,10 @@ class AccountAnswers:
         if not args.again and await self._used(args.name):
             if await local.knows("user", args.name):
                 raise CallError(409, "user-exists", f"there is a user {args.name} already")
-            message = f"what an earlier user {args.name} left is here: if it is the same one, add it with"
-            raise CallError(409, "name-used", f"{message} again (koco user add --again), else take another name")
+            message = (
+                f"data of an earlier user {args.name} is still here: if this is the same person, add the user with"
+            )
+            raise CallError(409, "name-used", f"{message} again (koco user add --again), else choose another name")
         await local.add_user(args.name, tuple(args.roles), args.password)
         return {"name": args.name, "roles": sorted(set(args.roles)), "password": args.password is not None}
 

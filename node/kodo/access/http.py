@@ -42,7 +42,7 @@ def check_issuer_url(url: str) -> str:
     if not host or parts.username is not None or parts.query or parts.fragment or len(url) > 2048:
         raise UsageError(f"{url[:200]!r} is not the URL of an issuer: https://HOST/PATH")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_own_host(host)):
-        raise UsageError(f"{url[:200]!r} is not https, so what it says could be anybody's")
+        raise UsageError(f"{url[:200]!r} is not an https URL, so anybody could forge its answers")
     return url
 
 
@@ -69,7 +69,7 @@ def check_metadata(issuer: str, said: dict[str, Any]) -> dict[str, Any]:
         PeerError: it is not.
     """
     if said.get("issuer") != issuer:
-        raise PeerError(f"{issuer} says that it is the issuer {str(said.get('issuer'))[:200]!r}")
+        raise PeerError(f"{issuer} names itself as the issuer {str(said.get('issuer'))[:200]!r}")
     for name, place in said.items():
         spoken_to = name == "jwks_uri" or name.endswith("_endpoint")
         if spoken_to and issuer.startswith("https:") and not str(place).startswith("https:"):

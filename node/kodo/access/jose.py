@@ -79,7 +79,7 @@ def read_header(token: str) -> Header:
     if alg not in ALGORITHMS:
         raise BadTokenError("its algorithm is not accepted")
     if "crit" in headers or headers.get("b64", True) is not True:
-        raise BadTokenError("it demands something unknown")
+        raise BadTokenError("it has a critical header that is not supported")
     if _OWN_KEYS & headers.keys():
         raise BadTokenError("it brings a key of its own")
     if kid is not None and not isinstance(kid, str):
@@ -130,7 +130,7 @@ def read_signed(token: str, header: Header, keys: Mapping[str | None, list[Key]]
                 return dict(jwt.decode(token, key, algorithms=[header.alg]).claims)
         except (jose.JoseError, ValueError, TypeError):
             continue
-    raise BadTokenError("its signature is not by its issuer")
+    raise BadTokenError("its signature is not its issuer's")
 
 
 def check_claims(claims: Mapping[str, Any], *, issuer: str, audience: str, now: float, skew: float) -> float:
@@ -140,13 +140,13 @@ def check_claims(claims: Mapping[str, Any], *, issuer: str, audience: str, now: 
         BadTokenError: saying which claim is wrong.
     """
     if claims.get("iss") != issuer:
-        raise BadTokenError("it is by another issuer")
+        raise BadTokenError("it was issued by another issuer")
     said = claims.get("aud")
     if audience not in (said if isinstance(said, list) else [said]):
         raise BadTokenError("it is for another audience")
     expires = _time(claims, "exp")
     if expires is None:
-        raise BadTokenError("it does not say when it ends")
+        raise BadTokenError("it has no time of expiry")
     if expires <= now - skew:
         raise BadTokenError("it has ended")
     if (begins := _time(claims, "nbf")) is not None and begins > now + skew:
@@ -161,7 +161,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     if value is None and name not in claims:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 << 53:
-        raise BadTokenError(f"its {name} is no time")
+        raise BadTokenError(f"its {name} is not a time")
     return float(value)
 
 

@@ -101,7 +101,7 @@ class Issuer:
                 said = await self.discover(self.url)
                 place = said.get("jwks_uri")
                 if not isinstance(place, str):
-                    raise UsageError(f"{self.url} does not publish where its keys are")
+                    raise UsageError(f"{self.url} does not publish the address of its keys (jwks_uri)")
                 keys = read_keys(await self.get(place))
             except (KodoError, TimeoutError) as error:
                 logger.warning("the keys of %s cannot be fetched: %s", self.url, error)

@@ -61,7 +61,7 @@ def check_room(database: sqlite3.Connection, table: str, most: int) -> None:
         CallError: 507 `full`.
     """
     if database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] >= most:
-        raise CallError(507, "full", f"there are {most} already, the bound")
+        raise CallError(507, "full", f"there are already {most}, and no more are allowed")
 
 
 def check_user_there(database: sqlite3.Connection, name: str) -> None:

@@ -31,14 +31,17 @@ class NodeConfig(NodeSettings):
         "warm_s": "keep_warm_s",
     }
 
-    home: Path = Field(description="Folder of its keys, database, outputs and Ray's files. Made where it is missing.")
+    home: Path = Field(
+        description="Folder of the node's keys, database, outputs and Ray's files. Created if it is missing."
+    )
     scope: Path | None = Field(default=None, description="The file that lists the flows.")
     entries: tuple[str, ...] = Field(
         default=(),
-        description="Flows to offer besides, or instead: as a scope's `flows`, relative to the working folder.",
+        description="Flows to offer besides the scope file's, or without one: written as its `flows`,"
+        " relative to the working folder.",
     )
     roots: tuple[Path, ...] = Field(
-        default=(), description="Folders from which `entries` are imported; the scope's own folder is one by itself."
+        default=(), description="Folders to import `entries` from, besides the scope file's own folder."
     )
     outlive: bool = Field(
         default=True,

@@ -56,8 +56,8 @@ class EventBudget:
             return
         if self.events >= self.max_events or self.size + size > self.max_bytes:
             raise CapacityError(
-                f"this run has made {self.events} events of {self.size} bytes, and may make {self.max_events} of"
-                f" {self.max_bytes}: write an output instead of more events, or make fewer"
+                f"this run has made {self.events} events of {self.size} bytes together; {self.max_events} events of"
+                f" {self.max_bytes} bytes are allowed: make fewer events, or write an output instead"
             )
         self.events += 1
         self.size += size

@@ -80,7 +80,7 @@ class Link:
         if len(self.addresses) > MAX_HINTS:
             raise ValueError(f"a link has at most {MAX_HINTS} addresses")
         if any(address.peer_id != self.peer_id for address in self.addresses):
-            raise ValueError("a link's addresses are all of its node")
+            raise ValueError("all addresses of a link must be those of its node")
         if self.registry is not None and not _is_registry(self.registry):
             raise ValueError("a link's registry is an http or https URL without user, query and fragment")
 
@@ -108,7 +108,7 @@ def decode_token(token: str) -> Link:
     if not token:
         raise ValueError("the token is empty: was the link copied whole?")
     if _TOKEN.fullmatch(token) is None:
-        raise ValueError("the token has a character that no token has")
+        raise ValueError("the token has a character that is not allowed in tokens")
     try:
         packed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         fields = msgpack.unpackb(packed, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=0)
@@ -122,12 +122,12 @@ def decode_token(token: str) -> Link:
         ):
             pass
         case _:
-            raise ValueError("the token is damaged: it does not say what a link says")
+            raise ValueError("the token is damaged: it has not the contents of a link")
     peer_id = PeerId.from_bytes(peer)
     addresses = tuple(Multiaddr.from_bytes(hint).with_peer(peer_id) for hint in hints[: MAX_HINTS + 1])
     link = Link(peer_id, fid, secret, addresses, registry)
     if encode_token(link) != token:
-        raise ValueError("the token is damaged: it is not written as tokens are")
+        raise ValueError("the token is damaged: it is not in canonical form")
     return link
 
 

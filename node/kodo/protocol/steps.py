@@ -28,8 +28,8 @@ class TooComplexError(KodoError):
 
     def __init__(self) -> None:
         super().__init__(
-            "to check this against its form would take too long: it has too many parts, or fits the form in too many"
-            " ways; make it smaller, or bring large data as a file"
+            "checking this against its form would take too long: it has too many parts, or fits the form in too many"
+            " ways; make it smaller, or send large data as a file"
         )
 
 

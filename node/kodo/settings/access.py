@@ -16,7 +16,7 @@ class AccessSettings(SettingsModel):
 
     auth: Literal["null", "local", "oidc"] = Field(
         default="null",
-        description="Who identifies callers: `null` (nobody), `local` (accounts kept here), `oidc` (an issuer).",
+        description="How callers are identified: `null` (not), `local` (accounts kept here) or `oidc` (an issuer).",
     )
     oidc_issuer: str | None = Field(default=None, min_length=1, description="For `oidc`: the issuer's URL.")
     oidc_audience: str | None = Field(

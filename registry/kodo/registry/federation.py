@@ -146,11 +146,13 @@ class Federation:
         ledger, now = self._ledger(batch.peer_id), self.clock()
         # Else whoever overheard a batch could use up what its sender may bring, or bring it once it has expired.
         if abs(batch.at - now) > BROUGHT_S * 1000 or batch.at <= ledger.brought_at:
-            raise problem(400, "stale-batch", "this batch was brought before, or the clocks differ too much")
+            raise problem(400, "stale-batch", "this batch was sent before, or the clocks differ too much")
         ledger.brought_at = batch.at
         if not ledger.trusted(now):
             seconds = -(-(ledger.cut_off_until - now) // 1000)
-            raise problem(429, "cut-off", "too much of what you brought was false", retry_after_s=seconds)
+            raise problem(
+                429, "cut-off", "too many items of your batches were forged or expired", retry_after_s=seconds
+            )
         wait = ledger.wait_s(now, len(batch.items), self.bounds)
         if wait > 0:
             seconds = max(1, -(-round(wait * 1000) // 1000))
@@ -222,14 +224,14 @@ class Federation:
         signed = await client.records(since, None if epoch is None else epoch.hex(), wait_s)
         batch = await asyncio.to_thread(verify, Batch, signed)
         if batch.peer_id == self.own:
-            raise PeerError("it is this registry itself; take it off the list")
+            raise PeerError("this is the URL of this registry itself; remove it from the list")
         if cursor is not None and batch.peer_id != cursor.peer_id:
             raise IdentityError(
-                f"it was {cursor.peer_id} and now is {batch.peer_id}; if that is right, "
+                f"its peer id was {cursor.peer_id} and now is {batch.peer_id}; if that is right, "
                 "start once without this URL, then with it"
             )
         if batch.since != (since if batch.epoch == epoch else 0):
-            raise PeerError("it answers another cursor than was asked for")
+            raise PeerError("its answer is for another cursor")
         ledger = self._ledger(batch.peer_id)
         if wait := ledger.wait_s(self.clock(), len(batch.items), self.bounds):
             await asyncio.sleep(wait)

@@ -68,14 +68,14 @@ async def problems(request: web.Request, handler: _Handler) -> web.StreamRespons
     except web.HTTPMethodNotAllowed as error:
         allowed = sorted(error.allowed_methods)
         return problem_of(
-            problem(405, "method-not-allowed", f"{request.path[:128]} takes {', '.join(allowed)}", allow=allowed)
+            problem(405, "method-not-allowed", f"{request.path[:128]} accepts {', '.join(allowed)}", allow=allowed)
         )
     except web.HTTPRequestEntityTooLarge:
-        return problem_of(problem(413, "too-large", "the body is over the bound of what this call takes"))
+        return problem_of(problem(413, "too-large", "the body is larger than this call accepts"))
     except web.HTTPNotFound:
-        return problem_of(problem(404, "no-such-page", "there is nothing under this path"))
+        return problem_of(problem(404, "no-such-page", "there is nothing at this path"))
     except web.HTTPError as error:
         return problem_of(problem(error.status, "refused", error.reason))
     except Exception:
         logger.exception("a %s request failed", request.method)
-        return problem_of(problem(500, "internal", "the registry failed on this request; its log says how"))
+        return problem_of(problem(500, "internal", "the registry failed to answer this request; see its log"))

@@ -223,7 +223,7 @@ class Lobby:
         check_sealed(sealed)
         guest = self._guests.get(str(peer_id))
         if guest is None:
-            raise CallError(404, "not-here", f"{peer_id} does not wait here; try its addresses, or another registry")
+            raise CallError(404, "not-here", f"{peer_id} is not waiting here; try its addresses, or another registry")
         bounds = self.bounds
         full = self._calls.total() >= bounds.in_all or len(guest.offers) >= bounds.offers
         if full or self._calls[source] >= bounds.calls:

@@ -73,30 +73,31 @@ class RegistryConfig(RegistrySettings):
     home: Path = Field(description="Folder of its file, `registry.db`.")
     host: str = Field(default="127.0.0.1", min_length=1, max_length=253, description="Address or name to listen on.")
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65535, description="TCP port; with 0 the system chooses.")
-    name: str = Field(default="registry", min_length=1, max_length=253, description="What it calls itself.")
+    name: str = Field(default="registry", min_length=1, max_length=253, description="The registry's own name.")
     open: bool | None = Field(
         default=None,
-        description="Take nodes that nobody registered. Default: only where `host` is a loopback or private address.",
+        description="List nodes that nobody registered. Default: only where `host` is a loopback or private address.",
     )
     heartbeat_s: int = Field(
         default=60,
         ge=1,
         le=MAX_HEARTBEAT_S,
-        description="Seconds between heartbeats that nodes are told to keep; up to 150 when they are many.",
+        description="Seconds between the heartbeats of a node; raised to at most 150 when there are many nodes.",
     )
     origins: frozenset[Origin] = Field(
-        default=frozenset(), description="Pages of these origins may call it too, as `https://flows.example.com`."
+        default=frozenset(),
+        description="Origins of web pages that may call the registry, e.g. `https://flows.example.com`.",
     )
     hosts: frozenset[str] = Field(
-        default=frozenset(), description="Names that it is reached by, besides IP addresses and `localhost`."
+        default=frozenset(), description="Host names of the registry, besides IP addresses and `localhost`."
     )
     proxies: frozenset[Address] = Field(
         default=frozenset(),
-        description="Addresses of reverse proxies in front of it, which are believed whom they speak for"
+        description="Addresses of reverse proxies whose word is taken for who calls"
         " (`X-Forwarded-For`, `X-Forwarded-Proto`).",
     )
-    max_nodes: int = Field(default=100_000, ge=1, description="Node records kept.")
-    max_flows: int = Field(default=1_000_000, ge=1, description="Flows kept, of all nodes together.")
+    max_nodes: int = Field(default=100_000, ge=1, description="How many node records are kept.")
+    max_flows: int = Field(default=1_000_000, ge=1, description="How many flows are kept, of all nodes together.")
     retention_s: float = Field(
         default=7 * 86400.0, ge=3600, description="Seconds without a sign of life after which a node is stale."
     )

@@ -55,7 +55,7 @@ async def test_an_output_larger_than_the_disk_ends_its_run_at_once(node: Rig) ->
     events = await node.all_events(await node.launch(inputs={"size": 16 * MIB}))
     assert [event.event for event in events[3:]] == ["fatal"]
     assert events[-1].data["type"] == "NodeFull"
-    assert "never fit on the disk" in events[-1].data["message"]
+    assert "can never fit on the disk" in events[-1].data["message"]
     assert files(node) == []
     assert (await node.all_events(await node.launch(inputs={"size": MIB})))[-1].event == "final"
 

@@ -73,7 +73,7 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
         runners = await executor.adopt()
         runners.sort(key=lambda runner: runner.fid)
         assert [(runner.fid, runner.started) for runner in runners] == [("0" * 26, True), ("1" * 26, False)]
-        with pytest.raises(UsageError, match="given this runner up"):
+        with pytest.raises(UsageError, match="released this runner"):
             await runners[1].link.call("start", {"fid": "1" * 26}, [], seconds=10.0)
         await runners[1].kill()
         assert executor.load().busy == 1

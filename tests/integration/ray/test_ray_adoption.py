@@ -67,7 +67,7 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
         runners = await executor.adopt()
         runners.sort(key=lambda runner: runner.fid)
         assert [(runner.fid, runner.started) for runner in runners] == [("0" * 26, True), ("1" * 26, False)]
-        with pytest.raises(UsageError, match="given this runner up"):
+        with pytest.raises(UsageError, match="released this runner"):
             await runners[1]._link.ask(
                 lambda: runners[1].handle.start.remote({"fid": "1" * 26}, []), 10.0, "no answer"
             )

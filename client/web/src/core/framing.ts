@@ -76,7 +76,7 @@ export class PrefixedFrames {
 
 /** Write one message with its length; `payload` has at most `MAX_PAYLOAD_BYTES`. */
 export function encodeMessage(flag: Flag | undefined, payload: Uint8Array = new Uint8Array(0)): Bytes {
-  if (payload.length > MAX_PAYLOAD_BYTES) throw new RangeError('a payload is over the bound of a message')
+  if (payload.length > MAX_PAYLOAD_BYTES) throw new RangeError('a payload is over the limit of a message')
   const flagged = flag === undefined ? [] : [8, flag]
   const tagged = payload.length > 0 ? [18, ...varint(payload.length)] : []
   const length = flagged.length + tagged.length + payload.length

@@ -301,6 +301,6 @@ export function encode(value: unknown, maxBytes = 1 << 20): Bytes {
   const writer = new Writer()
   writer.put(value, 0)
   const bytes = writer.bytes
-  if (bytes.length > maxBytes) throw new CapacityError(`A call of ${bytes.length} bytes is over the bound of ${maxBytes}.`)
+  if (bytes.length > maxBytes) throw new CapacityError(`A call of ${bytes.length} bytes is over the limit of ${maxBytes}.`)
   return bytes
 }

@@ -161,7 +161,7 @@ export class Call {
   /** Give the end of a call whose items are passed over, or were read. @throws what it ends with. */
   async done(): Promise<Value> {
     while (!this.#end) {
-      if (this.#waiting.length > 0) this.#fail(new PeerError(`${this.op} answered with an item where none belongs`))
+      if (this.#waiting.length > 0) this.#fail(new PeerError(`${this.op} answered with an item where none is expected`))
       else await this.#news()
     }
     if ('error' in this.#end) throw this.#end.error

@@ -136,7 +136,7 @@ class Context(ABC):
             UsageError: there is no node to ask, or no run yet.
             CapacityError: the question is too large.
         """
-        raise UsageError(f"{op}: there is no node to ask here")
+        raise UsageError(f"{op} needs a node, and there is none here")
 
 
 _installed: Context | None = None

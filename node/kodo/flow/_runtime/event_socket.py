@@ -63,7 +63,7 @@ def parse_line(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def fits(path: Path) -> bool:

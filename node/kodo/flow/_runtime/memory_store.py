@@ -474,7 +474,7 @@ class MemoryStore:
         if offset != part.reached:
             return {"offset": part.reached}
         if part.reached + len(data) > size or (not data and size):
-            raise IntegrityError(f"the file {name!r} is not as long as it was said to be")
+            raise IntegrityError(f"the file {name!r} does not have the announced length")
         descriptor = plain_descriptor(path, os.O_RDWR | os.O_CREAT)
         try:
             os.ftruncate(descriptor, part.reached)

@@ -51,9 +51,11 @@ class AskQueue:
             check_value(args)
             packed_args = msgpack.packb(dict(args))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise UsageError(f"{op} is not asked with plain data: {error}") from None
+            raise UsageError(f"the arguments of {op} are not plain data: {error}") from None
         if len(packed_args) > MAX_ASK_BYTES:
-            raise CapacityError(f"this asks the node with {len(packed_args)} bytes, more than {MAX_ASK_BYTES}")
+            raise CapacityError(
+                f"the arguments of this call to the node have {len(packed_args)} bytes, more than {MAX_ASK_BYTES}"
+            )
         future: Future[Any] = Future()
         with self._guard:
             if len(self._open) >= MAX_OPEN:

@@ -83,14 +83,14 @@ class MemoryAnswers:
             async for piece in pieces:
                 pending += piece
                 if offset + len(pending) > size:
-                    raise IntegrityError(f"more came than the {size} bytes that were announced")
+                    raise IntegrityError(f"more than the announced {size} bytes arrived")
                 while len(pending) >= MEMORY_PIECE_BYTES:
                     await store(bytes(pending[:MEMORY_PIECE_BYTES]))
                     del pending[:MEMORY_PIECE_BYTES]
             if pending or not size:
                 await store(bytes(pending))
             if offset != size:
-                raise IntegrityError(f"{size} bytes were announced and {offset} came")
+                raise IntegrityError(f"{size} bytes were announced, but {offset} arrived")
         except BaseException:
             await self._memories.drop(upload, payer=payer)
             raise

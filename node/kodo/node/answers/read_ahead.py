@@ -70,7 +70,7 @@ class ReadAhead:
 
     def _read(self, piece: bytes) -> None:
         if len(piece) != _SEQ_BYTES:
-            raise CallError(400, "bad-call", f"run.stream: how far was read is said in {_SEQ_BYTES} bytes")
+            raise CallError(400, "bad-call", f"run.stream: the reading position must have {_SEQ_BYTES} bytes")
         seq = int.from_bytes(piece, "big")
         while self._out and self._out[0][0] <= seq:
             self._bytes -= self._out.popleft()[1]

@@ -100,11 +100,15 @@ class RunAnswers:
             CallError: 403 `not-yours`, 409 `cycle`.
         """
         if chain and chain[-1].peer_id != caller.principal.peer_id:
-            raise CallError(403, "not-yours", "the last run of the chain is not on the node that asks")
+            raise CallError(403, "not-yours", "the chain must end with a run of the node that calls")
         for link in chain:
             earlier = await self._store.run(link.fid) if link.peer_id == self._node["peer_id"] else None
             if earlier is not None and earlier.path == flow.path:
-                raise CallError(409, "cycle", f"{flow.path} would be launched on its own behalf, without end")
+                raise CallError(
+                    409,
+                    "cycle",
+                    f"{flow.path} would launch itself again and again: it is already in the chain of this launch",
+                )
         return [link.model_dump() for link in chain]
 
     async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:

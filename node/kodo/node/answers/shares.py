@@ -68,9 +68,9 @@ class ShareAnswers:
         seen.check_own()
         users, roles = (args.to.users, args.to.roles) if args.to is not None else ([], [])
         if bool(users or roles) == args.link:
-            raise _bad("to", "give either users and roles, or link")
+            raise _bad("to", "name users and roles, or set link; not both")
         if args.link and args.mode != "r":
-            raise _bad("mode", "a link is for reading only: r")
+            raise _bad("mode", "a link can only have the mode r (reading)")
         level = min(1, seen.level) if args.level is None else args.level
         if level > seen.level:
             raise CallError(
@@ -100,7 +100,7 @@ class ShareAnswers:
                 raise CallError(
                     404,
                     "no-such-user",
-                    f"nobody has the name {name[:80]!r} here; `koco whoami` shows a user's name,"
+                    f"there is no user {name[:80]!r} here; `koco whoami` shows a user's name,"
                     " `koco id` a peer id; write a role as role:NAME",
                 )
         for name in roles:
@@ -124,7 +124,7 @@ class ShareAnswers:
             return paged([share_fields(row) for row in rows], total, total, args.p, args.pp)
         seen = await self._sight.run(caller, args.fid)
         if not seen.manages:
-            raise CallError(403, "not-yours", "only who launched the run can see whom it is shared with")
+            raise CallError(403, "not-yours", "only the launcher of the run can see whom it is shared with")
         rows = await self._shares.of_run(args.fid)
         page = rows[(args.p - 1) * args.pp : args.p * args.pp]
         return paged([share_fields(row) for row in page], len(rows), len(rows), args.p, args.pp)

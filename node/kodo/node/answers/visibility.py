@@ -69,7 +69,7 @@ class Seen:
         """
         self.check_mode()
         if not self.own:
-            raise CallError(403, "not-yours", "this run is shared with you; only who launched it may do that")
+            raise CallError(403, "not-yours", "only the launcher of this run may do that; it is only shared with you")
 
     def check_end(self) -> None:
         """Let through who may end the run.
@@ -96,7 +96,7 @@ class Seen:
             CallError: 403 `private`.
         """
         if not self.contents:
-            raise CallError(403, "private", "only who launched this run can see its contents")
+            raise CallError(403, "private", "only the launcher of this run can see its contents")
 
     def check_outputs(self) -> None:
         """Let through who may read outputs.

@@ -161,7 +161,7 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
         async with asyncio.timeout(_DESCRIBE_S):
             answer, _ = await process.communicate(json.dumps(dict(request)).encode())
     except TimeoutError:
-        raise KodoError(f"importing it did not end within {_DESCRIBE_S:.0f} s") from None
+        raise KodoError(f"its import did not finish within {_DESCRIBE_S:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -223,7 +223,9 @@ class Catalog:
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
                 hint = f"; did you mean {shlex.quote(near[0])}?" if near else ""
-                raise UsageError(f"the scope's overrides name no flow of it: {path!r}{hint}")
+                raise UsageError(
+                    f"`overrides` in the scope file names a flow that the scope does not have: {path!r}{hint}"
+                )
             flow = flows[path]
             flows[path] = replace(
                 flow,

@@ -61,7 +61,7 @@ def listed(flows: Sequence[Flow]) -> Listing:
         if sum(map(packed_bytes, shorter)) <= _FLOWS_BYTES:
             break
     if longest < _SHORTER[0]:
-        cuts.append(f"descriptions are listed up to {longest} characters: longer ones of so many flows are too much")
+        cuts.append(f"descriptions are cut to {longest} characters, so that those of all flows fit")
     kept: list[FlowRecord] = []
     room = _FLOWS_BYTES
     for record in shorter[:MAX_FLOWS]:
@@ -70,7 +70,7 @@ def listed(flows: Sequence[Flow]) -> Listing:
             break
         kept.append(record)
     if len(kept) < len(records):
-        cuts.append(f"{len(kept)} of {len(records)} flows are listed: a record takes no more")
+        cuts.append(f"{len(kept)} of {len(records)} flows are listed: a record has no room for more")
     return Listing(tuple(kept), tuple(cuts))
 
 

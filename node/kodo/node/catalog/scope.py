@@ -27,7 +27,9 @@ def check_node_name(name: str) -> str:
         ValueError: it is not like a domain: labels of letters, digits, `_` and `-`, with dots between them.
     """
     if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
-        raise ValueError(f"the node name {name!r} is not like a domain: letters, digits, - and _ between dots")
+        raise ValueError(
+            f"the node name {name!r} must look like a domain name: letters, digits, - and _ between dots"
+        )
     return name
 
 

@@ -45,7 +45,7 @@ def unpack_event(packed: Any) -> Any:
         RecursionError: it is nested too deeply.
     """
     if len(packed) > MAX_EVENT_BYTES:
-        raise ValueError(f"an event has {len(packed)} bytes, above the bound of {MAX_EVENT_BYTES}")
+        raise ValueError(f"an event has {len(packed)} bytes, above the limit of {MAX_EVENT_BYTES}")
     return msgpack.unpackb(packed)
 
 

@@ -61,5 +61,5 @@ def read_questions(packed: Any) -> tuple[int, list[tuple[int, str, Any]]]:
 
 def _unpack(packed: Any, most: int) -> Any:
     if len(packed) > most:
-        raise ValueError("it is too much at once")
+        raise ValueError("it is larger than what may be sent at once")
     return msgpack.unpackb(packed)

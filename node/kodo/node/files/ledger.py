@@ -145,8 +145,9 @@ class Ledger:
         mine = sum(promise.left for promise in self._open if promise.holder == holder)
         if mine + size > (room + mine) // 2:
             raise CapacityError(
-                f"{size} bytes are too many: what is being sent by you may take half of the room that others leave on"
-                f" this node ({(room + mine) >> 20} MiB, {mine >> 20} MiB of them promised to you); free some there"
+                f"{size} bytes are too many: what you are sending may take half of the room that others leave on"
+                f" this node ({(room + mine) >> 20} MiB, {mine >> 20} MiB of them promised to you already);"
+                " delete uploads or runs"
             )
 
     def _check_quota(self, size: int) -> int:
@@ -155,12 +156,12 @@ class Ledger:
         if limit is None:
             return sys.maxsize
         if size > limit:
-            raise NeverFitsError(f"{size} bytes never fit: this node may keep {limit} bytes (its quota)")
+            raise NeverFitsError(f"{size} bytes can never fit: this node's quota is {limit} bytes")
         taken = self.taken + self.owed + sum(promise.size for promise in self._open)
         if taken + size > limit:
             raise CapacityError(
-                f"this node's quota is reached: it keeps {taken >> 20} MiB of the {limit >> 20} MiB that it may;"
-                " delete runs, or acknowledge them, or ask its operator"
+                f"this node's quota is reached: {taken >> 20} MiB of {limit >> 20} MiB are used;"
+                " delete or acknowledge runs, or ask its operator"
             )
         return limit - taken
 
@@ -170,8 +171,8 @@ class Ledger:
         kept += self.owed
         if size > usage.total - self.reserve_bytes:
             raise NeverFitsError(
-                f"{size} bytes never fit on the disk under {self.root}: it has {usage.total >> 20} MiB,"
-                f" {self.reserve_bytes >> 20} MiB of them kept in reserve"
+                f"{size} bytes can never fit on the disk under {self.root}: it has {usage.total >> 20} MiB,"
+                f" of which {self.reserve_bytes >> 20} MiB are kept in reserve"
             )
         room = int(usage.free) - self.reserve_bytes - kept
         if size > room:

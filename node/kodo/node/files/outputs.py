@@ -114,7 +114,7 @@ class Outputs:
                     await _copy(source, size, descriptor, builder, promise)
                 manifest = builder.finish()
                 if manifest.size != size or manifest.sha256.hex() != said["sha256"]:
-                    raise IntegrityError("an output is not what its event announced: its size or hash is another")
+                    raise IntegrityError("an output does not have the size or hash that its event announced")
                 await _in_thread(os.fsync, descriptor)
             finally:
                 os.close(descriptor)
@@ -204,10 +204,10 @@ class Outputs:
                 piece = await runner.read_output(name, offset, length)
         except TimeoutError:
             raise RunnerDiedError(
-                f"the runner gave no part of an output within {self._fetch_timeout:.0f} s"
+                f"the runner sent no part of an output within {self._fetch_timeout:.0f} s"
             ) from None
         if len(piece) > length:
-            raise IntegrityError("the runner gave more bytes than it was asked for")
+            raise IntegrityError("the runner sent more bytes than it was asked for")
         return piece
 
     def _place(self, part: Path, fid: str, name: str) -> None:

@@ -261,9 +261,9 @@ class Uploads:
         """Check that a new upload is within the bounds."""
         try:
             if "/" in check_output_name(args.name):
-                raise ValueError("a file's name has no folder in it")
+                raise ValueError("a file's name must not contain a folder")
             if args.chunks is not None and len(args.chunks) != -(-args.size // CHUNK_BYTES):
-                raise ValueError("there is one hash for each started MiB")
+                raise ValueError("there must be one hash for each started MiB")
         except ValueError as error:
             arg = "name" if args.chunks is None else "chunks"
             raise CallError(400, "bad-args", f"input.write: {arg}: {error}", {"arg": arg}) from None
@@ -274,8 +274,8 @@ class Uploads:
             raise CallError(
                 429,
                 "too-many-uploads",
-                f"you have {len(mine)} uploads here; at most {self.limits.uploads} of {self.limits.total_bytes} bytes"
-                f" in all are kept, each for {self.limits.keep_s / 3600:g} h",
+                f"you have {len(mine)} uploads here; a node keeps at most {self.limits.uploads} of them, with"
+                f" {self.limits.total_bytes} bytes in all, for {self.limits.keep_s / 3600:g} h each",
                 {"retry_after_ms": 60_000},
             )
 
@@ -315,7 +315,7 @@ class Uploads:
             passed -= skipped
             pending += memoryview(piece)[skipped:]
             if upload.reached + len(pending) > upload.size:
-                raise CallError(413, "too-large", f"more came than the {upload.size} bytes that were announced")
+                raise CallError(413, "too-large", f"more than the announced {upload.size} bytes arrived")
             while len(pending) >= CHUNK_BYTES:
                 await self._take(upload, data, bytes(pending[:CHUNK_BYTES]), promise)
                 del pending[:CHUNK_BYTES]
@@ -333,7 +333,7 @@ class Uploads:
         def store() -> None:
             if upload.chunks and hashlib.sha256(chunk).digest() != upload.chunks[index]:
                 raise CallError(
-                    422, "bad-hash", f"chunk {index} does not have the hash announced", {"offset": upload.reached}
+                    422, "bad-hash", f"chunk {index} does not have the announced hash", {"offset": upload.reached}
                 )
             view, at = memoryview(chunk), upload.reached
             with promise.writing(len(chunk)), opened(data, os.O_WRONLY | os.O_NOFOLLOW) as descriptor:
@@ -348,7 +348,7 @@ class Uploads:
     async def _finish(self, upload: _Upload) -> None:
         if upload.hasher.hexdigest() != upload.sha256:
             await self._remove(upload)
-            raise CallError(422, "bad-hash", "the file that came does not have the SHA-256 announced; it was removed")
+            raise CallError(422, "bad-hash", "the file does not have the announced SHA-256; it was removed")
         upload.complete, upload.hasher = True, None
         await _in_thread(self._save, upload)
 

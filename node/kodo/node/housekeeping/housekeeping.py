@@ -93,5 +93,5 @@ class Housekeeping:
     def _chosen(self, kinds: Sequence[str] | None) -> list[Chore]:
         unknown = set(kinds or ()) - set(self.kinds)
         if unknown:
-            raise UsageError(f"nothing here is a {sorted(unknown)[0]!r}; there are {', '.join(self.kinds)}")
+            raise UsageError(f"there is no kind {sorted(unknown)[0]!r}; the kinds are {', '.join(self.kinds)}")
         return [chore for chore in self._chores if kinds is None or chore.kind in kinds]

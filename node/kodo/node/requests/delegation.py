@@ -195,7 +195,7 @@ class Delegations:
             raise CallError(403, "not-granted", f"whoever launched this run may not use the node {node[:200]!r}")
         chain = [*self._chain_of(question.fid), {"peer_id": self._peer_id, "fid": question.fid}]
         if len(chain) > MAX_CHAIN:
-            raise CallError(409, "too-deep", f"runs launch runs on other nodes at most {MAX_CHAIN} deep")
+            raise CallError(409, "too-deep", f"runs can launch runs on other nodes at most {MAX_CHAIN} deep")
         children = self._children.setdefault(question.fid, {})
         if len(children) >= _MAX_CHILDREN:
             raise CallError(429, "busy", f"a run launches at most {_MAX_CHILDREN} runs on other nodes")
@@ -221,14 +221,14 @@ class Delegations:
     async def _child(self, question: Question) -> _Child:
         handle = question.args["run"]
         if handle["seal"] != self._sealed(question.fid, handle):
-            raise CallError(404, "no-such-run", "this run has launched no such run")
+            raise CallError(404, "no-such-run", "this run did not launch that run")
         children = self._children.setdefault(question.fid, {})
         child = children.get(handle["fid"])
         if child is None:
             client = await self._open()
             remote = await client.node(str(handle["node"]))
             if str(remote.peer_id) != handle["peer_id"]:
-                raise CallError(502, "node-lost", f"{handle['node']} is another node by now")
+                raise CallError(502, "node-lost", f"{handle['node']} is now the name of another node")
             run = Run(handle["fid"], remote.on_behalf(question.fid), patience=client.settings.patience_s)
             child = children[handle["fid"]] = _Child(run)
         return child
@@ -254,7 +254,9 @@ class Delegations:
                 await self._close(child)
                 if events:
                     break
-                raise found or CallError(502, "node-lost", "the other node ended the run's events without an end")
+                raise found or CallError(
+                    502, "node-lost", "the other node stopped sending the run's events before its end"
+                )
             return {"events": [event.to_wire() for event in events]}
 
     async def _close(self, child: _Child) -> None:

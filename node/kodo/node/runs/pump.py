@@ -185,4 +185,4 @@ class Pump:
                     raise
                 await self._clock.sleep(5.0)
             except NotFoundError as error:
-                raise IntegrityError("an output is not where its runner put it") from error
+                raise IntegrityError("the file of an output is not where its runner wrote it") from error

@@ -374,7 +374,7 @@ class Runs:
                 await self._inputs(live)
                 await self.queue.turn(live.payer, live.fid)
                 if live.handed:
-                    raise RunnerDiedError("its start was cut off, and it may have begun")
+                    raise RunnerDiedError("the node died while it started this run, so the run may have begun")
                 inputs, row = live.view.inputs, live.row
                 files = self._files(row.principal, inputs)
                 secrets = await self.secrets_of(live)
@@ -438,7 +438,7 @@ class Runs:
             live.moved.clear()
             await live.moved.wait()
         if live.lids and await self._store.every(live.fid, ["lock-timeout"]):
-            raise DeadlineError("nobody gave the missing inputs in time")
+            raise DeadlineError("nobody provided the missing inputs in time")
 
     async def _end(self, live: LiveRun, fatal: dict[str, Any]) -> None:
         """End a run with `fatal` unless it is over, and its runner; whatever fails, its place and process go."""

@@ -126,7 +126,10 @@ class Vault:
         except ValueError:
             key = b""
         if len(key) != _KEY_BYTES:
-            raise UsageError(f"{path} is not a key (64 hexadecimal digits); with another, secrets of runs are lost")
+            raise UsageError(
+                f"{path} is not a key (64 hexadecimal digits); restore it from a backup, or remove it and lose the "
+                "secrets of unfinished runs"
+            )
         return key
 
     async def _do(self, work: Callable[[], T]) -> T:
@@ -170,5 +173,5 @@ class Vault:
 
     def _path(self, fid: str) -> Path:
         if not is_id(fid):
-            raise UsageError("that is not a run")
+            raise UsageError("that is not the id of a run")
         return self.root / fid

@@ -141,7 +141,7 @@ def _check_others(validator: Any, inner: Any, value: Any, schema: Any) -> Iterat
         if isinstance(inner, dict):
             yield from validator.descend(each, inner, path=name)
         elif not inner:
-            yield ValidationError(f"{name[:_MAX_MESSAGE]!r} is not a name that is known here")
+            yield ValidationError(f"{name[:_MAX_MESSAGE]!r} is not an allowed name")
 
 
 def _check_unique(validator: Any, unique: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
@@ -151,7 +151,7 @@ def _check_unique(validator: Any, unique: Any, value: Any, schema: Any) -> Itera
     steps.spend(len(value))
     steps.write(value)
     if len({_key(each) for each in value}) < len(value):
-        yield ValidationError("an element is there twice")
+        yield ValidationError("an element occurs twice")
 
 
 def _key(value: Any) -> Any:

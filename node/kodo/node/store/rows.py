@@ -73,7 +73,7 @@ def check_packed(value: Any) -> None:
     except (TypeError, OverflowError) as error:
         raise ValueError(f"it is not plain data: {type(error).__name__}") from None
     if size > most:
-        raise ValueError(f"it has {size} bytes, above the bound of {most}")
+        raise ValueError(f"it has {size} bytes, above the limit of {most}")
 
 
 class NewEvent(NamedTuple):
@@ -104,7 +104,7 @@ class NewEvent(NamedTuple):
             raise ValueError(f"the data of {event!r} is not plain data: {why}") from None
         assert packed is not None
         if len(packed) > MAX_EVENT_BYTES:
-            raise ValueError(f"the event {event!r} has {len(packed)} bytes, above the bound of {MAX_EVENT_BYTES}")
+            raise ValueError(f"the event {event!r} has {len(packed)} bytes, above the limit of {MAX_EVENT_BYTES}")
         return cls(event, data, packed, rseq)
 
 

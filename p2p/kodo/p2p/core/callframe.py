@@ -72,7 +72,7 @@ class TooManyValuesError(PeerError):
     """A frame holds more values than are taken at once; nothing of it was read."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"a call frame holds more than {most} values; bring large data as a file")
+        super().__init__(f"a call frame holds more than {most} values; send large data as a file")
 
 
 def announced(data: bytes) -> int | None:
@@ -154,7 +154,7 @@ def encode_frame(value: Any, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
     except (TypeError, OverflowError) as problem:
         raise ValueError(f"the value cannot be written as msgpack: {problem}") from problem
     if len(body) > max_bytes:
-        raise CapacityError(f"a call frame of {len(body)} bytes is over the bound of {max_bytes}; send it in parts")
+        raise CapacityError(f"a call frame of {len(body)} bytes is over the limit of {max_bytes}; send it in parts")
     return encode_varint(len(body)) + body
 
 
@@ -222,7 +222,7 @@ def packed_item(packed: bytes) -> bytes:
     """
     length = len(_ITEM_HEAD) + len(packed)
     if length > MAX_FRAME_BYTES:
-        raise CapacityError(f"a call frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}")
+        raise CapacityError(f"a call frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
     return encode_varint(length) + _ITEM_HEAD + packed
 
 

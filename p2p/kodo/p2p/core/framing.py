@@ -46,7 +46,7 @@ def encode_message(flag: Flag | None = None, message: bytes = b"") -> bytes:
         ValueError: `message` is longer than `MAX_PAYLOAD_BYTES`.
     """
     if len(message) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"a payload of {len(message)} bytes is over the bound of {MAX_PAYLOAD_BYTES}")
+        raise ValueError(f"a payload of {len(message)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
     head = bytes((_MESSAGE_TAG,)) + encode_varint(len(message)) if message else b""
     if flag is not None:
         head = varint_field(_FLAG, flag) + head

@@ -64,7 +64,7 @@ def _host(family: Family, text: str) -> str:
             return str(ipaddress.IPv4Address(text))
         case "ip6":
             if "%" in text:
-                raise ValueError(f"{text!r}: a zone means nothing on another machine")
+                raise ValueError(f"{text!r}: an address with a zone works on one machine only")
             return str(ipaddress.IPv6Address(text))
         case "dns4":
             labels = text.split(".")
@@ -125,7 +125,7 @@ class Multiaddr:
             ValueError: saying which part is wrong.
         """
         if len(text) > MAX_TEXT_CHARACTERS:
-            raise ValueError(f"an address of {len(text)} characters is over the bound of {MAX_TEXT_CHARACTERS}")
+            raise ValueError(f"an address of {len(text)} characters is over the limit of {MAX_TEXT_CHARACTERS}")
         parts = text.split("/")
         match parts:
             case ["", "ip4" | "ip6" | "dns4" as family, host, "udp", port, "webrtc-direct", "certhash", hash_, *rest]:
@@ -154,7 +154,7 @@ class Multiaddr:
             ValueError: it is malformed, or not of the one shape.
         """
         if len(data) > MAX_BYTES:
-            raise ValueError(f"a binary address of {len(data)} bytes is over the bound of {MAX_BYTES}")
+            raise ValueError(f"a binary address of {len(data)} bytes is over the limit of {MAX_BYTES}")
         reader = _Reader(data)
         family: Family
         match reader.code():

@@ -35,7 +35,7 @@ def base58_decode(text: str, *, max_characters: int = MAX_BASE58_CHARACTERS) -> 
         ValueError: it is longer than `max_characters`, or a character is not of the alphabet.
     """
     if len(text) > max_characters:
-        raise ValueError(f"base58 text of {len(text)} characters is over the bound of {max_characters}")
+        raise ValueError(f"base58 text of {len(text)} characters is over the limit of {max_characters}")
     number = 0
     for letter in text:
         digit = _DIGITS.get(letter)
@@ -61,7 +61,7 @@ def base64url_decode(text: str) -> bytes:
         raise ValueError(f"{text[:1]!r} is not the multibase letter of base64url, 'u'")
     body = text[1:]
     if len(body) > MAX_BASE64_CHARACTERS:
-        raise ValueError(f"base64url text of {len(body)} characters is over the bound of {MAX_BASE64_CHARACTERS}")
+        raise ValueError(f"base64url text of {len(body)} characters is over the limit of {MAX_BASE64_CHARACTERS}")
     if _BASE64URL.fullmatch(body) is None:
         raise ValueError("base64url text has a character that is not of its alphabet")
     try:

@@ -57,7 +57,7 @@ class _Tokens:
         except ValueError as error:
             raise PeerError(f"the length of a protocol name is not readable: {error}") from error
         if not 1 <= length <= MAX_TOKEN_BYTES:
-            raise PeerError(f"a protocol name of {length} bytes was announced, the bound is {MAX_TOKEN_BYTES}")
+            raise PeerError(f"a protocol name of {length} bytes was announced, the limit is {MAX_TOKEN_BYTES}")
         if len(self.buffer) < start + length:
             return None
         body = bytes(self.buffer[start : start + length])

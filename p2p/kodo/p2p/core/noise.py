@@ -95,7 +95,7 @@ def read_payload(payload: bytes, static_public: bytes) -> PeerId:
         IdentityError: the signature does not hold.
     """
     if len(payload) > MAX_NOISE_PAYLOAD_BYTES:
-        raise PeerError(f"a Noise payload of {len(payload)} bytes is over the bound of {MAX_NOISE_PAYLOAD_BYTES}")
+        raise PeerError(f"a Noise payload of {len(payload)} bytes is over the limit of {MAX_NOISE_PAYLOAD_BYTES}")
     key = signature = b""
     try:
         for number, value in fields(payload):
@@ -236,7 +236,7 @@ class NoiseXX:
         step, following = self._step, self._follow(Action.READ)
         self._step = Step.FAILED
         if len(data) > MAX_NOISE_MESSAGE_BYTES:
-            raise PeerError(f"a Noise message of {len(data)} bytes is over the bound of {MAX_NOISE_MESSAGE_BYTES}")
+            raise PeerError(f"a Noise message of {len(data)} bytes is over the limit of {MAX_NOISE_MESSAGE_BYTES}")
         rest = data
         if step in (Step.READ_E, Step.READ_EE_S_ES):
             self._remote_ephemeral, rest = self._cut(rest, _KEY_BYTES)
@@ -282,7 +282,7 @@ class NoiseXX:
             secret = private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             # A point of small order: the secret would be all zeros.
-            raise PeerError("the other side's Noise key makes no secret") from error
+            raise PeerError("the other side's Noise key gives no shared secret") from error
         self._symmetric.mix_key(secret)
 
     def _decrypt(self, ciphertext: bytes) -> bytes:
@@ -305,7 +305,7 @@ def frame_noise(message: bytes) -> bytes:
         ValueError: it is longer than 65,535 bytes.
     """
     if len(message) > MAX_NOISE_MESSAGE_BYTES:
-        raise ValueError(f"a Noise message of {len(message)} bytes is over the bound of {MAX_NOISE_MESSAGE_BYTES}")
+        raise ValueError(f"a Noise message of {len(message)} bytes is over the limit of {MAX_NOISE_MESSAGE_BYTES}")
     return len(message).to_bytes(2, "big") + message
 
 

@@ -118,7 +118,7 @@ def _parse(data: bytes, message_type: int) -> _Message:
     follows MESSAGE-INTEGRITY is not authenticated: of it only FINGERPRINT is read (section 14.5).
     """
     if len(data) > MAX_STUN_BYTES:
-        raise ValueError(f"a STUN message of {len(data)} bytes is over the bound of {MAX_STUN_BYTES}")
+        raise ValueError(f"a STUN message of {len(data)} bytes is over the limit of {MAX_STUN_BYTES}")
     if not is_stun(data):
         raise ValueError("not a STUN message")
     if int.from_bytes(data[:2], "big") != message_type:

@@ -119,7 +119,7 @@ class PrefixedFrames:
             except ValueError as error:
                 raise self._fail(f"the length of a {self._what} is not readable: {error}") from error
             if length > self._max:
-                raise self._fail(f"a {self._what} of {length} bytes was announced, the bound is {self._max}")
+                raise self._fail(f"a {self._what} of {length} bytes was announced, the limit is {self._max}")
             if start + length > end:
                 self._wanted = start + length - pos
                 break

@@ -71,5 +71,5 @@ class Authentication:
         if not self._noise.finished:
             return None
         if self._noise.remote_peer is None:
-            raise PeerError("the handshake proved nobody")
+            raise PeerError("the handshake did not prove who the other side is")
         return self._noise.remote_peer

@@ -196,7 +196,7 @@ async def request(
     """
     async with Call(session, op, args, timeout=timeout) as call:
         async for _ in call:
-            raise PeerError(f"{op} answered with an item where none belongs")
+            raise PeerError(f"{op} answered with an item where none is expected")
         return await call.done()
 
 
@@ -289,7 +289,7 @@ class CallServer:
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = await self._read_request(stream)
         except TimeoutError:
-            raise PeerError("a call did not say what it wants in time") from None
+            raise PeerError("a call did not name its op in time") from None
         except callframe.TooManyValuesError as error:
             return await self._end(stream, callframe.error(CallError(400, "too-complex", str(error))))
         except CallError as error:
@@ -385,13 +385,13 @@ class CallServer:
 async def _more(stream: Stream) -> bytes:
     data = await stream.read()
     if not data:
-        raise PeerError("a call stream ended before it said what it wants")
+        raise PeerError("a call's stream ended before it named its op")
     return data
 
 
 async def _pass_over(stream: Stream, count: int) -> None:
     """Let bytes go by, so that their sender comes to read why they are not wanted."""
     if count > callframe.MAX_FRAME_BYTES:
-        raise PeerError(f"a call frame is over the bound of {callframe.MAX_FRAME_BYTES} bytes")
+        raise PeerError(f"a call frame is over the limit of {callframe.MAX_FRAME_BYTES} bytes")
     while count > 0 and (data := await stream.read()):
         count -= len(data)

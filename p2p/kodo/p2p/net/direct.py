@@ -74,7 +74,7 @@ class WebRtcTransport:
             host = await _resolve(address)
             sock = udp.connected(host, address.port)
         except OSError as error:
-            raise UnreachableError(f"there is no way to {where}: {error.strerror or error}") from error
+            raise UnreachableError(f"{where} cannot be reached: {error.strerror or error}") from error
         dialling = _Dialling(sock)
         link: WebRtcLink | None = None
         try:

@@ -107,7 +107,7 @@ def _open() -> AsyncZeroconf:
     for chosen, version in ((multicast_interfaces(), IPVersion.All), (local_addresses(4), IPVersion.V4Only)):
         with contextlib.suppress(OSError):
             return AsyncZeroconf(interfaces=chosen, ip_version=version)
-    raise NetworkError("multicast DNS cannot be used on this machine: no interface takes it")
+    raise NetworkError("multicast DNS cannot be used on this machine: no network interface supports it")
 
 
 class Advertiser:

@@ -113,7 +113,7 @@ def open_plain(path: Path) -> BinaryIO:
     """Open a file for reading that somebody else may have put there: no link is followed, and nothing waited for.
 
     Raises:
-        OSError: there is none, it cannot be read, or it is no regular file.
+        OSError: there is none, it cannot be read, or it is not a regular file.
     """
     return os.fdopen(plain_descriptor(path, os.O_RDONLY), "rb")
 
@@ -126,14 +126,14 @@ def plain_descriptor(path: Path, flags: int, *, dir_fd: int | None = None) -> in
         dir_fd: the folder in which `path` is looked up.
 
     Raises:
-        OSError: it cannot be opened so, or is no regular file.
+        OSError: it cannot be opened so, or is not a regular file.
     """
     # A pipe would be waited for, until somebody opens its other end.
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     except BaseException:
         os.close(descriptor)
         raise

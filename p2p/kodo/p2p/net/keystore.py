@@ -29,7 +29,7 @@ def make_home(home: Path) -> Path:
     except OSError as error:
         raise UsageError(f"cannot make the folder {home}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o022:
-        raise UsageError(f"others may write to {home}; do: chmod 700 {shlex.quote(str(home))}")
+        raise UsageError(f"others may write to {home}; run: chmod 700 {shlex.quote(str(home))}")
     clear_parts(home)
     return home
 
@@ -63,7 +63,7 @@ def read_private(path: Path) -> bytes | None:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o077:
-        raise UsageError(f"others may read the key {path}; do: chmod 600 {shlex.quote(str(path))}")
+        raise UsageError(f"others may read the key {path}; run: chmod 600 {shlex.quote(str(path))}")
     return data
 
 

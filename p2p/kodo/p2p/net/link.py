@@ -342,7 +342,7 @@ class WebRtcLink:
             raise PeerError("the other side sent text where libp2p sends bytes")
         self._unread += len(data)
         if self._unread > self._limits.unread_bytes + EARLY_BYTES:
-            raise PeerError("the other side sent more than this side was ready to keep")
+            raise PeerError("the other side sent more than this side allowed")
         if channel.handler is not None:
             channel.handler.message_received(data)
             return
@@ -350,7 +350,7 @@ class WebRtcLink:
             if early is channel:
                 messages.append(data)
         if self._unread > EARLY_BYTES:
-            raise PeerError("too much came before the handshake was over")
+            raise PeerError("the other side sent too much before the handshake was over")
 
     def _opened(self, channel_id: int) -> None:
         channel = self._channels[channel_id] = DataChannel(self, channel_id)
@@ -446,7 +446,7 @@ class WebRtcLink:
         """Queue one message of a channel."""
         self._raise_error()
         if self._sctp.queued + len(message) > self._limits.queued_out_bytes:
-            self.fail(BrokenSessionError("the other side does not take what it is sent"))
+            self.fail(BrokenSessionError("the other side does not read what is sent to it"))
             self._raise_error()
         self._sctp.send(channel_id, message)
         self._check_drained()

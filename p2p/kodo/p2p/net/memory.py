@@ -149,7 +149,7 @@ class _MemoryChannel:
         if self.closed:
             raise BrokenSessionError("the stream's channel is closed")
         if len(message) > MAX_MESSAGE_BYTES:
-            raise UsageError(f"a message of {len(message)} bytes; the bound is {MAX_MESSAGE_BYTES}")
+            raise UsageError(f"a message of {len(message)} bytes; the limit is {MAX_MESSAGE_BYTES}")
         self.link.send(self, message)
 
     def consumed(self, count: int) -> None:
@@ -279,7 +279,7 @@ class MemoryLink:
         elif channel.handler is not None:
             self._unread += len(message)
             if self._unread > self._limits.unread_bytes:
-                self.break_off(PeerError("the other side sent more than this side was ready to keep"))
+                self.break_off(PeerError("the other side sent more than this side allowed"))
             else:
                 channel.handler.message_received(message)
 

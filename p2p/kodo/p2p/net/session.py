@@ -91,7 +91,7 @@ class Session:
         except Exception:
             # The host's group is that of all sessions: what fails in one ends this one.
             logger.exception("the session with %s failed", self.remote_peer)
-            self.error = self.error or BrokenSessionError("the session broke over something that was not expected")
+            self.error = self.error or BrokenSessionError("the session ended because of an unexpected error")
         finally:
             self._over.set()
             if self._timer is not None:

@@ -27,7 +27,7 @@ def as_ours(error: Exception, host: str) -> KodoError:
     if isinstance(error, KodoError):
         return error
     note(f"a link to {host} ends", error)
-    ours = BrokenSessionError("the session broke over something that was not expected")
+    ours = BrokenSessionError("the session ended because of an unexpected error")
     ours.__cause__ = error
     return ours
 

@@ -134,7 +134,7 @@ class RegistryClient:
         CallError: the registry refused; `reason` as in its README, `retry_after_s` in `data` where it said so. 403
             `tls-only` also where nothing was sent, since others could have read it.
         PeerError: the answer is not what a registry answers.
-        CapacityError: the answer is over the bound of size.
+        CapacityError: the answer is over the limit of size.
     """
 
     def __init__(self, url: str, *, timeout: float = 10.0, claimant: Claimant | None = None) -> None:

@@ -40,7 +40,7 @@ class OperatorClient:
         return await self._call("POST", "/register", {"name": name, "peer_id": peer_id})
 
     async def unregister(self, name: str) -> dict[str, Any]:
-        """Take a name off the list, and its node out of the registry."""
+        """Unregister a name and remove its node of the registry."""
         return await self._call("DELETE", "/register", {"name": name})
 
     async def registered(self, p: int = 1) -> dict[str, Any]:

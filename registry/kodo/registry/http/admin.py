@@ -52,14 +52,14 @@ class _Body(BaseModel):
 
 
 class RegisterName(_Body):
-    """Put a name on the list; with `peer_id` for that peer alone."""
+    """Register a name; with `peer_id` for that peer alone."""
 
     name: NodeName
     peer_id: _Peer | None = None
 
 
 class UnregisterName(_Body):
-    """Take a name off the list, and its node out of the registry."""
+    """Unregister a name and remove its node of the registry."""
 
     name: NodeName
 

@@ -200,7 +200,11 @@ async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     hosts = request.headers.getall(hdrs.HOST, [])
     name = _host_name(hosts[0]) if len(hosts) == 1 else None
     if name is None or not _is_own(name, request.app[_SERVICE].hosts):
-        raise problem(421, "wrong-host", "this registry does not go by the host name of the request")
+        raise problem(
+            421,
+            "wrong-host",
+            "this registry is not known by the host name of the request; its operator can add the name with --name",
+        )
     own = (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower())
     welcome = request.app[_SERVICE].origins
     foreign = [origin for origin in request.headers.getall(hdrs.ORIGIN, []) if origin.lower() not in own]
@@ -324,7 +328,7 @@ async def _node(request: web.Request) -> web.Response:
     try:
         peer_id = PeerId.parse(request.match_info["peer_id"])
     except ValueError:
-        raise problem(404, "no-such-node", "this is not a peer id, so no node has it") from None
+        raise problem(404, "no-such-node", "this is not a peer id") from None
     store = request.app[_SERVICE].store
     if hidden:
         record = await store.signed_record(str(peer_id))
@@ -350,7 +354,7 @@ async def _records(request: web.Request) -> web.Response:
     if service.reading.total() >= _BODIES:
         raise problem(503, "busy", "too many registries read at once; try later", retry_after_s=5)
     if _crowds(service.reading, source):
-        raise problem(429, "too-often", "too many readers of yours wait here", retry_after_s=5)
+        raise problem(429, "too-often", "too many of your readers are waiting here; try later", retry_after_s=5)
     service.reading[source] += 1
     try:
         batch = await service.federation.batch(int(since), bytes.fromhex(epoch) or None, float(wait))
@@ -363,7 +367,7 @@ async def _records(request: web.Request) -> web.Response:
 async def _mesh(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     if not service.federation.members:
-        raise problem(403, "not-a-member", "no other registry tells this one of its nodes; see --mesh-member")
+        raise problem(403, "not-a-member", "this registry accepts nodes from no other registry; see --mesh-member")
     _throttle(service.readers, source_of(request.remote), service.clock())
     return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
 
@@ -424,7 +428,12 @@ async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TY
     if service.bodies.total() >= _BODIES:
         raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)
     if _crowds(service.bodies, source):
-        raise problem(429, "too-often", "too many bodies of yours are on their way; wait for them", retry_after_s=1)
+        raise problem(
+            429,
+            "too-often",
+            "you are sending too many requests at once; wait until they have arrived",
+            retry_after_s=1,
+        )
     service.bodies[source] += 1
     try:
         body = bytearray()

@@ -131,7 +131,7 @@ class Callers:
 
     def _stale(self, claim: Claim) -> CallError:
         told = self.seen.next_at(claim.peer_id, self.clock())
-        return problem(401, "stale-claim", "this claim was used, or the clocks differ too much", registry=told)
+        return problem(401, "stale-claim", "this claim was used before, or the clocks differ too much", registry=told)
 
 
 def shown_token(request: web.Request) -> str | None:
@@ -142,7 +142,7 @@ def shown_token(request: web.Request) -> str | None:
     """
     tokens = request.headers.getall(TOKEN_HEADER, [])
     if len(tokens) > 1:
-        raise problem(401, "bad-token", "a request shows one token")
+        raise problem(401, "bad-token", "a request may carry only one token")
     return _plain(tokens[0]) if tokens else None
 
 

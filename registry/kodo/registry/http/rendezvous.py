@@ -97,7 +97,7 @@ class Rendezvous:
         try:
             peer_id = PeerId.parse(request.match_info["peer_id"])
         except ValueError:
-            raise problem(404, "not-here", "this is not a peer id, so nobody waits by it") from None
+            raise problem(404, "not-here", "this is not a peer id") from None
         sealed = await self.read_body(request, MAX_SEALED_BYTES)
         try:
             answer = await self.lobby.offer(peer_id, sealed, source)

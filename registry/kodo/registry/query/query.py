@@ -167,7 +167,7 @@ class _Reader:
         if isinstance(value, Field) and value.kind is Kind.BOOL:
             return Truth(value)
         what = f"{value.name} is" if isinstance(value, Field) else "this is"
-        raise self._bad(node, f"{what} {value.kind.value}, no condition; compare it with something")
+        raise self._bad(node, f"{what} {value.kind.value}, not a condition; compare it with something")
 
     def _comparisons(self, node: ast.Compare, depth: int) -> Condition:
         sides = [node.left, *node.comparators]
@@ -191,18 +191,18 @@ class _Reader:
         if isinstance(one, Literal) and isinstance(other, Literal):
             raise self._bad(left, "this compares two constants; one side has to be a field")
         if one.kind is Kind.TAGS:
-            raise self._bad(left, 'tags are asked for as "word" in tags')
+            raise self._bad(left, 'write "word" in tags to search for a tag')
         if one.kind is Kind.BOOL and sign not in ("==", "!="):
-            raise self._bad(left, f"what is true or false has no order; {sign} is not allowed here")
+            raise self._bad(left, f"true and false have no order; {sign} is not allowed here")
         return Compare(sign, one, other)
 
     def _within(self, left: ast.expr, right: ast.expr, depth: int) -> Condition:
         value = self._value(left, depth + 1)
         if isinstance(right, (ast.List, ast.Tuple, ast.Set)):
             if isinstance(value, Literal):
-                raise self._bad(left, "a field has to stand before a list")
+                raise self._bad(left, "`in` needs a field on its left")
             if value.kind is Kind.TAGS:
-                raise self._bad(left, 'tags are asked for as "word" in tags')
+                raise self._bad(left, 'write "word" in tags to search for a tag')
             values: list[Literal] = []
             for item in right.elts:
                 _, literal = self._alike(left, value, item, self._value(item, depth + 2))
@@ -213,7 +213,7 @@ class _Reader:
         tags = self._value(right, depth + 1)
         if not isinstance(tags, Field) or tags.kind is not Kind.TAGS:
             raise self._bad(
-                right, "after `in` stands a list, or tags; what a text contains is asked for by .str.contains(…)"
+                right, "`in` needs a list, or tags, on its right; to search in a text, use .str.contains(…)"
             )
         if value.kind is not Kind.TEXT:
             raise self._bad(left, f"tags are texts, this is {value.kind.value}")
@@ -264,11 +264,11 @@ class _Reader:
             called = self._call(node, depth)
             if isinstance(called, Value):
                 return called
-            raise self._bad(node, "this is a condition, no value; join conditions with and, or, not")
+            raise self._bad(node, "this is a condition, not a value; join conditions with and, or, not")
         if isinstance(node, (ast.BoolOp, ast.Compare, ast.UnaryOp)):
             raise self._bad(node, "a condition cannot be compared; join conditions with and, or, not")
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-            raise self._bad(node, "a list stands after `in` only")
+            raise self._bad(node, "a list is allowed only after `in`")
         raise self._bad(node, f"{_name(node)} is not allowed in a query")
 
     def _arithmetic(self, node: ast.expr, sign: str, left: Value, right: Value) -> Value:
@@ -295,11 +295,11 @@ class _Reader:
         if isinstance(value, (int, float)):
             # Whole numbers first: one of 400 digits is no float.
             if abs(value) > _MAX_NUMBER if isinstance(value, int) else not math.isfinite(value):
-                raise self._bad(node, f"whole numbers go to {_MAX_NUMBER}, and others are finite")
+                raise self._bad(node, f"whole numbers go to {_MAX_NUMBER}, and other numbers must be finite")
             return Literal(value, Kind.NUMBER)
         if isinstance(value, str):
             if any(character == "\0" or unicodedata.category(character) == "Cs" for character in value):
-                raise self._bad(node, "a text has no NUL and no half of a surrogate pair")
+                raise self._bad(node, "a text must not contain NUL or half of a surrogate pair")
             return Literal(value, Kind.TEXT)
         if value is None:
             raise self._bad(node, "None compares to nothing; use .isnull() or .notnull()")
@@ -316,13 +316,13 @@ class _Reader:
         if kind is None:
             hint = f"; write {name.capitalize()}" if name in ("true", "false") else ""
             known = ", ".join(self._fields)
-            raise self._bad(node, f"{name[:64]!r} is no field{hint or f'; there are {known}'}")
+            raise self._bad(node, f"there is no field {name[:64]!r}{hint or f'; the fields are {known}'}")
         return Field(name, kind)
 
     def _call(self, node: ast.Call, depth: int) -> Condition | Value:
         function = node.func
         if not isinstance(function, ast.Attribute):
-            raise self._bad(node, "functions are not called here; fields have .str methods and .isnull()")
+            raise self._bad(node, "functions cannot be called; fields have .str methods and .isnull()")
         method = function.attr
         if method in _NULLS:
             self._arguments(node, 0)
@@ -361,13 +361,14 @@ class _Reader:
         text = str(self._constant(argument).value)
         if method == "contains" and not literally and _REGEX_CHARACTERS & set(text):
             raise self._bad(
-                argument, "regular expressions are not taken; with regex=False this text is looked for as it stands"
+                argument,
+                "regular expressions are not supported; add regex=False to search for this text as it stands",
             )
         return text
 
     def _arguments(self, node: ast.Call, count: int, *, keywords: bool = False) -> None:
         if len(node.args) != count or (node.keywords and not keywords):
-            raise self._bad(node, f"this takes {count or 'no'} argument{'s' * (count == 0)}")
+            raise self._bad(node, f"this needs {count or 'no'} argument{'s' * (count == 0)}")
 
     def _enter(self, node: ast.expr, depth: int) -> None:
         self._elements += 1

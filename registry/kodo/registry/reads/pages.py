@@ -100,7 +100,7 @@ def parse_page(parameters: Mapping[str, str], fields: Mapping[str, Kind]) -> Pag
     """
     for name in parameters:
         if name not in ("search", "query", "by", "p", "pp"):
-            raise _bad(name[:64], "is not known: search, query, by, p and pp are")
+            raise _bad(name[:64], "is unknown; known are search, query, by, p and pp")
     search = parameters.get("search") or None
     if search is not None:
         glob_of(search)

@@ -81,12 +81,12 @@ def sign(model: Signed, identity: Identity) -> bytes:
         ValueError: the key is another one, or the result is over the kind's `LIMIT`.
     """
     if model.peer_id != str(identity.peer_id):
-        raise ValueError(f"it names {model.peer_id}, the key is that of {identity.peer_id}")
+        raise ValueError(f"it names {model.peer_id}, but the key belongs to {identity.peer_id}")
     payload = pack(model.model_dump(exclude_none=True))
     signed = pack({"payload": payload, "signature": identity.sign(model.DOMAIN + payload)})
     if len(signed) > model.LIMIT:
         raise ValueError(
-            f"{len(signed)} bytes signed are over the bound of {model.LIMIT}; publish fewer or shorter flows"
+            f"{len(signed)} bytes signed are over the limit of {model.LIMIT}; publish fewer or shorter flows"
         )
     return signed
 
@@ -111,7 +111,7 @@ def open_envelope(model: type[Signed], signed: bytes) -> Envelope:
         IdentityError: the signature is not of the key that the statement names.
     """
     if len(signed) > model.LIMIT:
-        raise PeerError(f"{len(signed)} bytes are over the bound of {model.LIMIT}")
+        raise PeerError(f"{len(signed)} bytes are over the limit of {model.LIMIT}")
     envelope = unpack(signed, most=_ENVELOPE_VALUES)
     if not isinstance(envelope, dict) or envelope.keys() != {"payload", "signature"}:
         raise PeerError("not a map of payload and signature")

@@ -142,9 +142,7 @@ def heartbeat(connection: sqlite3.Connection, beat: Heartbeat, now: int, gap_ms:
     if now >= row["expires_at"]:
         raise CallError(406, "record-expired", "the record has expired; send `up` again")
     if row["beat_at"] is not None and beat.at <= row["beat_at"]:
-        raise CallError(
-            409, "not-rising", "a heartbeat with this `at`, or a later one, is known", {"at": row["beat_at"]}
-        )
+        raise CallError(409, "not-rising", "this heartbeat is not newer than the last one", {"at": row["beat_at"]})
     # A clock that was set back must not lock a node out: an age below zero counts as long ago.
     if row["beat_seen_at"] is not None and 0 <= now - row["beat_seen_at"] < gap_ms:
         wait = -(-(gap_ms - (now - row["beat_seen_at"])) // 1000)

@@ -158,7 +158,7 @@ class AdminStore:
             return True
 
         if not await self._write(work):
-            raise CallError(403, "wrong-code", "the code does not fit, was used, is too old, or was tried too often")
+            raise CallError(403, "wrong-code", "the code is wrong, was used, has expired, or was tried too often")
 
     async def dismiss(self, peer_id: str, by: str, now: int) -> bool:
         """Take an operator off; say whether there was one."""
@@ -172,7 +172,7 @@ class AdminStore:
         return await self._write(work)
 
     async def admit(self, name: str, peer_id: str | None, by: str, now: int, *, own: str | None = None) -> None:
-        """Put a name on the list; with `peer_id` nobody else may use it, and an earlier user of it is unbound.
+        """Register a name; with `peer_id` nobody else may use it, and an earlier user of it is unbound.
 
         Args:
             name: of a node.
@@ -249,7 +249,9 @@ class AdminStore:
         def work(connection: sqlite3.Connection) -> None:
             (count,) = connection.execute("SELECT count(*) FROM mesh_urls WHERE url <> ?", (url,)).fetchone()
             if count >= _MAX_URLS:
-                raise CallError(507, "too-many-registries", f"a registry deals with at most {_MAX_URLS} others")
+                raise CallError(
+                    507, "too-many-registries", f"a registry's mesh has at most {_MAX_URLS} other registries"
+                )
             connection.execute("INSERT OR IGNORE INTO mesh_urls (url, feed) VALUES (?, ?)", (url, int(feed)))
             _log(connection, now, by, "mesh-add", {"url": url, "feed": feed})
 

@@ -42,7 +42,7 @@ def test_a_scope_names_the_node_and_its_flows(tmp_path: Path) -> None:
         ("overrides: {a: {tag: [x]}}", "did you mean tags"),
         ("overrides: {a: {resources: {num_cpu: 1}}}", "did you mean num_cpus"),
         ("overrides: {a: {limits: {zzz: 1}}}", "known are concurrent_runs"),
-        ("name: 'a b'", "not like a domain"),
+        ("name: 'a b'", "like a domain name"),
         ("flows: 5", "flows"),
         ("- a", "not a map"),
         ("flows: [", "not YAML"),

@@ -73,7 +73,7 @@ def test_a_number_that_is_none_is_refused_on_both_sides(number):
 def test_an_item_that_is_packed_already_makes_the_same_frame():
     value = {"seq": 1, "data": {"text": "x" * 300, "number": 1.5}}
     assert packed_item(msgpack.packb(value)) == encode_frame(item(value))
-    with pytest.raises(CapacityError, match="over the bound"):
+    with pytest.raises(CapacityError, match="over the limit"):
         packed_item(bytes(1 << 20))
 
 
@@ -85,7 +85,7 @@ def test_a_very_deep_frame_is_refused_without_recursion(opening):
 
 
 def test_a_frame_over_the_bound_is_neither_sent_nor_kept():
-    with pytest.raises(CapacityError, match="over the bound of 16"):
+    with pytest.raises(CapacityError, match="over the limit of 16"):
         encode_frame(bytes(15), max_bytes=16)
     assert len(encode_frame(bytes(14), max_bytes=16)) == 17
     reader = FrameReader(max_bytes=16)

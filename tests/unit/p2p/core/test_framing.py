@@ -23,7 +23,7 @@ def test_messages_agree_with_js(vector):
 
 def test_the_largest_payload_fits_into_the_largest_message_beside_a_flag():
     assert len(encode_message(Flag.FIN, bytes(MAX_PAYLOAD_BYTES))) == MAX_MESSAGE_BYTES
-    with pytest.raises(ValueError, match="over the bound"):
+    with pytest.raises(ValueError, match="over the limit"):
         encode_message(None, bytes(MAX_PAYLOAD_BYTES + 1))
 
 

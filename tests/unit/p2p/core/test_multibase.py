@@ -42,7 +42,7 @@ def test_base58_refuses_characters_outside_its_alphabet(text):
 
 def test_base58_is_bounded_in_length():
     assert len(base58_decode("1" * 128)) == 128
-    with pytest.raises(ValueError, match="over the bound"):
+    with pytest.raises(ValueError, match="over the limit"):
         base58_decode("1" * 129)
 
 

@@ -140,7 +140,7 @@ def test_any_changed_byte_is_noticed(position):
 
 def test_an_oversized_message_is_refused_before_it_is_parsed():
     message = codec.Message(codec.Method.BINDING, codec.Class.REQUEST, TRANSACTION, {"DATA": bytes(1400)})
-    with pytest.raises(ValueError, match="over the bound"):
+    with pytest.raises(ValueError, match="over the limit"):
         read_binding_request(bytes(message))
 
 

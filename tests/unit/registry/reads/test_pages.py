@@ -359,7 +359,7 @@ def test_a_wrong_parameter_is_named(parameters, arg):
 
 
 def test_a_wrong_query_is_refused_with_its_place():
-    with pytest.raises(CallError, match="character 12: 'nmae' is no field") as caught:
+    with pytest.raises(CallError, match="character 12: there is no field 'nmae'") as caught:
         parse_page({"query": "online and nmae == 'x'"}, FLOW_FIELDS)
     assert (caught.value.code, caught.value.reason) == (400, "bad-args")
     assert caught.value.data == {"arg": "query", "at": 11}

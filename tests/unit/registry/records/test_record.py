@@ -215,9 +215,9 @@ def test_what_is_no_envelope_is_refused(envelope):
 
 def test_a_record_over_a_mebibyte_is_neither_signed_nor_read():
     flows = tuple(flow(f"flows.f{number}", description="d" * 4000) for number in range(280))
-    with pytest.raises(ValueError, match="over the bound"):
+    with pytest.raises(ValueError, match="over the limit"):
         signed_record(identity(), *flows)
-    with pytest.raises(PeerError, match="over the bound"):
+    with pytest.raises(PeerError, match="over the limit"):
         verify_record(bytes(MAX_RECORD_BYTES + 1))
 
 

@@ -177,8 +177,8 @@ def check_holds(account: Account, places: Iterable[Path]) -> None:
             writes = _may(account, found, 0o2) and not found.st_mode & stat.S_ISVTX
             if found.st_uid == account.uid or (place.is_dir() and writes):
                 raise UsageError(
-                    f"runner_user: {account.name} could replace {path}, on which the node relies, as it may write to "
-                    f"{place}; keep it where only root may write"
+                    f"runner_user: {account.name} may write to {place}, so it could replace {path}, which the node "
+                    "relies on; move that to a place where only root may write"
                 )
 
 
@@ -238,10 +238,10 @@ def _closed(account: Account, path: Path, what: str) -> UsageError:
             mode = "ugo"[_class(account, found)] + ("+rx" if right == 0o5 else "+x")
             helps = shlex.join(["chmod", mode, str(place)])
             return UsageError(
-                f"runner_user: {account.name} cannot reach {path}, as it may not enter {place}; "
-                f"this lets it: {helps}; or keep {what} elsewhere"
+                f"runner_user: {account.name} cannot reach {path}, because it may not enter {place}; "
+                f"allow it with: {helps}; or keep {what} elsewhere"
             )
-    return UsageError(f"runner_user: {account.name} cannot reach {path}; let it, or keep {what} elsewhere")
+    return UsageError(f"runner_user: {account.name} cannot reach {path}; give it access, or keep {what} elsewhere")
 
 
 def _steps(path: Path) -> Iterable[Path]:

@@ -173,7 +173,7 @@ class ApartExecutor:
         try:
             return [self._runner(line, one) for one in told]
         except (TypeError, ValueError):
-            raise KodoError("the process that keeps the runners told of none that can be read") from None
+            raise KodoError("the list of runners cannot be read") from None
 
     def _runner(self, line: Line, told: Any) -> _ApartRunner:
         name, fid, started, asking = told
@@ -222,10 +222,10 @@ class ApartExecutor:
             try:
                 runner = self._runner(line, answer)
             except (TypeError, ValueError):
-                raise MisconductError("the process that keeps the runners told of none that can be read") from None
+                raise MisconductError("the list of runners cannot be read") from None
             if failed or runner.fid != spec.fid:
                 await runner.kill()
-                raise failed[0] if failed else MisconductError("a runner has another run than it was given")
+                raise failed[0] if failed else MisconductError("a runner has a run that it was not given")
             return runner
         finally:
             self._starting -= 1
@@ -323,7 +323,7 @@ class _ApartRunner:
         """See `Runner.read_output`."""
         data = await self._call("read_output", name, offset, length, seconds=None)
         if not isinstance(data, bytes):
-            raise MisconductError("the runner gave an output that is no bytes")
+            raise MisconductError("the runner returned an output that is not bytes")
         return data
 
     def open_output(self, name: str) -> int | None:
@@ -399,7 +399,7 @@ async def _nothing() -> None:
 
 
 async def _once() -> None:
-    raise MisconductError("a run begins once")
+    raise MisconductError("a run was begun twice")
 
 
 async def _quietly(call: Awaitable[Any]) -> None:

@@ -86,7 +86,7 @@ class RunnerHost:
             frame = [number, "done", await self._do(number, op, args)]
             packed = pack_frame(frame)
         except asyncio.CancelledError:
-            packed = pack_frame([number, "error", pack_error(KodoError("it was called back"))])
+            packed = pack_frame([number, "error", pack_error(KodoError("the call was cancelled"))])
         except KodoError as error:
             packed = pack_frame([number, "error", pack_error(error)])
         except Exception as error:  # whatever Ray raises: the node gets an answer to each of its calls
@@ -115,7 +115,7 @@ class RunnerHost:
             return await self._of_runner(op, name, rest)
         executor = self._executor
         if executor is None:
-            raise UsageError("it was not started")
+            raise UsageError("the executor was not started")
         if op == "adopt":
             return [self._keep(runner) for runner in await executor.adopt()]
         if op == "launch":

@@ -40,14 +40,14 @@ class Line:
                     number, kind, value = await read_frame(self._reader)
                     call = self._calls.get(number)
                     if call is None:
-                        raise BrokenSessionError("it answered what was not asked")
+                        raise BrokenSessionError("it answered a question that was not asked")
                     if kind == "ask":
                         if call.tell is None or (call.telling is not None and not call.telling.done()):
-                            raise BrokenSessionError("it asked what it may not")
+                            raise BrokenSessionError("it asked for something that it may not ask for")
                         call.telling = group.create_task(self._tell(number, call.tell, value))
                         continue
                     if kind not in ("done", "error"):
-                        raise BrokenSessionError("it said what is none")
+                        raise BrokenSessionError("it sent something that is neither a question nor an answer")
                     del self._calls[number]
                     if kind == "done":
                         call.end(value, None)

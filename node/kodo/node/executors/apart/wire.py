@@ -80,7 +80,7 @@ async def read_frame(reader: asyncio.StreamReader) -> list[Any]:
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise BrokenSessionError("a frame cannot be read") from error
     if not isinstance(frame, list) or len(frame) != 3 or type(frame[0]) is not int or not isinstance(frame[1], str):
-        raise BrokenSessionError("a frame is none")
+        raise BrokenSessionError("a frame is malformed")
     return frame
 
 

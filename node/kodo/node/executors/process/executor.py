@@ -290,7 +290,7 @@ class ProcessExecutor:
                 # One that died while it was idle is no fault of the run's.
                 if attempt == _ATTEMPTS - 1:
                     raise
-        raise RunnerDiedError("no process for the flow could be started: others took them")
+        raise RunnerDiedError("no process for the flow could be started: other runs took each one that was ready")
 
     async def _spawn(self) -> _Idle:
         """Start a process and wait until it is ready."""
@@ -377,7 +377,7 @@ class ProcessExecutor:
     def _socket(self, name: str) -> str:
         # A cleaner of temporary files may have taken the link away, and somebody may have put another there.
         if not leads_to(self._way, self._folder):
-            raise CapacityError(f"{self._way} is not this node's any more: restart it")
+            raise CapacityError(f"{self._way} no longer belongs to this node: restart the node")
         return os.path.join(self._way, name, SOCKET_FILE)
 
     def _pipes_of(self, name: str, pid: int) -> Pipes | None:

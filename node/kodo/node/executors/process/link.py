@@ -145,7 +145,7 @@ class ProcessLink(asyncio.Protocol):
                 else:
                     waiting.set_result(value)
         except (ValueError, KeyError, TypeError):
-            self.lose(MisconductError("what the runner said is no answer to what it was asked"))
+            self.lose(MisconductError("the runner's message does not answer the question"))
 
 
 async def connect(path: Path | str, seconds: float) -> ProcessLink:

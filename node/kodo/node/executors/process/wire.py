@@ -62,7 +62,7 @@ def pack_refusal(number: int, error: Exception) -> bytes:
     if isinstance(error, KodoError):
         kind = next(name for name, known in _KINDS.items() if isinstance(error, known))
         return _frame([number, None, [kind, str(error)[:_MAX_MESSAGE]]])
-    return _frame([number, None, ["KodoError", f"the runner could not do it: {type(error).__name__}"]])
+    return _frame([number, None, ["KodoError", f"the call to the runner failed: {type(error).__name__}"]])
 
 
 def read_answer(frame: Any) -> tuple[int, Any, KodoError | None]:
@@ -76,13 +76,13 @@ def read_answer(frame: Any) -> tuple[int, Any, KodoError | None]:
             return number, value, None
         case [int(number), None, [str(kind), str(message)]]:
             return number, None, _KINDS.get(kind, KodoError)(message[:_MAX_MESSAGE])
-    raise ValueError("that is no answer")
+    raise ValueError("that is not an answer")
 
 
 def _frame(value: Any) -> bytes:
     packed: bytes = msgpack.packb(value)
     if len(packed) > MAX_FRAME_BYTES:
-        raise CapacityError(f"{len(packed)} bytes are more than a runner is told, or tells, at once")
+        raise CapacityError(f"{len(packed)} bytes are more than a runner and its node may send at once")
     return len(packed).to_bytes(_LENGTH, "big") + packed
 
 
@@ -119,4 +119,4 @@ class FrameReader:
             try:
                 yield msgpack.unpackb(packed)
             except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-                raise ValueError("a frame is no msgpack") from error
+                raise ValueError("a frame is not msgpack") from error

@@ -339,8 +339,8 @@ def _find(home: Path) -> RayCluster | None:
         return None
     if cluster.ray != _ray_version():
         raise KodoError(
-            f"the Ray that runs in {home} is {cluster.ray}, this node has {_ray_version()}: its runs must end first; "
-            "stop it with the version that started it"
+            f"the Ray that runs in {home} has version {cluster.ray}, this node has {_ray_version()}: let its runs "
+            "end, then stop it with the version that started it"
         )
     return cluster
 

@@ -93,7 +93,7 @@ class RayLink:
             return await self._wait(answer, seconds, what)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, KodoError) else None
-            raise cause or KodoError(f"the runner could not do it: {type(error.cause).__name__}") from error
+            raise cause or KodoError(f"the call to the runner failed: {type(error.cause).__name__}") from error
         except RayActorError as error:
             raise RunnerDiedError(_cause_of_death(str(error))) from error
         except RuntimeEnvSetupError as error:
@@ -101,7 +101,9 @@ class RayLink:
             raise RunnerDiedError(f"the flow's runtime_env could not be made: {why}") from error
         except (RaySystemError, UnserializableException) as error:
             if isinstance(error, UnserializableException) or isinstance(error.client_exc, ForbiddenError):
-                raise MisconductError(f"the runner said what is not plain data: {ForbiddenError()}") from None
+                raise MisconductError(
+                    f"the runner sent something that is not plain data: {ForbiddenError()}"
+                ) from None
             raise RunnerDiedError(f"the runner could not be reached: {_last_line(str(error))}") from error
         except RayError as error:
             raise RunnerDiedError(f"the runner could not be started: {_last_line(str(error))}") from error

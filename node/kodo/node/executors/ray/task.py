@@ -44,10 +44,10 @@ class TaskContext(Context):
             self._send(pack_event(event, {"text": text}))
 
     def lock(self, demand: Demand) -> Future[Any]:
-        raise UsageError("a lock is asked in the flow itself, not in its Ray tasks")
+        raise UsageError("only the flow itself can ask a lock, not its Ray tasks")
 
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
-        raise UsageError("an output is written in the flow itself: return its bytes from the Ray task")
+        raise UsageError("only the flow itself can write an output: return its bytes from the Ray task")
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         future: Future[Any] = Future()

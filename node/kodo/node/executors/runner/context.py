@@ -84,7 +84,7 @@ class RunnerContext(Context):
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         if self.folder is None:
-            raise UsageError("the node is asked while a flow runs, not when its module is imported")
+            raise UsageError("a flow can ask its node only while it runs, not while its module is imported")
         return self.asks.ask(op, args)
 
     def line(self, event: str, text: str) -> None:
@@ -179,7 +179,7 @@ class RunnerContext(Context):
     def _write(self, name: str, source: Any, media_type: str, *, result: bool) -> dict[str, Any]:
         check_output(name, media_type)
         if self.folder is None:
-            raise UsageError("an output is written while a flow runs, not when its module is imported")
+            raise UsageError("a flow can write an output only while it runs, not while its module is imported")
         with self._guard:
             if name.casefold() in self._outputs:
                 raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
@@ -191,7 +191,9 @@ class RunnerContext(Context):
             with self._guard:
                 del self._outputs[name.casefold()]
             if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
-                raise UsageError(f"the output {name!r} is at the place of another one's folder") from error
+                raise UsageError(
+                    f"the output {name!r} would take the place of another output or its folder"
+                ) from error
             raise
         data = {
             "name": name,

@@ -33,7 +33,7 @@ __all__ = ["Ending", "describe_error", "runtime_text"]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_FOLDER = os.path.join(sysconfig.get_path("purelib"), "ray") + os.sep
 
-_UNTOLD = make_fatal("InternalError", "the run is over, and how it ended could not be told")
+_UNTOLD = make_fatal("InternalError", "the run is over; how it ended could not be reported")
 _UNTOLD_PACKED = pack_event("fatal", _UNTOLD)  # beforehand: at the end there may be no memory for it
 
 
@@ -102,7 +102,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     trace = _guarded(lambda: _own_part(error.__traceback__), None)
     return make_fatal(
         _class_of(told),
-        _guarded(lambda: exact_text(_message(told)), f"{_class_of(told)}, whose own text could not be made"),
+        _guarded(lambda: exact_text(_message(told)), f"{_class_of(told)}, whose message could not be made"),
         where=_guarded(lambda: _place(trace), ""),
         traceback=_guarded(lambda: _traceback(error, trace), ""),
     )

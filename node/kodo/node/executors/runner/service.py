@@ -147,7 +147,7 @@ class RunnerService:
         `secrets` belong into the inputs.
         """
         if self._sealed:
-            raise UsageError("another process of the node has given this runner up")
+            raise UsageError("another process of the node has released this runner")
         if self._spec is not None:
             raise UsageError(f"this runner has been given the run {self._context.fid}")
         self._spec = {**spec, "inputs": reveal(spec["inputs"], secrets)}

@@ -180,7 +180,7 @@ class Channels:
             ValueError: there are too many for a peer that is not known yet.
         """
         if self.early is not None and len(self.by_id) >= self.early:
-            raise ValueError("too many channels before it said who it is")
+            raise ValueError("too many channels before the peer was authenticated")
         if len(self.by_id) >= 2 * self._most or channel_id >= self.streams:
             return None
         channel = self._add(channel_id)

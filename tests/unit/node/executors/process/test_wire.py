@@ -53,14 +53,14 @@ def test_another_error_of_ours_is_told_as_the_nearest() -> None:
 def test_of_a_foreign_error_only_the_class_is_told() -> None:
     (frame,) = frames(pack_refusal(7, ValueError("a private value")))
     error = read_answer(frame)[2]
-    assert str(error) == "the runner could not do it: ValueError"
+    assert str(error) == "the call to the runner failed: ValueError"
 
 
 @pytest.mark.parametrize(
     "frame", [None, 1, "x", [], [1], ["1", 2], [1, 2, ["UsageError", "no"]], [1, None, ["UsageError"]], {"a": 1}]
 )
 def test_what_is_no_answer_is_refused(frame: Any) -> None:
-    with pytest.raises(ValueError, match="no answer"):
+    with pytest.raises(ValueError, match="not an answer"):
         read_answer(frame)
 
 
@@ -77,7 +77,7 @@ def test_a_frame_beyond_the_bound_is_refused_before_it_has_arrived() -> None:
     ids=["nothing", "reserved", "half", "deep", "two"],
 )
 def test_what_is_no_msgpack_is_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="no msgpack"):
+    with pytest.raises(ValueError, match="not msgpack"):
         frames(len(packed).to_bytes(4, "big") + packed)
 
 

@@ -133,9 +133,9 @@ def check(request: Request, worker: str, own: Mapping[str, str]) -> None:
         OutdatedError: this process is of another version, or of an earlier job.
     """
     if request.variables.get(VERSION, kodo_version()) != kodo_version():
-        raise OutdatedError("it is of another version")
+        raise OutdatedError("it has another version")
     if _job(request.environment) > _job(own):
-        raise OutdatedError("it is of a later job")
+        raise OutdatedError("it belongs to a later job")
     if request.words[:1] != [worker]:
         raise DeclinedError("it runs another script")
     wanted = {**request.environment, **request.variables}
