@@ -32,7 +32,7 @@ def local_entry(text: str, folder: Path) -> tuple[str, Path]:
 
     Raises:
         NotFoundError: there is no such file.
-        UsageError: it is no local flow.
+        UsageError: it is not a local flow.
     """
     if match := _FILE_AND_NAME.match(text):
         file = _file(match[1], folder)

@@ -286,7 +286,7 @@ def read_inputs_file(name: str) -> dict[str, Any]:
     """Read `--inputs FILE`, JSON or YAML (`-` is stdin): a map.
 
     Raises:
-        UsageError: it cannot be read, or is no map.
+        UsageError: it cannot be read, or is not a map.
     """
     import yaml
 

@@ -134,7 +134,7 @@ class Client:
             query: a filter, as the registry's; of near nodes little more than the name is known.
 
         Raises:
-            UsageError: `query` is none.
+            UsageError: `query` is not a query.
             CallError: nothing is found, and a registry was not to be read.
         """
         return await self._directory.nodes(query)
@@ -151,7 +151,7 @@ class Client:
             node: only those of this node.
 
         Raises:
-            UsageError: `query` is none.
+            UsageError: `query` is not a query.
             CallError: nothing is found, and a registry was not to be read.
         """
         return self._directory.flows(search, query, by, node)
@@ -226,7 +226,7 @@ class Client:
         was got for other nodes.
 
         Raises:
-            UsageError: none is given, it is no code, or the node takes tokens of another issuer.
+            UsageError: none is given, it is not a code, or the node takes tokens of another issuer.
             IdentityError: a password for a node that is asked for by a name for the first time, and nobody confirmed
                 that it is the one that is meant.
             CallError: 401 `bad-code`, `bad-login`, `bad-token`, `no-login`; 429 `slow-down`; 503 `provider-away`.
@@ -338,7 +338,7 @@ class Client:
         else the one near node that claims the run, if `confirm_node` agrees.
 
         Raises:
-            UsageError: it is no fid.
+            UsageError: it is not a fid.
             NotFoundError: no near node knows that run (for this user).
             IdentityError: it is known to be on another node; several nodes claim it; or one does, and nobody
                 confirmed that it is the one that is meant.
@@ -365,7 +365,7 @@ class Client:
                 the node is. Without it only the configured registries are.
 
         Raises:
-            UsageError: it is no link.
+            UsageError: it is not a link.
             CallError: 410 with what became of it: `expired`, `used-up`, `revoked`, `deleted`; 404 `no-such-link`.
             UnreachableError: the node is away.
         """
@@ -390,7 +390,7 @@ class Client:
         """Revoke a share: `NODE/SID`, or a sid on `node`, or on any near node.
 
         Raises:
-            UsageError: it is no sid.
+            UsageError: it is not a sid.
             NotFoundError: no near node has such a share of this user's.
         """
         reference = parse_share(sid)

@@ -85,7 +85,7 @@ class Share:
         """Read the answer of `run.share`.
 
         Raises:
-            PeerError: it is none.
+            PeerError: it is not a share.
         """
         try:
             terms = (str(answer["sid"]), fid, int(answer["level"]), str(answer["mode"]), int(answer["expires_at"]))
@@ -134,7 +134,7 @@ def read_link(text: str) -> Link:
     """Read a link.
 
     Raises:
-        UsageError: it is none; says what is wrong and nothing of what is in it.
+        UsageError: it is not a link; the message says what is wrong and repeats nothing of it.
     """
     try:
         return parse_link(text)

@@ -117,7 +117,7 @@ class LoginKeeper:
         """Log in by the code that an operator made for this device; give the answer.
 
         Raises:
-            UsageError: it is no code.
+            UsageError: it is not a code.
             CallError: 401 `bad-code`, 429 `slow-down`.
         """
         proof = make_proof(code, desk.peer_id, str(self._me.peer_id))

@@ -217,7 +217,7 @@ class Resolver:
         """Find the node that NODE means.
 
         Raises:
-            UsageError: it is no NODE.
+            UsageError: it is not a NODE.
             NotFoundError: nobody claims that name.
             UnreachableError: it is known, but nowhere to be found now.
             IdentityError: several peer ids claim the name, or another one than before.

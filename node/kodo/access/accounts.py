@@ -220,7 +220,7 @@ class Accounts:
 
         Raises:
             CallError: 404 `no-such-user`, `no-such-role`; 507 `full`.
-            UsageError: it is no role.
+            UsageError: it is not a role.
         """
 
         def give(database: sqlite3.Connection) -> None:

@@ -32,7 +32,7 @@ def seconds(duration: float | str | timedelta) -> float:
     """Read a duration: seconds, a `timedelta`, or text as `90s`, `5m`, `18h`, `7d`.
 
     Raises:
-        UsageError: it is no positive duration.
+        UsageError: it is not a positive duration.
     """
     said = duration.total_seconds() if isinstance(duration, timedelta) else parse_seconds(duration)
     value = float(said) if isinstance(said, (int, float)) else -1.0

@@ -150,7 +150,7 @@ class Files:
         """Return a file's bytes; `fetch` is for large ones.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the memory has no such file.
         """
         return self._do("read", name, partial(self._read, _file(name)))
 
@@ -158,7 +158,7 @@ class Files:
         """Copy a file to this machine, to `to` or below the working folder's `memory/`; give its `Path`.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the memory has no such file.
         """
         path = Path("memory", name) if to is None else Path(to)
         return self._do("fetch", name, partial(self._fetch, _file(name), path))

@@ -35,7 +35,7 @@ def make_proof(code: str, node: str, device: str) -> bytes:
     The code is read as people write it: small or capital, with or without its dashes.
 
     Raises:
-        UsageError: it is no code.
+        UsageError: it is not a code.
     """
     read = re.sub(r"[\s-]", "", code).upper().translate(_ALIKE)
     if len(read) != CODE_BITS // 5 or not set(read) <= set(_ALPHABET):

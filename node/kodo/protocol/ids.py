@@ -37,7 +37,7 @@ def id_time_ms(text: str) -> int:
     """Return the time (ms UTC) at which the id was made.
 
     Raises:
-        ValueError: when `text` is no id.
+        ValueError: when `text` is not an id.
     """
     if not is_id(text):
         raise ValueError(f"{text!r} is not an id of 26 Crockford base32 characters")

@@ -101,7 +101,7 @@ def decode_token(token: str) -> Link:
     """Read a token.
 
     Raises:
-        ValueError: it is none, or one of a newer kodo; the message never repeats any of it.
+        ValueError: it is not a token, or one of a newer kodo; the message never repeats any of it.
     """
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise ValueError(f"a token has at most {MAX_TOKEN_CHARACTERS} characters")
@@ -140,7 +140,7 @@ def parse_link(text: str) -> Link:
     """Read a link in one of its forms, or a bare token.
 
     Raises:
-        ValueError: it is none; the message never repeats the token.
+        ValueError: it is not a link; the message never repeats the token.
     """
     text = text.strip()
     if len(text) > MAX_LINK_CHARACTERS:

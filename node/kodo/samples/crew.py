@@ -32,7 +32,7 @@ def endpoint_of(model: str, base_url: str, environment: Mapping[str, str]) -> En
     """Put together what the caller chose and what the node has.
 
     Raises:
-        UsageError: neither says which model or where, or the URL is none.
+        UsageError: neither says which model or where, or the URL is not a URL.
     """
     own = environment.get("KODO_CREW_BASE_URL", "")
     model, url = model or environment.get("KODO_CREW_MODEL", ""), base_url or own

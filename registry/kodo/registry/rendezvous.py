@@ -205,7 +205,7 @@ class Lobby:
         """Hand a node's answer to who waits for it; one that comes too late is dropped.
 
         Raises:
-            PeerError: it is no answer.
+            PeerError: it is not an answer.
         """
         number, answer = read_answer(frame)
         waiting = guest.offers.pop(number, None)

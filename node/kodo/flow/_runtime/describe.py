@@ -53,7 +53,7 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
     tags, schema, example, resources, needs_ray, and `error` when it cannot be offered.
 
     Raises:
-        UsageError: its date is none, or its parameters make no form.
+        UsageError: its date is not a date, or no form can be made of its parameters.
     """
     said = loaded.definition
     form = loaded.form()

@@ -45,7 +45,7 @@ def parse_line(line: bytes) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: it is not JSON map with `event` and, if at all, a map `data`; or the data is more than an event
             carries.
-        UsageError: the event is none that a flow may emit.
+        UsageError: a flow may not emit this event.
     """
     try:
         value = json.loads(line, parse_constant=_refuse_constant)

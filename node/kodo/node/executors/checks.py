@@ -41,7 +41,7 @@ def unpack_event(packed: Any) -> Any:
 
     Raises:
         ValueError: it is larger than an event may be: then none of its values is made; or no msgpack.
-        TypeError: it is no bytes.
+        TypeError: it is not bytes.
         RecursionError: it is nested too deeply.
     """
     if len(packed) > MAX_EVENT_BYTES:

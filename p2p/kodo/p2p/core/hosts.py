@@ -19,7 +19,7 @@ def plain_host(host: str) -> str:
     """Return an address without its scope, an IPv4-mapped one as IPv4.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     address = ipaddress.ip_address(host.split("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
     """Return whether an address is this machine's own.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     return ipaddress.ip_address(plain_host(host)).is_loopback
 
@@ -62,7 +62,7 @@ def source_block(host: str) -> str:
     """Return what counts as one source: the IPv4 address, or the IPv6 /64.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     address = ipaddress.ip_address(plain_host(host))
     if address.version == 4:

@@ -71,7 +71,7 @@ class Advertisement:
         """Read a TXT record of the instance `peer_id`; what is not understood is left out.
 
         Raises:
-            ValueError: when it is no kodo node of version 1, or names no usable address.
+            ValueError: when it is not a kodo node of version 1, or names no usable address.
         """
         peer = PeerId.parse(peer_id)
         first: dict[str, str] = {}

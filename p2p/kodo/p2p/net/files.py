@@ -113,7 +113,7 @@ def open_plain(path: Path) -> BinaryIO:
     """Open a file for reading that somebody else may have put there: no link is followed, and nothing waited for.
 
     Raises:
-        OSError: there is none, it cannot be read, or it is not a regular file.
+        OSError: there is no such file, it cannot be read, or it is not a regular file.
     """
     return os.fdopen(plain_descriptor(path, os.O_RDONLY), "rb")
 
@@ -150,7 +150,7 @@ def make_once(path: Path, data: bytes, *, link: Callable[[Path, Path], None] = o
         link: gives a file a second name, which must be free.
 
     Raises:
-        OSError: it cannot be written; there is none then.
+        OSError: it cannot be written; then there is no file.
     """
     try:
         with whole_file(path, durable=True, give_name=partial(_name_once, link)) as file:

@@ -62,7 +62,7 @@ def connected(host: str, port: int) -> socket.socket:
     """Make a non-blocking socket that talks to one address only.
 
     Raises:
-        OSError: when there is no way there.
+        OSError: when the address cannot be reached.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     try:

@@ -209,7 +209,7 @@ class RegistryClient:
         """Return the record of `peer_id`, its signature checked. It may have expired: see `expires_at`.
 
         Raises:
-            UsageError: `peer_id` is none.
+            UsageError: `peer_id` is not a peer id.
             IdentityError: it is signed by, or about, somebody else.
         """
         try:

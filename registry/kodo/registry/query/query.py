@@ -92,7 +92,7 @@ def parse_query(text: str, fields: Mapping[str, Kind]) -> Condition:
     """Read a query over rows that have `fields`.
 
     Raises:
-        QueryError: it is none, names what is not there, or is over a bound.
+        QueryError: it is not a query, names an unknown field, or exceeds a limit.
     """
     if len(text) > MAX_QUERY_CHARACTERS:
         raise QueryError(

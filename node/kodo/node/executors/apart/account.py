@@ -92,7 +92,7 @@ def settle(home: Path, name: str | None, folders: Iterable[Path], *, needs_ray: 
         needs_ray: whether it has to have Ray.
 
     Raises:
-        UsageError: the account is none, or cannot be used; says what helps.
+        UsageError: there is no such account, or it cannot be used; the message says what helps.
         CapacityError: its folder cannot be made.
     """
     if name is None:
@@ -113,7 +113,7 @@ def find_account(name: str) -> Account:
     """Return the account.
 
     Raises:
-        UsageError: there is none, it is the node's own or root, or this node may not switch to it.
+        UsageError: there is no such account, it is the node's own or root, or this node may not switch to it.
     """
     try:
         entry = pwd.getpwnam(name)

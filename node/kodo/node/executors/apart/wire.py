@@ -65,7 +65,7 @@ async def read_frame(reader: asyncio.StreamReader) -> list[Any]:
     """Read the next frame. Cancelling ends the connection's use: half of a frame may have been read.
 
     Raises:
-        BrokenSessionError: the other side has gone, or what it says is none.
+        BrokenSessionError: the other side has gone, or what it sent is not a frame.
     """
     try:
         size = int.from_bytes(await reader.readexactly(4), "big")

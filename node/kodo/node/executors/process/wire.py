@@ -69,7 +69,7 @@ def read_answer(frame: Any) -> tuple[int, Any, KodoError | None]:
     """Return the number of an answer, its value, and the error that it is instead.
 
     Raises:
-        ValueError: it is no answer.
+        ValueError: it is not an answer.
     """
     match frame:
         case [int(number), value]:
@@ -102,7 +102,7 @@ class FrameReader:
         """Take bytes, and yield each frame that they complete.
 
         Raises:
-            ValueError: a frame is too long, has too many values, or is no msgpack.
+            ValueError: a frame is too long, has too many values, or is not msgpack.
         """
         self._data += data
         while len(self._data) >= _LENGTH:

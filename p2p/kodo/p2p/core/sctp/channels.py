@@ -194,7 +194,7 @@ class Channels:
         """Return a channel that messages may be sent on.
 
         Raises:
-            BrokenSessionError: when there is none.
+            BrokenSessionError: when there is no such channel.
         """
         channel = self.by_id.get(channel_id)
         if channel is None or channel.state is not ChannelState.OPEN:

@@ -210,7 +210,7 @@ def _receive(connection: socket.socket, stack: contextlib.ExitStack) -> tuple[by
     """Read a request and its three descriptors, which `stack` closes.
 
     Raises:
-        OSError, ValueError: it is none.
+        OSError, ValueError: it is not a request.
     """
     connection.settimeout(REQUEST_TIMEOUT)
     data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
