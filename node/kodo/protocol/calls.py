@@ -1,6 +1,6 @@
 """The ops of `/kodo/call/1`: what each takes. One model an op; an arg that is not named here is refused.
 
-Answers are plain maps, described in the README of the node; readers ignore keys that they do not know.
+Answers are plain maps, described in docs/reference/ops.md; readers ignore keys that they do not know.
 """
 
 from __future__ import annotations
