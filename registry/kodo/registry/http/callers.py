@@ -59,7 +59,7 @@ class Callers:
         check_private(request)
         headers = request.headers.getall(hdrs.AUTHORIZATION, [])
         if len(headers) != 1:
-            raise problem(401, "no-claim", "this call is signed with the user key; see 'Signed requests' in the documentation of the registry's API")
+            raise problem(401, "no-claim", "this call must be signed with the user key; see the registry's API")
         if headers[0][: len(_BEARER)].lower() == _BEARER:
             # Without a key: a token that is bound to one is not taken so.
             return await self.provider.identify("", _plain(headers[0][len(_BEARER) :].strip()))
