@@ -131,7 +131,7 @@ class RegistryClient:
         UnreachableError: no connection could be made.
         BrokenSessionError: the connection broke.
         DeadlineError: no whole answer within `timeout` seconds.
-        CallError: the registry refused; `reason` as its API documents, `retry_after_s` in `data` where it said so. 403
+        CallError: the registry refused; `reason` as its API documents, `retry_after_s` in `data` if it said so. 403
             `tls-only` also where nothing was sent, since others could have read it.
         PeerError: the answer is not what a registry answers.
         CapacityError: the answer is over the limit of size.
