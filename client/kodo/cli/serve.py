@@ -131,12 +131,30 @@ async def up(
     runners: Annotated[
         int | None, typer.Option("--runners", min=0, help="Processes to keep ready for the next runs.")
     ] = None,
+    max_runs: Annotated[
+        int | None, typer.Option("--max-runs", min=1, help="Runs that execute at the same time; others wait.")
+    ] = None,
+    max_live: Annotated[
+        int | None,
+        typer.Option("--max-live", min=1, help="Unfinished runs, including those that wait. More are refused."),
+    ] = None,
+    max_live_each: Annotated[
+        int | None, typer.Option("--max-live-each", min=1, help="Unfinished runs of one user. More are refused.")
+    ] = None,
     keep_runs: Annotated[
         bool | None,
         typer.Option(
             "--keep-runs/--end-runs",
             help="Keep runs (and Ray) going while the node is stopped, or end them.",
             show_default=False,
+        ),
+    ] = None,
+    adopt: Annotated[
+        str | None,
+        typer.Option(
+            "--adopt",
+            metavar="TIME",
+            help="How long to look, at the start, for runs that went on without the node, e.g. 30s.",
         ),
     ] = None,
     retention: Annotated[
@@ -147,6 +165,12 @@ async def up(
     ] = None,
     disk_reserve: Annotated[
         str | None, typer.Option("--disk-reserve", metavar="SIZE", help="Disk that must stay free, e.g. 256MiB.")
+    ] = None,
+    max_db: Annotated[
+        str | None,
+        typer.Option(
+            "--max-db", metavar="SIZE", help="Size that the database may reach, e.g. 10GB. Launches are refused then."
+        ),
     ] = None,
 ) -> None:
     """Run a node until Ctrl-C."""
@@ -171,10 +195,15 @@ async def up(
         num_cpus=num_cpus,
         object_store=object_store,
         runners=runners,
+        max_runs=max_runs,
+        max_live=max_live,
+        max_live_each=max_live_each,
         keep_runs=keep_runs,
+        adopt=adopt,
         retention=retention,
         quota=quota,
         disk_reserve=disk_reserve,
+        max_db=max_db,
     )
     async with AsyncExitStack() as stack:
         # Whether there is a page to serve is known before anything starts.
