@@ -96,7 +96,7 @@ async def warn_of_unbound(context: Context, config: OidcConfig) -> None:
 
 def _usage(error: ValidationError) -> UsageError:
     first = error.errors(include_url=False, include_context=False)[0]
-    return UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def samples_scope() -> Path:

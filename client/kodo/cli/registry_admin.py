@@ -96,7 +96,7 @@ async def operator(
                 context.show(made)
                 context.say("it works once, within a day: koco operator --enrol - --registry URL, and enter it there")
         elif dismiss is not None:
-            _tell(context, await at.dismiss(dismiss), f"{dismiss} is no operator any more")
+            _tell(context, await at.dismiss(dismiss), f"{dismiss} is no longer an operator")
         else:
             answer = await at.operators()
             rows = [{"peer_id": answer.get("owner"), "since": None}, *answer.get("result", ())]

@@ -110,7 +110,8 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Setting
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = setting_name(str(first["loc"][0])) if first["loc"] else "?"
-        raise UsageError(f"{name} ({sources.get(name, '?')}): {first['msg']}; it is {first['input']!r}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name} ({sources.get(name, '?')}): {what}; it is {first['input']!r}") from None
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -181,7 +181,9 @@ def parse_share(text: str) -> Reference:
 def _parse_id(text: str, what: str, listed_by: str) -> Reference:
     reference = _split(text, f"a {what}")
     if not is_id(reference.rest):
-        raise UsageError(f"{safe_text(reference.rest)!r} is no {what}: 26 characters as `{listed_by}` shows them")
+        raise UsageError(
+            f"{safe_text(reference.rest)!r} is not a {what}: it has 26 characters, as `{listed_by}` shows them"
+        )
     return reference
 
 

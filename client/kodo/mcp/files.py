@@ -60,7 +60,7 @@ class Folders:
         except OSError as error:
             raise UsageError(f"{one_line(text)} cannot be read: {error.strerror}") from None
         if not stat.S_ISREG(mode):
-            raise UsageError(f"{one_line(text)} is no regular file")
+            raise UsageError(f"{one_line(text)} is not a regular file")
         return path
 
     def target(self, text: str | None) -> Path:
@@ -84,7 +84,7 @@ class Folders:
     def _inside(self, text: str) -> Path:
         first = self._first()
         if "\0" in text or len(text) > 4096:
-            raise UsageError("that is no path")
+            raise UsageError("that is not a path")
         path = Path(os.path.realpath(first / Path(text).expanduser()))
         if any(path == root or root in path.parents for root in self._roots):
             return path

@@ -90,7 +90,7 @@ async def read_text(runs: Runs, ref: str, name: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"{one_line(name)} is no text; save_output makes a file of it")
+        raise UsageError(f"{one_line(name)} is not text; save_output makes a file of it")
     kind = row.get("media_type")
     is_text = isinstance(kind, str) and kind.startswith(_TEXT_TYPES)
     return text, one_line(kind, 100) if is_text else "text/plain"

@@ -159,7 +159,7 @@ class Runs:
         if kept is not None:
             return kept.run
         if len(ref) > 2000:
-            raise UsageError("that is no run: take PEER/FID, as the tools give it")
+            raise UsageError("that is not a run: use PEER/FID, as the tools return it")
         if (only := self._options.node) is None:
             return await self._client.run(ref)
         reference = parse_run(ref)

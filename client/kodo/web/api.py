@@ -139,7 +139,7 @@ def _peer_id(request: web.Request) -> PeerId:
     try:
         return PeerId.parse(request.match_info["peer_id"])
     except ValueError:
-        raise problem(404, "no-such-node", "this is no peer id") from None
+        raise problem(404, "no-such-node", "this is not a peer id") from None
 
 
 async def _page(request: web.Request, ask: Callable[..., Awaitable[Page]]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class NullProvider:
         if self.only is not None:
             return f"only the user who started it, {self.only}"
         who = "everybody who can reach this node" if self.open else "everybody on this machine and its local networks"
-        return f"no auth provider: {who} may use all flows, each seeing its own runs only"
+        return f"no login: {who} may use all flows, and each sees only their own runs"
 
     def _principal(self, peer_id: str) -> Principal:
         roles = {Role.USER, Role.OPERATOR} if peer_id == self.operator else {Role.USER}

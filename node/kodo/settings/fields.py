@@ -57,14 +57,28 @@ def _parse_truth(value: object) -> object:
     return words.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
+def _parse_size(value: object) -> object:
+    size = parse_bytes(value)
+    if isinstance(size, str):
+        raise ValueError("write a number of bytes, or a size such as 200MB, 256MiB or 50GB")
+    return size
+
+
+def _parse_duration(value: object) -> object:
+    seconds = parse_seconds(value)
+    if isinstance(seconds, str):
+        raise ValueError("write a number of seconds, or a duration such as 500ms, 30s, 5m, 12h or 7d")
+    return seconds
+
+
 def _parse_file(value: object) -> object:
     return Path(value) if isinstance(value, str) and value else value
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 """Several words: separated by spaces, or a list."""
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Bytes = Annotated[int, BeforeValidator(_parse_size)]
+Seconds = Annotated[float, BeforeValidator(_parse_duration)]
 Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]
 File = Annotated[Path, BeforeValidator(_parse_file)]

@@ -57,11 +57,20 @@ def test_each_flag_sets_its_setting(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("flag", "text"), [("--max-runs", "0"), ("--adopt", "soon"), ("--max-db", "1")])
-def test_a_value_that_cannot_be_is_refused_with_its_name(tmp_path: Path, flag: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "text", "advice"),
+    [
+        ("--max-runs", "0", "greater than or equal to 1"),
+        ("--adopt", "soon", "a duration such as 500ms, 30s, 5m, 12h or 7d; it is 'soon'"),
+        ("--max-db", "lots", "a size such as 200MB, 256MiB or 50GB; it is 'lots'"),
+        ("--max-db", "1", "greater than or equal to 1048576"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_could(tmp_path: Path, flag: str, text: str, advice: str) -> None:
     done = up(tmp_path, flag, text)
     assert (done.returncode, done.stdout) == (2, "")
     assert flag.removeprefix("--").replace("-", "_") in done.stderr.replace("-", "_")
+    assert advice in " ".join(done.stderr.split())
 
 
 def test_what_limits_runs_has_a_flag() -> None:

@@ -199,7 +199,7 @@ def test_a_yaml_file_in_a_folder_is_local_and_else_a_flow_of_a_node(
 
 def test_a_share_is_named_as_a_run_is() -> None:
     assert parse_share(f"n/{FID}") == Reference("n", FID)
-    with pytest.raises(UsageError, match=r"no sid: .* `koco shares`"):
+    with pytest.raises(UsageError, match=r"not a sid: .* `koco shares`"):
         parse_share("n/x")
 
 
