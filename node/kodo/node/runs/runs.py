@@ -241,10 +241,14 @@ class Runs:
     def _check_room(self, payer: str) -> None:
         most, total = self.settings.max_live, len(self._live)
         if total >= most:
-            raise CallError(429, "busy", f"this node has {most} unfinished runs", {"retry_after_ms": 1000})
+            message = f"this node has {most} unfinished runs and takes no more; try again when some have ended"
+            raise CallError(429, "busy", message, {"retry_after_ms": 1000})
         mine = sum(live.payer == payer for live in self._live.values())
         if mine >= fair_share(most, total - mine, self.settings.max_live_each):
-            message = f"you have {mine} unfinished runs on this node, which has {total} in all"
+            message = (
+                f"you have {mine} unfinished runs on this node, which has {total} in all: your share is used;"
+                " end some, or try again later"
+            )
             raise CallError(429, "busy", message, {"retry_after_ms": 1000})
         try:
             self._outputs.check_room()
