@@ -29,6 +29,6 @@ def copy_database(source: Path, place: str, change: Callable[[sqlite3.Connection
         original.backup(copy)
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise UsageError(f"{source} is damaged ({verdict}); the copy was thrown away")
+            raise UsageError(f"{source} is damaged ({verdict}); the copy was deleted")
         change(copy)
         copy.commit()
