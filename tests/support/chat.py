@@ -49,7 +49,20 @@ class ChatServer:
                 choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
                 usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
                 kind = {"id": "chat-1", "object": "chat.completion", "created": 1, "model": request["model"]}
+                if request.get("stream"):
+                    delta = {"index": 0, "delta": message, "finish_reason": None}
+                    last = {"index": 0, "delta": {}, "finish_reason": reason}
+                    self._stream({**kind, "object": "chat.completion.chunk"}, [delta, last])
+                    return
                 self._answer(200, {**kind, "choices": [choice], "usage": usage})
+
+            def _stream(self, kind: dict[str, Any], choices: list[dict[str, Any]]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for choice in choices:
+                    self.wfile.write(f"data: {json.dumps({**kind, 'choices': [choice]})}\n\n".encode())
+                self.wfile.write(b"data: [DONE]\n\n")
 
             def _answer(self, status: int, value: dict[str, Any]) -> None:
                 body = json.dumps(value).encode()

@@ -47,6 +47,14 @@ async def test_agents_tasks_tools_actions_and_results_become_events(run):
     assert KEY not in str(made.events)
 
 
+@pytest.mark.parametrize("name", ["streaming", "streamed"])
+async def test_a_crew_that_streams_is_run_to_its_end(run, name):
+    with ChatServer([say("a page on stars")]) as server:
+        end = await (await run(f"crew_flows:{name}", topic="stars", base_url=server.url)).end()
+        assert server.asked
+    assert (end["event"], end.get("result")) == ("final", "a page on stars"), end
+
+
 async def test_a_tool_that_fails_is_an_action_error_and_the_crew_goes_on(run):
     with ChatServer([call_tool("lookup", word="dark"), say("it is dark")]) as server:
         made = await run("crew_flows:crew", topic="x", base_url=server.url)

@@ -55,6 +55,17 @@ async def test_a_factory_gives_its_defaults_to_its_graph(run):
     assert end["result"]["topic"] == "stars"
 
 
+async def test_a_graph_that_was_not_compiled_is_run(run):
+    end = await (await run("graph_flows:uncompiled", topic="moons")).end()
+    assert end["result"] == {"topic": "moons", "notes": ["note on moons"]}
+
+
+@pytest.mark.parametrize(("name", "result"), [("chain", {"topic": "MOONS"}), ("chain_of_text", "MOONS")])
+async def test_a_chain_that_a_function_returns_is_run(run, name, result):
+    end = await (await run(f"graph_flows:{name}", topic="moons")).end()
+    assert end.get("result") == result, end
+
+
 async def test_an_interrupt_is_a_lock_and_its_answer_resumes_the_graph(run):
     made = await run("graph_flows:graph", topic="suns")
     lock = await answer(made, "Approve?", True)

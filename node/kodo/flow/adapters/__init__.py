@@ -14,7 +14,12 @@ __all__ = ["run_by_adapter", "schema_by_adapter"]
 _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("crewai", "Crew"): "kodo.flow.adapters.crewai",
     ("crewai", "Flow"): "kodo.flow.adapters.crewai",
+    ("crewai", "StreamingOutputBase"): "kodo.flow.adapters.crewai",
+    ("langchain_core", "Runnable"): "kodo.flow.adapters.runnable",
     ("langgraph", "Pregel"): "kodo.flow.adapters.langgraph",
+    ("langgraph", "StateGraph"): "kodo.flow.adapters.langgraph",
+    ("llama_index", "Workflow"): "kodo.flow.adapters.runnable",
+    ("workflows", "Workflow"): "kodo.flow.adapters.runnable",
 }
 """Package and class of what an adapter runs. It is known by these names, so that nothing is imported to find out."""
 

@@ -42,7 +42,7 @@ class CrewError(KodoError):
 
 
 def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
-    """Run a crew or crewAI flow with a map of inputs to its end.
+    """Run a crew or crewAI flow, or what one that streams has given, with a map of inputs to its end.
 
     Raises:
         CrewError: it failed, and said a key.
@@ -52,9 +52,10 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
     listener.introduce(crew)
     with listener.listening(), _asking(_Human(listener)):
         try:
-            output = crew.kickoff(inputs=dict(inputs))
+            output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait(output))
+            output = _streamed(output)
         except Exception as error:
             text = str(error)
             if listener.safe(text) == text:
@@ -82,6 +83,17 @@ def schema(crew: Any) -> dict[str, Any] | None:
 
 async def _wait(output: Any) -> Any:
     return await output
+
+
+def _streamed(output: Any) -> Any:
+    """Run one with `stream=True` to its end: it runs only while its pieces are taken."""
+    if not any(base.__name__ == "StreamingOutputBase" for base in type(output).__mro__):
+        return output
+    if hasattr(output, "is_completed") and output.is_completed:
+        return output.result
+    for _ in output:
+        pass
+    return output.result
 
 
 class Listener:

@@ -1,4 +1,4 @@
-"""LangGraph: a compiled graph as a flow.
+"""LangGraph: a graph, compiled or not, as a flow.
 
 | in the graph | becomes |
 |---|---|
@@ -45,12 +45,13 @@ def run(graph: Any, inputs: Mapping[str, Any]) -> Any:
         LockExpiredError: an interrupt was not answered in time.
         Exception: whatever the graph raises.
     """
-    return asyncio.run(_run(graph, dict(inputs)))
+    return asyncio.run(_run(_compiled(graph), dict(inputs)))
 
 
 def schema(graph: Any) -> dict[str, Any] | None:
     """Return the JSON Schema of a graph's input; None when its types have none."""
     try:
+        graph = _compiled(graph)
         found: dict[str, Any] = graph.get_input_jsonschema()
     except Exception:  # types of the author's, which JSON Schema may not know
         return None
@@ -82,6 +83,11 @@ def demand_of(interrupt: Interrupt) -> tuple[str, dict[str, Any]]:
     if rest and "description" not in form:
         form["description"] = json.dumps(rest, ensure_ascii=False, indent=1)
     return title[:_MAX_TITLE], form
+
+
+def _compiled(graph: Any) -> Any:
+    """Compile a `StateGraph` that its author did not."""
+    return graph if hasattr(graph, "astream") else graph.compile()
 
 
 def _is_model(kind: Any) -> bool:

@@ -47,6 +47,20 @@ def crew(topic: str, base_url: str):
 
 
 @flow
+def streaming(topic: str, base_url: str):
+    """Give a crew that streams: it runs only while its pieces are taken."""
+    streams = made(base_url)
+    streams.stream = True
+    return streams
+
+
+@flow
+def streamed(topic: str, base_url: str):
+    """Start one, and return what it gives."""
+    return streaming(topic, base_url).kickoff(inputs={"topic": topic, "base_url": base_url})
+
+
+@flow
 def asking(topic: str, base_url: str):
     """Give a crew that asks a human about what it wrote."""
     return asking_crew(base_url)

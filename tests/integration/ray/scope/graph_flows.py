@@ -3,6 +3,7 @@
 import operator
 from typing import Annotated
 
+from langchain_core.runnables import RunnableLambda
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
@@ -78,3 +79,28 @@ nested_builder = StateGraph(State)
 nested_builder.add_node("inner", built(research))
 nested_builder.add_edge(START, "inner")
 nested = nested_builder.compile()
+
+
+@flow
+def uncompiled(topic: str):
+    """Give a graph that nobody compiled."""
+    builder = StateGraph(State)
+    builder.add_node(research)
+    builder.add_edge(START, "research")
+    return builder
+
+
+@flow
+def chain(topic: str):
+    """Give a chain of LangChain's."""
+    return RunnableLambda(lambda inputs: {"topic": inputs["topic"].upper()})
+
+
+@flow
+async def chain_of_text(topic: str):
+    """Give a chain whose input is one text."""
+    return RunnableLambda(shout)
+
+
+def shout(text: str) -> str:
+    return text.upper()

@@ -28,6 +28,7 @@ from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import load_entry
 from kodo.flow._runtime.pending import tell_forgotten
+from kodo.flow._runtime.results import result_of
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
@@ -239,7 +240,7 @@ class RunnerService:
         faulthandler.enable(open(plain_descriptor(folder / CRASH_FILE, _NEW), "w"))  # noqa: SIM115 (open for as long as this process lives)
         os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
         os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
-        return invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"]))
+        return result_of(invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"])))
 
     def _finish(self) -> None:
         """Make events of all that was printed, before the last one; bounded."""

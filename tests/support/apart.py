@@ -1,0 +1,45 @@
+"""Virtual environments beside this one, for tests that need packages too large or too rare for everybody's."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from scripts.locks import install_commands, is_newest_wanted, path_of
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL_SECONDS = 1200
+
+
+def do(*command: str | Path, seconds: float = INSTALL_SECONDS) -> str:
+    """Run a command in the repository; gives what it printed, which is the failure when it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    return done.stdout
+
+
+def environment(name: str) -> Path:
+    """Make `.venv-NAME` from the lock of that name, unless it is there and as the lock says; gives its Python."""
+    folder = ROOT / (f".venv-{name}-unlocked" if is_newest_wanted() else f".venv-{name}")
+    made, stamp = folder / "bin" / "python", folder / ".kodo"
+    sources = (ROOT / "pyproject.toml").read_bytes() + path_of(name).read_bytes()
+    wanted = hashlib.sha256(sources + sys.version.encode()).hexdigest()
+    if is_newest_wanted() or not stamp.is_file() or stamp.read_text() != wanted:
+        venv.create(folder, with_pip=True, clear=True)
+        for command in install_commands(made, name, newest=is_newest_wanted()):
+            do(*command)
+        stamp.write_text(wanted)
+    return made
