@@ -5,6 +5,8 @@ bytes lie in `.NAME.HASH.part` beside it, where HASH is made of the file's own S
 the same content takes the part up at its last good chunk, and one of other content cannot mistake it for its own.
 What the part is worth is read from its bytes, by hashing them again, never from a note about them.
 
+What this system cannot store under its name is renamed, see `kodo.protocol.portable_names`.
+
 The node is not trusted: names are checked again, and each directory on the way is opened relative to its parent
 without following symbolic links, so that nothing is written outside the directory that was asked for.
 """
@@ -17,6 +19,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from typing import Protocol
 
 from kodo.p2p.errors import CapacityError, DeadlineError, IntegrityError, NetworkError, PeerError, UsageError
 from kodo.protocol.manifest import CHUNK_BYTES, Manifest, check_output_name
+from kodo.protocol.portable_names import fold, stored_names
 from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = [
@@ -170,9 +174,10 @@ async def download(
             check_output_name(name)
         except ValueError as error:
             raise PeerError(f"the node announced an output that cannot be stored: {error}") from None
-    folded = {name.casefold() for name in names}
-    if len(folded) != len(names):
+    if len(set(names)) != len(names):
         raise PeerError("the node announced two outputs of the same name")
+    stored = stored_names(names, sys.platform)
+    folded = {fold(name) for name in stored.values()}
     with _translated(directory):
         root = await asyncio.to_thread(_open_root, directory)
     done: list[Download] = []
@@ -180,7 +185,9 @@ async def download(
         for number, name in enumerate(names, 1):
             report = _reporter(on_progress, name, number, len(names))
             done.append(
-                await _download_one(source, name, directory, root, folded, overwrite, report, retry_delay, room)
+                await _download_one(
+                    source, name, stored[name], directory, root, folded, overwrite, report, retry_delay, room
+                )
             )
     finally:
         os.close(root)
@@ -198,6 +205,7 @@ def _reporter(on_progress: OnProgress | None, name: str, file: int, files: int) 
 async def _download_one(
     source: Source,
     name: str,
+    stored: str,
     directory: Path,
     root: int,
     folded: Collection[str],
@@ -206,8 +214,8 @@ async def _download_one(
     retry_delay: Callable[[int], float],
     room: Room,
 ) -> Download:
-    *parents, base = name.split("/")
-    target = directory / name
+    *parents, base = stored.split("/")
+    target = directory / stored
     disk = os.fstatvfs(root)
     manifest = await fetch_manifest(source, name, room=disk.f_blocks * disk.f_frsize)
     with _translated(target), _opened_below(root, parents) as folder:
@@ -217,7 +225,7 @@ async def _download_one(
         if not overwrite and _exists(folder, base):
             raise _in_the_way(target)
         part = part_name(base, manifest)
-        if "/".join([*parents, part]).casefold() in folded:
+        if fold("/".join([*parents, part])) in folded:
             raise PeerError(
                 f"the node announced an output {part!r}: {name!r} is the name of the part while it is downloaded"
             )

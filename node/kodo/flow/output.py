@@ -28,8 +28,8 @@ def write(name: str, source: Any, media_type: str | None = None) -> Any:
         undo the write.
 
     Raises:
-        ValueError: the name is not one that every common system can store.
-        UsageError: the name was used before, or `source` is of a wrong type.
+        ValueError: the name is no relative path that Linux takes.
+        UsageError: the name was used before, or `source` is of a wrong type, a folder, a device or a named pipe.
         CapacityError: it does not fit on this machine's disk.
     """
     context = current()

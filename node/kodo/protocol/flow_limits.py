@@ -116,7 +116,7 @@ def check_output(name: Any, media_type: Any) -> None:
     """Judge what an output is called.
 
     Raises:
-        ValueError: the name is not one that a file can bear everywhere.
+        ValueError: the name is no relative path that Linux takes.
         UsageError: name or media type is no text, or the latter is too long.
     """
     if not isinstance(name, str):

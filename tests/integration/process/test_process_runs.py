@@ -37,7 +37,7 @@ from tests.integration.ray.test_ray_runs import (  # noqa: F401
     test_a_run_goes_from_its_inputs_to_its_final,
     test_a_run_whose_end_cannot_be_told_is_over_nevertheless,
     test_a_runner_keeps_what_was_not_committed_and_forgets_what_was,
-    test_a_second_output_of_a_name_is_refused_whatever_its_case,
+    test_a_second_output_of_a_name_is_refused_and_one_in_other_case_is_told,
     test_an_exception_becomes_fatal_and_says_where,
     test_an_output_is_read_back_with_its_hash,
     test_an_output_that_a_flow_has_replaced_is_told_at_once,

@@ -174,10 +174,12 @@ async def test_an_output_is_read_back_with_its_hash(run):
     await made.runner.release()
 
 
-async def test_a_second_output_of_a_name_is_refused_whatever_its_case(run):
+async def test_a_second_output_of_a_name_is_refused_and_one_in_other_case_is_told(run):
     made = await run("writes", size=65536)
     await made.end()
     assert next(event.data for event in made.events if event.event == "result") == {"type": "UsageError"}
+    (warning,) = [event.data["text"] for event in made.events if event.event == "log"]
+    assert "'data/BLOB.bin' is renamed" in warning
 
 
 async def test_only_announced_outputs_can_be_read(run):

@@ -124,7 +124,7 @@ class Context(ABC):
         """Store an output and announce it; blocks. Gives the data of its `output` event.
 
         Raises:
-            ValueError: the name is not one that a file can bear everywhere.
+            ValueError: the name is no relative path that Linux takes.
             UsageError: the name was used, or a value is of a wrong type.
             CapacityError: there is no room for it, or the run has made too many.
         """

@@ -143,7 +143,7 @@ class Conduct:
         try:
             check_output(name, media)
         except ValueError:
-            raise MisconductError("an output's name is not a valid file name on every system") from None
+            raise MisconductError("an output's name is not a valid file name") from None
         assert isinstance(name, str)
         if name in self.outputs:
             raise MisconductError("two outputs have the same name")

@@ -125,8 +125,9 @@ def asks_with_default():
 @flow
 async def writes(size: int):
     info = await output.write("data/blob.bin", (bytes([number % 256]) * 65536 for number in range(size // 65536)))
+    await output.write("data/BLOB.bin", b"another")
     try:
-        await output.write("data/BLOB.bin", b"again")
+        await output.write("data/blob.bin", b"again")
     except Exception as error:
         result(type=type(error).__name__)
     return info

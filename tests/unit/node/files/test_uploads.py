@@ -154,7 +154,7 @@ async def test_more_bytes_than_announced_are_refused(tmp_path: Path, clock: Stil
     assert (await refusal(uploads(tmp_path, clock), args_of(), DATA + b"x")).code == 413
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "con", "a\nb"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "a\0b"])
 async def test_a_name_that_is_none_is_refused(tmp_path: Path, clock: StillClock, name: str) -> None:
     error = await refusal(uploads(tmp_path, clock), args_of(name=name))
     assert (error.code, error.data["arg"]) == (400, "name")

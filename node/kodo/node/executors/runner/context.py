@@ -14,7 +14,7 @@ from typing import Any
 
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
 from kodo.flow._runtime.context import Context, Demand, Emitted, LockExpiredError
-from kodo.flow._runtime.files import media_type_of, write_file
+from kodo.flow._runtime.files import is_name_of_file, media_type_of, write_file
 from kodo.flow._runtime.form import reasons_of
 from kodo.flow._runtime.node_requests import AskQueue
 from kodo.flow._runtime.plain import plain
@@ -31,6 +31,7 @@ from kodo.protocol.flow_limits import (
     check_output_room,
 )
 from kodo.protocol.ids import make_id
+from kodo.protocol.portable_names import fold, portability
 from kodo.protocol.secrets import hide
 
 __all__ = ["RunnerContext", "is_rays_mark"]
@@ -52,7 +53,7 @@ class RunnerContext(Context):
         self.has_tasks = False
         self.last_ingest = 0.0
         self.folder: Path | None = None  # of outputs; there is none before there is a run
-        self._outputs: dict[str, str] = {}  # by case-folded name: some clients' disks do not tell case apart
+        self._outputs: dict[str, str] = {}  # names, and what systems that do not tell case apart take them for
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
         self._opened = self._lock_bytes = 0
@@ -173,6 +174,10 @@ class RunnerContext(Context):
         """Make an event that must not wait: the actor's loop, or a lock's guard, would wait with it."""
         self.buffer.put(pack_event(event, data), wait=False)
 
+    def _warn(self, text: str) -> None:
+        with contextlib.suppress(CapacityError):
+            self.emit("log", {"level": "WARNING", "logger": "kodo.flow", "text": text})
+
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         return self._write(name, source, media_type or media_type_of(name), result=False)
 
@@ -181,15 +186,24 @@ class RunnerContext(Context):
         if self.folder is None:
             raise UsageError("a flow can write an output only while it runs, not while its module is imported")
         with self._guard:
-            if name.casefold() in self._outputs:
-                raise UsageError(f"this run has an output {self._outputs[name.casefold()]!r}; a name is used once")
+            if name in self._outputs:
+                raise UsageError(f"this run has an output {name!r}; a name is used once")
             check_output_room(len(self._outputs), result=result)
-            self._outputs[name.casefold()] = name
+            folded = fold(name)
+            alike = [other for other, its in self._outputs.items() if its == folded]
+            self._outputs[name] = folded
+        if why := portability(name, alike):
+            text = f"the output {name!r} is renamed when it is downloaded to a system that cannot store it: {why}"
+            self._warn(text)
+        if is_name_of_file(source):
+            self._warn(
+                f"the output {name!r} is the text {source!r}: for the file of that name, write Path({source!r})"
+            )
         try:
             manifest = write_file(self.folder / name, source, parts=self.folder.with_name("parts"))
         except BaseException as error:
             with self._guard:
-                del self._outputs[name.casefold()]
+                del self._outputs[name]
             if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
                 raise UsageError(
                     f"the output {name!r} would take the place of another output or its folder"
@@ -211,7 +225,7 @@ class RunnerContext(Context):
             UsageError: there is no such output.
             IntegrityError: the flow has removed it, or put something else in its place.
         """
-        if self.folder is None or self._outputs.get(name.casefold()) != name:
+        if self.folder is None or name not in self._outputs:
             raise UsageError(f"this run has no output {name!r}")
         descriptor = open_below(self.folder, name)
         if descriptor is None:
