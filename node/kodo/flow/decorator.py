@@ -13,15 +13,19 @@ from typing import Any, TypeVar, overload
 
 from kodo.flow._runtime.context import current
 from kodo.flow._runtime.plain import plain
+from kodo.p2p.errors import UsageError
 from kodo.protocol.texts import several
 
-__all__ = ["FLOW_ATTRIBUTE", "FlowDefinition", "event", "flow"]
+__all__ = ["FLOW_ATTRIBUTE", "FOLDER", "FlowDefinition", "event", "flow"]
 
 FLOW_ATTRIBUTE = "__kodo_flow__"
 """Where the decorator leaves its definition."""
 
 MAX_ARGUMENT_CHARACTERS = 2000
 """Longer arguments are cut in the events that `@event` makes."""
+
+FOLDER = "folder"
+"""Of `outputs`: all files that a run leaves in its folder are outputs."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +43,10 @@ class FlowDefinition:
         published: ISO date of this release; a date without a time zone is UTC.
         tags: words to find it by.
         resources: what it asks of Ray: `num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`.
+        outputs: `folder` makes outputs of all files that a run leaves in its working folder.
+
+    Raises:
+        UsageError: `outputs` is neither empty nor `folder`.
     """
 
     name: str = ""
@@ -49,8 +57,13 @@ class FlowDefinition:
     published: str | date = ""
     tags: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
+    outputs: str = ""
 
     def __post_init__(self) -> None:
+        if self.outputs not in ("", FOLDER):
+            raise UsageError(
+                f"outputs={self.outputs!r} of a flow is not known; write outputs={FOLDER!r} or leave it out"
+            )
         object.__setattr__(self, "tags", several(self.tags))
 
 
@@ -69,6 +82,7 @@ def flow(
     published: str | date = "",
     tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
+    outputs: str = "",
 ) -> Callable[[F], F]: ...
 
 
@@ -84,10 +98,12 @@ def flow(
     published: str | date = "",
     tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
+    outputs: str = "",
 ) -> Any:
     """Mark a function, generator or class as a flow. It stays what it was: call it as plain Python to test it.
 
-    Hints and defaults of its parameters make the form that its users fill in.
+    Hints and defaults of its parameters make the form that its users fill in. With `outputs="folder"` all files that
+    a run leaves in its working folder are outputs; without, a `log` event names them, and they go with the run.
     """
 
     def mark(function: F) -> F:
@@ -101,6 +117,7 @@ def flow(
             published=published,
             tags=several(tags),
             resources=dict(resources or {}),
+            outputs=outputs,
         )
         setattr(function, FLOW_ATTRIBUTE, definition)
         return function

@@ -180,3 +180,22 @@ async def test_a_home_with_a_long_path_is_reached_all_the_same(tmp_path):
         await runner.release()
     finally:
         await executor.aclose()
+
+
+@pytest.mark.parametrize("fail", [False, True])
+async def test_files_left_behind_are_told(run, fail):
+    made = await run("process_flows:leaves", fail=fail)
+    await made.end()
+    (warning,) = [event.data["text"] for event in made.events if event.event == "log"]
+    assert "2 files of 5 bytes in all were left" in warning
+    assert "left.txt, sub/also.csv" in warning
+
+
+@pytest.mark.parametrize("fail", [False, True])
+async def test_files_left_behind_are_outputs_of_a_flow_that_says_so(run, fail):
+    made = await run("process_flows:keeps", fail=fail)
+    assert (await made.end())["event"] == ("fatal" if fail else "final")
+    assert [event.data["name"] for event in made.events if event.event == "output"] == [
+        *("told.md", "left.txt", "sub/also.csv")
+    ]
+    assert [event for event in made.events if event.event == "log"] == []

@@ -26,7 +26,7 @@ KICKOFF_METHODS = ("kickoff", "invoke")
 
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _YAML = (".yaml", ".yml")
-_TEXTS = ("name", "author", "organization", "release", "description", "published")
+_TEXTS = ("name", "author", "organization", "release", "description", "published", "outputs")
 
 
 @dataclass(frozen=True, slots=True)

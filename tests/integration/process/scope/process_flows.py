@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from kodo.flow import flow, memory, result
+from kodo.flow import flow, memory, output, result
 
 
 @flow
@@ -70,3 +71,24 @@ def complains_and_waits():
 def dies_before_its_child():
     result(pid=subprocess.Popen(["env", "-i", "sleep", "1000"]).pid)
     os._exit(3)
+
+
+def leave_files(fail=False):
+    """Write as sloppy scripts do: into the working folder, and one of the files as an output besides."""
+    Path("left.txt").write_text("left")
+    Path("sub").mkdir()
+    Path("sub/also.csv").write_text("1")
+    Path("told.md").write_text("# told")
+    output.write("told.md", Path("told.md"))
+    if fail:
+        raise ValueError("on purpose")
+
+
+@flow
+def leaves(fail: bool = False):
+    leave_files(fail)
+
+
+@flow(outputs="folder")
+def keeps(fail: bool = False):
+    leave_files(fail)

@@ -54,6 +54,7 @@ class RunnerContext(Context):
         self.last_ingest = 0.0
         self.folder: Path | None = None  # of outputs; there is none before there is a run
         self._outputs: dict[str, str] = {}  # names, and what systems that do not tell case apart take them for
+        self.sources: set[tuple[int, int]] = set()  # device and inode of files that outputs were made of
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
         self._opened = self._lock_bytes = 0
@@ -174,7 +175,8 @@ class RunnerContext(Context):
         """Make an event that must not wait: the actor's loop, or a lock's guard, would wait with it."""
         self.buffer.put(pack_event(event, data), wait=False)
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Make a `log` event of level WARNING, unless the run has made too many."""
         with contextlib.suppress(CapacityError):
             self.emit("log", {"level": "WARNING", "logger": "kodo.flow", "text": text})
 
@@ -194,9 +196,9 @@ class RunnerContext(Context):
             self._outputs[name] = folded
         if why := portability(name, alike):
             text = f"the output {name!r} is renamed when it is downloaded to a system that cannot store it: {why}"
-            self._warn(text)
+            self.warn(text)
         if is_name_of_file(source):
-            self._warn(
+            self.warn(
                 f"the output {name!r} is the text {source!r}: for the file of that name, write Path({source!r})"
             )
         try:
@@ -215,6 +217,10 @@ class RunnerContext(Context):
             "sha256": manifest.sha256.hex(),
             "media_type": media_type,
         }
+        if isinstance(source, os.PathLike):
+            with contextlib.suppress(OSError):
+                about = os.stat(source)
+                self.sources.add((about.st_dev, about.st_ino))
         self.emit("output", data)
         return data
 

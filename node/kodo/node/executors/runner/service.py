@@ -17,6 +17,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.ending import Ending
+from kodo.node.executors.runner.leftovers import handle_leftovers
 from kodo.node.executors.runner.storage import place_of_runner
 from kodo.node.executors.runner.upload_receiver import Inbox
 from kodo.p2p.distribution import installed_version
@@ -240,7 +242,15 @@ class RunnerService:
         faulthandler.enable(open(plain_descriptor(folder / CRASH_FILE, _NEW), "w"))  # noqa: SIM115 (open for as long as this process lives)
         os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
         os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
-        return result_of(invoke(load_entry(spec["entry"]), self._inbox.fill_in(spec["inputs"])))
+        wanted = ""
+        try:
+            loaded = load_entry(spec["entry"])
+            wanted = loaded.definition.outputs
+            return result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
+        finally:
+            with contextlib.suppress(Exception):  # the run's own end is worth more
+                write = partial(self._context.write_output, media_type=None)
+                handle_leftovers(work, wanted, self._context.sources, write, self._context.warn)
 
     def _finish(self) -> None:
         """Make events of all that was printed, before the last one; bounded."""
