@@ -11,7 +11,7 @@ from kodo.flow._runtime.results import result_of
 from kodo.flow.decorator import FlowDefinition
 from tests.integration.results_of_libraries import ROWS
 
-MAGIC = {".parquet": b"PAR1", ".png": b"\x89PNG", ".html": b"<html>"}
+MAGIC = {".parquet": b"PAR1", ".png": b"\x89PNG", ".html": b"<!doctype html>"}
 THERE = all(importlib.util.find_spec(name) for name in ("PIL", "matplotlib", "plotly", "polars", "pyarrow"))
 
 

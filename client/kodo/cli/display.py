@@ -42,13 +42,13 @@ _BELOW = ("progress", "agent", "task", "tool", "inputs", "version", "config", "f
 
 
 def describe(event: Event) -> str:
-    """Return what an event says, for people, on one line (the texts of `stdout` and results may have more)."""
+    """Return what an event says, for people, on one line (the texts of `stdout`, `log` and results may have more)."""
     data = event.data
     match event.event:
         case "progress":
             return progress_text(data)
         case "log":
-            return line(f"{data.get('level', '')} {data.get('logger', '')}: {data.get('text', '')}")
+            return lines(f"{data.get('level', '')} {data.get('logger', '')}: {data.get('text', '')}")
         case "stdout" | "stderr":
             return lines(data.get("text", ""))
         case "lock":

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from kodo.flow import action, agent, emit, lock, output, progress, result, task, tool
-from kodo.flow._runtime.capture import EventLogHandler
 from kodo.flow._runtime.context import Demand, Emitted, install
 from kodo.flow._runtime.event_socket import parse_line
+from kodo.flow._runtime.log_events import EventLogHandler
 from kodo.node.executors.checks import Conduct, MisconductError
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.executors.ray.runner import read_events

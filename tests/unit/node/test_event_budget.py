@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kodo.flow._runtime.buffer import pack_event
-from kodo.flow._runtime.capture import EventLogHandler
 from kodo.flow._runtime.context import Demand
+from kodo.flow._runtime.log_events import EventLogHandler
 from kodo.node.executors.checks import Conduct, MisconductError
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.executors.in_process import InProcessRunner

@@ -10,27 +10,23 @@ import ctypes
 import errno
 import hashlib
 import io
-import logging
 import os
 import secrets
+import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kodo.flow._runtime.bars import EVERY_S, Bar, plain_text
 from kodo.p2p.net.files import open_plain, plain_descriptor
-from kodo.protocol.fatal import exact_text
 
-__all__ = ["MARK", "MAX_LINE_BYTES", "EventLogHandler", "StreamCapture", "read_rest", "shown"]
+__all__ = ["MARK", "MAX_LINE_BYTES", "StreamCapture", "read_rest", "shown"]
 
 MAX_LINE_BYTES = 32 * 1024
 """A longer line becomes several events."""
-
-MAX_LOG_CHARACTERS = 60_000
-"""A longer log record is cut; whatever its characters are, it fits an event."""
-
-_MAX_NAME_CHARACTERS = 1000
 
 MARK = b"\x00kodo-"
 """Begins what `flush` sends through a pipe."""
@@ -48,8 +44,11 @@ class StreamCapture:
     `stderr`. A sink that blocks makes whoever prints wait: that is the back-pressure.
     """
 
-    def __init__(self, sink: Callable[[str, str], None]):
+    def __init__(
+        self, sink: Callable[[str, str], None], draw: Callable[[dict[str, Any]], object] = lambda data: None
+    ):
         self.sink = sink
+        self.draw = draw
         self._marks: dict[bytes, threading.Event] = {}
         self._rests = {"stdout": b"", "stderr": b""}
         self._kept: dict[str, int] = {}
@@ -134,8 +133,11 @@ class StreamCapture:
 
     def _read(self, descriptor: int, event: str) -> None:
         rest = b""
+        bar = Bar()
         peek = _peeker(descriptor)
         while True:
+            while bar.waits and not select.select([descriptor], [], [], EVERY_S)[0]:
+                self._draw(event, bar.due(time.monotonic()))
             try:
                 data = peek() if peek else os.read(descriptor, _READ_BYTES)
             except OSError:
@@ -147,12 +149,23 @@ class StreamCapture:
                 return
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
+                if bar.told:
+                    self._draw(event, bar.draw(shown(line), time.monotonic() + EVERY_S))
+                    bar = Bar()
                 self._line(event, line)
+            if b"\r" in rest:
+                self._draw(event, bar.draw(rest.decode("utf-8", "replace"), time.monotonic()))
+                rest = _latest(rest)
             rest = self._say_most(event, rest)
             self._keep_rest(event, rest, data if peek else b"")
             if peek:
                 _take(descriptor, len(data))
                 self._keep_rest(event, rest)
+
+    def _draw(self, event: str, data: dict[str, Any] | None) -> None:
+        if data is not None:
+            with contextlib.suppress(Exception):  # as in `_say`
+                self.draw({"id": event, **data})
 
     def _line(self, event: str, line: bytes) -> None:
         if MARK in line:
@@ -205,8 +218,16 @@ def _rest_file(folder: Path, event: str) -> Path:
 
 
 def shown(line: bytes) -> str:
-    """Return a line as a screen would show it in the end: a progress bar redraws it after a carriage return."""
-    return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+    """Return a line as a screen would show it in the end, uncoloured; after a carriage return it is drawn anew."""
+    return plain_text(line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
+
+
+def _latest(line: bytes) -> bytes:
+    """Return of a line that is drawn anew what counts: its state now, and whether it is about to be drawn again."""
+    states = line.split(b"\r")
+    if states[-1]:
+        return b"\r" + states[-1]
+    return b"\r" + next((state for state in reversed(states) if state), b"") + b"\r"
 
 
 class _End:
@@ -281,27 +302,3 @@ def _boundary(data: bytes, limit: int) -> int:
     while cut > limit - 4 and data[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
-
-
-class EventLogHandler(logging.Handler):
-    """Turns log records into `log` events: `{level, logger, text}`."""
-
-    def __init__(self, emit: Callable[[str, dict[str, object]], object]):
-        super().__init__()
-        self._emit = emit
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Make the event; a record that cannot be formatted is said to be so, without its arguments."""
-        try:
-            text = self.format(record)
-        except Exception as error:  # arguments that do not fit the format, a __str__ that fails
-            text = f"{record.msg!s:.1000} <{type(error).__name__}>"
-        with contextlib.suppress(Exception):  # logging must not raise in the flow
-            self._emit(
-                "log",
-                {
-                    "level": exact_text(str(record.levelname))[:_MAX_NAME_CHARACTERS],
-                    "logger": exact_text(str(record.name))[:_MAX_NAME_CHARACTERS],
-                    "text": exact_text(text)[:MAX_LOG_CHARACTERS],
-                },
-            )

@@ -21,7 +21,18 @@ from kodo.protocol.events import EVENTS
 from kodo.protocol.fatal import exact_text
 from kodo.protocol.flow_limits import check_lock, pack_data
 
-__all__ = ["DONE", "Context", "Demand", "Emitted", "LockExpiredError", "check_event", "current", "fid", "install"]
+__all__ = [
+    "DONE",
+    "Context",
+    "Demand",
+    "Emitted",
+    "LockExpiredError",
+    "check_event",
+    "current",
+    "emit_here",
+    "fid",
+    "install",
+]
 
 RESERVED_EVENTS = frozenset(["final", "fatal", "output", "lock", "unlock", "unlock-deny"])
 """Events with a meaning that `emit` cannot give them: they come of a flow's end, `output.write` and `lock`."""
@@ -159,6 +170,11 @@ def current() -> Context:
                 _installed = _found()
             context = _installed
     return context
+
+
+def emit_here(event: str, data: dict[str, Any]) -> object:
+    """Make an event of this process: after a fork another context than the one before."""
+    return current().emit(event, data)
 
 
 def _found() -> Context:

@@ -146,8 +146,19 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
         and getattr(value, "__module__", module_name) == module_name  # not what it imported from another module
     ]
     if not entries:
-        raise NotFoundError(f"there is no @flow in {spec}")
+        raise NotFoundError(f"there is no @flow in {spec}{_advice(module_name)}")
     return entries
+
+
+def _advice(module_name: str) -> str:
+    """Say which function of a module its author may have meant."""
+    own = [
+        name
+        for name, value in vars(_import(module_name)).items()
+        if inspect.isfunction(value) and value.__module__ == module_name and not name.startswith("_")
+    ]
+    meant = "main" if "main" in own else own[-1] if own else ""
+    return f": mark a function with @flow, or name one behind a colon, as `:{meant}`" if meant else ""
 
 
 def modules_of(package: str) -> list[str]:

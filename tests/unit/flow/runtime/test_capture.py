@@ -1,15 +1,11 @@
 """Output capture, in a process of its own because it takes over file descriptors."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
 
-import pytest
-
-from kodo.flow._runtime.buffer import pack_event
-from kodo.flow._runtime.capture import MAX_LINE_BYTES, EventLogHandler
+from kodo.flow._runtime.capture import MAX_LINE_BYTES
 
 SCRIPT = """
 import json, os, subprocess, sys
@@ -140,9 +136,40 @@ os.dup2(real, 2)"""
     assert (tmp_path / "file").read_bytes() == b""
 
 
-@pytest.mark.parametrize("text", ["\U0001f600" * 100_000, "\udcff" * 100_000, "a" * 1_000_000])
-def test_a_long_log_record_is_cut_and_not_lost(text):
-    made = []
-    handler = EventLogHandler(lambda event, data: made.append(pack_event(event, data)))
-    handler.emit(logging.LogRecord(text, logging.INFO, "", 0, text, None, None))
-    assert len(made) == 1
+def test_colours_and_movements_of_a_terminal_are_left_out():
+    assert captured("print('\\x1b[1;31mred\\x1b[0m \\x1b]8;;http://a\\x07link\\x1b]8;;\\x07 \\x1b[2K\\x1b[1A')") == [
+        ["stdout", "red link "]
+    ]
+
+
+DRAWING = SCRIPT.replace(
+    "capture.start()",
+    """
+import time
+from kodo.flow._runtime import bars, capture as module
+capture.draw = lambda data: lines.append(["progress", data])
+module.EVERY_S = bars.EVERY_S = 0.05
+def until(told):
+    while told not in [line[1].get("text") for line in lines if line[0] == "progress"]:
+        time.sleep(0.01)
+capture.start()""",
+)
+
+
+def test_a_bar_is_progress_while_it_is_drawn_and_one_line_in_the_end():
+    body = """
+for state in (b'\\r 10% b', b'\\r 20% c', b'\\r 30% d'):
+    os.write(2, state)
+    until(state[-1:].decode())
+os.write(2, b'\\r100% e\\n')
+"""
+    lines = captured(body, DRAWING)
+    states = ((10, "b"), (20, "c"), (30, "d"), (100, "e"))
+    drawn = [["progress", {"id": "stderr", "percent": percent, "text": text}] for percent, text in states]
+    assert lines == [*drawn, ["stderr", "100% e"]]
+
+
+def test_a_bar_that_is_longer_than_a_line_may_be_is_told_once():
+    body = "[os.write(1, b'\\r' + b'%d%%' % (n % 100)) for n in range(50_000)]\nos.write(1, b'\\rdone\\n')"
+    lines = captured(body)
+    assert lines == [["stdout", "done"]]

@@ -25,7 +25,8 @@ FLOW = """
 import logging, os, signal, sys
 from pathlib import Path
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
-from kodo.flow._runtime.capture import EventLogHandler, StreamCapture
+from kodo.flow._runtime.capture import StreamCapture
+from kodo.flow._runtime.log_events import EventLogHandler
 parent = os.dup(1)
 buffer = EventBuffer()
 emit = lambda event, data: buffer.put(pack_event(event, data))

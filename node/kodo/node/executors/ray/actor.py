@@ -17,12 +17,13 @@ from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
-from kodo.flow._runtime.context import install
+from kodo.flow._runtime.context import emit_here, install
 from kodo.flow._runtime.load import add_roots
+from kodo.flow._runtime.log_events import log_as_events
 from kodo.flow._runtime.node_requests import pack_error
 from kodo.node.executors.ray.task import TaskContext
 from kodo.node.executors.runner.context import RunnerContext
-from kodo.node.executors.runner.service import FLUSH_TIMEOUT, RunnerService, log_as_events
+from kodo.node.executors.runner.service import FLUSH_TIMEOUT, RunnerService
 from kodo.node.executors.runner.storage import FOLDER, own_storage, place_of_runner
 from kodo.p2p.errors import CapacityError, KodoError
 
@@ -41,11 +42,11 @@ def prepare_worker() -> None:
         return
     own_storage(os.environ, os.environ.get(FOLDER) or place_of_runner(os.environ["KODO_RUNNER"]))
     context = TaskContext(os.environ["KODO_RUNNER"], os.environ.get("KODO_NAMESPACE", ""))
-    _capture = StreamCapture(context.line)
+    _capture = StreamCapture(context.line, context.draw)
     _capture.start()
     install(context)
     connect_children()
-    log_as_events()
+    log_as_events(emit_here)
     context.start()
     from ray._private import worker
 

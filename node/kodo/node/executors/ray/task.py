@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from kodo.flow._runtime.bars import RayBars
 from kodo.flow._runtime.buffer import pack_event
 from kodo.flow._runtime.context import DONE, Context, Demand, Emitted
 from kodo.flow._runtime.node_requests import error_of
@@ -25,6 +27,7 @@ class TaskContext(Context):
     def __init__(self, name: str, namespace: str):
         self._name = name
         self._namespace = namespace
+        self._bars = RayBars()
         self._queue: queue.Queue[bytes] = queue.Queue(maxsize=10_000)
         self._sender: threading.Thread | None = None
         self._runner: Any = None
@@ -40,8 +43,15 @@ class TaskContext(Context):
 
     def line(self, event: str, text: str) -> None:
         """Take one line of output."""
-        if not is_rays_mark(text):
+        is_bar, data = self._bars.read(text, time.monotonic())
+        if data is not None:
+            self.draw(data)
+        if not is_bar and not is_rays_mark(text):
             self._send(pack_event(event, {"text": text}))
+
+    def draw(self, data: dict[str, Any]) -> None:
+        """Take what a progress bar shows."""
+        self._send(pack_event("progress", data))
 
     def lock(self, demand: Demand) -> Future[Any]:
         raise UsageError("only the flow itself can ask a lock, not its Ray tasks")

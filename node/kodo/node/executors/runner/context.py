@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from kodo.flow._runtime.bars import RayBars
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
 from kodo.flow._runtime.context import Context, Demand, Emitted, LockExpiredError
 from kodo.flow._runtime.files import is_name_of_file, media_type_of, write_file
@@ -55,6 +56,7 @@ class RunnerContext(Context):
         self.folder: Path | None = None  # of outputs; there is none before there is a run
         self._outputs: dict[str, str] = {}  # names, and what systems that do not tell case apart take them for
         self.sources: set[tuple[int, int]] = set()  # device and inode of files that outputs were made of
+        self._bars = RayBars()
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
         self._opened = self._lock_bytes = 0
@@ -91,9 +93,17 @@ class RunnerContext(Context):
 
     def line(self, event: str, text: str) -> None:
         """Take one line of output."""
-        if not is_rays_mark(text):
+        is_bar, data = self._bars.read(text, time.monotonic())
+        if data is not None:
+            self.draw(data)
+        if not is_bar and not is_rays_mark(text):
             with contextlib.suppress(CapacityError):  # what is printed is dropped then, and the flow was told
                 self.emit(event, {"text": text})
+
+    def draw(self, data: dict[str, Any]) -> None:
+        """Take what a progress bar shows."""
+        with contextlib.suppress(CapacityError):
+            self.emit("progress", data)
 
     def store_result(self, text: str, spare: str) -> str:
         """Store a result too large for an event as the output `final.json`; return its name.

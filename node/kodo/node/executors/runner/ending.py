@@ -33,6 +33,14 @@ __all__ = ["Ending", "describe_error", "runtime_text"]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_FOLDER = os.path.join(sysconfig.get_path("purelib"), "ray") + os.sep
 
+_KODO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))) + os.sep
+_NOT_THE_AUTHORS = (
+    "<frozen ",
+    os.path.join(_KODO, "flow") + os.sep,
+    os.path.join(_KODO, "node") + os.sep,
+    *(os.path.normpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "purelib", "platlib")),
+)
+
 _UNTOLD = make_fatal("InternalError", "the run is over; how it ended could not be reported")
 _UNTOLD_PACKED = pack_event("fatal", _UNTOLD)  # beforehand: at the end there may be no memory for it
 
@@ -146,6 +154,8 @@ def _traceback(error: BaseException, trace: TracebackType | None) -> str:
 
 def _place(trace: TracebackType | None) -> str:
     frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_RAY_FOLDER)]
+    # The author's own line says more than the one of a library, or of kodo, to which it led.
+    frames = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_AUTHORS)] or frames
     if not frames:
         return ""
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"

@@ -11,7 +11,6 @@ import contextlib
 import faulthandler
 import functools
 import importlib
-import logging
 import os
 import platform
 import shutil
@@ -21,13 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kodo.flow._runtime.capture import EventLogHandler, StreamCapture
+from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
-from kodo.flow._runtime.context import current, install
+from kodo.flow._runtime.context import emit_here, install
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import load_entry
+from kodo.flow._runtime.log_events import log_as_events, own_packages
 from kodo.flow._runtime.pending import tell_forgotten
 from kodo.flow._runtime.results import result_of
 from kodo.flow._runtime.spool import SPOOL_FILE
@@ -43,7 +43,7 @@ from kodo.p2p.net.files import plain_descriptor
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.secrets import Secrets, reveal
 
-__all__ = ["FLUSH_TIMEOUT", "RunnerService", "kodo_version", "log_as_events", "warm_up"]
+__all__ = ["FLUSH_TIMEOUT", "RunnerService", "kodo_version", "warm_up"]
 
 PRELOAD_TIMEOUT = 20.0
 """Seconds for which a warm runner waits for the scope's imports; a module that hangs only delays its own flow."""
@@ -66,21 +66,6 @@ def kodo_version() -> str:
     return installed_version()
 
 
-def _emit_here(event: str, data: dict[str, Any]) -> object:
-    """Make an event of this process: after a fork another context than the one before."""
-    return current().emit(event, data)
-
-
-def log_as_events() -> None:
-    """Make `log` events of what this process logs from now on, and log nothing elsewhere."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    root.addHandler(EventLogHandler(_emit_here))
-    if root.level in (logging.NOTSET, logging.WARNING):
-        root.setLevel(logging.INFO)
-
-
 class RunnerService:
     """One runner. Its coroutines are what the node calls; all answer at once, but for `poll` and `asked`."""
 
@@ -97,9 +82,10 @@ class RunnerService:
         self._capture = capture
         if capture is not None:
             capture.sink = self._context.line
+            capture.draw = self._context.draw
         install(self._context)
         connect_children()
-        log_as_events()
+        log_as_events(emit_here)
         self._connect()
         self._inlet = EventInlet(self._context.emit)
         self._fid: str | None = None
@@ -244,6 +230,7 @@ class RunnerService:
         os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
         wanted = ""
         try:
+            own_packages.add(spec["entry"].partition(":")[0].partition(".")[0])
             loaded = load_entry(spec["entry"])
             wanted = loaded.definition.outputs
             return result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
