@@ -10,6 +10,7 @@ import pytest
 from kodo.node.executors.executor import RunnerDiedError, RunSpec
 from kodo.node.executors.process.executor import ProcessExecutor
 from kodo.p2p.errors import KodoError, UsageError
+from kodo.protocol.ids import make_id
 from tests.integration.ray.conftest import SCOPE, new_id
 from tests.integration.ray.test_ray_inlet import (  # noqa: F401
     test_a_bad_line_is_a_warning_and_does_not_end_the_run,
@@ -199,3 +200,57 @@ async def test_files_left_behind_are_outputs_of_a_flow_that_says_so(run, fail):
         *("told.md", "left.txt", "sub/also.csv")
     ]
     assert [event for event in made.events if event.event == "log"] == []
+
+
+async def answered(made, *answers):
+    """Answer each lock in turn; gives their titles."""
+    titles, seen = [], 0
+    for number, answer in enumerate(answers):
+        lock = await made.until("lock", "final", "fatal") if not seen else await next_lock(made, seen)
+        assert lock.event == "lock", lock
+        seen = lock.rseq
+        titles.append(lock.data["title"])
+        await made.runner.answer(lock.data["lid"], make_id(number + 1, os.urandom(10)), answer)
+    return titles
+
+
+async def next_lock(made, after):
+    while True:
+        for event in made.events:
+            if event.rseq > after and event.event in ("lock", "final", "fatal"):
+                return event
+        made.events += await made.runner.poll(made.events[-1].rseq, 5.0)
+
+
+async def test_input_and_getpass_are_locks_and_a_secret_is_told_nowhere(run):
+    made = await run("process_flows:asks")
+    titles = await answered(made, "Ana", "", "s3cret-canary")
+    assert (await made.end())["result"] == ["Ana", "", 13]
+    assert titles == ["Your name?", "Which colour?", "Password:"]
+    assert "s3cret-canary" not in str(made.events)
+
+
+async def test_input_in_an_event_loop_is_a_lock(run):
+    made = await run("process_flows:asks_in_a_loop")
+    assert await answered(made, "Ana") == ["Your name?"]
+    assert (await made.end())["result"] == ["Ana"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+async def test_what_processes_of_a_pool_say_arrives_and_what_they_cannot_do_says_why(run, method):
+    made = await run("process_flows:spawns", method=method)
+    end = await made.end()
+    assert end.get("result") == ["an output can be written only in the flow's own process: return the data to it"] * 2
+    assert sorted(event.data["number"] for event in made.events if event.event == "result") == [1, 2]
+    assert sorted(made.texts("stdout")) == ["printed 1", "printed 2"]
+
+
+async def test_a_thread_that_a_flow_started_is_waited_for(run):
+    made = await run("process_flows:goes_on")
+    assert (await made.end())["event"] == "final"
+    assert [event.data["name"] for event in made.events if event.event == "output"] == ["later.txt"]
+
+
+@pytest.mark.parametrize(("code", "event"), [(None, "final"), (0, "final"), (1, "fatal")])
+async def test_sys_exit_ends_a_run_as_it_ends_a_program(run, code, event):
+    assert (await (await run("process_flows:exits", code=code)).end())["event"] == event

@@ -1,16 +1,21 @@
 """Flows that the tests of processes without Ray run; imported by runners only."""
 
 import asyncio
+import getpass
+import multiprocessing
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from kodo.flow import flow, memory, output, result
+from kodo.p2p.errors import UsageError
 
 
 @flow
@@ -92,3 +97,50 @@ def leaves(fail: bool = False):
 @flow(outputs="folder")
 def keeps(fail: bool = False):
     leave_files(fail)
+
+
+@flow
+def asks():
+    """Ask as scripts for a terminal do."""
+    name = input("Your name? ")
+    print("Which colour? ", end="")
+    colour = input()
+    secret = getpass.getpass()
+    return [name, colour, len(secret)]
+
+
+@flow
+async def asks_in_a_loop():
+    return [input("Your name? ")]  # noqa: ASYNC250 (as people write it)
+
+
+@flow
+def spawns(method: str):
+    """Say something in processes of a pool, which may be others than forked ones."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return list(pool.map(in_a_child, [1, 2]))
+
+
+def in_a_child(number):
+    result(number=number)
+    print("printed", number)
+    try:
+        output.write("made-in-a-child", "")
+    except UsageError as error:
+        return str(error)
+
+
+@flow
+def goes_on():
+    """Return while a thread still works."""
+
+    def later():
+        time.sleep(0.2)
+        output.write("later.txt", "later")
+
+    threading.Thread(target=later).start()
+
+
+@flow
+def exits(code: int | None = None):
+    sys.exit(code)

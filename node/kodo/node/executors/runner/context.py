@@ -57,6 +57,7 @@ class RunnerContext(Context):
         self._outputs: dict[str, str] = {}  # names, and what systems that do not tell case apart take them for
         self.sources: set[tuple[int, int]] = set()  # device and inode of files that outputs were made of
         self._bars = RayBars()
+        self.last_line = ""  # of what was printed
         self._guard = threading.Lock()
         self._locks: dict[str, _OpenLock] = {}
         self._opened = self._lock_bytes = 0
@@ -93,6 +94,8 @@ class RunnerContext(Context):
 
     def line(self, event: str, text: str) -> None:
         """Take one line of output."""
+        if event == "stdout":
+            self.last_line = text
         is_bar, data = self._bars.read(text, time.monotonic())
         if data is not None:
             self.draw(data)

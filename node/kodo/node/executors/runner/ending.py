@@ -64,7 +64,7 @@ class Ending:
     def run(self, work: Callable[[], Any]) -> None:
         """Do `work`, and tell its result or its error as the last event; never raises.
 
-        `SystemExit` and `KeyboardInterrupt` end the run too, not this process.
+        `SystemExit` and `KeyboardInterrupt` end the run with `fatal`, not this process.
         """
         began = time.monotonic()
         try:

@@ -31,11 +31,18 @@ from kodo.flow._runtime.log_events import log_as_events, own_packages
 from kodo.flow._runtime.pending import tell_forgotten
 from kodo.flow._runtime.results import result_of
 from kodo.flow._runtime.spool import SPOOL_FILE
+from kodo.flow._runtime.terminal_input import ask_by_locks
 from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.ending import Ending
 from kodo.node.executors.runner.leftovers import handle_leftovers
 from kodo.node.executors.runner.storage import place_of_runner
+from kodo.node.executors.runner.threads import (
+    GRACE_SECONDS,
+    as_in_a_main_thread,
+    explain_signals,
+    wait_for_threads,
+)
 from kodo.node.executors.runner.upload_receiver import Inbox
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import UsageError
@@ -86,6 +93,8 @@ class RunnerService:
         install(self._context)
         connect_children()
         log_as_events(emit_here)
+        ask_by_locks(self._last_line)
+        explain_signals(self._context.warn)
         self._connect()
         self._inlet = EventInlet(self._context.emit)
         self._fid: str | None = None
@@ -99,6 +108,12 @@ class RunnerService:
     def fid(self) -> str | None:
         """The run that this runner is for; None: there is none yet."""
         return self._fid
+
+    def _last_line(self) -> str:
+        """Return what the flow printed last, with or without a line end."""
+        if self._capture is not None:
+            self._capture.flush(FLUSH_TIMEOUT)
+        return self._context.last_line
 
     def _connect(self) -> None:
         """Connect more than this process to the context, before any user code is imported."""
@@ -228,12 +243,19 @@ class RunnerService:
         faulthandler.enable(open(plain_descriptor(folder / CRASH_FILE, _NEW), "w"))  # noqa: SIM115 (open for as long as this process lives)
         os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
         os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
-        wanted = ""
+        wanted, before = "", threading.enumerate()
+        as_in_a_main_thread()
         try:
             own_packages.add(spec["entry"].partition(":")[0].partition(".")[0])
             loaded = load_entry(spec["entry"])
             wanted = loaded.definition.outputs
-            return result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
+            value = result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
+            wait_for_threads(before, self._context.warn, GRACE_SECONDS)
+            return value
+        except SystemExit as error:
+            if error.code:
+                raise
+            return None  # as a program that ends well
         finally:
             with contextlib.suppress(Exception):  # the run's own end is worth more
                 write = partial(self._context.write_output, media_type=None)
