@@ -17,5 +17,6 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "events": protocol.events,
     "refusals of nodes": partial(protocol.refusals, "node/kodo"),
     "kodo.flow": partial(api.describe, "kodo.flow"),
+    "kodo.testing": partial(api.describe, "kodo.testing"),
     "kodo.client": partial(api.describe, "kodo.client", ("kodo.client.memory",)),
 }

@@ -96,7 +96,7 @@ def test_a_bad_key_is_refused(key: Any) -> None:
         memory.short.set(key, 1)
 
 
-@pytest.mark.parametrize("name", ["../x", "/x", "a//b", "con", "x" * 600])
+@pytest.mark.parametrize("name", ["../x", "/x", "a//b", "a\0b", "x" * 600])
 def test_a_bad_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         memory.short.files.write(name, b"")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,8 +11,7 @@ from typing import Any
 
 from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, LockExpiredError
 from kodo.flow._runtime.files import media_type_of, write_file
-from kodo.flow._runtime.memory_store import MemoryStore
-from kodo.p2p.errors import KodoError, UsageError
+from kodo.flow._runtime.local_memory import LocalMemory
 from kodo.protocol.flow_limits import check_output
 
 __all__ = ["OUTPUT_FOLDER", "ConsoleContext"]
@@ -33,8 +27,7 @@ class ConsoleContext(Context):
     """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._memories: MemoryStore | None = None
+        self._memory = LocalMemory()
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
         print(f"[{event}] {_line(event, data)}", flush=True)
@@ -69,33 +62,11 @@ class ConsoleContext(Context):
         return data
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        group, _, what = op.partition(".")
-        if group != "memory":
-            raise UsageError(f"{op} needs a node: offer the flow on one")
-        future: Future[Any] = Future()
-        rest = {name: value for name, value in args.items() if name not in ("scope", "of")}
-        with self._guard:
-            try:
-                future.set_result(self._store().perform(what, args["scope"], args["of"], rest))
-            except KodoError as error:
-                future.set_exception(error)
-        return future
+        return self._memory.ask(op, args)
 
     def forget(self) -> None:
         """Remove the memories from the disk; done by itself when the process ends."""
-        with self._guard:
-            memories, self._memories = self._memories, None
-        if memories is not None:
-            memories.close()
-            shutil.rmtree(memories.root, ignore_errors=True)
-
-    def _store(self) -> MemoryStore:
-        if self._memories is None:
-            folder = Path(tempfile.mkdtemp(prefix="kodo-memory-"))
-            self._memories = MemoryStore(folder, lambda: time.time_ns() // 1_000_000)
-            self._memories.open()
-            atexit.register(self.forget)
-        return self._memories
+        self._memory.forget()
 
     def _ask(self, demand: Demand) -> Any:
         print(f"[lock] {demand.title}", flush=True)

@@ -32,6 +32,7 @@ __all__ = [
     "emit_here",
     "fid",
     "install",
+    "installed",
 ]
 
 RESERVED_EVENTS = frozenset(["final", "fatal", "output", "lock", "unlock", "unlock-deny"])
@@ -158,6 +159,11 @@ def install(context: Context | None) -> None:
     """Make `context` the one that this process's emitters use; None: the terminal again."""
     global _installed
     _installed = context
+
+
+def installed() -> Context | None:
+    """Return what `install` was given last."""
+    return _installed
 
 
 def current() -> Context:

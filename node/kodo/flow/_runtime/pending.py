@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["NotAwaitedError", "Pending", "note_forgotten", "tell_forgotten"]
+__all__ = ["FORGOTTEN", "NotAwaitedError", "Pending", "note_forgotten", "tell_forgotten"]
 
 T = TypeVar("T")
+
+FORGOTTEN = ("ERROR", "kodo.flow")
+"""Level and logger of the event that tells a forgotten call."""
 
 MYPY = False
 """True to mypy, which complains where it sees no `__bool__`; pyright does where it sees one that gives no bool."""
@@ -130,5 +133,5 @@ def tell_forgotten() -> list[str]:
     told = []
     while _forgotten:
         told.append(_forgotten.popleft())
-        current().emit("log", {"level": "ERROR", "logger": "kodo.flow", "text": told[-1]})
+        current().emit("log", {"level": FORGOTTEN[0], "logger": FORGOTTEN[1], "text": told[-1]})
     return told

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from kodo.flow._runtime.capture import MAX_LINE_BYTES
 
 SCRIPT = """

@@ -193,7 +193,7 @@ async def test_an_output_is_awaited_in_async_code(tmp_path):
     assert (await output.write("copy.bin", tmp_path / "source"))["size"] == 3
 
 
-@pytest.mark.parametrize("name", ["../x", "/x", "", "a\nb", "con"])
+@pytest.mark.parametrize("name", ["../x", "/x", "", "a\0b", "x" * 256])
 def test_an_output_with_a_bad_name_is_refused(name):
     with pytest.raises(ValueError, match="name"):
         output.write(name, b"")

@@ -173,13 +173,15 @@ class RunnerContext(Context):
             self.buffer.put(accepted, wait=False)
         opened.future.set_result(value)
 
-    def expire(self, lid: str) -> None:
-        """End a lock without an answer."""
+    def expire(self, lid: str, error: Exception | None = None) -> None:
+        """End a lock without an answer: by its default, or by an error, which may be given."""
         with self._guard:
             opened = self._locks.pop(lid, None)
         if opened is None:
             return
-        if opened.demand.has_default:
+        if error is not None:
+            opened.future.set_exception(error)
+        elif opened.demand.has_default:
             opened.future.set_result(opened.demand.default)
         else:
             opened.future.set_exception(LockExpiredError(f"nobody answered {opened.demand.title!r} in time"))
