@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-__all__ = ["CHUNK_BYTES", "MAX_NAME_BYTES", "Manifest", "ManifestBuilder", "check_output_name"]
+__all__ = ["CHUNK_BYTES", "MAX_NAME_BYTES", "MAX_PART_BYTES", "Manifest", "ManifestBuilder", "check_output_name"]
 
 CHUNK_BYTES = 1 << 20
 """Bytes of every chunk but the last."""

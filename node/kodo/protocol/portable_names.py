@@ -39,7 +39,7 @@ def fold(name: str) -> str:
 
 
 def portability(name: str, others: Iterable[str] = ()) -> str | None:
-    """Say why a system other than Linux could not store an output of this name; None: each can.
+    """Return why a system other than Linux could not store an output of this name; None: each can.
 
     Args:
         others: the names that there are; one that differs only in case or in its composed characters is in the way.

@@ -11,7 +11,7 @@ from typing import Any
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 
-__all__ = ["EXPIRE", "Answers", "Lock", "UnansweredError", "tries"]
+__all__ = ["EXPIRE", "Answers", "AnswersGiven", "Lock", "UnansweredError", "tries"]
 
 
 class _Expire:
@@ -65,7 +65,7 @@ def tries(*answers: Any) -> Any:
 
 
 class Answers:
-    """Gives the answers of a test. Thread-safe."""
+    """The answers of a test, one by one. Thread-safe."""
 
     def __init__(self, given: AnswersGiven):
         """Take a map by title, a list in the order of the locks, or a function of the lock."""

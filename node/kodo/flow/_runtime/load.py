@@ -151,7 +151,7 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
 
 
 def _advice(module_name: str) -> str:
-    """Say which function of a module its author may have meant."""
+    """Return advice that names the function of a module which its author may have meant."""
     own = [
         name
         for name, value in vars(_import(module_name)).items()
