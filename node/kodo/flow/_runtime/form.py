@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required, Union
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import PydanticJsonSchemaWarning
+from typing_extensions import TypedDict
 
 from kodo.p2p.errors import UsageError
 
@@ -40,19 +44,21 @@ class Form:
         except (NameError, TypeError, ValueError) as error:
             raise UsageError(f"the parameters of {_name(function)} cannot be read: {error}") from error
         texts = _parameter_texts(inspect.getdoc(function) or "")
+        self._always: set[str] = set()
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise UsageError(f"the parameter {parameter} of {_name(function)} cannot be filled in by name")
-            default = ... if parameter.default is parameter.empty else parameter.default
-            field = Field(
-                default,
-                alias=parameter.name,
-                title=parameter.name.replace("_", " ").strip().capitalize() or parameter.name,
-                description=texts.get(parameter.name),
-            )
+            name, default = parameter.name, ... if parameter.default is parameter.empty else parameter.default
+            if isinstance(default, FieldInfo):  # as models have it; the function alone could not use it
+                self._always.add(name)
+            hint, *more = _parts(_of_this_python(hints.get(name, Any)))
+            told = next((part.documentation for part in more if hasattr(part, "documentation")), texts.get(name))
+            title = name.replace("_", " ").strip().capitalize() or name
+            # What the author says of a field comes later and wins, but for the name.
+            parts = (hint, Field(title=title, description=told), *more, Field(alias=name))
             # Fields bear other names than the parameters, which might clash with a model's own attributes.
-            self._fields[f"field_{len(self._names)}"] = (hints.get(parameter.name, Any), field)
-            self._names.append(parameter.name)
+            self._fields[f"field_{len(self._names)}"] = (Annotated[parts], default)
+            self._names.append(name)
 
     @cached_property
     def _model(self) -> type[BaseModel]:
@@ -93,7 +99,7 @@ class Form:
         return {
             name: getattr(filled, field)
             for field, name in zip(self._fields, self._names, strict=True)
-            if field in filled.model_fields_set
+            if field in filled.model_fields_set or name in self._always
         }
 
 
@@ -177,7 +183,79 @@ def _name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """Return a type, and what is said of it by `Annotated`."""
+    return (hint.__origin__, *hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint,)
+
+
+def _of_this_python(hint: Any) -> Any:
+    """Return a type with each `typing.TypedDict` in it as pydantic takes it: before Python 3.12 those lack facts."""
+    if sys.version_info >= (3, 12):
+        return hint
+    if typing.is_typeddict(hint) and type(hint).__module__ == "typing":
+        fields: Any = {
+            name: (Required if name in hint.__required_keys__ else NotRequired)[_of_this_python(part)]
+            for name, part in typing.get_type_hints(hint, include_extras=True).items()
+        }
+        make: Any = TypedDict
+        made = make(hint.__name__, fields)
+        made.__doc__, made.__module__ = hint.__doc__, hint.__module__
+        return made
+    arguments = typing.get_args(hint)
+    changed = tuple(_of_this_python(part) for part in arguments)
+    if all(new is old for new, old in zip(changed, arguments, strict=True)):
+        return hint
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return Union[changed]  # noqa: UP007 (made of parts)
+    return Annotated[(changed[0], *hint.__metadata__)] if origin is Annotated else origin[changed]
+
+
+_SPHINX = re.compile(r":param (?:[^:]*\s)?\*{0,2}(\w+): *(.*)")
+_NUMPY = re.compile(r"(\w+)(?: *: .*)?")
+
+
 def _parameter_texts(docstring: str) -> dict[str, str]:
+    """Read what a docstring says of parameters: in Google's style, Sphinx's or NumPy's."""
+    return _google_texts(docstring) or _sphinx_texts(docstring) or _numpy_texts(docstring)
+
+
+def _sphinx_texts(docstring: str) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    name = ""
+    for line in docstring.splitlines():
+        if match := _SPHINX.fullmatch(line.strip()):
+            name = match[1]
+            texts[name] = match[2].strip()
+        elif name and line.startswith(" ") and line.strip():
+            texts[name] = f"{texts[name]} {line.strip()}".strip()
+        else:
+            name = ""
+    return texts
+
+
+def _numpy_texts(docstring: str) -> dict[str, str]:
+    lines = docstring.splitlines()
+    start = next((place for place in range(len(lines) - 1) if _is_section(lines, place, "Parameters")), None)
+    texts: dict[str, str] = {}
+    name = ""
+    for place in range(len(lines) if start is None else start + 2, len(lines)):
+        if _is_section(lines, place):
+            break
+        if not lines[place].startswith(" ") and (match := _NUMPY.fullmatch(lines[place].strip())):
+            name = match[1]
+            texts[name] = ""
+        elif name and lines[place].strip():
+            texts[name] = f"{texts[name]} {lines[place].strip()}".strip()
+    return texts
+
+
+def _is_section(lines: list[str], place: int, title: str = "") -> bool:
+    underlined = place + 1 < len(lines) and re.fullmatch(r"-{3,}", lines[place + 1].strip()) is not None
+    return underlined and (not title or lines[place].strip() == title)
+
+
+def _google_texts(docstring: str) -> dict[str, str]:
     """Read the `Args:` part of a Google-style docstring."""
     texts: dict[str, str] = {}
     name, inside = "", False

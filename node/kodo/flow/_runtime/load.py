@@ -56,6 +56,7 @@ class LoadedFlow:
             UsageError: the parameters make no form.
         """
         function, takes_map = callable_of(self.target)
+        _check_class(self.target)
         if takes_map:
             return None
         unbound = inspect.isclass(self.target) and inspect.isfunction(
@@ -148,6 +149,25 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
     if not entries:
         raise NotFoundError(f"there is no @flow in {spec}{_advice(module_name)}")
     return entries
+
+
+def _check_class(target: Any) -> None:
+    """Refuse a class that needs arguments to be made: a run has none for it.
+
+    Raises:
+        UsageError: saying which.
+    """
+    if not inspect.isclass(target):
+        return
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some written in C have none
+        return
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each.name for each in parameters if each.kind not in rest and each.default is each.empty]
+    if needed:
+        made = f"{_title(target)}() needs {', '.join(needed)}, and a flow's class is made without arguments"
+        raise UsageError(f"{made}: give them defaults, or ask for them in the method that is called")
 
 
 def _advice(module_name: str) -> str:

@@ -1,11 +1,12 @@
 import re
 from datetime import date
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import jsonschema
 import pytest
 from pydantic import BaseModel, Field
+from typing_extensions import Doc
 
 from kodo.flow import File
 from kodo.flow._runtime.form import Form, InputsError, example_of
@@ -134,3 +135,113 @@ def test_a_file_is_an_upload_for_those_who_launch_and_a_path_for_the_flow(tmp_pa
     assert form.arguments({"doc": str(there), "more": [str(there)]}) == {"doc": there, "more": [there]}
     with pytest.raises(InputsError, match="upload it again"):
         form.arguments({"doc": "upload-" + "0" * 26})
+
+
+class Kept(TypedDict):
+    city: str
+    nights: NotRequired[int]
+
+
+def annotated(x: Annotated[str, Field(title="The X", description="said", max_length=5, examples=["a"])] = "b"):
+    """Do.
+
+    Args:
+        x: the docstring's.
+    """
+
+
+def as_in_a_model(x: str = Field("a", title="The X", max_length=5)): ...
+
+
+def required_as_in_a_model(x: str = Field(title="The X", max_length=5)): ...
+
+
+def documented(x: Annotated[str, Doc("said by Doc")]): ...
+
+
+def extra(x: Annotated[str, Field(json_schema_extra={"placeholder": "here", "order": 2})]): ...
+
+
+def aliased(x: Annotated[str, Field(alias="y")]): ...
+
+
+def sphinx(x: str, *, many: list[str]):
+    """Do.
+
+    :param x: what to look at,
+        in detail
+    :param list many: many of them
+    :returns: nothing
+    """
+
+
+def numpy_style(x: str, many: int = 1):
+    """Do.
+
+    Parameters
+    ----------
+    x : str
+        what to look at,
+        in detail
+    many
+        how many
+
+    Returns
+    -------
+    int
+        nothing
+    """
+
+
+SAID = {"title": "The X", "description": "said", "maxLength": 5, "default": "b", "examples": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("function", "facts"),
+    [
+        (annotated, {"x": SAID}),
+        (as_in_a_model, {"x": {"title": "The X", "maxLength": 5, "default": "a"}}),
+        (required_as_in_a_model, {"x": {"title": "The X", "maxLength": 5}}),
+        (documented, {"x": {"title": "X", "description": "said by Doc"}}),
+        (extra, {"x": {"placeholder": "here", "order": 2}}),
+        (aliased, {"x": {"title": "X"}}),
+        (sphinx, {"x": {"description": "what to look at, in detail"}, "many": {"description": "many of them"}}),
+        (numpy_style, {"x": {"description": "what to look at, in detail"}, "many": {"description": "how many"}}),
+    ],
+)
+def test_what_is_said_of_a_parameter_is_in_the_form_however_it_is_said(function, facts):
+    properties = Form(function).schema()["properties"]
+    assert list(properties) == list(facts)
+    for name, wanted in facts.items():
+        assert {key: properties[name].get(key) for key in wanted} == wanted
+
+
+def test_a_default_as_models_have_it_is_the_value_and_not_the_field():
+    assert Form(as_in_a_model).arguments({}) == {"x": "a"}
+    assert Form(annotated).arguments({}) == {}
+    for function in (as_in_a_model, annotated):
+        with pytest.raises(InputsError, match="at most 5"):
+            Form(function).arguments({"x": "too long"})
+    with pytest.raises(InputsError, match="x: Field required"):
+        Form(required_as_in_a_model).arguments({})
+
+
+ULM = {"city": "Ulm"}
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Kept, ULM),
+        (list[Kept], [ULM]),
+        (Kept | None, ULM),
+        (dict[str, list[Kept]], {"a": [ULM]}),
+        (Annotated[Kept, Field()], ULM),
+    ],
+)
+def test_the_typed_dicts_of_each_python_make_forms(hint, value):
+    def function(x): ...
+
+    function.__annotations__["x"] = hint
+    assert Form(function).schema()["$defs"]["Kept"]["required"] == ["city"]
+    assert Form(function).arguments({"x": value}) == {"x": value}

@@ -8,6 +8,7 @@ from kodo.flow._runtime.form import InputsError
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow.decorator import FlowDefinition
+from kodo.p2p.errors import UsageError
 
 
 class Recorder(Context):
@@ -105,3 +106,16 @@ def test_yields_are_results_and_a_generators_return_is_its_result(context):
 def test_inputs_are_validated_before_anything_of_the_flow_runs(context):
     with pytest.raises(InputsError, match="topic"):
         call(Typed, topic=5)
+
+
+class Needy:
+    def __init__(self, model, *, key, size=1):
+        raise AssertionError
+
+    def __call__(self, n: int):
+        raise AssertionError
+
+
+def test_a_class_that_needs_arguments_to_be_made_is_refused_with_words():
+    with pytest.raises(UsageError, match=r"Needy\(\) needs model, key, and a flow's class is made without arguments"):
+        LoadedFlow("p", "m:a", Needy, FlowDefinition(), "").form()
