@@ -15,6 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +141,23 @@ def _parse(text: str, schema: Any, root: Schema, steps: Iterator[None], depth: i
 def _parse_any(text: str, options: Sequence[Schema], root: Schema, steps: Iterator[None], depth: int) -> Any:
     # A text takes anything, so it comes last; an optional number's "3" is the number.
     expected: list[str] = []
-    for option in sorted(options, key=lambda option: option.get("type") == "string" and not choices(option)):
+    for option in sorted(options, key=_takes_text):
         if option.get("type") == "null" and text == "" and any(each.get("type") == "string" for each in options):
             continue
         try:
-            return _parse(text, option, root, steps, depth + 1)
+            value = _parse(text, option, root, steps, depth + 1)
+            # A `Decimal` is a number or a text: as a number it would lose digits.
+            as_text = isinstance(value, float) and Decimal(text.strip()) != Decimal(repr(value))
+            return text.strip() if as_text and any(map(_takes_text, options)) else value
         except _TooManyError:
             raise
         except ValueError as error:
             expected.append(str(error))
     raise ValueError(" or ".join(dict.fromkeys(expected)))
+
+
+def _takes_text(option: Schema) -> bool:
+    return option.get("type") == "string" and not choices(option)
 
 
 def _file_or_text(text: str, schema: Schema) -> Any:

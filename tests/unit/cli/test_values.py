@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Inputs(BaseModel):
     place: Inner | None = None
     either: int | str = 1
     maybe: str | None = None
+    price: Decimal = Decimal(1)
 
 
 SCHEMA = Inputs.model_json_schema()
@@ -55,6 +57,12 @@ SCHEMA = Inputs.model_json_schema()
         ("place.city=Ulm", {"city": "Ulm"}),
         ("either=5", 5),
         ("either=five", "five"),
+        ("price=0.5", 0.5),
+        ("price=7", 7),
+        ("price=1e3", 1000.0),
+        ("price=0.10000000000000000000001", "0.10000000000000000000001"),
+        ("price=12345678901234567890.5", "12345678901234567890.5"),
+        ("ratio=0.10000000000000000000001", 0.1),
         ("maybe=x", "x"),
         ("maybe=", ""),
     ],
