@@ -8,9 +8,9 @@ so that a run of a SACK is walked along once, however many SACKs repeat it (unio
 Duplicates that the peer reports mean that the path reorders: then the limit rises.
 
 When nothing comes back at all, the last packet is sent once more after two round trips (a probe, so that a SACK
-shows what is missing), and after the retransmission timeout T3 everything counts as lost. The timeout is the smoothed
-round trip plus at least `rto_min`, which covers the 200 ms for which a peer may delay a SACK; RFC 9260 would wait a
-whole second, too long for a call that waits for its answer.
+shows what is missing), and again after twice as long (RFC 9002, 6.2); after the retransmission timeout T3 everything
+counts as lost. The timeout is the smoothed round trip plus at least `rto_min`, which covers the 200 ms for which a
+peer may delay a SACK; RFC 9260 would wait a whole second, too long for a call that waits for its answer.
 
 Records stay until the cumulative acknowledgement passes them. A peer may take back what it had acknowledged in gaps;
 after the second timeout in a row these acknowledgements are forgotten.
@@ -31,6 +31,7 @@ _LOST: Final = 1
 _ACKED: Final = 2
 _PROBE_SLACK: Final = 0.03
 """Seconds that a peer may take to answer beside two round trips."""
+_MAX_PROBE_DOUBLINGS: Final = 16
 _MAX_REORDERING: Final = 64
 _VAIN_TIMEOUTS: Final = 2
 _VAIN_REPEATS: Final = 5
@@ -82,6 +83,8 @@ class Recovery:
         self._calm_rto = rto_initial
         self.timeout_at: float | None = None
         self.probe_at: float | None = None
+        self._probes = 0
+        """Probes since anything was acknowledged; each waits twice as long as the one before."""
         self.failures = 0
         """Timeouts since anything was acknowledged."""
         self.reordering = 3
@@ -122,7 +125,7 @@ class Recovery:
     def look_soon(self, now: float) -> None:
         """Send the last packet once more if nothing comes back for two round trips."""
         if self.rtt:
-            self.probe_at = now + 2 * self.rtt + _PROBE_SLACK
+            self.probe_at = now + (2 * self.rtt + _PROBE_SLACK) * 2.0 ** min(self._probes, _MAX_PROBE_DOUBLINGS)
 
     def sent(self, chunk: bytes, size: int) -> None:
         """Note that the chunk with `next_tsn` goes, in the packet number `order`."""
@@ -189,14 +192,14 @@ class Recovery:
         if newest is None:
             return 0
         self._newest = None
-        self.failures = 0
+        self.failures = self._probes = 0
         self.rto = self._calm_rto
         self._delivered += acked
         lost = self._detect_losses(now)
         self._sample(newest, acked, lost, now)
         if self.outstanding:
             self.timeout_at = now + self.rto
-            self.probe_at = now + 2 * self.rtt + _PROBE_SLACK if self.rtt else None
+            self.look_soon(now)
         else:
             self.timeout_at = self.probe_at = None
         return acked
@@ -302,6 +305,7 @@ class Recovery:
     def probe(self) -> None:
         """Send the last packet once more, so that the peer says what is missing."""
         self.probe_at = None
+        self._probes += 1
         while self._transmissions and self._transmissions[-1].state != _FLYING:
             self._transmissions.pop()
         if self._transmissions and not self._lost:

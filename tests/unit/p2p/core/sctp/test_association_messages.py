@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +17,22 @@ from tests.support.sctp_network import Network
 from tests.support.sctp_packets import data_chunk, drop_first, errors, events, forge, give, kinds, messages, reading
 
 # messages
+
+
+def test_who_speaks_to_a_peer_that_is_gone_does_so_ever_more_rarely():
+    network = reading(Network()).connect()
+    channel = network.client.open_channel()
+    network.client.send(channel, b"hello")
+    network.run(lambda: network.client.queued == 0)
+    sent = []
+    path = network.paths[id(network.client)]
+    path.drop = lambda packet: sent.append(network.now) is None
+    network.client.send(channel, b"anybody there?")
+    network.flush(network.client)
+    network.run(seconds=8)
+    pauses = [later - before for before, later in pairwise(sent)]
+    assert len(sent) <= 20
+    assert pauses[-1] >= 1.0
 
 
 def test_messages_of_every_kind_and_size_arrive():
