@@ -47,7 +47,7 @@ from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.store import Store
 from kodo.p2p.core.identity import Identity
-from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.distribution import how_to_install, installed_version
 from kodo.p2p.errors import NetworkError, UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
@@ -281,7 +281,7 @@ class Node:
         announcer = Announcer(
             identity,
             config.registry,
-            said=lambda: Said(self._name, tuple(map(str, host.addresses()[:32])), listing.records),
+            said=lambda: Said(self._name, tuple(map(str, for_others(host.addresses())[:32])), listing.records),
             ping=lambda: _ping(meter),
             next_seq=lambda: store.count("record"),
             clock=clock,

@@ -13,7 +13,7 @@ from kodo.node.clock import Clock
 from kodo.node.shares.shares import Shares
 from kodo.node.store.share_rows import ShareRow, gone
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
 from kodo.protocol.link import MAX_HINTS, Link, digest_of_secret, encode_token, write_link
@@ -109,8 +109,7 @@ class ShareAnswers:
 
     def _link(self, share: ShareRow, secret: bytes) -> dict[str, str]:
         peer_id = PeerId.parse(self._node["peer_id"])
-        # What leads back to the holder's own machine is of use to nobody else.
-        addresses = sorted(self._addresses(), key=lambda address: address.host in ("127.0.0.1", "::1"))
+        addresses = for_others(self._addresses())
         registries = self._registries()
         hints = tuple(address.with_peer(peer_id) for address in addresses[:MAX_HINTS])
         token = encode_token(_known(peer_id, share.fid, secret, hints, registries))

@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multibase import base64url_encode, decode_multibase
 from kodo.p2p.core.varint import decode_varint, encode_varint
 
-__all__ = ["Family", "Multiaddr", "decode_certhash", "encode_certhash"]
+__all__ = ["Family", "Multiaddr", "decode_certhash", "encode_certhash", "for_others"]
 
 Family = Literal["ip4", "ip6", "dns4"]
 
@@ -244,3 +246,9 @@ class _Reader:
 
     def take_prefixed(self) -> bytes:
         return self.take(self.code())
+
+
+def for_others(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+    """Return the addresses that are told to others, in their order: loopback ones only when there is nothing else."""
+    found = [address for address in addresses if not is_own_host(address.host)]
+    return found or list(addresses)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.core.multiaddr import Multiaddr, decode_certhash, encode_certhash
+from kodo.p2p.core.multiaddr import Multiaddr, decode_certhash, encode_certhash, for_others
 from kodo.p2p.core.multibase import base58_encode
 
 VECTORS = json.loads((Path(__file__).parents[3] / "vectors" / "multiaddr.json").read_text())["valid"]
@@ -122,3 +122,18 @@ def test_a_binary_address_of_another_transport_is_refused():
         Multiaddr.from_bytes(bytes.fromhex("04c0000207061267"))
     with pytest.raises(ValueError, match="starts with the code 6"):
         Multiaddr.from_bytes(bytes.fromhex("061267"))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [
+        ((), ()),
+        (("127.0.0.1",), ("127.0.0.1",)),
+        (("127.0.0.1", "::1"), ("127.0.0.1", "::1")),
+        (("192.0.2.7", "127.0.0.1", "fd00::7", "::1"), ("192.0.2.7", "fd00::7")),
+        (("127.3.2.1", "192.0.2.7"), ("192.0.2.7",)),
+    ],
+)
+def test_others_are_told_loopback_addresses_only_when_there_is_nothing_else(hosts, told):
+    addresses = [Multiaddr.webrtc_direct(host, 4711, HASH, PEER) for host in hosts]
+    assert tuple(address.host for address in for_others(addresses)) == told
