@@ -7,7 +7,8 @@ candidates, which the condition itself then judges; it may give too many and mus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kodo.registry.query.glob import Glob, fold
@@ -30,7 +31,10 @@ from kodo.registry.query.tree import (
 )
 
 __all__ = [
+    "GIVEN",
+    "INDEXED",
     "INDEXED_CHARACTERS",
+    "Candidates",
     "contained",
     "equal_keys",
     "fits_sql",
@@ -58,6 +62,33 @@ _TAG_ENDS = 5
 
 _DESCRIPTION = "coalesce(f.k_description, lower(f.description))"
 _TAGS = "coalesce(f.k_tags, lower(f.tags))"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows that may be flows of a page.
+
+    Attributes:
+        table: where they stand, with its short name.
+        number: the column that is the flow's `id`.
+    """
+
+    table: str
+    number: str
+
+    def joined(self, looked_into: Sequence[str]) -> str:
+        """Spell them with what conditions and sort keys look into: the flows `f`, and their nodes `n`."""
+        if not looked_into:
+            return self.table
+        nodes = " CROSS JOIN nodes n ON n.id = f.node_id" if any("n." in each for each in looked_into) else ""
+        return f"{self.table} CROSS JOIN flows f ON f.id = {self.number}{nodes}"
+
+
+INDEXED = Candidates("flow_text t", "t.rowid")
+"""What the index of texts finds."""
+
+GIVEN = Candidates("json_each(:ids) j", "j.value")
+"""What a JSON array of ids names."""
 
 
 def contained(glob: Glob) -> str | None:

@@ -14,6 +14,8 @@ from typing import Any
 from kodo.registry.query.sql import compile_query
 from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.registry.reads.candidates import (
+    GIVEN,
+    INDEXED,
     contained,
     equal_keys,
     fits_sql,
@@ -149,7 +151,7 @@ class _Plan:
         }
         way = min(costs, key=lambda each: costs[each])
         if way == "sort":
-            sql = f"SELECT t.rowid FROM flow_text t{_flows_of(judges)}{where(['flow_text MATCH :match', *judges])}"
+            sql = f"SELECT t.rowid FROM {INDEXED.joined(judges)}{where(['flow_text MATCH :match', *judges])}"
             found, whole = self.work.some_ids(f"{sql} LIMIT {COUNT_LIMIT + 1}", self.parameters, _PICKED_S)
             if whole and len(found) <= COUNT_LIMIT:
                 return self._sorted(found, [], order)
@@ -161,16 +163,14 @@ class _Plan:
     def _sorted(self, ids: Sequence[int], judges: list[str], order: Order) -> Found:
         """Find the page among few candidates: those that fit are counted and sorted."""
         sorting = _sorting(order)
-        flows = _flows_of([*judges, sorting]).replace("t.rowid", "j.value")
-        sql = f"SELECT f.id FROM json_each(:ids) j{flows}{where(judges)} ORDER BY {sorting}"
+        sql = f"SELECT f.id FROM {GIVEN.joined([*judges, sorting])}{where(judges)} ORDER BY {sorting}"
         found = self.work.ids(sql, {**self.parameters, "ids": json.dumps(ids)})
         return Found(found[self.request.offset : self.request.offset + self.request.pp], len(found))
 
     def _judged(self, ids: Sequence[int], judges: list[str]) -> list[int]:
         if not judges or not ids:
             return list(ids)
-        flows = _flows_of(judges).replace("t.rowid", "j.value")
-        sql = f"SELECT f.id FROM json_each(:ids) j{flows}{where(judges)}"
+        sql = f"SELECT f.id FROM {GIVEN.joined(judges)}{where(judges)}"
         return self.work.ids(sql, {**self.parameters, "ids": json.dumps(ids)})
 
     def _look_up(self) -> tuple[list[str], list[str]]:
@@ -302,13 +302,6 @@ def read_flows(work: Work, request: PageRequest) -> dict[str, Any]:
         )
     }
     return answer(request, total, found, [_row(rows[number], request) for number in found.ids])
-
-
-def _flows_of(judges: Sequence[str]) -> str:
-    """Spell the tables that `judges` look into, of candidates `t`."""
-    if not judges:
-        return ""
-    return " CROSS JOIN flows f ON f.id = t.rowid" + (_NODE if any("n." in each for each in judges) else "")
 
 
 def _sorting(order: Order) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kodo.registry.query.sql import compile_query
 from kodo.registry.query.tree import NODE_FIELDS
-from kodo.registry.reads.candidates import contained, fits_sql, search_match
+from kodo.registry.reads.candidates import GIVEN, INDEXED, Candidates, contained, fits_sql, search_match
 from kodo.registry.reads.pages import (
     COUNT_LIMIT,
     Found,
@@ -173,12 +173,12 @@ class _Search:
         )
         judges = shown if sole else [fits, *shown]
         if whole and len(ids) <= COUNT_LIMIT:
-            self.parameters["picked"] = json.dumps(ids)
+            self.parameters["ids"] = json.dumps(ids)
             alone = f"n.flows = 0 AND {name}" if self.named else name
-            found, whole = self._some(_nodes_of("json_each(:picked) t", "t.value", judges), alone, _INDEXED_S)
+            found, whole = self._some(_nodes_of(GIVEN, judges), alone, _INDEXED_S)
             if whole and len(found) <= COUNT_LIMIT:
                 return _sorted(self.work, self.order, self.parameters, found)
-        picked = _nodes_of("flow_text t", "t.rowid", ["flow_text MATCH :match", *judges])
+        picked = _nodes_of(INDEXED, ["flow_text MATCH :match", *judges])
         pick = [*self.conditions, f"({name} OR n.id IN ({picked}))"]
         page = _along(self.work, self.order, pick if self._picks(ids, judges) else look, self.parameters)
         reached = self.request.offset + len(page) + (len(page) == self.request.pp) if page else 0
@@ -194,10 +194,9 @@ class _Search:
         """Return whether taking all flows that fit first is likely to be faster than looking into each node's."""
         (last,) = self.work.ids("SELECT coalesce(max(id), 1) FROM flows", {})
         candidates = len(ids) * last / max(ids[-1], 1) if ids else last
-        self.parameters["picked"] = json.dumps(ids[:: max(len(ids) // _SAMPLE, 1)])
+        self.parameters["ids"] = json.dumps(ids[:: max(len(ids) // _SAMPLE, 1)])
         (hits, sampled) = self.work.rows(
-            f"SELECT (SELECT count(*) FROM ({_nodes_of('json_each(:picked) t', 't.value', judges)})), "
-            "json_array_length(:picked)",
+            f"SELECT (SELECT count(*) FROM ({_nodes_of(GIVEN, judges)})), json_array_length(:ids)",
             self.parameters,
         )[0]
         flows = candidates * (hits + 0.5) / (sampled + 1)
@@ -206,10 +205,9 @@ class _Search:
         return candidates * _PICK + rows * _STEP < rows * _LOOK
 
 
-def _nodes_of(candidates: str, number: str, judges: Sequence[str]) -> str:
-    """Spell the nodes of those flows among `candidates`, by their `number`, for which `judges` hold."""
-    nodes = " CROSS JOIN nodes n ON n.id = f.node_id" if any("n." in each for each in judges) else ""
-    return f"SELECT f.node_id FROM {candidates} CROSS JOIN flows f ON f.id = {number}{nodes}{where(judges)}"
+def _nodes_of(candidates: Candidates, judges: Sequence[str]) -> str:
+    """Spell the nodes of those flows among `candidates` for which `judges` hold."""
+    return f"SELECT f.node_id FROM {candidates.joined(['f.node_id', *judges])}{where(judges)}"
 
 
 def _row(row: sqlite3.Row, request: PageRequest) -> dict[str, Any]:
