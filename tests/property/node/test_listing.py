@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from kodo.node.catalog.catalog import Flow
 from kodo.node.catalog.listing import listed
 from kodo.p2p.core.identity import Identity
-from kodo.registry.records.record import MAX_TAGS, NodeRecord, sign_record, verify_record
+from kodo.protocol.flow_info import MAX_TAGS
+from kodo.registry.records.record import NodeRecord, sign_record, verify_record
 
 IDENTITY = Identity.from_seed(bytes(32))
 

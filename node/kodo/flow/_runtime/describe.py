@@ -2,7 +2,7 @@
 
 stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool}`; `base` is where file paths start (the
 first root by default); `strict` demands what a registry's record needs.
-stdout: `{"flows": [FlowInfo]}`; see `flow_info`. What the flows' modules print goes to stderr. One that cannot be
+stdout: `{"flows": [FlowInfo.to_map()]}`. What the flows' modules print goes to stderr. One that cannot be
 imported has an `error` and does not keep the others from being described.
 """
 
@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from kodo.flow._runtime.load import LoadedFlow, add_roots, entries_of, load_entr
 from kodo.flow._runtime.plain import plain
 from kodo.flow.adapters import schema_by_adapter
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
+from kodo.protocol.flow_info import FlowInfo
 
 __all__ = ["describe", "flow_info", "main", "needs_ray"]
 
@@ -48,9 +50,8 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"flows": list(seen.values())}
 
 
-def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
-    """Return a flow's row: path, name, entry, source, description, author, organization, published (ms UTC), release,
-    tags, schema, example, resources, needs_ray, and `error` when it cannot be offered.
+def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
+    """Return what is said of a flow, with an `error` when it cannot be offered.
 
     Raises:
         UsageError: its date is not a date, or no form can be made of its parameters.
@@ -62,30 +63,26 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> dict[str, Any]:
         schema = form.schema() if form else schema_by_adapter(loaded.target)
     if schema is None:
         schema = {"type": "object", "properties": {}, "additionalProperties": True}
-    info = {
-        "path": loaded.path,
-        "name": said.name,
-        "entry": loaded.entry,
-        "source": loaded.source,
-        "description": said.description,
-        "author": said.author,
-        "organization": said.organization,
-        "release": said.release,
-        "tags": list(said.tags),
-        "schema": plain(schema),
-        "example": plain(example_of(schema)),
-        "resources": plain(dict(said.resources)),
-        "needs_ray": needs_ray(loaded.target),
-    }
-    if said.published:
-        info["published"] = _milliseconds(said.published)
-    lacking = [name for name in REQUIRED if not info[name]]
+    info = FlowInfo(
+        path=loaded.path,
+        name=said.name,
+        entry=loaded.entry,
+        source=loaded.source,
+        description=said.description,
+        author=said.author,
+        organization=said.organization,
+        release=said.release,
+        published=_milliseconds(said.published) if said.published else 0,
+        tags=said.tags,
+        schema=plain(schema),
+        example=plain(example_of(schema)),
+        resources=plain(dict(said.resources)),
+        needs_ray=needs_ray(loaded.target),
+    )
+    lacking = [name for name in REQUIRED if not getattr(info, name)]
     if strict and lacking:
-        info["error"] = f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file"
-    else:
-        info["author"] = info["author"] or "unknown"
-        info["release"] = info["release"] or "0"
-    return info
+        return replace(info, error=f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file")
+    return replace(info, author=info.author or "unknown", release=info.release or "0")
 
 
 def needs_ray(target: Any) -> bool:
@@ -147,7 +144,7 @@ def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list
 def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[str, Any]:
     try:
         # Plain, since what one author wrote must not keep the whole answer from being JSON.
-        info: dict[str, Any] = plain(flow_info(load(), strict=strict))
+        info: dict[str, Any] = plain(flow_info(load(), strict=strict).to_map())
         return info
     except (Exception, SystemExit) as error:  # user code
         return _broken(spec, error)
@@ -156,21 +153,9 @@ def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[
 def _broken(spec: str, error: BaseException) -> dict[str, Any]:
     path = spec if spec.endswith((".yaml", ".yml")) else spec.replace(":", ".")
     text = str(error) if isinstance(error, KodoError) else f"{type(error).__name__}: {error}{_where(error)}"
-    return {
-        "path": path,
-        "name": path.rpartition(".")[2] or path,
-        "entry": spec,
-        "source": "",
-        "description": "",
-        "author": "",
-        "organization": "",
-        "release": "",
-        "tags": [],
-        "schema": {"type": "object", "properties": {}},
-        "example": {},
-        "resources": {},
-        "error": text,
-    }
+    name = path.rpartition(".")[2] or path
+    schema = {"type": "object", "properties": {}}
+    return FlowInfo(path=path, name=name, entry=spec, schema=schema, error=text).to_map()
 
 
 def _where(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from kodo.node.schemas.forms import missing, places
 from kodo.node.schemas.judge import Judge
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, KodoError, UsageError
+from kodo.protocol.flow_info import FlowInfo
 from kodo.registry.query.glob import fold, parse_glob
 from kodo.registry.query.query import QueryError, parse_query
 from kodo.registry.query.rows import fits
@@ -47,50 +48,14 @@ Describe = Callable[[Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(FlowInfo):
     """One flow that this node offers.
 
     Attributes:
-        published: in ms UTC.
-        needs_ray: whether its code imports Ray, or it asks for resources.
-        error: why it cannot be run, when it is broken.
+        limits: the operator's bounds of it.
     """
 
-    path: str
-    name: str
-    entry: str
-    source: str = ""
-    description: str = ""
-    author: str = ""
-    organization: str = ""
-    release: str = ""
-    published: int = 0
-    tags: tuple[str, ...] = ()
-    schema: dict[str, Any] = field(default_factory=dict)
-    example: dict[str, Any] = field(default_factory=dict)
-    resources: dict[str, Any] = field(default_factory=dict)
     limits: FlowLimits = field(default_factory=FlowLimits)
-    needs_ray: bool = False
-    error: str | None = None
-
-    def row(self) -> dict[str, Any]:
-        """Return the row of `flow.list`."""
-        return {
-            "path": self.path,
-            "name": self.name,
-            "description": self.description,
-            "author": self.author,
-            "organization": self.organization,
-            "release": self.release,
-            "published": self.published,
-            "tags": list(self.tags),
-            "broken": self.error,
-        }
-
-    def about(self) -> dict[str, Any]:
-        """Return the data of a run's `flow` event."""
-        names = ("path", "name", "release", "author", "organization", "description")
-        return {name: getattr(self, name) for name in names}
 
     async def check(self, inputs: dict[str, Any], judge: Judge, payer: str) -> None:
         """Check the inputs of a launch, for which `payer` pays.
@@ -136,7 +101,7 @@ class Flow:
 
 
 async def describe_flows(request: Mapping[str, Any], *, account: Account | None = None) -> list[dict[str, Any]]:
-    """Describe flows by `python -m kodo.flow._runtime.describe`; return its FlowInfos.
+    """Describe flows by `python -m kodo.flow._runtime.describe`; return a map of each `FlowInfo`.
 
     Args:
         account: under which the flows' code is imported; None: this process's.
@@ -218,7 +183,7 @@ class Catalog:
         Raises:
             UsageError: an override is for no flow.
         """
-        flows = {flow.path: flow for flow in map(_flow, await self._infos(self._specs))}
+        flows = {flow.path: flow for flow in map(Flow.from_map, await self._infos(self._specs))}
         for path, override in self._scope.overrides.items():
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
@@ -378,25 +343,3 @@ def _order(by: str | None) -> list[tuple[str, bool]]:
             )
         order.append((words[0], words[1:] == ["desc"]))
     return order
-
-
-def _flow(info: Mapping[str, Any]) -> Flow:
-    error = info.get("error")
-    schema = info.get("schema") or {"type": "object"}
-    return Flow(
-        path=str(info["path"]),
-        name=str(info.get("name") or info["path"]),
-        entry=str(info.get("entry") or ""),
-        source=str(info.get("source") or ""),
-        description=str(info.get("description") or ""),
-        author=str(info.get("author") or ""),
-        organization=str(info.get("organization") or ""),
-        release=str(info.get("release") or ""),
-        published=int(info.get("published") or 0),
-        tags=tuple(str(tag) for tag in info.get("tags") or ()),
-        schema=schema,
-        example=dict(info.get("example") or {}),
-        resources=dict(info.get("resources") or {}),
-        needs_ray=bool(info.get("needs_ray")),
-        error=None if error is None else str(error),
-    )

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 
 from kodo.node.catalog.catalog import Flow
 from kodo.node.store.rows import digest_of
-from kodo.registry.records.record import (
+from kodo.protocol.flow_info import (
     MAX_DESCRIPTION_CHARACTERS,
-    MAX_FLOWS,
     MAX_PATH_CHARACTERS,
-    MAX_RECORD_BYTES,
-    MAX_RELEASE_CHARACTERS,
     MAX_TAG_CHARACTERS,
     MAX_TAGS,
-    MAX_TEXT_CHARACTERS,
-    FlowRecord,
-    packed_bytes,
 )
+from kodo.registry.records.record import MAX_FLOWS, MAX_RECORD_BYTES, FlowRecord, packed_bytes
 
 __all__ = ["Listing", "listed"]
 
@@ -27,8 +22,6 @@ _FLOWS_BYTES = MAX_RECORD_BYTES - (64 << 10)
 
 _SHORTER = (MAX_DESCRIPTION_CHARACTERS, 1024, 256, 64, 0)
 """How long descriptions may be, tried in this order until all flows fit into one record."""
-
-_LATEST_MS = (1 << 53) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def listed(flows: Sequence[Flow]) -> Listing:
     for flow in flows:
         if flow.error is not None:
             continue
-        if len(_text(flow.path)) > MAX_PATH_CHARACTERS:
+        if len(flow.path) > MAX_PATH_CHARACTERS:
             cuts.append(f"{flow.path[:64]}… is not listed: its path has over {MAX_PATH_CHARACTERS} characters")
             continue
         records.append(_record(flow, cuts))
@@ -75,31 +68,16 @@ def listed(flows: Sequence[Flow]) -> Listing:
 
 
 def _record(flow: Flow, cuts: list[str]) -> FlowRecord:
-    tags = [_text(tag) for tag in flow.tags if tag]
-    listed_tags = [tag for tag in tags if len(tag) <= MAX_TAG_CHARACTERS][:MAX_TAGS]
-    if len(listed_tags) < len(tags):
+    cut = flow.cut()
+    said = sum(map(bool, flow.tags))
+    if len(cut.tags) < said:
         bounds = f"{MAX_TAGS} of up to {MAX_TAG_CHARACTERS} characters are the limit"
-        cuts.append(f"{len(listed_tags)} of the {len(tags)} tags of {flow.path} are listed: {bounds}")
-    return FlowRecord(
-        path=_text(flow.path),
-        name=_text(flow.name)[:MAX_TEXT_CHARACTERS],
-        source=_text(flow.source)[:MAX_PATH_CHARACTERS],
-        description=_text(flow.description)[:MAX_DESCRIPTION_CHARACTERS],
-        author=_text(flow.author)[:MAX_TEXT_CHARACTERS],
-        organization=_text(flow.organization)[:MAX_TEXT_CHARACTERS],
-        published=min(max(flow.published, 0), _LATEST_MS),
-        release=_text(flow.release)[:MAX_RELEASE_CHARACTERS],
-        tags=tuple(listed_tags),
-        inputs_schema_sha256=digest_of(flow.schema),
-    )
+        cuts.append(f"{len(cut.tags)} of the {said} tags of {flow.path} are listed: {bounds}")
+    said_of_it = {name: getattr(cut, name) for name in FlowRecord.SAID}
+    return FlowRecord(**said_of_it, inputs_schema_sha256=digest_of(flow.schema))
 
 
 def _with_description(record: FlowRecord, longest: int) -> FlowRecord:
     if len(record.description) <= longest:
         return record
     return record.model_copy(update={"description": record.description[:longest]})
-
-
-def _text(text: str) -> str:
-    """A text as UTF-8 can say it: half of a surrogate pair it cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -64,7 +64,7 @@ class FlowLimits(_Strict):
 class Override(_Strict):
     """What the operator changes of one flow. `tags` and each of the `resources` replace the author's."""
 
-    tags: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(default=None, max_length=64)
+    tags: list[Annotated[str, Field(min_length=1)]] | None = None
     resources: Resources = Resources()
     limits: FlowLimits = FlowLimits()
 

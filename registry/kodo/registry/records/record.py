@@ -9,18 +9,20 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.protocol.flow_info import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_PATH_CHARACTERS,
+    MAX_RELEASE_CHARACTERS,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+    MAX_TEXT_CHARACTERS,
+)
 from kodo.registry.records.signed import MAX_INT, MAX_NOTE_BYTES, Plain, Signed, Time, pack, sign, verify
 
 __all__ = [
-    "MAX_DESCRIPTION_CHARACTERS",
     "MAX_FLOWS",
     "MAX_NOTE_BYTES",
-    "MAX_PATH_CHARACTERS",
     "MAX_RECORD_BYTES",
-    "MAX_RELEASE_CHARACTERS",
-    "MAX_TAGS",
-    "MAX_TAG_CHARACTERS",
-    "MAX_TEXT_CHARACTERS",
     "MAX_TTL_S",
     "FlowRecord",
     "Goodbye",
@@ -45,11 +47,6 @@ MAX_RECORD_VALUES = 1 << 18
 """Values in a record: more than 10,000 flows that say all they can within its bytes."""
 
 MAX_ADDRESSES = 32
-MAX_TEXT_CHARACTERS = 256
-MAX_PATH_CHARACTERS = 512
-MAX_DESCRIPTION_CHARACTERS = 4096
-MAX_RELEASE_CHARACTERS = 64
-MAX_TAGS, MAX_TAG_CHARACTERS = 32, 64
 MAX_TTL_S = 7 * 24 * 3600
 
 _NAME_CHARACTERS = 253
@@ -107,6 +104,19 @@ class FlowRecord(Plain):
     inputs_schema_sha256: Hash = b""
     requests_per_hour: Rate | None = None
     completions_per_hour: Rate | None = None
+
+    SAID: ClassVar[tuple[str, ...]] = (
+        "path",
+        "name",
+        "source",
+        "description",
+        "author",
+        "organization",
+        "published",
+        "release",
+        "tags",
+    )
+    """What it has of the flow's `FlowInfo`."""
 
     NEEDED: ClassVar[tuple[str, ...]] = (
         "name",
