@@ -150,9 +150,7 @@ class RunAnswers:
         except ValueError as error:
             raise too_large(error) from None
         judge = self._catalog.judge
-        if strict:
-            await flow.check(inputs, judge, caller.payer)
-        demand = await flow.demand(inputs, judge, caller.payer, again)
+        demand = await flow.demand(inputs, judge, caller.payer, again, strict=strict)
         shown, secrets = await judge.do(partial(hide, flow.schema, inputs), caller.payer)
         if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
             raise CallError(413, "too-large", f"secrets may have at most {MAX_SECRET_BYTES} bytes in all")

@@ -77,22 +77,23 @@ class Flow(FlowInfo):
             )
 
     async def demand(
-        self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = ()
+        self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = (), *, strict: bool = False
     ) -> dict[str, Any] | None:
-        """Return the JSON Schema of the required inputs that are missing, None when none is.
+        """Check the inputs of a launch; return the JSON Schema of those to ask for, None when there are none.
 
         Args:
-            again: further fields to ask for, required or not.
+            again: fields to ask for besides required ones that are missing.
+            strict: whether required inputs that are missing are refused.
 
         Raises:
             CallError: 409 `flow-broken`; 400 `bad-inputs` when those that are there do not fit; as `Judge.do`.
         """
-        absent = missing(self.schema, inputs) if self.error is None else []
+        absent = [] if strict or self.error is not None else missing(self.schema, inputs)
         absent += [name for name in again if name not in absent and name not in inputs and self.error is None]
+        whole = strict or not absent
+        await (self if whole else replace(self, schema={**self.schema, "required": []})).check(inputs, judge, payer)
         if not absent:
-            await self.check(inputs, judge, payer)
             return None
-        await replace(self, schema={**self.schema, "required": []}).check(inputs, judge, payer)
         fields = self.schema.get("properties", {})
         # What the fields refer to comes along.
         around = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions", "$schema")}

@@ -186,9 +186,17 @@ class Runs:
         except ValueError as error:
             raise too_large(error) from None
         run = NewRun(
-            fid, order.principal, order.path, order.name, order.entry, order.resources, order.tags, order.payer,
-            self.settings.max_events, self.settings.max_event_bytes,
-        )  # fmt: skip
+            fid=fid,
+            principal=order.principal,
+            path=order.path,
+            name=order.name,
+            entry=order.entry,
+            resources=order.resources,
+            tags=order.tags,
+            payer=order.payer,
+            max_events=self.settings.max_events,
+            max_event_bytes=self.settings.max_event_bytes,
+        )
         key = None if order.key is None else OnceKey(order.principal, f"launch/{order.key}", fid, digest)
         return await self.undisturbed(lambda: self._launch(run, first, key, order))
 
@@ -382,12 +390,18 @@ class Runs:
                 inputs, row = live.view.inputs, live.row
                 files = self._files(row.principal, inputs)
                 secrets = await self.secrets_of(live)
-                # As they were when it was launched: a process of this node that takes it up knows them too.
-                said = (
-                    row.max_events or self.settings.max_events,
-                    row.max_event_bytes or self.settings.max_event_bytes,
+                spec = RunSpec(
+                    fid=live.fid,
+                    path=row.path,
+                    entry=row.entry,
+                    inputs=inputs,
+                    resources=row.resources,
+                    files=files,
+                    secrets=secrets,
+                    # As they were when it was launched: a process of this node that takes it up knows them too.
+                    max_events=row.max_events or self.settings.max_events,
+                    max_event_bytes=row.max_event_bytes or self.settings.max_event_bytes,
                 )
-                spec = RunSpec(live.fid, row.path, row.entry, inputs, row.resources, files, secrets, *said)
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)
         except RunOverError:

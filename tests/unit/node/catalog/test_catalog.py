@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -213,3 +214,37 @@ async def test_that_the_node_is_busy_is_no_fault_of_inputs(store: Store) -> None
     with pytest.raises(CallError) as caught:
         await catalog.faults(live, {"topic": "bikes"})
     assert (caught.value.code, caught.value.reason) == (429, "busy")
+
+
+class CountingJudge(Judge):
+    """Counts what it is given to do."""
+
+    done = 0
+
+    async def do(self, work: Any, payer: str) -> Any:
+        self.done += 1
+        return await super().do(work, payer)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "again", "asked"),
+    [
+        ({"topic": "x"}, (), []),
+        ({"topic": "x"}, ("depth",), ["depth"]),
+        ({}, (), ["topic"]),
+        ({"depth": "none"}, (), None),
+    ],
+)
+async def test_the_inputs_of_a_launch_are_judged_once(
+    store: Store, strict: bool, inputs: dict[str, Any], again: tuple[str, ...], asked: list[str] | None
+) -> None:
+    flow, judge = (await made(store)).flows[0], CountingJudge()
+    with contextlib.closing(judge):
+        if asked is None or (strict and asked == ["topic"]):
+            with pytest.raises(CallError, match="do not fit"):
+                await flow.demand(inputs, judge, "", again, strict=strict)
+        else:
+            demand = await flow.demand(inputs, judge, "", again, strict=strict)
+            assert (demand["required"] if demand else []) == asked
+    assert judge.done == 1
