@@ -138,7 +138,7 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
 
 def test_links_that_a_flow_plants_lead_the_node_nowhere(place: Place) -> None:
     node = GuestNode(place, "--runner-user", ACCOUNT, "--keep-runs")
-    for outputs, why in (("false", "RunnerDied"), ("true", "InternalError")):
+    for outputs, why in (("false", "RunnerDied"), ("true", "OutputError")):
         fid = run(place, "Planter", f"target={place.secret}", f"outputs={outputs}")
         eventually(lambda fid=fid: state(place, fid)["state"] == "error", 90)
         told = koco_json(place.home, "follow", fid, "--node", "guests.local", "--no-lan", exit_code=1)

@@ -6,6 +6,7 @@ Code of flows is never imported here. A flow that cannot be imported is listed a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import json
 import os
@@ -42,6 +43,7 @@ NO_RAY = "it imports ray or asks for resources, and this node runs flows without
 
 _DESCRIBE_S = 120.0
 _MAX_ANSWER = 64 << 20
+_PIECE_BYTES = 1 << 16
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
 
 Describe = Callable[[Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
@@ -108,7 +110,7 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
         account: under which the flows' code is imported; None: this process's.
 
     Raises:
-        KodoError: the process failed or did not end in time.
+        KodoError: the process failed, did not end in time, or told more than `_MAX_ANSWER` bytes.
     """
     environment = os.environ if account is None else account.environment(os.environ)
     process = await asyncio.create_subprocess_exec(
@@ -119,13 +121,13 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        limit=_MAX_ANSWER,
+        limit=_PIECE_BYTES,
         env={**environment, **silenced(environment), "PYTHONUNBUFFERED": "1"},
         **({} if account is None else account.process()),
     )
     try:
         async with asyncio.timeout(_DESCRIBE_S):
-            answer, _ = await process.communicate(json.dumps(dict(request)).encode())
+            answer = await _ask(process, json.dumps(dict(request)).encode())
     except TimeoutError:
         raise KodoError(f"its import did not finish within {_DESCRIBE_S:.0f} s") from None
     finally:
@@ -133,10 +135,29 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
             process.kill()
             await process.wait()
     try:
-        flows = json.loads(answer)["flows"]
+        flows = (await asyncio.to_thread(json.loads, answer))["flows"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise KodoError(f"Python ended with exit code {process.returncode} when it was imported") from None
     return list(flows)
+
+
+async def _ask(process: asyncio.subprocess.Process, request: bytes) -> bytes:
+    """Send a process its input and return what it writes until it ends."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):  # one that has ended before it read all is told by its exit code
+        process.stdin.write(request)
+        await process.stdin.drain()
+    process.stdin.close()
+    answer = bytearray()
+    while piece := await process.stdout.read(_PIECE_BYTES):
+        answer += piece
+        if len(answer) > _MAX_ANSWER:
+            raise KodoError(
+                f"its flows take more than {_MAX_ANSWER >> 20} MiB to describe; make schemas and examples smaller"
+            )
+    await process.wait()
+    return bytes(answer)
 
 
 class Catalog:

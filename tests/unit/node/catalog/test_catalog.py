@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kodo.node.catalog.catalog import Catalog
+from kodo.node.catalog.catalog import Catalog, describe_flows
 from kodo.node.catalog.scope import Scope
 from kodo.node.runs.live import LiveRun
 from kodo.node.schemas.judge import Judge
@@ -49,6 +50,32 @@ async def made(store: Store, infos: list[dict[str, Any]] = INFOS, **scope: Any) 
 
 def everything(path: str) -> bool:
     return True
+
+
+FLOODS = """
+import os
+for descriptor in range(3, 10):
+    try:
+        while True:
+            os.write(descriptor, b"x" * 65536)
+    except OSError:
+        pass
+"""
+
+
+async def test_a_module_that_floods_the_answer_about_its_flows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kodo.node.catalog.catalog._MAX_ANSWER", 1 << 20)
+    (tmp_path / "floods.py").write_text(FLOODS)
+    with pytest.raises(KodoError, match="more than 1 MiB to describe"):
+        await describe_flows({"roots": [str(tmp_path)], "flows": ["floods"], "base": str(tmp_path)})
+
+
+async def test_a_module_that_ends_its_process_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text("import os\nos._exit(3)")
+    with pytest.raises(KodoError, match="exit code 3"):
+        await describe_flows({"roots": [str(tmp_path)], "flows": ["ends"], "base": str(tmp_path)})
 
 
 async def test_flows_are_in_the_order_of_their_paths_and_broken_ones_among_them(store: Store) -> None:

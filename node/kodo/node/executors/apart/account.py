@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import json
@@ -9,9 +10,11 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,9 @@ FOLDER = "apart"
 
 PROBE_TIMEOUT = 60.0
 """Seconds in which the account must have looked at what it needs."""
+
+MAX_PROBE_BYTES = 1 << 20
+"""Bound of what it says about that."""
 
 _OWN = frozenset(["TMPDIR", "TMP", "TEMP", "MAIL", "OLDPWD", "PWD"])
 """Variables that say where somebody's own things are, as do `XDG_…`; another account has others."""
@@ -194,16 +200,8 @@ def check_reach(account: Account, folders: Iterable[Path], *, needs_ray: bool = 
     wanted = [Path(folder) for folder in folders]
     packages = ["kodo.node.executors.apart.host", *(["ray"] if needs_ray else [])]
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _PROBE],
-            input=json.dumps([[str(folder) for folder in wanted], packages]).encode(),
-            capture_output=True,
-            env=account.environment(os.environ),
-            timeout=PROBE_TIMEOUT,
-            check=False,
-            **account.process(),
-        )
-        closed, absent, at_home = json.loads(done.stdout)
+        answer = _probe(account, json.dumps([[str(folder) for folder in wanted], packages]).encode())
+        closed, absent, at_home = json.loads(answer)
     except subprocess.TimeoutExpired:
         raise UsageError(f"runner_user: Python did not start as {account.name} in {PROBE_TIMEOUT:g} s") from None
     except OSError as error:
@@ -224,6 +222,51 @@ def check_reach(account: Account, folders: Iterable[Path], *, needs_ray: bool = 
     if at_home:
         return account
     return Account(account.name, account.uid, account.gid, account.groups, str(wanted[0]))
+
+
+def _probe(account: Account, question: bytes) -> bytes:
+    """Return what Python says as the account; it may import what the account has put in its way.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+        OSError: it did not start.
+    """
+    command = [sys.executable, "-P", "-c", _PROBE]
+    late = threading.Event()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=account.environment(os.environ),
+        **account.process(),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def give_up() -> None:
+            late.set()
+            _end(process)
+
+        timer = threading.Timer(PROBE_TIMEOUT, give_up)
+        timer.start()
+        try:
+            with contextlib.suppress(OSError):  # one that ended at once is told by its answer
+                process.stdin.write(question)
+                process.stdin.close()
+            answer: bytes = process.stdout.read(MAX_PROBE_BYTES)
+        finally:
+            timer.cancel()
+            _end(process)
+    if late.is_set():
+        raise subprocess.TimeoutExpired(command, PROBE_TIMEOUT)
+    return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and what it has started, as far as that shares its group."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _closed(account: Account, path: Path, what: str) -> UsageError:
