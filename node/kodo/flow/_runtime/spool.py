@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kodo.p2p.net.files import open_plain, plain_descriptor
 
-__all__ = ["SPOOL_FILE", "Spool", "read_spool"]
+__all__ = ["SPOOL_FILE", "Spool", "read_spool", "unpack_spool"]
 
 SPOOL_FILE = "unfetched"
 """Its name in the folder of a run."""
@@ -72,19 +72,33 @@ class Spool:
             os.close(file)
 
 
-def read_spool(path: Path) -> list[tuple[int, bytes]]:
-    """Return the events of a file, with their numbers; what was cut off, or is no such file, is left out."""
-    try:
-        with open_plain(path) as file:
-            data = file.read(2 * MAX_SPOOL_BYTES)
-    except OSError:
-        return []
-    found, at = [], 0
-    while at + _HEAD <= len(data):
+def read_spool(path: Path, after: int, most: int) -> bytes:
+    """Return the events of a file above the number `after`, at most `most` bytes of them; see `unpack_spool`.
+
+    What was cut off, or is no such file, is left out.
+    """
+    found = bytearray()
+    with contextlib.suppress(OSError), open_plain(path) as file:
+        at = 0
+        while at < 2 * MAX_SPOOL_BYTES and len(head := file.read(_HEAD)) == _HEAD:
+            rseq, size = int.from_bytes(head[:8], "big"), int.from_bytes(head[8:], "big")
+            at += _HEAD + size
+            if rseq <= after:
+                file.seek(at)
+                continue
+            if not size or len(found) + _HEAD + size > most:
+                break
+            event = file.read(size)
+            if len(event) < size:
+                break
+            found += head + event
+    return bytes(found)
+
+
+def unpack_spool(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the events that `read_spool` returned, with their numbers."""
+    at = 0
+    while at < len(data):
         rseq, size = int.from_bytes(data[at : at + 8], "big"), int.from_bytes(data[at + 8 : at + _HEAD], "big")
-        at += _HEAD
-        if at + size > len(data):
-            break
-        found.append((rseq, data[at : at + size]))
-        at += size
-    return found
+        at += _HEAD + size
+        yield rseq, data[at - size : at]

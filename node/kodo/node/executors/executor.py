@@ -7,7 +7,7 @@ committed, and lives on when the node dies.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -79,12 +79,12 @@ class RunnerDiedError(KodoError):
     Attributes:
         signal: what ended its process, as `SIGSEGV`, when that is known.
         stack: where its Python was then, when that is known.
-        said: what it had said that no poll had given, by its numbers; not checked.
+        said: what it had said that no poll had given, by its numbers; not checked. Iterating makes the values.
     """
 
     signal: str | None = None
     stack: str = ""
-    said: Sequence[RunnerEvent] = ()
+    said: Iterable[RunnerEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)

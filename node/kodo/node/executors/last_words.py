@@ -11,22 +11,27 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
 from kodo.flow._runtime.capture import MARK, MAX_LINE_BYTES, read_rest, shown
-from kodo.flow._runtime.spool import read_spool
+from kodo.flow._runtime.spool import read_spool, unpack_spool
 from kodo.node.executors.checks import unpack_event
 from kodo.node.executors.executor import RunnerEvent
 from kodo.node.executors.runner.context import is_rays_mark
 from kodo.protocol.events import MAX_EVENT_BYTES
 
-__all__ = ["Pipes", "last_words"]
+__all__ = ["LastWords", "Pipes"]
 
 _MAX_PIPE_BYTES = 1 << 20
 """As much as a pipe may hold, where its size was not raised by the system's administrator."""
+
+MAX_SAID_BYTES = 40 << 20
+"""Of events that a node has not taken: more than a process keeps (`kodo.flow._runtime.buffer.MAX_BYTES`)."""
 
 _MAX_NAME_BYTES = 1024
 """What an event takes beside its data."""
@@ -65,40 +70,67 @@ class Pipes:
             os.close(end)
 
 
-def last_words(spool: Path, pipes: Pipes | None) -> list[RunnerEvent]:
-    """Return what a dead process had said, in the order of its events, then what it had printed; blocks."""
-    found: list[RunnerEvent] = []
-    for rseq, packed in read_spool(spool):
-        try:
-            if len(packed) > MAX_EVENT_BYTES + _MAX_NAME_BYTES:
+class LastWords:
+    """What a dead process had said: its events in their order, then what it had printed.
+
+    It is kept as it lay in the file, at most `MAX_SAID_BYTES`; whoever iterates makes values of one event at a time.
+    """
+
+    def __init__(self, spool: Path, pipes: Pipes | None, after: int = 0):
+        """Read it; blocks.
+
+        Args:
+            after: the number of the last event that is known already.
+        """
+        self._events = read_spool(spool, after, MAX_SAID_BYTES)
+        self._lines = _printed(spool.parent, pipes)
+
+    def __iter__(self) -> Iterator[RunnerEvent]:
+        """Yield the events; one that cannot be read is the last."""
+        told = {name: deque[Any](maxlen=len(lines)) for name, lines in self._lines.items()}
+        for rseq, packed in unpack_spool(self._events):
+            try:
+                if len(packed) > MAX_EVENT_BYTES + _MAX_NAME_BYTES:
+                    break
+                event, packed_data = msgpack.unpackb(packed)
+                data = unpack_event(packed_data)
+            except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
                 break
-            event, data = msgpack.unpackb(packed)
-            found.append(RunnerEvent(rseq, event, unpack_event(data), data))
-        except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
-            break
-    lines = _not_told(found, _printed(spool.parent, pipes))
-    return found + [RunnerEvent(_PRINTED + n, event, {"text": text}) for n, (event, text) in enumerate(lines)]
+            if isinstance(event, str) and event in told and isinstance(data, dict):
+                told[event].append(data.get("text"))
+            yield RunnerEvent(rseq, event, data, packed_data)
+        number = _PRINTED
+        for name, lines in self._lines.items():
+            # A process tells a line before it takes it out of the pipe.
+            for text in lines[_overlap(list(told[name]), lines) :]:
+                yield RunnerEvent(number, name, {"text": text})
+                number += 1
 
 
-def _printed(folder: Path, pipes: Pipes | None) -> list[tuple[str, str]]:
-    """Return the lines that nobody has read: event and text. The first one may have begun before the pipe's bytes."""
-    found = []
+def _printed(folder: Path, pipes: Pipes | None) -> dict[str, list[str]]:
+    """Return the lines that nobody has read, by stream. The first one may have begun before the pipe's bytes."""
+    found: dict[str, list[str]] = {}
     for event in ("stdout", "stderr"):
         data = read_rest(folder, event, pipes.read(event) if pipes is not None else b"")
-        for line in data.removesuffix(b"\n").split(b"\n") if data else ():
-            text = shown(line[:MAX_LINE_BYTES])
-            if MARK not in line and not is_rays_mark(text):
-                found.append((event, text))
+        texts = ((line, shown(line[:MAX_LINE_BYTES])) for line in data.removesuffix(b"\n").split(b"\n") if data)
+        found[event] = [text for line, text in texts if MARK not in line and not is_rays_mark(text)]
     return found
 
 
-def _not_told(events: list[RunnerEvent], lines: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out lines that are events already: a process tells them before it takes them out of the pipe."""
-    left = []
-    for stream in ("stdout", "stderr"):
-        told: list[Any] = [event.data.get("text") for event in events if event.event == stream and event.data]
-        found = [text for event, text in lines if event == stream]
-        most = min(len(told), len(found))
-        overlap = next((size for size in range(most, 0, -1) if told[-size:] == found[:size]), 0)
-        left += [(stream, text) for text in found[overlap:]]
-    return left
+def _overlap(told: list[Any], lines: list[str]) -> int:
+    """Return how many of the last of `told` are the first of `lines`, the most there are; in linear time (KMP)."""
+    borders = [0]  # of each beginning of `lines`: how much of its end is its beginning again
+    length = 0
+    for line in lines[1:]:
+        while length and line != lines[length]:
+            length = borders[length - 1]
+        length += line == lines[length]
+        borders.append(length)
+    length = 0
+    for text in told:
+        if length == len(lines):
+            length = borders[length - 1] if lines else 0
+        while length and text != lines[length]:
+            length = borders[length - 1]
+        length += bool(lines) and text == lines[length]
+    return length

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kodo.node.clock import Clock, awake_timeout
@@ -27,6 +28,10 @@ _COMMIT_EVENTS = 4096
 
 _COMMIT_BYTES = 4 << 20
 """Their bytes, roughly."""
+
+_HEARD_BYTES = 1 << 20
+_HEARD_EACH_BYTES = 256
+"""How much of what a dead runner had said is made values at once, and what an event takes at least."""
 
 
 class Pump:
@@ -115,23 +120,24 @@ class Pump:
             if not conduct.over:
                 raise
 
-    async def _hear(self, live: LiveRun, conduct: Conduct, said: Sequence[RunnerEvent]) -> None:
+    async def _hear(self, live: LiveRun, conduct: Conduct, said: Iterable[RunnerEvent]) -> None:
         """Store what a process had said when it died; its files went with it, and so does an end that needs them."""
         batch: list[NewEvent] = []
         lost = len(conduct.outputs) > len(live.view.outputs)  # it died while one was fetched
-        for event in said:
-            if event.rseq <= conduct.rseq:
-                continue
-            if event.event == "output" or (lost and event.event == "final"):
-                lost = True
-                continue
-            try:
-                batch.append(conduct.check(event._replace(rseq=conduct.rseq + 1)))
-            except MisconductError:
-                break
-            if len(batch) >= _COMMIT_EVENTS:
-                await self._flush(live, batch)
-        await self._flush(live, batch)
+        words, good = iter(said), True
+        while good and (some := await asyncio.to_thread(_some, words)):
+            for event in some:
+                if event.rseq <= conduct.rseq:
+                    continue
+                if event.event == "output" or (lost and event.event == "final"):
+                    lost = True
+                    continue
+                try:
+                    batch.append(conduct.check(event._replace(rseq=conduct.rseq + 1)))
+                except MisconductError:
+                    good = False
+                    break
+            await self._flush(live, batch)
 
     async def _carry(self, live: LiveRun, runner: Runner, conduct: Conduct) -> None:
         while not conduct.over:
@@ -186,3 +192,14 @@ class Pump:
                 await self._clock.sleep(5.0)
             except NotFoundError as error:
                 raise IntegrityError("the file of an output is not where its runner wrote it") from error
+
+
+def _some(events: Iterator[RunnerEvent]) -> list[RunnerEvent]:
+    """Return the next events, about `_HEARD_BYTES` of them at most; making values of bytes takes time."""
+    found, size = [], 0
+    for event in events:
+        found.append(event)
+        size += len(event.packed or b"") + _HEARD_EACH_BYTES
+        if size >= _HEARD_BYTES:
+            break
+    return found

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
 from kodo.flow._runtime.capture import read_rest
@@ -18,7 +20,7 @@ from kodo.flow._runtime.spool import SPOOL_FILE, Spool, read_spool
 from kodo.node import executors
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
-from kodo.node.executors.last_words import Pipes, last_words
+from kodo.node.executors.last_words import LastWords, Pipes, _overlap
 from kodo.protocol.events import MAX_EVENT_BYTES
 
 FLOW = """
@@ -75,7 +77,7 @@ def heard(folder: Path, body: str) -> list[RunnerEvent]:
         process.stdin.close()
         process.wait(120)
     try:
-        return last_words(folder / "spool", pipes)
+        return list(LastWords(folder / "spool", pipes))
     finally:
         pipes.close()
 
@@ -95,10 +97,10 @@ async def test_the_file_holds_what_was_not_taken_and_is_emptied_then(tmp_path: P
     buffer.put(pack_event("result", {"n": 1}))
     buffer.keep_in(tmp_path / "spool")
     buffer.put(pack_event("result", {"n": 2}))
-    assert [event.data["n"] for event in last_words(tmp_path / "spool", None)] == [1, 2]
+    assert [event.data["n"] for event in LastWords(tmp_path / "spool", None)] == [1, 2]
     await buffer.poll(1, 0.0)
     buffer.put(pack_event("result", {"n": 3}))
-    assert [event.rseq for event in last_words(tmp_path / "spool", None)][-1] == 3
+    assert [event.rseq for event in LastWords(tmp_path / "spool", None)][-1] == 3
     await buffer.poll(3, 0.0)
     assert (tmp_path / "spool").stat().st_size == 0
 
@@ -112,7 +114,7 @@ async def test_a_file_that_is_never_emptied_stays_bounded(tmp_path: Path, monkey
         buffer.put(pack_event("result", {"n": number}))
         await buffer.poll(number, 0.0)
         assert (tmp_path / "spool").stat().st_size < 11_000
-    assert last_words(tmp_path / "spool", None)[-1].data == {"n": 1999}
+    assert list(LastWords(tmp_path / "spool", None))[-1].data == {"n": 1999}
 
 
 def test_a_full_disk_is_no_error_of_the_flow(tmp_path: Path) -> None:
@@ -131,9 +133,9 @@ def test_a_full_disk_is_no_error_of_the_flow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"\x00" * 12, b"\xff" * 100, bytes(8) + b"\x00\x00\x00\x02ab"])
 def test_a_file_that_a_flow_has_written_into_ends_nothing(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "spool").write_bytes(data)
-    read_spool(tmp_path / "spool")
-    assert last_words(tmp_path / "spool", None) == []
-    assert last_words(tmp_path / "none", None) == []
+    read_spool(tmp_path / "spool", 0, 1 << 20)
+    assert list(LastWords(tmp_path / "spool", None)) == []
+    assert list(LastWords(tmp_path / "none", None)) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes of another process are reached by /proc")
@@ -150,7 +152,7 @@ def crash_of(folder: Path) -> object:
 
 READ = {
     "the fault handler's report": (CRASH_FILE, crash_of),
-    "events": (SPOOL_FILE, lambda folder: read_spool(folder / SPOOL_FILE) or None),
+    "events": (SPOOL_FILE, lambda folder: read_spool(folder / SPOOL_FILE, 0, 1 << 20) or None),
     "half a line of stdout": ("rest-stdout", lambda folder: read_rest(folder, "stdout") or None),
     "half a line of stderr": ("rest-stderr", lambda folder: read_rest(folder, "stderr") or None),
 }
@@ -203,4 +205,64 @@ def test_an_event_above_the_bound_is_not_made_values(tmp_path: Path, wrapped: bo
         for number, packed in enumerate([whole, record, whole], 1)
     )
     (tmp_path / "spool").write_bytes(data)
-    assert [event.rseq for event in last_words(tmp_path / "spool", None)] == [1]
+    assert [event.rseq for event in LastWords(tmp_path / "spool", None)] == [1]
+
+
+def spooled(path: Path, *events: bytes, first: int = 1) -> None:
+    path.write_bytes(
+        b"".join(
+            number.to_bytes(8, "big") + len(packed).to_bytes(4, "big") + packed
+            for number, packed in enumerate(events, first)
+        )
+    )
+
+
+def test_of_a_file_that_is_larger_than_a_process_keeps_no_more_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kodo.node.executors.last_words.MAX_SAID_BYTES", 2000)
+    event = pack_event("result", {"text": "x" * 70})
+    spooled(tmp_path / "spool", *[event] * 1000)
+    words = LastWords(tmp_path / "spool", None)
+    assert 1900 < len(words._events) <= 2000
+    assert [event.rseq for event in words] == list(range(1, len(list(words)) + 1))
+
+
+def test_what_is_known_already_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kodo.node.executors.last_words.MAX_SAID_BYTES", 2000)
+    spooled(tmp_path / "spool", *[pack_event("result", {"n": n}) for n in range(1, 1001)])
+    assert [event.rseq for event in LastWords(tmp_path / "spool", None, 990)] == list(range(991, 1001))
+
+
+def test_values_are_made_of_one_event_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("kodo.node.executors.last_words.unpack_event", lambda packed: made.append(packed) or {})
+    spooled(tmp_path / "spool", *[pack_event("result", {"n": n}) for n in range(100)])
+    words = iter(LastWords(tmp_path / "spool", None))
+    assert made == []
+    next(words)
+    assert len(made) == 1
+
+
+@given(told=st.lists(st.sampled_from("ab"), max_size=30), lines=st.lists(st.sampled_from("ab"), max_size=30))
+def test_lines_that_are_events_already_are_found_as_by_trying_each_length(told: list[str], lines: list[str]) -> None:
+    sizes = range(min(len(told), len(lines)), 0, -1)
+    assert _overlap(told, lines) == next((size for size in sizes if told[-size:] == lines[:size]), 0)
+
+
+def test_many_equal_lines_are_compared_in_linear_time() -> None:
+    class Counted(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        def __ne__(self, other: object) -> bool:
+            return not self == other
+
+    size = 3000
+    told: list[str] = [Counted("a") for _ in range(size)]
+    assert _overlap([*told, Counted("b")], [*told, Counted("c")]) == 0
+    assert Counted.compared < 20 * size

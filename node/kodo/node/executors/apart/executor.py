@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from kodo.node.executors.apart.line import LOST, Line
-from kodo.node.executors.apart.wire import read_events
+from kodo.node.executors.apart.wire import read_events, size_of_events
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import ExecutorLoad, InputFile, Runner, RunnerDiedError, RunnerEvent, RunSpec
 from kodo.node.executors.upload_sender import RAY_PIECE_BYTES, file_reader
@@ -40,7 +40,7 @@ CLOSE_SECONDS = 18.0
 PAUSE_SECONDS = 0.5
 """How long it is waited before another process is started; the double after each that failed."""
 
-MAX_SAID_BYTES = 300 << 20
+MAX_SAID_BYTES = 50 << 20
 """Bound of what one dead runner had said: more than a runner keeps."""
 
 Connect = Callable[[], AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -353,18 +353,31 @@ class _ApartRunner:
             error.said = await self._last_words()
             raise
 
-    async def _last_words(self) -> list[RunnerEvent]:
+    async def _last_words(self) -> Iterable[RunnerEvent]:
         """Fetch what it had said when it died, as far as that can be had."""
-        found: list[RunnerEvent] = []
-        size = 0
+        pages: list[list[Any]] = []
+        known = size = 0
         with contextlib.suppress(KodoError):
             while size < MAX_SAID_BYTES:
-                page = read_events(await self._line.call("said", [self._name, len(found)], CALL_SECONDS))
-                if not page:
+                page = await self._line.call("said", [self._name, known], CALL_SECONDS)
+                if not isinstance(page, list) or not page:
                     break
-                found += page
-                size += sum(len(event.packed or b"") + 64 for event in page)
-        return found
+                pages.append(page)
+                known += len(page)
+                size += size_of_events(page)
+        return _Told(pages)
+
+
+class _Told:
+    """What a dead runner had said, as it was told; whoever iterates makes values of a page at a time."""
+
+    def __init__(self, pages: Sequence[list[Any]]):
+        self._pages = pages
+
+    def __iter__(self) -> Iterator[RunnerEvent]:
+        with contextlib.suppress(MisconductError):
+            for page in self._pages:
+                yield from read_events(page)
 
 
 class _Files:

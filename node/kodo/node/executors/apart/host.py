@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class RunnerHost:
         self._settings: Mapping[str, Any] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._runners: dict[str, Runner] = {}
-        self._said: dict[str, list[RunnerEvent]] = {}
+        self._said: dict[str, _Said] = {}
         self._names = itertools.count(1)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._told: dict[int, asyncio.Future[Any]] = {}
@@ -170,7 +170,8 @@ class RunnerHost:
     async def _of_runner(self, op: str, name: str, args: list[Any]) -> Any:
         runner = self._runners.get(name)
         if op == "said":
-            return self._page_of(name, args[0])
+            said = self._said.get(name)
+            return [] if said is None else pack_events(await asyncio.to_thread(said.page, args[0]))
         if runner is None:
             if op in ("kill", "release"):
                 return None
@@ -180,24 +181,13 @@ class RunnerHost:
                 return [pack_events(await runner.poll(*args)), runner.asking]
             answer = await getattr(runner, op)(*args)
         except RunnerDiedError as error:
-            self._said.setdefault(name, list(error.said))
+            self._said.setdefault(name, _Said(error.said))
             raise
         if op in ("kill", "release"):
             self._runners.pop(name, None)
             self._said.pop(name, None)
             return None
         return answer
-
-    def _page_of(self, name: str, after: int) -> list[Any]:
-        """Return some of what a dead runner had said, the first `after` events being known."""
-        page: list[RunnerEvent] = []
-        size = 0
-        for event in self._said.get(name, [])[after:]:
-            size += len(event.packed or b"") + 64
-            if page and size > SAID_BYTES:
-                break
-            page.append(event)
-        return pack_events(page)
 
     async def _load(self, executor: Executor, known: list[int] | None) -> list[int]:
         """Return the counts of runners once they differ from those that are known, or after some seconds."""
@@ -216,6 +206,27 @@ class RunnerHost:
     def _logs(self, now: int) -> list[list[Any]]:
         found = stale_logs(self._sessions, now - self._settings["log_s"] * 1000, psutil.pids())
         return [list(each) for each in found[:MAX_LOGS]]
+
+
+class _Said:
+    """What a dead runner had said, given page by page: only the next page can be had."""
+
+    def __init__(self, said: Iterable[RunnerEvent]):
+        self._rest = iter(said)
+        self._given = 0
+
+    def page(self, after: int) -> list[RunnerEvent]:
+        """Return the next events, the first `after` being known; nothing at the end. Blocks."""
+        page: list[RunnerEvent] = []
+        size = 0
+        if after == self._given:
+            for event in self._rest:
+                page.append(event)
+                size += len(event.packed or b"") + 64
+                if size > SAID_BYTES:
+                    break
+        self._given += len(page)
+        return page
 
 
 _RUNNER_OPS = frozenset(["answer", "asked", "expire", "kill", "poll", "read_output", "release", "reply", "said"])

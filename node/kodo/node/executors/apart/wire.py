@@ -16,7 +16,7 @@ from typing import Any
 
 import msgpack
 
-from kodo.node.executors.checks import MisconductError
+from kodo.node.executors.checks import MisconductError, unpack_event
 from kodo.node.executors.executor import RunnerDiedError, RunnerEvent
 from kodo.p2p.core.elements import over_values
 from kodo.p2p.errors import (
@@ -37,6 +37,11 @@ MAX_FRAME_BYTES = 16 << 20
 
 MAX_VALUES = 8 << 20
 """Bound of the values in one frame: a flow may ask its node with a list of two million numbers."""
+
+MAX_EVENTS_BYTES = 4 << 20
+"""Bound of the events in one frame, several times what is told at once."""
+
+_EVENT_BYTES = 64
 
 MAX_MESSAGE_CHARACTERS = 10_000
 
@@ -106,6 +111,14 @@ def read_error(told: Any) -> KodoError:
     return error
 
 
+def size_of_events(told: Any) -> int:
+    """Return about how many bytes events take, as `pack_events` returns them, also when they are none."""
+    if not isinstance(told, list):
+        return 0
+    data = (event[2] for event in told if isinstance(event, list) and len(event) == 3)
+    return sum(_EVENT_BYTES + (len(each) if isinstance(each, bytes) else 0) for each in data)
+
+
 def pack_events(events: Sequence[RunnerEvent]) -> list[Any]:
     """Return events as they travel: number, name, and the data as msgpack."""
     return [
@@ -118,14 +131,16 @@ def read_events(told: Any) -> list[RunnerEvent]:
     """Return the events that were told.
 
     Raises:
-        MisconductError: they cannot be read.
+        MisconductError: they cannot be read, or are more than is told at once: then none of their values is made.
     """
     found = []
     try:
+        if size_of_events(told) > MAX_EVENTS_BYTES:
+            raise MisconductError(f"the runner said more at once than {MAX_EVENTS_BYTES} bytes")
         for rseq, event, packed in told:
             if type(rseq) is not int or not isinstance(event, str) or not isinstance(packed, bytes):
                 raise TypeError
-            found.append(RunnerEvent(rseq, event, msgpack.unpackb(packed), packed))
+            found.append(RunnerEvent(rseq, event, unpack_event(packed), packed))
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise MisconductError(f"what the runner said cannot be read: {type(error).__name__}") from None
     return found

@@ -31,7 +31,7 @@ import psutil
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
-from kodo.node.executors.last_words import Pipes, last_words
+from kodo.node.executors.last_words import LastWords, Pipes
 from kodo.node.executors.marked_processes import end_marked, is_marked
 from kodo.node.executors.process.link import ProcessLink, connect
 from kodo.node.executors.process.main import MARK, SOCKET_FILE, Plan
@@ -399,7 +399,7 @@ class ProcessExecutor:
         signal_name = error.signal
         await asyncio.to_thread(add_crash, error, folder / CRASH_FILE)
         error.signal = error.signal or signal_name
-        error.said = await asyncio.to_thread(last_words, folder / SPOOL_FILE, runner.pipes)
+        error.said = await asyncio.to_thread(LastWords, folder / SPOOL_FILE, runner.pipes, runner.taken)
 
     def folder_of(self, runner: ProcessRunner) -> Path:
         """Return where a runner's files are."""

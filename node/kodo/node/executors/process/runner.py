@@ -46,6 +46,7 @@ class ProcessRunner:
     Attributes:
         name: its folder's.
         pipes: the other ends of its stdout and stderr.
+        taken: the number of the last event that whoever polls has.
         remains: what was found of it when it had died: whoever asks first looks, with `guard`.
     """
 
@@ -56,12 +57,14 @@ class ProcessRunner:
         self.asking = False
         self.link = link
         self.pipes: Pipes | None = None
+        self.taken = 0
         self.remains: RunnerDiedError | None = None
         self.guard = asyncio.Lock()
         self._keeper = keeper
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """See `Runner.poll`. Whoever calls it says how long a runner may be silent: here is no deadline."""
+        self.taken = after
         events, self.asking = read_events(await self._call("poll", after, timeout, seconds=None))
         return events
 

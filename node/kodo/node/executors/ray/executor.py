@@ -19,7 +19,7 @@ from typing import Any
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.node.executors.crash import CRASH_FILE, add_crash
 from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, RunSpec
-from kodo.node.executors.last_words import Pipes, last_words
+from kodo.node.executors.last_words import LastWords, Pipes
 from kodo.node.executors.marked_processes import end_marked, is_marked
 from kodo.node.executors.ray.cluster import cluster_lives, start_cluster, stop_cluster
 from kodo.node.executors.ray.connection import RayLink
@@ -417,7 +417,7 @@ class RayExecutor:
             if runner.remains is None:
                 folder = self._folders / runner.name
                 add_crash(error, folder / CRASH_FILE)
-                error.said = last_words(folder / SPOOL_FILE, runner.pipes)
+                error.said = LastWords(folder / SPOOL_FILE, runner.pipes, runner.taken)
                 runner.remains = error
         found = runner.remains
         error.args, error.signal, error.stack, error.said = found.args, found.signal, found.stack, found.said

@@ -59,6 +59,7 @@ class RayRunner:
 
     Attributes:
         pipes: the other ends of its stdout and stderr, on this machine.
+        taken: the number of the last event that whoever polls has.
         remains: what was found of it when it had died: whoever asks it first looks, with `guard`.
     """
 
@@ -72,6 +73,7 @@ class RayRunner:
         self._link = link
         self._ahead: Future[Any] | None = None
         self.pipes: Pipes | None = None
+        self.taken = 0
         self.remains: RunnerDiedError | None = None
         self.guard = threading.Lock()
 
@@ -87,6 +89,7 @@ class RayRunner:
 
     async def poll(self, after: int, timeout: float) -> list[RunnerEvent]:
         """See `Runner.poll`. Whoever calls it says how long a runner may be silent: here is no deadline."""
+        self.taken = after
         ahead, self._ahead = self._ahead, None
         if after == 0 and ahead is not None:
             with contextlib.suppress(KodoError):  # the poll below tells it
