@@ -180,8 +180,8 @@ class GroupWriter(Generic[Lent]):
         try:
             unit, answers = self._transact(jobs)
         except Exception as error:
-            if len(jobs) > 1 and not _of_the_disk(error):
-                # One of them is to blame: let the others pass.
+            if len(jobs) > 1 and not _may_be_stored(error):
+                # One of them is to blame, or needs more room than there is: let the others pass.
                 for job in jobs:
                     self._commit([job])
                 return
@@ -242,6 +242,6 @@ class GroupWriter(Generic[Lent]):
                 logger.debug("closing a failed connection failed too")
 
 
-def _of_the_disk(error: Exception) -> bool:
-    """Return whether an error of one work is one of all: the disk, not the work, is to blame."""
-    return isinstance(error, sqlite3.Error) and fault_of(error) in (Fault.FULL, Fault.IO)
+def _may_be_stored(error: Exception) -> bool:
+    """Return whether a commit that failed so may be in the file nevertheless: then nothing is done again."""
+    return isinstance(error, sqlite3.Error) and fault_of(error) is Fault.IO

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kodo.sqlite.faults import Fault, fault_of
 from kodo.sqlite.file import DatabaseFile
 from kodo.sqlite.writer import Alone, GroupWriter, Unit
 from tests.unit.node.conftest import settled
@@ -99,19 +100,41 @@ async def test_what_sqlite_refuses_to_one_is_no_harm_to_others(bench: Bench) -> 
     assert bench.rows() == [1, 2]
 
 
-async def test_a_full_disk_is_told_to_all_at_once_and_nothing_is_tried_again(bench: Bench) -> None:
-    full, tries = sqlite3.OperationalError("full"), []
-    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+async def test_a_failing_disk_is_told_to_all_at_once_and_nothing_is_tried_again(bench: Bench) -> None:
+    failing, tries = sqlite3.OperationalError("failing"), []
+    failing.sqlite_errorcode = sqlite3.SQLITE_IOERR
 
     def counted(connection: sqlite3.Connection) -> None:
         tries.append(1)
 
-    assert await bench.together(counted, put(1), put(2, full)) == [full] * 3
+    assert await bench.together(counted, put(1), put(2, failing)) == [failing] * 3
     assert len(tries) == 1
     assert bench.rows() == []
     # And it goes on, on a connection that knows what the file holds.
     assert await bench.writer.do(put(1)) == 1
     assert bench.opened == 2
+
+
+async def test_a_work_that_needs_more_room_than_there_is_fails_alone(bench: Bench) -> None:
+    bench.writer.connection.execute("CREATE TABLE texts (text TEXT)")
+    pages = bench.writer.connection.execute("PRAGMA page_count").fetchone()[0]
+
+    def connect() -> sqlite3.Connection:
+        connection = FILE.open_writer(bench.path)
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        return connection
+
+    bench.writer._connect = connect
+    bench.writer.connection.execute(f"PRAGMA max_page_count={pages + 2}")
+
+    def big(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO texts VALUES (?)", ("x" * 1_000_000,))
+
+    first, refused, second = await bench.together(put(1), big, put(2))
+    assert (first, second) == (1, 2)
+    assert isinstance(refused, sqlite3.Error)
+    assert fault_of(refused) is Fault.FULL
+    assert bench.rows() == [1, 2]
 
 
 async def test_a_file_that_cannot_be_opened_again_is_tried_at_each_write(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,26 @@ async def test_a_full_disk_acknowledges_nothing_and_the_store_works_on(tmp_path:
         assert len(await store.events(FID)) == 3
         stored = await store.append(FID, logs(1, 1))
         assert [event.seq for event in stored] == [4]
+
+
+async def test_a_write_that_needs_more_room_than_there_is_fails_alone(tmp_path: Path) -> None:
+    async with Store(tmp_path / "x.db", max_bytes=400_000) as store:
+        await store.create(new_run(), FIRST)
+        queued = threading.Event()
+        first = asyncio.ensure_future(store._write(lambda tx: queued.wait(60)))
+        big = asyncio.ensure_future(store._write(lambda tx: tx.append(FID, huge(1, 3), (), None)))
+        small = asyncio.ensure_future(store._write(lambda tx: tx.append(FID, logs(1, 1), (), None)))
+        await asyncio.sleep(0)
+        queued.set()  # until now the thread was busy, so that these two share a transaction
+        assert await first
+        with pytest.raises(CapacityError, match="free disk space"):
+            await big
+        await small
+        assert [event.seq for event in await store.events(FID)] == [1, 2, 3, 4]
+
+
+def huge(first: int, last: int) -> list[NewEvent]:
+    return [NewEvent.make("log", {"text": "x" * 200_000}, n) for n in range(first, last + 1)]
 
 
 async def test_the_file_is_private_and_durable(store: Store) -> None:
