@@ -204,6 +204,14 @@ async def user_logout(
     device: Annotated[str | None, typer.Option("--device", metavar="PEER_ID", help="Only on this device.")] = None,
 ) -> None:
     """End the logins of a user, on one device or on all."""
+    from kodo.p2p.core.identity import PeerId
+    from kodo.p2p.errors import UsageError
+
+    if device is not None:
+        try:
+            PeerId.parse(device)
+        except ValueError as error:
+            raise UsageError(f"--device: {error}") from None
     args = {"name": name} if device is None else {"name": name, "peer_id": device}
     await _do(context, "user.logout", args, f"ended the logins of {name}")
 

@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "running_node",
     "samples_scope",
     "short_turns_of_threads",
+    "usage_of",
     "warn_of_unbound",
     "written_address",
 ]
@@ -59,7 +60,7 @@ def node_config(loaded: Loaded, *, scope: Path | None, registries: Sequence[str]
     try:
         return NodeConfig(**given)
     except ValidationError as error:
-        raise _usage(error) from None
+        raise usage_of(error) from None
 
 
 def oidc_config(settings: Settings) -> OidcConfig:
@@ -94,9 +95,16 @@ async def warn_of_unbound(context: Context, config: OidcConfig) -> None:
         context.say(f"warning: {config.issuer} cannot bind tokens to keys (DPoP with Ed25519): {then}")
 
 
-def _usage(error: ValidationError) -> UsageError:
+def usage_of(error: ValidationError, flags: Mapping[str, str] | None = None) -> UsageError:
+    """Return what is wrong with a configuration, for people.
+
+    Args:
+        flags: the flag that gives a field, where it has another name than that.
+    """
     first = error.errors(include_url=False, include_context=False)[0]
-    return UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}")
+    field, *inner = map(str, first["loc"])
+    name = (flags or {}).get(field) or ".".join([field, *inner])
+    return UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def samples_scope() -> Path:

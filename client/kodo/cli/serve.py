@@ -411,6 +411,9 @@ async def _back_up(context: Context, target: Path) -> None:
 
 
 def _registry(home: Path, host: str | None, port: int | None, open_: bool | None = None, **more: Any) -> Any:
+    from pydantic import ValidationError
+
+    from kodo.cli.nodes import usage_of
     from kodo.p2p.net.keystore import make_home
     from kodo.registry.server import Registry, RegistryConfig
     from kodo.web.site import Site
@@ -419,7 +422,11 @@ def _registry(home: Path, host: str | None, port: int | None, open_: bool | None
     chosen = {key: value for key, value in given.items() if value is not None}
     # A checkout without the built page has a registry all the same.
     page = Site("registry").routes() if Site.is_built() else ()
-    return Registry(RegistryConfig(home=make_home(home), **chosen, **more), page=page)
+    try:
+        config = RegistryConfig(home=make_home(home), **chosen, **more)
+    except ValidationError as error:
+        raise usage_of(error, {"origins": "--origin", "proxies": "--proxy", "hosts": "--name"}) from None
+    return Registry(config, page=page)
 
 
 def register(app: typer.Typer) -> None:

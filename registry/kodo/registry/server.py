@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from aiohttp import web
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
@@ -60,7 +61,15 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, BeforeValidator(_address)]
-Origin = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+$", max_length=300)]
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/@?#\s]{1,290}", text):
+        raise ValueError(f"{text[:300]!r} is no origin; one looks like https://flows.example.com, without a path")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class RegistryConfig(RegistrySettings):

@@ -259,9 +259,11 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
 def _knock(address: str) -> None:
     """Make sure that something listens there: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise UsageError(f"{address!r} is no address of a Ray: give the head's host:port, as 192.0.2.7:6379")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UnreachableError(f"no Ray listens at {address!r}; give the head's host:port: {error}") from error
 
 
