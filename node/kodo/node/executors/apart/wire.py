@@ -30,7 +30,16 @@ from kodo.p2p.errors import (
     UsageError,
 )
 
-__all__ = ["MAX_FRAME_BYTES", "pack_error", "pack_events", "pack_frame", "read_error", "read_events", "read_frame"]
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "pack_error",
+    "pack_events",
+    "pack_frame",
+    "read_error",
+    "read_events",
+    "read_frame",
+    "size_of_events",
+]
 
 MAX_FRAME_BYTES = 16 << 20
 """Bound of one frame; the largest is a piece of a file, or a batch of questions, of about 6 MiB."""
