@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,3 +49,27 @@ def planter(target: str, outputs: bool) -> None:
         time.sleep(60)
     time.sleep(2)  # the node fetches what was said, as its file is somewhere else now
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+HIDES = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+print(os.getpid(), flush=True)
+os.close(1)
+os.close(2)
+time.sleep(600)
+"""
+
+
+@flow(name="Leaver", **ABOUT)
+def leaver(ends: bool) -> None:
+    """Leave a child in a session of its own, and a daemon that nothing leads to; end when there is a file `go`."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    told = subprocess.run([sys.executable, "-c", HIDES], env={}, cwd="/", capture_output=True, check=True)
+    progress(50, f"{os.getpid()} {child.pid} {int(told.stdout)}")
+    while not ends or not Path(__file__).with_name("go").exists():
+        time.sleep(0.05)

@@ -107,11 +107,15 @@ def owners(folder: Path) -> set[int]:
     return {path.lstat().st_uid for path in folder.rglob("*")}
 
 
-def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_the_node(place: Place) -> None:
+@pytest.mark.parametrize("executor", ["ray", "process"])
+def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_the_node(
+    place: Place, executor: str
+) -> None:
     uid = pwd.getpwnam(ACCOUNT).pw_uid
     doc = place.scope.parent / "doc.txt"
     doc.write_text("report " * 1000)
-    node = GuestNode(place, "--runner-user", ACCOUNT)
+    words = ("--runner-user", ACCOUNT, "--executor", executor)
+    node = GuestNode(place, *words)
     fid = run(place, "Everything", f"doc=@{doc}")
     eventually(lambda: state(place, fid)["state"] == "locked", 60)
     # The folder of the runners is the account's, and nothing else is.
@@ -122,7 +126,7 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     assert stat.S_IMODE((place.home / "apart").stat().st_mode) == 0o700
     assert not place.home.stat().st_mode & 0o046
     node.kill()
-    node = GuestNode(place, "--runner-user", ACCOUNT)
+    node = GuestNode(place, *words)
     koco_json(place.home, "answer", f"guests.local/{fid}", "true", "--no-lan")
     eventually(lambda: state(place, fid)["state"] == "done", 60)
     found = state(place, fid)
@@ -133,7 +137,49 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     assert (out / "answer.txt").read_text() == doc.read_text().upper()
     assert node.stop() == 0
     assert processes_of(place.home) == []
-    assert [p for p in psutil.process_iter() if p.uids().real == uid and str(place.home) in str(p.cmdline())] == []
+    assert [p for p in psutil.process_iter() if is_of(p, uid, place)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
+@pytest.mark.parametrize("how", ["kill", "stop", "final"])
+def test_without_ray_a_run_of_another_account_leaves_nothing_running_however_it_ends(place: Place, how: str) -> None:
+    node = GuestNode(place, "--runner-user", ACCOUNT, "--executor", "process")
+    fid = run(place, "Leaver", f"ends={str(how == 'final').lower()}")
+    processes = [psutil.Process(int(pid)) for pid in eventually(lambda: progress_of(place, fid), 60)[0].split()]
+    assert len(processes) == 3  # the runner, a child in a session of its own, and a daemon
+    assert {process.uids().real for process in processes} == {pwd.getpwnam(ACCOUNT).pw_uid}
+    if how == "final":
+        (place.scope.parent / "go").touch()
+        eventually(lambda: state(place, fid)["state"] == "done", 60)
+    elif how == "kill":
+        koco_json(place.home, "kill", f"guests.local/{fid}", "--no-lan")
+    else:
+        assert node.stop() == 0
+    eventually(lambda: not any(map(is_running, processes)), 60)
+    if how != "stop":
+        assert node.stop() == 0
+    assert processes_of(place.home) == []
+
+
+def progress_of(place: Place, fid: str) -> list[str]:
+    """What a run that goes on has said so far."""
+    told = koco_json(place.home, "follow", fid, "--node", "guests.local", "--no-lan", "--no-wait", "--keep")
+    return [each["data"]["text"] for each in told if each.get("event") == "progress"]
+
+
+def is_of(process: psutil.Process, uid: int, place: Place) -> bool:
+    """Whether a process of that account was started for this home."""
+    try:
+        return process.uids().real == uid and str(place.home) in str(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_links_that_a_flow_plants_lead_the_node_nowhere(place: Place) -> None:

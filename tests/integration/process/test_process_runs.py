@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import sys
 
 import psutil
 import pytest
 
-from kodo.node.executors.executor import RunnerDiedError, RunSpec
+from kodo.node.executors.executor import RunnerDiedError, RunnerEvent, RunSpec
 from kodo.node.executors.process.executor import ProcessExecutor
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.protocol.ids import make_id
@@ -59,6 +60,17 @@ from tests.integration.ray.test_ray_storage import (  # noqa: F401
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def server_of(runner: int) -> psutil.Process:
+    """The fork server of a runner, whose parent is its keeper."""
+    keeper = psutil.Process(runner).parent()
+    assert keeper is not None
+    server = keeper.parent()
+    assert server is not None
+    assert "kodo.node.executors.process.server" in " ".join(server.cmdline())
+    assert server.pid != os.getpid()
+    return server
 
 
 async def test_another_version_of_kodo_in_the_process_is_fatal(run, monkeypatch):
@@ -140,7 +152,7 @@ async def test_fifty_runs_that_are_launched_at_once_all_end(executor, run):
 async def test_the_fork_server_is_started_again_when_it_was_killed(executor, run):
     made = await run("sleeps")
     pid = (await made.until("result")).data["pid"]
-    os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+    os.kill(server_of(pid).pid, signal.SIGKILL)
     ends = [await (await run("hello", topic="x")).end() for _ in range(5)]
     assert {end["result"] for end in ends} == {"# x 3"}
     assert await made.runner.poll(1, 0.05) == []  # and what ran goes on
@@ -148,8 +160,7 @@ async def test_the_fork_server_is_started_again_when_it_was_killed(executor, run
 
 async def test_a_process_that_waited_and_died_is_replaced(executor, run):
     assert await until(lambda: executor.load().free == 2)
-    server = psutil.Process(executor._idle[0].link.pid).parent()
-    for process in server.children():
+    for process in server_of(executor._idle[0].link.pid).children(recursive=True):
         process.kill()
     assert (await (await run("hello", topic="x")).end())["result"] == "# x 3"
 
@@ -167,7 +178,7 @@ async def test_a_peer_of_the_socket_that_speaks_nonsense_is_let_go_and_the_run_g
 @pytest.mark.parametrize("said", [b"\xff" * 64, b"\0\0\0\x01\xc0", b"\0\0\0\x03\x92\x63\x01"])
 async def test_a_runner_that_answers_nonsense_ends_its_run_alone(run, said):
     made = await run("process_flows:answers", said=said.hex())
-    with pytest.raises(KodoError, match="no answer"):
+    with pytest.raises(KodoError, match="does not answer"):
         await made.until("final", "fatal")
 
 
@@ -254,3 +265,34 @@ async def test_a_thread_that_a_flow_started_is_waited_for(run):
 @pytest.mark.parametrize(("code", "event"), [(None, "final"), (0, "final"), (1, "fatal")])
 async def test_sys_exit_ends_a_run_as_it_ends_a_program(run, code, event):
     assert (await (await run("process_flows:exits", code=code)).end())["event"] == event
+
+
+ENDS_OF_DAEMONS = {
+    "returns": "it has said its last word",
+    "exit": "its process ends itself",
+    "waits": "it is killed",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
+@pytest.mark.parametrize("end", ENDS_OF_DAEMONS)
+async def test_a_daemon_that_a_flow_has_hidden_ends_with_the_run(run, end):
+    made = await run("leaves_daemon", end=end)
+    said: list[RunnerEvent] = []
+    if end == "waits":
+        assert not gone((await made.until("result")).data["pid"])
+        await made.runner.kill()
+    elif end == "exit":
+        with pytest.raises(RunnerDiedError, match="exit code 3") as died:
+            await made.until("final", "fatal")
+        said = list(died.value.said)
+    else:
+        await made.end()
+    pid = next(event.data["pid"] for event in [*said, *made.events] if event.event == "result")
+    assert await until(lambda: gone(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
+async def test_a_flow_that_waits_until_its_daemon_is_gone_goes_on_and_knows_how_its_children_ended(run):
+    end = await (await run("ends_daemon")).end()
+    assert (end["event"], end["result"]) == ("final", 7)

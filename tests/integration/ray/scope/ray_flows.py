@@ -271,6 +271,48 @@ def clings():
     cling()
 
 
+HIDES = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+with open(sys.argv[1] + ".part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".part", sys.argv[1])
+time.sleep(600)
+"""
+
+
+@flow
+def leaves_daemon(end: str):
+    """Start a daemon as they are in books: forked twice, in a session of its own, with an environment of its own."""
+    place = Path("daemon").absolute()
+    subprocess.run([sys.executable, "-c", HIDES, str(place)], env={}, cwd="/", check=True)
+    while not place.exists():
+        time.sleep(0.01)
+    result(pid=int(place.read_text()))
+    if end == "exit":
+        os._exit(3)
+    if end == "waits":
+        time.sleep(600)
+
+
+@flow
+def ends_daemon():
+    """Start a daemon, end it, and wait until it is gone: somebody else has to collect it."""
+    place = Path("daemon").absolute()
+    subprocess.run([sys.executable, "-c", HIDES, str(place)], env={}, cwd="/", check=True)
+    while not place.exists():
+        time.sleep(0.01)
+    pid = int(place.read_text())
+    os.kill(pid, 9)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+    return subprocess.run(["sh", "-c", "exit 7"], check=False).returncode
+
+
 @flow
 def leaves_child():
     result(pid=subprocess.Popen(["sleep", "600"], start_new_session=True).pid)

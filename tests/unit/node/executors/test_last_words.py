@@ -190,6 +190,7 @@ def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
         ("cluster.py", "open("),  # its own lock and log, beside the folders of flows
         ("cluster.py", "read_text("),  # its own record and token there, and the log of its start
         ("cluster.py", "readlink("),  # of what Ray makes
+        ("keeper.py", "open("),  # children of its process, by /proc
         ("last_words.py", "open("),  # pipes, by /proc
         ("local_files.py", "open("),  # outputs, by no link at any step
     }

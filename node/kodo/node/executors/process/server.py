@@ -1,7 +1,14 @@
 """The fork server of runners that need no Ray: has imported what each needs, and forks one for its node.
 
 It is one process with one thread, and does nothing else: no user code is imported here. It ends when its node does;
-the runners that it has forked go on. Messages of JSON travel on its socket: the node sends a `Plan`, with a listening
+the runners that it has forked go on.
+
+    fork server ── fork ─► keeper ── fork ─► runner ── starts ─► whatever a flow starts
+                             ▲                                            │
+                             └──── what its parent has left, daemons too ─┘
+
+Each runner has a keeper (`kodo.node.executors.process.keeper`), which ends what is left when the runner has ended,
+and then ends as the runner did. Messages of JSON travel on its socket: the node sends a `Plan`, with a listening
 socket, and is told `{name, pid}`, or without `pid` when none could be forked, and later `{name, status}`, as of
 `os.waitpid`. All of them have the same seed of `hash`, and the same addresses.
 """
@@ -18,6 +25,7 @@ import signal
 import socket
 from typing import Any
 
+from kodo.node.executors.process.keeper import keep_next
 from kodo.node.executors.process.main import DESCRIPTOR, MARK, Plan, find_mark, run_runner
 from kodo.node.executors.runner.service import warm_up
 
@@ -89,21 +97,29 @@ def _serve(control: socket.socket) -> tuple[Plan, socket.socket] | None:
 def _fork(
     control: socket.socket, names: dict[int, str], data: bytes, descriptors: list[int]
 ) -> tuple[Plan, socket.socket] | None:
-    """Fork one runner; returns in it what it is to be."""
+    """Fork one runner, and its keeper before; returns in the runner what it is to be."""
     plan = Plan(**json.loads(data))
     listener = socket.socket(fileno=descriptors[0])
+    telling, told = os.pipe()
+    runner = 0
     try:
-        child = os.fork()
+        keeper = os.fork()
     except OSError:
-        child = -1
-    if child == 0:
+        keeper = -1
+    if keeper == 0:
+        signal.set_wakeup_fd(-1)
         control.close()
+        os.close(telling)
+        keep_next(told, listener)
         os.setsid()  # what it starts ends with it
         return plan, listener
     listener.close()
-    if child > 0:
-        names[child] = plan.name
-    _tell(control, {"name": plan.name, **({"pid": child} if child > 0 else {})})
+    os.close(told)
+    with os.fdopen(telling, "rb") as end:
+        if keeper > 0:
+            names[keeper] = plan.name
+            runner = int.from_bytes(end.read(), "big")
+    _tell(control, {"name": plan.name, **({"pid": runner} if runner else {})})
     return None
 
 
