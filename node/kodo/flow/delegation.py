@@ -67,6 +67,7 @@ class Delegation:
         self._flow = flow
         self._inputs = {name: _opened(value) for name, value in inputs.items()}
         self._handle: dict[str, Any] | None = None
+        self._context = current()
         self._asked = False
 
     @property
@@ -124,7 +125,7 @@ class Delegation:
         # An `__init__` that was refused has set none of these.
         if not vars(self).get("_asked", True):
             what = f"delegate({self._flow!r}) was neither iterated nor awaited, so nothing was launched"
-            note_forgotten(f"{what}: {self._refusal()}")
+            note_forgotten(f"{what}: {self._refusal()}", self._context)
 
     def fetch(self, name: str, to: str | Path | None = None) -> Any:
         """Copy one of its outputs to this machine, verified: to `to`, or below `delegated/`; gives the `Path`.

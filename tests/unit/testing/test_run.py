@@ -138,6 +138,12 @@ def test_a_forgotten_await_fails():
         run(forgets)
 
 
+def test_what_was_forgotten_elsewhere_fails_no_run():
+    forgotten = delegate("node/flow")
+    del forgotten
+    assert run(lambda: 1).events == []
+
+
 def test_a_flow_that_does_not_end_fails():
     with pytest.raises(DeadlineError, match="timeout=…"):
         run(lambda: lock("?", str), answers=lambda lock: __import__("threading").Event().wait(), timeout=0.01)
@@ -149,11 +155,11 @@ def test_the_working_folder_is_empty_and_its_own_and_what_is_left_is_told():
         Path("left.txt").touch()
         return fid()
 
-    before = Path.cwd()
+    before = (Path.cwd(), installed())
     done = run(leaves)
     assert "left.txt" in done.told("log")[0]["text"]
     assert len(done.result) == 26
-    assert (Path.cwd(), installed()) == (before, None)
+    assert (Path.cwd(), installed()) == before
     assert list(run(flow(outputs="folder")(leaves)).outputs) == ["left.txt"]
 
 

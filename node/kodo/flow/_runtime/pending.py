@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kodo.p2p.errors import UsageError
 
+if TYPE_CHECKING:
+    from kodo.flow._runtime.context import Context
+
 __all__ = ["FORGOTTEN", "NotAwaitedError", "Pending", "note_forgotten", "tell_forgotten"]
 
 T = TypeVar("T")
@@ -39,10 +42,13 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
     It is a coroutine to asyncio: `create_task`, `gather` and `wait_for` take it. The call is made when it is awaited.
     """
 
-    __slots__ = ("_begun", "_loop", "_make", "_what")
+    __slots__ = ("_begun", "_context", "_loop", "_make", "_what")
 
     def __init__(self, what: str, make: Callable[[], Coroutine[Any, Any, T]]):
         """Take the call's text, as `lock('Go on?')`, and what makes its coroutine; in an event loop."""
+        from kodo.flow._runtime.context import current  # which needs this module itself
+
+        self._context = current()
         self._what = what
         self._make = make
         self._begun: Coroutine[Any, Any, T] | None = None
@@ -84,9 +90,8 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
 
     def __del__(self) -> None:
         if self._begun is None:
-            note_forgotten(
-                f"{self._what} was not awaited, so nothing was done: await it, as in `await {self._what}`", self._loop
-            )
+            text = f"{self._what} was not awaited, so nothing was done: await it, as in `await {self._what}`"
+            note_forgotten(text, self._context, self._loop)
 
 
 if not TYPE_CHECKING:  # what is not there type checkers complain of themselves
@@ -112,15 +117,18 @@ if not TYPE_CHECKING:  # what is not there type checkers complain of themselves
     Pending.__eq__ = _equal
     Pending.__getattr__ = _no_attribute
 
-_forgotten: deque[str] = deque(maxlen=100)
+_forgotten: deque[tuple[str, Context]] = deque(maxlen=100)
 
 
-def note_forgotten(text: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
+def note_forgotten(text: str, context: Context, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Note a call that was dropped without effect; told as soon as `loop` turns, else at the end of the run.
 
     Called by finalizers: these run in any thread at any moment, so no lock is taken here.
+
+    Args:
+        context: where the call was made, which may not be the one of this moment.
     """
-    _forgotten.append(text)
+    _forgotten.append((text, context))
     if loop is not None:
         with contextlib.suppress(RuntimeError):  # it is closed
             loop.call_soon_threadsafe(tell_forgotten)
@@ -128,10 +136,9 @@ def note_forgotten(text: str, loop: asyncio.AbstractEventLoop | None = None) -> 
 
 def tell_forgotten() -> list[str]:
     """Make a `log` event of each call that was dropped without effect; return their texts."""
-    from kodo.flow._runtime.context import current  # which needs this module itself
-
     told = []
     while _forgotten:
-        told.append(_forgotten.popleft())
-        current().emit("log", {"level": FORGOTTEN[0], "logger": FORGOTTEN[1], "text": told[-1]})
+        text, context = _forgotten.popleft()
+        context.emit("log", {"level": FORGOTTEN[0], "logger": FORGOTTEN[1], "text": text})
+        told.append(text)
     return told
