@@ -199,6 +199,35 @@ async def test_a_shared_run_opens_for_somebody_else_until_it_is_revoked(
     await other.close()
 
 
+async def test_a_run_is_shared_with_somebody_by_name_who_answers_it(world: World, page: Page) -> None:
+    other = await world.page()
+    await other.find("link", "Tally")
+    await other.click("link", "Me")
+    peer = await other.wait("document.querySelector('.copy code')?.textContent")
+    where = await world.launched(page, "Tally", N="2", Ask=True)
+    await page.find("button", "Answer")
+    await page.click("button", "Share")
+    await page.choose("Share with", "Users and roles")
+    await looks_well(page)
+    await page.fill("textbox", "Users and roles", "nobody")
+    await page.click("button", "Share it")
+    await page.sees("The node knows nobody of this name")
+    await page.fill("textbox", "Users and roles", peer)
+    await page.click("checkbox", "They may also answer its questions and kill it")
+    await page.click("button", "Share it")
+    await page.sees("It is in their list of runs.")
+
+    await other.click("link", "Runs")
+    await other.click("link", "Tally")
+    await other.gives("location.hash", where)
+    await other.click("checkbox", "Approved", within=("region", "Questions"))
+    await other.click("button", "Answer")
+    await other.sees("Counted to 2")
+    await page.press("Escape")
+    await page.sees("Counted to 2")
+    await other.close()
+
+
 async def test_a_damaged_link_says_so(world: World) -> None:
     page = await world.browser.page(f"{world.origin}#get=lgHEJ", context=await world.browser.context())
     await page.sees("This is no whole link")

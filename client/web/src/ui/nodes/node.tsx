@@ -3,7 +3,7 @@ import { useId, useState } from 'preact/hooks'
 import { fieldOf, isRow, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { NodeClient } from '../../net/api.ts'
 import { announce, findNode, nodeOf, patiently } from '../app.ts'
-import { nameOf, remember } from '../book.ts'
+import { nameOf, remember, shortId } from '../book.ts'
 import { brief, bytes, duration, oneLine } from '../format.ts'
 import { Confirm, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
@@ -225,6 +225,13 @@ function Operation({ node, again }: { node: NodeClient; again: () => void }) {
   )
 }
 
+/** With whom a share is, in short. */
+function namesOf(row: Row): string {
+  const to = fieldOf(row, 'to')
+  if (to === undefined || !isRow(to)) return ''
+  return [...words(fieldOf(to, 'users')), ...words(fieldOf(to, 'roles'))].map(each => oneLine(shortId(each), 40)).join(', ')
+}
+
 function Shares({ node }: { node: NodeClient }) {
   const [rows, setRows] = useState<Row[] | undefined>()
   const [error, setError] = useState<unknown>()
@@ -251,6 +258,7 @@ function Shares({ node }: { node: NodeClient }) {
             <thead>
               <tr>
                 <th scope="col">{text.flow}</th>
+                <th scope="col">{text.for}</th>
                 <th scope="col">{text.state}</th>
                 <th scope="col">{text.downloads}</th>
                 <th scope="col">{text.ends}</th>
@@ -267,6 +275,7 @@ function Shares({ node }: { node: NodeClient }) {
                     <td>
                       <a href={paths.run(node.peerId, textOf(row, 'fid'))}>{oneLine(textOf(row, 'name'), 80)}</a>
                     </td>
+                    <td class="small">{fieldOf(row, 'link') === true ? text.link : namesOf(row)}</td>
                     <td>{oneLine(textOf(row, 'state'), 40)}</td>
                     <td>
                       {brief(fieldOf(row, 'done') ?? 0)}
