@@ -144,7 +144,7 @@ async def test_outputs_are_shown_in_place_and_nothing_of_them_acts(world: World)
 
 
 async def test_what_a_hostile_node_says_is_text(world: World, page: Page) -> None:
-    await page.wait("document.querySelectorAll('.flow-card').length === 4")
+    await page.wait("document.querySelectorAll('.flow-card').length === 5")
     await page.find("link", "Nested form")
     await page.evaluate("document.querySelector('.flow-card a').click()")
     await page.find("button", "Launch")
@@ -190,6 +190,8 @@ async def test_a_shared_run_opens_for_somebody_else_until_it_is_revoked(
 
     await page.press("Escape")
     await page.evaluate(f"location.hash = '#/nodes/{world.node.ready['peer_id']}'")
+    await page.find("button", "End it")
+    await looks_well(page)
     await page.click("button", "End it")
     await page.sees("revoked")
     await other.reload()

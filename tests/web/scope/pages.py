@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import date
 from enum import Enum
 from typing import Annotated, Literal
@@ -64,6 +65,13 @@ async def hostile(name: Annotated[str, Field(title=HOSTILE, description=HOSTILE)
     await output.write("&lt;b onload=alert(1)&gt;.html", HOSTILE)
     await lock(HOSTILE, Approval, default={"approved": True, "why": HOSTILE})
     return HOSTILE
+
+
+@flow(name="Large file", **MADE_BY)
+async def large(mib: int = 64) -> str:
+    """Make one file in which no chunk is like another."""
+    await output.write("large.bin", b"".join(hashlib.sha256(str(n).encode()).digest() * 32768 for n in range(mib)))
+    return "Made."
 
 
 class Size(Enum):

@@ -124,6 +124,12 @@ export function Upload(props: FieldProps) {
             event.preventDefault()
             void choose(event.dataTransfer?.files[0])
           }}
+          onPaste={event => {
+            const [file] = event.clipboardData?.files ?? []
+            if (!file) return
+            event.preventDefault()
+            void choose(file)
+          }}
         >
           <input
             id={id}
