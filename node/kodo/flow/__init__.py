@@ -6,7 +6,7 @@ Outside of a node everything here works too: events are printed, locks asked on 
 
 from __future__ import annotations
 
-from kodo.flow import memory, output
+from kodo.flow import mcp, memory, output
 from kodo.flow._runtime.context import LockExpiredError, fid
 from kodo.flow.decorator import FlowDefinition, event, flow
 from kodo.flow.delegation import DelegatedError, delegate
@@ -27,6 +27,7 @@ __all__ = [
     "fid",
     "flow",
     "lock",
+    "mcp",
     "memory",
     "output",
     "progress",
