@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from kodo.client.transfer import Progress
 
 SIZE = 1 << 30
 NODE = f"download-{os.getpid()}.bench.local"
+BARE = f"bare-{NODE}"
+"""The node without Ray."""
 BULK_MESSAGES = 4096
 SCOPE = f"""
 name: {NODE}
@@ -45,11 +48,17 @@ async def download(rounds: int) -> Measured:
         (folder / "scope.yaml").write_text(SCOPE)
         flows = Path(__file__).with_name("bench_flows.py")
         (folder / flows.name).write_text(flows.read_text())
-        home = folder / "home"
-        up = ["up", str(folder / "scope.yaml"), "--json", "--num-cpus", str(CPUS), "--object-store", OBJECT_STORE]
+        home, bare = folder / "home", folder / "bare"
+        up = ["up", str(folder / "scope.yaml"), "--json"]
+        on_ray = ["--executor", "ray", "--num-cpus", str(CPUS), "--object-store", OBJECT_STORE]
         koco = str(Path(sys.executable).with_name("koco"))
-        async with process(koco, *up, KODO_HOME=str(home)) as node, pair(KODO) as ours:
+        async with (
+            process(koco, *up, *on_ray, KODO_HOME=str(home)) as node,
+            process(koco, *up, "--name", BARE, "--executor", "process", KODO_HOME=str(bare)) as other,
+            pair(KODO) as ours,
+        ):
             await line(node)
+            await line(other)
             await ours.connect()
             async with Client(home=home) as client:
                 run = await client.launch(f"{NODE}/bench_flows.output", inputs={"size": SIZE})
@@ -59,11 +68,11 @@ async def download(rounds: int) -> Measured:
                 digest = str(view.final.get("result"))
                 address = run.address
 
-            async def made() -> list[float]:
-                """From the call that launches the flow which writes it."""
+            async def made(home: Path, node: str) -> list[float]:
+                """From the call that launches the flow which writes it, on the node of this home."""
                 began = time.perf_counter()
                 async with Client(home=home) as client:
-                    fresh = await client.launch(f"{NODE}/bench_flows.output", inputs={"size": SIZE})
+                    fresh = await client.launch(f"{node}/bench_flows.output", inputs={"size": SIZE})
                     told = await fresh.wait()
                     seconds = time.perf_counter() - began
                     result = str((told.final or {}).get("result"))
@@ -83,16 +92,24 @@ async def download(rounds: int) -> Measured:
                 seconds, _, _ = await ours.send(BULK_MESSAGES, MESSAGE)
                 return [BULK_MESSAGES * MESSAGE / 1e6 / seconds]
 
-            (rate, memory, cpu), (plain,), (again,), (all_of_it,) = await interleave(
-                min(rounds, 5), whole, bulk, cut, made
+            (rate, memory, cpu), (plain,), (again,), (of_ray,), (of_process,) = await interleave(
+                min(rounds, 5), whole, bulk, cut, partial(made, home, NODE), partial(made, bare, BARE)
             )
     return [
-        Row("1 GiB, write → on the client's disk", "MB/s", all_of_it, plain, "bulk", higher_is_better=True),
+        Row("1 GiB, write on Ray → on the client's disk", "MB/s", of_ray, plain, "bulk", higher_is_better=True),
+        Row(
+            "1 GiB, write without Ray → on the client's disk",
+            "MB/s",
+            of_process,
+            plain,
+            "bulk",
+            higher_is_better=True,
+        ),
         Row("1 GiB output, verified, to disk", "MB/s", rate, plain, "bulk", higher_is_better=True),
         Row("1 GiB output, the client's CPU", "ms/MB", cpu),
         Row("1 GiB output, the client's memory at most", "MiB", memory),
         Row("the rest of it after a cut in the middle", "MB/s", again, plain, "bulk", higher_is_better=True),
-    ], ["download: node with Ray and client in processes of their own; the SHA-256 of the file is compared"]
+    ], ["download: nodes and client in processes of their own; the SHA-256 of the file is compared"]
 
 
 async def _fetch(home: Path, address: str, to: Path, digest: str, *, cut_at: int = 0, least: int = 0) -> list[float]:

@@ -51,6 +51,9 @@ _WRITE_BYTES = 256 << 10
 """Most bytes of one write: for a whole MiB ext4 looks for that much memory in one piece, which costs it seven times
 the CPU."""
 
+_FLUSH_CHUNKS = 64
+"""Chunks after which what was written is sent to the disk while more arrive, so that little is left for the end."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -243,8 +246,11 @@ async def _download_one(
                 raise CapacityError(f"{target} needs {missing} more bytes, but the disk has {free} free; make room")
             had = writer.good
             report(had, manifest.size)
-            with room.promise(missing) as writer.promise:
-                await _fill(source, name, writer, report, retry_delay)
+            try:
+                with room.promise(missing) as writer.promise:
+                    await _fill(source, name, writer, report, retry_delay)
+            finally:
+                await writer.flushed()
             if writer.digest() != manifest.sha256:
                 os.ftruncate(
                     file.fileno(), 0
@@ -310,6 +316,7 @@ class _PartWriter:
         self._filling, self._storing = (memoryview(bytearray(min(CHUNK_BYTES, manifest.size))) for _ in range(2))
         self._filled = 0
         self._job: asyncio.Future[None] | None = None
+        self._flush: asyncio.Future[None] | None = None
         self.size = manifest.size
         self.promise: Promise = ENDLESS
         self.good = 0
@@ -365,6 +372,18 @@ class _PartWriter:
                 self._filled = 0
                 loop = asyncio.get_running_loop()
                 self._job = loop.run_in_executor(None, self._store, index, self._storing[:length])
+                if index % _FLUSH_CHUNKS == _FLUSH_CHUNKS - 1 and (self._flush is None or self._flush.done()):
+                    await self.flushed()  # an error is told once, to whoever asks first
+                    self._flush = loop.run_in_executor(None, os.fsync, self._handle)
+
+    async def flushed(self) -> None:
+        """Wait until nothing is on its way to the disk; a cancelled wait still waits for it.
+
+        Raises:
+            OSError: it did not get there.
+        """
+        if self._flush is not None:
+            await _finished(self._flush)
 
     async def settle(self) -> None:
         """Wait until what was taken up to the last whole chunk is stored; a cancelled wait still waits for it.
@@ -376,11 +395,8 @@ class _PartWriter:
         if (job := self._job) is None:
             return
         try:
-            await asyncio.shield(job)
+            await _finished(job)
         finally:
-            while not job.done():  # the thread uses the open file
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([job])
             if self._job is job:
                 self._job = None
                 if job.exception() is None:
@@ -398,6 +414,16 @@ class _PartWriter:
                 written = os.pwrite(self._handle, view[:_WRITE_BYTES], at)
                 view, at = view[written:], at + written
         self._whole.update(chunk)
+
+
+async def _finished(job: asyncio.Future[None]) -> None:
+    """Wait for the work of a thread; a cancelled wait still waits for its end, as it uses the open file."""
+    try:
+        await asyncio.shield(job)
+    finally:
+        while not job.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([job])
 
 
 def _open_root(directory: Path) -> int:

@@ -32,10 +32,16 @@ class Manifest:
 
 
 class ManifestBuilder:
-    """Hashes a file that arrives piece by piece; memory is 32 bytes per MiB seen."""
+    """Hashes a file that arrives piece by piece; memory is 32 bytes per MiB seen.
 
-    def __init__(self) -> None:
+    Args:
+        sha256: the SHA-256 of the whole, `bytes[32]`, where somebody has told it together with `chunks_sha256`: each
+            byte is then hashed once, and what has that `chunks_sha256` is what was told of.
+    """
+
+    def __init__(self, sha256: bytes | None = None) -> None:
         self.size = 0
+        self._told = sha256
         self._whole = hashlib.sha256()
         self._chunk = hashlib.sha256()
         self._chunks: list[bytes] = []
@@ -47,7 +53,8 @@ class ManifestBuilder:
 
     def update_whole(self, data: bytes | memoryview) -> None:
         """Take the next bytes for the hash of the whole, one half of `update`: two threads may do one each."""
-        self._whole.update(data)
+        if self._told is None:
+            self._whole.update(data)
 
     def update_chunks(self, data: bytes | memoryview) -> None:
         """Take the next bytes for the hashes of the chunks, the other half."""
@@ -64,7 +71,7 @@ class ManifestBuilder:
     def finish(self) -> Manifest:
         """Return the manifest of all that was taken; may be called again after more updates."""
         tail = (self._chunk.digest(),) if self.size % CHUNK_BYTES else ()
-        return Manifest(self.size, self._whole.digest(), (*self._chunks, *tail))
+        return Manifest(self.size, self._told or self._whole.digest(), (*self._chunks, *tail))
 
 
 def check_output_name(name: str) -> str:

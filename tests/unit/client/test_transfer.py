@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kodo.client import transfer
 from kodo.client.transfer import Download, ManifestPage, Progress, download, fetch_manifest, part_name
 from kodo.p2p.errors import (
     BrokenSessionError,
@@ -440,3 +442,19 @@ async def test_a_download_goes_through_its_names_no_more_often_when_they_are_man
         await download(Memory(**dict.fromkeys(list(names), b"x")), names, tmp_path / str(count))
         rounds.append(names.rounds)
     assert rounds[0] == rounds[1]
+
+
+async def test_what_does_not_get_to_the_disk_is_told_of_while_more_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_FLUSH_CHUNKS", 1)
+    failures = iter([OSError(errno.ENOSPC, "full")])
+
+    def fsync(descriptor: int) -> None:
+        for failure in failures:
+            raise failure  # once: the kernel tells of it once
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CapacityError):
+        await download(Memory(x_bin=BIG), ["x.bin"], tmp_path)
+    assert not (tmp_path / "x.bin").exists()

@@ -8,7 +8,7 @@ import mimetypes
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from kodo.protocol.manifest import Manifest, ManifestBuilder
 __all__ = ["LEAST_FREE_BYTES", "is_name_of_file", "media_type_of", "write_file"]
 
 _DISK_READ_BYTES = 1 << 20
+_WRITE_BYTES = 256 << 10
+"""Most bytes of one write: for a whole MiB ext4 looks for that much memory in one piece, which costs it more CPU."""
 _WORTH_A_THREAD = 256 << 10
 _CHECK_EVERY_BYTES = 64 << 20
 _MAX_PATH = 500
@@ -78,20 +80,24 @@ def _within_room(pieces: Iterator[bytes | memoryview], folder: Path) -> Iterator
 
 
 def _write(file: Any, pieces: Iterator[bytes | memoryview], builder: ManifestBuilder) -> None:
-    """Write pieces and hash them; of large ones a second thread makes one of the two hashes meanwhile."""
+    """Write pieces and hash them; of large ones two threads make one of the two hashes each meanwhile."""
     with contextlib.ExitStack() as stack:
-        other: ThreadPoolExecutor | None = None
+        others: ThreadPoolExecutor | None = None
         for piece in pieces:
             if len(piece) < _WORTH_A_THREAD:
                 builder.update(piece)
                 file.write(piece)
                 continue
-            if other is None:
-                other = stack.enter_context(ThreadPoolExecutor(1, "kodo-hash"))
-            whole = other.submit(builder.update_whole, piece)
-            builder.update_chunks(piece)
-            file.write(piece)
-            whole.result()  # before the next piece, for which its maker may use the same memory
+            if others is None:
+                others = stack.enter_context(ThreadPoolExecutor(2, "kodo-hash"))
+            hashes = [others.submit(half, piece) for half in (builder.update_whole, builder.update_chunks)]
+            try:
+                for start in range(0, len(piece), _WRITE_BYTES):
+                    file.write(piece[start : start + _WRITE_BYTES])
+            finally:
+                wait(hashes)  # before the next piece, for which its maker may use the same memory
+            for each in hashes:
+                each.result()
 
 
 def _pieces(source: Any, folder: Path) -> Iterator[bytes | memoryview]:

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from kodo.node.store.rows import OutputRow
 from kodo.p2p.errors import CapacityError, IntegrityError, KodoError, NotFoundError
 from kodo.p2p.net.files import plain_descriptor
 from kodo.protocol.ids import is_id
-from kodo.protocol.manifest import Manifest, ManifestBuilder, check_output_name
+from kodo.protocol.manifest import CHUNK_BYTES, Manifest, ManifestBuilder, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
 
 __all__ = ["OUTPUT_ITEM_BYTES", "Outputs", "size_of"]
@@ -103,7 +103,10 @@ class Outputs:
         fid, name, size = runner.fid, check_output_name(said["name"]), int(said["size"])
         part = self.root / _PARTS / f"{fid}.{secrets.token_hex(8)}"
         self._fetching.add(part.name)
-        builder = ManifestBuilder()
+        chunks_sha256 = said.get("chunks_sha256")
+        # What has these chunks is the file that its writer hashed as a whole; one of one chunk is that chunk.
+        told = bytes.fromhex(said["sha256"]) if chunks_sha256 is not None and size > CHUNK_BYTES else None
+        builder = ManifestBuilder(told)
         try:
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
@@ -113,7 +116,11 @@ class Outputs:
                 else:
                     await _copy(source, size, descriptor, builder, promise)
                 manifest = builder.finish()
-                if manifest.size != size or manifest.sha256.hex() != said["sha256"]:
+                if (
+                    manifest.size != size
+                    or manifest.sha256.hex() != said["sha256"]
+                    or chunks_sha256 not in (None, manifest.chunks_sha256.hex())
+                ):
                     raise IntegrityError("an output does not have the size or hash that its event announced")
                 await _in_thread(os.fsync, descriptor)
             finally:
@@ -279,17 +286,25 @@ async def _copy(source: int, size: int, descriptor: int, builder: ManifestBuilde
 
 
 def _copy_some(source: int, end: int, descriptor: int, builder: ManifestBuilder, promise: Promise) -> None:
-    with ThreadPoolExecutor(1, "kodo-hash") as other:
-        while builder.size < end:
-            at = builder.size
+    """Copy up to byte `end`; what was copied is hashed, and what earlier calls copied goes to the disk, meanwhile."""
+    at = builder.size
+    hashes: list[Future[None]] = []
+    with ThreadPoolExecutor(3, "kodo-copy") as others:
+        stored = others.submit(os.fsync, descriptor) if at else None
+        while at < end:
             with promise.writing(min(_READ_BYTES, end - at)):
                 copied = _copy_range(source, descriptor, min(_READ_BYTES, end - at), at)
             piece = os.pread(descriptor, copied, at)
             if not piece:
-                return
-            whole = other.submit(builder.update_whole, piece)
-            builder.update_chunks(piece)
-            whole.result()
+                break
+            at += len(piece)
+            for each in hashes:
+                each.result()
+            hashes = [others.submit(half, piece) for half in (builder.update_whole, builder.update_chunks)]
+        for each in hashes:
+            each.result()
+        if stored is not None:
+            stored.result()
 
 
 def _copy_range(source: int, descriptor: int, count: int, at: int) -> int:

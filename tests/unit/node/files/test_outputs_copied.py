@@ -14,7 +14,8 @@ from kodo.node.executors.executor import Runner
 from kodo.node.executors.local_files import open_below
 from kodo.node.files import outputs as outputs_module
 from kodo.node.files.outputs import Outputs
-from kodo.p2p.errors import IntegrityError
+from kodo.p2p.errors import CapacityError, IntegrityError
+from kodo.protocol import manifest as manifest_module
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from tests.unit.node.conftest import fid_of
 
@@ -95,6 +96,82 @@ async def test_a_file_that_is_not_what_its_event_says_is_refused_and_nothing_is_
         await outputs.fetch(cast(Runner, here), said_of(b"123456", **claims))
     assert list((outputs.root / ".part").iterdir()) == []
     assert not (outputs.root / here.fid).exists()
+
+
+def chunks_sha256_of(content: bytes) -> str:
+    builder = ManifestBuilder()
+    builder.update(content)
+    return builder.finish().chunks_sha256.hex()
+
+
+@pytest.mark.parametrize("way", ["here", "calls"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_file_whose_chunks_are_told_is_hashed_by_its_chunks(
+    here: Here, outputs: Outputs, monkeypatch: pytest.MonkeyPatch, size: int, way: str
+) -> None:
+    content = os.urandom(size)
+    (here.folder / "a.bin").write_bytes(content)
+    if way == "calls":
+        monkeypatch.setattr(here, "open_output", lambda name: None)
+    hashed = 0
+
+    class Counted:
+        def __init__(self) -> None:
+            self._hash = sha256()
+            self.digest = self._hash.digest
+
+        def update(self, data: bytes) -> None:
+            nonlocal hashed
+            hashed += len(data)
+            self._hash.update(data)
+
+    said = said_of(content, chunks_sha256=chunks_sha256_of(content))
+    builder = ManifestBuilder()
+    builder.update(content)
+    whole, sha256 = builder.finish(), hashlib.sha256
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest_module.hashlib, "sha256", lambda *data: sha256(*data) if data else Counted())
+        row = await outputs.fetch(cast(Runner, here), said)
+    assert row.manifest == whole
+    assert hashed == size * (1 if size > CHUNK_BYTES else 2)
+
+
+@pytest.mark.parametrize("size", [6, CHUNK_BYTES + 6])
+@pytest.mark.parametrize("lie", ["chunks_sha256", "content"])
+async def test_a_file_that_has_not_the_chunks_that_its_event_says_is_refused(
+    here: Here, outputs: Outputs, size: int, lie: str
+) -> None:
+    content = os.urandom(size)
+    (here.folder / "a.bin").write_bytes(content if lie == "chunks_sha256" else bytes(size))
+    told = "0" * 64 if lie == "chunks_sha256" else chunks_sha256_of(content)
+    with pytest.raises(IntegrityError):
+        await outputs.fetch(cast(Runner, here), said_of(content, chunks_sha256=told))
+    assert list((outputs.root / ".part").iterdir()) == []
+    assert not (outputs.root / here.fid).exists()
+
+
+async def test_a_file_of_one_chunk_has_the_hash_of_that_chunk(here: Here, outputs: Outputs) -> None:
+    (here.folder / "a.bin").write_bytes(b"123456")
+    said = said_of(b"123456", sha256="0" * 64, chunks_sha256=chunks_sha256_of(b"123456"))
+    with pytest.raises(IntegrityError):
+        await outputs.fetch(cast(Runner, here), said)
+
+
+async def test_what_does_not_get_to_the_disk_is_told_of_while_more_is_copied(
+    here: Here, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(3 * CHUNK_BYTES)
+    (here.folder / "a.bin").write_bytes(content)
+    monkeypatch.setattr(outputs_module, "_COPY_BYTES", CHUNK_BYTES)
+    failures = iter([OSError(errno.EIO, "broken")])
+
+    def fsync(descriptor: int) -> None:
+        for failure in failures:
+            raise failure  # once: the kernel tells of it once
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CapacityError):
+        await outputs.fetch(cast(Runner, here), said_of(content))
 
 
 async def test_a_flow_that_changes_its_file_afterwards_changes_no_output(here: Here, outputs: Outputs) -> None:

@@ -110,6 +110,9 @@ async def test_the_death_of_a_runner_is_one_fatal(tmp_path: Path, clock: StillCl
         RunnerEvent(2, "output", {"name": "../../etc/passwd", "size": 1, "sha256": "0" * 64, "media_type": "a/b"}),
         RunnerEvent(2, "output", {"name": "a", "size": -1, "sha256": "0" * 64, "media_type": "a/b"}),
         RunnerEvent(2, "output", {"name": "a", "size": 1, "sha256": "G" * 64, "media_type": "a/b"}),
+        RunnerEvent(
+            2, "output", {"name": "a", "size": 1, "sha256": "0" * 64, "chunks_sha256": "0", "media_type": "a/b"}
+        ),
     ],
     ids=lambda said: said.event if isinstance(said, RunnerEvent) else None,
 )

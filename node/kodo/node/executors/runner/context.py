@@ -236,7 +236,7 @@ class RunnerContext(Context):
             with contextlib.suppress(OSError):
                 about = os.stat(source)
                 self.sources.add((about.st_dev, about.st_ino))
-        self.emit("output", data)
+        self.emit("output", {**data, "chunks_sha256": manifest.chunks_sha256.hex()})
         return data
 
     def read_output(self, name: str, offset: int, length: int) -> bytes:
