@@ -207,6 +207,21 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert not tree.body or ast.get_docstring(tree)
 
 
+ENTERING_BY_HAND = {"kodo/client/sync.py": "opens and closes an async client on the loop of another thread"}
+"""Who calls `__aenter__` or `__aexit__`; everybody else enters by `async with`, or an `AsyncExitStack`."""
+
+
+def test_contexts_are_entered_by_async_with() -> None:
+    def by_hand(node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            return False
+        ours = ast.unparse(node.func.value) == "super()"
+        return node.func.attr in ("__aenter__", "__aexit__", "__enter__", "__exit__") and not ours
+
+    found = {in_wheel(path) for path in shipped() if any(map(by_hand, ast.walk(ast.parse(path.read_bytes()))))}
+    assert found == set(ENTERING_BY_HAND)
+
+
 def test_databases_are_opened_in_one_place() -> None:
     found = {
         in_wheel(path)

@@ -107,6 +107,7 @@ class LanFinder:
         self._browse = browse or _browser
         self._expected = expected
         self._kept: Browser | None = None
+        self._stack = contextlib.AsyncExitStack()
         self._places: Sequence[str] = ()
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
@@ -126,17 +127,16 @@ class LanFinder:
 
     async def aclose(self) -> None:
         """Stop listening; idempotent."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            await kept.__aexit__(None, None, None)
+        self._kept = None
+        await self._stack.aclose()
 
     async def _listening(self) -> Browser:
         places = local_addresses()
         if places != self._places:
             await self.aclose()  # the machine is on another network by now, and the browser was on the former
         if self._kept is None:
-            browser = self._browse()
-            self._kept, self._places = await browser.__aenter__(), places
+            self._kept = await self._stack.enter_async_context(self._browse())
+            self._places = places
         return self._kept
 
     async def _look(self, browser: Browser, wanted: Wanted | None) -> list[Found]:

@@ -68,6 +68,7 @@ class Federation:
     bounds: MeshBounds = field(default_factory=MeshBounds)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     _brought_at: int = 0
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _group: asyncio.TaskGroup | None = None
     _tasks: dict[tuple[str, bool], asyncio.Task[None]] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ class Federation:
         named = [*((url, False) for url in self.read), *((url, True) for url in self.feed)]
         dealings = {(RegistryClient(url).url, feed) for url, feed in named}
         await self.store.forget_cursors({_feed_key(url) if feed else url for url, feed in dealings})
-        self._group = await asyncio.TaskGroup().__aenter__()
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         for url, feed in sorted(dealings):
             self.deal_with(url, feed=feed)
         return self
@@ -90,12 +91,11 @@ class Federation:
 
     async def aclose(self) -> None:
         """Stop; idempotent."""
-        group, self._group = self._group, None
-        if group is not None:
-            for task in self._tasks.values():
-                task.cancel()
-            self._tasks.clear()
-            await group.__aexit__(None, None, None)
+        self._group = None
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        await self._stack.aclose()
 
     def deal_with(self, url: str, *, feed: bool) -> None:
         """Read, or feed, the registry at `url` from now on."""

@@ -9,6 +9,7 @@ view, and not passed on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import statistics
@@ -106,12 +107,12 @@ class Prober:
         self._identity = identity
         self._every_s = every_s
         self._dial = dial or self._session
-        self._group: asyncio.TaskGroup | None = None
+        self._stack = contextlib.AsyncExitStack()
         self._loop: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._group = await asyncio.TaskGroup().__aenter__()
-        self._loop = self._group.create_task(self._run())
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._loop = group.create_task(self._run())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -119,10 +120,9 @@ class Prober:
 
     async def aclose(self) -> None:
         """Stop; idempotent."""
-        group, self._group = self._group, None
-        if group is not None and self._loop is not None:
+        if self._loop is not None:
             self._loop.cancel()
-            await group.__aexit__(None, None, None)
+        await self._stack.aclose()
 
     async def _run(self) -> None:
         while True:

@@ -6,6 +6,7 @@ Each registry is attended to by a task of its own; one that is away, refuses, or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -118,24 +119,25 @@ class Announcer:
         self._signed: _Signed | None = None
         self._signing = asyncio.Lock()
         self._last_at = 0
-        self._group: asyncio.TaskGroup | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._is_open = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
-        self._tasks = [self._group.create_task(self._attend(registry)) for registry in self._registries]
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._is_open = True
+        self._tasks = [group.create_task(self._attend(registry)) for registry in self._registries]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        group, self._group = self._group, None
-        if group is None:
+        is_open, self._is_open = self._is_open, False
+        if not is_open:
             return
         for task in self._tasks:
             task.cancel()
-        await group.__aexit__(None, None, None)
+        await self._stack.aclose()
         await self._goodbye()
 
     def state(self) -> list[dict[str, Any]]:

@@ -113,13 +113,16 @@ class Delegations:
         try:
             await self._paying.enter_async_context(self._debts.open(wait_s=_END_S))
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self._stop()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         await self._paying.aclose()
         await self._tasks.aclose()
         await self._stack.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
@@ -20,6 +21,7 @@ class Tasks:
     """The tasks of one owner, from `open` to `aclose`."""
 
     def __init__(self) -> None:
+        self._stack = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -30,17 +32,14 @@ class Tasks:
 
     async def open(self) -> None:
         """Take work from now on."""
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
 
     async def aclose(self) -> None:
         """Take no more work and cancel what is under way; idempotent."""
-        group, self._group = self._group, None
-        if group is None:
-            return
+        self._group = None
         for task in list(self._tasks):
             task.cancel()
-        await group.__aexit__(None, None, None)
+        await self._stack.aclose()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Do `work` in a task of this owner; a failure is logged, without its data, and stays there."""

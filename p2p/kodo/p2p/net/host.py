@@ -71,6 +71,7 @@ class Host:
         self._sessions: set[Session] = set()
         self._by_peer: dict[PeerId, Session] = {}
         self._dialling: dict[PeerId | Multiaddr, asyncio.Lock] = {}
+        self._stack = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._pid = os.getpid()
         self.handle(identify.PING, identify.answer_ping)
@@ -78,8 +79,7 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._pid = os.getpid()
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         return self
 
     def check_process(self) -> None:
@@ -99,7 +99,7 @@ class Host:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        group, self._group = self._group, None
+        self._group = None
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(*(session.aclose() for session in list(self._sessions)))
@@ -110,9 +110,8 @@ class Host:
         finally:
             for session in self._sessions:
                 session.cancel()
-            if group is not None:
-                # Not the block's error: sessions ended above, the group has only to see their tasks end.
-                await group.__aexit__(None, None, None)
+            # Not the block's error: sessions ended above, the group has only to see their tasks end.
+            await self._stack.aclose()
 
     @property
     def protocols(self) -> list[str]:

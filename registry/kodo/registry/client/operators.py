@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -27,13 +28,14 @@ class OperatorClient:
     def __init__(self, url: str, claimant: Claimant, *, timeout: float = 10.0) -> None:
         self._client = RegistryClient(url, timeout=timeout, claimant=claimant)
         self._identity = claimant.identity
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._stack.enter_async_context(self._client)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.aclose()
+        await self._stack.aclose()
 
     async def register(self, name: str, peer_id: str | None = None) -> dict[str, Any]:
         """Put a name on the registry's list; with `peer_id` for that peer alone."""

@@ -59,6 +59,7 @@ class ApartExecutor:
         self._settings = dict(settings)
         self._line: Line | None = None
         self._up = asyncio.Event()
+        self._stack = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._live: set[_ApartRunner] = set()
@@ -76,9 +77,7 @@ class ApartExecutor:
         if self._group is not None:
             return
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        group = asyncio.TaskGroup()
-        await group.__aenter__()
-        self._group = group
+        group = self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._keeping = group.create_task(self._keep(group, started))
         try:
             await asyncio.shield(started)
@@ -259,7 +258,7 @@ class ApartExecutor:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.wait([self._keeping])
         self._keeping.cancel()
-        await group.__aexit__(None, None, None)
+        await self._stack.aclose()
 
     async def logs(self, now: int) -> list[tuple[str, int]]:
         """Return the logs of ended processes that need not be kept: names and bytes."""

@@ -81,6 +81,7 @@ class RayExecutor:
         self._link: RayLink | None = None
         self._up = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._stack = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._minding: asyncio.Task[None] | None = None
         self._warm = WarmPool(namespace, self._roots, preload, None if self.far else self._folders, runners)
@@ -106,8 +107,7 @@ class RayExecutor:
         """
         if self._group is None:
             link = await self._connected()
-            self._group = asyncio.TaskGroup()
-            await self._group.__aenter__()
+            self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
             await self._use(link)
             if not self.far:
                 self._minding = self._group.create_task(self._mind())
@@ -209,12 +209,11 @@ class RayExecutor:
                     await self._leave()
 
     async def _leave(self) -> None:
-        group, self._group = self._group, None
+        self._group = None
         if self._minding is not None:
             self._minding.cancel()
         self._warm.close()
-        if group is not None:
-            await group.__aexit__(None, None, None)
+        await self._stack.aclose()
         link, self._link = self._link, None
         if not self.far:
             await asyncio.to_thread(self._sweep)
