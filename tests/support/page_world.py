@@ -83,13 +83,16 @@ async def faults(page: Page, dark: bool) -> list[Any]:
 
 
 async def looks_well(page: Page) -> None:
-    """Nothing for axe to find, light or dark, wide or narrow, and nothing wider than a narrow screen."""
+    """Nothing for axe to find, light or dark, wide or narrow, and nothing wider than a narrow screen or at 200 %."""
     await page.wait("document.querySelector('h1') && !document.querySelector('.skeleton')")
     for dark in (False, True):
         assert await faults(page, dark) == []
-    await page.resize(NARROW, 740)
-    assert await page.evaluate("document.documentElement.scrollWidth") <= NARROW
-    assert await faults(page, False) == []
+    # As wide as a small phone, and 1280 px at 200 %.
+    for width in (640, NARROW):
+        await page.resize(width, 740)
+        assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    for dark in (True, False):
+        assert await faults(page, dark) == []
     await page.resize(1280, 900)
 
 

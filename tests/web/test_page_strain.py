@@ -1,0 +1,148 @@
+"""The page under strain: many events, two answers at once, a node that restarts, a download that is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support import koco as support
+from tests.support.page import Page
+from tests.support.page_world import PagesNode, World, events, looks_well, until_saved
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MANY = 20_000
+LARGE_MIB = 64
+LONG_S = 240.0
+"""A deadline for what moves much."""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(opened: Page) -> Page:
+    return opened
+
+
+async def test_twenty_thousand_events_are_followed_and_few_of_them_are_drawn(world: World, page: Page) -> None:
+    await world.launched(page, "Tally", N=str(MANY))
+    await page.sees(f"Counted to {MANY}", LONG_S)
+    await page.click("button", "Jump to the end")
+    await page.sees(f"i {MANY - 1}", LONG_S)
+    drawn = await page.evaluate("document.querySelectorAll('.event-name').length")
+    assert 0 < drawn < 500
+    await page.fill("searchbox", "Filter events by text", f"i {MANY // 2}")
+    await page.wait(
+        f"[...document.querySelectorAll('.event-data')].some(each => each.textContent === 'i {MANY // 2}')"
+    )
+    await looks_well(page)
+
+
+async def test_of_two_answers_at_once_exactly_one_wins_and_the_other_is_told(world: World, page: Page) -> None:
+    where = await world.launched(page, "Tally", N="2", Ask=True)
+    second = await world.same_profile(page, world.origin + where)
+    for tab in (page, second):
+        await tab.click("checkbox", "Approved", within=("region", "Questions"))
+    answer = (
+        "[...document.querySelectorAll('#questions ~ * button')].find(each => each.textContent === 'Answer').click()"
+    )
+    await asyncio.gather(page.evaluate(answer), second.evaluate(answer))
+    for tab in (page, second):
+        await tab.sees("Counted to 2")
+    words = [await tab.text() for tab in (page, second)]
+    won = ["Your answer was taken." in each for each in words]
+    told = ["answered by somebody else" in each or "Somebody else has answered" in each for each in words]
+    assert sorted(won) == [False, True], words
+    assert told == [not each for each in won], words
+    assert [kind for kind in await events(page) if kind == "candidate"] == ["candidate"]
+    await second.close()
+
+
+async def test_a_large_file_goes_on_after_a_reload_in_the_middle(world: World, page: Page, tmp_path: Path) -> None:
+    await world.launched(page, "Large file", Mib=str(LARGE_MIB))
+    await page.sees("Made.", LONG_S)
+    await page.downloads(tmp_path)
+    await page.click("button", "Download", within=("region", "Outputs"))
+    # Some parts of 16 MiB are on the browser's disk by then.
+    half = "parseFloat(document.querySelector('.download .muted')?.textContent ?? '') >= 20"
+    await page.wait(
+        f"/MB of|MiB of/.test(document.querySelector('.download .muted')?.textContent ?? '') && {half}", LONG_S
+    )
+    await page.reload()
+    await page.click("button", "Download", within=("region", "Outputs"))
+    await page.sees("verified", LONG_S)
+    saved = tmp_path / "large.bin"
+    await until_saved(saved)
+    wanted = hashlib.sha256()
+    for number in range(LARGE_MIB):
+        wanted.update(hashlib.sha256(str(number).encode()).digest() * 32768)
+    assert await asyncio.to_thread(lambda: hashlib.sha256(saved.read_bytes()).hexdigest()) == wanted.hexdigest()
+
+
+async def test_a_run_is_followed_on_when_its_node_was_killed_and_is_back(world: World, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = ("--executor", "process", "--runners", "0", "--keep-runs", "--host", "127.0.0.1")
+    first = PagesNode(home, *words)
+    try:
+        page = await world.browser.page(world.origin, context=await world.browser.context())
+        await page.fill("textbox", "Address or link", first.address)
+        await page.click("button", "Open")
+        await world.launched(page, "Tally", **{"N": "400", "Pause ms": "50"})
+        await page.sees("i 20")
+        port = first.address.split("/")[4]
+        await asyncio.to_thread(first.kill)
+        await page.sees("The node is away.")
+        again = await asyncio.to_thread(PagesNode, home, *words, "--port", port)
+        await page.sees("Counted to 400", LONG_S)
+        assert "The node is away." not in await page.text()
+        numbers = await page.evaluate(
+            "(async () => { await 0; return [...document.querySelectorAll('.event-data')]"
+            ".map(each => /^i (\\d+)$/.exec(each.textContent)?.[1]).filter(Boolean).map(Number) })()"
+        )
+        assert numbers == sorted(set(numbers))
+        await page.close()
+        assert await asyncio.to_thread(again.stop) == 0, again.stderr
+    finally:
+        support.end_all(home)
+
+
+async def test_a_file_is_pasted_into_its_field(page: Page) -> None:
+    await page.click("link", "Nested form")
+    field = "[...document.querySelectorAll('label')].find(each => each.textContent.startsWith('Doc')).control"
+    await page.wait(f"{field} !== null")
+    await page.evaluate(f"""(() => {{
+        const clipboardData = new DataTransfer()
+        clipboardData.items.add(new File(['twelve bytes'], 'doc.txt'))
+        {field}.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData, bubbles: true, cancelable: true }}))
+    }})()""")
+    await page.sees("12 B, it is there")
+
+
+async def test_a_run_is_launched_and_answered_by_keyboard_alone(page: Page) -> None:
+    async def reach(what: str) -> None:
+        """Press Tab until the element that is meant has the focus."""
+        for _ in range(80):
+            if await page.evaluate(f"document.activeElement.{what}"):
+                return
+            await page.press("Tab")
+        raise AssertionError(f"Tab leads to nothing with {what}")
+
+    await reach("textContent === 'Tally'")
+    await page.press("Enter")
+    await page.find("button", "Launch")
+    await reach("labels?.[0]?.textContent.startsWith('N')")
+    await page.send("Input.insertText", {"text": "3"})
+    await reach("labels?.[0]?.textContent.startsWith('Ask')")
+    await page.press(" ")
+    await reach("textContent === 'Launch'")
+    await page.press("Enter")
+    await page.hash("#/run/")
+    await page.find("button", "Answer")
+    await reach(f"labels?.[0]?.textContent.startsWith({json.dumps('Approved')})")
+    await page.press(" ")
+    await reach("textContent === 'Answer'")
+    await page.press("Enter")
+    await page.sees("Counted to 3")
