@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -114,7 +114,7 @@ class Server:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._portal: BlockingPortal | None = None
-        self._portal_context: AbstractContextManager[BlockingPortal] | None = None
+        self._opened = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
         """Start or reach the server.
@@ -123,6 +123,13 @@ class Server:
             UsageError: the package `mcp` is not installed, or the command cannot be started.
             NetworkError: it does not answer as an MCP server does.
         """
+        await self._begin()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._end()
+
+    async def _begin(self) -> None:
         _check_installed()
         self._closing = asyncio.Event()
         ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
@@ -139,10 +146,6 @@ class Server:
         except BaseException:
             await self._end()
             raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._end()
 
     async def _end(self) -> None:
         self._client = None
@@ -158,22 +161,17 @@ class Server:
         _check_installed()
         from anyio.from_thread import start_blocking_portal
 
-        context = start_blocking_portal()
-        portal = context.__enter__()
-        try:
-            portal.call(self.__aenter__)
-        except BaseException:
-            context.__exit__(None, None, None)
-            raise
-        self._portal, self._portal_context = portal, context
+        with contextlib.ExitStack() as opening:
+            portal = opening.enter_context(start_blocking_portal())
+            portal.call(self._begin)
+            self._portal, self._opened = portal, opening.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        portal, context = self._portal, self._portal_context
-        self._portal = self._portal_context = None
-        if portal is not None and context is not None:
-            portal.call(self._end)
-            context.__exit__(None, None, None)
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            with self._opened:
+                portal.call(self._end)
 
     async def _live(self, ready: asyncio.Future[Client]) -> None:
         from mcp import Client
