@@ -26,6 +26,8 @@ def operations(work: Callable[[], Any]) -> int:
         return inside
 
     before = sys.gettrace()
+    # From Python 3.12 on nothing is told of bytecodes unless a frame has asked for them before tracing begins.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(called)
     try:
         work()

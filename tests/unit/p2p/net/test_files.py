@@ -100,6 +100,7 @@ def test_what_a_crash_left_beside_keys_is_gone_at_the_next_start(
 
 
 CLEANERS = {
+    "kodo/mcp/state.py": "it is in a home, which make_home looks after",
     "kodo/web/port.py": "it is in a home, which make_home looks after",
     "kodo/web/server.py": "it is in a home, which make_home looks after",
     "kodo/flow/_runtime/files.py": "the run's folder goes with it",
