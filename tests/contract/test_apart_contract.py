@@ -321,7 +321,7 @@ async def test_a_run_begins_once_whatever_the_process_asks():
     executor = ApartExecutor(Again(lambda *_: b"").connect, SETTINGS)
     await executor.start()
     try:
-        with pytest.raises(MisconductError, match="once"):
+        with pytest.raises(MisconductError, match="begun twice"):
             await executor.launch(RunSpec(make_id(1, bytes(10)), "flows.x", "x", {}), begin)
         assert begun == [1]
     finally:
