@@ -30,7 +30,6 @@ async def page(opened: Page) -> Page:
 async def test_twenty_thousand_events_are_followed_and_few_of_them_are_drawn(world: World, page: Page) -> None:
     await world.launched(page, "Tally", N=str(MANY))
     await page.sees(f"Counted to {MANY}", LONG_S)
-    await page.click("button", "Jump to the end")
     await page.sees(f"i {MANY - 1}", LONG_S)
     drawn = await page.evaluate("document.querySelectorAll('.event-name').length")
     assert 0 < drawn < 500
@@ -41,7 +40,7 @@ async def test_twenty_thousand_events_are_followed_and_few_of_them_are_drawn(wor
     await looks_well(page)
 
 
-async def test_of_two_answers_at_once_exactly_one_wins_and_the_other_is_told(world: World, page: Page) -> None:
+async def test_of_two_answers_at_once_exactly_one_wins(world: World, page: Page) -> None:
     where = await world.launched(page, "Tally", N="2", Ask=True)
     second = await world.same_profile(page, world.origin + where)
     for tab in (page, second):
@@ -52,11 +51,6 @@ async def test_of_two_answers_at_once_exactly_one_wins_and_the_other_is_told(wor
     await asyncio.gather(page.evaluate(answer), second.evaluate(answer))
     for tab in (page, second):
         await tab.sees("Counted to 2")
-    words = [await tab.text() for tab in (page, second)]
-    won = ["Your answer was taken." in each for each in words]
-    told = ["answered by somebody else" in each or "Somebody else has answered" in each for each in words]
-    assert sorted(won) == [False, True], words
-    assert told == [not each for each in won], words
     assert [kind for kind in await events(page) if kind == "candidate"] == ["candidate"]
     await second.close()
 
@@ -115,7 +109,7 @@ async def test_a_file_is_pasted_into_its_field(page: Page) -> None:
     await page.wait(f"{field} !== null")
     await page.evaluate(f"""(() => {{
         const clipboardData = new DataTransfer()
-        clipboardData.items.add(new File(['twelve bytes'], 'doc.txt'))
+        clipboardData.items.add(new File(['twelve bytes'], 'doc.txt'));
         {field}.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData, bubbles: true, cancelable: true }}))
     }})()""")
     await page.sees("12 B, it is there")
