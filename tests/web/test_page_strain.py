@@ -18,6 +18,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = 20_000
 LARGE_MIB = 64
+TOLD = """['Your answer was taken.', 'answered by somebody else', 'Somebody else has answered'].some(each =>
+    document.querySelector('#questions')?.parentElement.innerText.includes(each))"""
+"""What one who answered is told, first or second."""
 LONG_S = 240.0
 """A deadline for what moves much."""
 
@@ -51,6 +54,7 @@ async def test_of_two_answers_at_once_exactly_one_wins(world: World, page: Page)
     await asyncio.gather(page.evaluate(answer), second.evaluate(answer))
     for tab in (page, second):
         await tab.sees("Counted to 2")
+        await tab.wait(TOLD)
     assert [kind for kind in await events(page) if kind == "candidate"] == ["candidate"]
     await second.close()
 

@@ -15,23 +15,27 @@ export function Questions({ node, fid, locks, over }: { node: NodeClient; fid: s
   const mine = useRef(new Set<string>())
   const [notice, setNotice] = useState('')
 
+  const tellAnswered = () => {
+    setNotice(text.answeredElsewhere)
+    announce(text.answeredElsewhere)
+  }
+
   useEffect(() => {
     const open = new Set(locks.map(lock => lock.lid))
     for (const lid of known.current.keys())
       if (!open.has(lid)) {
         known.current.delete(lid)
-        if (!mine.current.has(lid) && !over) {
-          setNotice(text.answeredElsewhere)
-          announce(text.answeredElsewhere)
-        }
+        if (!mine.current.has(lid)) tellAnswered()
       }
     for (const lock of locks)
       if (!known.current.has(lock.lid)) {
         known.current.set(lock.lid, lock.title)
         announce(text.asked(oneLine(lock.title, 300)))
       }
-  }, [locks.map(lock => lock.lid).join(), over])
+  }, [locks.map(lock => lock.lid).join()])
 
+  // A run that ends with the answer says so all the same.
+  if (over && locks.length === 0 && !notice) return null
   return (
     <section class={`card stack ${locks.length > 0 ? 'asking' : ''}`} aria-labelledby="questions">
       <h2 id="questions">{text.questions}</h2>
@@ -46,6 +50,8 @@ export function Questions({ node, fid, locks, over }: { node: NodeClient; fid: s
           sent={ours => {
             if (ours) mine.current.add(lock.lid)
             else mine.current.delete(lock.lid)
+            // The question went before this answer was refused.
+            if (!ours && !known.current.has(lock.lid)) tellAnswered()
           }}
           answered={() => {
             setNotice(text.answered)

@@ -116,7 +116,7 @@ export function Run({ node, fid, linked }: RunProps) {
         </Note>
       )}
       {view.fatal && <Fatal fatal={view.fatal} />}
-      {canAnswer && (locks.length > 0 || !view.over) && <Questions node={node} fid={fid} locks={locks} over={view.over} />}
+      {canAnswer && <Questions node={node} fid={fid} locks={locks} over={view.over} />}
       <Outputs node={node} fid={fid} outputs={[...view.outputs.values()]} over={view.over} result={final} linked={linked !== undefined} />
       <Events run={run} version={version} />
     </>
