@@ -230,13 +230,13 @@ def test_what_cannot_work_is_refused_with_what_helps(place: Place) -> None:
     place.scope.parent.parent.chmod(0o755)
     # What it could replace.
     os.chown(place.home, pwd.getpwnam(ACCOUNT).pw_uid, -1)
-    assert f"{ACCOUNT} could replace {place.home}" in place.refusal("--runner-user", ACCOUNT)
+    assert f"it could replace {place.home}" in place.refusal("--runner-user", ACCOUNT)
     os.chown(place.home, os.getuid(), -1)
 
 
 @pytest.mark.skipif(not open_way.way(Path("/")), reason="this account may go to this Python")
 def test_a_python_that_the_account_may_not_run_is_refused(place: Place) -> None:
-    assert "this lets it: chmod o+x /" in place.refusal("--runner-user", ACCOUNT, way=[])
+    assert "allow it with: chmod o+x /" in place.refusal("--runner-user", ACCOUNT, way=[])
 
 
 def test_nobody_but_root_may_switch(place: Place) -> None:

@@ -206,7 +206,7 @@ async def opened(client: Client, token: str) -> Run:
 
 @pytest.mark.parametrize(
     "name",
-    ["../out.txt", "/etc/out.txt", "a/../../out.txt", "a\\..\\out.txt", "C:out.txt", "a\x00b", "\u202eexe"],
+    ["../out.txt", "/etc/out.txt", "a/../../out.txt", "a\x00b", "a/\x00", "..", ".", "a//b", ""],
 )
 async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_fetched(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "in" / "out"
@@ -217,6 +217,24 @@ async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_fetch
             await run.download(folder)
         assert liar.read == []
         assert not folder.exists() or list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("a\\..\\out.txt", "a\\..\\out.txt"),
+        ("C:out.txt", "C:out.txt"),
+        ("CON", "CON"),
+        ("\u202eexe", "%E2%80%AEexe"),
+        ("a\nb", "a%0Ab"),
+    ],
+)
+async def test_a_name_that_leaves_no_folder_here_is_one_file_there(tmp_path: Path, name: str, saved: str) -> None:
+    folder = tmp_path / "in" / "out"
+    async with lying(tmp_path / "liar", [name]) as (_, token), user(tmp_path / "bob") as bob:
+        await (await opened(bob, token)).download(folder)
+    assert [each.name for each in folder.iterdir()] == [saved]
+    assert [each.name for each in folder.parent.iterdir()] == [folder.name]
 
 
 async def test_a_symbolic_link_in_the_folder_leads_nowhere(tmp_path: Path) -> None:
