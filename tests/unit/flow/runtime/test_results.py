@@ -162,7 +162,10 @@ ROWS = {
             lambda: [numpy().int64(1), numpy().float32(0.5), numpy().bool_(True), numpy().str_("a")],
             [1, 0.5, True, "a"],
         ),
-        (lambda: [numpy().longdouble(0.5), numpy().float64("nan"), numpy().datetime64("NaT")], [0.5, "nan", None]),
+        (
+            lambda: [numpy().longdouble(0.5), numpy().float64("nan"), numpy().datetime64("NaT", "s")],
+            [0.5, "nan", None],
+        ),
         (
             lambda: [numpy().datetime64("2026-01-02T03:04:05", "ns"), numpy().timedelta64(90, "s")],
             ["2026-01-02T03:04:05", "PT1M30S"],
