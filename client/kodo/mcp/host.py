@@ -74,7 +74,7 @@ class Host(Protocol):
     tasks: bool
 
     async def progress(self, percent: float | None, text: str) -> None:
-        """Tell of progress; nothing happens where the host did not ask for it."""
+        """Report progress, if the host asked for it."""
         ...
 
     async def ask(self, question: Question) -> Reply:

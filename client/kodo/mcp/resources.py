@@ -42,7 +42,7 @@ def parse_uri(uri: str) -> tuple[str, str]:
     """Return the run (`PEER/FID`) and the name of the output that a URI means.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the URI does not name a run or an output.
     """
     found = _URI.match(uri)
     if found is None or not is_id(found[2]):

@@ -141,7 +141,7 @@ class Runs:
             ref: `PEER/FID`, `NODE/FID`, or a fid.
 
         Raises:
-            UsageError: it is none, or not one that the bridge may show.
+            UsageError: there is no such run, or the bridge may not show it.
             KodoError: it is not there, or its node is away.
         """
         run = await self._named(ref)

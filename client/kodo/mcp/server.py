@@ -77,7 +77,7 @@ class _HostNow:
         self.tasks = self.rounds and tasks.EXTENSION in extensions
 
     async def progress(self, percent: float | None, text: str) -> None:
-        """Tell of progress; its number rises each time, as MCP demands."""
+        """Report progress; its number rises each time, as MCP demands."""
         self._value = max(min(percent or 0.0, 99.0), self._value + 0.001)
         self._text = one_line(text, 200)
         with contextlib.suppress(MCPError):
@@ -97,7 +97,7 @@ class _HostNow:
 
     @contextlib.asynccontextmanager
     async def beating(self) -> AsyncGenerator[None, None]:
-        """Tell of progress now and then: some hosts reset a deadline by that. What is inside must not raise."""
+        """Report progress now and then: some hosts extend their deadline by that. The block inside must not raise."""
 
         async def beat() -> None:
             while True:
