@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco run 'Code Atlas' --out atlas/",
         "koco run flows.example.com/Greeting name=Ada times=2 --detach",
         "koco run ./greeting.py:greet name=Ada",
+        "koco run --like NODE/FID name=Ben",
         "koco run flows.example.com/Crawl key=- proxy=env:PROXY",
     ),
     "follow": ("koco follow NODE/FID --after 20",),

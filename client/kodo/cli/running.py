@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Flow = Annotated[
-    str,
-    typer.Argument(
-        metavar="FLOW",
-        help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml.",
-    ),
-]
+FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml."
 RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
 Words = Annotated[
     list[str] | None,
@@ -44,9 +38,17 @@ Yes = Annotated[
 
 async def run(
     context: Context,
-    flow: Flow,
+    flow: Annotated[str | None, typer.Argument(metavar="[FLOW]", help=FLOW_HELP)] = None,
     words: Words = None,
     inputs: Inputs = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="RUN",
+            help="Run the flow of this run again, without FLOW: its inputs, those that are named changed.",
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Launch the flow and do not wait for it.")] = False,
     key: Annotated[
         str | None,
@@ -77,12 +79,17 @@ async def run(
     ] = None,
 ) -> int | None:
     """Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."""
+    from kodo.cli.again import changed
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
 
-    local = is_local_flow(flow) and context.node is None
+    if like is not None and flow is not None:
+        words, flow = [flow, *(words or [])], None
+    if (flow is None) == (like is None):
+        raise UsageError("name the FLOW to run, or a run that it is to be like: --like RUN")
+    local = flow is not None and is_local_flow(flow) and context.node is None
     if local and detach:
         raise UsageError(
             "a local flow ends with this command, so it cannot be detached; offer it with `koco up` instead"
@@ -95,17 +102,31 @@ async def run(
         if local:
             from kodo.cli.local import embedded_node, only_flow
 
+            assert flow is not None
             context.cleaning = True
             node = await stack.enter_async_context(embedded_node(context, flow, executor))
             client_options["finders"] = []
         client = await stack.enter_async_context(context.client(**client_options))
         if node is not None:
             flow = await only_flow(client, node)
-        found = await client.find_flow(flow, node=node)
-        values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
-        await client.prove(found, values)
-        values = await _upload(context, client, found, values)
-        started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
+        if like is not None:
+            earlier = await client.run(like)
+            found = await earlier.flow()
+            values = await _inputs(context, found, words or [], inputs, ask=False)
+            values = changed(values, (await earlier.state()).get("inputs"), words or [])
+            # What is missing is asked for by a lock, which a person at a terminal answers at once.
+            strict = not later and not context.interactive
+            await earlier.prove()
+            started = await earlier.restart(
+                await _upload(context, client, found, values), key=key, tags=tag, strict=strict
+            )
+        else:
+            assert flow is not None
+            found = await client.find_flow(flow, node=node)
+            values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+            await client.prove(found, values)
+            values = await _upload(context, client, found, values)
+            started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
         if detach:
             answer = {"fid": started.fid, "node": started.node, "state": started.launched_state}

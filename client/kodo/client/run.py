@@ -10,11 +10,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from kodo.client.flow import FlowOnNode, flow_on
 from kodo.client.links import Share, share_with
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import Proofs
 from kodo.client.resolve import safe_text
 from kodo.client.transfer import Download, ManifestPage, OnProgress, download
+from kodo.client.upload import upload_inputs
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import BrokenSessionError, CallError, KodoError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.calls import Call
@@ -99,7 +101,7 @@ class Run:
             self._proofs.remember(self.fid, self.peer_id)
         self._known = True
 
-    async def _check_node(self) -> None:
+    async def prove(self) -> None:
         """Check that something private may go to the run's node.
 
         Raises:
@@ -166,7 +168,7 @@ class Run:
             IdentityError: the run was launched without inputs on a node that merely claims to offer the flow, and
                 nobody confirmed that it is the one that is meant.
         """
-        await self._check_node()
+        await self.prove()
         args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": secrets.token_hex(16)}
         answer = await self._remote.request("lock.answer", args, timeout=timeout)
         unlock = answer.get("unlock") if isinstance(answer, Mapping) else None
@@ -181,16 +183,56 @@ class Run:
         answer = await self._remote.request("run.kill", {"fid": self.fid}, repeat=False)
         return dict(answer) if isinstance(answer, Mapping) else {}
 
-    async def restart(self) -> Run:
-        """Start a new run of the same flow with the same inputs; give it.
+    async def flow(self) -> FlowOnNode:
+        """Return the flow of this run and its form, as its node offers it now.
+
+        Raises:
+            NotFoundError: the node does not offer it any more.
+        """
+        return await flow_on(self._remote, str((await self.state()).get("path", "")))
+
+    async def restart(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> Run:
+        """Start a new run of the same flow, with the same inputs or some of them changed; give it.
+
+        Secrets, and files that the node does not have any more, are asked for by a lock.
+
+        Args:
+            inputs: those to change. A `Path` inside them is uploaded first.
+            key: as for `Client.launch`.
+            tags: instead of those of this run.
+            strict: refuse the launch when required inputs are missing.
 
         Raises:
             CallError: 404 the flow is not offered any more; 400 it takes other inputs by now.
             IdentityError: as `answer`.
+            PeerError: the node runs a kodo that cannot change inputs.
         """
-        await self._check_node()
-        # Not made again when the answer was lost: that would start a second one.
-        answer = await self._remote.request("run.restart", {"fid": self.fid}, repeat=False)
+        await self.prove()
+        args: dict[str, Any] = {}
+        if inputs:
+            args["inputs"] = await upload_inputs(self._remote, dict(inputs), patience=self._patience)
+        if tags is not None:
+            args["tags"] = list(several(tags))
+        if strict:
+            args["strict"] = True
+        if args or key is not None:
+            args["key"] = key or secrets.token_hex(16)
+        try:
+            # Without a key not made again when the answer was lost: that would start a second one.
+            answer = await self._remote.request("run.restart", {"fid": self.fid, **args}, repeat="key" in args)
+        except CallError as error:
+            if error.reason == "bad-args" and "Extra inputs" in error.message and error.data.get("arg") in args:
+                raise PeerError(
+                    f"{self._remote} runs an older kodo, which restarts runs unchanged only; launch the flow instead"
+                ) from error
+            raise
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{self._remote} restarted the run but did not return its fid")
@@ -249,7 +291,7 @@ class Run:
         args: dict[str, Any] = {"fid": self.fid, "mode": mode, "expires_s": float(seconds)}
         args |= {"link": True} if to is None else {"to": share_with(to)}
         args |= {name: value for name, value in (("level", level), ("downloads", downloads)) if value is not None}
-        await self._check_node()
+        await self.prove()
         # Not made again when the answer was lost: that would make a second one.
         return Share.from_wire(self.fid, await self._remote.request("run.share", args, repeat=False))
 

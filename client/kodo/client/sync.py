@@ -170,9 +170,17 @@ class Run:
         """End the run."""
         return self._loop.call(self._run.kill())
 
-    def restart(self) -> Run:
-        """Start a new run of the same flow with the same inputs."""
-        return Run(self._loop.call(self._run.restart()), self._loop)
+    def restart(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> Run:
+        """Start a new run of the same flow, with the same inputs or some of them changed."""
+        restarting = self._run.restart(inputs, key=key, tags=tags, strict=strict)
+        return Run(self._loop.call(restarting), self._loop)
 
     def ack(self) -> dict[str, Any]:
         """Acknowledge the run."""

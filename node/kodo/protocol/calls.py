@@ -44,6 +44,7 @@ __all__ = [
     "PageArgs",
     "PasswordArgs",
     "ReadArgs",
+    "RestartArgs",
     "RoleArgs",
     "RunListArgs",
     "ScaleArgs",
@@ -68,6 +69,8 @@ MAX_CHAIN = 8
 Fid = Annotated[str, Field(pattern=ID_PATTERN, description="26 characters of Crockford base32")]
 Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="as large as the database takes")]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+Tags = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=64)]
 
 UserName = Annotated[str, Field(min_length=1, max_length=64)]
 RoleText = Annotated[str, Field(min_length=1, max_length=512)]
@@ -207,7 +210,7 @@ class LaunchArgs(Args):
     name: Name | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
     key: str | None = Field(None, min_length=1, max_length=256)
-    tags: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=64)
+    tags: Tags = Field(default_factory=list)
     strict: bool = False
     chain: list[ChainLink] = Field(default_factory=list, max_length=MAX_CHAIN)
 
@@ -230,6 +233,18 @@ class FidArgs(Args):
 
     fid: Fid
     behalf: Fid | None = None
+
+
+class RestartArgs(FidArgs):
+    """`run.restart`: `inputs` replace those of the run that have the same names.
+
+    `key` makes it idempotent for 24 h; `tags`: instead of the run's; `strict`: nothing is asked for.
+    """
+
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    key: str | None = Field(None, min_length=1, max_length=256)
+    tags: Tags | None = None
+    strict: bool = False
 
 
 class StreamArgs(FidArgs):
@@ -408,7 +423,7 @@ OPS: Mapping[str, type[Args]] = {
     "run.state": FidArgs,
     "run.stream": StreamArgs,
     "run.kill": FidArgs,
-    "run.restart": FidArgs,
+    "run.restart": RestartArgs,
     "run.ack": FidArgs,
     "run.delete": FidArgs,
     "run.share": ShareArgs,

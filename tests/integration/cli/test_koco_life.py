@@ -36,6 +36,9 @@ def test_inputs_given_later_and_what_becomes_of_a_run_afterwards(address: str, u
     *repeated, _ = user("follow", second, "--keep", "--json", "--no-lan").rows
     inputs = [[event["data"] for event in each if event["event"] == "inputs"] for each in (events, repeated)]
     assert inputs[0] == inputs[1] == [{"n": 1}]
+    *_, changed = user("run", "--like", second, "n=2", "--tag", "more", "--json", "--no-lan").rows
+    assert (changed["final"]["result"], changed["state"]) == (2, "done")
+    assert user("run", "Counts", "--like", second, "--json", "--no-lan").code == 2
     assert user("ack", second, "--json", "--no-lan").row["acknowledged"] is True
     assert user("delete", second, "--json", "--no-lan").row["deleted"] is True
     assert user("state", second, "--no-lan").code == 3

@@ -92,6 +92,7 @@ MAY_IMPORT = {
     f"outputs {RUN}": frozenset[str](),
     f"answer {RUN} yes": frozenset[str](),
     "run alpha/Noop --detach": frozenset[str](),
+    f"run --like {RUN} n=1 --detach": frozenset[str](),
     "ps --registry http://127.0.0.1:9": HTTP,
     "nodes --registry http://127.0.0.1:9": HTTP,
 }

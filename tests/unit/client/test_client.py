@@ -21,6 +21,7 @@ from kodo.p2p.errors import (
     LocallyClosedError,
     NetworkError,
     NotFoundError,
+    PeerError,
     UsageError,
 )
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
@@ -312,6 +313,32 @@ async def test_a_restart_gives_the_new_run(world: World, tmp_path: Path) -> None
         assert (again.fid, again.launched_state, again.peer_id) == ("0" * 26, "pending", run.peer_id)
         await run.delete()
     assert [op for op, _ in world.service.calls[-2:]] == ["run.restart", "run.delete"]
+
+
+async def test_a_restart_sends_what_is_changed_and_nothing_else(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="n.example")
+        await run.restart()
+        await run.restart({"n": 2}, key="k", tags="t", strict=True)
+        await run.restart({"n": 3})
+    sent = [args for op, args in world.service.calls if op == "run.restart"]
+    assert sent[0] == {"fid": FID}
+    assert sent[1] == {"fid": FID, "inputs": {"n": 2}, "key": "k", "tags": ["t"], "strict": True}
+    assert len(sent[2].pop("key")) == 32
+    assert sent[2] == {"fid": FID, "inputs": {"n": 3}}
+
+
+async def test_a_node_that_cannot_change_inputs_is_told_as_such(world: World, tmp_path: Path) -> None:
+    async def old(request: Any) -> Any:
+        words = "run.restart: inputs: Extra inputs are not permitted"
+        raise CallError(400, "bad-args", words, {"arg": "inputs"})
+
+    async with world.stranger(9, "old.example", old), world.client(tmp_path / "h") as client:
+        run = await client.run(FID, node="old.example")
+        with pytest.raises(PeerError, match="older kodo"):
+            await run.restart({"n": 2})
+        with pytest.raises(CallError):
+            await run.restart()
 
 
 @pytest.mark.parametrize("room", [500, 499, 333, 7, 1])

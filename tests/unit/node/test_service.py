@@ -11,6 +11,7 @@ import pytest
 from kodo.node.runs.launch import Order
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
+from kodo.protocol.secrets import MASK
 from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.service_rig import LID, PEER, SCHEMA, info, node_of
 
@@ -353,6 +354,63 @@ async def test_a_flow_gets_the_file_that_was_uploaded_for_it(tmp_path: Path, clo
             await node.refused("input.write", **{**TEXT, "sha256": "x"}),
         ]
         assert [error.reason for error in refusals] == ["no-such-upload", "bad-inputs", "bad-args"]
+
+
+TWO = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer"},
+        "place": {"type": "object"},
+        "doc": {"type": "string", "format": "file", "pattern": "^upload-"},
+        "docs": {"type": "array", "items": {"type": "string", "format": "file"}},
+        "token": {"type": "string", "format": "password"},
+    },
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+async def test_a_run_is_started_again_with_some_inputs_changed(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, more=[{**info("flows.two", "work"), "schema": TWO}]) as node:
+        first = (
+            await node.call(
+                "run.launch", path="flows.two", inputs={"n": 1, "place": {"a": 1, "b": 2}, "token": "t"}, tags=["t"]
+            )
+        )["fid"]
+        await node.rig.all_events(first)
+        changed = {"inputs": {"place": {"c": 3}, "token": "u"}, "tags": ["u"], "key": "k"}
+        again = (await node.call("run.restart", fid=first, **changed))["fid"]
+        assert (await node.call("run.restart", fid=first, **changed))["fid"] == again
+        state = await node.call("run.state", fid=again)
+        assert (state["inputs"], state["tags"]) == ({"n": 1, "place": {"c": 3}, "token": MASK}, ["u"])
+        assert (await node.rig.all_events(again))[-1].data["result"] == 1
+        assert node.rig.executor.launched[-1].secrets == [[["token"], "u"]]
+        other = await node.refused("run.restart", fid=first, inputs={"n": 2}, key="k")
+        assert other.reason == "key-reused"
+        for inputs in ({"n": "x"}, {"m": 1}, {"n": None}):
+            assert (await node.refused("run.restart", fid=first, inputs=inputs)).reason == "bad-inputs"
+        assert (await node.refused("run.restart", fid=first, inputs={"n": 1}, strict=True)).data["missing"] == [
+            "token"
+        ]
+
+
+async def test_a_run_that_is_started_again_asks_only_for_files_that_are_gone(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock, more=[{**info("flows.two", "work"), "schema": TWO}]) as node:
+        here = (await node.call("input.write", **TEXT, pieces=[b"text"]))["upload"]
+        gone = (await node.call("input.write", **{**TEXT, "name": "gone"}, pieces=[b"text"]))["upload"]
+        inputs = {"n": 1, "doc": here, "docs": [here, gone]}
+        fid = (await node.call("run.launch", path="flows.two", inputs=inputs))["fid"]
+        await node.rig.all_events(fid)
+        await node.rig.uploads.drop(gone)
+        again = (await node.call("run.restart", fid=fid))["fid"]
+        state = await node.call("run.state", fid=again)
+        assert state["inputs"] == {"n": 1, "doc": here}
+        lock = await node.call("lock.get", fid=again, lid=state["locks"][0]["lid"])
+        assert lock["schema"]["required"] == ["docs"]
+        filled = (await node.call("run.restart", fid=fid, inputs={"docs": [here]}))["fid"]
+        assert (await node.call("run.state", fid=filled))["inputs"] == {"n": 1, "doc": here, "docs": [here]}
 
 
 async def test_who_may_run_nothing_may_upload_nothing(tmp_path: Path, clock: StillClock) -> None:

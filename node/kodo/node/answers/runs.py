@@ -27,7 +27,7 @@ from kodo.node.store.rows import RunRow, check_packed
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RunListArgs, StreamArgs
+from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, StreamArgs
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.pages import fitted, paged
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
@@ -111,8 +111,8 @@ class RunAnswers:
                 )
         return [link.model_dump() for link in chain]
 
-    async def _restart(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        """Launch the same flow, as it is now, with the run's inputs; nothing else is taken over but its tags.
+    async def _restart(self, caller: Caller, args: RestartArgs) -> dict[str, Any]:
+        """Launch the same flow, as it is now, with the run's inputs and what is changed of them, and its tags.
 
         Whoever launched the run on another run's behalf starts it again on that run's behalf. The new run of anybody
         else is their own.
@@ -123,12 +123,18 @@ class RunAnswers:
         view = await self._store.view(args.fid)
         if view is None:
             raise no_such_run()
-        # Secrets are not kept beyond their run: the new one asks for them.
-        again = await self._catalog.judge.do(partial(secret_names, flow.schema, view.inputs), caller.payer)
-        inputs = {name: value for name, value in view.inputs.items() if name not in again}
+        kept = {name: value for name, value in view.inputs.items() if name not in args.inputs}
+        # Secrets are not kept beyond their run, nor files for ever: the new one asks for them.
+        again = await self._catalog.judge.do(partial(secret_names, flow.schema, kept), caller.payer)
+        again += self._uploads.absent(caller.principal.id, flow.schema, kept)
+        if again and args.strict:
+            message = f"{flow.path}: give these again, the node has kept none: {', '.join(again)[:512]}"
+            raise CallError(400, "bad-inputs", message, {"places": [], "missing": again[:100]})
+        inputs = {name: value for name, value in kept.items() if name not in again} | args.inputs
         told = view.flow.get("chain", []) if seen.own else []
         chain = await self._check_chain(caller, flow, [ChainLink.model_validate(link) for link in told])
-        return await self._start(caller, flow, inputs, seen.row.tags, None, again=again, chain=chain)
+        tags = seen.row.tags if args.tags is None else tuple(args.tags)
+        return await self._start(caller, flow, inputs, tags, args.key, strict=args.strict, again=again, chain=chain)
 
     async def _start(
         self,

@@ -206,6 +206,13 @@ class Uploads:
                 raise CallError(409, "upload-unfinished", f"the upload {uid} is not complete; send the rest", data)
             upload.touched = self._clock.now_ms()
 
+    def absent(self, principal: str, schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+        """Name the inputs that are, or hold, an upload which is not there any more, or never was this principal's."""
+        if not wants_files(schema):
+            return []
+        owned = {name: [self._own(principal, uid) for uid in find_uploads(value)] for name, value in inputs.items()}
+        return [name for name, found in owned.items() if any(each is None or not each.complete for each in found)]
+
     def files(self, principal: str, inputs: Mapping[str, Any]) -> tuple[InputFile, ...]:
         """Return the complete uploads of this principal that inputs name, each once."""
         found = (self._own(principal, uid) for uid in dict.fromkeys(find_uploads(inputs)))
