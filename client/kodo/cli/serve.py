@@ -175,6 +175,7 @@ async def up(
 ) -> None:
     """Run a node until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
+    from kodo.cli.stopping import stop_wanted
     from kodo.node.catalog.scope import default_name
 
     context.cleaning = True
@@ -225,7 +226,7 @@ async def up(
         print_ready(context, node, registries, page.url if page else None)
         if config.runner_user is not None:
             context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
-        await _first(context.stop.wait(), node.asked_to_stop(), _warn(context, settings.settings))
+        await _first(stop_wanted(context, node), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
 
 

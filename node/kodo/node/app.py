@@ -10,6 +10,7 @@ import os
 import platform
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,7 @@ from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
+from kodo.protocol.events import RunState
 from kodo.protocol.ids import make_id
 from kodo.registry.records.record import Ping
 
@@ -153,12 +155,27 @@ class Node:
         assert self._runs is not None, "the node is not open"
         await self._runs.drained.wait()
 
+    def begun(self) -> tuple[int, int]:
+        """Return how many runs have begun, and how many of these wait for an answer."""
+        runs = [live for live in self._runs.live.values() if live.handed] if self._runs is not None else []
+        return len(runs), sum(live.view.state is RunState.LOCKED for live in runs)
+
+    @property
+    def keeps_runs(self) -> bool:
+        """Whether runs that have begun go on when the node is stopped."""
+        return self._runs is not None and self._runs.settings.keep_runs
+
+    def keep_runs(self) -> None:
+        """Let runs that have begun go on when the node is stopped."""
+        assert self._runs is not None, "the node is not open"
+        self._runs.settings = replace(self._runs.settings, keep_runs=True)
+
     def describe_stop(self) -> str:
         """Return one line for the operator: what a stop now does to the runs that have begun; empty without any."""
-        begun = sum(live.handed for live in self._runs.live.values()) if self._runs is not None else 0
-        if not begun or self._runs is None:
+        begun, _ = self.begun()
+        if not begun:
             return ""
-        if self._runs.settings.keep_runs:
+        if self.keeps_runs:
             return f"runs that have begun go on until the next start takes them up: {begun}"
         return f"runs that have begun end (--keep-runs lets them go on): {begun}"
 

@@ -69,7 +69,8 @@ class NodeSettings(NetworkSettings, AccessSettings):
     )
     keep_runs: Truth | None = Field(
         default=None,
-        description="Keep runs that have begun going while the node is stopped. Default: on a joined Ray only.",
+        description="Keep runs that have begun going while the node is stopped. Default: on a joined Ray only;"
+        " at a terminal, Ctrl-C asks.",
     )
     retention_s: Seconds = Field(default=7 * DAY_S, ge=0, description="How long acknowledged runs are kept.")
     keep_unread_s: Seconds | None = Field(
