@@ -114,7 +114,7 @@ async def describe_local(flow: str) -> dict[str, Any]:
     entry, folder = local_entry(flow, Path.cwd())
     infos = await describe_flows({"roots": [str(folder)], "flows": [entry], "base": str(Path.cwd())})
     info = _only([{**info, "broken": info.get("error")} for info in infos])
-    return {key: info[key] for key in ("path", "name", "description", "schema", "example")}
+    return {key: info[key] for key in ("path", "name", "description", "schema", "example", "returns") if key in info}
 
 
 def _only(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

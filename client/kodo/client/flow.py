@@ -38,6 +38,12 @@ class FlowOnNode:
         schema = self.schema.get("schema")
         return dict(schema) if isinstance(schema, Mapping) else {"type": "object"}
 
+    @property
+    def returns(self) -> dict[str, Any]:
+        """The JSON Schema of what it says that it returns; empty when the node tells none."""
+        schema = self.schema.get("returns")
+        return dict(schema) if isinstance(schema, Mapping) else {}
+
 
 async def flow_on(remote: RemoteNode, text: str) -> FlowOnNode:
     """Find a flow on a node by its path, else by its name.

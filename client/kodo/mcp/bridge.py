@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -19,6 +19,7 @@ from kodo.mcp.options import BridgeOptions
 from kodo.mcp.page import page_of
 from kodo.mcp.resources import read_text, save
 from kodo.mcp.results import Result, failed, of_run, plain
+from kodo.mcp.returned import returned_schema
 from kodo.mcp.runs import Runs, Standing, run_ref
 from kodo.mcp.texts import as_json, bounded, lines, one_line, quoted, said
 from kodo.mcp.tools import WRITERS, flow_tool, own_tools
@@ -75,10 +76,12 @@ class Bridge:
         }
         flows = await self.catalog.forms(shown.values())
         wait_s = self.options.wait_s
-        return [
-            *(flow_tool(name, offer, flows.get(offer.ref), self.folders, wait_s) for name, offer in shown.items()),
-            *made,
-        ]
+        tools = []
+        for name, offer in shown.items():
+            flow = flows.get(offer.ref)
+            tools.append(flow_tool(name, offer, flow, self.folders, wait_s))
+            self.catalog.tell(offer.ref, flow)
+        return [*tools, *made]
 
     async def call(self, name: str, arguments: Mapping[str, Any], host: Host, again: Round) -> Answer:
         """Call a tool. What goes wrong is its result; cancelling is safe.
@@ -130,6 +133,8 @@ class Bridge:
         shown = flow_tool("", offer, flow, self.folders, self.options.wait_s)
         example = flow.schema.get("example")
         facts = {"flow": offer.ref, "inputs": shown["inputSchema"], "example": bounded(example, 2000)}
+        if (returns := returned_schema(flow.returns)) is not None:
+            facts["returns"] = returns
         text = f"{said(lines(offer.description, 4000), offer.label)}\n\n{quoted(as_json(facts), offer.label)}"
         return plain(text, facts)
 
@@ -201,7 +206,7 @@ class Bridge:
         left = again.state.get("left")
         asking.left.update(str(lid) for lid in left or ())
         if standing.over:
-            return of_run(standing)
+            return await self.result_of(standing)
         now = await self.runs.standing(run)
         if again.replies and not self.options.read_only:
             known = again.state.get("asked")
@@ -233,7 +238,15 @@ class Bridge:
             await asking.ask(standing, questions)
             until = max(until + loop.time() - began, loop.time() + _ANSWER_FLOOR_S)
         page = await self.page(run) if standing.locks else None
-        return of_run(standing, page=page, notes=asking.notes[:5])
+        return await self.result_of(standing, page=page, notes=asking.notes[:5])
+
+    async def result_of(self, standing: Standing, *, page: str | None = None, notes: Sequence[str] = ()) -> Result:
+        """Return the result of a tool about a run, as `of_run`; its flow's result by what the host was told of it."""
+        returns = None
+        path = standing.state.get("path")
+        if standing.state.get("state") == "done" and isinstance(path, str):
+            returns = await self.catalog.returns(Offer(standing.run.node, str(standing.run.peer_id), path, path, ""))
+        return of_run(standing, returns=returns, page=page, notes=notes)
 
     async def page(self, run: Run) -> str | None:
         return await page_of(self.client, self.client.home, run, self.options.node)
@@ -320,7 +333,7 @@ class Bridge:
                 if error.code != 400:
                     raise  # else it was over before the call arrived
             standing = await self.runs.standing(standing.run)
-        made = of_run(standing)
+        made = await self.result_of(standing)
         made.pop("isError", None)  # that it ended so is what was asked for
         return made
 

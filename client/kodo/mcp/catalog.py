@@ -15,6 +15,7 @@ from typing import Any
 from kodo.client.client import Client
 from kodo.client.flow import FlowOnNode
 from kodo.mcp.options import MAX_TOOLS, BridgeOptions
+from kodo.mcp.returned import returned_schema
 from kodo.mcp.texts import one_line
 from kodo.p2p.errors import KodoError, NotFoundError
 
@@ -100,6 +101,7 @@ class Catalog:
         self._finding = asyncio.Lock()
         self._given: dict[str, str] = {}
         self._forms: OrderedDict[str, tuple[float, FlowOnNode]] = OrderedDict()
+        self._told: OrderedDict[str, dict[str, Any] | None] = OrderedDict()
 
     async def offers(self, *, fresh: bool = False) -> list[Offer]:
         """Return the flows that may be shown, by node and path, each once."""
@@ -200,6 +202,23 @@ class Catalog:
         listed = list(offers)
         answers = await asyncio.gather(*map(ask, listed))
         return {offer.ref: flow for offer, flow in zip(listed, answers, strict=True) if flow is not None}
+
+    def tell(self, ref: str, flow: FlowOnNode | None) -> None:
+        """Note what a host is told of a flow's result: it holds results against that, also when the flow changes."""
+        self._told.pop(ref, None)
+        self._told[ref] = returned_schema(flow.returns) if flow is not None else None
+        while len(self._told) > _FORMS_KEPT:
+            self._told.popitem(last=False)
+
+    async def returns(self, offer: Offer) -> dict[str, Any] | None:
+        """Return the schema of a flow's result as the host was told it, else as the node tells it now, if it does."""
+        if offer.ref in self._told:
+            return self._told[offer.ref]
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                return returned_schema((await self.flow(offer)).returns)
+        except (KodoError, TimeoutError):
+            return None
 
 
 def offer_of(row: Mapping[str, Any]) -> Offer | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kodo.mcp.resources import MAX_LINKS, link
+from kodo.mcp.returned import fits
 from kodo.mcp.runs import Lock, Standing, run_ref
 from kodo.mcp.texts import MAX_TEXT, as_json, bounded, lines, one_line, quoted
 
-__all__ = ["OUTPUT_SCHEMA", "Result", "failed", "of_run", "plain"]
+__all__ = ["OUTPUT_SCHEMA", "Result", "failed", "of_run", "output_schema", "plain"]
 
 Result = dict[str, Any]
 """The result of a tool: `content`, `structuredContent`, `isError`."""
@@ -24,6 +25,7 @@ OUTPUT_SCHEMA: dict[str, Any] = {
         "state": {"type": "string", "description": "pending, locked, done or error; unknown: the node is away."},
         "progress": {"type": "object"},
         "result": {"description": "What the flow returned."},
+        "other_result": {"description": "What the flow returned, when it is not what its author said it would be."},
         "error": {"type": "object", "properties": {"type": {"type": "string"}, "message": {"type": "string"}}},
         "locks": {"type": "array", "items": {"type": "object"}, "description": "Questions that wait for a person."},
         "outputs": {"type": "array", "items": {"type": "object"}},
@@ -34,6 +36,18 @@ OUTPUT_SCHEMA: dict[str, Any] = {
 """What is structured in the result of a tool about a run. The run of a flow that went wrong has an `error`."""
 
 MAX_LOCKS = 20
+
+
+def output_schema(returns: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the output schema of a flow's tool: that of all runs, with what this flow returns.
+
+    Args:
+        returns: as `returned_schema` makes it; None: nothing is known.
+    """
+    if returns is None:
+        return OUTPUT_SCHEMA
+    fields = OUTPUT_SCHEMA["properties"]
+    return {**OUTPUT_SCHEMA, "properties": {**fields, "result": {**fields["result"], **returns}}}
 
 
 def plain(text: str, structured: Mapping[str, Any] | None = None) -> Result:
@@ -49,10 +63,18 @@ def failed(text: str) -> Result:
     return {**plain(text), "isError": True}
 
 
-def of_run(standing: Standing, *, page: str | None = None, notes: Sequence[str] = ()) -> Result:
+def of_run(
+    standing: Standing,
+    *,
+    returns: Mapping[str, Any] | None = None,
+    page: str | None = None,
+    notes: Sequence[str] = (),
+) -> Result:
     """Return the result of a tool about a run.
 
     Args:
+        returns: what the host was told of the flow's result. One that does not fit is given by another name: hosts
+            refuse structured content that is not as the tool's output schema says.
         page: the address of this run's page, where the user's browser may see it.
         notes: what else to say first, in words of the bridge.
     """
@@ -70,7 +92,8 @@ def of_run(standing: Standing, *, page: str | None = None, notes: Sequence[str] 
     elif state.get("state") == "done":
         final = state.get("final")
         result = final.get("result") if isinstance(final, Mapping) else None
-        facts["result"] = bounded(result, MAX_TEXT)
+        value = bounded(result, MAX_TEXT)
+        facts["result" if returns is None or fits(value, returns) else "other_result"] = value
         shown = lines(result) if isinstance(result, str) else as_json(result)
         said.append(quoted(shown, source))
     else:

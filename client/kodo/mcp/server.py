@@ -9,14 +9,13 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any, TypeVar, cast
 
 import mcp_types as types
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
 from kodo.mcp import tasks
 from kodo.mcp.asking import Asking
 from kodo.mcp.bridge import Answer, Bridge
 from kodo.mcp.host import AskAgain, MadeTask, Question, Reply, Round
 from kodo.mcp.resources import MAX_LINKS, TEMPLATE, link, parse_uri, read_text
-from kodo.mcp.results import of_run
 from kodo.mcp.runs import Standing
 from kodo.mcp.state import STATE_SECONDS
 from kodo.mcp.texts import lines, one_line, quoted
@@ -40,6 +39,8 @@ _BEAT_SECONDS = 10.0
 _MISSING_CAPABILITY = -32021
 _NOT_FOUND = -32602
 _RECENT = 10
+_URLS_SINCE = "2025-11-25"
+"""The first revision in which a person is asked at a URL."""
 
 _INSTRUCTIONS = (
     "kodo runs flows (programs, agents) on nodes of a peer-to-peer network. A run outlives this chat: a tool that"
@@ -72,7 +73,8 @@ class _HostNow:
         # A host that names no mode has forms: that was all there was before 2025-11-25.
         named = elicitation is not None and (elicitation.form is not None or elicitation.url is not None)
         self.forms = asked and (not named or cast(types.ElicitationCapability, elicitation).form is not None)
-        self.urls = asked and named and cast(types.ElicitationCapability, elicitation).url is not None
+        known = is_version_at_least(context.protocol_version, _URLS_SINCE)
+        self.urls = asked and named and known and cast(types.ElicitationCapability, elicitation).url is not None
         extensions = (capabilities.extensions if capabilities is not None else None) or {}
         self.tasks = self.rounds and tasks.EXTENSION in extensions
 
@@ -188,7 +190,7 @@ class _Handlers:
             key: request.model_dump(by_alias=True, mode="json", exclude_none=True)
             for key, request in requests.items()
         }
-        return tasks.detailed(standing, of_run(standing), dumped)
+        return tasks.detailed(standing, await self._bridge.result_of(standing), dumped)
 
     async def update_task(self, context: Context, params: _UpdateParams) -> dict[str, Any]:
         asking, standing = await self._task(context, params.task_id)

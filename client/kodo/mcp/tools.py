@@ -11,7 +11,8 @@ from kodo.mcp.catalog import Offer
 from kodo.mcp.files import Folders
 from kodo.mcp.forms import input_schema, missing_inputs, secret_inputs
 from kodo.mcp.options import BridgeOptions
-from kodo.mcp.results import OUTPUT_SCHEMA
+from kodo.mcp.results import OUTPUT_SCHEMA, output_schema
+from kodo.mcp.returned import returned_schema
 from kodo.mcp.texts import lines, one_line, said
 
 __all__ = ["FINDERS", "RUN_TOOLS", "WRITERS", "flow_tool", "own_tools"]
@@ -214,6 +215,6 @@ def flow_tool(name: str, offer: Offer, flow: FlowOnNode | None, folders: Folders
         "title": title,
         "description": "\n\n".join(parts),
         "inputSchema": schema,
-        "outputSchema": OUTPUT_SCHEMA,
+        "outputSchema": output_schema(returned_schema(flow.returns) if flow is not None else None),
         "annotations": {"title": title, **_LAUNCHES},
     }

@@ -14,6 +14,7 @@ __all__ = [
     "MAX_DESCRIPTION_CHARACTERS",
     "MAX_PATH_CHARACTERS",
     "MAX_RELEASE_CHARACTERS",
+    "MAX_RETURNS_CHARACTERS",
     "MAX_TAGS",
     "MAX_TAG_CHARACTERS",
     "MAX_TEXT_CHARACTERS",
@@ -29,6 +30,8 @@ MAX_TEXT_CHARACTERS = 256
 MAX_DESCRIPTION_CHARACTERS = 4096
 MAX_RELEASE_CHARACTERS = 64
 MAX_TAGS, MAX_TAG_CHARACTERS = 32, 64
+MAX_RETURNS_CHARACTERS = 32_000
+"""Of the schema of a result, as JSON; of a larger one nothing is said."""
 
 _LATEST_MS = (1 << 53) - 1
 """JSON's largest whole number."""
@@ -54,6 +57,7 @@ class FlowInfo:
         tags: words to find it by.
         schema: JSON Schema of its inputs.
         example: inputs that fit it.
+        returns: JSON Schema of its result, by its return hint, to which nobody holds it; empty when not known.
         resources: what it asks of Ray.
         needs_ray: whether its code imports Ray, or it asks for resources.
         error: why it cannot be run, when it is broken.
@@ -71,6 +75,7 @@ class FlowInfo:
     tags: tuple[str, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
     example: dict[str, Any] = field(default_factory=dict)
+    returns: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     needs_ray: bool = False
     error: str | None = None
@@ -96,16 +101,17 @@ class FlowInfo:
             tags=tuple(str(tag) for tag in said.get("tags") or ()),
             schema=said.get("schema") or {"type": "object"},
             example=dict(said.get("example") or {}),
+            returns=dict(said.get("returns") or {}),
             resources=dict(said.get("resources") or {}),
             needs_ray=bool(said.get("needs_ray")),
             error=None if error is None else str(error),
         )
 
     def to_map(self) -> dict[str, Any]:
-        """Return all of it as plain values; `published` and `error` only where there are any."""
+        """Return all of it as plain values; `published`, `returns` and `error` only where there are any."""
         said = {each.name: getattr(self, each.name) for each in fields(FlowInfo)}
         said["tags"] = list(self.tags)
-        absent = [name for name in ("published", "error") if not said[name]]
+        absent = [name for name in ("published", "returns", "error") if not said[name]]
         return {name: value for name, value in said.items() if name not in absent}
 
     def row(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client import session
 from mcp.client.stdio import stdio_client
 
 from tests.support.koco import KOCO, NodeProcess, end_all, environment
@@ -17,6 +18,9 @@ from tests.support.koco import KOCO, NodeProcess, end_all, environment
 SCOPE = Path(__file__).parent / "scope" / "scope.yaml"
 REVISIONS = ["2026-07-28", "legacy"]
 """How the package's client is told to speak: the revision without sessions, and the latest with `initialize`."""
+
+OLDEST = "2025-06-18"
+"""The oldest revision that hosts of today speak: it knows no questions at a URL."""
 
 
 class BridgeNode(NodeProcess):
@@ -82,6 +86,17 @@ class Bridge:
         return name if own and name != "read" else f"bridge_local-bridge_flows_{name}"
 
 
+@contextlib.contextmanager
+def asking_for(mode: str) -> Iterator[str]:
+    """Let the package's client ask for a revision; by itself it always asks for the latest with `initialize`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mode == OLDEST:
+            patch.setattr(session, "LATEST_HANDSHAKE_VERSION", mode)
+            yield "legacy"
+        else:
+            yield mode
+
+
 @contextlib.asynccontextmanager
 async def bridge(
     home: Path, *words: str, mode: str, tmp: Path | None = None, **options: Any
@@ -89,10 +104,10 @@ async def bridge(
     """Start a bridge as a host does."""
     stderr = (tmp or home) / "bridge.stderr"
     before = {child.pid for child in psutil.Process().children()}
-    with stderr.open("w") as errlog:
+    with stderr.open("w") as errlog, asking_for(mode) as known:
         parameters = StdioServerParameters(command=KOCO, args=["mcp", "--no-lan", *words], env=environment(home))
         transport = stdio_client(parameters, errlog=errlog)
-        async with Client(transport, mode=mode, cache=None, **options) as client:
+        async with Client(transport, mode=known, cache=None, **options) as client:
             yield Bridge(client, stderr, before)
 
 

@@ -93,6 +93,8 @@ async def test_a_launch_is_a_task_that_is_a_run(shared_node: BridgeNode, tmp_pat
         assert made.ttl_ms is None
         [state] = koco_json(shared_node.home, "state", made.task_id, "--no-lan")
         assert state["state"] == "done"
+        stray = await here.tool("stray", keep=False)  # not what its hint says, so by another name
+        assert stray.structured_content["other_result"] == {"approved": "perhaps"}
         failed = await here.tool("fail", message="too bad")
         assert failed.is_error
         assert failed.structured_content["error"]["message"] == "too bad"

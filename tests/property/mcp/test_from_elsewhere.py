@@ -6,11 +6,13 @@ import json
 import re
 from typing import Any
 
+import jsonschema_rs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kodo.mcp.catalog import Offer, tool_names
 from kodo.mcp.forms import flat_form, input_schema, missing_inputs
+from kodo.mcp.returned import fits, returned_schema
 from kodo.mcp.texts import lines, one_line, quoted
 from kodo.mcp.tools import RUN_TOOLS, WRITERS
 
@@ -87,3 +89,59 @@ def test_a_quote_ends_where_its_own_word_says(text: str) -> None:
     word = head.split(" with ")[1].split()[0]
     assert rest[0] == rest[-1] == f"--- {word} ---"
     assert f"--- {word} ---" not in rest[1:-1]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "c\n"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+kinds = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
+schemas = st.recursive(
+    st.fixed_dictionaries({"type": kinds}),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "type": kinds | st.lists(kinds, min_size=1, max_size=3, unique=True),
+            "properties": st.dictionaries(st.sampled_from(["a", "b", "c\n"]), inner, max_size=3),
+            "required": st.lists(st.sampled_from(["a", "b", "c\n"]), max_size=2, unique=True),
+            "additionalProperties": st.booleans() | inner,
+            "patternProperties": st.just({"^b": {"type": "null"}}),
+            "items": inner,
+            "prefixItems": st.lists(inner, min_size=1, max_size=2),
+            "anyOf": st.lists(inner, min_size=1, max_size=3),
+            "oneOf": st.lists(inner, min_size=1, max_size=3),
+            "allOf": st.lists(inner, min_size=1, max_size=2),
+            "not": inner,
+            "enum": st.lists(values, min_size=1, max_size=3),
+            "minItems": st.integers(0, 2),
+            "maximum": st.integers(-2, 2),
+            "minLength": st.integers(0, 2),
+            "$ref": st.sampled_from(["#", "#/properties/a", "#/allOf/0", "#/no"]),
+        },
+    ),
+    max_leaves=10,
+)
+
+
+@given(schemas, values)
+def test_what_a_flow_may_return_by_its_own_schema_fits_what_hosts_are_told(
+    schema: dict[str, Any], value: Any
+) -> None:
+    made = returned_schema(schema)
+    try:
+        right = jsonschema_rs.Draft202012Validator(schema).is_valid(value)
+    except ValueError:  # a reference that leads nowhere, or round in circles
+        return
+    if right and made is not None:
+        assert fits(value, made)
+
+
+@given(json_like)
+def test_any_schema_of_a_result_becomes_one_that_hosts_take(said: Any) -> None:
+    made = returned_schema(said)
+    if made is not None:
+        assert jsonschema_rs.meta.is_valid(made)
+        assert '"$ref": "' not in json.dumps(made)

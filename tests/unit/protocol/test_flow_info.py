@@ -37,6 +37,7 @@ FULL = FlowInfo(
     tags=("one", "two"),
     schema={"type": "object", "properties": {"n": {"type": "integer"}}},
     example={"n": 1},
+    returns={"type": "string"},
     resources={"num_gpus": 1.0},
     needs_ray=True,
     error="it is broken",

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from kodo.flow._runtime.form import example_of
-from kodo.flow._runtime.load import LoadedFlow, add_roots, entries_of, load_entry, load_yaml, modules_of
+from kodo.flow._runtime.load import LoadedFlow, add_roots, callable_of, entries_of, load_entry, load_yaml, modules_of
 from kodo.flow._runtime.plain import plain
-from kodo.flow.adapters import schema_by_adapter
+from kodo.flow._runtime.returns import returned_schema
+from kodo.flow.adapters import is_adapted, schema_by_adapter
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
-from kodo.protocol.flow_info import FlowInfo
+from kodo.protocol.flow_info import MAX_RETURNS_CHARACTERS, FlowInfo
 
 __all__ = ["describe", "flow_info", "main", "needs_ray"]
 
@@ -76,6 +77,7 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
         tags=said.tags,
         schema=plain(schema),
         example=plain(example_of(schema)),
+        returns=_returns(loaded.target),
         resources=plain(dict(said.resources)),
         needs_ray=needs_ray(loaded.target),
     )
@@ -83,6 +85,12 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
     if strict and lacking:
         return replace(info, error=f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file")
     return replace(info, author=info.author or "unknown", release=info.release or "0")
+
+
+def _returns(target: Any) -> dict[str, Any]:
+    if is_adapted(target if inspect.isclass(target) else type(target)):
+        return {}
+    return returned_schema(callable_of(target)[0], MAX_RETURNS_CHARACTERS)
 
 
 def needs_ray(target: Any) -> bool:

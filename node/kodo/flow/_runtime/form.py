@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["Form", "InputsError", "example_of", "reasons_of"]
+__all__ = ["Form", "InputsError", "example_of", "hints_of", "of_this_python", "reasons_of"]
 
 
 class InputsError(UsageError):
@@ -40,7 +40,7 @@ class Form:
         self._fields: dict[str, Any] = {}
         try:
             parameters = list(inspect.signature(function).parameters.values())[skip:]
-            hints = typing.get_type_hints(_hinted(function), include_extras=True)
+            hints = hints_of(function)
         except (NameError, TypeError, ValueError) as error:
             raise UsageError(f"the parameters of {_name(function)} cannot be read: {error}") from error
         texts = _parameter_texts(inspect.getdoc(function) or "")
@@ -51,7 +51,7 @@ class Form:
             name, default = parameter.name, ... if parameter.default is parameter.empty else parameter.default
             if isinstance(default, FieldInfo):  # as models have it; the function alone could not use it
                 self._always.add(name)
-            hint, *more = _parts(_of_this_python(hints.get(name, Any)))
+            hint, *more = _parts(of_this_python(hints.get(name, Any)))
             told = next((part.documentation for part in more if hasattr(part, "documentation")), texts.get(name))
             title = name.replace("_", " ").strip().capitalize() or name
             # What the author says of a field comes later and wins, but for the name.
@@ -179,6 +179,15 @@ def _hinted(function: Callable[..., Any]) -> Any:
     return function if inspect.isroutine(function) else inspect.unwrap(type(function).__call__)
 
 
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the hints of a callable's parameters by name, and of what it gives as `return`.
+
+    Raises:
+        NameError, TypeError: a hint means nothing.
+    """
+    return typing.get_type_hints(_hinted(function), include_extras=True)
+
+
 def _name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
@@ -188,13 +197,13 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return (hint.__origin__, *hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint,)
 
 
-def _of_this_python(hint: Any) -> Any:
+def of_this_python(hint: Any) -> Any:
     """Return a type with each `typing.TypedDict` in it as pydantic takes it: before Python 3.12 those lack facts."""
     if sys.version_info >= (3, 12):
         return hint
     if typing.is_typeddict(hint) and type(hint).__module__ == "typing":
         fields: Any = {
-            name: (Required if name in hint.__required_keys__ else NotRequired)[_of_this_python(part)]
+            name: (Required if name in hint.__required_keys__ else NotRequired)[of_this_python(part)]
             for name, part in typing.get_type_hints(hint, include_extras=True).items()
         }
         make: Any = TypedDict
@@ -202,7 +211,7 @@ def _of_this_python(hint: Any) -> Any:
         made.__doc__, made.__module__ = hint.__doc__, hint.__module__
         return made
     arguments = typing.get_args(hint)
-    changed = tuple(_of_this_python(part) for part in arguments)
+    changed = tuple(of_this_python(part) for part in arguments)
     if all(new is old for new, old in zip(changed, arguments, strict=True)):
         return hint
     origin = typing.get_origin(hint)

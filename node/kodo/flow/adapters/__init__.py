@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["run_by_adapter", "schema_by_adapter"]
+__all__ = ["is_adapted", "run_by_adapter", "schema_by_adapter"]
 
 _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("crewai", "Crew"): "kodo.flow.adapters.crewai",
@@ -42,8 +42,17 @@ def schema_by_adapter(target: Any) -> dict[str, Any] | None:
     return schema
 
 
+def is_adapted(kind: type) -> bool:
+    """Return whether objects of a class are run by an adapter."""
+    return _module_of(kind) is not None
+
+
 def _module_for(target: Any) -> str | None:
-    for base in type(target).__mro__:
+    return _module_of(type(target))
+
+
+def _module_of(kind: type) -> str | None:
+    for base in kind.__mro__:
         found = _ADAPTERS.get((base.__module__.partition(".")[0], base.__name__))
         if found:
             return found

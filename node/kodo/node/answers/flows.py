@@ -44,7 +44,7 @@ class FlowAnswers:
         flow = self._catalog.find(path=args.path, granted=granted(caller.principal))
         if flow.error is not None:
             raise CallError(409, "flow-broken", f"{flow.path} cannot be run: {flow.error[:500]}")
-        return {
+        answer = {
             "path": flow.path,
             "name": flow.name,
             "description": flow.description,
@@ -52,3 +52,4 @@ class FlowAnswers:
             "example": flow.example,
             "contents_for": self._contents_for,
         }
+        return {**answer, "returns": flow.returns} if flow.returns else answer

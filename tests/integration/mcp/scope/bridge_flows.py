@@ -87,6 +87,12 @@ async def fail(message: str) -> None:
     raise ValueError(message)
 
 
+@flow(name="Stray", **MADE_BY)
+async def stray(keep: bool) -> Approval:
+    """Return what its hint says, or something else."""
+    return Approval(approved=True, why="kept") if keep else {"approved": "perhaps"}  # type: ignore[return-value]
+
+
 @flow(name="Read", **MADE_BY)
 async def read(document: File) -> str:
     """Say what a file holds."""

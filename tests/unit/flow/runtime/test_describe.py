@@ -106,6 +106,7 @@ def test_a_flow_is_described_by_its_decorator_hints_and_docstring(scope):
         "release": "0.1.2",
         "tags": ["market"],
         "example": {"topic": "text", "depth": 3},
+        "returns": {"type": "string"},
         "resources": {"num_cpus": 1},
         "needs_ray": False,
     }
