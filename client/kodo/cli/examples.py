@@ -32,7 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco login --node flows.example.com --code -",
         "koco login --node flows.example.com --name ana",
     ),
-    "up": ("koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),
+    "up": ("koco up greeting.py", "koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),
     "web": ("koco web", "koco web --registry https://registry.example.com --no-browser"),
     "mcp": (
         "koco mcp --print-config claude --node flows.example.com",

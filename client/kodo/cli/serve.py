@@ -53,7 +53,9 @@ async def up(
     context: Context,
     scope: Annotated[
         Path | None,
-        typer.Argument(metavar="SCOPE", help="File that lists the node's flows. Default: the samples."),
+        typer.Argument(
+            metavar="SCOPE", help="YAML file that lists the flows, or a Python file of them. Default: the samples."
+        ),
     ] = None,
     with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry, too.")] = False,
     registry_port: Annotated[

@@ -92,14 +92,13 @@ _KEYS = {
 
 
 def load_scope(path: Path) -> Scope:
-    """Read and check a scope file.
+    """Read and check a scope file. A Python file is the scope of the flows in it.
 
     Raises:
         UsageError: saying which file, which place, and what would be right.
     """
     if path.suffix == ".py":
-        example = f'flows: ["{path.stem}"]'
-        raise UsageError(f"{path} is Python, but a scope is a YAML file that lists the node's flows, e.g.: {example}")
+        return _scope_of_module(path)
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
@@ -116,6 +115,14 @@ def load_scope(path: Path) -> Scope:
         return Scope.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"the scope {path}: {_explain(error)}") from None
+
+
+def _scope_of_module(path: Path) -> Scope:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if not path.stem.isidentifier():
+        raise UsageError(f"{path} cannot be imported: its name is not a Python name")
+    return Scope(flows=[path.stem])
 
 
 def _explain(error: ValidationError) -> str:

@@ -53,9 +53,25 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
         load(tmp_path, text)
 
 
-def test_who_gives_python_for_a_scope_is_shown_what_a_scope_is(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r'a YAML file .* flows: \["greeting"\]'):
-        load_scope(tmp_path / "greeting.py")
+def test_a_python_file_is_the_scope_of_its_flows(tmp_path: Path) -> None:
+    path = tmp_path / "greeting.py"
+    path.write_text("raise RuntimeError('a scope is read, not imported')")
+    scope = load_scope(path)
+    assert (scope.name, scope.flows) == (None, ["greeting"])
+
+
+@pytest.mark.parametrize("name", ["my-flows.py", "1st.py", ".py", "a b.py"])
+def test_a_python_file_that_cannot_be_imported_is_no_scope(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError):
+        load_scope(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["greeting.py", "folder.py"])
+def test_a_python_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(UsageError, match=name):
+        load_scope(tmp_path / name)
 
 
 def test_a_scope_that_is_not_there_is_named(tmp_path: Path) -> None:
