@@ -10,6 +10,7 @@ from kodo.settings.client import ClientSettings
 from kodo.settings.fields import SettingsModel, setting_name, unit_of
 from kodo.settings.network import NetworkSettings
 from kodo.settings.node import NodeSettings
+from kodo.settings.operating import OperatingSettings
 from kodo.settings.registry import RegistrySettings
 
 from .blocks import table
@@ -19,9 +20,10 @@ __all__ = ["BLOCKS", "MODELS", "of"]
 MODELS: dict[str, tuple[type[SettingsModel], tuple[type[SettingsModel], ...]]] = {
     "all": (NetworkSettings, ()),
     "client": (ClientSettings, (NetworkSettings,)),
-    "node": (NodeSettings, (NetworkSettings, AccessSettings)),
+    "node": (NodeSettings, (NetworkSettings, AccessSettings, OperatingSettings)),
     "access": (AccessSettings, ()),
-    "registry": (RegistrySettings, (AccessSettings,)),
+    "operating": (OperatingSettings, ()),
+    "registry": (RegistrySettings, (AccessSettings, OperatingSettings)),
 }
 """The model of each table, and whose fields are in tables of their own."""
 

@@ -137,7 +137,7 @@ COMMANDS: dict[str, Entry] = {
         "Registry",
         "List the nodes that a registry has not heard from for 7 days; with --clean, remove them.",
     ),
-    "audit": Entry("registry_admin", "Registry", "List what operators changed at a registry, latest first."),
+    "audit": Entry("registry_admin", "Registry", "List what operators changed at a registry or node, latest first."),
     "mesh": Entry(
         "registry_admin", "Registry", "Manage the other registries that a registry reads or feeds, as its operator."
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ from kodo.cli.command import command
 from kodo.p2p.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from kodo.cli.runtime import Context
     from kodo.registry.client.operators import OperatorClient
@@ -142,13 +142,52 @@ async def stale(
     _list(context, rows, ("NODE", "name"), ("PEER ID", "peer_id"), ("SEEN", "seen_at"), ("FLOWS", "flows"))
 
 
-async def audit(context: Context) -> None:
-    """List what operators changed at a registry, latest first."""
-    async with _registry(context) as at:
-        rows = (await at.audit()).get("result", [])
+async def audit(
+    context: Context,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="How many lines.")] = 500,
+) -> None:
+    """List what operators changed at a registry or node, latest first.
+
+    Without --node it is the registry that is named by --registry or in kodo.toml; where none is, the node of this
+    home. The last 10,000 changes are kept.
+    """
+    rows: list[dict[str, Any]] = []
+    async with aclosing(_audit_lines(context)) as lines:
+        async for row in lines:
+            rows.append(row)
+            if len(rows) == limit:
+                break
     for row in rows:
         row["data"] = json.dumps(row.get("data"), ensure_ascii=False) if not context.json else row.get("data")
     _list(context, rows, ("AT", "at"), ("WHAT", "what"), ("DATA", "data"), ("BY", "by"))
+
+
+async def _audit_lines(context: Context) -> AsyncGenerator[dict[str, Any]]:
+    node = _audited_node(context)
+    if node is not None:
+        async with context.client() as client:
+            async for row in (await client.node(node)).pages("node.audit", {}):
+                yield row
+        return
+    async with _registry(context) as at:
+        page = pages = 1
+        while page <= pages:
+            told = await at.audit(page)
+            page, pages = page + 1, int(told.get("total_pages", 0))
+            for row in told.get("result", []):
+                yield row
+
+
+def _audited_node(context: Context) -> str | None:
+    """Return the node that is meant; None: a registry is."""
+    from kodo.client.finders import read_home_node
+
+    if context.loaded.sources.get("node") == "flag":
+        return context.node
+    if context.loaded.settings.registry:
+        return None
+    here = read_home_node(context.loaded.home)
+    return context.node or (None if here is None else str(here["peer_id"]))
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kodo.cli.exits import Exit, failure_of
+from kodo.cli.logs import log_commands, logs_json
 from kodo.cli.text import line, lines, to_json
 from kodo.client.config import Loaded, load_settings
 
@@ -86,6 +87,9 @@ class Context:
 
     def say(self, text: object) -> None:
         """Write a remark on stderr, made safe; after the terminal has closed it is lost."""
+        if logs_json():
+            logger.info("%s", text)
+            return
         with contextlib.suppress(OSError):
             print(line(text), file=sys.stderr, flush=True)
 
@@ -95,7 +99,7 @@ def execute(
 ) -> int:
     """Run a command; give its exit code. Errors were reported when it returns."""
     json, verbose = bool(common["json"]), bool(common["verbose"])
-    _configure_logging(verbose)
+    log_commands(verbose)
     try:
         flags = {name: common[name] for name in ("node", "registry", "lan", "timeout")}
         loaded = load_settings(common["home"], flags)
@@ -176,11 +180,13 @@ def _leave(context: Context) -> None:
 def report(error: BaseException, *, json: bool, verbose: bool) -> int:
     """Tell of an error on one line, with `json` as an object on stdout; give the exit code. `verbose` shows where."""
     failure = failure_of(error)
-    if verbose:
+    if verbose and not logs_json():
         print(lines("".join(traceback.format_exception(error))), file=sys.stderr)
     try:
         if json:
             print(to_json(failure.to_json()), flush=True)
+        elif logs_json():
+            logger.error("%s", failure.message)
         else:
             print(f"koco: {failure.message}", file=sys.stderr, flush=True)
     except BrokenPipeError:
@@ -193,26 +199,3 @@ def close_pipe() -> int:
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, sys.stdout.fileno())
     return Exit.PIPE_CLOSED
-
-
-class _Handler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):
-            level = record.levelname.lower()
-            text = record.getMessage()
-            if record.exc_info and record.exc_info[1] is not None:
-                text += f": {record.exc_info[1]!r}"
-            print(f"{level}: {line(text)}", file=sys.stderr, flush=True)
-
-
-def _configure_logging(verbose: bool) -> None:
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    handler = _Handler()
-    if not verbose:
-        # Some libraries set their loggers' levels themselves; what they remark on is nothing a user can act upon.
-        handler.addFilter(logging.Filter("kodo"))
-    root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    logging.getLogger("kodo").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -49,6 +49,16 @@ Bound = Annotated[
 ]
 
 
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="FORMAT", help="How the log is written to stderr: text, or json."),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", metavar="LEVEL", help="The least level to log: debug, info, warning or error."),
+]
+
+
 async def up(
     context: Context,
     scope: Annotated[
@@ -174,6 +184,8 @@ async def up(
             "--max-db", metavar="SIZE", help="Size that the database may reach, e.g. 10GB. Launches are refused then."
         ),
     ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Run a node until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
@@ -207,7 +219,10 @@ async def up(
         quota=quota,
         disk_reserve=disk_reserve,
         max_db=max_db,
+        log_format=log_format,
+        log_level=log_level,
     )
+    _log(context, settings.settings)
     async with AsyncExitStack() as stack:
         # Whether there is a page to serve is known before anything starts.
         site = _site() if web or web_port is not None else None
@@ -230,6 +245,12 @@ async def up(
             context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
         await _first(stop_wanted(context, node), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
+
+
+def _log(context: Context, settings: Settings) -> None:
+    from kodo.cli.logs import log_service
+
+    log_service(settings.log_format, settings.log_level, verbose=context.verbose)
 
 
 def _site() -> Site:
@@ -349,6 +370,8 @@ async def registry(
             help="Copy the registry's database to this file and exit. Works while the registry runs.",
         ),
     ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Run a registry until Ctrl-C."""
     from kodo.cli.nodes import oidc_config, short_turns_of_threads
@@ -371,7 +394,10 @@ async def registry(
         oidc_audience=audience,
         oidc_client_id=client_id,
         auth_oidc_bound=auth_oidc_bound,
+        log_format=log_format,
+        log_level=log_level,
     ).settings
+    _log(context, settings)
     more: dict[str, Any] = {
         "origins": frozenset(origins or ()),
         "hosts": frozenset(hosts or ()),

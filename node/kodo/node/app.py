@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from kodo.access.audit import AuditedTables
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.provider import Provider
@@ -41,6 +42,7 @@ from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Asking
 from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.locks import Locks
+from kodo.node.runs.run_log import log_run
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.vault import Vault
 from kodo.node.service import Service
@@ -203,7 +205,8 @@ class Node:
         )
         ledger.count(lambda: store.taken)
         ledger.owe(lambda: store.unfolded)
-        self._provider = provider = await _provider(config, identity, home, store, clock)
+        tables = AuditedTables(store.change, store.ask)
+        self._provider = provider = await _provider(config, identity, home, tables, clock)
         feed = Feed(store)
         outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
@@ -268,6 +271,7 @@ class Node:
             spare=has_spare_memory,
         )
         self._runs = runs
+        runs.listen(log_run)
         locks = Locks(store, runs, catalog.judge, catalog.faults)
         await stack.enter_async_context(runs)
         locks.start()
@@ -308,7 +312,7 @@ class Node:
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
-            memories, config.contents_for, config.access_s / 2,
+            memories, tables, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         self._service = service
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
@@ -493,7 +497,9 @@ def _warmed(catalog: Catalog) -> list[str]:
     return [flow.entry for flow in catalog.flows if flow.error is None and not flow.resources]
 
 
-async def _provider(config: NodeConfig, identity: Identity, home: Path, store: Store, clock: Clock) -> Provider:
+async def _provider(
+    config: NodeConfig, identity: Identity, home: Path, tables: AuditedTables, clock: Clock
+) -> Provider:
     operator = str(load_identity(home, "user").peer_id)
     if config.auth == "null":
         return NullProvider(operator, only=config.only, open=config.open)
@@ -504,7 +510,7 @@ async def _provider(config: NodeConfig, identity: Identity, home: Path, store: S
             raise UsageError("the provider oidc needs an issuer, an audience and a client id")
         loop = asyncio.get_running_loop()
         return OidcProvider(operator, config.oidc, clock.now_ms, loop.time, cache_s=config.access_s / 2)
-    local = LocalProvider(operator, str(identity.peer_id), store, clock.now_ms, cache_s=config.access_s / 2)
+    local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local
 

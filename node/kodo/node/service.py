@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from kodo.access.audit import AuditedTables
 from kodo.access.provider import Provider
+from kodo.node.answers.audit import AuditAnswers
 from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
 from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of, payer_of
 from kodo.node.answers.flows import FlowAnswers
@@ -74,6 +76,7 @@ class Service:
         shares: Shares,
         addresses: Callable[[], Sequence[Multiaddr]],
         memories: Memories,
+        tables: AuditedTables,
         contents_for: Iterable[str] = (),
         look_s: float = 30.0,
     ):
@@ -84,11 +87,13 @@ class Service:
         shares.bounded_by(Makers(provider, facts.name))
         sight = Sight(store, shares, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
+        audit = AuditAnswers(tables, clock)
         groups: Sequence[_Answers] = (
+            audit,
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider, lambda name: store.ask(lambda connection: has_traces(connection, name))),
             FlowAnswers(catalog, node, sight.contents_for),
-            RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock),
+            RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock, audit),
             LockAnswers(sight, locks, shares),
             MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),
@@ -102,7 +107,7 @@ class Service:
                 lambda: [str(each["url"]) for each in facts.registries()],
             ),
         )
-        self._handlers: Handlers = {op: handler for group in groups for op, handler in group.handlers().items()}
+        self._handlers = audit.audited({op: made for group in groups for op, made in group.handlers().items()})
         assert self._handlers.keys() == OPS.keys()
 
     async def __call__(self, asked: Asked) -> Any:

@@ -394,6 +394,7 @@ OPS: Mapping[str, type[Args]] = {
     "node.state": NoArgs,
     "node.shutdown": ShutdownArgs,
     "node.scale": ScaleArgs,
+    "node.audit": PageArgs,
     "cleanup.list": CleanupArgs,
     "cleanup.run": CleanupArgs,
     "auth.info": NoArgs,

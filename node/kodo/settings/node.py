@@ -10,6 +10,7 @@ from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.settings.access import AccessSettings
 from kodo.settings.fields import Bytes, Seconds, Truth, Whole, Words, parse_words
 from kodo.settings.network import NetworkSettings
+from kodo.settings.operating import OperatingSettings
 
 __all__ = ["NodeSettings"]
 
@@ -19,7 +20,7 @@ DAY_S = 86400.0
 Roles = Annotated[tuple[Literal["developer", "operator"], ...], BeforeValidator(parse_words)]
 
 
-class NodeSettings(NetworkSettings, AccessSettings):
+class NodeSettings(NetworkSettings, AccessSettings, OperatingSettings):
     """How a node is reached, what its runs may use, and how long it keeps what they made."""
 
     name: str | None = Field(

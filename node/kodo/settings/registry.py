@@ -6,11 +6,12 @@ from pydantic import Field
 
 from kodo.settings.access import AccessSettings
 from kodo.settings.fields import File, Seconds, Words
+from kodo.settings.operating import OperatingSettings
 
 __all__ = ["RegistrySettings"]
 
 
-class RegistrySettings(AccessSettings):
+class RegistrySettings(AccessSettings, OperatingSettings):
     """Which other registries it deals with, and how it is reached."""
 
     mesh_read: Words = Field(default=(), description="Registries whose nodes this registry lists too: URLs.")

@@ -5,12 +5,12 @@ import sqlite3
 
 import pytest
 
+from kodo.access.audit import ACCOUNT_CHANGES
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.client.operators import OperatorClient
 from kodo.registry.client.signed_requests import Claimant
-from kodo.registry.http.access import _CHANGES
 from kodo.registry.http.admin import Admin
 from kodo.registry.server import RegistryConfig
 from tests.support.records import flow, identity, signed_record
@@ -102,7 +102,7 @@ async def test_every_change_is_listed_here():
     admin = object.__new__(Admin)
     routes = {f"{route.method} {route.path}" for route in Admin.routes(admin) if route.method != "GET"}
     assert routes == OPERATORS.keys() | NOT_BY_OPERATORS.keys()
-    assert set(_CHANGES) == ACCOUNTS.keys()
+    assert set(ACCOUNT_CHANGES) == ACCOUNTS.keys()
 
 
 @pytest.mark.parametrize("what", [*ACCOUNTS, *OPERATORS])

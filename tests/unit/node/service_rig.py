@@ -11,9 +11,11 @@ from typing import Any
 import argon2
 import pytest
 
+from kodo.access.audit import AuditedTables
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.passwords import Passwords
+from kodo.access.tables import Database
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog.catalog import Catalog
 from kodo.node.catalog.load import Load
@@ -116,10 +118,10 @@ class Node:
         return str(fid)
 
 
-def local_provider(rig: Rig, clock: StillClock) -> LocalProvider:
+def local_provider(database: Database, clock: StillClock) -> LocalProvider:
     """Give the provider with passwords that cost next to nothing."""
     cheap = Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    return LocalProvider("home", "peer-of-node", rig.store, clock.now_ms, passwords=cheap)
+    return LocalProvider("home", "peer-of-node", database, clock.now_ms, passwords=cheap)
 
 
 @contextlib.asynccontextmanager
@@ -143,15 +145,16 @@ async def node_of(
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         stack.callback(catalog.judge.close)
         await catalog.load(rig.store)
+        tables = AuditedTables(rig.store.change, rig.store.ask)
         provider: Any = NamedPeers("home", only=only)
         if auth == "local":
-            provider = local_provider(rig, clock)
+            provider = local_provider(tables, clock)
             await provider.open()
         facts = NodeFacts("flows.example.com", str(PEER), "0.1.0", clock.ms)
         memories = await stack.enter_async_context(Memories(tmp_path / "memory", provider, clock))
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
-            rig.shares, lambda: ADDRESSES, memories, contents_for,
+            rig.shares, lambda: ADDRESSES, memories, tables, contents_for,
         )  # fmt: skip
         yield Node(rig, service, provider)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 
+from kodo.node.answers.audit import AuditAnswers
 from kodo.node.answers.caller import Caller, Handlers, granted
 from kodo.node.answers.read_ahead import ReadAhead
 from kodo.node.answers.shares import share_fields
@@ -57,6 +58,7 @@ class RunAnswers:
         manager: Manager,
         shares: Shares,
         clock: Clock,
+        audit: AuditAnswers,
     ):
         self._node = node
         self._sight = sight
@@ -68,6 +70,7 @@ class RunAnswers:
         self._manager = manager
         self._shares = shares
         self._clock = clock
+        self._audit = audit
 
     def handlers(self) -> Handlers:
         """Return the handlers of these ops."""
@@ -286,7 +289,10 @@ class RunAnswers:
         return {"last_seq": last, "state": (after or seen.row).state.value}
 
     async def _kill(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_end()
+        seen = await self._sight.run(caller, args.fid)
+        seen.check_end()
+        if seen.operates and not seen.own and not seen.row.state.over:
+            await self._audit.note(caller, "run.kill", fid=args.fid)
         state = await self._runs.kill(args.fid, caller.principal.id)
         return {"fid": args.fid, "state": state.value}
 
@@ -296,7 +302,10 @@ class RunAnswers:
         return {"fid": args.fid, "state": state.value, "acknowledged": True}
 
     async def _delete(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
-        (await self._sight.run(caller, args.fid)).check_delete()
+        seen = await self._sight.run(caller, args.fid)
+        seen.check_delete()
+        if seen.operates and not seen.own:
+            await self._audit.note(caller, "run.delete", fid=args.fid)
         return {"fid": args.fid, "deleted": True, "erased": await self._manager.delete(args.fid)}
 
     def _runtime(self, row: RunRow) -> float:

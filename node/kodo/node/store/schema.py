@@ -7,11 +7,12 @@ a run inside the file: 4 bytes where a fid takes 26, and rising with time.
 from __future__ import annotations
 
 from kodo.access import tables
+from kodo.access.audit import AUDIT_DDL
 from kodo.sqlite.file import DatabaseFile
 
 __all__ = ["NODE_FILE", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _SHARES = """CREATE TABLE shares (
     sid TEXT PRIMARY KEY,
@@ -147,6 +148,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
     + tables.SCHEMA
     + _SHARES
     + _DEBTS
+    + AUDIT_DDL
 )
 
 
@@ -163,6 +165,7 @@ ALTER TABLE runs ADD COLUMN payer TEXT NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN max_events INTEGER;
 ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
 """,
+    6: AUDIT_DDL,
 }
 """From each earlier schema version to the next."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from kodo.access.answers import AccountAnswers, describe, log_in
+from kodo.access.audit import ACCOUNT_CHANGES, AuditedTables, AuditLine
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
 from kodo.p2p.errors import PeerError
@@ -17,8 +18,7 @@ from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
 from kodo.registry.http.callers import Callers, shown_token
 from kodo.registry.problems import problem
 from kodo.registry.records.signed import pack, unpack
-from kodo.registry.store.operators import AdminStore, AuditLine
-from kodo.registry.store.store import AccessTables
+from kodo.registry.store.operators import AdminStore
 
 __all__ = ["ACCESS_OPS", "AccessRoutes"]
 
@@ -27,21 +27,7 @@ _MAX_VALUES = 1024
 _MSGPACK = "application/msgpack"
 _OWN = ("auth.info", "auth.login", "auth.password", "auth.enrol", "auth.logout", "auth.whoami")
 _TRIES = frozenset({"auth.login", "auth.password", "auth.enrol"})
-_CHANGES = (
-    "user.add",
-    "user.remove",
-    "user.enrol",
-    "user.logout",
-    "user.password",
-    "role.add",
-    "role.remove",
-    "role.assign",
-    "role.unassign",
-    "grant.add",
-    "grant.remove",
-)
-ACCESS_OPS = (*_OWN, *_CHANGES, "user.list", "role.list", "grant.list")
-_SECRETS = frozenset({"password", "old"})
+ACCESS_OPS = (*_OWN, *sorted(ACCOUNT_CHANGES), "user.list", "role.list", "grant.list")
 
 
 @dataclass(slots=True)
@@ -59,7 +45,7 @@ class AccessRoutes:
 
     callers: Callers
     admin: AdminStore
-    tables: AccessTables
+    tables: AuditedTables
     clock: Callable[[], int]
     read_body: Callable[[web.Request, int, str], Awaitable[bytes]]
     tries: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
@@ -85,9 +71,8 @@ class AccessRoutes:
             answer: Any = self.callers.provider.info()
         elif op in _OWN:
             answer = await self._own(request, op, principal, args)
-        elif op in _CHANGES:
-            told = {name: value for name, value in given.items() if name not in _SECRETS}
-            with self.tables.told_by(AuditLine(principal.peer_id, op, told, self.clock())):
+        elif op in ACCOUNT_CHANGES:
+            with self.tables.told_by(AuditLine.of_op(principal.peer_id, op, given, self.clock())):
                 answer = await self._account(op, principal, args)
         else:
             answer = await self._account(op, principal, args)

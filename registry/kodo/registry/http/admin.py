@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kodo.access.audit import AuditLine
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
 from kodo.p2p.core.identity import PeerId
@@ -26,7 +27,7 @@ from kodo.registry.problems import problem
 from kodo.registry.records.claims import Enrolment
 from kodo.registry.records.record import MAX_NOTE_BYTES, NodeName
 from kodo.registry.records.signed import verify
-from kodo.registry.store.operators import AdminStore, AuditLine
+from kodo.registry.store.operators import AdminStore
 from kodo.registry.store.store import Store
 
 __all__ = [

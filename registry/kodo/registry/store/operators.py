@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from kodo.access.audit import AUDIT_DDL, AuditLine, Transact, audit_lines
 from kodo.p2p.errors import CallError
 from kodo.registry.query.glob import fold
 from kodo.registry.records.claims import enrol_proof
 from kodo.registry.records.record import NodeRecord
 
-__all__ = ["ADMIN_DDL", "CODE_S", "MESH_URLS_DDL", "AdminStore", "AuditLine", "Transact"]
+__all__ = ["ADMIN_DDL", "CODE_S", "MESH_URLS_DDL", "AdminStore"]
 
 CODE_S = 24 * 3600
 """Seconds for which a printed code is good."""
 
 _CODE_TRIES = 5
-_AUDIT_ROWS = 10_000
 _MAX_OPERATORS = 256
 _MAX_ADMITTED = 100_000
 _MAX_URLS = 64
@@ -54,36 +51,9 @@ CREATE TABLE admitted (
     since INTEGER NOT NULL,
     owner TEXT                      -- the user who put it here by a grant; NULL: an operator
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at INTEGER NOT NULL,
-    by TEXT NOT NULL,               -- peer id
-    what TEXT NOT NULL,
-    data TEXT NOT NULL              -- JSON object
-) STRICT;
 """
 
-_Result = TypeVar("_Result")
-
-
-class Transact(Protocol):
-    """Does work with a connection and gives its result."""
-
-    def __call__(self, work: Callable[[sqlite3.Connection], _Result]) -> Awaitable[_Result]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AuditLine:
-    """What was changed: by the peer id `by`, `at` ms UTC."""
-
-    by: str
-    what: str
-    data: dict[str, Any]
-    at: int
-
-    def log(self, connection: sqlite3.Connection) -> None:
-        """Keep it: inside of the transaction that it tells of, so that there is neither without the other."""
-        _log(connection, self.at, self.by, self.what, self.data)
+ADMIN_DDL += AUDIT_DDL
 
 
 class AdminStore:
@@ -302,12 +272,8 @@ class AdminStore:
 
     async def audit(self, p: int) -> dict[str, Any]:
         """Return a page of what was changed, latest first: `at, by, what, data`."""
-        page = await self._read(
-            lambda connection: _page(connection, "audit", "id DESC", p, ("at", "by", "what", "data"))
-        )
-        for row in page["result"]:
-            row["data"] = json.loads(row["data"])
-        return page
+        total, rows = await self._read(lambda connection: audit_lines(connection, p, _PAGE))
+        return _paged(total, p, rows)
 
     async def note(self, line: AuditLine) -> None:
         """Keep a line about what is about to be done."""
@@ -369,11 +335,7 @@ def _make_code(connection: sqlite3.Connection, now: int) -> str:
 
 
 def _log(connection: sqlite3.Connection, now: int, by: str, what: str, data: dict[str, Any]) -> None:
-    connection.execute(
-        "INSERT INTO audit (at, by, what, data) VALUES (?, ?, ?, ?)",
-        (now, by, what, json.dumps(data, ensure_ascii=False)),
-    )
-    connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (_AUDIT_ROWS,))
+    AuditLine(by, what, data, now).log(connection)
 
 
 def _page(connection: sqlite3.Connection, table: str, order: str, p: int, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -381,10 +343,8 @@ def _page(connection: sqlite3.Connection, table: str, order: str, p: int, column
     rows = connection.execute(
         f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT ? OFFSET ?", (_PAGE, (p - 1) * _PAGE)
     )
-    return {
-        "total_records": total,
-        "total_pages": -(-total // _PAGE),
-        "p": p,
-        "pp": _PAGE,
-        "result": [dict(zip(columns, row, strict=True)) for row in rows],
-    }
+    return _paged(total, p, [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def _paged(total: int, p: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"total_records": total, "total_pages": -(-total // _PAGE), "p": p, "pp": _PAGE, "result": rows}

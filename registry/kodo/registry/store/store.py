@@ -13,10 +13,10 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kodo.access.audit import AuditedTables, AuditLine
 from kodo.p2p.errors import CallError, CapacityError, UsageError
 from kodo.registry.health import Due
 from kodo.registry.reads.flow_pages import read_flows
@@ -31,12 +31,12 @@ from kodo.registry.store.file import REGISTRY_FILE, lock_file
 from kodo.registry.store.listing import notes_of
 from kodo.registry.store.mesh_changes import heard_lately, note, note_beat
 from kodo.registry.store.mesh_store import MeshStore
-from kodo.registry.store.operators import AdminStore, AuditLine, Transact
+from kodo.registry.store.operators import AdminStore
 from kodo.sqlite.faults import Fault, fault_of
 from kodo.sqlite.readers import Readers
 from kodo.sqlite.writer import Alone, GroupWriter
 
-__all__ = ["AccessTables", "Bounds", "Store"]
+__all__ = ["Bounds", "Store"]
 
 _READERS = 2
 _WAITING = 8192
@@ -68,7 +68,7 @@ class Store:
         """What is told to other registries, and taken from them."""
         self.admin = AdminStore(self._write, self._read_mesh)
         """Who the operators are, the list of names, what was changed."""
-        self.access = AccessTables(self._write, self._read_mesh)
+        self.access = AuditedTables(self._write, self._read_mesh)
         """The tables of users, roles and grants."""
 
     async def __aenter__(self) -> Store:
@@ -314,40 +314,6 @@ class Store:
         with _told(self._database):
             async with asyncio.timeout(_DEADLINE_S):
                 return await readers.read(bounded)
-
-
-class AccessTables:
-    """The tables of users, roles and grants, as `kodo.access.tables.Database`."""
-
-    def __init__(self, change: Transact, ask: Transact) -> None:
-        self._change = change
-        self._ask = ask
-        self._line: ContextVar[AuditLine | None] = ContextVar("audit line", default=None)
-
-    @contextlib.contextmanager
-    def told_by(self, line: AuditLine) -> Iterator[None]:
-        """Keep a line in the audit with each change that this task makes inside of the block, in one transaction."""
-        token = self._line.set(line)
-        try:
-            yield
-        finally:
-            self._line.reset(token)
-
-    async def change(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Do `work` in a transaction."""
-        line = self._line.get()
-
-        def told(connection: sqlite3.Connection) -> _Result:
-            result = work(connection)
-            if line is not None:
-                line.log(connection)
-            return result
-
-        return await self._change(told)
-
-    async def ask(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Do `work`, which only reads."""
-        return await self._ask(work)
 
 
 def _kept(connection: sqlite3.Connection) -> int:
