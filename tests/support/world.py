@@ -43,7 +43,7 @@ class Service:
         self.room = 500
         self.refusals: list[CallError] = []
         self.answers: dict[str, Any] = {}
-        """What other ops are answered with."""
+        """What other ops are answered with: an answer, or what gives it for the args."""
         self.flows = [
             {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
             {"path": "flows.b", "name": "Twin"},
@@ -92,7 +92,8 @@ class Service:
                         raise self.refusals.pop(0)
                 return {"bytes": len(DATA) - args["offset"]}
         if request.op in self.answers:
-            return self.answers[request.op]
+            answer = self.answers[request.op]
+            return answer(args) if callable(answer) else answer
         raise CallError(404, "no-such-op", request.op)
 
     async def _stream(self, request: Request, after: int) -> Any:

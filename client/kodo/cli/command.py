@@ -6,13 +6,15 @@ Command modules are imported for `koco --help`, so that this one and they import
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kodo.cli.examples import epilog
+from kodo.cli.run_filters import FILTERS, selection
 
 __all__ = ["COMMON", "command"]
 
@@ -63,23 +65,32 @@ COMMON: dict[str, tuple[Any, Any]] = {
 """The parameters of every command: annotation and default."""
 
 
-def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., Awaitable[int | None]]], Any]:
-    """Make `async def name(context, …) -> exit code or None` a command of `app`."""
+def command(
+    app: typer.Typer, name: str, *, filters: bool = False, **options: Any
+) -> Callable[[Callable[..., Awaitable[int | None]]], Any]:
+    """Make `async def name(context, …) -> exit code or None` a command of `app`.
+
+    Args:
+        filters: it takes the options of `run_filters`, and is called with what they mean as `wanted`.
+    """
 
     def register(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
         # Commands name their context's type for type checkers only: importing it here would make `--help` slow.
-        signature = inspect.signature(function, eval_str=True, locals={"Context": object})
-        own = list(signature.parameters.values())[1:]
+        signature = inspect.signature(function, eval_str=True, locals={"Context": object, "RunSelection": object})
+        own = [each for each in list(signature.parameters.values())[1:] if not filters or each.name != "wanted"]
 
         def run(**values: Any) -> None:
             from kodo.cli.runtime import execute
 
             common = {key: values.pop(key) for key in COMMON}
+            if filters:
+                options = {key: values.pop(key) for key in FILTERS}
+                raise typer.Exit(execute(partial(_with_selection, function, options), values, common))
             raise typer.Exit(execute(function, values, common))
 
         extra = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for key, (annotation, default) in COMMON.items()
+            for key, (annotation, default) in {**(FILTERS if filters else {}), **COMMON}.items()
         ]
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -89,3 +100,9 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
         return run
 
     return register
+
+
+async def _with_selection(
+    function: Callable[..., Awaitable[int | None]], options: Mapping[str, Any], context: Any, **values: Any
+) -> int | None:
+    return await function(context, wanted=selection(options), **values)

@@ -29,7 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "flows": Entry("find", "Find", "List the flows on the local network and in registries."),
     "show": Entry("find", "Find", "Show what a flow does, which inputs it takes, and an example."),
     "run": Entry("running", "Run", "Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."),
-    "ps": Entry("running", "Run", "List your runs."),
+    "ps": Entry("running", "Run", "List your runs, the latest first."),
     "state": Entry("running", "Run", "Show the state of a run."),
     "follow": Entry("running", "Run", "Follow a run to its end, from its first event or a later one."),
     "locks": Entry("running", "Run", "List the questions that wait for your answer."),

@@ -12,6 +12,7 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.cli.table import Table
 
 __all__ = ["register"]
 
@@ -34,7 +35,7 @@ async def nodes(context: Context, query: Query = None) -> None:
         for row in rows:
             context.emit(row)
         return
-    table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE")
+    table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE", ids=["PEER ID"], title="NAME")
     for row in rows:
         said = row.get("online")
         online = {True: "yes", False: "unknown", None: "no"}[said] if said is None or isinstance(said, bool) else "?"
@@ -57,10 +58,9 @@ async def flows(
     ] = None,
 ) -> None:
     """List the flows on the local network and in registries."""
-    from kodo.cli.table import Table
     from kodo.cli.text import shell_word
 
-    table, count = Table("FLOW", "NAME", "RELEASE", "AUTHOR", "DESCRIPTION"), 0
+    table, count = _flow_table(), 0
     async with context.client() as client, aclosing(client.flows(search, query=query, by=by)) as rows:
         async for row in rows:
             count += 1
@@ -72,6 +72,13 @@ async def flows(
             table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
     if not context.json:
         context.show_table(table, "no flows found; `koco nodes` lists the nodes")
+
+
+def _flow_table() -> Table:
+    from kodo.cli.table import Table
+
+    spared = ["DESCRIPTION", "AUTHOR", "RELEASE"]
+    return Table("FLOW", "NAME", "RELEASE", "AUTHOR", "DESCRIPTION", ids=["FLOW"], title="NAME", spared=spared)
 
 
 async def show(

@@ -36,7 +36,7 @@ async def outputs(context: Context, fid: RunId) -> None:
     if context.json:
         context.emit({"fid": found.fid, "result": rows})
         return
-    table = Table("NAME", "SIZE", "TYPE", "SHA-256")
+    table = Table("NAME", "SIZE", "TYPE", "SHA-256", ids=["SHA-256"], title="NAME", spared=["TYPE"])
     for row in rows:
         table.add(row.get("name"), human_bytes(row.get("size")), row.get("media_type"), row.get("sha256"))
     context.show_table(table, "this run has no outputs")

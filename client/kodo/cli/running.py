@@ -15,11 +15,14 @@ from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Client, FlowOnNode, Run
+    from kodo.client import Client, FlowOnNode, Run, RunSelection
 
 __all__ = ["register"]
 
 FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml."
+MAX_LISTED = 50
+"""How many runs `ps` shows when nothing is said of it."""
+
 RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
 Words = Annotated[
     list[str] | None,
@@ -189,51 +192,60 @@ async def _upload(context: Context, client: Client, found: FlowOnNode, values: d
 
 async def ps(
     context: Context,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="STATE", help="Only runs in this state: pending, locked, done or error."),
-    ] = None,
-    others: Annotated[
-        bool,
-        typer.Option(
-            "--others",
-            help="Also list runs of others, where you are an operator or the flow's developer.",
-        ),
+    wanted: RunSelection,
+    all_: Annotated[
+        bool, typer.Option("--all", help=f"All of them. Without it, and without --limit, the latest {MAX_LISTED}.")
     ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Shorten nothing, however narrow the terminal is.")] = False,
 ) -> None:
-    """List your runs."""
+    """List your runs, the latest first."""
+    from dataclasses import replace
+
     from kodo.cli.display import progress_text
     from kodo.cli.table import Table
-    from kodo.cli.text import human_seconds, human_time, shell_word
-    from kodo.p2p.errors import UsageError
-    from kodo.protocol.events import RunState
+    from kodo.cli.text import compact, human_seconds, human_time, line, shell_word
 
-    if state is not None and state not in [str(each) for each in RunState]:
-        raise UsageError(f"--state is one of {', '.join(RunState)}")
+    if wanted.limit is None and not all_ and not context.json:
+        wanted = replace(wanted, limit=MAX_LISTED)
     async with context.client() as client:
-        rows = await client.runs(state=state, others=others)
+        found = await client.find_runs(wanted)
+    rows = found.rows
     if context.json:
-        context.emit({"total_records": len(rows), "result": rows})
+        context.emit({"total_records": len(rows), "result": rows, "more": found.more, "away": found.away})
         return
     # Only where it says something: most people see runs of their own and no others.
     mixed = any(row.get("own") is False for row in rows)
-    table = Table("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["WHOSE"] if mixed else []), "PROGRESS")
+    table = Table(
+        *("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["WHOSE"] if mixed else []), "PROGRESS", "INPUTS"),
+        ids=["RUN"],
+        title="FLOW",
+        spared=["WHOSE", "PROGRESS", "INPUTS", "RUNTIME"],
+    )
     for row in rows:
         # How far a run had come says nothing once it is over.
-        progress = row.get("progress") if row.get("state") in ("pending", "locked") else None
+        state = row.get("state")
+        progress = row.get("progress") if state in ("queued", "running", "locked") else None
         shown = progress_text(progress) if isinstance(progress, Mapping) else ""
-        if isinstance(place := row.get("queue_position"), int):
-            shown = f"waits for its turn: {place}"
-        if row.get("state") == "error":
+        if state == "queued":
+            state = f"queued ({row.get('queue_position')})"
+        if state == "error":
             shown = str(row.get("error") or "")
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""
         created = human_time(row.get("created"))
         # Operators are told who launched it; developers only that it was somebody else.
         whose = ["yours" if row.get("own") is not False else row.get("launcher") or "another's"] if mixed else []
         address = shell_word(f"{row['node']}/{row.get('fid')}")
-        table.add(address, row.get("name"), row.get("state"), created, runtime, *whose, shown)
-    none = "there are no runs of yours on the near nodes; --node NODE asks one that is further away"
-    context.show_table(table, none)
+        inputs = row.get("inputs")
+        pairs = inputs.items() if isinstance(inputs, Mapping) else ()
+        given = " ".join(f"{line(name, 40)}={compact(value, 80)}" for name, value in pairs)
+        table.add(address, row.get("name"), state, created, runtime, *whose, shown, given)
+    for name, why in found.away.items():
+        context.say(f"not asked: {name}: {why}")
+    which = "such runs" if wanted.narrow else "runs of yours"
+    asked = "the nodes that answered" if found.away else "the near nodes"
+    context.show_table(table, f"no {which} on {asked}; --node NODE asks one that is further away", wide=wide)
+    if found.more:
+        context.say(f"there are more; the latest {wanted.limit} are shown (--all, --limit N, --since WHEN)")
 
 
 async def state(context: Context, fid: RunId) -> None:
@@ -298,7 +310,7 @@ async def locks(context: Context) -> None:
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("RUN", "LOCK", "UNTIL", "TITLE")
+    table = Table("RUN", "LOCK", "UNTIL", "TITLE", ids=["RUN", "LOCK"], title="TITLE")
     for row in rows:
         until = human_time(row.get("expires_at"))
         table.add(shell_word(f"{row['node']}/{row.get('fid')}"), row.get("lid"), until, row.get("title"))
@@ -422,5 +434,6 @@ async def _change(context: Context, fid: str, done: str, change: Callable[[Run],
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (run, ps, state, follow, locks, answer, kill, restart, ack, delete):
+    for function in (run, state, follow, locks, answer, kill, restart, ack, delete):
         command(app, function.__name__)(function)
+    command(app, "ps", filters=True)(ps)

@@ -78,10 +78,14 @@ class Context:
         """Write for people on stdout, made safe."""
         print(lines(text), flush=True)
 
-    def show_table(self, table: Table, none: str = "") -> None:
-        """Write a table whole, however many rows there are: its cells are safe and bounded. `none` without rows."""
+    def show_table(self, table: Table, none: str = "", *, wide: bool = False) -> None:
+        """Write a table whole, however many rows there are: its cells are safe and bounded. `none` without rows.
+
+        Args:
+            wide: as wide as it is, whatever the terminal's width.
+        """
         if table.rows or not none:
-            print(table.render(), flush=True)
+            print(table.render(sys.maxsize if wide else None), flush=True)
         else:
             self.show(none)
 

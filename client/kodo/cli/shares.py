@@ -129,7 +129,12 @@ async def shares(
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("SID", "STATE", "FOR", "LEVEL", "DOWNLOADS", "UNTIL", "FLOW", "FID")
+    table = Table(
+        *("SID", "STATE", "FOR", "LEVEL", "DOWNLOADS", "UNTIL", "FLOW", "FID"),
+        ids=["SID", "FID"],
+        title="FLOW",
+        spared=["UNTIL", "DOWNLOADS", "LEVEL"],
+    )
     for row in rows:
         limit = row.get("downloads")
         counted = "" if limit is None else f"{row.get('done')} of {limit}"

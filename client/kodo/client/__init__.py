@@ -19,15 +19,30 @@ if TYPE_CHECKING:
     from kodo.client.flow import FlowOnNode
     from kodo.client.links import Share
     from kodo.client.run import Run
+    from kodo.client.run_selection import FoundRuns, RunSelection
     from kodo.client.transfer import Download, Progress
     from kodo.protocol.events import Event, RunState, RunView
 
-__all__ = ["Client", "Download", "Event", "FlowOnNode", "Progress", "Run", "RunState", "RunView", "Share"]
+__all__ = [
+    "Client",
+    "Download",
+    "Event",
+    "FlowOnNode",
+    "FoundRuns",
+    "Progress",
+    "Run",
+    "RunSelection",
+    "RunState",
+    "RunView",
+    "Share",
+]
 
 _HOMES = {
     "Client": "kodo.client.client",
     "FlowOnNode": "kodo.client.flow",
     "Run": "kodo.client.run",
+    "FoundRuns": "kodo.client.run_selection",
+    "RunSelection": "kodo.client.run_selection",
     "Share": "kodo.client.links",
     "Download": "kodo.client.transfer",
     "Progress": "kodo.client.transfer",

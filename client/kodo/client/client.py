@@ -34,6 +34,7 @@ from kodo.client.resolve import (
     safe_text,
 )
 from kodo.client.run import Run
+from kodo.client.run_selection import FoundRuns, RunSelection, latest, selected_rows
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
@@ -407,20 +408,49 @@ class Client:
         raise NotFoundError(f"you have no share {reference.rest} of yours {where}")
 
     async def runs(
-        self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False
+        self,
+        node: str | None = None,
+        *,
+        state: str | None = None,
+        path: str | None = None,
+        others: bool = False,
     ) -> list[dict[str, Any]]:
-        """Return this user's runs on `node`, or on all near nodes: the rows of `run.list` with `node` and `peer_id`.
+        """Return this user's runs, the latest first: the rows of `run.list` with `node` and `peer_id`.
+
+        Those on `node`, or on all near nodes and all that this user knows by name; the log tells of those that
+        could not be asked. `find_runs` gives them, too.
 
         Args:
+            state: `queued`, `running`, `pending` (either of these), `locked`, `done` or `error`.
+            path: of the flow.
             others: everybody's too, as far as this user's roles there show them.
         """
-        filters: dict[str, Any] = {
-            key: value for key, value in (("state", state), ("path", path)) if value is not None
-        }
-        if others:
-            filters["others"] = True
-        rows = await self._rows("run.list", node, filters)
-        return sorted(rows, key=lambda row: str(row.get("fid")), reverse=True)
+        found = await self.find_runs(RunSelection(state=state, path=path, others=others), node)
+        for name, why in found.away.items():
+            logger.warning("%s: %s", name, why)
+        return found.rows
+
+    async def find_runs(self, wanted: RunSelection, node: str | None = None) -> FoundRuns:
+        """Return the runs that are meant, as `runs` does, and which nodes could not be asked.
+
+        Raises:
+            CallError, NetworkError: of `node`; of all near nodes, when every one refuses the call.
+        """
+        node = node or self.settings.node
+        away: dict[str, str] = {}
+        if node is not None:
+            remote = await self.node(node)
+            given = [(remote, await selected_rows(remote, wanted))]
+        else:
+            answers = await self._directory.ask_known(lambda each: selected_rows(each, wanted), "run.list")
+            given, away = answers.check(), dict(answers.failed.values())
+        self._proofs.listed(given, named=node is not None)
+        known = set(self.known.all().values())
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for remote, rows in given:
+            groups.setdefault("" if remote.peer_id in known else str(remote.peer_id), []).extend(rows)
+        found = latest(list(groups.values()), wanted.limit)
+        return FoundRuns(found, more=len(found) < sum(map(len, groups.values())), away=away)
 
     async def locks(self, node: str | None = None) -> list[dict[str, Any]]:
         """Return the open locks that this user may answer, with `node` and `peer_id`."""

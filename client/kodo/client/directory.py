@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kodo.client.filters import NodeFilter, check_flow_query
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
@@ -15,7 +15,7 @@ from kodo.client.flow import FlowOnNode, flow_on
 from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.matching import named, nearest
-from kodo.client.near import NearNodes, rows_of
+from kodo.client.near import Answers, NearNodes, rows_of
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Finder, Resolver, Target, parse_flow, safe_text
 from kodo.p2p.core.identity import PeerId
@@ -31,6 +31,14 @@ HEAD_START_SECONDS = 0.2
 
 DIAL_SECONDS = 5.0
 """How long it is dialled there: as long as looking for it takes at most, by default."""
+
+ELSEWHERE_SECONDS = 5.0
+"""How long a node that is known and not nearby may take, to be found and to answer a list."""
+
+MAX_ELSEWHERE = 32
+"""How many of these a list asks."""
+
+T = TypeVar("T")
 
 
 class Directory:
@@ -169,6 +177,32 @@ class Directory:
         if remote is None or (target.name is not None and remote.name != target.name):
             remote = self._remotes[target.peer_id] = self._make(target)
         return remote
+
+    async def ask_known(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> Answers[T]:
+        """Ask every node nearby, and those that this user knows by name and that are elsewhere.
+
+        `failed` names those that gave no answer; nothing is logged.
+        """
+        answers = await self.nearby.ask(ask, what, everybody=False, warn=False)
+        met = {remote.peer_id for remote, _ in answers.given} | set(answers.failed)
+        missing = {peer: name for name, peer in self._known.all().items() if peer not in met}
+
+        async def one(peer: PeerId, name: str) -> None:
+            try:
+                async with asyncio.timeout(ELSEWHERE_SECONDS):
+                    remote = await self.node(name)
+                    answers.given.append((remote, await ask(remote)))
+            except TimeoutError:
+                answers.failed[peer] = (name, f"no answer within {ELSEWHERE_SECONDS:g} s")
+            except Exception as error:  # nor may a node that is elsewhere end what others are asked for
+                answers.failed[peer] = (name, str(error) or type(error).__name__)
+
+        async with asyncio.TaskGroup() as group:
+            for peer, name in list(missing.items())[:MAX_ELSEWHERE]:
+                group.create_task(one(peer, name))
+        for peer, name in list(missing.items())[MAX_ELSEWHERE:]:
+            answers.failed[peer] = (name, f"not asked: it is not nearby, and {MAX_ELSEWHERE} others are not either")
+        return answers
 
     # flows
 

@@ -34,9 +34,13 @@ MAX_NODES = 1024
 
 @dataclass(slots=True)
 class Answers(Generic[T]):
-    """What nodes answered, by name; `refused` is a refusal of the call itself (400): maybe the caller's fault."""
+    """What nodes answered, by name; `refused` is a refusal of the call itself (400): maybe the caller's fault.
+
+    `failed`: the nodes that were asked and gave no answer: what they are called, and why.
+    """
 
     given: list[tuple[RemoteNode, T]] = field(default_factory=list)
+    failed: dict[PeerId, tuple[str, str]] = field(default_factory=dict)
     refused: CallError | None = None
 
     def check(self) -> list[tuple[RemoteNode, T]]:
@@ -81,13 +85,14 @@ class NearNodes:
         return remote
 
     async def ask(
-        self, ask: Callable[[RemoteNode], Awaitable[T]], what: str, *, everybody: bool = True
+        self, ask: Callable[[RemoteNode], Awaitable[T]], what: str, *, everybody: bool = True, warn: bool = True
     ) -> Answers[T]:
-        """Ask every near node at once; one that fails is told of in the log, and left out.
+        """Ask every near node at once; one that fails is left out.
 
         Args:
             everybody: look around to the end. Without it, as for a list that people read, a stranger that is slow to
                 say that it is there may be missing.
+            warn: tell of those that fail in the log; else `failed` alone does.
         """
         known = set(self._known.all().values())
         found: dict[PeerId, Found] = {}
@@ -102,6 +107,12 @@ class NearNodes:
         slots = asyncio.Semaphore(NODES_AT_ONCE)
         answers: Answers[T] = Answers()
 
+        def tell(each: Found, why: str) -> None:
+            name = safe_text(each.name or each.peer_id)
+            answers.failed[each.peer_id] = (name, why)
+            if warn:
+                logger.warning("%s: %s", name, why)
+
         async def one(each: Found) -> None:
             # A name that several claim is nobody's here: the node goes by its peer id.
             unique = len(claims[each.name]) == 1
@@ -112,19 +123,18 @@ class NearNodes:
             except CallError as error:
                 if error.code == 400 and answers.refused is None:
                     answers.refused = error
-                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
+                tell(each, str(error))
             except (KodoError, TimeoutError) as error:
-                logger.warning("%s: %s", safe_text(each.name or each.peer_id), error)
+                tell(each, str(error))
             except Exception as error:  # what a stranger says must not end what others are asked for
-                logger.warning("%s: its answer cannot be read: %r", safe_text(each.name or each.peer_id), error)
+                tell(each, f"its answer cannot be read: {error!r}")
 
         tasks = {asyncio.ensure_future(one(each)): each for each in list(found.values())[:MAX_NODES]}
         try:
             if tasks:
                 _, late = await asyncio.wait(tasks, timeout=ASK_SECONDS)
                 for task in late:
-                    name = safe_text(tasks[task].name or tasks[task].peer_id)
-                    logger.warning("%s: no answer to %s within %g s", name, what, ASK_SECONDS)
+                    tell(tasks[task], f"no answer to {what} within {ASK_SECONDS:g} s")
         finally:
             for task in tasks:
                 task.cancel()

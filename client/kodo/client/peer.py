@@ -235,9 +235,11 @@ class RemoteNode:
                 logger.debug("%s is made again: %s", op, error)
         raise AssertionError("unreachable")
 
-    async def pages(self, op: str, args: Mapping[str, Any] | None = None) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the rows of a paged answer, page after page; smaller ones where rows are large."""
-        async with aclosing(read_pages(self.request, op, args or {})) as rows:
+    async def pages(
+        self, op: str, args: Mapping[str, Any] | None = None, *, size: int = MAX_PAGE
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the rows of a paged answer, page after page of `size`; smaller ones where rows are large."""
+        async with aclosing(read_pages(self.request, op, args or {}, size)) as rows:
             async for row in rows:
                 yield row
 
@@ -303,10 +305,10 @@ class RemoteNode:
 
 
 async def read_pages(
-    ask: Callable[[str, Mapping[str, Any]], Awaitable[Any]], op: str, args: Mapping[str, Any]
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[Any]], op: str, args: Mapping[str, Any], size: int = MAX_PAGE
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the rows of a paged answer, page after page; smaller ones where rows are large."""
-    page, given, size = 1, 0, MAX_PAGE
+    """Yield the rows of a paged answer, page after page of `size`; smaller ones where rows are large."""
+    page, given = 1, 0
     while given < MAX_ROWS:
         try:
             answer = await ask(op, {**args, "p": page, "pp": size})

@@ -24,6 +24,7 @@ from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.room import ENDLESS, Room
+from kodo.protocol.run_state import shown_state
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
@@ -88,12 +89,13 @@ class Run:
         return run_html(self.address, self.view)
 
     async def state(self) -> dict[str, Any]:
-        """Return the run as the node describes it now (`run.state`)."""
+        """Return the run as the node describes it now (`run.state`), with `queued` or `running` for `pending`."""
         answer = await self._remote.request("run.state", {"fid": self.fid})
         if not isinstance(answer, Mapping):
             raise PeerError("the answer to run.state is not a map")
         self._knows()
-        return dict(answer)
+        state = answer.get("state")
+        return {**answer, "state": shown_state(state, answer.get("queue_position"))} if state else dict(answer)
 
     def _knows(self) -> None:
         """Remember that the node knows this run."""

@@ -24,6 +24,7 @@ from kodo.client.proof import ConfirmNode
 from kodo.client.resolve import Finder
 from kodo.client.run import VERDICT_SECONDS, run_html
 from kodo.client.run import Run as AsyncRun
+from kodo.client.run_selection import FoundRuns, RunSelection
 from kodo.client.transfer import Download, OnProgress
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import LocallyClosedError
@@ -385,6 +386,10 @@ class Client:
     ) -> list[dict[str, Any]]:
         """Return this user's runs."""
         return self._open().call(self._client.runs(node, state=state, path=path, others=others))
+
+    def find_runs(self, wanted: RunSelection, node: str | None = None) -> FoundRuns:
+        """Return the runs that are meant, and which nodes could not be asked."""
+        return self._open().call(self._client.find_runs(wanted, node))
 
     def memories(self, node: str, scope: str | None = None, of: str | None = None, *, prefix: str = "") -> Any:
         """List what flows of a node remember, for their developer; see `kodo.client.memory`."""

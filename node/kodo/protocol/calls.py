@@ -47,6 +47,7 @@ __all__ = [
     "RestartArgs",
     "RoleArgs",
     "RunListArgs",
+    "RunMatch",
     "ScaleArgs",
     "ShareArgs",
     "ShareListArgs",
@@ -215,13 +216,30 @@ class LaunchArgs(Args):
     chain: list[ChainLink] = Field(default_factory=list, max_length=MAX_CHAIN)
 
 
+class RunMatch(Args):
+    """What runs have to match, all of it: text that differs in case only matches too.
+
+    `flow`: a pattern as shells have them, for the flow's path or name. `until`: made before, ms UTC. `tag`: a whole
+    tag. `search`: text in the flow's path or name, or in the fid; for the caller's own runs also in tags and inputs.
+    """
+
+    flow: Name | None = None
+    tag: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    until: Count | None = None
+    search: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
 class RunListArgs(PageArgs):
     """`run.list`: `since` is ms UTC; with `others` everybody's runs too, as far as the caller's roles show them.
 
-    `behalf`: the fid of the caller's own run; those are listed that were launched on its behalf.
+    `behalf`: the fid of the caller's own run; those are listed that were launched on its behalf. `details`: rows have
+    the first `inputs` too, and `queued` or `running` for `state` where it would be `pending`. A node that is older
+    refuses `details`, `match`, and `queued` and `running`, as `bad-args`.
     """
 
-    state: str | None = Field(None, pattern=r"^(pending|locked|done|error)$")
+    state: str | None = Field(None, pattern=r"^(pending|queued|running|locked|done|error)$")
+    details: bool = False
+    match: RunMatch | None = None
     path: Name | None = None
     since: Count | None = None
     others: bool = False

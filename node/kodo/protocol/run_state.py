@@ -4,6 +4,9 @@ pending ◄──► locked          by the locks that are open
    └────┬──────┘
         ├─ final ─► done ─┐
         └─ fatal ─► error ◄┘  (what ends a run once more changes `done` to `error`, and nothing else)
+
+To people `pending` is two things, which the log does not tell apart: `queued`, while the run waits for its turn, and
+`running`. See `shown_state`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Head", "RunState", "ends", "reduce", "state_of"]
+__all__ = ["SHOWN_STATES", "Head", "RunState", "ends", "reduce", "shown_state", "state_of"]
+
+SHOWN_STATES = ("queued", "running", "locked", "done", "error")
+"""The states that people are shown."""
 
 
 class RunState(StrEnum):
@@ -51,6 +57,18 @@ def state_of(*, final: bool, fatal: bool, locked: bool) -> RunState:
     if final:
         return RunState.DONE
     return RunState.LOCKED if locked else RunState.PENDING
+
+
+def shown_state(state: object, queue_position: object) -> str:
+    """Return the state that people are shown: `queued` or `running` for `pending`, else `state` itself.
+
+    Args:
+        state: a state, of a run's row or of `run.state`.
+        queue_position: its place in the queue beside it; an int while the run waits for its turn.
+    """
+    if state != RunState.PENDING:
+        return str(state)
+    return "queued" if isinstance(queue_position, int) else "running"
 
 
 def ends(event: str) -> bool:

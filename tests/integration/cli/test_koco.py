@@ -169,7 +169,7 @@ def test_an_interrupted_follower_leaves_the_run_alone_and_says_how_to_come_back(
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     [fid] = set(re.findall(r"koco follow (\S+)", err))
-    assert user("state", fid, "--json", "--no-lan").row["state"] == "pending"
+    assert user("state", fid, "--json", "--no-lan").row["state"] == "running"
     assert user("kill", fid, "--json", "--no-lan").code == 0
     assert user("state", fid, "--json", "--no-lan").row["state"] == "error"
     assert user("kill", fid, "--no-lan").code == 2
@@ -181,6 +181,11 @@ def test_ps_and_outputs_list_what_is_mine_and_strangers_see_nothing(address: str
     assert user("follow", fid, "--no-lan").code == 0
     rows = user("ps", "--node", address, "--json", "--no-lan").row["result"]
     assert [row["fid"] for row in rows] == [fid.rpartition("/")[2]]
+    narrow = ("--flow", "*report*", "--since", "1d", "--search", "topic", "--state", "done")
+    here = ("--node", address, "--no-lan")
+    head, shown = user("ps", *here, *narrow).out.splitlines()
+    assert ("INPUTS" in head, "topic=x" in shown, fid.rpartition("/")[2] in shown) == (True, True, True)
+    assert "no such runs" in user("ps", *here, "--until", "2020-01-01").out
     names = [row["name"] for row in user("outputs", fid, "--json", "--no-lan").row["result"]]
     assert sorted(names) == ["data/big.bin", "report.md"]
     stranger = User(tmp_path / "stranger")

@@ -16,7 +16,7 @@ import pytest
 
 from kodo.cli import find, outputs, running, shares
 from kodo.cli.runtime import Context
-from kodo.client import Client, peer
+from kodo.client import Client, RunSelection, peer
 from kodo.client.config import load_settings
 from kodo.client.near import ASK_SECONDS
 from kodo.p2p.core.identity import Identity
@@ -113,7 +113,7 @@ async def command(name: str, context: Context) -> None:
         case "run":
             await running.run(context, "Competitor Analysis", ["topic=x"], detach=True)
         case "ps":
-            await running.ps(context)
+            await running.ps(context, RunSelection())
         case "locks":
             await running.locks(context)
         case "shares":

@@ -220,7 +220,8 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
         assert bool(state["shares"]) == (standing in SHARES and state["own"])
         if EXPECTED["run.list"][standing] != "✓":
             return
-        rows = (await node.call("run.list", "peer", others=True))["result"]
+        rows = (await node.call("run.list", "peer", others=True, details=True))["result"]
+        assert bool(rows[0]["inputs"]) == bool(fields)
         assert [(row["fid"], row["launcher"]) for row in rows] == [(fid, told)]
         assert bool(rows[0]["tags"]) == bool(rows[0]["progress"]) == bool(state["tags"]) == bool(fields)
         mine = (await node.call("run.list", "peer"))["result"]

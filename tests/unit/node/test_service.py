@@ -140,6 +140,22 @@ async def test_runs_are_listed_to_their_owner_only(tmp_path: Path, clock: StillC
         assert (await node.call("run.list", "bob"))["total_records"] == 0
 
 
+async def test_with_details_a_row_shows_its_first_inputs_and_whether_it_waits(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        done = await node.finished()
+        asking = (await node.call("run.launch", path="flows.ask", inputs={"n": 1, "text": "x" * 500}))["fid"]
+        await node.rig.until(asking, "lock")
+        rows = {row["fid"]: row for row in (await node.call("run.list", details=True))["result"]}
+        assert (rows[done]["inputs"], rows[done]["state"]) == ({"n": "3"}, "done")
+        assert rows[asking]["state"] == "locked"
+        assert rows[asking]["inputs"] == {"n": "1", "text": "x" * 79 + "…"}
+        assert all("inputs" not in row for row in (await node.call("run.list"))["result"])
+        for wanted, fids in (({"search": "XXX"}, [asking]), ({"flow": "*WORK"}, [done]), ({"tag": "none"}, [])):
+            assert [row["fid"] for row in (await node.call("run.list", match=wanted))["result"]] == fids
+
+
 @pytest.mark.parametrize(
     ("op", "args"),
     [

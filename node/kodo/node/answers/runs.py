@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,15 +29,19 @@ from kodo.node.store.rows import RunRow, check_packed
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, StreamArgs
+from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, RunMatch, StreamArgs
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.pages import fitted, paged
+from kodo.protocol.run_state import shown_state
 from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
 
 __all__ = ["RunAnswers"]
 
 _LISTED = ("steps", "locks", "shares", "outputs", "config", "agents", "tasks", "tools")
 """What of a run's state grows with what its flow does."""
+
+_INPUTS, _INPUT_CHARACTERS = 4, 80
+"""How many inputs a row of `run.list` shows, and how much of each."""
 
 
 class RunAnswers:
@@ -190,12 +195,26 @@ class RunAnswers:
         principal = caller.principal
         others = _known_flows(principal) if args.others else None
         given = await self._shares.given(principal)
-        page = await self._store.runs(
-            RunFilter(principal.id, args.state, args.path, args.since, others, tuple(given)), p=args.p, pp=args.pp
+        match = args.match or RunMatch()
+        chosen = RunFilter(
+            principal.id,
+            state=args.state,
+            path=args.path,
+            since=args.since,
+            until=match.until,
+            flow=match.flow,
+            tag=match.tag,
+            search=match.search,
+            queued=self._runs.queue.fids(),
+            others=others,
+            shared=tuple(given),
         )
+        page = await self._store.runs(chosen, p=args.p, pp=args.pp)
         found = (self._sight.of(principal, row, given.get(row.fid)) for row in page.rows)
         seen = [each for each in found if each is not None]
         errors = await self._store.fatal_types([each.row.fid for each in seen if each.row.state is RunState.ERROR])
+        open_to = [each.row.fid for each in seen if each.contents]
+        inputs = await self._store.inputs(open_to) if args.details else {}
         rows = [
             {
                 "fid": row.fid,
@@ -217,6 +236,10 @@ class RunAnswers:
             for each in seen
             for row in (each.row,)
         ]
+        if args.details:
+            for each, row in zip(seen, rows, strict=True):
+                row["state"] = shown_state(row["state"], row["queue_position"])
+                row["inputs"] = _first_inputs(inputs.get(each.row.fid, {}))
         return paged(rows, page.total, page.filtered, args.p, args.pp)
 
     async def _state(self, caller: Caller, args: FidArgs) -> dict[str, Any]:
@@ -313,6 +336,16 @@ class RunAnswers:
             return row.runtime_s
         end = row.modified if row.state.over else self._clock.now_ms()
         return max(end - row.created, 0) / 1000
+
+
+def _first_inputs(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the beginning of the first inputs, as text."""
+    return {name[:_INPUT_CHARACTERS]: _beginning(value) for name, value in list(inputs.items())[:_INPUTS]}
+
+
+def _beginning(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _INPUT_CHARACTERS else text[: _INPUT_CHARACTERS - 1] + "…"
 
 
 def _known_flows(principal: Principal) -> Callable[[str], bool]:

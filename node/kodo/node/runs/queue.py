@@ -48,6 +48,10 @@ class FairQueue:
         """How many wait."""
         return sum(map(len, self._lines.values()))
 
+    def fids(self) -> frozenset[str]:
+        """Return which runs wait."""
+        return frozenset(fid for line in self._lines.values() for fid in line)
+
     async def turn(self, principal: str, fid: str) -> None:
         """Wait for a place; returns at once for a run that has one. Cancelling gives up the wait, or the place."""
         if fid in self._held or fid in self._parked:

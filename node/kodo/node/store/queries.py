@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import msgpack
@@ -21,6 +24,7 @@ __all__ = [
     "events",
     "fatal_types",
     "has_traces",
+    "inputs",
     "obsolete",
     "old_keys",
     "once",
@@ -47,15 +51,22 @@ _SILENT = ("result", "result-error", "action", "action-error", "log", "stdout", 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs: those of `principal`; in `state`, of the flow at `path`, made at or after `since` (ms UTC).
+    """Which runs: those of `principal`; in `state`, of the flow at `path`, made from `since` on, before `until` (ms).
 
     With `others` everybody's runs too of the flows whose path passes it. `shared`: fids of others' runs besides.
+    `flow`, `tag` and `search` are those of `RunMatch`. `queued`: the fids of the runs that wait for their turn; then
+    the states `queued` and `running` are known, too.
     """
 
     principal: str
     state: str | None = None
     path: str | None = None
     since: int | None = None
+    until: int | None = None
+    flow: str | None = None
+    tag: str | None = None
+    search: str | None = None
+    queued: frozenset[str] = frozenset()
     others: Callable[[str], bool] | None = None
     shared: tuple[str, ...] = ()
 
@@ -122,10 +133,26 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
         mine, args = f"({mine} OR fid IN ({','.join('?' * len(chosen.shared))}))", [*args, *chosen.shared]
     where = [mine]
     bound: list[Any] = list(args)
-    for column, value in (("state=?", chosen.state), ("path=?", chosen.path), ("created>=?", chosen.since)):
+    state = RunState.PENDING.value if chosen.state in ("queued", "running") else chosen.state
+    columns = (
+        ("state=?", state),
+        ("path=?", chosen.path),
+        ("created>=?", chosen.since),
+        ("created<?", chosen.until),
+        ("kodo_fits(?, path, name)", chosen.flow),
+        ("principal=? AND kodo_tagged(?, tags)", chosen.tag),
+        (
+            f"(kodo_holds(?, path, name, fid) OR principal=? AND (kodo_holds(?, tags) OR {_INPUTS_HOLD}))",
+            chosen.search,
+        ),
+    )
+    for column, value in columns:
         if value is not None:
             where.append(column)
-            bound.append(value)
+            bound.extend(chosen.principal if asked == "principal=?" else value for asked in _PLACES.findall(column))
+    if state != chosen.state:
+        where.append("kodo_queued(fid)" if chosen.state == "queued" else "NOT kodo_queued(fid)")
+    _add_functions(connection, chosen)
     condition = " AND ".join(where)
     total = connection.execute(f"SELECT count(*) FROM runs WHERE {mine}", args).fetchone()[0]
     filtered = (
@@ -137,6 +164,49 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
         f"SELECT {_ROW} FROM runs WHERE {condition} ORDER BY rid DESC LIMIT ? OFFSET ?", [*bound, pp, (p - 1) * pp]
     )
     return Page(total, filtered, [_row(values) for values in rows])
+
+
+_FIRST = 64
+"""Among how many first events of a run its inputs are: it begins with them, or with the question for them."""
+
+_INPUTS_HOLD = (
+    f"EXISTS (SELECT 1 FROM events WHERE events.rid=runs.rid AND seq<={_FIRST} AND event='inputs'"
+    " AND kodo_holds(?, data))"
+)
+_PLACES = re.compile(r"principal=\?|\?")
+
+
+def _add_functions(connection: sqlite3.Connection, chosen: RunFilter) -> None:
+    """Add to a connection what SQL cannot say of names, tags and inputs; text is compared without its case."""
+
+    def add(name: str, test: Callable[..., bool]) -> None:
+        connection.create_function(name, -1, test, deterministic=True)
+
+    add("kodo_fits", lambda glob, *names: any(fnmatchcase(name.casefold(), glob.casefold()) for name in names))
+    add("kodo_tagged", lambda tag, tags: tag.casefold() in (each.casefold() for each in msgpack.unpackb(tags)))
+    add("kodo_holds", lambda text, *values: any(text.casefold() in _text_of(each).casefold() for each in values))
+    add("kodo_queued", lambda fid: fid in chosen.queued)
+
+
+def _text_of(value: str | bytes) -> str:
+    """Return what a text, or data as msgpack, says."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(msgpack.unpackb(value, strict_map_key=False), ensure_ascii=False, default=str)
+
+
+def inputs(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the inputs of these runs, by fid."""
+    found: dict[str, dict[str, Any]] = {}
+    for fid in fids:
+        row = connection.execute(
+            "SELECT data FROM events WHERE rid=(SELECT rid FROM runs WHERE fid=?) AND seq<=? AND event='inputs'"
+            " ORDER BY seq DESC LIMIT 1",
+            (fid, _FIRST),
+        ).fetchone()
+        if row is not None:
+            found[fid] = msgpack.unpackb(row[0], strict_map_key=False)
+    return found
 
 
 def fatal_types(connection: sqlite3.Connection, fids: Sequence[str]) -> dict[str, str]:

@@ -249,6 +249,10 @@ class Store:
         """Return page `p` (from 1) of `pp` runs, the latest first, with the counts of all and of the chosen ones."""
         return await self._read(lambda connection: queries.runs(connection, chosen, p, pp))
 
+    async def inputs(self, fids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the inputs of these runs, by fid; secrets are hidden in them."""
+        return await self._read(lambda connection: queries.inputs(connection, fids)) if fids else {}
+
     async def fatal_types(self, fids: Sequence[str]) -> dict[str, str]:
         """Return, by fid, the type of the error that ended each of these runs; those without one are left out."""
         return await self._read(lambda connection: queries.fatal_types(connection, fids)) if fids else {}

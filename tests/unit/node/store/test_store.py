@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +194,55 @@ async def test_runs_are_paged_latest_first_and_filtered(store: Store, clock: Sti
     assert (page.total, page.filtered) == (7, 3)
     since = clock.ms - 2000
     assert [row.fid for row in (await store.runs(RunFilter("ana", since=since))).rows] == [fid_of(7), fid_of(6)]
+
+
+async def test_runs_are_found_by_flow_tag_time_and_text(store: Store, clock: StillClock) -> None:
+    made = {
+        1: ("ana", "flows.Report", "Weekly Report", ("Q4", "ulm"), {"topic": "Straße", "n": 37}),
+        2: ("ana", "flows.Chart", "Chart", (), {"topic": "cars"}),
+        3: ("bob", "flows.Report", "Weekly Report", ("Q4",), {"topic": "Straße"}),
+    }
+    times = {}
+    for number, (who, path, name, tags, inputs) in made.items():
+        run = replace(new_run(number, who, path), name=name, tags=tags)
+        await store.create(run, [NewEvent.make("version", {}), NewEvent.make("inputs", inputs)])
+        times[number] = clock.now_ms()
+        clock.advance(1)
+
+    async def found(**wanted: Any) -> list[int]:
+        page = await store.runs(RunFilter("ana", **wanted))
+        assert page.filtered == len(page.rows)
+        return [int(row.fid.lstrip("0") or 0) for row in page.rows]
+
+    everybody = {"others": lambda path: True}
+    for flow in ("*report", "FLOWS.rep*", "weekly*"):
+        assert await found(flow=flow) == [1]
+    assert await found(flow="report") == []
+    assert await found(flow="*", **everybody) == [3, 2, 1]
+    assert await found(tag="q4", **everybody) == [1]  # others' tags are not to be probed
+    assert await found(tag="q") == []
+    for text in ("WEEKLY", "ulm", "STRASSE", "topic", "37", fid_of(1)[-8:]):
+        assert await found(search=text) == ([1] if text != "topic" else [2, 1])
+    assert await found(search="straße", **everybody) == [1]  # nor are their inputs
+    assert await found(search="weekly", **everybody) == [3, 1]
+    assert await found(until=times[2]) == [1]
+    assert await found(since=times[2], until=times[2] + 1) == [2]
+    assert await found(search="weekly", flow="*chart*") == []
+
+
+async def test_a_run_that_waits_is_queued_and_another_runs(store: Store) -> None:
+    for number in (1, 2):
+        await store.create(new_run(number), FIRST)
+    waits = frozenset([fid_of(2)])
+    for state, number in (("queued", 2), ("running", 1)):
+        page = await store.runs(RunFilter(new_run(1).principal, state=state, queued=waits))
+        assert [row.fid for row in page.rows] == [fid_of(number)]
+
+
+async def test_inputs_are_the_latest_of_those_at_the_beginning(store: Store) -> None:
+    await store.create(new_run(1), [NewEvent.make("inputs", {"a": 1})])
+    await store.append(fid_of(1), [NewEvent.make("inputs", {"a": 2})])
+    assert await store.inputs([fid_of(1), fid_of(9)]) == {fid_of(1): {"a": 2}}
 
 
 async def test_unfinished_runs_are_found_oldest_first(store: Store) -> None:
