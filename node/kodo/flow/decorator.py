@@ -44,6 +44,7 @@ class FlowDefinition:
         tags: words to find it by.
         resources: what it asks of Ray: `num_cpus`, `num_gpus`, `memory_mb`, `runtime_env`.
         outputs: `folder` makes outputs of all files that a run leaves in its working folder.
+        check: judges inputs before a launch; see `flow`.
 
     Raises:
         UsageError: `outputs` is neither empty nor `folder`.
@@ -58,6 +59,7 @@ class FlowDefinition:
     tags: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
     outputs: str = ""
+    check: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.outputs not in ("", FOLDER):
@@ -83,6 +85,7 @@ def flow(
     tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
     outputs: str = "",
+    check: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -99,11 +102,17 @@ def flow(
     tags: str | Iterable[str] = (),
     resources: Mapping[str, Any] | None = None,
     outputs: str = "",
+    check: Callable[..., Any] | None = None,
 ) -> Any:
     """Mark a function, generator or class as a flow. It stays what it was: call it as plain Python to test it.
 
     Hints and defaults of its parameters make the form that its users fill in. With `outputs="folder"` all files that
     a run leaves in its working folder are outputs; without, a `log` event names them, and they go with the run.
+
+    `check` is called before a launch with those parameters that it names itself, as the flow would get them. It
+    returns a map of names to what is wrong with each (a text or several), or a text about the whole; it may raise
+    `ValueError` instead, and be async. Nothing, None or True accepts the inputs. Nodes call it in a process of its
+    own, within 20 s and 2 GiB, and refuse the launch when it fails. It gets no files.
     """
 
     def mark(function: F) -> F:
@@ -118,6 +127,7 @@ def flow(
             tags=several(tags),
             resources=dict(resources or {}),
             outputs=outputs,
+            check=check,
         )
         setattr(function, FLOW_ATTRIBUTE, definition)
         return function

@@ -381,9 +381,6 @@ class Node:
 
     def _make_catalog(self, scope_roots: list[Path], account: Account | None) -> Catalog:
         config = self.config
-        describe = self._describe
-        if account is not None and describe is describe_flows:
-            describe = partial(describe_flows, account=account)
         base = scope_roots[0] if scope_roots else Path.cwd()
         return Catalog(
             [*self._scope.flows, *config.entries],
@@ -392,7 +389,8 @@ class Node:
             base=base,
             strict=config.scope is not None,
             has_ray=config.chosen_executor != "process" or self._executor is not None,
-            describe=describe,
+            describe=self._describe,
+            account=account,
         )
 
     async def _listen(self, host: Host, home: Path) -> None:

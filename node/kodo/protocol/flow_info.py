@@ -60,6 +60,7 @@ class FlowInfo:
         returns: JSON Schema of its result, by its return hint, to which nobody holds it; empty when not known.
         resources: what it asks of Ray.
         needs_ray: whether its code imports Ray, or it asks for resources.
+        has_check: whether a function of its author judges inputs before a launch.
         error: why it cannot be run, when it is broken.
     """
 
@@ -78,6 +79,7 @@ class FlowInfo:
     returns: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     needs_ray: bool = False
+    has_check: bool = False
     error: str | None = None
 
     @classmethod
@@ -104,6 +106,7 @@ class FlowInfo:
             returns=dict(said.get("returns") or {}),
             resources=dict(said.get("resources") or {}),
             needs_ray=bool(said.get("needs_ray")),
+            has_check=bool(said.get("has_check")),
             error=None if error is None else str(error),
         )
 

@@ -20,6 +20,8 @@ from kodo.flow import memory as flow_memory
 from kodo.flow._runtime import context as installed
 from kodo.flow._runtime.buffer import EventBuffer
 from kodo.flow._runtime.context import DONE, Emitted
+from kodo.flow._runtime.form import InputsError
+from kodo.flow._runtime.input_check import InputCheck
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow._runtime.local_memory import LocalMemory
@@ -114,7 +116,8 @@ def run(
         timeout: seconds until the test fails.
 
     Raises:
-        InputsError: the inputs do not fit the form.
+        InputsError: the inputs do not fit the form, or the flow's `check` refuses them; `places` says where.
+        CheckFailedError: that check failed.
         UnansweredError: a lock has neither an answer nor a default.
         NotAwaitedError: an `await` was forgotten.
         DeadlineError: the flow takes longer than `timeout`; its thread goes on.
@@ -140,7 +143,9 @@ def _work(context: _TestContext, flow: Any, inputs: Mapping[str, Any]) -> None:
     definition = found if isinstance(found, FlowDefinition) else FlowDefinition(name="test")
     try:
         try:
-            made.result = result_of(invoke(LoadedFlow("test", "test:flow", flow, definition, ""), inputs))
+            loaded = LoadedFlow("test", "test:flow", flow, definition, "")
+            _check_inputs(loaded, inputs)
+            made.result = result_of(invoke(loaded, inputs))
         finally:
             handle_leftovers(Path.cwd(), definition.outputs, context.sources, context.keep, context.warn)
         tell_forgotten()
@@ -151,6 +156,16 @@ def _work(context: _TestContext, flow: Any, inputs: Mapping[str, Any]) -> None:
         made.error = error if error.code else None
     except BaseException as error:
         made.error = error
+
+
+def _check_inputs(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> None:
+    """Judge inputs by the author's own check, as a node does before it launches a flow."""
+    if loaded.definition.check is None:
+        return
+    places = InputCheck(loaded, loaded.inputs_schema()).faults(inputs)
+    if places:
+        reasons = "; ".join(": ".join(filter(None, (place["at"], place["message"]))) for place in places)
+        raise InputsError(reasons, places)
 
 
 def _in_thread(work: Any, timeout: float) -> None:

@@ -45,8 +45,8 @@ FULL = FlowInfo(
 
 
 def test_each_list_of_what_is_said_of_flows_is_a_part_of_the_one() -> None:
-    # What authors write; what becomes of the files in a run's folder is between the flow and its runner.
-    assert {each.name for each in fields(FlowDefinition)} - {"outputs"} <= NAMES
+    # What authors write; a check, and what becomes of the files in a run's folder, are for who runs the flow.
+    assert {each.name for each in fields(FlowDefinition)} - {"outputs", "check"} <= NAMES
     assert set(FlowRecord.SAID) <= NAMES  # what nodes sign
     assert set(FlowRecord.model_fields) - set(FlowRecord.SAID) == {
         "inputs_schema_sha256",

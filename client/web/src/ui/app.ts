@@ -89,7 +89,11 @@ export function placesOf(error: unknown): Map<string, string> {
   if (!(error instanceof CallError)) return found
   const places = fieldOf(error.data, 'places')
   for (const place of Array.isArray(places) ? places : [])
-    if (isRow(place)) found.set(textOf(place, 'at'), textOf(place, 'message'))
+    if (isRow(place)) {
+      const [at, message] = [textOf(place, 'at'), textOf(place, 'message')]
+      const before = found.get(at)
+      found.set(at, before === undefined ? message : `${before}; ${message}`)
+    }
   const missing = fieldOf(error.data, 'missing')
   for (const name of Array.isArray(missing) ? missing : []) if (typeof name === 'string') found.set(`/${escapePointer(name)}`, say.needed)
   return found

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from kodo.flow._runtime.form import example_of
+from kodo.flow._runtime.input_check import InputCheck
 from kodo.flow._runtime.load import LoadedFlow, add_roots, callable_of, entries_of, load_entry, load_yaml, modules_of
 from kodo.flow._runtime.plain import plain
 from kodo.flow._runtime.returns import returned_schema
-from kodo.flow.adapters import is_adapted, schema_by_adapter
+from kodo.flow.adapters import is_adapted
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 from kodo.protocol.flow_info import MAX_RETURNS_CHARACTERS, FlowInfo
 
@@ -55,15 +56,11 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
     """Return what is said of a flow, with an `error` when it cannot be offered.
 
     Raises:
-        UsageError: its date is not a date, or no form can be made of its parameters.
+        UsageError: its date is not a date, no form can be made of its parameters, or its check cannot be called.
     """
     said = loaded.definition
-    form = loaded.form()
-    schema = loaded.schema
-    if schema is None:
-        schema = form.schema() if form else schema_by_adapter(loaded.target)
-    if schema is None:
-        schema = {"type": "object", "properties": {}, "additionalProperties": True}
+    schema = loaded.inputs_schema()
+    InputCheck(loaded, schema)
     info = FlowInfo(
         path=loaded.path,
         name=said.name,
@@ -80,6 +77,7 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
         returns=_returns(loaded.target),
         resources=plain(dict(said.resources)),
         needs_ray=needs_ray(loaded.target),
+        has_check=said.check is not None,
     )
     lacking = [name for name in REQUIRED if not getattr(info, name)]
     if strict and lacking:

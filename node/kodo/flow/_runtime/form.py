@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, NotRequired, Required, Union
 
@@ -19,11 +20,19 @@ from typing_extensions import TypedDict
 
 from kodo.p2p.errors import UsageError
 
-__all__ = ["Form", "InputsError", "example_of", "hints_of", "of_this_python", "reasons_of"]
+__all__ = ["Form", "InputsError", "example_of", "hints_of", "of_this_python", "places_of", "reasons_of"]
 
 
 class InputsError(UsageError):
-    """Inputs that do not fit the form; says each field and why."""
+    """Inputs that do not fit the form; says each field and why.
+
+    Attributes:
+        places: `[{at, message}]`; `at` is a JSON Pointer into the inputs.
+    """
+
+    def __init__(self, message: str, places: Sequence[Mapping[str, str]] = ()):
+        super().__init__(message)
+        self.places = [dict(place) for place in places]
 
 
 class Form:
@@ -45,12 +54,15 @@ class Form:
             raise UsageError(f"the parameters of {_name(function)} cannot be read: {error}") from error
         texts = _parameter_texts(inspect.getdoc(function) or "")
         self._always: set[str] = set()
+        self._defaults: dict[str, Any] = {}
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise UsageError(f"the parameter {parameter} of {_name(function)} cannot be filled in by name")
             name, default = parameter.name, ... if parameter.default is parameter.empty else parameter.default
             if isinstance(default, FieldInfo):  # as models have it; the function alone could not use it
                 self._always.add(name)
+            elif default is not ...:
+                self._defaults[name] = default
             hint, *more = _parts(of_this_python(hints.get(name, Any)))
             told = next((part.documentation for part in more if hasattr(part, "documentation")), texts.get(name))
             title = name.replace("_", " ").strip().capitalize() or name
@@ -59,6 +71,20 @@ class Form:
             # Fields bear other names than the parameters, which might clash with a model's own attributes.
             self._fields[f"field_{len(self._names)}"] = (Annotated[parts], default)
             self._names.append(name)
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters, in their order."""
+        return list(self._names)
+
+    def only(self, names: frozenset[str]) -> Form:
+        """Return the form of some of the parameters."""
+        part = copy.copy(self)
+        part.__dict__.pop("_model", None)
+        kept = [(field, name) for field, name in zip(self._fields, self._names, strict=True) if name in names]
+        part._fields = {field: self._fields[field] for field, _ in kept}
+        part._names = [name for _, name in kept]
+        return part
 
     @cached_property
     def _model(self) -> type[BaseModel]:
@@ -86,6 +112,15 @@ class Form:
         schema.pop("title", None)
         return schema
 
+    def filled(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn inputs into typed arguments, and add the callable's own defaults.
+
+        Raises:
+            InputsError: they do not fit.
+        """
+        defaults = {name: value for name, value in self._defaults.items() if name in self._names}
+        return {**defaults, **self.arguments(inputs)}
+
     def arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn inputs into typed arguments; those not given are left to the callable's own defaults.
 
@@ -95,12 +130,36 @@ class Form:
         try:
             filled = self._model.model_validate(dict(inputs))
         except ValidationError as error:
-            raise InputsError("; ".join(reasons_of(error))) from None
+            raise InputsError("; ".join(reasons_of(error)), places_of(error, inputs)) from None
         return {
             name: getattr(filled, field)
             for field, name in zip(self._fields, self._names, strict=True)
             if field in filled.model_fields_set or name in self._always
         }
+
+
+def places_of(error: ValidationError, value: Any) -> list[dict[str, str]]:
+    """Return what a validation found wrong with `value`, as `[{at, message}]`: `at` is a JSON Pointer into it."""
+    return [
+        {"at": _pointer(item["loc"], value), "message": item["msg"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _pointer(steps: Sequence[int | str], value: Any) -> str:
+    """Return a place as a JSON Pointer: steps that name a branch of a union lead nowhere in the value."""
+    at = ""
+    for number, step in enumerate(steps):
+        if isinstance(value, Mapping):
+            if step not in value and number + 1 < len(steps):
+                continue
+            value = value.get(step)
+        elif isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            continue
+        at += "/" + str(step).replace("~", "~0").replace("/", "~1")
+    return at
 
 
 def reasons_of(error: Exception) -> list[str]:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kodo.flow._runtime.form import Form
+from kodo.flow.adapters import schema_by_adapter
 from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.p2p.errors import NotFoundError, UsageError
@@ -63,6 +64,18 @@ class LoadedFlow:
             inspect.getattr_static(self.target, function.__name__, None)
         )
         return Form(function, int(unbound))
+
+    def inputs_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of its inputs; one that takes anything where nothing is known of them.
+
+        Raises:
+            UsageError: the parameters make no form.
+        """
+        form = self.form()
+        if self.schema is not None:
+            return self.schema
+        schema = form.schema() if form else schema_by_adapter(self.target)
+        return schema or {"type": "object", "properties": {}, "additionalProperties": True}
 
 
 def add_roots(roots: list[str]) -> None:
@@ -221,9 +234,10 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
         raise UsageError(f"in {spec}, `flow` is a map of {', '.join(_TEXTS)} and tags")
     loaded = load_entry(value["entry"]) if "entry" in value else _load_crew(spec, base, value["crew"])
     tags = said.get("tags") or loaded.definition.tags
+    texts: dict[str, Any] = {name: str(said[name]) for name in _TEXTS if said.get(name) is not None}
     definition = replace(
         loaded.definition,
-        **{name: str(said[name]) for name in _TEXTS if said.get(name) is not None},
+        **texts,
         tags=tuple(map(str, several(tags))),
         resources={**loaded.definition.resources, **(value.get("resources") or {})},
     )

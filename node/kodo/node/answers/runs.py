@@ -187,6 +187,9 @@ class RunAnswers:
             key=key,
             demand=demand,
             payer=caller.payer,
+            check=partial(self._catalog.check_by_author, flow, inputs, caller.payer)
+            if flow.has_check and demand is None
+            else None,
         )
         fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}

@@ -5,14 +5,9 @@ Code of flows is never imported here. A flow that cannot be imported is listed a
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import difflib
-import json
-import os
 import shlex
 import sqlite3
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,14 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from kodo.node.catalog.author_check import AuthorChecks
 from kodo.node.catalog.scope import FlowLimits, Scope
-from kodo.node.executors.runner.telemetry import silenced
+from kodo.node.catalog.user_code import ask_process
 from kodo.node.runs.live import LiveRun
 from kodo.node.schemas.forms import missing, places
 from kodo.node.schemas.judge import Judge
 from kodo.node.store.store import Store
-from kodo.p2p.errors import CallError, KodoError, UsageError
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, KodoError, UsageError
 from kodo.protocol.flow_info import FlowInfo
+from kodo.protocol.secrets import MASK, Secrets, asks_secrets, hide
 from kodo.registry.query.glob import fold, parse_glob
 from kodo.registry.query.query import QueryError, parse_query
 from kodo.registry.query.rows import fits
@@ -43,7 +40,6 @@ NO_RAY = "it imports ray or asks for resources, and this node runs flows without
 
 _DESCRIBE_S = 120.0
 _MAX_ANSWER = 64 << 20
-_PIECE_BYTES = 1 << 16
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
 
 Describe = Callable[[Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
@@ -69,14 +65,7 @@ class Flow(FlowInfo):
             raise CallError(409, "flow-broken", f"{self.path} cannot be run: {self.error[:500]}")
         faults = await judge.do(partial(places, self.schema, inputs), payer)
         if faults:
-            absent = missing(self.schema, inputs)
-            what = f"missing: {', '.join(absent)[:300]}" if absent else f"{faults[0]['at']}: {faults[0]['message']}"
-            raise CallError(
-                400,
-                "bad-inputs",
-                f"the inputs do not fit {self.path}; {what}",
-                {"places": faults, "missing": absent},
-            )
+            raise bad_inputs(self.path, faults, missing(self.schema, inputs))
 
     async def demand(
         self, inputs: dict[str, Any], judge: Judge, payer: str, again: Sequence[str] = (), *, strict: bool = False
@@ -103,6 +92,18 @@ class Flow(FlowInfo):
         return {**around, "type": "object", "properties": wanted, "required": absent, "additionalProperties": False}
 
 
+def bad_inputs(path: str, faults: Sequence[Mapping[str, str]], absent: Sequence[str] = ()) -> CallError:
+    """Return the refusal of inputs: `faults` are what is wrong with them, `absent` what is missing."""
+    first = ": ".join(part for part in (faults[0]["at"], faults[0]["message"]) if part)
+    what = f"missing: {', '.join(absent)[:300]}" if absent else first
+    return CallError(
+        400,
+        "bad-inputs",
+        f"the inputs do not fit {path}; {what}",
+        {"places": list(faults), "missing": list(absent)},
+    )
+
+
 async def describe_flows(request: Mapping[str, Any], *, account: Account | None = None) -> list[dict[str, Any]]:
     """Describe flows by `python -m kodo.flow._runtime.describe`; return a map of each `FlowInfo`.
 
@@ -112,52 +113,19 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
     Raises:
         KodoError: the process failed, did not end in time, or told more than `_MAX_ANSWER` bytes.
     """
-    environment = os.environ if account is None else account.environment(os.environ)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *([] if account is None else ["-P"]),
-        "-m",
-        "kodo.flow._runtime.describe",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=_PIECE_BYTES,
-        env={**environment, **silenced(environment), "PYTHONUNBUFFERED": "1"},
-        **({} if account is None else account.process()),
-    )
     try:
-        async with asyncio.timeout(_DESCRIBE_S):
-            answer = await _ask(process, json.dumps(dict(request)).encode())
-    except TimeoutError:
-        raise KodoError(f"its import did not finish within {_DESCRIBE_S:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    try:
-        flows = (await asyncio.to_thread(json.loads, answer))["flows"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise KodoError(f"Python ended with exit code {process.returncode} when it was imported") from None
-    return list(flows)
-
-
-async def _ask(process: asyncio.subprocess.Process, request: bytes) -> bytes:
-    """Send a process its input and return what it writes until it ends."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with contextlib.suppress(OSError):  # one that has ended before it read all is told by its exit code
-        process.stdin.write(request)
-        await process.stdin.drain()
-    process.stdin.close()
-    answer = bytearray()
-    while piece := await process.stdout.read(_PIECE_BYTES):
-        answer += piece
-        if len(answer) > _MAX_ANSWER:
-            raise KodoError(
-                f"its flows take more than {_MAX_ANSWER >> 20} MiB to describe; make schemas and examples smaller"
-            )
-    await process.wait()
-    return bytes(answer)
+        answer = await ask_process(
+            "kodo.flow._runtime.describe", request, seconds=_DESCRIBE_S, most_bytes=_MAX_ANSWER, account=account
+        )
+        return list(answer["flows"])
+    except DeadlineError as error:
+        raise KodoError(f"its import failed: {error}") from None
+    except CapacityError:
+        raise KodoError(
+            f"its flows take more than {_MAX_ANSWER >> 20} MiB to describe; make schemas and examples smaller"
+        ) from None
+    except (KeyError, TypeError):
+        raise KodoError("its description was no list of flows when it was imported") from None
 
 
 class Catalog:
@@ -170,6 +138,8 @@ class Catalog:
         base: where relative file paths start.
         strict: whether flows must say all that a registry's record needs.
         has_ray: whether the node has Ray; without, flows that need it are broken.
+        account: under which the flows' code is run; None: this process's.
+        checks: asks what flows' authors have inputs judged by; by default processes of the account.
     """
 
     def __init__(
@@ -182,6 +152,8 @@ class Catalog:
         strict: bool = False,
         has_ray: bool = True,
         describe: Describe = describe_flows,
+        account: Account | None = None,
+        checks: AuthorChecks | None = None,
     ):
         self._specs = list(specs)
         self._scope = scope or Scope()
@@ -189,7 +161,8 @@ class Catalog:
         self._base = base
         self._strict = strict
         self._has_ray = has_ray
-        self._describe = describe
+        self._describe = partial(describe_flows, account=account) if describe is describe_flows else describe
+        self._checks = checks or AuthorChecks(self._roots, account=account)
         self._flows: dict[str, Flow] = {}
         self.judge = Judge()
         """Holds what comes from outside against the forms; whoever makes a catalogue closes it."""
@@ -280,12 +253,30 @@ class Catalog:
             return ["this node does not offer the flow any more"]
         try:
             await flow.check(inputs, self.judge, live.payer)
+            await self.check_by_author(flow, inputs, live.payer)
         except CallError as error:
             if error.code == 429:
                 raise
             places = error.data.get("places", [])
-            return [f"{place['at']}: {place['message']}" for place in places] or [error.message]
+            told = [": ".join(part for part in (place["at"], place["message"]) if part) for place in places]
+            return told or [error.message]
         return []
+
+    async def check_by_author(self, flow: Flow, inputs: Mapping[str, Any], payer: str) -> None:
+        """Judge inputs that fit the form by the check of the flow's author, if it has one.
+
+        Raises:
+            CallError: 400 `bad-inputs` with `places`; 409 `check-failed`; 429 `busy`.
+        """
+        if not flow.has_check:
+            return
+        faults = await self._checks.faults(flow.path, flow.entry, inputs, payer)
+        if faults and asks_secrets(flow.schema):
+            # What a lock is refused for is stored, and an author may have repeated a value.
+            _, secrets = await self.judge.do(partial(hide, flow.schema, inputs), payer)
+            faults = [{**place, "message": _without(place["message"], secrets)} for place in faults]
+        if faults:
+            raise bad_inputs(flow.path, faults)
 
     def search(
         self,
@@ -326,6 +317,14 @@ class Catalog:
         for key, descending in reversed(_order(by)):
             found.sort(key=lambda flow: _sort_key(getattr(flow, key)), reverse=descending)
         return len(visible), found
+
+
+def _without(text: str, secrets: Secrets) -> str:
+    """Return a text in which no secret stands."""
+    for _, secret in secrets:
+        if str(secret):
+            text = text.replace(str(secret), MASK)
+    return text
 
 
 class _Globber:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class Order:
     """What a launch is about; the inputs are valid already. `about`: the data of the run's `flow` event.
 
     `secrets`: what `kodo.protocol.secrets.hide` took out of the inputs.
+    `check`: raises when the launch is to be refused after all; asked once the run is known to be new.
     `payer`: against whose bounds the run counts; empty: the account of its principal.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
@@ -68,6 +69,7 @@ class Order:
     demand: dict[str, Any] | None = None
     secrets: Secrets = field(default_factory=list)
     payer: str = ""
+    check: Callable[[], Awaitable[None]] | None = None
 
 
 def ask_inputs(lid: str, order: Order) -> NewEvent:

@@ -292,6 +292,10 @@ class Runs:
         self, run: NewRun, first: list[NewEvent], key: OnceKey | None, order: Order
     ) -> tuple[str, RunState]:
         payer, secrets = order.payer or account_of(run.principal), order.secrets
+        if order.check is not None:
+            await order.check()
+            if self._closing or self._draining is not None:
+                raise stopping()
         self._check_room(payer)
         if secrets and self.vault is not None:
             # Before the run: one that is stored has its secrets, also after a crash in between.

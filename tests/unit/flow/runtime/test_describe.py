@@ -109,6 +109,7 @@ def test_a_flow_is_described_by_its_decorator_hints_and_docstring(scope):
         "returns": {"type": "string"},
         "resources": {"num_cpus": 1},
         "needs_ray": False,
+        "has_check": False,
     }
     assert schema["required"] == ["topic"]
 
