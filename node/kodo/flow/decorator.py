@@ -16,10 +16,13 @@ from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.texts import several
 
-__all__ = ["FLOW_ATTRIBUTE", "FOLDER", "FlowDefinition", "event", "flow"]
+__all__ = ["FLOWS_ATTRIBUTE", "FLOW_ATTRIBUTE", "FOLDER", "FlowDefinition", "event", "flow"]
 
 FLOW_ATTRIBUTE = "__kodo_flow__"
 """Where the decorator leaves its definition."""
+
+FLOWS_ATTRIBUTE = "__kodo_flows__"
+"""A method of what holds several flows, as an app: it yields `(name, flow)`, a name being where in it the flow is."""
 
 MAX_ARGUMENT_CHARACTERS = 2000
 """Longer arguments are cut in the events that `@event` makes."""

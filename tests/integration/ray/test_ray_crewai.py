@@ -47,6 +47,15 @@ async def test_agents_tasks_tools_actions_and_results_become_events(run):
     assert KEY not in str(made.events)
 
 
+async def test_a_crew_that_an_app_of_kodosumi_launches_is_told_as_any_other(run):
+    with ChatServer([say("O stars")]) as server:
+        made = await run("hymn:enter", topic="stars", base_url=server.url)
+        end = await made.end()
+    assert (end["event"], end.get("result")) == ("final", "O stars"), end
+    assert [(data["name"], data["agent"]) for data in told(made, "task")] == [("hymn", "Writer")]
+    assert KEY not in str(made.events)
+
+
 @pytest.mark.parametrize("name", ["streaming", "streamed"])
 async def test_a_crew_that_streams_is_run_to_its_end(run, name):
     with ChatServer([say("a page on stars")]) as server:

@@ -259,3 +259,11 @@ async def test_files_of_a_released_run_are_gone(home, run):
     assert folder.stat().st_mode & 0o777 == 0o700
     await made.runner.release()
     assert not folder.exists()
+
+
+async def test_an_app_of_kodosumi_that_gives_its_tracer_to_tasks(run):
+    made = await run("prime.app:enter", end="100")
+    end = await made.end()
+    assert end.get("result") == {"1": 1, "2": 8, "4": 7, "6": 6, "8": 1}, end
+    told = [event.data["text"] for event in made.events if event.event == "result"]
+    assert sorted(told) == ["from 0 to 50", "from 50 to 100"]

@@ -16,7 +16,8 @@ from typing import Any
 from kodo.flow._runtime.form import Form
 from kodo.flow.adapters import schema_by_adapter
 from kodo.flow.adapters.crew_yaml import YamlCrew
-from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
+from kodo.flow.decorator import FLOW_ATTRIBUTE, FLOWS_ATTRIBUTE, FlowDefinition
+from kodo.flow.kodosumi.standin import install as install_kodosumi
 from kodo.p2p.errors import NotFoundError, UsageError
 from kodo.protocol.texts import several
 
@@ -85,6 +86,7 @@ def add_roots(roots: list[str]) -> None:
             sys.path.remove(root)
         sys.path.insert(0, root)
     importlib.invalidate_caches()
+    install_kodosumi()
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:
@@ -136,7 +138,7 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
 
 
 def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
-    """Return the entries that a line of a scope names: itself, or each `@flow` of a module or file.
+    """Return the entries that a line of a scope names: itself, or each flow of a module, a file or an app.
 
     Args:
         spec: `module:attribute`, `module`, `./file.py` or `./file.py:attribute`.
@@ -152,16 +154,49 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
     if module_name.endswith(".py"):
         module_name = _module_of(base / module_name, roots)
     if attribute:
-        return [f"{module_name}:{attribute}"]
-    entries = [
-        f"{module_name}:{name}"
-        for name, value in list(vars(_import(module_name)).items())
-        if isinstance(inspect.getattr_static(value, FLOW_ATTRIBUTE, None), FlowDefinition)
-        and getattr(value, "__module__", module_name) == module_name  # not what it imported from another module
-    ]
+        return _entries_of_attribute(module_name, attribute)
+    entries = []
+    apps: dict[int, list[str]] = {}
+    for name, value in list(vars(_import(module_name)).items()):
+        if _holds_flows(value):
+            apps.setdefault(id(value), _entries_of_app(module_name, name, value))
+        elif (
+            isinstance(inspect.getattr_static(value, FLOW_ATTRIBUTE, None), FlowDefinition)
+            and getattr(value, "__module__", module_name) == module_name  # not what it imported from another module
+        ):
+            entries.append(f"{module_name}:{name}")
+    entries = list(dict.fromkeys([*entries, *(entry for found in apps.values() for entry in found)]))
     if not entries:
         raise NotFoundError(f"there is no @flow in {spec}{_advice(module_name)}")
     return entries
+
+
+def _entries_of_attribute(module_name: str, attribute: str) -> list[str]:
+    """Return the entries of an app with several flows; of anything else, and of what is not there, itself."""
+    entry = f"{module_name}:{attribute}"
+    try:
+        target: Any = _import(module_name)
+        for name in attribute.split("."):
+            target = getattr(target, name)
+    except (Exception, SystemExit):  # user code: loading it will say so
+        return [entry]
+    return _entries_of_app(module_name, attribute, target) if _holds_flows(target) else [entry]
+
+
+def _holds_flows(value: Any) -> bool:
+    return inspect.getattr_static(type(value), FLOWS_ATTRIBUTE, None) is not None
+
+
+def _entries_of_app(module_name: str, attribute: str, app: Any) -> list[str]:
+    """Return the entries of an app: by the names of its functions in their module, where they still have them."""
+    module = _import(module_name)
+    flows = list(getattr(app, FLOWS_ATTRIBUTE)())
+    if not flows:
+        raise NotFoundError(f"there is no @app.enter in {module_name}:{attribute}")
+    return [
+        f"{module_name}:{own if getattr(module, own, None) is flow else f'{attribute}.{name}'}"
+        for name, flow, own in ((name, flow, str(flow.__name__)) for name, flow in flows)
+    ]
 
 
 def _check_class(target: Any) -> None:

@@ -15,6 +15,7 @@ _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("crewai", "Crew"): "kodo.flow.adapters.crewai",
     ("crewai", "Flow"): "kodo.flow.adapters.crewai",
     ("crewai", "StreamingOutputBase"): "kodo.flow.adapters.crewai",
+    ("kodo", "Entry"): "kodo.flow.adapters.kodosumi",
     ("langchain_core", "Runnable"): "kodo.flow.adapters.runnable",
     ("langgraph", "Pregel"): "kodo.flow.adapters.langgraph",
     ("langgraph", "StateGraph"): "kodo.flow.adapters.langgraph",
