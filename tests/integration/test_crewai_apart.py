@@ -35,3 +35,9 @@ def test_a_crew_says_nothing_to_anybody_and_leaves_nothing_of_its_run_in_the_hom
     assert heard.calls == []
     # A key for its maker's cloud is made when it is imported.
     assert [path for path in heard.left if "credentials" not in path] == []
+
+
+def test_a_new_project_with_a_crew_passes_its_test(python: Path, tmp_path: Path):
+    folder = tmp_path / "pages"
+    do(python, "-c", "from kodo.cli.main import main; main()", "new", folder, "--crew")
+    assert "1 passed" in do(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, folder)

@@ -38,6 +38,8 @@ HEAVY = {
 """Where alone a library may be imported: modules, or folders where it ends with a slash."""
 
 FILE_MAKERS = {
+    "kodo/cli/new.py": "the files of a new project, which hold no secret",
+    "kodo/flow/_runtime/debugger.py": "opens a terminal",
     "kodo/client/filelock.py": "locks, which are empty",
     "kodo/client/login.py": "a lock, which is empty",
     "kodo/client/transfer.py": "downloads",

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
+    "new": Entry("new", "Write", "Write a flow to begin with: a folder with its code, its test and its scope file."),
     "nodes": Entry("find", "Find", "List the nodes on the local network and in registries."),
     "flows": Entry("find", "Find", "List the flows on the local network and in registries."),
     "show": Entry("find", "Find", "Show what a flow does, which inputs it takes, and an example."),

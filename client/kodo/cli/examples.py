@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXAMPLES", "epilog"]
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "new": ("koco new greeting", "koco new trip --graph"),
     "flows": ("koco flows --search '*atlas*'", "koco flows --node flows.example.com"),
     "show": ("koco show 'Code Atlas'", "koco show flows.example.com/flows.market.competitor"),
     "run": (

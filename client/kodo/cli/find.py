@@ -99,7 +99,9 @@ async def show(
     if is_local_flow(flow) and context.node is None:
         from kodo.cli.local import describe_local
 
-        answer, address = await describe_local(flow), flow
+        info, address = (await describe_local(flow)).info, flow
+        shown = ("path", "name", "description", "schema", "example", "returns")
+        answer = {key: info[key] for key in shown if key in info}
     else:
         async with context.client() as client:
             answer = await client.show(flow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,8 @@ from kodo.cli.display import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from kodo.cli.exits import Exit
 from kodo.cli.text import human_bytes, line, lines
 from kodo.cli.values import answer_words
-from kodo.p2p.errors import CallError
+from kodo.p2p.errors import CallError, UsageError
+from kodo.protocol.breakpoints import LOGGER, TERMINAL, is_breakpoint
 from kodo.protocol.events import OpenLock, RunState
 
 if TYPE_CHECKING:
@@ -52,15 +54,21 @@ async def follow_run(
         live: wait for what comes.
         defaults: answer each lock with its default.
     """
-    changed = asyncio.Event()
+    changed, goes_on = asyncio.Event(), asyncio.Event()
+    handled: set[Any] = set()  # locks that no person is asked
     with make_display(context, run, title) as display:
         async with (
-            _background(_see_to_locks(context, run, display, changed, defaults), wanted=live),
+            _background(_see_to_locks(context, run, display, changed, goes_on, defaults), wanted=live),
             aclosing(run.follow(after, live=live)) as events,
         ):
             async for event in events:
-                display.show(event, run.view)
+                if event.event == "lock" and _is_for_the_debugger(event.data.get("schema")):
+                    handled.add(event.data.get("lid"))
+                if event.data.get("lid") not in handled:
+                    display.show(event, run.view)
                 changed.set()
+                if run.view.state.over or (event.event == "log" and event.data.get("logger") == LOGGER):
+                    goes_on.set()
 
 
 @contextlib.asynccontextmanager
@@ -78,8 +86,14 @@ async def _background(work: Any, *, wanted: bool) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def _see_to_locks(context: Context, run: Run, display: Display, changed: asyncio.Event, defaults: bool) -> None:
-    """Answer the locks that come, one after the other: by a form, by their defaults, or say how to."""
+async def _see_to_locks(
+    context: Context, run: Run, display: Display, changed: asyncio.Event, goes_on: asyncio.Event, defaults: bool
+) -> None:
+    """Answer the locks that come, one after the other: by a form, by their defaults, or say how to.
+
+    Raises:
+        UsageError: only defaults are wanted, there is none, and nobody to ask.
+    """
     seen: set[str] = set()
     while True:
         await changed.wait()
@@ -87,13 +101,30 @@ async def _see_to_locks(context: Context, run: Run, display: Display, changed: a
         await asyncio.sleep(SETTLE_SECONDS)
         while lock := next((each for lid, each in run.view.locks.items() if lid not in seen), None):
             seen.add(lock.lid)
-            if defaults and lock.has_default:
+            if _is_for_the_debugger(lock.schema):
+                with display.pause():
+                    goes_on.clear()
+                    await _try_answer(context, run, lock, True)
+                    await goes_on.wait()
+            elif defaults and lock.has_default:
                 await _try_answer(context, run, lock, lock.default)
             elif context.interactive:
                 with display.pause():
                     await _ask_while_open(context, run, lock, changed)
+            elif defaults:
+                # A node that this command has started ends with it: nobody could come back.
+                how = "" if context.cleaning else f", or answer it with: {_how(run, lock)}"
+                raise UsageError(
+                    f"{line(lock.title, 200)!r} has no default, so --yes cannot answer it; on a terminal you "
+                    f"are asked without --yes{how}"
+                )
             else:
                 context.say(f"waits for an answer: {lock.title}; give it with: {_how(run, lock)}")
+
+
+def _is_for_the_debugger(schema: Any) -> bool:
+    """Return whether a lock asks for this terminal, as `breakpoint()` in a local flow does."""
+    return TERMINAL in os.environ and is_breakpoint(schema)
 
 
 def _how(run: Run, lock: OpenLock) -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kodo.client.config import Loaded
 from kodo.p2p.errors import NotFoundError, UsageError
 from kodo.p2p.net.keystore import load_identity, make_home
+from kodo.protocol.breakpoints import TERMINAL
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Client
 
-__all__ = ["describe_local", "embedded_node", "local_entry", "only_flow"]
+__all__ = ["LocalFlow", "describe_local", "embedded_node", "local_entry", "prepare_node"]
 
 _FILE_AND_NAME = re.compile(r"(?s)(.+\.py)(:[A-Za-z_][\w.]*)?\Z")
 
@@ -53,74 +57,99 @@ def _file(text: str, folder: Path) -> Path:
     return path
 
 
-@contextlib.asynccontextmanager
-async def embedded_node(context: Context, flow: str, executor: str | None = None) -> AsyncIterator[str]:
-    """Run a node that offers `flow` alone, to this user alone, on loopback, not announced; gives its address.
+@dataclass(frozen=True, slots=True)
+class LocalFlow:
+    """A flow of this machine, described; nothing runs yet.
 
-    Its home is a temporary folder that goes with it; the user's own key and settings stay in use.
-
-    Raises:
-        UsageError: the flow needs Ray, which is not installed, or this is no local flow.
-        NotFoundError: there is no such file.
+    Attributes:
+        entry: what a node is told to offer.
+        folder: where its code is imported from.
+        info: what is said of it, as `FlowInfo.to_map`.
     """
-    from kodo.cli.nodes import node_config, running_node
 
-    entry, folder = local_entry(flow, Path.cwd())
-    settings = context.loaded.override(
-        host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null", executor=executor
-    )
-    if settings.sources.get("runners") == "default":
-        settings = settings.override(runners=1)
-    home = Path(tempfile.mkdtemp(prefix="koco-"))
-    try:
-        context.say("starting a node for this run")
-        config = node_config(
-            Loaded(home, settings.settings, settings.sources),
-            scope=None,
-            registries=(),
-            entries=(entry,),
-            roots=(folder,),
-            runner_user=None,  # it is this user's own flow
-            # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
-            only=str(load_identity(make_home(context.loaded.home), "user").peer_id),
-            executor=settings.settings.executor or "auto",
-            outlive=False,
-        )
-        async with running_node(config) as node:
-            yield str(node.addresses[0])
-    finally:
-        context.say("stopping the node of this run")
-        await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+    entry: str
+    folder: Path
+    info: Mapping[str, Any]
 
 
-async def only_flow(client: Client, node: str) -> str:
-    """Return the path of the one flow that an embedded node offers.
+async def describe_local(flow: str) -> LocalFlow:
+    """Describe a local flow without a node.
 
     Raises:
-        UsageError: it cannot be run; says why.
-    """
-    return str(_only([row async for row in client.flows(node=node)])["path"])
-
-
-async def describe_local(flow: str) -> dict[str, Any]:
-    """Describe a local flow as `flow.schema` of a node would, without a node.
-
-    Raises:
-        UsageError: it cannot be run; says why.
+        UsageError: it cannot be run, or several are meant; says why, and which.
         NotFoundError: there is no such file.
     """
     from kodo.node.catalog.catalog import describe_flows
 
     entry, folder = local_entry(flow, Path.cwd())
     infos = await describe_flows({"roots": [str(folder)], "flows": [entry], "base": str(Path.cwd())})
-    info = _only([{**info, "broken": info.get("error")} for info in infos])
-    return {key: info[key] for key in ("path", "name", "description", "schema", "example", "returns") if key in info}
+    if len(infos) != 1:
+        names = ", ".join(str(info.get("path")).rpartition(".")[2] for info in infos[:20])
+        raise UsageError(f"that means {len(infos)} flows ({names}); name one: ./file.py:flow or module:flow")
+    if infos[0].get("error"):
+        raise UsageError(f"the flow cannot be run: {infos[0]['error']}")
+    return LocalFlow(entry, folder, infos[0])
 
 
-def _only(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    if len(rows) != 1:
-        names = ", ".join(str(row.get("path")).rpartition(".")[2] for row in rows[:20])
-        raise UsageError(f"that means {len(rows)} flows ({names}); name one: ./file.py:flow or module:flow")
-    if rows[0].get("broken"):
-        raise UsageError(f"the flow cannot be run: {rows[0]['broken']}")
-    return rows[0]
+async def prepare_node() -> None:
+    """Import what a node needs, while something else is waited for."""
+    await asyncio.to_thread(importlib.import_module, "kodo.node.app")
+
+
+@contextlib.asynccontextmanager
+async def embedded_node(context: Context, flow: LocalFlow, executor: str | None = None) -> AsyncIterator[str]:
+    """Run a node that offers `flow` alone, to this user alone, on loopback, not announced; gives its address.
+
+    Its home is a temporary folder that goes with it; the user's own key and settings stay in use.
+
+    Raises:
+        UsageError: the flow needs Ray, which is not installed.
+    """
+    from kodo.cli.nodes import node_config, running_node
+
+    settings = context.loaded.override(
+        host=["127.0.0.1"], port=0, lan=False, name="local", open=False, auth="null", executor=executor
+    )
+    if settings.sources.get("runners") == "default":
+        settings = settings.override(runners=1)
+    home = Path(tempfile.mkdtemp(prefix="koco-"))
+
+    async def described(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [dict(flow.info)]
+
+    try:
+        context.say("starting a node for this run")
+        config = node_config(
+            Loaded(home, settings.settings, settings.sources),
+            scope=None,
+            registries=(),
+            entries=(flow.entry,),
+            roots=(flow.folder,),
+            runner_user=None,  # it is this user's own flow
+            # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
+            only=str(load_identity(make_home(context.loaded.home), "user").peer_id),
+            executor=settings.settings.executor or "auto",
+            outlive=False,
+        )
+        with _terminal(context):
+            async with running_node(config, describe=described) as node:
+                broken = next((each.error for each in node.flows if each.error), None)
+                if broken:
+                    raise UsageError(f"the flow cannot be run: {broken}")
+                yield str(node.addresses[0])
+    finally:
+        context.say("stopping the node of this run")
+        await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _terminal(context: Context) -> Iterator[None]:
+    """Tell the flow's process which terminal `breakpoint()` stops on, where there is one."""
+    if not (context.interactive and sys.stdout.isatty()):
+        yield
+        return
+    os.environ[TERMINAL] = os.ttyname(sys.stdin.fileno())
+    try:
+        yield
+    finally:
+        del os.environ[TERMINAL]

@@ -115,11 +115,11 @@ def samples_scope() -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running_node(config: NodeConfig) -> AsyncIterator[Node]:
-    """Run a node for as long as the block lasts."""
+async def running_node(config: NodeConfig, **options: Any) -> AsyncIterator[Node]:
+    """Run a node for as long as the block lasts; `options` are those of `Node`."""
     from kodo.node.app import Node
 
-    async with Node(config) as node:
+    async with Node(config, **options) as node:
         with _rare_collections(), short_turns_of_threads():
             yield node
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,21 +103,24 @@ async def run(
         raise UsageError("--executor is for a local flow; a node's flows are run as its operator says")
     async with AsyncExitStack() as stack:
         client_options: dict[str, Any] = {}
-        node = None
+        node, values = None, None
+        given = partial(_inputs, context, words=words or [], file=inputs, ask=not yes and not later)
         if local:
-            from kodo.cli.local import embedded_node, only_flow
+            from kodo.cli.local import describe_local, embedded_node, prepare_node
 
             assert flow is not None
             context.cleaning = True
-            node = await stack.enter_async_context(embedded_node(context, flow, executor))
-            client_options["finders"] = []
+            described, _ = await asyncio.gather(describe_local(flow), prepare_node())
+            values = await given(described.info["name"], described.info["schema"])
+            if not later:
+                _check_complete(described.info["schema"], values)
+            node = await stack.enter_async_context(embedded_node(context, described, executor))
+            flow, client_options["finders"] = described.info["path"], []
         client = await stack.enter_async_context(context.client(**client_options))
-        if node is not None:
-            flow = await only_flow(client, node)
         if like is not None:
             earlier = await client.run(like)
             found = await earlier.flow()
-            values = await _inputs(context, found, words or [], inputs, ask=False)
+            values = await given(found.name, found.inputs_schema, ask=False)
             values = changed(values, (await earlier.state()).get("inputs"), words or [])
             # What is missing is asked for by a lock, which a person at a terminal answers at once.
             strict = not later and not context.interactive
@@ -126,7 +131,8 @@ async def run(
         else:
             assert flow is not None
             found = await client.find_flow(flow, node=node)
-            values = await _inputs(context, found, words or [], inputs, ask=not yes and not later)
+            if values is None:
+                values = await given(found.name, found.inputs_schema)
             await client.prove(found, values)
             values = await _upload(context, client, found, values)
             started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
@@ -157,20 +163,32 @@ async def run(
         return code
 
 
+def _check_complete(schema: Any, values: Mapping[str, Any]) -> None:
+    """Refuse inputs that are not complete, before anything is started for them.
+
+    Raises:
+        UsageError: naming them.
+    """
+    from kodo.cli.forms import missing_inputs
+    from kodo.p2p.errors import UsageError
+
+    if absent := missing_inputs(schema, values):
+        raise UsageError(f"the flow needs {', '.join(absent)}; give {' '.join(f'{name}=…' for name in absent)}")
+
+
 async def _inputs(
-    context: Context, found: FlowOnNode, words: list[str], file: str | None, *, ask: bool
+    context: Context, name: str, schema: Any, *, words: list[str], file: str | None, ask: bool
 ) -> dict[str, Any]:
     from kodo.cli.forms import fill_missing, missing_inputs
     from kodo.cli.secret import secret_values
     from kodo.cli.values import name_files, parse_assignments, read_inputs_file
 
-    schema = found.inputs_schema
     values = name_files(read_inputs_file(file), schema) if file is not None else {}
     values |= parse_assignments(words, schema, await secret_values(context, words, schema))
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line
 
-        context.say(f"{found.name} needs:")
+        context.say(f"{name} needs:")
         values = await fill_missing(schema, values, ask_line, context.say)
     return values
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import queue
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +78,43 @@ class User:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+class Person:
+    """Someone at a terminal: waits for words on the screen, then types."""
+
+    def __init__(self, home: Path, *words: str):
+        self.process, self._terminal = pty.fork()
+        if self.process == 0:
+            os.execve(KOCO[0], [*KOCO, *words], environment(home))
+        self.screen = ""
+        self._seen = 0
+
+    def sees(self, words: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while words not in self.screen[self._seen :]:
+            assert time.monotonic() < deadline, self.screen
+            assert self._read(), self.screen
+        self._seen = self.screen.index(words, self._seen) + len(words)
+
+    def types(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def leaves(self) -> int:
+        while self._read():
+            pass
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+    def _read(self) -> bool:
+        if select.select([self._terminal], [], [], 1)[0]:
+            try:
+                data = os.read(self._terminal, 65536)
+            except OSError:
+                return False
+            self.screen += data.decode("utf-8", "replace")
+            return bool(data)
+        return True
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -18,7 +16,7 @@ import pytest
 from kodo.protocol.ids import is_id
 from tests.support.watched_place import watched_place
 
-from .conftest import FLOWS, KOCO, User, environment
+from .conftest import FLOWS, Person, User
 
 Node = dict[str, Any]
 
@@ -232,43 +230,6 @@ def test_errors_have_their_codes_as_text_and_as_json(address: str, user: User, w
     as_json = user(*given, "--json")
     assert as_json.code == code
     assert {"code", "reason", "message"} <= set(as_json.row["error"])
-
-
-class Person:
-    """Someone at a terminal: waits for words on the screen, then types."""
-
-    def __init__(self, home: Path, *words: str):
-        self.process, self._terminal = pty.fork()
-        if self.process == 0:
-            os.execve(KOCO[0], [*KOCO, *words], environment(home))
-        self.screen = ""
-        self._seen = 0
-
-    def sees(self, words: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while words not in self.screen[self._seen :]:
-            assert time.monotonic() < deadline, self.screen
-            assert self._read(), self.screen
-        self._seen = self.screen.index(words, self._seen) + len(words)
-
-    def types(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def leaves(self) -> int:
-        while self._read():
-            pass
-        os.close(self._terminal)
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-
-    def _read(self) -> bool:
-        if select.select([self._terminal], [], [], 1)[0]:
-            try:
-                data = os.read(self._terminal, 65536)
-            except OSError:
-                return False
-            self.screen += data.decode("utf-8", "replace")
-            return bool(data)
-        return True
 
 
 def test_on_a_terminal_missing_inputs_and_locks_are_asked_for(address: str, user: User) -> None:

@@ -25,9 +25,9 @@ async def test_a_local_flow_is_described_without_a_node(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one.py").write_text('from kodo.flow import flow\n@flow\ndef greet(name: str):\n    """Greets."""\n')
     (tmp_path / "two.py").write_text("from kodo.flow import flow\n@flow\ndef a(): ...\n@flow\ndef b(): ...\n")
-    answer = await describe_local("./one.py")
+    answer = (await describe_local("./one.py")).info
     assert (answer["path"], answer["description"], answer["example"]) == ("one.greet", "Greets.", {"name": "text"})
-    assert await describe_local("one:greet") == answer
+    assert (await describe_local("one:greet")).info == answer
     with pytest.raises(UsageError, match=r"2 flows \(a, b\); name one"):
         await describe_local("./two.py")
     with pytest.raises(UsageError, match="cannot be run: the module two has no c"):

@@ -52,7 +52,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 async def inputs(context: Context, *words: str) -> dict[str, Any]:
     found: Any = Found()
-    return await _inputs(context, found, list(words), None, ask=False)
+    return await _inputs(context, found.name, found.inputs_schema, words=list(words), file=None, ask=False)
 
 
 @pytest.mark.parametrize("name", ["key", "maybe"])

@@ -48,6 +48,7 @@ class RunSpec:
         secrets: what has to be put back into the inputs, which have `MASK` there; never stored on its way.
         max_events, max_event_bytes: how much it may say; see `EventBudget`.
         files: the uploads among the inputs; the flow gets a path on its own machine in the place of each id.
+        node: the node's name.
     """
 
     fid: str
@@ -59,6 +60,12 @@ class RunSpec:
     secrets: Secrets = field(default_factory=list)
     max_events: int = MAX_RUN_EVENTS
     max_event_bytes: int = MAX_RUN_EVENT_BYTES
+    node: str = ""
+
+    def message(self) -> dict[str, Any]:
+        """Return what `RunnerService.start` takes, but for the version of kodo."""
+        names = ("fid", "path", "entry", "inputs", "max_events", "max_event_bytes", "node")
+        return {name: getattr(self, name) for name in names}
 
 
 class RunnerEvent(NamedTuple):

@@ -405,6 +405,7 @@ class Runs:
                     # As they were when it was launched: a process of this node that takes it up knows them too.
                     max_events=row.max_events or self.settings.max_events,
                     max_event_bytes=row.max_event_bytes or self.settings.max_event_bytes,
+                    node=str(self.settings.versions.get("node", "")),
                 )
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)

@@ -186,10 +186,7 @@ class ApartExecutor:
             raise KodoError("the executor is not running")
         await self._up.wait()
         line = self._open_line()
-        told = {
-            name: getattr(spec, name)
-            for name in ("fid", "path", "entry", "inputs", "resources", "secrets", "max_events", "max_event_bytes")
-        }
+        told = {**spec.message(), "resources": spec.resources, "secrets": spec.secrets}
         told["files"] = [[file.id, file.name, file.size, file.sha256] for file in spec.files]
 
         def give_up(late: Any) -> None:

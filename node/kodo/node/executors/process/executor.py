@@ -175,15 +175,7 @@ class ProcessExecutor:
             # From here on nothing is tried again: a flow that ends its process at once has run, and its end is told
             # by the first poll.
             with contextlib.suppress(RunnerDiedError):
-                message = {
-                    "fid": spec.fid,
-                    "path": spec.path,
-                    "entry": spec.entry,
-                    "inputs": spec.inputs,
-                    "max_events": spec.max_events,
-                    "max_event_bytes": spec.max_event_bytes,
-                    "kodo": kodo_version(),
-                }
+                message = {**spec.message(), "kodo": kodo_version()}
                 await runner.link.call(
                     "start", message, spec.secrets, seconds=CALL_TIMEOUT, what="a runner did not take its run"
                 )

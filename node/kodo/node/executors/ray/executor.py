@@ -313,15 +313,7 @@ class RayExecutor:
         link = warm.link
         runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
         runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
-        message = {
-            "fid": spec.fid,
-            "path": spec.path,
-            "entry": spec.entry,
-            "inputs": spec.inputs,
-            "max_events": spec.max_events,
-            "max_event_bytes": spec.max_event_bytes,
-            "kodo": kodo_version(),
-        }
+        message = {**spec.message(), "kodo": kodo_version()}
 
         def start() -> Any:
             started = warm.handle.start.remote(message, spec.secrets)

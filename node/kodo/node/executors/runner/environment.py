@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from kodo.client.config import ENVIRONMENT
 
-__all__ = ["flow_environment"]
+__all__ = ["NODE", "RUN", "flow_environment"]
+
+RUN = "KODO_FID"
+"""The variable that tells a flow, and what it starts, the id of its run."""
+
+NODE = "KODO_NODE"
+"""The variable that tells them the name of the node."""
 
 _NOT_FOR_FLOWS = frozenset(
     [

@@ -23,6 +23,7 @@ from typing import Any
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
 from kodo.flow._runtime.context import emit_here, install
+from kodo.flow._runtime.debugger import stop_at_breakpoints
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
@@ -35,6 +36,7 @@ from kodo.flow._runtime.terminal_input import ask_by_locks
 from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.ending import Ending
+from kodo.node.executors.runner.environment import NODE, RUN
 from kodo.node.executors.runner.leftovers import handle_leftovers
 from kodo.node.executors.runner.storage import place_of_runner
 from kodo.node.executors.runner.threads import (
@@ -95,6 +97,7 @@ class RunnerService:
         log_as_events(emit_here)
         ask_by_locks(self._last_line)
         explain_signals(self._context.warn)
+        stop_at_breakpoints(self._context.warn)
         self._connect()
         self._inlet = EventInlet(self._context.emit)
         self._fid: str | None = None
@@ -145,8 +148,8 @@ class RunnerService:
         return {"fid": self._fid, "started": started, "asking": asking, "pid": os.getpid()}
 
     async def start(self, spec: dict[str, Any], secrets: Secrets) -> None:
-        """Run a flow: `fid`, `path`, `entry`, `inputs`, `max_events`, `max_event_bytes`, and the node's version of
-        `kodo`; once, unless sealed.
+        """Run a flow: `fid`, `path`, `entry`, `inputs`, `max_events`, `max_event_bytes`, the name of the `node`, and
+        its version of `kodo`; once, unless sealed.
 
         `secrets` belong into the inputs.
         """
@@ -248,6 +251,7 @@ class RunnerService:
         try:
             own_packages.add(spec["entry"].partition(":")[0].partition(".")[0])
             loaded = load_entry(spec["entry"])
+            os.environ |= {RUN: spec["fid"], NODE: spec["node"]}
             wanted = loaded.definition.outputs
             value = result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
             wait_for_threads(before, self._context.warn, GRACE_SECONDS)
