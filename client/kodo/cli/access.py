@@ -46,19 +46,22 @@ async def login(
     issuer: Annotated[
         str | None,
         typer.Option(
-            "--issuer", metavar="URL", help="Approve in advance that the node receives tokens of this issuer."
+            "--issuer",
+            metavar="URL",
+            help="Approve in advance that it receives tokens of this issuer.",
         ),
     ] = None,
 ) -> None:
     """Log in to a node, or to a registry with --registry. The login is valid there only."""
     from kodo.cli.secret import read_secret
     from kodo.cli.text import shell_word
+    from kodo.client.registry_account import is_registry
 
     async with context.client() as client:
         node = _node(context)
         remote = await client.desk(node)
         info = await remote.request("auth.info")
-        way = _way(info, code, name, issuer)
+        way = _way(info, code, name, issuer, "registry" if is_registry(node) else "node")
         if way == "oidc":
             answer = await client.login(
                 node,
@@ -268,13 +271,26 @@ async def role_revoke(context: Context, name: Name, what: What) -> None:
 
 async def grant_list(
     context: Context,
-    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Only grants of this user.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Only grants of this user and of their roles."),
+    ] = None,
     role: Annotated[str | None, typer.Option("--role", metavar="NAME", help="Only grants of this role.")] = None,
 ) -> None:
     """List who has which grant."""
     args = {key: value for key, value in (("user", user), ("role", role)) if value is not None}
-    rows = await _rows(context, "grant.list", args)
-    if rows is None:
+    async with context.client() as client:
+        desk = await client.desk(_node(context))
+        rows = [row async for row in desk.pages("grant.list", args)]
+        if user is not None:
+            # What a user may do is what the roles of theirs may, too.
+            held = [row async for row in desk.pages("user.list", {})]
+            named = next((row.get("roles") for row in held if row.get("name") == user), None)
+            roles = [str(each).partition(":")[0] for each in named] if isinstance(named, (list, tuple)) else []
+            for each in roles:
+                rows += [row async for row in desk.pages("grant.list", {"role": each})]
+    if context.json:
+        context.emit({"total_records": len(rows), "result": rows})
         return
     from kodo.cli.table import Table
 
@@ -369,20 +385,20 @@ def _changes_of_user(
     ]
 
 
-def _way(info: Any, code: str | None, name: str | None, issuer: str | None) -> str:
-    """Choose how to log in: what was asked for, if the node knows it."""
+def _way(info: Any, code: str | None, name: str | None, issuer: str | None, place: str) -> str:
+    """Choose how to log in: what was asked for, if the `place` (a node or registry) knows it."""
     from kodo.p2p.errors import UsageError
 
     said = info.get("login") if isinstance(info, Mapping) else None
     ways = [str(way) for way in said] if isinstance(said, (list, tuple)) else []
     if not ways:
-        raise UsageError("this node has no users, so there is nothing to log in to")
+        raise UsageError(f"this {place} has no users, so there is nothing to log in to")
     asked = [way for way, given in (("enrol", code), ("password", name), ("oidc", issuer)) if given is not None]
     if len(asked) > 1:
         raise UsageError("--code, --name and --issuer exclude each other; use one")
     way = asked[0] if asked else ways[0]
     if way not in ways:
-        raise UsageError(f"this node does not accept logins by {way}; it accepts: {', '.join(ways)}")
+        raise UsageError(f"this {place} does not accept logins by {way}; it accepts: {', '.join(ways)}")
     return way
 
 

@@ -13,7 +13,7 @@ import stat
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -179,11 +179,18 @@ def _ray(home: Path) -> Iterator[Finding]:
         yield Finding("ray", "this home's Ray has died", "start the node again (koco up): it starts a new Ray")
         return
     sockets = listening_sockets(home)
-    wide = sorted({f"{name} {ip}:{port}" for _, name, ip, port in sockets if ip not in ("127.0.0.1", "::1")})
+    wide = beyond_loopback(sockets)
     found = f"{len(sockets)} sockets of this home's Ray, {len(wide)} of them beyond loopback"
     yield Finding(
         "ray", found, f"restart the node; if these stay open, report them: {', '.join(wide)}" if wide else ""
     )
+
+
+def beyond_loopback(sockets: Iterable[tuple[int, str, str, int]]) -> list[str]:
+    """Return which of these sockets, `(pid, process name, ip, port)`, others than this machine reach."""
+    from kodo.p2p.core.hosts import is_loopback
+
+    return sorted({f"{name} {ip}:{port}" for _, name, ip, port in sockets if not is_loopback(ip)})
 
 
 async def _node(context: Context) -> Finding:

@@ -63,11 +63,23 @@ def _open_standard_streams() -> None:
             setattr(sys, name, stream)
 
 
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Return `help` and `version`, which people type as commands, as the options that they are."""
+    match list(arguments):
+        case ["version"]:
+            return ["--version"]
+        case ["help", *command]:
+            return [*command, "--help"]
+        case given:
+            return given
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run `koco`; give the exit code.
 
     Misuse of options is one line too, as JSON where that was asked for.
     """
+    arguments = _spelled_out(arguments)
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="koco")
     except typer.TyperException as error:

@@ -117,23 +117,24 @@ def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TextColumn
 
-    from kodo.cli.text import line
+    from kodo.cli.text import human_bytes, human_seconds, line
+
+    class Rate(ProgressColumn):
+        """How fast and how long still; nothing where neither is known, as of what is finished."""
+
+        def render(self, task: Task) -> str:
+            if task.finished or not task.speed:
+                return ""
+            left = f", {human_seconds(task.time_remaining)}" if task.time_remaining else ""
+            return f"{human_bytes(task.speed)}/s{left}"
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        Rate(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}

@@ -72,11 +72,11 @@ class Context:
 
     def emit(self, value: Mapping[str, Any]) -> None:
         """Write one JSON document, one line."""
-        print(to_json(value), flush=True)
+        _write(to_json(value))
 
     def show(self, text: object = "") -> None:
         """Write for people on stdout, made safe."""
-        print(lines(text), flush=True)
+        _write(lines(text))
 
     def show_table(self, table: Table, none: str = "", *, wide: bool = False) -> None:
         """Write a table whole, however many rows there are: its cells are safe and bounded. `none` without rows.
@@ -85,7 +85,7 @@ class Context:
             wide: as wide as it is, whatever the terminal's width.
         """
         if table.rows or not none:
-            print(table.render(sys.maxsize if wide else None), flush=True)
+            _write(table.render(sys.maxsize if wide else None))
         else:
             self.show(none)
 
@@ -110,12 +110,16 @@ def execute(
         context = Context(loaded, json=json, verbose=verbose)
         with asyncio.Runner() as runner:
             return runner.run(_main(function, values, context))
-    except BrokenPipeError:
-        return close_pipe()
     except BaseException as error:
         if isinstance(error, (SystemExit, GeneratorExit)):
             raise
-        return report(error, json=json, verbose=verbose)
+        unread = _unread(error)
+        if unread is None:
+            return report(error, json=json, verbose=verbose)
+        if not isinstance(unread, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                print(f"koco: {unread}", file=sys.stderr, flush=True)
+        return close_pipe()
 
 
 async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[str, Any], context: Context) -> int:
@@ -152,6 +156,32 @@ async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[
             raise
         logger.debug("while stopping: %s", failure_of(group).message)
     return _say_farewell(context)
+
+
+class _UnwritableError(OSError):
+    """Stdout takes no more: a full disk, a device."""
+
+
+def _write(text: str) -> None:
+    """Write a line to stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        _UnwritableError: it cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _UnwritableError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _unread(error: BaseException) -> OSError | None:
+    """Return what stdout refused, wherever it is among errors: a run is followed by several tasks."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_unread, error.exceptions)), None)
+    return error if isinstance(error, (BrokenPipeError, _UnwritableError)) else None
 
 
 def _collect_garbage() -> None:

@@ -222,6 +222,7 @@ async def up(
         log_format=log_format,
         log_level=log_level,
     )
+    _check_issuer(settings, issuer, audience, client_id, auth_oidc_bound)
     _log(context, settings.settings)
     async with AsyncExitStack() as stack:
         # Whether there is a page to serve is known before anything starts.
@@ -245,6 +246,18 @@ async def up(
             context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
         await _first(stop_wanted(context, node), node.asked_to_stop(), _warn(context, settings.settings))
         context.say(": ".join(filter(None, ["stopping", node.describe_stop()])))
+
+
+def _check_issuer(settings: Loaded, *options: object) -> None:
+    """Refuse what would be ignored: whoever names an issuer takes the node for closed to all others.
+
+    Raises:
+        UsageError: one of the options is given, and another provider is in force.
+    """
+    from kodo.p2p.errors import UsageError
+
+    if settings.settings.auth != "oidc" and any(each is not None for each in options):
+        raise UsageError("--issuer, --audience, --client-id and --auth-oidc-bound are for --auth oidc; add that")
 
 
 def _log(context: Context, settings: Settings) -> None:

@@ -126,19 +126,21 @@ class Client:
 
     # finding
 
-    async def nodes(self, *, query: str | None = None) -> list[dict[str, Any]]:
+    async def nodes(self, *, query: str | None = None, node: str | None = None) -> list[dict[str, Any]]:
         """Return the nodes found: `peer_id, name, addrs, source` (`lan` or `registry`) and what else is known.
 
         One row a node; a node found in several places has the addresses of the nearest.
 
         Args:
             query: a filter, as the registry's; of near nodes little more than the name is known.
+            node: NODE, or by default the settings' node: this one alone, once it has answered.
 
         Raises:
             UsageError: `query` is not a query.
+            NetworkError, NotFoundError: `node` is away, or none.
             CallError: nothing is found, and a registry was not to be read.
         """
-        return await self._directory.nodes(query)
+        return await self._directory.nodes(query, node)
 
     def flows(
         self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None

@@ -7,6 +7,7 @@ an error that names the nearest known one.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import shlex
 import tomllib
@@ -21,11 +22,14 @@ from pydantic import ValidationError
 
 from kodo.p2p.errors import UsageError
 from kodo.settings.client import ClientSettings
-from kodo.settings.fields import setting_name
+from kodo.settings.fields import setting_name, unit_of
 from kodo.settings.node import NodeSettings
 from kodo.settings.registry import RegistrySettings
 
 __all__ = ["ENVIRONMENT", "NAMES", "Loaded", "Settings", "default_home", "load_settings"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Settings(ClientSettings, NodeSettings, RegistrySettings):
@@ -80,6 +84,7 @@ def load_settings(
         UsageError: naming the setting, where it came from and what is wrong.
     """
     environment = os.environ if environment is None else environment
+    _warn_of_typos(environment)
     sources: dict[str, str] = {}
     if home is not None:
         sources["home"] = "flag"
@@ -110,8 +115,34 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Setting
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = setting_name(str(first["loc"][0])) if first["loc"] else "?"
-        what = first["msg"].removeprefix("Value error, ")
+        what = _bound(name, error.errors()[0]) or first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name} ({sources.get(name, '?')}): {what}; it is {first['input']!r}") from None
+
+
+_FOR_FLOWS = ("KODO_RUNNER", "KODO_EVENTS")
+"""Variables that a flow's process has, and with it whatever `koco` it starts."""
+
+
+def _bound(name: str, error: Mapping[str, Any]) -> str:
+    """Return what a value misses a bound of a setting by, in the units that people write; empty for other faults."""
+    kinds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+    if error["type"] not in kinds:
+        return ""
+    key, words = kinds[error["type"]]
+    bound, unit = error["ctx"][key], unit_of(NAMES.get(name, ""))
+    if unit == "bytes":
+        return f"{words} {bound >> 20}MiB" if bound % (1 << 20) == 0 and bound else f"{words} {bound} bytes"
+    return f"{words} {bound:g}{unit}"
+
+
+def _warn_of_typos(environment: Mapping[str, str]) -> None:
+    """Warn of variables that are read by nobody and nearly called like a setting's."""
+    known = [*ENVIRONMENT.values(), "KODO_HOME", *_FOR_FLOWS]
+    for variable in environment:
+        if variable.startswith("KODO_") and variable not in known:
+            near = difflib.get_close_matches(variable, known, 1, 0.85)
+            if near:
+                logger.warning("%s is no setting and is ignored; did you mean %s?", variable[:80], near[0])
 
 
 def _read_file(file: Path) -> dict[str, Any]:

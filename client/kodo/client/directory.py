@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,8 +95,12 @@ class Directory:
 
     # nodes
 
-    async def nodes(self, query: str | None = None) -> list[dict[str, Any]]:
+    async def nodes(self, query: str | None = None, node: str | None = None) -> list[dict[str, Any]]:
         """Return the nodes found; see `Client.nodes`."""
+        node = node or self._settings.node
+        if node is not None:
+            row = await _described(await self.node(node))
+            return [row] if not query or NodeFilter(query).fits(row) else []
         rows: dict[PeerId, dict[str, Any]] = {}
         if query:
             wanted = NodeFilter(query)
@@ -301,6 +305,18 @@ class Directory:
 
     async def _all_flows(self) -> list[dict[str, Any]]:
         return [row async for row in self.flows(everybody=True)]
+
+
+async def _described(remote: RemoteNode) -> dict[str, Any]:
+    """Return the row of a node that was named; it has answered then.
+
+    Raises:
+        NetworkError, DeadlineError: it is away.
+    """
+    answer = await remote.request("flow.list", {"pp": 1})
+    flows = answer.get("total_records") if isinstance(answer, Mapping) else None
+    told = {"flows": flows, "online": True, "state": "online", "source": "named"}
+    return {"name": str(remote), "peer_id": str(remote.peer_id), "addrs": list(remote.addresses), **told}
 
 
 def _is_elsewhere(looking: asyncio.Future[Target] | None, remote: RemoteNode) -> bool:

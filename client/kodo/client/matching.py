@@ -16,6 +16,7 @@ def named(rows: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any
     """Return the rows whose path is `text`, else those of that name, else those that differ in case only."""
     tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
         lambda row: row.get("path") == text,
+        lambda row: str(row.get("path", "")).removeprefix("./") == text.removeprefix("./"),
         lambda row: row.get("name") == text,
         lambda row: str(row.get("name", "")).casefold() == text.casefold(),
     )

@@ -302,9 +302,9 @@ class Client:
         """Who this user is to nodes."""
         return self._client.peer_id
 
-    def nodes(self, *, query: str | None = None) -> list[dict[str, Any]]:
+    def nodes(self, *, query: str | None = None, node: str | None = None) -> list[dict[str, Any]]:
         """Return the nodes that are found."""
-        return self._open().call(self._client.nodes(query=query))
+        return self._open().call(self._client.nodes(query=query, node=node))
 
     def flows(
         self, search: str | None = None, *, query: str | None = None, by: str | None = None, node: str | None = None

@@ -29,6 +29,9 @@ async def test_an_operator_lets_a_user_in_who_a_stranger_is_not(tmp_path: Path) 
         await operator("role", "add", "readers")
         await operator("role", "grant", "readers", "flow://flows.work/0/r", "node://here.*")
         await operator("user", "grant", "ana", "readers", "flow://flows.ask/1/x")
+        grants = (await operator("grant", "list", "--user", "ana"))["result"]
+        assert ("readers", "flow://flows.work/0/r") in {(row.get("role"), row["grant"]) for row in grants}
+        assert {row["grant"] for row in grants if row.get("user") == "ana"} == {"flow://flows.ask/1/x"}
         code = (await operator("user", "enrol", "ana", peer_id_of(ana)))["code"]
 
         # What is to be done next is said to each, in words that can be typed.

@@ -16,3 +16,12 @@ def test_a_client_without_ray_is_well(tmp_path: Path, monkeypatch: pytest.Monkey
     [finding] = doctor._ray(tmp_path)
     assert (finding.check, finding.todo) == ("ray", "")
     assert how_to_install("node") in finding.found
+
+
+def test_a_loopback_address_is_one_however_it_is_written() -> None:
+    sockets = [(1, "gcs", ip, 6379) for ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.9")]
+    assert doctor.beyond_loopback(sockets) == []
+    assert doctor.beyond_loopback([*sockets, (1, "gcs", "::", 1), (1, "gcs", "::ffff:192.0.2.7", 2)]) == [
+        "gcs :::1",
+        "gcs ::ffff:192.0.2.7:2",
+    ]

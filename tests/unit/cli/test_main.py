@@ -277,3 +277,52 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
         done = subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False)
     assert done.stderr == b""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("words", "like"),
+    [(["version"], ["--version"]), (["help"], ["--help"]), (["help", "ps"], ["ps", "--help"])],
+)
+def test_help_and_version_may_be_typed_as_commands(
+    words: list[str], like: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [(main.run(each), capsys.readouterr().out) for each in (words, like)]
+    assert said[0] == said[1]
+    assert said[0][0] == 0
+    assert said[0][1]
+
+
+def test_the_package_can_be_run(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "kodo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == python("from kodo.cli.main import run; run(['--version'])", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", ["BrokenPipeError()", "ExceptionGroup('', [ExceptionGroup('', [BrokenPipeError()])])"]
+)
+def test_who_reads_no_further_ends_a_command_quietly(tmp_path: Path, error: str) -> None:
+    code = f"""
+from kodo.cli import runtime
+async def fails(context):
+    raise {error}
+common = dict.fromkeys(("json", "node", "registry", "lan", "timeout", "home", "verbose"))
+raise SystemExit(runtime.execute(fails, {{}}, common))
+"""
+    environment = {**os.environ, "KODO_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+@pytest.mark.parametrize("words", [["config"], ["config", "--json"]])
+def test_an_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kodo", *words],
+            env={**os.environ, "KODO_HOME": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (141, 1)
+    assert "stdout cannot be written: No space left on device" in done.stderr

@@ -60,10 +60,10 @@ def test_each_flag_sets_its_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "text", "advice"),
     [
-        ("--max-runs", "0", "greater than or equal to 1"),
+        ("--max-runs", "0", "at least 1"),
         ("--adopt", "soon", "a duration such as 500ms, 30s, 5m, 12h or 7d; it is 'soon'"),
         ("--max-db", "lots", "a size such as 200MB, 256MiB or 50GB; it is 'lots'"),
-        ("--max-db", "1", "greater than or equal to 1048576"),
+        ("--max-db", "1", "at least 1MiB"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_could(tmp_path: Path, flag: str, text: str, advice: str) -> None:
@@ -78,3 +78,14 @@ def test_what_limits_runs_has_a_flag() -> None:
         setting_name(field) for field in NodeSettings.model_fields if field.startswith(("max_live", "max_runs"))
     }
     assert {f"--{name.replace('_', '-')}" for name in limits} <= GIVEN.keys()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--issuer", "https://i.example"], ["--audience", "a"], ["--client-id", "c"], ["--auth-oidc-bound"]],
+    ids=lambda words: words[0],
+)
+def test_an_issuer_without_its_provider_is_refused(tmp_path: Path, words: list[str]) -> None:
+    done = up(tmp_path, *words)
+    assert (done.returncode, "--auth oidc" in done.stderr) == (2, True)
+    assert up(tmp_path, "--auth", "oidc", *words).returncode == 0

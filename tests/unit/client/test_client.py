@@ -420,3 +420,22 @@ async def test_a_registry_that_is_away_leaves_nothing_open(world: World, tmp_pat
                 await client.desk("http://127.0.0.1:9")
             assert sessions() <= before + 1
     assert sessions() == before
+
+
+async def test_a_node_that_is_named_is_listed_alone_once_it_answered(world: World, tmp_path: Path) -> None:
+    async with world.client(tmp_path / "h") as client:
+        [address] = world.place.found[0].addresses[:1]
+        world.place.found = []
+        [row] = await client.nodes(node=str(address))
+        assert (row["peer_id"], row["online"]) == (str(world.host.peer_id), True)
+        assert await client.nodes(query="not online", node=str(address)) == []
+        await world.leave()
+        with pytest.raises(NetworkError):
+            await client.nodes(node=str(address))
+
+
+async def test_a_yaml_flow_is_found_with_and_without_its_dot(world: World, tmp_path: Path) -> None:
+    world.service.flows = [{"path": "./flows/x.yaml", "name": "X"}]
+    async with world.client(tmp_path / "h") as client:
+        for text in ("n.example/flows/x.yaml", "n.example/./flows/x.yaml"):
+            assert (await client.find_flow(text)).path == "./flows/x.yaml"

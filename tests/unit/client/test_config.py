@@ -108,3 +108,26 @@ def test_further_flags_are_told_as_flags(tmp_path: Path) -> None:
 def test_a_further_flag_is_checked_too(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="port"):
         load_settings(tmp_path, environment={}).override(port=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("quota", "1MB", "at least 1MiB"),
+        ("object_store", "1k", "at least"),
+        ("timeout", "9999d", "at most 86400s"),
+        ("port", "70000", "at most 65535"),
+    ],
+)
+def test_a_bound_is_told_as_people_write_it(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_settings(tmp_path, environment={ENVIRONMENT[name]: text})
+
+
+def test_a_variable_with_a_typo_is_told_with_the_nearest_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("KODO_TIMEOT", "KODO_RUNNER", "KODO_EVENTS", "KODO_CREW_MODEL", "KODO_SOMETHING_ELSE", "OTHER")
+    load_settings(tmp_path, environment=dict.fromkeys(names, "1"))
+    [told] = caplog.messages
+    assert ("KODO_TIMEOT" in told, "KODO_TIMEOUT" in told) == (True, True)

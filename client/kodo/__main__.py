@@ -1,0 +1,5 @@
+"""`python -m kodo` is `koco`."""
+
+from kodo.cli.main import main
+
+main()
