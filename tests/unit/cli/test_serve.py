@@ -60,7 +60,7 @@ def test_each_flag_sets_its_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "text", "advice"),
     [
-        ("--max-runs", "0", "at least 1"),
+        ("--max-runs", "0", "greater than or equal to 1"),
         ("--adopt", "soon", "a duration such as 500ms, 30s, 5m, 12h or 7d; it is 'soon'"),
         ("--max-db", "lots", "a size such as 200MB, 256MiB or 50GB; it is 'lots'"),
         ("--max-db", "1", "at least 1MiB"),

@@ -16,7 +16,9 @@ ASYNC_ONLY = {
     "Client.find_flow": "gives a flow whose calls are async; `show` and `launch` find it too",
     "Client.node": "gives a node whose calls are async",
     "Client.prove": "asked by `launch`",
+    "Run.flow": "gives a flow whose calls are async",
     "Run.made": "a part of `download`",
+    "Run.prove": "asked by what sends something",
     "Run.settle": "a part of `download`",
 }
 """Public names that are not for code without a loop, and why."""
