@@ -26,7 +26,7 @@ from kodo.p2p.errors import KodoError
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
 
-__all__ = ["Finding", "register"]
+__all__ = ["Finding", "beyond_loopback", "register"]
 
 RESERVE_BYTES = 256 << 20
 CLOCK_SECONDS = 60.0

@@ -142,7 +142,7 @@ def _warn_of_typos(environment: Mapping[str, str]) -> None:
         if variable.startswith("KODO_") and variable not in known:
             near = difflib.get_close_matches(variable, known, 1, 0.85)
             if near:
-                logger.warning("%s is no setting and is ignored; did you mean %s?", variable[:80], near[0])
+                logger.warning("%s is no setting and is ignored; %s is one", variable[:80], near[0])
 
 
 def _read_file(file: Path) -> dict[str, Any]:
