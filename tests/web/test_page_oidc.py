@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,8 +18,13 @@ from kodo.access.oidc_config import OidcConfig
 from kodo.client.config import load_settings
 from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
+from kodo.registry.client.client import RegistryClient
+from kodo.registry.server import Registry, RegistryConfig
+from kodo.web.issuers import issuer_routes
 from kodo.web.server import WebConfig, WebServer
+from kodo.web.site import Site
 from tests.support import page as whole_page
+from tests.support import records
 from tests.support.issuer import CLIENT, Issuer, running_issuer
 from tests.support.page import Page
 from tests.support.page_world import looks_well
@@ -189,3 +196,54 @@ async def test_the_server_asks_issuers_for_its_page_alone_and_sends_nothing_else
             assert (status, said["reason"]) == (400, "bad-args"), (path, body, said)
         status, said = await ask("/api/issuer", {"issuer": "http://127.0.0.1:9"})
         assert (status, said["reason"]) == (502, "provider-away")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def registry(issuer: Issuer, tmp_path: Path, whole_built: None) -> AsyncIterator[Registry]:
+    """A registry that whoever the issuer knows reads, in the page that it serves itself."""
+    oidc = OidcConfig(issuer.url, AUDIENCE, CLIENT, bound=True)
+    config = RegistryConfig(home=tmp_path / "registry", port=0, auth="oidc", oidc=oidc)
+    page = [*Site("registry", issuer=issuer.url).routes(), *issuer_routes(only=issuer.url)]
+    async with Registry(config, page=page) as running:
+        flow = records.flow(name="Market watch")
+        async with RegistryClient(running.url) as client:
+            now = time.time_ns() // 1_000_000
+            await client.up(records.signed_record(records.identity(1), flow, name="alpha.example", issued_at=now))
+        yield running
+
+
+async def test_a_registry_is_read_in_its_own_page_by_whom_its_issuer_knows(
+    browser: whole_page.Browser, registry: Registry, issuer: Issuer
+) -> None:
+    page = await browser.page(f"{registry.url}/#/flows", context=await browser.context())
+    try:
+        await page.sees("This registry shows its flows to its users")
+        await be(page, issuer, "ana")
+        await page.click("button", f"Log in at {host_of(issuer)}")
+        await page.find("link", "Market watch")
+        await page.evaluate(ENDED)
+        await page.reload()
+        await page.find("link", "Market watch")
+        # It asked its own server alone; the browser went to the issuer's page by itself.
+        assert all("/token" not in each for each in page.requests if each.startswith(issuer.url))
+    finally:
+        await page.close()
+
+
+async def test_a_registry_asks_its_own_issuer_only_and_no_stranger_often(registry: Registry, issuer: Issuer) -> None:
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(path: str, **more: Any) -> tuple[int, str]:
+            async with http.post(registry.url + path, **more) as answer:
+                return answer.status, (await answer.json()).get("reason", "")
+
+        form = {"grant_type": "refresh_token", "client_id": CLIENT, "audience": AUDIENCE, "refresh_token": "x"}
+        assert await ask("/api/issuer", json={"issuer": issuer.url}) == (200, "")
+        other = issuer.url.replace("127.0.0.1", "localhost")
+        assert await ask("/api/issuer", json={"issuer": other}) == (403, "other-issuer")
+        assert await ask("/api/issuer/token", json={"issuer": other, "form": form}) == (403, "other-issuer")
+        assert await ask(
+            "/api/issuer/token", data=b"x" * (1 << 18), headers={"Content-Type": "application/json"}
+        ) == (413, "too-large")
+        refusals = [await ask("/api/issuer", json={"issuer": other}) for _ in range(40)]
+        assert (429, "too-often") in refusals

@@ -37,6 +37,20 @@ async def registry(tmp_path: Path, whole_built: None) -> AsyncIterator[Registry]
         yield running
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def guarded(tmp_path: Path, whole_built: None) -> AsyncIterator[Registry]:
+    """A registry that only its users read."""
+    config = RegistryConfig(home=tmp_path / "registry", port=0, auth="local")
+    async with Registry(config, page=Site("registry").routes()) as running:
+        me = records.identity(1)
+        flow = records.flow(name="Market watch")
+        async with RegistryClient(running.url) as client:
+            await client.up(
+                records.signed_record(me, flow, name="alpha.example", issued_at=time.time_ns() // 1_000_000)
+            )
+        yield running
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[whole_page.Browser]:
     async with whole_page.chromium(tmp_path_factory.mktemp("browser")) as running:
@@ -140,3 +154,62 @@ async def test_a_stopped_registry_was_asked_for_by_its_name(panel: Page, registr
     await panel.click("button", "Stop the registry", within=("dialog", "Stop this registry?"))
     async with asyncio.timeout(60):
         await registry.asked_to_stop.wait()
+
+
+async def test_a_registry_with_users_is_read_in_its_own_page_by_who_logs_in(
+    browser: whole_page.Browser, guarded: Registry
+) -> None:
+    page = await browser.page(f"{guarded.url}/#/flows", context=await browser.context())
+    try:
+        await page.sees("This registry shows its flows to its users")
+        await looks_well(page)
+        assert await page.all("link", "Market watch") == []
+        await page.goto(f"{guarded.url}/#/me")
+        await page.wait("document.querySelector('.copy, .mono')?.textContent.includes('12D3Koo')")
+        mine = await page.evaluate("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)[0]")
+        async with RegistryClient(
+            guarded.url, claimant=Claimant(load_identity(guarded.config.home, "user"))
+        ) as owner:
+            await owner.access("user.add", {"name": "ana", "roles": ["user"]})
+            code = (await owner.access("user.enrol", {"name": "ana", "peer_id": mine}))["code"]
+        await page.goto(f"{guarded.url}/#/flows")
+        await page.fill("textbox", "Code", "0000-0000-0000")
+        await page.click("button", "Log in")
+        await page.find("alert")
+        assert await page.all("link", "Market watch") == []
+        await page.fill("textbox", "Code", code)
+        await page.click("button", "Log in")
+        await page.find("link", "Market watch")
+        await page.reload()
+        await page.find("link", "Market watch")
+        await page.goto(f"{guarded.url}/#/registry")
+        await page.sees("Your login")
+        await page.sees("ana")
+        await page.click("button", "Log out")
+        await page.goto(f"{guarded.url}/#/flows")
+        await page.sees("This registry shows its flows to its users")
+    finally:
+        await page.close()
+
+
+async def test_a_login_that_the_registry_ended_is_asked_for_again(
+    browser: whole_page.Browser, guarded: Registry
+) -> None:
+    page = await browser.page(f"{guarded.url}/#/me", context=await browser.context())
+    try:
+        await page.wait("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)")
+        mine = await page.evaluate("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)[0]")
+        async with RegistryClient(
+            guarded.url, claimant=Claimant(load_identity(guarded.config.home, "user"))
+        ) as owner:
+            await owner.access("user.add", {"name": "ana", "roles": ["user"]})
+            code = (await owner.access("user.enrol", {"name": "ana", "peer_id": mine}))["code"]
+            await page.goto(f"{guarded.url}/#/flows")
+            await page.fill("textbox", "Code", code)
+            await page.click("button", "Log in")
+            await page.find("link", "Market watch")
+            await owner.access("user.remove", {"name": "ana"})
+        await page.reload()
+        await page.sees("This registry shows its flows to its users")
+    finally:
+        await page.close()

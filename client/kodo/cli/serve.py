@@ -458,12 +458,17 @@ def _registry(home: Path, host: str | None, port: int | None, open_: bool | None
     from kodo.cli.nodes import usage_of
     from kodo.p2p.net.keystore import make_home
     from kodo.registry.server import Registry, RegistryConfig
+    from kodo.web.issuers import issuer_routes
     from kodo.web.site import Site
 
     given: dict[str, Any] = {"host": host, "port": port, "open": open_}
     chosen = {key: value for key, value in given.items() if value is not None}
+    oidc = more.get("oidc")
+    issuer: str = oidc.issuer if oidc is not None else ""
     # A checkout without the built page has a registry all the same.
-    page = Site("registry").routes() if Site.is_built() else ()
+    page = Site("registry", issuer=issuer).routes() if Site.is_built() else []
+    if page and issuer:
+        page += issuer_routes(only=issuer)
     try:
         config = RegistryConfig(home=make_home(home), **chosen, **more)
     except ValidationError as error:

@@ -2,26 +2,31 @@
 
 The server carries, and keeps nothing: the person logs in at the issuer's own page, the code comes back to the
 browser, and so does what it is traded for. The verifier (PKCE) and the proof of the key (DPoP) are made there.
+`koco web` carries to every issuer, for its own user; a registry, whose callers are strangers, to its own alone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kodo.access import http
+from kodo.access.throttle import Throttle
+from kodo.p2p.core.hosts import source_of
 from kodo.p2p.errors import CallError, DeadlineError, KodoError
 from kodo.registry.problems import problem
 
 __all__ = ["issuer_routes"]
 
 _MAX_TEXT = 16 << 10
+_MAX_BODY = 128 << 10
+_BODY_S = 10.0
 _Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT)]
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Body(BaseModel):
@@ -30,6 +35,9 @@ class _Body(BaseModel):
 
 class _About(_Body):
     issuer: Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+_Asked = TypeVar("_Asked", bound=_About)
 
 
 class _Form(_Body):
@@ -50,23 +58,51 @@ class _Token(_About):
     proof: Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
 
 
-def issuer_routes() -> list[web.RouteDef]:
-    """Return the routes: `POST /api/issuer`, what an issuer says of itself, and `POST /api/issuer/token`."""
-    return [web.post("/api/issuer", _about), web.post("/api/issuer/token", _token)]
+@dataclass(slots=True)
+class _Carrier:
+    """Carries what is asked to an issuer.
+
+    Attributes:
+        only: the one issuer that is asked; None: every one.
+        tries: how often one source may ask.
+    """
+
+    only: str | None
+    tries: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
+
+    async def about(self, request: web.Request) -> web.Response:
+        said = await _discovered((await self._asked(request, _About)).issuer)
+        endpoints = {name: _place(said, name) for name in ("authorization_endpoint", "token_endpoint")}
+        return _json({**endpoints, "binding": http.binding_alg(said) or ""})
+
+    async def token(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request, _Token)
+        place = _place(await _discovered(asked.issuer), "token_endpoint")
+        headers = {} if asked.proof is None else {"DPoP": asked.proof}
+        answer = await _carried(http.post_form(place, asked.form.model_dump(exclude_none=True), headers))
+        return _json({"status": answer.status, "body": answer.body, "nonce": answer.nonce or ""})
+
+    async def _asked(self, request: web.Request, model: type[_Asked]) -> _Asked:
+        if self.only is None:
+            return await _read(request, model)
+        wait = self.tries.wait_ms(source_of(request.remote), time.monotonic_ns() // 1_000_000)
+        if wait:
+            seconds = -(-wait // 1000)
+            raise problem(429, "too-often", f"too many tries; wait {seconds} s", retry_after_s=seconds)
+        asked = await _read(request, model)
+        if asked.issuer != self.only:
+            raise problem(403, "other-issuer", f"this registry asks its own issuer only: {self.only}")
+        return asked
 
 
-async def _about(request: web.Request) -> web.Response:
-    said = await _discovered((await _read(request, _About)).issuer)
-    endpoints = {name: _place(said, name) for name in ("authorization_endpoint", "token_endpoint")}
-    return _json({**endpoints, "binding": http.binding_alg(said) or ""})
+def issuer_routes(only: str | None = None) -> list[web.RouteDef]:
+    """Return the routes: `POST /api/issuer`, what an issuer says of itself, and `POST /api/issuer/token`.
 
-
-async def _token(request: web.Request) -> web.Response:
-    asked = await _read(request, _Token)
-    place = _place(await _discovered(asked.issuer), "token_endpoint")
-    headers = {} if asked.proof is None else {"DPoP": asked.proof}
-    answer = await _carried(http.post_form(place, asked.form.model_dump(exclude_none=True), headers))
-    return _json({"status": answer.status, "body": answer.body, "nonce": answer.nonce or ""})
+    Args:
+        only: the URL of the one issuer that is asked, for callers that are strangers, each only so often; None: all.
+    """
+    carrier = _Carrier(only)
+    return [web.post("/api/issuer", carrier.about), web.post("/api/issuer/token", carrier.token)]
 
 
 async def _discovered(issuer: str) -> dict[str, Any]:
@@ -96,11 +132,18 @@ def _place(said: dict[str, Any], name: str) -> str:
     return place
 
 
-async def _read(request: web.Request, model: type[_Model]) -> _Model:
+async def _read(request: web.Request, model: type[_Asked]) -> _Asked:
     if request.content_type != "application/json":
         raise problem(415, "wrong-content-type", "the body is application/json")
+    if request.content_length is None or request.content_length > _MAX_BODY:
+        raise problem(413, "too-large", f"the body has a known length of at most {_MAX_BODY} bytes", limit=_MAX_BODY)
     try:
-        return model.model_validate_json(await request.read())
+        async with asyncio.timeout(_BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        raise problem(408, "too-slow", "the body did not arrive in time") from None
+    try:
+        return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         arg = ".".join(str(part)[:64] for part in first["loc"][:3])

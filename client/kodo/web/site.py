@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import html
 import mimetypes
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -43,6 +44,8 @@ _TYPES = {
 }
 _MARK = b'data-host=""'
 """In `index.html`, filled with who serves the page."""
+_ISSUER_MARK = b'data-issuer=""'
+"""And with the one issuer that a registry asks for it."""
 
 Host = Literal["web", "registry"]
 
@@ -102,14 +105,15 @@ class Site:
 
     Args:
         host: who serves it: `koco web`, which also answers below `/api/`, or a registry, which is asked directly.
+        issuer: URL of the issuer of a registry's users, which it asks for the page (`issuer_routes`).
         folder: of the built files.
 
     Raises:
         UsageError: they are not there; it names the command that builds them.
     """
 
-    def __init__(self, host: Host, *, folder: Path = DIST) -> None:
-        self._files = {name: _prepared(name, body, host) for name, body in _read(folder).items()}
+    def __init__(self, host: Host, *, issuer: str = "", folder: Path = DIST) -> None:
+        self._files = {name: _prepared(name, body, host, issuer) for name, body in _read(folder).items()}
         self._headers = security_headers()
 
     @staticmethod
@@ -168,9 +172,10 @@ def _read(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _prepared(name: str, body: bytes, host: Host) -> _File:
+def _prepared(name: str, body: bytes, host: Host, issuer: str) -> _File:
     if name == "index.html":
         body = body.replace(_MARK, f'data-host="{host}"'.encode())
+        body = body.replace(_ISSUER_MARK, f'data-issuer="{html.escape(issuer)}"'.encode())
     suffix = Path(name).suffix
     media_type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
     packed = (

@@ -2,7 +2,7 @@
 import { render } from 'preact'
 import { openEngine } from './net/engine.ts'
 import { engine, loginFailure, nodeOf, setEngine, startClock } from './ui/app.ts'
-import { host, openHost } from './ui/host.ts'
+import { host, openHost, serveRegistry } from './ui/host.ts'
 import { watchInbox } from './ui/inbox/state.ts'
 import { openBrought } from './ui/link/open.ts'
 import { Empty } from './ui/parts/parts.tsx'
@@ -19,7 +19,8 @@ async function comeBack(search: string): Promise<void> {
   history.replaceState(null, '', `${location.pathname}${begun?.back ?? paths.me}`)
   try {
     const tokens = await issuerLogin.finish(search, begun)
-    await nodeOf(begun!.peerId).logins.issued(begun!, tokens)
+    const at = engine().registries.find(each => each.url === begun!.place) ?? nodeOf(begun!.place)
+    await at.logins.issued(begun!, tokens)
   } catch (error) {
     loginFailure.value = error
     history.replaceState(null, '', `${location.pathname}${paths.me}`)
@@ -44,6 +45,8 @@ async function begin(root: HTMLElement): Promise<void> {
       ...(host.value.issuers && { issuers: host.value.issuers })
     })
   )
+  const [own] = engine().registries
+  if (own) serveRegistry(own)
   if (back !== undefined) await comeBack(back)
   let damaged = false
   const open = (token: string | undefined) => {

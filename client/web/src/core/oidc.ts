@@ -20,7 +20,7 @@ export interface Terms {
 
 /** What is kept from going to the issuer until coming back from there. */
 export interface Begun extends Terms {
-  peerId: string
+  place: string
   state: string
   verifier: string
   redirectUri: string

@@ -155,8 +155,10 @@ export interface NodeClient extends Listenable<NodeNews> {
   close(): void
 }
 
-/** Who this browser is to a node. Tokens are kept for that peer id alone. */
+/** Who this browser is to a node or a registry. Tokens are kept for that place alone. */
 export interface Logins {
+  /** A node's peer id, or a registry's URL. */
+  readonly place: string
   /** `provider, login, message …` of `auth.info`. */
   info(): Promise<Row>
   /** Show a token (of `auth.password`, an issuer …) and keep it. Returns the answer of `auth.whoami`. */
@@ -172,6 +174,8 @@ export interface Logins {
 
 /** Who asks an issuer for the page: its server. */
 export interface IssuerRelay {
+  /** The one issuer that it asks; undefined: every one. */
+  readonly only?: string
   /** `authorization_endpoint, token_endpoint, binding`: how it binds tokens to keys, empty where it cannot. */
   about(issuer: string): Promise<Row>
   /** Post a form to its token endpoint: `status, body, nonce`. */
@@ -180,10 +184,10 @@ export interface IssuerRelay {
 
 /** Tokens of issuers: by way of their own page, and back. */
 export interface IssuerLogin {
-  /** Whether this page can ask issuers. */
-  readonly possible: boolean
+  /** Whether this page can ask that issuer. */
+  isPossible(issuer: string): boolean
   /** Remember in this tab what is asked for; returns the URL where the person logs in. */
-  begin(peerId: string, terms: Terms): Promise<string>
+  begin(place: string, terms: Terms): Promise<string>
   /** Return what this tab had begun, once. */
   taken(): Begun | undefined
   /** Trade what the issuer sent the browser back with (`?code=…`). @throws UsageError: it was denied, or nobody asked for it. */
@@ -347,6 +351,8 @@ export interface Page {
 /** One registry's reads. What it says are claims: a node's peer id is proved by its session only. */
 export interface RegistryClient {
   readonly url: string
+  /** Where only users read: who this browser is there. Reads are signed once the registry asked for it. */
+  readonly logins: Logins
   state(options?: { signal?: AbortSignal }): Promise<Row>
   nodes(query?: RegistryQuery, options?: { signal?: AbortSignal }): Promise<Page>
   flows(query?: RegistryQuery, options?: { signal?: AbortSignal }): Promise<Page>

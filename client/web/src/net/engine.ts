@@ -18,6 +18,7 @@ class WebEngine implements Engine {
   readonly pins: PinStore
   readonly knownRuns: RunStore
   readonly registries: readonly HttpRegistry[]
+  readonly #operators = new Map<string, SignedRegistry>()
   readonly issuerLogin: IssuerLogin
   readonly #database: Database
   readonly #options: EngineOptions
@@ -32,7 +33,6 @@ class WebEngine implements Engine {
     })
     this.pins = new PinStore(this.#database)
     this.knownRuns = new RunStore(this.#database)
-    this.registries = (options.registries ?? []).map(url => new HttpRegistry(url))
     this.issuerLogin = new IssuerLogin(this.identity, options.issuers)
     this.#context = {
       issuers: this.issuerLogin,
@@ -41,6 +41,7 @@ class WebEngine implements Engine {
       database: this.#database,
       findAddresses: (peerId, signal) => this.#findAddresses(peerId, signal)
     }
+    this.registries = (options.registries ?? []).map(url => new HttpRegistry(this.operator(url)))
     void sweepOpfs(Date.now()).catch(() => undefined)
   }
 
@@ -66,7 +67,12 @@ class WebEngine implements Engine {
   }
 
   operator(url: string): SignedRegistry {
-    return new SignedRegistry(url, this.identity)
+    let found = this.#operators.get(url)
+    if (!found) {
+      found = new SignedRegistry(url, this.#context)
+      this.#operators.set(url, found)
+    }
+    return found
   }
 
   nodes(): readonly RemoteNode[] {

@@ -22,13 +22,10 @@ import type {
 } from './api.ts'
 import { sleep } from './backoff.ts'
 import { abortError } from './calls.ts'
-import type { Database } from './database.ts'
 import { dial } from './dial.ts'
 import { Follow } from './follow.ts'
-import type { Identity } from './identity.ts'
 import { Listeners } from './listeners.ts'
-import { LoginKeeper } from './logins.ts'
-import type { IssuerLogin } from './oidc.ts'
+import { type LoginContext, LoginKeeper } from './logins.ts'
 import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
 
@@ -49,11 +46,8 @@ const REPEATABLE = /(\.(list|state|get|schema|info|whoami|manifest|open|ack|revo
 type Args = { readonly [key: string]: Sendable }
 
 /** What a node's client needs of the engine. */
-export interface NodeContext {
-  identity: Identity
+export interface NodeContext extends LoginContext {
   pins: PinStore
-  database: Database
-  issuers: IssuerLogin
   /** Return where a node is said to be now. */
   findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
 }
@@ -79,7 +73,8 @@ export class RemoteNode implements NodeClient {
     context: NodeContext
   ) {
     this.#context = context
-    this.logins = new LoginKeeper(this, context)
+    const desk = { place: peerId, peerId: () => Promise.resolve(peerId), ask: this.ask.bind(this) }
+    this.logins = new LoginKeeper(desk, context)
   }
 
   on(listener: (news: NodeNews) => void): () => void {

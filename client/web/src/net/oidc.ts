@@ -21,8 +21,8 @@ export class IssuerLogin {
     this.#relay = relay
   }
 
-  get possible(): boolean {
-    return this.#relay !== undefined
+  isPossible(issuer: string): boolean {
+    return this.#relay !== undefined && (this.#relay.only ?? issuer) === issuer
   }
 
   #server(): IssuerRelay {
@@ -31,9 +31,9 @@ export class IssuerLogin {
   }
 
   /** Remember what is asked for in this tab alone, and return where the person logs in. */
-  async begin(peerId: string, terms: Terms): Promise<string> {
+  async begin(place: string, terms: Terms): Promise<string> {
     const said = await this.#server().about(terms.issuer)
-    const begun: Begun = { ...terms, peerId, state: random(), verifier: random(), redirectUri: `${location.origin}/`, back: location.hash }
+    const begun: Begun = { ...terms, place, state: random(), verifier: random(), redirectUri: `${location.origin}/`, back: location.hash }
     const url = loginUrl(textOf(said, 'authorization_endpoint'), begun)
     sessionStorage.setItem(BEGUN, JSON.stringify(begun))
     return url

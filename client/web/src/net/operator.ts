@@ -1,27 +1,37 @@
-/** An operator's side of a registry: signed calls, each good once. The key is this browser's own. */
+/** Signed calls of a registry, of its users and operators, each good once. The key is this browser's own. */
 import { authorization, enrolment } from '../core/claim.ts'
-import { CallError, NetworkError, PeerError } from '../core/errors.ts'
-import { decode, encode } from '../core/msgpack.ts'
-import { type Bytes, type Row, type Sendable, type Value, fieldOf, isRow, numberOf, textOf } from '../core/value.ts'
+import { CallError, PeerError } from '../core/errors.ts'
+import { encode } from '../core/msgpack.ts'
+import { type Bytes, type Row, type Sendable, fieldOf, isRow, numberOf, textOf } from '../core/value.ts'
 import type { RegistryOperator } from './api.ts'
-import type { Identity } from './identity.ts'
-import { bounded, parse, refusalOf } from './registry.ts'
+import { type LoginContext, LoginKeeper } from './logins.ts'
+import { exchange } from './registry_http.ts'
 
-/** Milliseconds. */
-const TIMEOUT = 15_000
 const JSON_TYPE = 'application/json'
 const MSGPACK = 'application/msgpack'
 const MAX_PAGES = 1000
+/** The login that was shown is worth nothing any more. */
+const LOGIN_REFUSED: ReadonlySet<string> = new Set(['bad-token', 'login-needed'])
 
 export class SignedRegistry implements RegistryOperator {
   readonly url: string
-  readonly #identity: Identity
+  readonly logins: LoginKeeper
+  readonly #context: LoginContext
   #ahead = 0
   #latest = 0
+  /** The call before: one at a time, for the registry takes the claims of a key in their order. */
+  #before: Promise<unknown> = Promise.resolve()
 
-  constructor(url: string, identity: Identity) {
+  constructor(url: string, context: LoginContext) {
     this.url = url.replace(/\/+$/, '')
-    this.#identity = identity
+    this.#context = context
+    const desk = { place: this.url, peerId: () => this.#peerId(), ask: this.ask.bind(this) }
+    this.logins = new LoginKeeper(desk, context)
+  }
+
+  /** Read as who this browser is there. */
+  get(target: string, signal?: AbortSignal): Promise<Row> {
+    return this.#signed('GET', target, new Uint8Array(), JSON_TYPE, signal)
   }
 
   call(method: string, target: string, body?: { readonly [key: string]: Sendable }): Promise<Row> {
@@ -47,51 +57,41 @@ export class SignedRegistry implements RegistryOperator {
   }
 
   async enrol(code: string): Promise<Row> {
-    const state = await this.#send('GET', '/state', new Uint8Array(), JSON_TYPE, {})
-    const registry = textOf(state, 'peer_id')
-    if (!registry) throw new PeerError('This registry does not name its peer id: it runs an earlier release.')
-    return this.#send('POST', '/operators', await enrolment(code, registry, await this.#identity.signer()), MSGPACK, {})
+    const sent = await enrolment(code, await this.#peerId(), await this.#context.identity.signer())
+    return exchange(this.url, 'POST', '/operators', sent, MSGPACK, {})
   }
 
-  async #signed(method: string, target: string, body: Bytes, type: string): Promise<Row> {
-    const signer = await this.#identity.signer()
+  async #peerId(): Promise<string> {
+    const state = await exchange(this.url, 'GET', '/state', new Uint8Array(), JSON_TYPE, {})
+    const registry = textOf(state, 'peer_id')
+    if (!registry) throw new PeerError('This registry does not name its peer id: it runs an earlier release.')
+    return registry
+  }
+
+  #signed(method: string, target: string, body: Bytes, type: string, signal?: AbortSignal): Promise<Row> {
+    const answer = this.#before.then(() => this.#send(method, target, body, type, signal))
+    this.#before = answer.catch(() => undefined)
+    return answer
+  }
+
+  async #send(method: string, target: string, body: Bytes, type: string, signal?: AbortSignal): Promise<Row> {
+    signal?.throwIfAborted()
+    const [signer, login] = await Promise.all([this.#context.identity.signer(), this.logins.kept()])
     const host = new URL(this.url).host
     for (let left = 1; ; left -= 1) {
       // Strictly rising, also within a millisecond.
       this.#latest = Math.max(this.#latest + 1, Date.now() + this.#ahead)
       const header = await authorization({ host, method, target, body, at: this.#latest }, signer)
+      const headers = { Authorization: header, ...(login && { 'Kodo-Token': login.token }) }
       try {
-        return await this.#send(method, target, body, type, { Authorization: header })
+        return await exchange(this.url, method, target, body, type, headers, signal)
       } catch (error) {
+        if (login && error instanceof CallError && LOGIN_REFUSED.has(error.reason)) await this.logins.forget(login)
         const clock = error instanceof CallError && error.reason === 'stale-claim' ? numberOf(error.data, 'registry') : undefined
         if (left === 0 || clock === undefined || !Number.isSafeInteger(clock)) throw error
         this.#ahead = clock - Date.now()
         this.#latest = 0
       }
     }
-  }
-
-  async #send(method: string, target: string, body: Bytes, type: string, headers: Record<string, string>): Promise<Row> {
-    let response: Response
-    let read: Value
-    try {
-      response = await fetch(this.url + target, {
-        method,
-        headers: { ...headers, ...(body.length > 0 && { 'Content-Type': type }) },
-        body: body.length > 0 ? body : null,
-        signal: AbortSignal.timeout(TIMEOUT),
-        credentials: 'omit',
-        referrerPolicy: 'no-referrer',
-        redirect: 'error',
-        cache: 'no-store'
-      })
-      const isPacked = response.ok && response.headers.get('Content-Type')?.startsWith(MSGPACK) === true
-      read = isPacked ? decode(new Uint8Array(await response.arrayBuffer())) : parse(await bounded(response))
-    } catch (error) {
-      if (error instanceof PeerError) throw error
-      throw new NetworkError(`The registry ${this.url} cannot be reached.`)
-    }
-    if (response.ok && isRow(read)) return read
-    throw refusalOf(response.status, read, this.url)
   }
 }

@@ -1,12 +1,9 @@
 /** A registry's reads, by HTTP. */
-import { CallError, NetworkError, PeerError } from '../core/errors.ts'
-import { type Row, type Value, fieldOf, isRow, numberOf } from '../core/value.ts'
-import type { Page, RegistryClient, RegistryQuery } from './api.ts'
-
-/** Milliseconds. */
-const TIMEOUT = 15_000
-/** As Python's client bounds an answer. */
-const MAX_BYTES = 32 << 20
+import { CallError, PeerError } from '../core/errors.ts'
+import { type Row, fieldOf, isRow, numberOf } from '../core/value.ts'
+import type { Logins, Page, RegistryClient, RegistryQuery } from './api.ts'
+import type { SignedRegistry } from './operator.ts'
+import { exchange } from './registry_http.ts'
 
 interface Options {
   signal?: AbortSignal
@@ -14,33 +11,31 @@ interface Options {
 
 export class HttpRegistry implements RegistryClient {
   readonly url: string
+  readonly #signed: SignedRegistry
+  /** Whether the registry wants to know who reads. */
+  #guarded = false
 
-  constructor(url: string) {
-    this.url = url.replace(/\/+$/, '')
+  constructor(signed: SignedRegistry) {
+    this.url = signed.url
+    this.#signed = signed
   }
 
-  async #get(path: string, query: RegistryQuery, options: Options): Promise<Row> {
+  get logins(): Logins {
+    return this.#signed.logins
+  }
+
+  async #get(path: string, query: RegistryQuery, { signal }: Options): Promise<Row> {
     const words = new URLSearchParams()
     for (const [name, value] of Object.entries(query)) if (value !== undefined && value !== '') words.set(name, String(value))
     const asked = words.size > 0 ? `${path}?${words.toString()}` : path
-    const deadline = AbortSignal.timeout(TIMEOUT)
-    let response: Response
-    let text: string
-    try {
-      response = await fetch(`${this.url}${asked}`, {
-        signal: options.signal ? AbortSignal.any([options.signal, deadline]) : deadline,
-        credentials: 'same-origin',
-        referrerPolicy: 'no-referrer',
-        redirect: 'error'
-      })
-      text = await bounded(response)
-    } catch (error) {
-      if (options.signal?.aborted || error instanceof PeerError) throw error
-      throw new NetworkError(`The registry ${this.url} cannot be reached.`)
-    }
-    const body = parse(text)
-    if (response.ok && isRow(body)) return body
-    throw refusalOf(response.status, body, this.url)
+    if (!this.#guarded)
+      try {
+        return await exchange(this.url, 'GET', asked, new Uint8Array(), '', {}, signal)
+      } catch (error) {
+        if (!(error instanceof CallError && error.reason === 'login-needed')) throw error
+        this.#guarded = true
+      }
+    return this.#signed.get(asked, signal)
   }
 
   state(options: Options = {}): Promise<Row> {
@@ -70,36 +65,4 @@ export class HttpRegistry implements RegistryClient {
     const addrs = rows.filter(row => fieldOf(row, 'peer_id') === peerId).map(row => fieldOf(row, 'addrs'))
     return addrs.flatMap(list => (Array.isArray(list) ? list.filter(each => typeof each === 'string') : []))
   }
-}
-
-/** Read an answer's text. @throws PeerError: it is over the bound. */
-export async function bounded(response: Response): Promise<string> {
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
-  let text = ''
-  for (;;) {
-    const read = await reader?.read()
-    if (!read || read.done) return text
-    text += read.value
-    if (text.length > MAX_BYTES) {
-      await reader?.cancel()
-      throw new PeerError('A registry answers more than is read.')
-    }
-  }
-}
-
-/** Read JSON; what is none is null. */
-export function parse(text: string): Value {
-  try {
-    return JSON.parse(text) as Value
-  } catch {
-    return null
-  }
-}
-
-/** A refusal as problem details (RFC 9457), as the same error as a node's. */
-export function refusalOf(status: number, body: Value, url: string): CallError {
-  const said = isRow(body) ? body : {}
-  const [reason, detail] = [fieldOf(said, 'reason'), fieldOf(said, 'detail') ?? fieldOf(said, 'title')]
-  const message = typeof detail === 'string' ? detail : `The registry ${url} answered ${status}.`
-  return new CallError(status, typeof reason === 'string' ? reason : 'refused', message, said)
 }

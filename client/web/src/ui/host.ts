@@ -5,7 +5,7 @@
 import { signal } from '@preact/signals'
 import { UsageError, CallError, UnreachableError } from '../core/errors.ts'
 import { fieldOf, isRow, textOf, type Row } from '../core/value.ts'
-import type { IssuerRelay } from '../net/api.ts'
+import type { IssuerRelay, RegistryClient } from '../net/api.ts'
 import { kept, keep } from './storage.ts'
 
 export interface Catalog {
@@ -71,7 +71,7 @@ export const host = signal<Host>(closed('none', 'away'))
 /** Find out who serves the page. `entry`: the key of the address that `koco web` printed. */
 export async function openHost(entry: string | undefined): Promise<void> {
   const kind = document.documentElement.dataset['host']
-  if (kind === 'registry') host.value = ofRegistry()
+  if (kind === 'registry') host.value = { ...closed('registry', 'open'), issuers: relayOf(document.documentElement.dataset['issuer']) }
   else if (kind === 'web') {
     try {
       host.value = await ofWeb(entry)
@@ -133,17 +133,29 @@ function catalog(url: string, read: (path: string, stop: AbortSignal) => Promise
   }
 }
 
-function ofRegistry(): Host {
-  const one = catalog(
-    location.origin,
-    (path, stop) => ask(path, stop),
-    async (peerId, stop) => {
-      // A query of the registry's own language: a peer id has letters and digits only.
-      const found = await one.nodes({ query: `peer_id == "${peerId.replace(/\W/g, '')}"`, pp: 1 }, stop)
-      return texts(found.rows[0] && fieldOf(found.rows[0], 'addrs'))
-    }
-  )
-  return { ...closed('registry', 'open'), catalogs: [one], addresses: (peerId, stop) => one.addresses(peerId, stop) }
+/** The server of this page, as who asks issuers for it. */
+function relay(headers: () => Record<string, string>, only?: string): IssuerRelay {
+  const post = (path: string, body: unknown) =>
+    ask(path, undefined, { method: 'POST', headers: { ...headers(), 'Content-Type': 'application/json' }, body: JSON.stringify(body) })
+  return {
+    ...(only !== undefined && { only }),
+    about: issuer => post('/api/issuer', { issuer }),
+    token: (issuer, form, proof) => post('/api/issuer/token', { issuer, form, ...(proof !== undefined && { proof }) })
+  }
+}
+
+/** A registry asks its own issuer alone, where it has one. */
+const relayOf = (issuer: string | undefined): IssuerRelay | undefined => (issuer ? relay(() => ({}), issuer) : undefined)
+
+/** The page of a registry finds what is in that registry. */
+export function serveRegistry(registry: RegistryClient): void {
+  const own: Catalog = {
+    url: registry.url,
+    flows: (query, signal) => registry.flows(query, { signal }),
+    nodes: (query, signal) => registry.nodes(query, { signal }),
+    addresses: async (peerId, signal) => (await registry.addresses(peerId, { signal })).slice(0, MAX_ADDRS)
+  }
+  host.value = { ...host.value, catalogs: [own], addresses: (peerId, signal) => own.addresses(peerId, signal) }
 }
 
 async function ofWeb(entry: string | undefined): Promise<Host> {
@@ -155,21 +167,12 @@ async function ofWeb(entry: string | undefined): Promise<Host> {
   if (kept(KEY) === undefined) return closed('web', 'locked')
   const read = (path: string, stop?: AbortSignal) =>
     ask(path, stop, { headers: { Authorization: `Bearer ${kept(KEY) ?? ''}` } })
-  const post = (path: string, body: unknown) =>
-    ask(path, undefined, {
-      method: 'POST',
-      headers: { Authorization: `Bearer ${kept(KEY) ?? ''}`, 'Content-Type': 'application/json' },
-      body: JSON.stringify(body)
-    })
   const about = await read('/api/about')
   const urls = texts(fieldOf(about, 'registries'))
   return {
     kind: 'web',
     status: 'open',
-    issuers: {
-      about: issuer => post('/api/issuer', { issuer }),
-      token: (issuer, form, proof) => post('/api/issuer/token', { issuer, form, ...(proof !== undefined && { proof }) })
-    },
+    issuers: relay(() => ({ Authorization: `Bearer ${kept(KEY) ?? ''}` })),
     lan: fieldOf(about, 'lan') === true,
     catalogs: urls.map((url, index) => {
       const base = `/api/registries/${index}`

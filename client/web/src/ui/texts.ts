@@ -109,7 +109,11 @@ export const say = {
     notAnAddress: 'This is neither an address nor a link. An address begins with /ip4/ and ends with /p2p/ and a peer id.',
     node: (name: string) => `Only of ${name}`,
     everything: 'Show all nodes',
-    away: (name: string) => `${name} does not answer`
+    away: (name: string) => `${name} does not answer`,
+    closed: 'This registry shows its flows to its users',
+    closedText: 'Log in to it as its operator told you. It learns who you are, and the nodes that you use do not.',
+    closedElsewhere: 'Log in to it in a terminal on the machine that serves this page, then look again.',
+    loginCommand: (url: string) => `koco login --registry ${url}`
   },
 
   flow: {
@@ -334,12 +338,12 @@ export const say = {
     restoreAct: 'Use it',
     restored: 'You are now',
     logins: 'Logins',
-    loginsAbout: 'As whom the nodes you have used know you.',
+    loginsAbout: 'As whom the nodes you have used know you, and the registry that serves this page.',
     guest: 'not logged in',
     login: 'Log in',
     logout: 'Log out',
     code: 'Code',
-    codeAbout: 'The operator of the node makes it for your peer id.',
+    codeAbout: 'The operator makes it for your peer id.',
     user: 'User name',
     issuer: 'Issuer',
     audience: 'For',
@@ -413,6 +417,7 @@ export const say = {
   },
 
   registry: {
+    you: 'Your login',
     title: 'Registry',
     text: 'What this registry lists, and what its operators do.',
     where: 'Where nodes are found. Each is operated in the page that it serves itself.',

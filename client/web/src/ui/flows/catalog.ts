@@ -1,5 +1,6 @@
 /** Which flows there are: of nodes nearby, asked directly, and of registries. */
 import { signal } from '@preact/signals'
+import { CallError } from '../../core/errors.ts'
 import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
 import { nodeOf } from '../app.ts'
 import { book, remember } from '../book.ts'
@@ -31,8 +32,17 @@ const PAGE = 100
 const MAX_ROWS = 2000
 const MAX_NODES = 64
 
-/** Nodes whose flows are asked for, and those that gave no answer, by name. */
-export const asked = signal<{ left: number; away: string[] }>({ left: 0, away: [] })
+export interface Asked {
+  /** How many nodes are still asked for their flows. */
+  left: number
+  /** Who gave no answer, by name. */
+  away: readonly string[]
+  /** Registries that want a login, by URL, and what others say that refuse. */
+  closed: readonly string[]
+  refused: readonly string[]
+}
+
+export const asked = signal<Asked>({ left: 0, away: [], closed: [], refused: [] })
 
 function flowOf(row: Row, peerId: string, node: string, source: string): FlowRow {
   const tags = fieldOf(row, 'tags')
@@ -67,7 +77,7 @@ export async function flowsOfNode(peerId: string, source: string, stop: AbortSig
 
 /** Look around and ask every node that is found; each answer is told as it comes. */
 export async function lookAround(tell: (rows: FlowRow[]) => void, stop: AbortSignal): Promise<void> {
-  asked.value = { left: 0, away: [] }
+  asked.value = { ...asked.peek(), left: 0, away: [], refused: [] }
   const begun = new Set<string>()
   const ask = async (peerId: string, name: string) => {
     if (begun.has(peerId) || begun.size >= MAX_NODES) return
@@ -91,6 +101,10 @@ export async function lookAround(tell: (rows: FlowRow[]) => void, stop: AbortSig
 
 /** Ask the registries. */
 export async function searchCatalogs(search: string, by: string, stop: AbortSignal, tell: (rows: FlowRow[], source: string) => void): Promise<void> {
+  const isClosed = (url: string, wants: boolean) => {
+    const others = asked.peek().closed.filter(each => each !== url)
+    asked.value = { ...asked.peek(), closed: wants ? [...others, url] : others }
+  }
   await Promise.all(
     host.peek().catalogs.map(async catalog => {
       try {
@@ -101,10 +115,13 @@ export async function searchCatalogs(search: string, by: string, stop: AbortSign
           remember(peerId, textOf(row, 'node'), Array.isArray(addrs) ? addrs.filter(each => typeof each === 'string') : [])
           return flowOf(row, peerId, textOf(row, 'node'), catalog.url)
         })
+        isClosed(catalog.url, false)
         tell(rows, catalog.url)
       } catch (error) {
         if (stop.aborted) throw error
-        asked.value = { ...asked.peek(), away: [...asked.peek().away, catalog.url] }
+        if (error instanceof CallError && error.code === 401) isClosed(catalog.url, true)
+        else if (error instanceof CallError) asked.value = { ...asked.peek(), refused: [...asked.peek().refused, `${catalog.url}: ${error.message}`] }
+        else asked.value = { ...asked.peek(), away: [...asked.peek().away, catalog.url] }
       }
     })
   )

@@ -40,7 +40,7 @@ export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
             {say.retry}
           </button>
         </Failure>
-        {error instanceof CallError && error.reason === 'login-needed' && <Login node={nodeOf(peerId)} done={() => setTurn(turn + 1)} />}
+        {error instanceof CallError && error.reason === 'login-needed' && <Login at={nodeOf(peerId)} done={() => setTurn(turn + 1)} />}
         <p>
           <a href={paths.flows()}>{text.back}</a>
         </p>

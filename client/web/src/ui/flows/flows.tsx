@@ -3,14 +3,14 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useId, useMemo, useState } from 'preact/hooks'
 import { parseLink } from '../../core/link.ts'
 import { CallError } from '../../core/errors.ts'
-import { announce, findNode, nodeOf, patiently } from '../app.ts'
+import { announce, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { Login } from '../me/login.tsx'
 import { nameOf, remember } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { host } from '../host.ts'
 import { openToken } from '../link/open.ts'
 import { SearchIcon } from '../parts/icons.tsx'
-import { Empty, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
+import { CopyLine, Empty, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
 import { go, paths, settleFlows } from '../router.ts'
 import { say } from '../texts.ts'
 import { asked, fits, type FlowRow, flowsOfNode, lookAround, searchCatalogs } from './catalog.ts'
@@ -84,7 +84,7 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
   }, [near.value, listed.value, wanted])
   const shown = useMemo(() => all.filter(row => from === '' || row.source === from).sort(ORDERS[sort] ?? byName), [all, from, sort])
   const sources = ['near', ...served.catalogs.map(each => each.url)]
-  const { left, away } = asked.value
+  const { left, away, closed, refused } = asked.value
 
   useEffect(() => {
     if (!looking) announce(text.count(shown.length, all.length))
@@ -142,7 +142,7 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
           </button>
         </Failure>
       )}
-      {node && error instanceof CallError && error.reason === 'login-needed' && <Login node={nodeOf(node)} done={() => setTurn(turn + 1)} />}
+      {node && error instanceof CallError && error.reason === 'login-needed' && <Login at={nodeOf(node)} done={() => setTurn(turn + 1)} />}
       {shown.length > 0 && (
         <section class="stack" aria-label={text.title}>
           <div class="row between small muted">
@@ -157,7 +157,10 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
         </section>
       )}
       {shown.length === 0 && looking && error === undefined && <Skeletons label={text.looking} />}
-      {shown.length === 0 && !looking && error === undefined && (
+      {closed.map(url => (
+        <ClosedRegistry key={url} url={url} done={() => setTurn(turn + 1)} />
+      ))}
+      {shown.length === 0 && !looking && error === undefined && closed.length === 0 && (
         <Empty title={wanted || from ? text.noneFits : text.none}>
           <p>{wanted || from ? text.noneFitsText : text.noneText}</p>
           {!wanted && !from && (
@@ -167,6 +170,7 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
           )}
         </Empty>
       )}
+      {refused.length > 0 && !looking && <p class="fault">{refused.slice(0, 8).map(each => oneLine(each, 200)).join(' · ')}</p>}
       {away.length > 0 && !looking && <p class="small muted">{away.slice(0, 8).map(each => text.away(oneLine(each, 80))).join(' · ')}</p>}
       {!node && <OpenElsewhere />}
     </>
@@ -207,6 +211,21 @@ function FlowCard({ row }: { row: FlowRow }) {
         </div>
       )}
     </li>
+  )
+}
+
+/** A registry that only users read: where one logs in to it. */
+function ClosedRegistry({ url, done }: { url: string; done: () => void }) {
+  const id = useId()
+  const registry = engine().registries.find(each => each.url === url)
+  return (
+    <section class="card stack" aria-labelledby={id}>
+      <div>
+        <h2 id={id}>{text.closed}</h2>
+        <p class="muted">{registry ? text.closedText : text.closedElsewhere}</p>
+      </div>
+      {registry ? <Login at={registry} done={done} /> : <CopyLine text={text.loginCommand(url)} label={text.closed} />}
+    </section>
   )
 }
 

@@ -1,8 +1,8 @@
-/** Logging in to one node, in the ways that it takes. */
+/** Logging in to one node or registry, in the ways that it takes. */
 import { useId, useState } from 'preact/hooks'
 import { fieldOf, isRow, textOf, type Row } from '../../core/value.ts'
 import { type Terms, termsOf } from '../../core/oidc.ts'
-import type { NodeClient } from '../../net/api.ts'
+import type { Logins } from '../../net/api.ts'
 import { engine } from '../app.ts'
 import { oneLine } from '../format.ts'
 import { Failure, useTask } from '../parts/parts.tsx'
@@ -10,7 +10,7 @@ import { say } from '../texts.ts'
 
 const text = say.meText
 
-export function Login({ node, done }: { node: NodeClient; done: () => void }) {
+export function Login({ at, done }: { at: { readonly logins: Logins }; done: () => void }) {
   const id = useId()
   const [ways, setWays] = useState<string[] | undefined>()
   const [terms, setTerms] = useState<Terms | undefined>()
@@ -21,12 +21,12 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
   const [busy, setBusy] = useState(false)
   useTask(
     async stop => {
-      const info = await node.logins.info()
+      const info = await at.logins.info()
       if (stop.aborted) return
       setWays(waysOf(info))
       setTerms(termsOf(info))
     },
-    [node]
+    [at]
   )
   const log = async (act: () => Promise<Row>) => {
     setBusy(true)
@@ -46,13 +46,13 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
   if (!byCode && !byPassword && !byIssuer) return <p class="muted">{text.noWay}</p>
   return (
     <div class="stack">
-      {byIssuer && <AtIssuer node={node} terms={terms} />}
+      {byIssuer && <AtIssuer at={at} terms={terms} />}
       {byCode && (
         <form
           class="stack tight"
           onSubmit={event => {
             event.preventDefault()
-            void log(() => node.logins.code(code))
+            void log(() => at.logins.code(code))
           }}
         >
           <label for={`${id}-code`}>{text.code}</label>
@@ -72,7 +72,7 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
           class="stack tight"
           onSubmit={event => {
             event.preventDefault()
-            void log(() => node.logins.password(name, password))
+            void log(() => at.logins.password(name, password))
           }}
         >
           <label for={`${id}-name`}>{text.user}</label>
@@ -92,9 +92,9 @@ export function Login({ node, done }: { node: NodeClient; done: () => void }) {
 }
 
 /** The person sees for what they log in where; the password is for the issuer's own page. */
-function AtIssuer({ node, terms }: { node: NodeClient; terms: Terms }) {
+function AtIssuer({ at, terms }: { at: { readonly logins: Logins }; terms: Terms }) {
   const [error, setError] = useState<unknown>()
-  const { possible } = engine().issuerLogin
+  const isPossible = engine().issuerLogin.isPossible(terms.issuer)
   return (
     <div class="stack tight">
       <p>{text.issuerText}</p>
@@ -106,9 +106,9 @@ function AtIssuer({ node, terms }: { node: NodeClient; terms: Terms }) {
         <dt>{text.client}</dt>
         <dd class="mono">{oneLine(terms.clientId, 200)}</dd>
       </dl>
-      {possible ? (
+      {isPossible ? (
         <div class="row">
-          <button type="button" class="button main" onClick={() => void engine().issuerLogin.begin(node.peerId, terms).then(url => location.assign(url), setError)}>
+          <button type="button" class="button main" onClick={() => void engine().issuerLogin.begin(at.logins.place, terms).then(url => location.assign(url), setError)}>
             {text.atIssuer(oneLine(new URL(terms.issuer).host, 80))}
           </button>
         </div>

@@ -1,7 +1,7 @@
 /** Me: this browser's identity, the nodes it knows, and how the page looks. */
 import { useId, useState } from 'preact/hooks'
 import { textOf, type Row } from '../../core/value.ts'
-import type { NodeClient, Pin } from '../../net/api.ts'
+import type { Logins, Pin } from '../../net/api.ts'
 import { announce, engine, loginFailure, nodeOf } from '../app.ts'
 import { book, forget, shortId } from '../book.ts'
 import { oneLine } from '../format.ts'
@@ -42,10 +42,13 @@ export function MePage() {
       <section class="card stack" aria-labelledby="logins">
         <h2 id="logins">{text.logins}</h2>
         <p class="muted">{text.loginsAbout}</p>
-        {used.length === 0 && <p class="muted">{text.none}</p>}
+        {used.length + engine().registries.length === 0 && <p class="muted">{text.none}</p>}
         <ul class="stack">
+          {engine().registries.map(each => (
+            <Account key={each.url} at={each} name={each.url} />
+          ))}
           {used.slice(0, 30).map(each => (
-            <KnownNode key={each.peerId} node={nodeOf(each.peerId)} name={each.name} />
+            <Account key={each.peerId} at={nodeOf(each.peerId)} name={each.name || shortId(each.peerId)} forget={() => forget(each.peerId)} />
           ))}
         </ul>
       </section>
@@ -91,7 +94,8 @@ export function MePage() {
   )
 }
 
-function KnownNode({ node, name }: { node: NodeClient; name: string }) {
+/** As whom one place knows this browser, and logging in and out there. */
+export function Account({ at, name, forget }: { at: { readonly logins: Logins }; name: string; forget?: () => void }) {
   const [who, setWho] = useState<Row | undefined>()
   const [canLogin, setCanLogin] = useState(false)
   const [open, setOpen] = useState(false)
@@ -101,8 +105,8 @@ function KnownNode({ node, name }: { node: NodeClient; name: string }) {
     async stop => {
       setError(undefined)
       try {
-        const info = await node.logins.info()
-        const found = await node.logins.whoami().catch(() => undefined)
+        const info = await at.logins.info()
+        const found = await at.logins.whoami().catch(() => undefined)
         if (stop.aborted) return
         setCanLogin(waysOf(info).length > 0)
         setWho(found)
@@ -110,14 +114,14 @@ function KnownNode({ node, name }: { node: NodeClient; name: string }) {
         if (!stop.aborted) setError(failed)
       }
     },
-    [node, turn]
+    [at, turn]
   )
   const user = who ? textOf(who, 'user') : ''
   return (
     <li class="stack tight">
       <div class="row between">
         <div class="grow">
-          <strong>{oneLine(name || shortId(node.peerId), 80)}</strong>{' '}
+          <strong>{oneLine(name, 80)}</strong>{' '}
           <span class="small muted">{error !== undefined ? say.away : user ? oneLine(user, 80) : canLogin ? text.guest : ''}</span>
         </div>
         <div class="row">
@@ -127,18 +131,20 @@ function KnownNode({ node, name }: { node: NodeClient; name: string }) {
             </button>
           )}
           {user && (
-            <button type="button" class="button small" onClick={() => void node.logins.logout().then(() => setTurn(turn + 1), setError)}>
+            <button type="button" class="button small" onClick={() => void at.logins.logout().then(() => setTurn(turn + 1), setError)}>
               {text.logout}
             </button>
           )}
-          <button type="button" class="button plain small" onClick={() => forget(node.peerId)}>
-            {text.forget(oneLine(name || shortId(node.peerId), 40))}
-          </button>
+          {forget && (
+            <button type="button" class="button plain small" onClick={forget}>
+              {text.forget(oneLine(name, 40))}
+            </button>
+          )}
         </div>
       </div>
       {open && (
         <Login
-          node={node}
+          at={at}
           done={() => {
             setOpen(false)
             setTurn(turn + 1)

@@ -8,6 +8,8 @@ import { announce, engine } from '../app.ts'
 import { shortId } from '../book.ts'
 import { brief, oneLine } from '../format.ts'
 import { host } from '../host.ts'
+import { waysOf } from '../me/login.tsx'
+import { Account } from '../me/me.tsx'
 import { Users } from '../nodes/users.tsx'
 import { Confirm, CopyLine, Empty, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
@@ -99,6 +101,7 @@ function Panel() {
       )}
       {!state && error === undefined && <Skeletons label={say.loading} rows={2} />}
       {state && <State state={state} />}
+      <You />
       {isOperator === false && <Enrol at={at} done={again} />}
       {isOperator && operators && (
         <>
@@ -135,6 +138,25 @@ function State({ state }: { state: Row }) {
           kodo {brief(fieldOf(state, 'version'), 40)} · Python {brief(fieldOf(state, 'python'), 40)}
         </dd>
       </dl>
+    </section>
+  )
+}
+
+/** As whom a registry that has users knows this browser. */
+function You() {
+  const [registry] = engine().registries
+  const [hasUsers, setHasUsers] = useState(false)
+  useTask(async stop => {
+    const info = await registry?.logins.info()
+    if (!stop.aborted && info) setHasUsers(waysOf(info).length > 0)
+  }, [])
+  if (!registry || !hasUsers) return null
+  return (
+    <section class="card stack tight" aria-labelledby="you">
+      <h2 id="you">{text.you}</h2>
+      <ul>
+        <Account at={registry} name={registry.url} />
+      </ul>
     </section>
   )
 }

@@ -96,7 +96,7 @@ export function Run({ node, fid, linked }: RunProps) {
       <>
         <PageHead title={oneLine(name, 160)} />
         <Failure error={run.error} />
-        {login && <Login node={node} done={() => location.reload()} />}
+        {login && <Login at={node} done={() => location.reload()} />}
         <p>
           <a href={paths.runs}>{say.runs}</a>
         </p>
