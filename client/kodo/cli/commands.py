@@ -37,6 +37,17 @@ COMMANDS: dict[str, Entry] = {
     "answer": Entry("running", "Run", "Answer a question (lock) of a run."),
     "kill": Entry("running", "Run", "End a run. Operators can end any run."),
     "restart": Entry("running", "Run", "Launch a flow again, with the inputs of an earlier run."),
+    "schedule": Entry(
+        "schedules",
+        "Run",
+        "Let a node launch a flow at times, also while you are away. Secrets cannot be scheduled.",
+    ),
+    "schedules": Entry(
+        "schedules",
+        "Run",
+        "List your schedules, and when each is due next. --pause and --resume change one.",
+    ),
+    "unschedule": Entry("schedules", "Run", "Remove a schedule. Runs that it has launched go on."),
     "ack": Entry("running", "Run", "Acknowledge a finished run, so that its node may delete it later."),
     "delete": Entry(
         "running",

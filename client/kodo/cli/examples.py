@@ -15,6 +15,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco run --like NODE/FID name=Ben",
         "koco run flows.example.com/Crawl key=- proxy=env:PROXY",
     ),
+    "schedule": (
+        "koco schedule Report --cron '0 7 * * MON-FRI' --tz Europe/Berlin topic=bikes",
+        "koco schedule Report --at '2026-12-01 07:00' topic=bikes",
+        "koco schedule Report --every 12h --overlap queue topic=bikes",
+    ),
+    "schedules": ("koco schedules --pause NODE/SID",),
+    "unschedule": ("koco unschedule NODE/SID",),
     "follow": ("koco follow NODE/FID --after 20",),
     "answer": (
         "koco answer NODE/FID yes",

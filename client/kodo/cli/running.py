@@ -17,9 +17,9 @@ from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Client, FlowOnNode, Run, RunSelection
+    from kodo.client import Run, RunSelection
 
-__all__ = ["register"]
+__all__ = ["FLOW_HELP", "Inputs", "Words", "register"]
 
 FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml."
 MAX_LISTED = 50
@@ -86,6 +86,7 @@ async def run(
     """Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."""
     from kodo.cli.again import changed
     from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
+    from kodo.cli.launching import given_inputs, upload_files
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
@@ -104,7 +105,7 @@ async def run(
     async with AsyncExitStack() as stack:
         client_options: dict[str, Any] = {}
         node, values = None, None
-        given = partial(_inputs, context, words=words or [], file=inputs, ask=not yes and not later)
+        given = partial(given_inputs, context, words=words or [], file=inputs, ask=not yes and not later)
         if local:
             from kodo.cli.local import describe_local, embedded_node, prepare_node
 
@@ -126,7 +127,7 @@ async def run(
             strict = not later and not context.interactive
             await earlier.prove()
             started = await earlier.restart(
-                await _upload(context, client, found, values), key=key, tags=tag, strict=strict
+                await upload_files(context, client, found, values), key=key, tags=tag, strict=strict
             )
         else:
             assert flow is not None
@@ -134,7 +135,7 @@ async def run(
             if values is None:
                 values = await given(found.name, found.inputs_schema)
             await client.prove(found, values)
-            values = await _upload(context, client, found, values)
+            values = await upload_files(context, client, found, values)
             started = await client.launch(found, inputs=values, key=key, tags=tag, strict=not later)
         context.farewell = "interrupted; the local run ended with its node" if local else come_back(started)
         if detach:
@@ -174,38 +175,6 @@ def _check_complete(schema: Any, values: Mapping[str, Any]) -> None:
 
     if absent := missing_inputs(schema, values):
         raise UsageError(f"the flow needs {', '.join(absent)}; give {' '.join(f'{name}=…' for name in absent)}")
-
-
-async def _inputs(
-    context: Context, name: str, schema: Any, *, words: list[str], file: str | None, ask: bool
-) -> dict[str, Any]:
-    from kodo.cli.forms import fill_missing, missing_inputs
-    from kodo.cli.secret import secret_values
-    from kodo.cli.values import name_files, parse_assignments, read_inputs_file
-
-    values = name_files(read_inputs_file(file), schema) if file is not None else {}
-    values |= parse_assignments(words, schema, await secret_values(context, words, schema))
-    if ask and context.interactive and missing_inputs(schema, values):
-        from kodo.cli.terminal import ask_line
-
-        context.say(f"{name} needs:")
-        values = await fill_missing(schema, values, ask_line, context.say)
-    return values
-
-
-async def _upload(context: Context, client: Client, found: FlowOnNode, values: dict[str, Any]) -> dict[str, Any]:
-    """Upload the files among the inputs, with a progress bar."""
-    from kodo.cli.outputs import bars
-    from kodo.client.upload import files_in, upload_inputs
-
-    if not files_in(values):
-        return values
-    context.farewell = "what was uploaded is kept for a day; the same command resumes the upload"
-    with bars(context) as on_progress:
-        patience = client.settings.patience_s
-        filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
-    context.farewell = None
-    return filled
 
 
 async def ps(

@@ -29,6 +29,7 @@ __all__ = [
     "parse_assignments",
     "parse_value",
     "read_inputs_file",
+    "read_text",
     "secret_fields",
 ]
 
@@ -220,7 +221,7 @@ def parse_assignments(words: Sequence[str], schema: Any, secrets: Mapping[str, s
                 value = Path(text[1:]).expanduser()
             else:
                 if text.startswith("@") and not _takes_files(field, root):
-                    text = _read_text(text[1:], word)
+                    text = read_text(text[1:], word)
                 value = parse_value(text, field, root)
         except ValueError as error:
             shown = "" if is_secret(field, root) else f"; it is {text[:80]!r}"
@@ -272,7 +273,7 @@ def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tu
     return schema.get("additionalProperties") or {}, found, name
 
 
-def _read_text(name: str, word: str) -> str:
+def read_text(name: str, word: str) -> str:
     try:
         raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if name == "-" else _read_file(Path(name).expanduser())
         text = raw.decode("utf-8")
@@ -298,7 +299,7 @@ def read_inputs_file(name: str) -> dict[str, Any]:
     """
     import yaml
 
-    text = _read_text(name, "--inputs")
+    text = read_text(name, "--inputs")
     try:
         value = json.loads(text) if text.lstrip().startswith(("{", "[")) else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:

@@ -21,12 +21,13 @@ from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
 from kodo.client.login import Approve, LoginKeeper
 from kodo.client.logins import Logins
-from kodo.client.near import rows_of
+from kodo.client.near import Change, rows_of
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import ConfirmNode, Proofs
 from kodo.client.registry_account import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
 from kodo.client.resolve import (
     Finder,
+    Reference,
     Resolver,
     Target,
     parse_run,
@@ -35,6 +36,7 @@ from kodo.client.resolve import (
 )
 from kodo.client.run import Run
 from kodo.client.run_selection import FoundRuns, RunSelection, latest, selected_rows
+from kodo.client.schedules import Schedules
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
@@ -396,18 +398,33 @@ class Client:
             UsageError: it is not a sid.
             NotFoundError: no near node has such a share of this user's.
         """
-        reference = parse_share(sid)
-        revoke = partial(revoke_share, sid=reference.rest)
+        return await self._change("share", parse_share(sid), node, "share.revoke", revoke_share)
+
+    async def _change(
+        self,
+        what: str,
+        reference: Reference,
+        node: str | None,
+        op: str,
+        change: Change,
+    ) -> dict[str, Any]:
+        """Change a share or a schedule of this user's, on its node, or on whichever near node knows it."""
+        work = partial(change, sid=reference.rest)
         place = reference.node or node or self.settings.node
         if place is not None:
-            answers = [await revoke(await self.node(place))]
+            answers = [await work(await self.node(place))]
         else:
-            near = (await self._directory.nearby.ask(revoke, "share.revoke")).check()
+            near = (await self._directory.nearby.ask(work, op)).check()
             answers = [answer for remote, answer in near if self._proofs.may_have(remote, answer)]
         for answer in filter(None, answers):
             return answer
         where = "on the near nodes; say on which it is: NODE/SID" if place is None else f"on {safe_text(place)}"
-        raise NotFoundError(f"you have no share {reference.rest} of yours {where}")
+        raise NotFoundError(f"you have no {what} {reference.rest} of yours {where}")
+
+    @property
+    def schedules(self) -> Schedules:
+        """Flows that nodes launch at times for this user."""
+        return Schedules(self, self._rows, self._change)
 
     async def runs(
         self,

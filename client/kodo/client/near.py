@@ -18,11 +18,14 @@ from kodo.client.resolve import Found, Resolver, Target, safe_text
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, KodoError
 
-__all__ = ["Answers", "NearNodes", "rows_of"]
+__all__ = ["Answers", "Change", "NearNodes", "rows_of"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Change = Callable[..., Awaitable[dict[str, Any] | None]]
+"""Changes what has a sid on a node: `(remote, sid=…)`; None when the node knows no such thing of this user's."""
 
 NODES_AT_ONCE = 64
 ASK_SECONDS = 10.0

@@ -38,6 +38,7 @@ __all__ = [
     "is_local_flow",
     "parse_flow",
     "parse_run",
+    "parse_schedule",
     "parse_share",
     "safe_text",
 ]
@@ -176,6 +177,15 @@ def parse_share(text: str) -> Reference:
         UsageError: there is no sid in it.
     """
     return _parse_id(text, "sid", "koco shares")
+
+
+def parse_schedule(text: str) -> Reference:
+    """Read `NODE/SID` or a sid, of a schedule.
+
+    Raises:
+        UsageError: there is no sid in it.
+    """
+    return _parse_id(text, "sid", "koco schedules")
 
 
 def _parse_id(text: str, what: str, listed_by: str) -> Reference:

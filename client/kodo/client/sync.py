@@ -9,9 +9,10 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from kodo.client import client as asynchronous
 from kodo.client.config import Loaded
@@ -25,6 +26,7 @@ from kodo.client.resolve import Finder
 from kodo.client.run import VERDICT_SECONDS, run_html
 from kodo.client.run import Run as AsyncRun
 from kodo.client.run_selection import FoundRuns, RunSelection
+from kodo.client.schedules import Schedules as AsyncSchedules
 from kodo.client.transfer import Download, OnProgress
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import LocallyClosedError
@@ -33,7 +35,7 @@ from kodo.p2p.net.transport import Transport
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.room import ENDLESS, Room
 
-__all__ = ["Client", "Run"]
+__all__ = ["Client", "Run", "Schedules"]
 
 T = TypeVar("T")
 
@@ -241,6 +243,48 @@ class Run:
         )
 
 
+class Schedules:
+    """Flows that nodes launch at times for a client's user; from `Client.schedules`."""
+
+    def __init__(self, schedules: AsyncSchedules, loop: _Loop):
+        self._schedules = schedules
+        self._loop = loop
+
+    def add(
+        self,
+        flow: str | FlowOnNode,
+        *,
+        cron: str | None = None,
+        at: str | datetime | None = None,
+        every: str | float | None = None,
+        tz: str | None = None,
+        missed: Literal["once", "skip"] = "once",
+        overlap: Literal["skip", "queue", "allow"] = "skip",
+        inputs: Mapping[str, Any] | None = None,
+        tags: str | Sequence[str] | None = None,
+        node: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Let a flow's node launch it at times."""
+        times: dict[str, Any] = {"cron": cron, "at": at, "every": every, "tz": tz}
+        given = {**(inputs or {}), **kwargs}
+        return self._loop.call(
+            self._schedules.add(flow, **times, missed=missed, overlap=overlap, inputs=given, tags=tags, node=node)
+        )
+
+    def list(self, node: str | None = None, *, others: bool = False) -> list[dict[str, Any]]:
+        """Return this user's schedules."""
+        return self._loop.call(self._schedules.list(node, others=others))
+
+    def remove(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
+        """Remove a schedule by `NODE/SID`, or by its sid."""
+        return self._loop.call(self._schedules.remove(sid, node=node))
+
+    def pause(self, sid: str, *, paused: bool = True, node: str | None = None) -> dict[str, Any]:
+        """Pause a schedule, or let it go on."""
+        return self._loop.call(self._schedules.pause(sid, paused=paused, node=node))
+
+
 class Client:
     """A user of nodes; `with`. Takes what `kodo.client.Client` takes."""
 
@@ -380,6 +424,11 @@ class Client:
     def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
         """Revoke a share by `NODE/SID`, or by its sid."""
         return self._open().call(self._client.unshare(sid, node=node))
+
+    @property
+    def schedules(self) -> Schedules:
+        """Flows that nodes launch at times for this user."""
+        return Schedules(self._client.schedules, self._open())
 
     def runs(
         self, node: str | None = None, *, state: str | None = None, path: str | None = None, others: bool = False

@@ -37,6 +37,8 @@ from kodo.node.files.uploads import UploadLimits, Uploads
 from kodo.node.home import hold_home, last_port, remember_port
 from kodo.node.housekeeping import cleanup
 from kodo.node.housekeeping.deletion import Manager
+from kodo.node.launches.launcher import Launcher
+from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.delegation import Delegations
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Asking
@@ -275,6 +277,14 @@ class Node:
         locks = Locks(store, runs, catalog.judge, catalog.faults)
         await stack.enter_async_context(runs)
         locks.start()
+        launcher = Launcher(catalog, uploads, runs)
+        schedules = await stack.enter_async_context(
+            Schedules(
+                store, runs, launcher, catalog, provider, clock, self._name,
+                lambda: make_id(clock.now_ms(), os.urandom(10)),
+            )
+        )  # fmt: skip
+        uploads.keep(schedules.files)
         manager = Manager(
             store,
             runs,
@@ -312,7 +322,7 @@ class Node:
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
-            memories, tables, config.contents_for, config.access_s / 2,
+            memories, launcher, schedules, tables, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         self._service = service
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))

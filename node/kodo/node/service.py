@@ -17,6 +17,7 @@ from kodo.node.answers.memories import MemoryAnswers
 from kodo.node.answers.node import NodeAnswers, NodeFacts
 from kodo.node.answers.outputs import OutputAnswers
 from kodo.node.answers.runs import RunAnswers
+from kodo.node.answers.schedules import ScheduleAnswers
 from kodo.node.answers.shares import ShareAnswers
 from kodo.node.answers.visibility import Sight
 from kodo.node.catalog.catalog import Catalog
@@ -25,6 +26,8 @@ from kodo.node.clock import Clock
 from kodo.node.files.outputs import Outputs
 from kodo.node.files.uploads import Uploads
 from kodo.node.housekeeping.deletion import Manager
+from kodo.node.launches.launcher import Launcher
+from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.locks import Locks
 from kodo.node.runs.runs import Runs
@@ -76,6 +79,8 @@ class Service:
         shares: Shares,
         addresses: Callable[[], Sequence[Multiaddr]],
         memories: Memories,
+        launcher: Launcher,
+        schedules: Schedules,
         tables: AuditedTables,
         contents_for: Iterable[str] = (),
         look_s: float = 30.0,
@@ -93,7 +98,8 @@ class Service:
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider, lambda name: store.ask(lambda connection: has_traces(connection, name))),
             FlowAnswers(catalog, node, sight.contents_for),
-            RunAnswers(node, sight, catalog, store, feed, runs, uploads, manager, shares, clock, audit),
+            RunAnswers(node, sight, catalog, store, feed, runs, uploads, launcher, manager, shares, clock, audit),
+            ScheduleAnswers(schedules, launcher, catalog, audit),
             LockAnswers(sight, locks, shares),
             MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),

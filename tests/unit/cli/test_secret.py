@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from kodo.cli.running import _candidate, _inputs
+from kodo.cli.launching import given_inputs
+from kodo.cli.running import _candidate
 from kodo.cli.runtime import Context
 from kodo.cli.secret import read_secret
 from kodo.cli.values import answer_words, parse_assignments, secret_fields
@@ -52,7 +53,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 async def inputs(context: Context, *words: str) -> dict[str, Any]:
     found: Any = Found()
-    return await _inputs(context, found.name, found.inputs_schema, words=list(words), file=None, ask=False)
+    return await given_inputs(context, found.name, found.inputs_schema, words=list(words), file=None, ask=False)
 
 
 @pytest.mark.parametrize("name", ["key", "maybe"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from kodo.node.catalog.load import Load
 from kodo.node.catalog.scope import Scope
 from kodo.node.executors.in_process import InProcessRunner
 from kodo.node.housekeeping.deletion import Manager
+from kodo.node.launches.launcher import Launcher
+from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.launch import RunSettings
 from kodo.node.service import Service
@@ -29,6 +32,7 @@ from kodo.p2p.core.callframe import FrameReader
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
+from kodo.protocol.ids import make_id
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.rig import Rig, rig_of
 
@@ -50,6 +54,10 @@ async def ask(run: InProcessRunner) -> Any:
     return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=50)
 
 
+async def linger(run: InProcessRunner) -> Any:
+    return await run.lock(LID, {"type": "boolean"}, default=False, expires_s=10**7)
+
+
 async def read(run: InProcessRunner) -> str:
     return run.spec.files[0].path.read_text()
 
@@ -67,7 +75,8 @@ class NamedPeers(NullProvider):
 
 
 class Node:
-    def __init__(self, rig: Rig, service: Service, provider: Any):
+    def __init__(self, rig: Rig, service: Service, provider: Any, schedules: Schedules):
+        self.schedules = schedules
         self.rig = rig
         self.service = service
         self.provider = provider
@@ -137,7 +146,7 @@ async def node_of(
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
 
-    flows = {"work": work, "ask": ask, "read": read}
+    flows = {"work": work, "ask": ask, "read": read, "linger": linger}
     async with (
         contextlib.AsyncExitStack() as stack,
         rig_of(tmp_path, clock, flows, RunSettings(versions={"kodo": "0.1.0"})) as rig,
@@ -152,9 +161,17 @@ async def node_of(
             await provider.open()
         facts = NodeFacts("flows.example.com", str(PEER), "0.1.0", clock.ms)
         memories = await stack.enter_async_context(Memories(tmp_path / "memory", provider, clock))
+        launcher = Launcher(catalog, rig.uploads, rig.runs)
+        schedules = await stack.enter_async_context(
+            Schedules(
+                rig.store, rig.runs, launcher, catalog, provider, clock, facts.name,
+                lambda: make_id(clock.ms, os.urandom(10)),
+            )
+        )  # fmt: skip
+        rig.uploads.keep(schedules.files)
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
-            rig.shares, lambda: ADDRESSES, memories, tables, contents_for,
+            rig.shares, lambda: ADDRESSES, memories, launcher, schedules, tables, contents_for,
         )  # fmt: skip
-        yield Node(rig, service, provider)
+        yield Node(rig, service, provider, schedules)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kodo.node.runs.launch import Order
+from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Grant, Principal, Role, parse_grant
@@ -50,7 +51,7 @@ ANSWERS = frozenset(
 SHARES: dict[str, tuple[int, str]] = {"s0r": (0, "r"), "s1r": (1, "r"), "s2x": (2, "x"), "link": (1, "r")}
 """Standings to which runs are shared: level and mode."""
 
-LAST = ("share.revoke", "lock.answer", "run.delete", "node.shutdown")
+LAST = ("share.revoke", "schedule.remove", "lock.answer", "run.delete", "node.shutdown")
 TEXT = b"a file"
 SOMEBODY = "somebody"
 
@@ -117,6 +118,7 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
         "flow.schema": {"path": "flows.work"},
         "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
         "run.share": {"fid": done, "link": True},
+        "schedule.add": {"path": "flows.work", "inputs": {"n": 1}, "every_s": 60},
     }
     return known.get(op, {"fid": done} if "fid" in OPS[op].model_fields else {})
 
@@ -158,6 +160,14 @@ class Scene:
         share, secret = await self.node.rig.shares.add(row, self.owner, **terms, **({"link": False} | to))
         return share.sid, secret
 
+    async def schedule(self) -> str:
+        row = ScheduleRow(
+            **{"sid": "", "principal": self.owner, "payer": self.owner, "path": "flows.work", "name": "WORK"},
+            **{"inputs": {"n": 1}, "tags": [], "cron": None, "tz": "UTC", "at": None, "every_s": 3600},
+            **{"missed": "once", "overlap": "skip", "created": 0, "due": None},
+        )
+        return (await self.node.schedules.add(row)).sid
+
     async def answer(self, op: str, args: dict[str, Any]) -> str:
         """Make the call; give the sign of what came back."""
         try:
@@ -190,7 +200,9 @@ async def test_each_op_is_answered_as_the_table_says(tmp_path: Path, clock: Stil
         # Of a run of its own: an opened link shows it.
         linked = await Scene(node, principal(standing), whose(standing)).run_of("work")
         sid, secret = await scene.share(linked, 0, "r", link=True)
-        told = {"share.revoke": {"sid": sid}, "share.open": {"secret": secret}}
+        scheduled = {"sid": await scene.schedule()}
+        told: dict[str, dict[str, Any]] = {"share.revoke": {"sid": sid}, "share.open": {"secret": secret}}
+        told |= {"schedule.pause": scheduled, "schedule.remove": scheduled}
         # Last what ends things, so that all else finds them.
         order = sorted(OPS, key=lambda op: LAST.index(op) if op in LAST else -1)
         found = {op: await scene.answer(op, told.get(op) or args_of(op, done, asking)) for op in order}

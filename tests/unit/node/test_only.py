@@ -14,9 +14,9 @@ async def test_every_op_is_refused_to_everybody_else(tmp_path: Path, clock: Stil
     async with node_of(tmp_path, clock, only="ana") as node:
         fid = await node.finished()
         for op in OPS:
-            args = {"share.open": {"secret": bytes(16)}, "share.revoke": {"sid": fid}}.get(op) or args_of(
-                op, fid, fid
-            )
+            sid = {"sid": fid}
+            told = {"share.revoke": sid, "schedule.pause": sid, "schedule.remove": sid}
+            args = {"share.open": {"secret": bytes(16)}, **told}.get(op) or args_of(op, fid, fid)
             refused = await node.refused(op, "eve", **args)
             assert (refused.code, refused.reason) == (403, "not-admitted"), op
         assert (await node.call("run.state", "ana", fid=fid))["state"] == "done"

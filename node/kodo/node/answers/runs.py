@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgpack
-
 from kodo.node.answers.audit import AuditAnswers
 from kodo.node.answers.caller import Caller, Handlers, granted
 from kodo.node.answers.read_ahead import ReadAhead
@@ -20,12 +18,12 @@ from kodo.node.catalog.catalog import Catalog, Flow
 from kodo.node.clock import Clock
 from kodo.node.files.uploads import Uploads
 from kodo.node.housekeeping.deletion import Manager
-from kodo.node.runs.launch import Order, too_large
+from kodo.node.launches.launcher import Launcher
 from kodo.node.runs.runs import Runs
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.queries import RunFilter
-from kodo.node.store.rows import RunRow, check_packed
+from kodo.node.store.rows import RunRow
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
@@ -33,7 +31,7 @@ from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, Run
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.pages import fitted, paged
 from kodo.protocol.run_state import shown_state
-from kodo.protocol.secrets import MAX_SECRET_BYTES, hide, secret_names
+from kodo.protocol.secrets import secret_names
 
 __all__ = ["RunAnswers"]
 
@@ -60,6 +58,7 @@ class RunAnswers:
         feed: Feed,
         runs: Runs,
         uploads: Uploads,
+        launcher: Launcher,
         manager: Manager,
         shares: Shares,
         clock: Clock,
@@ -72,6 +71,7 @@ class RunAnswers:
         self._feed = feed
         self._runs = runs
         self._uploads = uploads
+        self._launcher = launcher
         self._manager = manager
         self._shares = shares
         self._clock = clock
@@ -156,42 +156,10 @@ class RunAnswers:
         again: Sequence[str] = (),
         chain: Sequence[Mapping[str, str]] = (),
     ) -> dict[str, Any]:
-        principal = caller.principal
-        if principal.flow_grant(flow.path, "x") is None:
-            raise CallError(403, "not-granted", f"you may see {flow.path}, but not run it")
-        try:
-            check_packed(inputs)
-        except ValueError as error:
-            raise too_large(error) from None
-        judge = self._catalog.judge
-        demand = await flow.demand(inputs, judge, caller.payer, again, strict=strict)
-        shown, secrets = await judge.do(partial(hide, flow.schema, inputs), caller.payer)
-        if len(msgpack.packb(secrets)) > MAX_SECRET_BYTES:
-            raise CallError(413, "too-large", f"secrets may have at most {MAX_SECRET_BYTES} bytes in all")
-        self._uploads.check(principal.id, flow.schema, inputs)
-        limit = flow.limits.concurrent_runs
-        if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
-            raise CallError(
-                429, "busy", f"{flow.path} has {limit} unfinished runs, its limit", {"retry_after_ms": 1000}
-            )
-        order = Order(
-            principal=principal.id,
-            path=flow.path,
-            name=flow.name,
-            entry=flow.entry,
-            inputs=shown,
-            secrets=secrets,
-            resources=flow.resources,
-            about={**flow.about(), **({"chain": list(chain)} if chain else {})},
-            tags=tags,
-            key=key,
-            demand=demand,
-            payer=caller.payer,
-            check=partial(self._catalog.check_by_author, flow, inputs, caller.payer)
-            if flow.has_check and demand is None
-            else None,
+        about = {"chain": list(chain)} if chain else {}
+        fid, state = await self._launcher.start(
+            caller.principal, caller.payer, flow, inputs, tags=tags, key=key, strict=strict, again=again, about=about
         )
-        fid, state = await self._runs.launch(order)
         return {"fid": fid, "state": state.value}
 
     async def _list(self, caller: Caller, args: RunListArgs) -> dict[str, Any]:
@@ -282,6 +250,7 @@ class RunAnswers:
             "author": view.flow.get("author", ""),
             "organization": view.flow.get("organization", ""),
             "release": view.flow.get("release", ""),
+            "schedule": view.flow.get("schedule"),
             "created": view.created,
             "modified": view.modified,
             "last_seq": view.last_seq,

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,7 @@ class Uploads:
         self._room_of = room_of
         self._writing = Places("uploads", most=self.limits.calls, each=self.limits.calls_each)
         self._all: dict[str, _Upload] = {}
+        self._kept: Callable[[], Set[str]] = frozenset
 
     def open(self) -> None:
         """Make the folder, take up what an earlier process left, remove what cannot be used."""
@@ -222,9 +223,13 @@ class Uploads:
             if each is not None and each.complete
         )
 
+    def keep(self, kept: Callable[[], Set[str]]) -> None:
+        """Let no upload go stale whose id is among those that `kept` gives."""
+        self._kept = kept
+
     def stale(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
         """Return id and bytes of each upload that may go; `inputs_in_use`: those of the runs that are not over."""
-        needed = {uid for inputs in inputs_in_use for uid in find_uploads(inputs)}
+        needed = {uid for inputs in inputs_in_use for uid in find_uploads(inputs)} | self._kept()
         before = self._clock.now_ms() - self.limits.keep_s * 1000
         return [
             (each.uid, each.reached)

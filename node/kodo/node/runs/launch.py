@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Order:
     `secrets`: what `kodo.protocol.secrets.hide` took out of the inputs.
     `check`: raises when the launch is to be refused after all; asked once the run is known to be new.
     `payer`: against whose bounds the run counts; empty: the account of its principal.
+    `also`: what else is stored with the run, or refuses it, by its fid; not for a run that its `key` names.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
 
@@ -66,6 +68,7 @@ class Order:
     about: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     key: str | None = None
+    also: Callable[[sqlite3.Connection, str], None] | None = None
     demand: dict[str, Any] | None = None
     secrets: Secrets = field(default_factory=list)
     payer: str = ""

@@ -306,7 +306,7 @@ class Runs:
                 raise disk_full(error) from None
         live = self._live[run.fid] = LiveRun(run.stored(self.clock.now_ms()), payer=payer)
         try:
-            created = await self._store.create(run, first, key)
+            created = await self._store.create(run, first, key, order.also)
         except KeyReusedError as error:
             self._live.pop(run.fid, None)
             await self.forget_secrets(run.fid)

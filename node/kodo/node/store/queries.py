@@ -360,10 +360,14 @@ def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -
 
 
 def has_traces(connection: sqlite3.Connection, principal: str) -> bool:
-    """Return whether runs belong to a principal, its own or such as they launched, or are shared with it by name."""
+    """Return whether runs or schedules belong to a principal, or runs are shared with it by name.
+
+    Its runs are its own and those that they launched.
+    """
     found = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM runs WHERE principal=:who OR substr(principal, 27)='/' || :who)"
-        " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)",
+        " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)"
+        " OR EXISTS (SELECT 1 FROM schedules WHERE principal=:who)",
         {"who": principal},
     ).fetchone()
     return bool(found[0])

@@ -12,7 +12,7 @@ from kodo.sqlite.file import DatabaseFile
 
 __all__ = ["NODE_FILE", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 _SHARES = """CREATE TABLE shares (
     sid TEXT PRIMARY KEY,
@@ -71,6 +71,33 @@ _DEBTS = """CREATE TABLE debts (
     at INTEGER NOT NULL,
     PRIMARY KEY (fid, peer_id)
 ) STRICT, WITHOUT ROWID;
+"""
+
+_SCHEDULES = """CREATE TABLE schedules (
+    sid TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    payer TEXT NOT NULL,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    inputs BLOB NOT NULL,
+    tags BLOB NOT NULL,
+    cron TEXT,
+    tz TEXT NOT NULL,
+    at INTEGER,
+    every_s INTEGER,
+    missed TEXT NOT NULL,
+    overlap TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    due INTEGER,
+    paused INTEGER,
+    waits INTEGER NOT NULL,
+    last_due INTEGER,
+    last_fid TEXT,
+    last_reason TEXT,
+    launches INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
+CREATE INDEX schedules_of ON schedules (principal);
 """
 
 _SCHEMA = (
@@ -149,6 +176,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
     + _SHARES
     + _DEBTS
     + AUDIT_DDL
+    + _SCHEDULES
 )
 
 
@@ -166,6 +194,7 @@ ALTER TABLE runs ADD COLUMN max_events INTEGER;
 ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
 """,
     6: AUDIT_DDL,
+    7: _SCHEDULES,
 }
 """From each earlier schema version to the next."""
 

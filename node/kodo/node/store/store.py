@@ -122,8 +122,16 @@ class Store:
 
     # --- writing ---
 
-    async def create(self, run: NewRun, events: Sequence[NewEvent], key: OnceKey | None = None) -> Created:
+    async def create(
+        self,
+        run: NewRun,
+        events: Sequence[NewEvent],
+        key: OnceKey | None = None,
+        also: Callable[[sqlite3.Connection, str], None] | None = None,
+    ) -> Created:
         """Store a run together with its first events; with a `key` seen before, nothing, and its run is named.
+
+        `also` changes other tables in the same transaction, given the run's fid; what it raises refuses the run.
 
         When the wait is cancelled the run may be stored nevertheless.
 
@@ -131,7 +139,13 @@ class Store:
             KeyReusedError: the key came with other contents within 24 h.
             CapacityError: the disk takes no more; nothing was stored.
         """
-        created: Created = await self._write(lambda tx: tx.create(run, events, key), _size_of(events))
+
+        def work(tx: Transaction) -> Created:
+            if also is not None:
+                tx.change(lambda connection: also(connection, run.fid))
+            return tx.create(run, events, key)
+
+        created: Created = await self._write(work, _size_of(events))
         return created
 
     async def append(self, fid: str, events: Sequence[NewEvent], *, outputs: Sequence[OutputRow] = ()) -> list[Event]:

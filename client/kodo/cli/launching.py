@@ -1,0 +1,44 @@
+"""Inputs of a launch: from words, a file and the person at the terminal; files among them are uploaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
+    from kodo.client import Client, FlowOnNode
+
+__all__ = ["given_inputs", "upload_files"]
+
+
+async def given_inputs(
+    context: Context, name: str, schema: Any, *, words: list[str], file: str | None, ask: bool
+) -> dict[str, Any]:
+    """Return the inputs that words and a file give; with `ask`, required ones that are missing are asked for."""
+    from kodo.cli.forms import fill_missing, missing_inputs
+    from kodo.cli.secret import secret_values
+    from kodo.cli.values import name_files, parse_assignments, read_inputs_file
+
+    values = name_files(read_inputs_file(file), schema) if file is not None else {}
+    values |= parse_assignments(words, schema, await secret_values(context, words, schema))
+    if ask and context.interactive and missing_inputs(schema, values):
+        from kodo.cli.terminal import ask_line
+
+        context.say(f"{name} needs:")
+        values = await fill_missing(schema, values, ask_line, context.say)
+    return values
+
+
+async def upload_files(context: Context, client: Client, found: FlowOnNode, values: dict[str, Any]) -> dict[str, Any]:
+    """Upload the files among the inputs, with a progress bar."""
+    from kodo.cli.outputs import bars
+    from kodo.client.upload import files_in, upload_inputs
+
+    if not files_in(values):
+        return values
+    context.farewell = "what was uploaded is kept for a day; the same command resumes the upload"
+    with bars(context) as on_progress:
+        patience = client.settings.patience_s
+        filled = await upload_inputs(found.remote, values, patience=patience, on_progress=on_progress)
+    context.farewell = None
+    return filled

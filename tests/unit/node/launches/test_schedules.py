@@ -1,0 +1,312 @@
+"""Schedules: launched when due, once, with what their owner may do then; missed times, earlier runs, clocks set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kodo.node.store.store import Store
+from kodo.protocol.access import Grant, Principal
+from tests.unit.node.conftest import StillClock, settled
+from tests.unit.node.service_rig import LID, Node, info, node_of
+from tests.unit.node.test_service import FILE, TEXT, TWO
+
+HOUR = 3600
+LINGER = [info("flows.linger", "linger")]
+
+
+async def scheduled(node: Node, **args: Any) -> str:
+    given = {"path": "flows.work", "inputs": {"n": 1}, "every_s": HOUR}
+    return str((await node.call("schedule.add", **{**given, **args}))["sid"])
+
+
+async def row(node: Node, sid: str) -> dict[str, Any]:
+    rows = (await node.call("schedule.list"))["result"]
+    [found] = [each for each in rows if each["sid"] == sid]
+    return dict(found)
+
+
+async def runs(node: Node) -> list[str]:
+    return [each["fid"] for each in (await node.call("run.list"))["result"]][::-1]
+
+
+async def asleep(node: Node) -> None:
+    """Let all that is due be settled: by the node's own task, or here where it is not that far."""
+    for _ in range(2):
+        node.schedules._news.set()
+        await settled(lambda: not node.schedules._news.is_set())
+        await node.schedules._look()
+
+
+async def over(node: Node) -> list[str]:
+    """Wait until all runs are over; give their fids, the oldest first."""
+    fids = await runs(node)
+    for fid in fids:
+        await node.rig.gone(fid)
+    return fids
+
+
+async def passes(node: Node, clock: StillClock, seconds: float) -> None:
+    clock.advance(seconds)
+    await asleep(node)
+
+
+async def test_a_flow_is_launched_whenever_it_is_due(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        begun = clock.ms
+        sid = await scheduled(node, tags=["t"])
+        await passes(node, clock, HOUR - 1)
+        assert await runs(node) == []
+        await passes(node, clock, 1)
+        [first] = await over(node)
+        await passes(node, clock, HOUR)
+        [_, second] = await over(node)
+        state = await node.call("run.state", fid=second)
+        assert (state["inputs"], state["tags"], state["own"]) == ({"n": 1}, ["t"], True)
+        assert state["schedule"] == {"sid": sid, "due": begun + 2 * HOUR * 1000}
+        [_, flow, *_] = await node.rig.store.events(first)
+        assert flow.data["schedule"] == {"sid": sid, "due": begun + HOUR * 1000}
+        told = await row(node, sid)
+        assert told["last"] == {"due": begun + 2 * HOUR * 1000, "fid": second, "reason": None}
+        assert (told["launches"], told["next"][0]) == (2, begun + 3 * HOUR * 1000)
+        assert await node.call("schedule.remove", sid=sid) == {"sid": sid, "removed": True}
+        await passes(node, clock, HOUR)
+        assert await runs(node) == [first, second]
+
+
+@pytest.mark.parametrize(("missed", "count"), [("once", 1), ("skip", 0)])
+async def test_times_at_which_the_node_was_down_are_one_launch_or_none(
+    tmp_path: Path, clock: StillClock, missed: str, count: int
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node, missed=missed)
+    clock.advance(5.5 * HOUR)
+    async with node_of(tmp_path, clock) as node:
+        await asleep(node)
+        assert len(await over(node)) == count
+        told = await row(node, sid)
+        assert told["last"]["reason"] == (None if count else "missed")
+        assert told["next"][0] == clock.ms + HOUR * 500
+        await passes(node, clock, HOUR / 2)
+        assert len(await runs(node)) == count + 1
+
+
+@pytest.mark.parametrize(("overlap", "while_it_runs", "after"), [("skip", 1, 1), ("queue", 1, 2), ("allow", 3, 3)])
+async def test_a_time_at_which_an_earlier_run_goes_on(
+    tmp_path: Path, clock: StillClock, overlap: str, while_it_runs: int, after: int
+) -> None:
+    async with node_of(tmp_path, clock, more=LINGER) as node:
+        sid = await scheduled(node, path="flows.linger", every_s=60, overlap=overlap)
+        await passes(node, clock, 60)
+        [first] = await runs(node)
+        await node.rig.until(first, "lock")
+        for _ in range(2):
+            await passes(node, clock, 20)
+            await passes(node, clock, 20)
+            await passes(node, clock, 20)
+        assert len(await runs(node)) == while_it_runs
+        told = await row(node, sid)
+        assert (first in str(told["last"]["reason"]), told["waits"]) == (overlap != "allow", overlap == "queue")
+        await node.call("lock.answer", fid=first, lid=LID, candidate=True)
+        await node.rig.gone(first)
+        await asleep(node)
+        assert len(await runs(node)) == after
+
+
+async def test_what_waits_in_line_is_not_missed_by_a_restart(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, more=LINGER) as node:
+        await scheduled(node, path="flows.linger", every_s=HOUR, overlap="queue", missed="skip")
+        await passes(node, clock, HOUR)
+        await passes(node, clock, HOUR)
+        [first] = await runs(node)
+        await node.call("run.kill", fid=first)
+        await node.rig.store.change(lambda tables: tables.execute("UPDATE schedules SET paused=1"))
+    clock.advance(HOUR / 2)
+    async with Store(tmp_path / "node.db", clock=clock) as store:
+        await store.change(lambda tables: tables.execute("UPDATE schedules SET paused=NULL"))
+    async with node_of(tmp_path, clock, more=LINGER) as node:
+        await asleep(node)
+        assert len(await runs(node)) == 2
+
+
+async def test_an_owner_who_may_not_any_more_launches_nothing(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node)
+        whole = await node.provider.present("ana")
+        for now, reason in (
+            (Principal("ana", "ana"), "not-admitted"),
+            (Principal("ana", "ana", grants=(Grant("node", "*"),)), "no-such-flow"),
+            (Principal("ana", "ana", grants=(Grant("node", "*"), Grant("flow", "*", 2, "r"))), "not-granted"),
+        ):
+
+            async def present(principal: str, now: Principal = now) -> Principal:
+                return now
+
+            node.provider.present = present
+            await passes(node, clock, HOUR)
+            assert str((await row(node, sid))["last"]["reason"]).startswith(f"{reason}: ")
+        assert await runs(node) == []
+
+        async def unknown(principal: str) -> None:
+            return None
+
+        node.provider.present = unknown
+        await passes(node, clock, HOUR)
+        assert (await row(node, sid))["waits"] is True
+
+        async def back(principal: str) -> Principal:
+            return whole  # type: ignore[no-any-return]
+
+        node.provider.present = back
+        await passes(node, clock, 30)
+        assert len(await runs(node)) == 1
+
+
+async def test_a_clock_that_is_set_launches_nothing_twice_and_takes_what_it_leaves_out_for_missed(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        once, skip = await scheduled(node), await scheduled(node, missed="skip")
+        await passes(node, clock, HOUR)
+        assert len(await over(node)) == 2
+        clock.set_by(-HOUR)
+        await asleep(node)
+        await passes(node, clock, HOUR)
+        assert len(await runs(node)) == 2
+        clock.set_by(10.5 * HOUR)
+        await passes(node, clock, 30)  # it is noticed within half a minute
+        assert len(await runs(node)) == 3
+        assert ((await row(node, once))["launches"], (await row(node, skip))["launches"]) == (2, 1)
+
+
+async def test_a_time_whose_run_is_stored_already_makes_no_second_one(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node)
+        due = clock.ms + HOUR * 1000
+        await passes(node, clock, HOUR)
+        first = await runs(node)
+        back = "UPDATE schedules SET due=? WHERE sid=?"
+        await node.rig.store.change(lambda tables: tables.execute(back, (due, sid)))
+        await asleep(node)
+        assert await runs(node) == first
+        assert (await row(node, sid))["next"][0] == due + HOUR * 1000
+
+
+async def test_a_launch_for_which_there_is_no_room_waits(tmp_path: Path, clock: StillClock) -> None:
+    limits = {"flows.linger": {"limits": {"concurrent_runs": 1}}}
+    async with node_of(tmp_path, clock, overrides=limits, more=LINGER) as node:
+        busy = (await node.call("run.launch", path="flows.linger", inputs={"n": 1}))["fid"]
+        await node.rig.until(busy, "lock")
+        sid = await scheduled(node, path="flows.linger", at=clock.ms + 1000, every_s=None)
+        await passes(node, clock, 1)
+        assert (await row(node, sid))["waits"] is True
+        await node.call("run.kill", fid=busy)
+        await node.rig.gone(busy)
+        await passes(node, clock, 3 * HOUR)
+        told = await row(node, sid)
+        assert (told["launches"], told["next"], told["waits"]) == (1, [], False)
+
+
+async def test_a_schedule_that_is_paused_launches_nothing_and_goes_on_with_the_next_time(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node)
+        told = await node.call("schedule.pause", sid=sid)
+        assert (told["paused"], told["next"]) == (True, [])
+        await passes(node, clock, 2.5 * HOUR)
+        told = await node.call("schedule.pause", sid=sid, paused=False)
+        assert (told["paused"], told["next"][0]) == (False, clock.ms + HOUR * 500)
+        await asleep(node)
+        assert await runs(node) == []
+        await passes(node, clock, HOUR / 2)
+        assert len(await runs(node)) == 1
+
+
+async def test_what_a_schedule_cannot_keep_is_refused(tmp_path: Path, clock: StillClock) -> None:
+    more = [{**info("flows.two", "work"), "schema": TWO}]
+    async with node_of(tmp_path, clock, more=more) as node:
+        given = {"path": "flows.two", "inputs": {"n": 1}, "every_s": HOUR}
+        for changed, reason in (
+            ({"inputs": {"n": 1, "token": "t"}}, "secret-inputs"),
+            ({"inputs": {}}, "bad-inputs"),
+            ({"inputs": {"n": "x"}}, "bad-inputs"),
+            ({"inputs": {"n": 1, "place": {"a": "x" * 70_000}}}, "too-large"),
+            ({"path": "flows.none"}, "no-such-flow"),
+            ({"path": None}, "bad-args"),
+            ({"every_s": None}, "bad-args"),
+            ({"every_s": 59}, "bad-args"),
+            ({"cron": "* * * * *"}, "bad-args"),
+            ({"every_s": None, "cron": "* * * *"}, "bad-args"),
+            ({"every_s": None, "cron": "* * * * *", "tz": "Europe/Bonn"}, "bad-args"),
+            ({"every_s": None, "at": clock.ms}, "bad-args"),
+            ({"missed": "all"}, "bad-args"),
+            ({"overlap": "both"}, "bad-args"),
+        ):
+            refused = await node.refused("schedule.add", **{**given, **changed})
+            assert refused.reason == reason, changed
+            assert "tttt" not in str(refused)
+        assert (await node.call("schedule.list"))["total_records"] == 0
+
+
+async def test_one_user_has_a_hundred_schedules_and_others_have_room(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        node.session("bob").remote_address = ("192.0.2.99", 1)
+        for _ in range(100):
+            await scheduled(node)
+        assert (await node.refused("schedule.add", path="flows.work", inputs={"n": 1}, every_s=60)).reason == "busy"
+        await node.call("schedule.add", "bob", path="flows.work", inputs={"n": 1}, every_s=60)
+        page = await node.call("schedule.list", p=2, pp=60)
+        assert (page["total_records"], len(page["result"])) == (100, 40)
+
+
+async def test_files_that_a_schedule_needs_stay(tmp_path: Path, clock: StillClock) -> None:
+    more = [{**info("flows.read", "read"), "schema": FILE}]
+    async with node_of(tmp_path, clock, more=more) as node:
+        doc = (await node.call("input.write", **TEXT, pieces=[b"text"]))["upload"]
+        sid = await scheduled(node, path="flows.read", inputs={"doc": doc}, every_s=48 * HOUR)
+    async with node_of(tmp_path, clock, more=more) as node:
+        clock.advance(47 * HOUR)
+        await node.rig.uploads.sweep()
+        await passes(node, clock, HOUR)
+        [fid] = await runs(node)
+        assert (await node.rig.all_events(fid))[-1].data["result"] == "text"
+        await node.call("schedule.remove", sid=sid)
+        clock.advance(25 * HOUR)
+        await node.rig.uploads.sweep()
+        assert list(node.rig.uploads.root.iterdir()) == []
+
+
+async def test_a_schedule_of_somebody_else_is_not_there(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node, tags=["private"])
+        assert (await node.call("schedule.list", "bob", others=True))["result"] == []
+        for op in ("schedule.pause", "schedule.remove"):
+            assert (await node.refused(op, "bob", sid=sid)).reason == "no-such-schedule"
+        [shown] = (await node.call("schedule.list", "home", others=True))["result"]
+        assert (shown["inputs"], shown["tags"], shown["own"], shown["launcher"]) == ({}, [], False, "ana")
+        await node.call("schedule.pause", "home", sid=sid)
+        await node.call("schedule.remove", "home", sid=sid)
+        assert (await node.call("schedule.list"))["result"] == []
+        lines = (await node.call("node.audit", "home"))["result"]
+        assert [line["what"] for line in lines] == ["schedule.remove", "schedule.pause"]
+
+
+async def test_the_name_of_a_removed_user_with_schedules_is_not_given_away(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        await node.call("user.add", "home", name="ana")
+        ana = Principal("ana", "peer", "ana", grants=(Grant("node", "*"), Grant("flow", "*", 2, "x")))
+        identify = node.provider.identify
+
+        async def as_ana(peer_id: str, token: str | None = None) -> Principal:
+            return ana
+
+        node.provider.identify = as_ana
+        await node.call("schedule.add", path="flows.work", inputs={"n": 1}, every_s=60)
+        node.provider.identify = identify
+        await node.call("user.remove", "home", name="ana")
+        assert (await node.refused("user.add", "home", name="ana")).reason == "name-used"
+        await passes(node, clock, 60)
+        assert (await node.call("run.list", "home", others=True))["result"] == []
