@@ -18,5 +18,7 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "refusals of nodes": partial(protocol.refusals, "node/kodo"),
     "kodo.flow": partial(api.describe, "kodo.flow"),
     "kodo.testing": partial(api.describe, "kodo.testing"),
-    "kodo.client": partial(api.describe, "kodo.client", ("kodo.client.memory", "kodo.client.schedules")),
+    "kodo.client": partial(
+        api.describe, "kodo.client", ("kodo.client.memory", "kodo.client.schedules", "kodo.client.each")
+    ),
 }

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "follow": Entry("running", "Run", "Follow a run to its end, from its first event or a later one."),
     "locks": Entry("running", "Run", "List the questions that wait for your answer."),
     "answer": Entry("running", "Run", "Answer a question (lock) of a run."),
-    "kill": Entry("running", "Run", "End a run. Operators can end any run."),
+    "kill": Entry("ending", "Run", "End a run, or all that options mean. Operators can end any run."),
     "restart": Entry("running", "Run", "Launch a flow again, with the inputs of an earlier run."),
     "schedule": Entry(
         "schedules",
@@ -48,17 +48,21 @@ COMMANDS: dict[str, Entry] = {
         "List your schedules, and when each is due next. --pause and --resume change one.",
     ),
     "unschedule": Entry("schedules", "Run", "Remove a schedule. Runs that it has launched go on."),
-    "ack": Entry("running", "Run", "Acknowledge a finished run, so that its node may delete it later."),
-    "delete": Entry(
-        "running",
+    "ack": Entry(
+        "ending",
         "Run",
-        "Delete a finished run and its files from its node. Operators can delete any run.",
+        "Acknowledge a finished run, or all that options mean, so that their nodes may delete them later.",
+    ),
+    "delete": Entry(
+        "ending",
+        "Run",
+        "Delete a finished run and its files from its node, or all that options mean. Operators can delete any run.",
     ),
     "outputs": Entry("outputs", "Outputs", "List the files that a run made."),
     "download": Entry(
         "outputs",
         "Outputs",
-        "Download and verify the files that a run made. An interrupted download is resumed.",
+        "Download and verify the files of a run, or of all that options mean, each into a folder of its own.",
     ),
     "share": Entry(
         "shares",

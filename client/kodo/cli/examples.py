@@ -28,7 +28,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco answer NODE/FID LID topic=bikes depth=2",
         "koco answer NODE/FID --yes",
     ),
-    "download": ("koco download NODE/FID --out atlas/", "koco download NODE/FID report.md"),
+    "kill": ("koco kill NODE/FID", "koco kill --flow '*report*' --state locked"),
+    "delete": ("koco delete NODE/FID", "koco delete --state error --until 2026-11-01 --yes"),
+    "download": (
+        "koco download NODE/FID --out atlas/",
+        "koco download NODE/FID report.md",
+        "koco download --tag monday --out reports/",
+    ),
     "share": (
         "koco share NODE/FID --expires 2d --downloads 1",
         "koco share NODE/FID --host https://flows.example.com",

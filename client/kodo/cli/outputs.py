@@ -14,7 +14,7 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Progress, Run
+    from kodo.client import Progress, Run, RunSelection
 
 __all__ = ["Keep", "Out", "bars", "fetch", "register"]
 
@@ -44,24 +44,43 @@ async def outputs(context: Context, fid: RunId) -> None:
 
 async def download(
     context: Context,
-    fid: RunId,
+    wanted: RunSelection,
+    fid: Annotated[
+        str | None,
+        typer.Argument(metavar="[FID]", help="The run: NODE/FID or FID. Without it, the options below say which."),
+    ] = None,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Files to download. Default: all.")
     ] = None,
     out: Out = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     keep: Keep = False,
-) -> None:
-    """Download and verify the files that a run made. An interrupted download is resumed."""
+    all_: Annotated[bool, typer.Option("--all", help="All your runs that are over.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether several runs are meant.")] = False,
+) -> int | None:
+    """Download and verify the files of a run, or of all that options mean, each into a folder of its own."""
     import shlex
 
+    from kodo.cli.bulk import Verb, change_runs, is_bulk, is_over
+
+    several = is_bulk(fid, wanted, every=all_)
+
+    async def fetch_one(run: Run) -> dict[str, Any]:
+        return await fetch(context, run, (out or Path()) / run.fid, None, overwrite, keep=keep)
+
     async with context.client() as client:
+        if several:
+            context.farewell = "what came so far is kept; the same command goes on"
+            verb = Verb("download the files of", "downloaded", is_over, fetch_one, at_once=1)
+            return await change_runs(context, client, wanted, verb, yes=yes)
+        assert fid is not None
         found = await client.run(fid)
         again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out or '.'))}"
         context.farewell = f"what came so far is kept; go on with: {again}"
         answer = await fetch(context, found, out, names, overwrite, keep=keep)
     if context.json:
         context.emit(answer)
+    return None
 
 
 async def fetch(
@@ -152,4 +171,4 @@ def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "outputs")(outputs)
-    command(app, "download")(download)
+    command(app, "download", filters=True)(download)

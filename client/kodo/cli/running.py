@@ -1,10 +1,10 @@
-"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `kill`, `restart`, `ack`, `delete`."""
+"""`koco run`, `ps`, `state`, `follow`, `locks`, `answer`, `restart`."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Run, RunSelection
+    from kodo.client import RunSelection
 
 __all__ = ["FLOW_HELP", "Inputs", "Words", "register"]
 
@@ -54,10 +54,23 @@ async def run(
             help="Run the flow of this run again, without FLOW: its inputs, those that are named changed.",
         ),
     ] = None,
+    each: Annotated[
+        str | None,
+        typer.Option(
+            "--each", metavar="FILE", help="A run for each row of a .csv or .jsonl file; - is JSON on stdin."
+        ),
+    ] = None,
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=1, max=64, metavar="N", help="With --each: how many runs at once.")
+    ] = 4,
     detach: Annotated[bool, typer.Option("--detach", help="Launch the flow and do not wait for it.")] = False,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="KEY", help="Launch once: within 24 h, the same key returns the same run."),
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Launch once: within 24 h, the same key returns the same run; with --each, the same runs.",
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Tag for the run; may be repeated.")
@@ -100,6 +113,8 @@ async def run(
         raise UsageError(
             "a local flow ends with this command, so it cannot be detached; offer it with `koco up` instead"
         )
+    if each is not None and (like is not None or local or yes or later):
+        raise UsageError("--each is for a flow on a node; it goes with neither --like nor --yes nor --later")
     if executor and not local:
         raise UsageError("--executor is for a local flow; a node's flows are run as its operator says")
     async with AsyncExitStack() as stack:
@@ -132,6 +147,23 @@ async def run(
         else:
             assert flow is not None
             found = await client.find_flow(flow, node=node)
+            if each is not None:
+                from kodo.cli.each import read_rows, run_rows
+
+                common = await given(found.name, found.inputs_schema, ask=False)
+                return await run_rows(
+                    context,
+                    client,
+                    found,
+                    read_rows(each, found.inputs_schema, common),
+                    parallel=parallel,
+                    batch=key or "",
+                    tags=tag,
+                    out=out,
+                    overwrite=overwrite,
+                    detach=detach,
+                    keep=keep,
+                )
             if values is None:
                 values = await given(found.name, found.inputs_schema)
             await client.prove(found, values)
@@ -378,11 +410,6 @@ async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str]
     raise UsageError(f"give the answer to {title!r}: {answer_words(root)}{default}")
 
 
-async def kill(context: Context, fid: RunId) -> None:
-    """End a run. Operators can end any run."""
-    await _change(context, fid, "killed", lambda found: found.kill())
-
-
 async def restart(context: Context, fid: RunId) -> None:
     """Launch a flow again, with the inputs of an earlier run."""
     from kodo.cli.following import come_back
@@ -399,28 +426,8 @@ async def restart(context: Context, fid: RunId) -> None:
         context.say(come_back(started))
 
 
-async def ack(context: Context, fid: RunId) -> None:
-    """Acknowledge a finished run, so that its node may delete it later."""
-    await _change(context, fid, "acknowledged", lambda found: found.ack())
-
-
-async def delete(context: Context, fid: RunId) -> None:
-    """Delete a finished run and its files from its node. Operators can delete any run."""
-    await _change(context, fid, "deleted", lambda found: found.delete())
-
-
-async def _change(context: Context, fid: str, done: str, change: Callable[[Run], Awaitable[dict[str, Any]]]) -> None:
-    async with context.client() as client:
-        found = await client.run(fid)
-        answer = await change(found)
-    if context.json:
-        context.emit({"fid": found.fid, **answer})
-    else:
-        context.say(f"{done} {found.address}")
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (run, state, follow, locks, answer, kill, restart, ack, delete):
+    for function in (run, state, follow, locks, answer, restart):
         command(app, function.__name__)(function)
     command(app, "ps", filters=True)(ps)

@@ -45,6 +45,27 @@ def test_inputs_given_later_and_what_becomes_of_a_run_afterwards(address: str, u
     assert user("kill", run, "--no-lan").code == 0
 
 
+def test_many_runs_are_launched_by_a_file_and_ended_by_what_they_have_in_common(
+    address: str, user: User, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("n,pause\n1,0\n2,0\n1,0\n")
+    words = ("--each", str(tmp_path / "rows.csv"), "pause=0.5", "--tag", "batch", "--keep", "--json", "--no-lan")
+    *rows, end = user("run", f"{address}/Counts", *words).rows
+    assert end == {"rows": 3, "done": 3, "error": 0, "locked": 0, "pending": 0, "refused": 0}
+    *again, _ = user("run", f"{address}/Counts", *words).rows
+    fids = {row["row"]: row["fid"] for row in rows}
+    assert {row["row"]: row["fid"] for row in again} == fids
+    assert len(set(fids.values())) == 3
+    meant = ("--tag", "batch", "--node", address, "--no-lan")
+    refused = user("delete", *meant, "--json").row["error"]
+    assert (refused["exit"], "this would delete 3 runs" in refused["message"]) == (2, True)
+    assert user("ack", *meant, "--limit", "1", "--yes", "--json").row["done"] == 1
+    assert user("kill", *meant, "--yes", "--json").row["total_records"] == 0
+    gone = user("delete", *meant, "--yes", "--json").row
+    assert ({row["fid"] for row in gone["result"]}, gone["failed"]) == (set(fids.values()), 0)
+    assert user("ps", *meant, "--json").row["result"] == []
+
+
 def test_files_are_uploaded_as_inputs(address: str, user: User, tmp_path: Path) -> None:
     for name, size in (("a.bin", 3_000_000), ("b.txt", 5), ("c.txt", 0)):
         (tmp_path / name).write_bytes(b"x" * size)
