@@ -28,7 +28,13 @@ LID = make_id(1, bytes(10))
 
 
 class Bench(Protocol):
-    """One kind of executor under test."""
+    """One kind of executor under test.
+
+    Attributes:
+        preload: entries of flows for which runners are made ready; may be changed.
+    """
+
+    preload: list[str]
 
     def entry(self, name: str) -> str:
         """Give the `RunSpec.entry` of a flow."""
@@ -176,6 +182,44 @@ class ExecutorContract:
             await executor.aclose()
 
 
+class ProcessContract(ExecutorContract):
+    """What holds of executors whose runners are processes, besides."""
+
+    async def see(self, executor: Executor, module: str, number: int) -> tuple[dict[str, Any], list[str]]:
+        """Run a flow that tells what it sees; return that, and the events of the run."""
+        spec = RunSpec(make_id(number, bytes(10)), f"{module}.seen", f"{module}:seen", {})
+        runner = await executor.launch(spec)
+        events = await self.read(runner, "final")
+        await runner.release()
+        assert events[-1].event == "final", events[-1].data
+        return events[-1].data["result"], [event.event for event in events]
+
+    async def test_a_run_sees_what_a_fresh_process_does_that_has_imported_its_flow_alone(self, bench: Bench) -> None:
+        modules = ["contract_noisy", "contract_quiet"]
+        async with bench.open() as executor:
+            executor.scale(0)
+            fresh = [await self.see(executor, module, number) for number, module in enumerate(modules, 1)]
+            bench.preload[:] = [f"{module}:seen" for module in modules]
+            try:
+                executor.scale(1)
+                while executor.load().free < len(modules):  # noqa: ASYNC110 (nothing tells of it)
+                    await asyncio.sleep(0.05)
+                warm = [await self.see(executor, module, number) for number, module in enumerate(modules, 3)]
+            finally:
+                bench.preload.clear()
+                executor.scale(1)
+        assert warm == fresh
+        (noisy, noise), (quiet, said) = warm
+        # Nothing of its import, and one event of the file that it left in its own folder.
+        assert noise == ["log", "final"]
+        assert said == ["stdout", "final"]
+        assert noisy["environment"]["CONTRACT_NOISE"] == "1"
+        assert "CONTRACT_NOISE" not in quiet["environment"]
+        assert "contract_noisy" not in quiet["modules"]
+        assert (noisy["prompt"], quiet["prompt"]) == ("Be kind.", "Be kind.")
+        assert (noisy["works in"], quiet["works in"]) == ("work", "work")
+
+
 async def _hello(run: InProcessRunner) -> str:
     return f"hello {run.spec.inputs['name']}"
 
@@ -209,6 +253,9 @@ async def _ask(run: InProcessRunner) -> Any:
 
 class InProcessBench:
     """The executor of the unit tests."""
+
+    def __init__(self) -> None:
+        self.preload: list[str] = []
 
     def entry(self, name: str) -> str:
         return name

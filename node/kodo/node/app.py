@@ -31,6 +31,7 @@ from kodo.node.catalog.scope import Scope, default_name, load_scope
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
 from kodo.node.executors.executor import Executor
+from kodo.node.executors.runner_calls import log_imports
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.outputs import Outputs
 from kodo.node.files.uploads import UploadLimits, Uploads
@@ -41,7 +42,7 @@ from kodo.node.launches.launcher import Launcher
 from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.delegation import Delegations
 from kodo.node.requests.memories import Memories
-from kodo.node.runs.flow_requests import Asking
+from kodo.node.runs.flow_requests import Asking, Question
 from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.locks import Locks
 from kodo.node.runs.run_log import log_run
@@ -267,7 +268,8 @@ class Node:
             ),
             files=uploads.files,
             asking=Asking(
-                {"memory": memories.answer, "delegate": delegations.answer}, [memories.ended, delegations.ended]
+                {"memory": memories.answer, "delegate": delegations.answer, "imports": _imports_said},
+                [memories.ended, delegations.ended],
             ),
             vault=vault,
             spare=has_spare_memory,
@@ -492,7 +494,7 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         config.home,
         f"kodo-{identity.peer_id}",
         roots=roots,
-        preload=_warmed(catalog),
+        preload=partial(_warmed, catalog),
         num_cpus=config.num_cpus,
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
@@ -521,6 +523,11 @@ async def _provider(
     local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local
+
+
+async def _imports_said(question: Question) -> None:
+    """Write to the log what a flow's module printed while it was imported for its run."""
+    log_imports(str(question.args.get("entry")), question.args.get("lines"))
 
 
 def _ping(meter: LoadMeter) -> Ping:

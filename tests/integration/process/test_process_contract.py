@@ -11,7 +11,7 @@ import pytest
 
 from kodo.node.executors.executor import Executor
 from kodo.node.executors.process.executor import ProcessExecutor
-from tests.contract.test_executor_contract import Bench, ExecutorContract
+from tests.contract.test_executor_contract import Bench, ProcessContract
 
 
 class ProcessBench:
@@ -20,6 +20,7 @@ class ProcessBench:
     def __init__(self, home: Path, forks: bool):
         self._home = home
         self._forks = forks
+        self.preload: list[str] = []
 
     def entry(self, name: str) -> str:
         return f"contract_flows:{name}"
@@ -27,7 +28,9 @@ class ProcessBench:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Executor]:
         roots = [Path(__file__).parents[2] / "contract" / "scope"]
-        executor = ProcessExecutor(self._home, roots=roots, runners=1, stays=False, forks=self._forks)
+        executor = ProcessExecutor(
+            self._home, roots=roots, preload=lambda: self.preload, runners=1, stays=False, forks=self._forks
+        )
         try:
             await executor.start()
             yield executor
@@ -35,7 +38,7 @@ class ProcessBench:
             await executor.aclose()
 
 
-class TestForkedProcesses(ExecutorContract):
+class TestForkedProcesses(ProcessContract):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
         if sys.platform != "linux":
@@ -43,7 +46,7 @@ class TestForkedProcesses(ExecutorContract):
         return ProcessBench(tmp_path, True)
 
 
-class TestStartedProcesses(ExecutorContract):
+class TestStartedProcesses(ProcessContract):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
         return ProcessBench(tmp_path, False)

@@ -12,7 +12,7 @@ import pytest_asyncio
 from kodo.node.executors.executor import Executor
 from kodo.node.executors.ray.cluster import stop_cluster
 from kodo.node.executors.ray.executor import RayExecutor
-from tests.contract.test_executor_contract import Bench, ExecutorContract
+from tests.contract.test_executor_contract import Bench, ProcessContract
 from tests.integration.ray.conftest import OBJECT_STORE_BYTES
 
 FLOWS = Path(__file__).parents[2] / "contract" / "scope"
@@ -23,6 +23,7 @@ class RayBench:
 
     def __init__(self, home: Path):
         self._home = home
+        self.preload: list[str] = []
         self.executor: RayExecutor | None = None
 
     def entry(self, name: str) -> str:
@@ -32,7 +33,13 @@ class RayBench:
     async def open(self) -> AsyncIterator[Executor]:
         if self.executor is None:
             self.executor = RayExecutor(
-                self._home, "kodo-test", [FLOWS], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES, runners=1
+                self._home,
+                "kodo-test",
+                [FLOWS],
+                preload=lambda: self.preload,
+                num_cpus=2,
+                object_store_bytes=OBJECT_STORE_BYTES,
+                runners=1,
             )
             await self.executor.start()
         yield self.executor
@@ -54,5 +61,5 @@ async def bench(home: Path) -> AsyncIterator[Bench]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-class TestRay(ExecutorContract):
+class TestRay(ProcessContract):
     """The suite, with the fixture of this module."""

@@ -1,9 +1,11 @@
 """`python -m kodo.flow._runtime.describe`: say what flows a scope offers, in a process of its own.
 
-stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool}`; `base` is where file paths start (the
-first root by default); `strict` demands what a registry's record needs.
-stdout: `{"flows": [FlowInfo.to_map()]}`. What the flows' modules print goes to stderr. One that cannot be
-imported has an `error` and does not keep the others from being described.
+stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool, "broken"?: {unit: error}}`; `base` is
+where file paths start (the first root by default); `strict` demands what a registry's record needs; a unit, which is
+a spec or a module of a package, is not imported when it is said to be broken.
+stdout: `{"flows": [FlowInfo.to_map()]}`. What the flows' modules print goes to stderr, between lines that say when a
+unit is begun (`BEGIN unit`) and done (`END unit`). One that cannot be imported has an `error` and does not keep the
+others from being described, nor does what it changes in its environment reach them.
 """
 
 from __future__ import annotations
@@ -23,14 +25,26 @@ from typing import Any
 
 from kodo.flow._runtime.form import example_of
 from kodo.flow._runtime.input_check import InputCheck
-from kodo.flow._runtime.load import LoadedFlow, add_roots, callable_of, entries_of, load_entry, load_yaml, modules_of
+from kodo.flow._runtime.load import (
+    LoadedFlow,
+    callable_of,
+    enter_scope,
+    entries_of,
+    load_entry,
+    load_yaml,
+    modules_of,
+)
 from kodo.flow._runtime.plain import plain
 from kodo.flow._runtime.returns import returned_schema
 from kodo.flow.adapters import is_adapted
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 from kodo.protocol.flow_info import MAX_RETURNS_CHARACTERS, FlowInfo
 
-__all__ = ["describe", "flow_info", "main", "needs_ray"]
+__all__ = ["BEGIN", "END", "describe", "flow_info", "main", "needs_ray"]
+
+BEGIN = "\0kodo-begins "
+END = "\0kodo-ended "
+"""What begin the lines on stderr that say which unit is imported, between line ends of their own."""
 
 REQUIRED = ("name", "description", "author", "organization", "release")
 """What an author must say of a flow that is offered to others; path and source come from the code."""
@@ -39,13 +53,16 @@ REQUIRED = ("name", "description", "author", "organization", "release")
 def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer one request; imports user code into this process."""
     roots = [str(root) for root in request.get("roots") or []]
-    add_roots(roots)
-    base = Path(request.get("base") or (roots[0] if roots else "."))
+    base = Path(request.get("base") or (roots[0] if roots else ".")).absolute()
+    enter_scope(roots)
     strict = bool(request.get("strict"))
+    broken = dict(request.get("broken") or {})
     flows: list[dict[str, Any]] = []
     for spec in map(str, request.get("flows") or []):
-        offered = partial(_offered, spec, base, roots, strict)
-        flows += offered() if spec.endswith(".*") else _noting_ray(offered)
+        if spec.endswith(".*"):
+            flows += _offered_below(spec, base, roots, strict, broken)
+        else:
+            flows += _alone(spec, partial(_offered, spec, base, roots, strict), broken)
     seen: dict[str, dict[str, Any]] = {}
     for info in flows:
         seen.setdefault(info["path"], info)
@@ -117,24 +134,57 @@ def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict
     if spec.endswith((".yaml", ".yml")):
         return [_described(spec, lambda: load_yaml(spec, base), strict)]
     try:
-        if not spec.endswith(".*"):
-            return [_described(entry, partial(load_entry, entry), strict) for entry in entries_of(spec, base, roots)]
-        flows = []
-        for module in modules_of(spec.removesuffix(".*")):
-            with contextlib.suppress(NotFoundError):  # most modules of a package hold no flow
-                flows += _noting_ray(partial(_offered_by, module, base, roots, strict))
-        return flows or [_broken(spec, NotFoundError(f"there is no @flow in {spec}"))]
+        return [_described(entry, partial(load_entry, entry), strict) for entry in entries_of(spec, base, roots)]
     except (Exception, SystemExit) as error:  # user code: a broken module must not hide the others
         return [_broken(spec, error)]
 
 
-def _noting_ray(offered: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return flows, which need Ray when importing them has imported it."""
-    before = "ray" in sys.modules
-    infos = offered()
-    if "ray" in sys.modules and not before:
+def _offered_below(
+    spec: str, base: Path, roots: list[str], strict: bool, broken: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Describe what a package and all modules below it offer."""
+    modules: list[str] = []
+
+    def look() -> list[dict[str, Any]]:
+        try:
+            modules.extend(modules_of(spec.removesuffix(".*")))
+        except (Exception, SystemExit) as error:  # user code
+            return [_broken(spec, error)]
+        return []
+
+    flows = _alone(spec, look, broken)
+    for module in modules:
+        with contextlib.suppress(NotFoundError):  # most modules of a package hold no flow
+            flows += _alone(module, partial(_offered_by, module, base, roots, strict), broken)
+    return flows or [_broken(spec, NotFoundError(f"there is no @flow in {spec}"))]
+
+
+def _alone(unit: str, offered: Callable[[], list[dict[str, Any]]], broken: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the flows of a unit, which need Ray when importing them has imported it; what it changed is put back."""
+    if unit in broken:
+        return [_broken(unit, KodoError(str(broken[unit])))]
+    had_ray, environment, path, folder = "ray" in sys.modules, dict(os.environ), list(sys.path), os.getcwd()
+    _mark(BEGIN, unit)
+    try:
+        infos = offered()
+    finally:
+        _mark(END, unit)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:] = path
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+    if "ray" in sys.modules and not had_ray:
         infos = [{**info, "needs_ray": True} for info in infos]
     return infos
+
+
+def _mark(mark: str, unit: str) -> None:
+    with contextlib.suppress(Exception):  # a module may have replaced or closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{mark}{unit}\n".encode())
 
 
 def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:

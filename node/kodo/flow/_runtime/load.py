@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -21,7 +23,16 @@ from kodo.flow.kodosumi.standin import install as install_kodosumi
 from kodo.p2p.errors import NotFoundError, UsageError
 from kodo.protocol.texts import several
 
-__all__ = ["LoadedFlow", "add_roots", "callable_of", "entries_of", "load_entry", "load_yaml", "modules_of"]
+__all__ = [
+    "LoadedFlow",
+    "add_roots",
+    "callable_of",
+    "enter_scope",
+    "entries_of",
+    "load_entry",
+    "load_yaml",
+    "modules_of",
+]
 
 KICKOFF_METHODS = ("kickoff", "invoke")
 """How agent frameworks call what starts a crew or a graph."""
@@ -87,6 +98,14 @@ def add_roots(roots: list[str]) -> None:
         sys.path.insert(0, root)
     importlib.invalidate_caches()
     install_kodosumi()
+
+
+def enter_scope(roots: list[str]) -> None:
+    """Import from these folders from now on, and in the first of them, the scope's, as every process does."""
+    add_roots(roots)
+    if roots:
+        with contextlib.suppress(OSError):  # what cannot be entered cannot be imported from either
+            os.chdir(roots[0])
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:

@@ -16,13 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kodo.node.catalog.author_check import AuthorChecks
+from kodo.node.catalog.import_watch import IMPORT_SECONDS, ImportWatch
 from kodo.node.catalog.scope import FlowLimits, Scope
 from kodo.node.catalog.user_code import ask_process
 from kodo.node.runs.live import LiveRun
 from kodo.node.schemas.forms import missing, places
 from kodo.node.schemas.judge import Judge
 from kodo.node.store.store import Store
-from kodo.p2p.errors import CallError, CapacityError, DeadlineError, KodoError, UsageError
+from kodo.p2p.errors import CallError, CapacityError, KodoError, UsageError
 from kodo.protocol.flow_info import FlowInfo
 from kodo.protocol.secrets import MASK, Secrets, asks_secrets, hide
 from kodo.registry.query.glob import fold, parse_glob
@@ -38,7 +39,9 @@ __all__ = ["Catalog", "Describe", "Flow", "describe_flows"]
 NO_RAY = "it imports ray or asks for resources, and this node runs flows without Ray (koco up --executor ray)"
 """Why a flow that needs Ray is broken on a node without."""
 
-_DESCRIBE_S = 120.0
+_MAX_BROKEN = 16
+"""Units that may end or hold up the process that describes flows before each line of the scope gets its own."""
+
 _MAX_ANSWER = 64 << 20
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
 
@@ -113,17 +116,35 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
     Raises:
         KodoError: the process failed, did not end in time, or told more than `_MAX_ANSWER` bytes.
     """
+    broken: dict[str, str] = {}
+    while True:
+        try:
+            with ImportWatch() as watch:
+                return await _described({**request, "broken": broken}, account, watch)
+        except KodoError as error:
+            # What ends or holds up the process is left out, and the others are described anew.
+            if watch.unit is None or watch.unit in broken or len(broken) == _MAX_BROKEN:
+                raise
+            broken[watch.unit] = str(error)
+
+
+async def _described(request: Mapping[str, Any], account: Account | None, watch: ImportWatch) -> list[dict[str, Any]]:
     try:
         answer = await ask_process(
-            "kodo.flow._runtime.describe", request, seconds=_DESCRIBE_S, most_bytes=_MAX_ANSWER, account=account
+            "kodo.flow._runtime.describe",
+            request,
+            seconds=IMPORT_SECONDS,
+            most_bytes=_MAX_ANSWER,
+            account=account,
+            listen=watch.hear,
         )
         return list(answer["flows"])
-    except DeadlineError as error:
-        raise KodoError(f"its import failed: {error}") from None
     except CapacityError:
         raise KodoError(
             f"its flows take more than {_MAX_ANSWER >> 20} MiB to describe; make schemas and examples smaller"
         ) from None
+    except KodoError as error:
+        raise KodoError(f"{error} when it was imported") from None
     except (KeyError, TypeError):
         raise KodoError("its description was no list of flows when it was imported") from None
 

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kodo.node.executors.runner.telemetry import silenced
@@ -23,7 +24,13 @@ _PIECE_BYTES = 1 << 16
 
 
 async def ask_process(
-    module: str, request: Mapping[str, Any], *, seconds: float, most_bytes: int, account: Account | None = None
+    module: str,
+    request: Mapping[str, Any],
+    *,
+    seconds: float,
+    most_bytes: int,
+    account: Account | None = None,
+    listen: Callable[[bytes], bool] | None = None,
 ) -> dict[str, Any]:
     """Run `python -m module` once and return what it answers. What it started goes with it.
 
@@ -31,6 +38,7 @@ async def ask_process(
 
     Args:
         account: under which it runs; None: this process's.
+        listen: gets what it writes to stderr, line by line; when it returns True, `seconds` begin anew.
 
     Raises:
         DeadlineError: it did not end within `seconds`.
@@ -40,19 +48,25 @@ async def ask_process(
     environment = os.environ if account is None else account.environment(os.environ)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *([] if account is None else ["-P"]),
+        "-P",  # a types.py in the folder where the node was started is no module of Python's
         "-m",
         module,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL if listen is None else asyncio.subprocess.PIPE,
         limit=_PIECE_BYTES,
         env={**environment, **silenced(environment), "PYTHONUNBUFFERED": "1"},
         **({"start_new_session": True} if account is None else account.process()),
     )
     try:
-        async with asyncio.timeout(seconds):
-            answer = await _ask(process, json.dumps(dict(request)).encode(), most_bytes)
+        async with asyncio.timeout(seconds) as bound:
+            asking = _ask(process, json.dumps(dict(request)).encode(), most_bytes)
+            if listen is None:
+                answer = await asking
+            else:
+                renew = partial(_renew, bound, seconds)
+                async with _beside(_hear(process, listen, renew)):
+                    answer = await asking
     except TimeoutError:
         raise DeadlineError(f"it did not finish within {seconds:.0f} s") from None
     finally:
@@ -67,6 +81,36 @@ async def ask_process(
     if not isinstance(answered, dict):
         raise KodoError(f"Python ended with {_how(process.returncode)}")
     return answered
+
+
+def _renew(bound: asyncio.Timeout, seconds: float) -> None:
+    bound.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do `work` beside the block; what the block leaves of it has a moment to be done."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+        await asyncio.wait([task], timeout=1.0)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _hear(
+    process: asyncio.subprocess.Process, listen: Callable[[bytes], bool], renew: Callable[[], None]
+) -> None:
+    """Pass on what a process writes to stderr, by lines, long ones in pieces."""
+    assert process.stderr is not None
+    rest = b""
+    while piece := await process.stderr.read(_PIECE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        lines, rest = (lines, rest) if len(rest) < _PIECE_BYTES else ([*lines, rest], b"")
+        for line in lines:
+            if listen(line):
+                renew()
 
 
 def _how(code: int | None) -> str:

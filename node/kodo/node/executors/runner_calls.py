@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgpack
@@ -9,9 +10,21 @@ import msgpack
 from kodo.flow._runtime import buffer, node_requests
 from kodo.node.executors.checks import MisconductError, unpack_event
 from kodo.node.executors.executor import RunnerEvent
+from kodo.node.executors.runner.imports import read_said
+from kodo.p2p.errors import KodoError
 from kodo.protocol.events import MAX_EVENT_BYTES
 
-__all__ = ["CALL_TIMEOUT", "CLOSE_TIMEOUT", "read_events", "read_questions"]
+__all__ = [
+    "CALL_TIMEOUT",
+    "CLOSE_TIMEOUT",
+    "NotReadyError",
+    "check_ready",
+    "log_imports",
+    "read_events",
+    "read_questions",
+]
+
+logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT = 20.0
 """Seconds for a call that a runner answers at once."""
@@ -26,7 +39,32 @@ MAX_BATCH_BYTES = buffer.BATCH_BYTES + 2 * MAX_EVENT_BYTES
 MAX_QUESTIONS_BYTES = node_requests.BATCH_BYTES + 2 * node_requests.MAX_ASK_BYTES
 """The same of questions."""
 
+
+class NotReadyError(KodoError):
+    """The module for which a process was made ready could not be imported ahead of time, or takes too long."""
+
+
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
+
+
+def check_ready(told: object, group: str) -> None:
+    """Take what `RunnerService.ready` answered for a process of a group; what was printed goes to the node's log.
+
+    Raises:
+        NotReadyError: the group's module was not imported.
+    """
+    answer = told if isinstance(told, dict) else {}
+    log_imports(group, answer.get("said"))
+    if group and not answer.get("imported"):
+        raise NotReadyError(
+            f"{group} is not imported ahead of time, as that failed or takes long: each run of its flows does it anew"
+        )
+
+
+def log_imports(module: str, said: object) -> None:
+    """Write to the node's log what a module printed or logged while it was imported."""
+    for line in read_said(said):
+        logger.info("%s, while it is imported: %s", module[:200], line)
 
 
 def read_events(packed: Any) -> tuple[list[RunnerEvent], bool]:

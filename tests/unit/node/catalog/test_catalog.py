@@ -52,6 +52,25 @@ def everything(path: str) -> bool:
     return True
 
 
+GOOD = """
+from kodo.flow import flow
+@flow
+def offered(): ...
+"""
+
+NOISY = """
+import os, sys
+print("noise")
+os.environ["NOISE"] = "1"
+sys.path.append("/noise")
+os.chdir("/")
+"""
+
+QUIET = """
+assert "NOISE" not in os.environ
+assert "/noise" not in sys.path
+"""
+
 FLOODS = """
 import os
 for descriptor in range(3, 10):
@@ -68,14 +87,59 @@ async def test_a_module_that_floods_the_answer_about_its_flows_is_refused(
 ) -> None:
     monkeypatch.setattr("kodo.node.catalog.catalog._MAX_ANSWER", 1 << 20)
     (tmp_path / "floods.py").write_text(FLOODS)
-    with pytest.raises(KodoError, match="more than 1 MiB to describe"):
-        await describe_flows({"roots": [str(tmp_path)], "flows": ["floods"], "base": str(tmp_path)})
+    (tmp_path / "good.py").write_text(GOOD)
+    [floods, good] = await describe_flows({"roots": [str(tmp_path)], "flows": ["floods", "good"]})
+    assert "more than 1 MiB to describe" in floods["error"]
+    assert "error" not in good
 
 
 async def test_a_module_that_ends_its_process_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "ends.py").write_text("import os\nos._exit(3)")
-    with pytest.raises(KodoError, match="exit code 3"):
-        await describe_flows({"roots": [str(tmp_path)], "flows": ["ends"], "base": str(tmp_path)})
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "ends.py").write_text("import os\nos._exit(3)")
+    (tmp_path / "pack" / "good.py").write_text(GOOD)
+    infos = await describe_flows({"roots": [str(tmp_path)], "flows": ["pack.*"]})
+    assert {info["path"]: info.get("error") for info in infos} == {
+        "pack.ends": "Python ended with exit code 3 when it was imported",
+        "pack.good.offered": None,
+    }
+
+
+async def test_a_module_that_hangs_is_named_and_given_up_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kodo.node.catalog.import_watch.SLOW_SECONDS", 0.01)
+    monkeypatch.setattr("kodo.node.catalog.catalog.IMPORT_SECONDS", 5)
+    (tmp_path / "hangs.py").write_text("import threading\nthreading.Event().wait()")
+    (tmp_path / "good.py").write_text(GOOD)
+    [hangs, good] = await describe_flows({"roots": [str(tmp_path)], "flows": ["hangs", "good"]})
+    assert hangs["error"] == "it did not finish within 5 s when it was imported"
+    assert "error" not in good
+    assert any(record.getMessage().startswith("hangs is slow to import") for record in caplog.records)
+
+
+async def test_what_a_module_prints_and_changes_when_it_is_imported_stays_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "noisy.py").write_text(NOISY + GOOD)
+    (tmp_path / "good.py").write_text(f"import os, sys\nassert open('prompt.txt').read() == 'x'{QUIET}{GOOD}")
+    (tmp_path / "prompt.txt").write_text("x")
+    infos = await describe_flows({"roots": [str(tmp_path)], "flows": ["noisy", "good"], "base": "/"})
+    assert [info.get("error") for info in infos] == [None, None]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["noisy, while it is imported: noise"]
+
+
+async def test_a_file_where_the_node_starts_is_no_module_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "started").mkdir()
+    (tmp_path / "started" / "types.py").write_text("raise ImportError('not meant')")
+    (tmp_path / "scope").mkdir()
+    (tmp_path / "scope" / "good.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path / "started")
+    [good] = await describe_flows({"roots": [str(tmp_path / "scope")], "flows": ["good"]})
+    assert "error" not in good
 
 
 async def test_flows_are_in_the_order_of_their_paths_and_broken_ones_among_them(store: Store) -> None:

@@ -254,7 +254,7 @@ def _executor_of(settings: Mapping[str, Any]) -> Executor:
         home,
         settings["namespace"],
         roots=roots,
-        preload=settings["preload"],
+        preload=lambda: list(settings["preload"]),
         num_cpus=settings["num_cpus"],
         object_store_bytes=settings["object_store_bytes"],
         runners=settings["runners"],

@@ -38,11 +38,13 @@ from kodo.node.executors.process.main import MARK, SOCKET_FILE, Plan
 from kodo.node.executors.process.runner import ProcessRunner, describe_end
 from kodo.node.executors.process.starter import ForkingStarter, PlainStarter, Starter, can_fork
 from kodo.node.executors.runner.environment import flow_environment
+from kodo.node.executors.runner.imports import group_of
 from kodo.node.executors.runner.service import kodo_version
 from kodo.node.executors.runner.telemetry import silenced
-from kodo.node.executors.runner_calls import CALL_TIMEOUT, CLOSE_TIMEOUT
+from kodo.node.executors.runner_calls import CALL_TIMEOUT, CLOSE_TIMEOUT, NotReadyError, check_ready
 from kodo.node.executors.short_path import leads_to, make_short_path, remove_short_path
 from kodo.node.executors.upload_sender import send_files
+from kodo.node.executors.warm_plan import BLANK, MAX_GROUPS, WarmPlan
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.protocol.ids import is_id
 
@@ -70,6 +72,7 @@ class _Idle:
 
     name: str
     link: ProcessLink
+    group: str = ""
     born: float = field(default_factory=time.monotonic)
 
 
@@ -91,15 +94,14 @@ class ProcessExecutor:
         Args:
             home: the node's home.
             roots: folders of the scope's sources.
-            preload: gives the entries whose modules a process imports before there is a run for it.
+            preload: gives the entries of the flows for which processes are made ready; see `WarmPlan`.
             runners: processes to keep ready.
             stays: whether runs outlive this process when it dies.
             forks: whether processes are forked; None: where the system allows it.
         """
         self._folder = home / "runners"
         self._roots = [str(Path(root).resolve()) for root in roots]
-        self._preload = preload
-        self._wanted = runners
+        self._plan = WarmPlan(runners, preload)
         self._stays = stays
         self._forks = can_fork() if forks is None else forks
         self._way = ""  # to the folder, short enough for sockets
@@ -110,7 +112,8 @@ class ProcessExecutor:
         self._idle: deque[_Idle] = deque()
         self._live: dict[str, ProcessRunner] = {}
         self._names: set[str] = set()  # of all that are made here, until nothing is left of them
-        self._starting = self._refilling = self._queued = 0
+        self._starting = self._queued = 0
+        self._coming: list[str] = []  # the groups of processes that are being made
         self._starts = asyncio.Semaphore(STARTS)
         self._closed = False
 
@@ -188,7 +191,7 @@ class ProcessExecutor:
         """Return a runner that has all it needs to start the run."""
         attempt = 0
         while True:
-            idle = await self._take()
+            idle = await self._take(group_of(spec.entry))
             link, runner = idle.link, ProcessRunner(self, idle.link, idle.name, spec.fid)
             try:
                 runner.pipes = await asyncio.to_thread(self._pipes_of, idle.name, link.pid)
@@ -207,9 +210,9 @@ class ProcessExecutor:
 
     def scale(self, runners: int) -> None:
         """See `Executor.scale`."""
-        self._wanted = runners
-        while len(self._idle) > runners:
-            self._let_go(self._idle.pop())
+        self._plan.wanted = runners
+        for group in self._plan.surplus(idle.group for idle in self._idle):
+            self._let_go(self._pop(group))
         self._refill()
 
     async def spare(self, warm_s: float) -> list[str]:
@@ -259,14 +262,28 @@ class ProcessExecutor:
 
     # Processes.
 
-    async def _take(self) -> _Idle:
-        """Return a process that is ready."""
-        for attempt in range(_ATTEMPTS):
-            while self._idle:
-                idle = self._idle.popleft()
+    def _pop(self, group: str) -> _Idle:
+        """Take one of the processes of a group, of which there is one."""
+        idle = next(each for each in self._idle if each.group == group)
+        self._idle.remove(idle)
+        return idle
+
+    def _ready(self, group: str) -> _Idle | None:
+        """Take a process that is ready for a run of a group: its own, else one for any flow."""
+        for wanted in dict.fromkeys((group, BLANK)):
+            while any(idle.group == wanted for idle in self._idle):
+                idle = self._pop(wanted)
                 if not idle.link.lost:
                     return idle
                 self._let_go(idle)
+        return None
+
+    async def _take(self, group: str) -> _Idle:
+        """Return a process for a run of a group."""
+        self._plan.use(group)
+        for attempt in range(_ATTEMPTS):
+            if idle := self._ready(group):
+                return idle
             try:
                 self._queued += 1
                 try:
@@ -274,8 +291,7 @@ class ProcessExecutor:
                 finally:
                     self._queued -= 1
                 try:
-                    if not self._idle:
-                        return await self._spawn()
+                    return self._ready(group) or await self._spawn(BLANK)
                 finally:
                     self._starts.release()
             except KodoError:
@@ -284,8 +300,12 @@ class ProcessExecutor:
                     raise
         raise RunnerDiedError("no process for the flow could be started: other runs took each one that was ready")
 
-    async def _spawn(self) -> _Idle:
-        """Start a process and wait until it is ready."""
+    async def _spawn(self, group: str) -> _Idle:
+        """Start a process and wait until it is ready.
+
+        Raises:
+            NotReadyError: the group's module was not imported; the process is gone.
+        """
         if self._starter is None or self._closed:
             raise KodoError("the executor is not running")
         name = _PREFIX + secrets.token_hex(8)
@@ -300,9 +320,11 @@ class ProcessExecutor:
                 pid = await self._starter.start(Plan(name, str(folder), self._stays), listener)
             link = await connect(self._socket(name), CALL_TIMEOUT)
             link.watch(pid)
-            await link.call("prepare", self._roots, list(self._preload()), seconds=CALL_TIMEOUT)
-            await link.call("ready", seconds=READY_SECONDS, what="a process for the flow was not ready")
-            return _Idle(name, link)
+            preload = [f"{group}:"] if group != BLANK else []
+            await link.call("prepare", self._roots, preload, seconds=CALL_TIMEOUT)
+            told = await link.call("ready", seconds=READY_SECONDS, what="a process for the flow was not ready")
+            check_ready(told, group)
+            return _Idle(name, link, group)
         except BaseException as error:
             if link is not None:
                 link.close()
@@ -312,22 +334,28 @@ class ProcessExecutor:
             raise
 
     def _refill(self) -> None:
-        while self._group is not None and not self._closed and len(self._idle) + self._refilling < self._wanted:
-            self._refilling += 1
-            self._spawn_task(self._add())
+        if self._group is None or self._closed:
+            return
+        for group in self._plan.missing([*(idle.group for idle in self._idle), *self._coming]):
+            self._coming.append(group)
+            self._spawn_task(self._add(group))
 
-    async def _add(self) -> None:
+    async def _add(self, group: str) -> None:
         try:
             async with self._starts:
-                idle = await self._spawn()
-            if self._closed or len(self._idle) >= self._wanted:
+                idle = await self._spawn(group)
+            if self._closed or len(self._idle) >= self._plan.wanted + MAX_GROUPS or not self._plan.wanted:
                 self._let_go(idle)
             else:
                 self._idle.append(idle)
+        except NotReadyError as error:
+            self._plan.give_up(group)
+            logger.warning("%s", error)
+            asyncio.get_running_loop().call_soon(self._refill)
         except KodoError as error:
             logger.warning("a process could not be started ahead of time: %s", error)
         finally:
-            self._refilling -= 1
+            self._coming.remove(group)
 
     def _let_go(self, idle: _Idle) -> None:
         idle.link.close()  # it ends by that

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
-from kodo.flow._runtime.load import add_roots
+from kodo.flow._runtime.load import enter_scope
 from kodo.node.executors.process.wire import FrameReader, pack_answer, pack_refusal
 from kodo.node.executors.runner.service import RunnerService
 from kodo.node.executors.runner.storage import FOLDER, own_storage
@@ -157,7 +157,7 @@ class _Host:
     def prepare(self, roots: list[str], preload: list[str]) -> None:
         """Make the service, and let it import what flows need; later nodes find it made."""
         if self.service is None:
-            add_roots(roots)
+            enter_scope(roots)
             self.service = RunnerService(preload, self.plan.folder, self._capture)
 
     def lost(self, link: _Link) -> None:

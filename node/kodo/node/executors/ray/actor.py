@@ -18,7 +18,7 @@ from typing import Any
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
 from kodo.flow._runtime.context import emit_here, install
-from kodo.flow._runtime.load import add_roots
+from kodo.flow._runtime.load import add_roots, enter_scope
 from kodo.flow._runtime.log_events import log_as_events
 from kodo.flow._runtime.node_requests import pack_error
 from kodo.node.executors.ray.task import TaskContext
@@ -52,7 +52,12 @@ def prepare_worker() -> None:
 
     # A flow blocks its own thread, not the actor's loop, for which Ray would scold it once.
     worker.blocking_get_inside_async_warned = worker.blocking_wait_inside_async_warned = True
-    add_roots([*json.loads(os.environ.get("KODO_ROOTS", "[]")), *_unpacked_roots()])
+    add_roots(_roots())
+
+
+def _roots() -> list[str]:
+    """Return the folders of the scope's sources on this machine."""
+    return [*json.loads(os.environ.get("KODO_ROOTS", "[]")), *_unpacked_roots()]
 
 
 def _unpacked_roots() -> list[str]:
@@ -72,6 +77,7 @@ class RunnerActor(RunnerService):
 
     def __init__(self, preload: Sequence[str], folder: str | None):
         """See `RunnerService`; the output of this process has been taken over before."""
+        enter_scope(_roots())
         super().__init__(preload, folder, _capture)
 
     def _connect(self) -> None:

@@ -26,7 +26,8 @@ from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.ray.options import actor_options
 from kodo.node.executors.ray.pool import NAME_PREFIX, Warm, WarmPool
 from kodo.node.executors.ray.runner import RayRunner
-from kodo.node.executors.runner_calls import CALL_TIMEOUT
+from kodo.node.executors.runner.imports import group_of
+from kodo.node.executors.runner_calls import CALL_TIMEOUT, NotReadyError, check_ready
 from kodo.node.executors.upload_sender import send_files
 from kodo.p2p.errors import KodoError
 from kodo.protocol.ids import is_id
@@ -53,7 +54,7 @@ class RayExecutor:
         home: Path,
         namespace: str,
         roots: Sequence[Path] = (),
-        preload: Sequence[str] = (),
+        preload: Callable[[], Sequence[str]] = lambda: (),
         num_cpus: int | None = None,
         object_store_bytes: int | None = None,
         ray_address: str | None = None,
@@ -65,7 +66,7 @@ class RayExecutor:
             home: the node's home; an embedded Ray and the files of its runs lie in `home/ray`.
             namespace: `kodo-<peer id>`: runners are found again in it.
             roots: folders of the scope's sources.
-            preload: entries whose modules a warm runner imports ahead of time.
+            preload: gives the entries of the flows for which runners are made ready; see `WarmPlan`.
             num_cpus: CPUs of an embedded Ray; None: all.
             object_store_bytes: shared memory of an embedded Ray; None: Ray's choice.
             ray_address: an existing cluster to join, `host:port` of its head; None: embed one.
@@ -309,7 +310,7 @@ class RayExecutor:
     ) -> RayRunner:
         from kodo.node.executors.runner.service import kodo_version
 
-        warm = await self._ready_runner(options)
+        warm = await self._ready_runner(options, group_of(spec.entry))
         link = warm.link
         runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
         runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
@@ -340,13 +341,13 @@ class RayExecutor:
         self._warm.refill_soon()
         return runner
 
-    async def _ready_runner(self, options: dict[str, Any]) -> Warm:
+    async def _ready_runner(self, options: dict[str, Any], group: str) -> Warm:
         """Return a runner that has no run yet and answers."""
         attempt = 0
         while True:
             link = await self._link_in_use()
             try:
-                warm = self._warm.take() if not options else None
+                warm = self._warm.take(group) if not options else None
                 if warm is not None:
                     return await _ready(warm, READY_TIMEOUT)
                 if options:
@@ -359,10 +360,13 @@ class RayExecutor:
                 finally:
                     self._queued -= 1
                 try:
-                    warm = self._warm.take() or await self._warm.spawn(link, {})
+                    warm = self._warm.take(group) or await self._warm.spawn(link, {})
                     return await _ready(warm, READY_TIMEOUT)
                 finally:
                     self._starts.release()
+            except NotReadyError as error:
+                logger.warning("%s", error)
+                self._warm.give_up(group)
             except RunnerDiedError:
                 # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
                 # all of Ray died, it is no runner's fault.
@@ -434,6 +438,7 @@ async def _ready(warm: Warm, seconds: float | None) -> Warm:
     try:
         told = await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
         warm.pid = told.get("pid") if isinstance(told, dict) else None
+        check_ready(told, warm.group)
     except BaseException:
         warm.link.kill(warm.handle)
         raise

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.runner.storage import FOLDER, GIVEN
 from kodo.node.executors.runner.telemetry import silenced
 from kodo.node.executors.runner_calls import CALL_TIMEOUT
+from kodo.node.executors.warm_plan import BLANK, WarmPlan
 from kodo.p2p.errors import KodoError, UsageError
 
 __all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
@@ -46,14 +47,16 @@ class Warm:
     link: RayLink
     handle: Any
     ready: Future[Any]
+    group: str = BLANK
     born: float = field(default_factory=time.monotonic)
     pid: object = None
 
 
 class WarmPool:
-    """Keeps `wanted` runners warm, on the link that `use` gave last.
+    """Keeps runners warm as a `WarmPlan` says, on the link that `use` gave last.
 
     Args:
+        preload: gives the entries of the flows for which runners are made ready.
         folders: where each runner of this machine has a folder; None: they are on other machines.
 
     Attributes:
@@ -61,14 +64,18 @@ class WarmPool:
     """
 
     def __init__(
-        self, namespace: str, roots: Sequence[Path], preload: Sequence[str], folders: Path | None, wanted: int
+        self,
+        namespace: str,
+        roots: Sequence[Path],
+        preload: Callable[[], Sequence[str]],
+        folders: Path | None,
+        wanted: int,
     ):
         self._namespace = namespace
         self._roots = roots
-        self._preload = list(preload)
+        self._plan = WarmPlan(wanted, preload)
         self._folders = folders
-        self._wanted = wanted
-        self._spawning = 0
+        self._coming: list[str] = []  # the groups of runners that are being made
         self._warm: deque[Warm] = deque()
         self.made: set[str] = set()
         self._link: RayLink | None = None
@@ -88,14 +95,14 @@ class WarmPool:
     @property
     def settled(self) -> bool:
         """Whether none is being made just now."""
-        return not self._spawning
+        return not self._coming
 
     async def use(self, link: RayLink, group: asyncio.TaskGroup) -> None:
         """Start warm runners on a link, not waiting until they are ready; `group` gets the tasks of later ones."""
         self._link, self._group = link, group
-        while len(self._warm) < self._wanted:
+        for wanted in self._plan.missing(warm.group for warm in self._warm):
             try:
-                self._warm.append(await self.spawn(link, {}))
+                self._warm.append(await self.spawn(link, {}, wanted))
             except KodoError as error:
                 logger.error("no runner could be warmed: %s", error)
                 return
@@ -114,14 +121,23 @@ class WarmPool:
 
     def scale(self, wanted: int) -> None:
         """Keep so many from now on."""
-        self._wanted = wanted
-        while len(self._warm) > wanted:
-            warm = self._warm.pop()
+        self._plan.wanted = wanted
+        for group in self._plan.surplus(warm.group for warm in self._warm):
+            warm = next(each for each in self._warm if each.group == group)
+            self._warm.remove(warm)
             warm.link.kill(warm.handle)
         self.refill()
 
-    async def spawn(self, link: RayLink, options: Mapping[str, Any]) -> Warm:
-        """Ask Ray for a runner; returns before it is ready.
+    def give_up(self, group: str) -> None:
+        """Make no more runners ready for a group; those that there are end."""
+        self._plan.give_up(group)
+        for warm in [each for each in self._warm if each.group == group]:
+            self._warm.remove(warm)
+            warm.link.kill(warm.handle)
+        self.refill()
+
+    async def spawn(self, link: RayLink, options: Mapping[str, Any], group: str = BLANK) -> Warm:
+        """Ask Ray for a runner of a group; returns before it is ready.
 
         Raises:
             RunnerDiedError: Ray is gone.
@@ -167,9 +183,9 @@ class WarmPool:
                     max_task_retries=0,
                     max_concurrency=64,
                 )
-                .remote(self._preload, str(folder) if folder else None)
+                .remote([f"{group}:"] if group != BLANK else [], str(folder) if folder else None)
             )
-            return Warm(name, link, handle, handle.ready.remote().future())
+            return Warm(name, link, handle, handle.ready.remote().future(), group)
 
         try:
             return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
@@ -186,22 +202,24 @@ class WarmPool:
     def refill(self) -> None:
         """Begin to make as many as are missing."""
         link, group = self._link, self._group
-        while link and group and len(self._warm) + self._spawning < self._wanted:
-            self._spawning += 1
-            group.create_task(self._add(link))
+        if link is None or group is None:
+            return
+        for wanted in self._plan.missing([*(warm.group for warm in self._warm), *self._coming]):
+            self._coming.append(wanted)
+            group.create_task(self._add(link, wanted))
 
-    async def _add(self, link: RayLink) -> None:
+    async def _add(self, link: RayLink, wanted: str) -> None:
         try:
-            warm = await self.spawn(link, {})
+            warm = await self.spawn(link, {}, wanted)
         except KodoError as error:
             logger.warning("a runner could not be warmed: %s", error)
         else:
-            if self._link is not link or link.lost or len(self._warm) >= self._wanted:
+            if self._link is not link or link.lost or not self._plan.wanted:
                 link.kill(warm.handle)
             else:
                 self._warm.append(warm)
         finally:
-            self._spawning -= 1
+            self._coming.remove(wanted)
 
     def spare(self, names: Collection[str], warm_s: float) -> list[str]:
         """Return the warm ones that are not among `names`, those that live, or are warm for `warm_s` seconds."""
@@ -221,10 +239,16 @@ class WarmPool:
                 return True
         return False
 
-    def take(self) -> Warm | None:
-        """Take a warm runner, one that is ready if possible; None: there is none."""
-        if not self._warm:
-            return None
-        taken = next((warm for warm in self._warm if warm.ready.done()), self._warm[0])
-        self._warm.remove(taken)
-        return taken
+    def take(self, group: str) -> Warm | None:
+        """Take a warm runner for a run of a group: its own, else one for any flow; None: there is none.
+
+        One that is ready is taken first; one of the group that is not yet has begun to import what the run needs.
+        """
+        self._plan.use(group)
+        for wanted in dict.fromkeys((group, BLANK)):
+            fitting = [warm for warm in self._warm if warm.group == wanted]
+            if fitting:
+                taken = next((warm for warm in fitting if warm.ready.done()), fitting[0])
+                self._warm.remove(taken)
+                return taken
+        return None

@@ -14,12 +14,13 @@ from typing import Any
 
 from kodo.flow._runtime.bars import RayBars
 from kodo.flow._runtime.buffer import EventBuffer, pack_event
-from kodo.flow._runtime.context import Context, Demand, Emitted, LockExpiredError
+from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, LockExpiredError
 from kodo.flow._runtime.files import is_name_of_file, media_type_of, write_file
 from kodo.flow._runtime.form import reasons_of
 from kodo.flow._runtime.node_requests import AskQueue
 from kodo.flow._runtime.plain import plain
 from kodo.node.executors.local_files import open_below
+from kodo.node.executors.runner.imports import ImportLog
 from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
 from kodo.protocol.event_budget import EventBudget
 from kodo.protocol.fatal import exact_text
@@ -64,8 +65,12 @@ class RunnerContext(Context):
         self.budget = EventBudget()
         self._counting = threading.Lock()
         self._considered: set[str] = set()
+        self.imports: ImportLog | None = None  # while there is no run, and its module is imported
 
     def emit(self, event: str, data: dict[str, Any]) -> Emitted:
+        if self.imports is not None:
+            self.imports.take(event, data)
+            return DONE
         packed = pack_event(event, data)
         self.count(event, len(packed))
         return self.buffer.put(packed)

@@ -14,6 +14,7 @@ import importlib
 import os
 import platform
 import shutil
+import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +28,7 @@ from kodo.flow._runtime.debugger import stop_at_breakpoints
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
-from kodo.flow._runtime.load import load_entry
+from kodo.flow._runtime.load import LoadedFlow, load_entry
 from kodo.flow._runtime.log_events import log_as_events, own_packages
 from kodo.flow._runtime.pending import tell_forgotten
 from kodo.flow._runtime.results import result_of
@@ -37,6 +38,7 @@ from kodo.node.executors.crash import CRASH_FILE
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.ending import Ending
 from kodo.node.executors.runner.environment import NODE, RUN
+from kodo.node.executors.runner.imports import ImportLog, group_of
 from kodo.node.executors.runner.leftovers import handle_leftovers
 from kodo.node.executors.runner.storage import place_of_runner
 from kodo.node.executors.runner.threads import (
@@ -54,8 +56,8 @@ from kodo.protocol.secrets import Secrets, reveal
 
 __all__ = ["FLUSH_TIMEOUT", "RunnerService", "kodo_version", "warm_up"]
 
-PRELOAD_TIMEOUT = 20.0
-"""Seconds for which a warm runner waits for the scope's imports; a module that hangs only delays its own flow."""
+PRELOAD_TIMEOUT = 50.0
+"""Seconds for which a warm runner waits for its flow's module; one that takes longer is imported in its run."""
 
 FLUSH_TIMEOUT = 5.0
 """Seconds that the end of a run waits for what was printed."""
@@ -78,8 +80,13 @@ def kodo_version() -> str:
 class RunnerService:
     """One runner. Its coroutines are what the node calls; all answer at once, but for `poll` and `asked`."""
 
-    def __init__(self, preload: Sequence[str], folder: str | None, capture: StreamCapture | None = None):
-        """Start importing the modules of `preload`.
+    def __init__(
+        self,
+        preload: Sequence[str],
+        folder: str | None,
+        capture: StreamCapture | None = None,
+    ):
+        """Start importing the modules of `preload`: those of one flow, and of no other.
 
         Args:
             folder: where its files are, when the node can reach them there; None: in a temporary folder.
@@ -88,6 +95,7 @@ class RunnerService:
         self._wanted = folder
         self._folder: Path | None = None
         self._context = RunnerContext()
+        self._context.imports = self._imports = ImportLog()
         self._capture = capture
         if capture is not None:
             capture.sink = self._context.line
@@ -104,7 +112,10 @@ class RunnerService:
         self._sealed = False
         self._spec: dict[str, Any] | None = None
         self._inbox = Inbox()
-        self._preload = threading.Thread(target=_import_all, args=(list(preload),), name="kodo-preload", daemon=True)
+        self._imported = True
+        self._preload = threading.Thread(
+            target=self._import_all, args=(list(preload),), name="kodo-preload", daemon=True
+        )
         self._preload.start()
 
     @property
@@ -122,9 +133,14 @@ class RunnerService:
         """Connect more than this process to the context, before any user code is imported."""
 
     async def ready(self) -> dict[str, Any]:
-        """Wait until the imports are done, or have taken too long."""
+        """Wait until the imports are done, or have taken too long.
+
+        Returns what `describe` does, `imported`, which is False where a module was not, and `said`, lines that were
+        printed meanwhile.
+        """
         await asyncio.to_thread(self._preload.join, PRELOAD_TIMEOUT)
-        return await self.describe()
+        imported = self._imported and not self._preload.is_alive()
+        return {**await self.describe(), "imported": imported, "said": self._imports.read()}
 
     async def describe(self) -> dict[str, Any]:
         """Return `pid`, and the versions `kodo` and `python`."""
@@ -244,14 +260,18 @@ class RunnerService:
         work = folder / "work"
         work.mkdir(mode=0o700, exist_ok=True)
         faulthandler.enable(open(plain_descriptor(folder / CRASH_FILE, _NEW), "w"))  # noqa: SIM115 (open for as long as this process lives)
-        os.environ[EVENTS_VARIABLE] = str(self._inlet.start(folder / "events"))
-        os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
         wanted, before = "", threading.enumerate()
         as_in_a_main_thread()
         try:
             own_packages.add(spec["entry"].partition(":")[0].partition(".")[0])
-            loaded = load_entry(spec["entry"])
-            os.environ |= {RUN: spec["fid"], NODE: spec["node"]}
+            loaded = self._imported_flow(spec["entry"])
+            before = threading.enumerate()
+            os.environ |= {
+                EVENTS_VARIABLE: str(self._inlet.start(folder / "events")),
+                RUN: spec["fid"],
+                NODE: spec["node"],
+            }
+            os.chdir(work)  # files that a flow leaves lying about are its own, and go with it
             wanted = loaded.definition.outputs
             value = result_of(invoke(loaded, self._inbox.fill_in(spec["inputs"])))
             wait_for_threads(before, self._context.warn, GRACE_SECONDS)
@@ -265,20 +285,37 @@ class RunnerService:
                 write = partial(self._context.write_output, media_type=None)
                 handle_leftovers(work, wanted, self._context.sources, write, self._context.warn)
 
+    def _import_all(self, entries: list[str]) -> None:
+        """Import the flow's module ahead of time; one that fails fails again, and is told, in a run of its own."""
+        as_in_a_main_thread()
+        for module in dict.fromkeys(map(group_of, entries)):
+            try:
+                own_packages.add(module.partition(".")[0])
+                importlib.import_module(module)
+            except BaseException:  # user code, SystemExit included
+                self._imported = False
+        warm_up()
+        if entries and self._capture is not None:
+            self._capture.flush(FLUSH_TIMEOUT)
+
+    def _imported_flow(self, entry: str) -> LoadedFlow:
+        """Import the run's flow, unless that was done; from then on what is said is the run's."""
+        known = group_of(entry) in sys.modules
+        try:
+            return load_entry(entry)
+        finally:
+            if not known and self._capture is not None:
+                self._capture.flush(FLUSH_TIMEOUT)
+            self._context.imports = None
+            if said := self._imports.read():
+                self._context.ask("imports.said", {"entry": entry, "lines": said})
+
     def _finish(self) -> None:
         """Make events of all that was printed, before the last one; bounded."""
         tell_forgotten()
         if self._capture is not None:
             self._capture.flush(FLUSH_TIMEOUT)
         self._inlet.flush(FLUSH_TIMEOUT)
-
-
-def _import_all(entries: list[str]) -> None:
-    """Import the scope's modules ahead of time; one that fails fails again, and is told, in its own run."""
-    for module in dict.fromkeys(entry.partition(":")[0] for entry in entries):
-        with contextlib.suppress(BaseException):  # user code, SystemExit included
-            importlib.import_module(module)
-    warm_up()
 
 
 def warm_up() -> None:
