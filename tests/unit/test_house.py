@@ -29,6 +29,8 @@ HEAVY = {
     "joserfc": ["kodo/access/jose.py"],
     "mcp": ["kodo/mcp/server.py", "kodo/flow/mcp.py"],
     "mcp_types": ["kodo/mcp/server.py", "kodo/flow/mcp.py"],
+    "cronsim": ["kodo/node/launches/times.py"],
+    "segno": ["kodo/cli/qr.py"],
     "argon2": ["kodo/access/passwords.py"],
     "typer": ["kodo/cli/"],
     "rich": ["kodo/cli/"],

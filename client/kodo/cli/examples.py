@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "share": (
         "koco share NODE/FID --expires 2d --downloads 1",
         "koco share NODE/FID --host https://flows.example.com",
+        "koco share NODE/FID --host https://flows.example.com --qr",
         "koco share NODE/FID --to ana --to role:team --level 2",
     ),
     "unshare": ("koco unshare NODE/SID",),

@@ -67,6 +67,7 @@ async def share(
             help="Make a link that opens in kodo's page at this address: a registry's, or that of `koco web`.",
         ),
     ] = None,
+    qr: Annotated[bool, typer.Option("--qr", help="Also show the link as a QR code, to be read by a phone.")] = False,
 ) -> None:
     """Share a run with users or roles, or by a link."""
     import shlex
@@ -82,6 +83,8 @@ async def share(
         host = page_url(host)
         if to:
             raise UsageError("--host is for a link; leave it out, or leave out --to")
+    if qr and (to or context.json):
+        raise UsageError("--qr shows a link at a terminal; leave it out, or leave out --to and --json")
     async with context.client() as client:
         found = await client.run(fid)
         made = await found.share(to or None, level=level, mode=mode, expires=expires, downloads=downloads)
@@ -93,6 +96,11 @@ async def share(
     if made.link is not None:
         context.show(made.link if host is None or page is None else page)
         context.say("to fetch the files: koco get - --out DIR, and enter this link")
+        if qr:
+            from kodo.cli.qr import drawn_for
+
+            # A phone has no koco: what it can open is the page.
+            print(drawn_for(page if page is not None and (host is not None or page == made.link) else made.link))
         if page is not None and host is None and page != made.link:
             context.say(f"in a browser of this machine, while `koco web` runs: {page}")
         if host is not None and not is_private(host):
