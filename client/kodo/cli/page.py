@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,10 +35,13 @@ async def web(
     ] = True,
 ) -> None:
     """Open kodo's page in your browser: find flows, run them, answer them, download; it runs until Ctrl-C."""
+    from kodo.mcp.config import configs_of_flow
     from kodo.web.server import WebConfig, WebServer
 
     context.cleaning = True
-    async with WebServer(WebConfig(context.loaded.home, context.loaded.settings, port)) as server:
+    loaded = context.loaded
+    configs = partial(configs_of_flow, loaded=loaded)
+    async with WebServer(WebConfig(loaded.home, loaded.settings, port, configs)) as server:
         context.stop = asyncio.Event()
         if context.json:
             context.emit({"ready": True, "url": server.url})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -274,10 +275,12 @@ def _site() -> Site:
 
 def _page(loaded: Loaded, registries: Sequence[str], port: int | None, site: Site) -> WebServer:
     """Return the server of the page, which finds this home's node, those nearby, and those of the registries."""
+    from kodo.mcp.config import configs_of_flow
     from kodo.web.server import WebConfig, WebServer
 
     settings = loaded.settings.model_copy(update={"registry": tuple(registries)})
-    return WebServer(WebConfig(loaded.home, settings, port), site=site)
+    configs = partial(configs_of_flow, loaded=loaded)
+    return WebServer(WebConfig(loaded.home, settings, port, configs), site=site)
 
 
 async def _warn(context: Context, settings: Settings) -> None:

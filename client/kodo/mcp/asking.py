@@ -10,6 +10,7 @@ from typing import Any
 from kodo.client.run import Run
 from kodo.mcp.forms import Form, flat_form
 from kodo.mcp.host import Host, Question, Reply
+from kodo.mcp.page import lock_page
 from kodo.mcp.runs import Lock, Runs, Standing, run_ref
 from kodo.mcp.texts import one_line
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError
@@ -65,9 +66,8 @@ class Asking:
         page = await self.page_of(self.run) if self.host.urls else None
         if page is None:
             return None
-        return Question(
-            key, f"{message} Answer it on kodo's own page: it asks for what no chat should see.", url=page
-        )
+        words = f"{message} Answer it on kodo's own page: it asks for what no chat should see."
+        return Question(key, words, url=lock_page(page, each.lock.lid))
 
     async def ask(self, standing: Standing, questions: Mapping[str, Question]) -> None:
         """Ask about one lock by a request of the server's own, and take the reply; answered elsewhere, it ends."""
@@ -132,7 +132,9 @@ class Asking:
                 self.notes.append("A question was answered or closed elsewhere before this answer came.")
             elif error.reason == "bad-candidate":
                 self.runs.reject(self.run, lid, [one_line(error.message, 300)])
-            elif error.reason not in ("denied", "busy"):
+            elif error.reason == "busy":
+                self.notes.append("Another answer came first and is looked at by the flow; this one was not taken.")
+            elif error.reason != "denied":
                 raise
         except (DeadlineError, NetworkError) as error:
             # It may have arrived: the run tells, and the same answer is not made a second time.

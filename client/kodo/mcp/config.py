@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from kodo.client.config import Loaded
 from kodo.mcp.options import WAIT_SECONDS, BridgeOptions
 from kodo.p2p.errors import UsageError
 
-__all__ = ["HOSTS", "config_for"]
+__all__ = ["HOSTS", "config_for", "configs_of_flow"]
 
 HOSTS: Mapping[str, str] = {
     "claude": "mcpServers",
@@ -42,14 +44,26 @@ def config_for(host: str, options: BridgeOptions, loaded: Loaded, program: str |
     words = ["mcp", *_words(options)]
     environment = _environment(loaded)
     if host == "codex":
-        lines = [f"[{HOSTS[host]}.{_NAME}]", f"command = {json.dumps(command)}", f"args = {json.dumps(words)}"]
-        pairs = ", ".join(f"{name} = {json.dumps(value)}" for name, value in environment.items())
+        args = ", ".join(map(_toml, words))
+        lines = [f"[{HOSTS[host]}.{_NAME}]", f"command = {_toml(command)}", f"args = [{args}]"]
+        pairs = ", ".join(f"{name} = {_toml(value)}" for name, value in environment.items())
         return "\n".join([*lines, *([f"env = {{ {pairs} }}"] if pairs else [])]) + "\n"
     server: dict[str, Any] = {"type": "stdio"} if host == "vscode" else {}
     server |= {"command": command, "args": words}
     if environment:
         server["env"] = environment
     return json.dumps({HOSTS[host]: {_NAME: server}}, indent=2) + "\n"
+
+
+def configs_of_flow(peer_id: str, path: str, loaded: Loaded) -> dict[str, str]:
+    """Return by host the texts that make a tool of one flow alone: what the page shows beside it."""
+    options = BridgeOptions(node=peer_id, flows=(glob.escape(path),))
+    return {host: config_for(host, options, loaded) for host in HOSTS}
+
+
+def _toml(text: str) -> str:
+    """Return a string of TOML: as JSON has it where that is ASCII; JSON's pairs of surrogates are none of TOML's."""
+    return re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", json.dumps(text, ensure_ascii=False))
 
 
 def _program() -> str:

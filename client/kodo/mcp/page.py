@@ -12,7 +12,7 @@ from kodo.client.run import Run
 from kodo.p2p.errors import KodoError
 from kodo.web.port import ADDRESS, holder_of, last_port
 
-__all__ = ["page_of"]
+__all__ = ["lock_page", "page_of"]
 
 
 async def page_of(client: Client, home: Path, run: Run, node: str | None) -> str | None:
@@ -31,6 +31,11 @@ async def page_of(client: Client, home: Path, run: Run, node: str | None) -> str
     if not known.get("user"):
         return None
     return f"http://{ADDRESS}:{port}/#/run/{quote(str(run.peer_id), safe='')}/{quote(run.fid, safe='')}"
+
+
+def lock_page(page: str, lid: str) -> str:
+    """Return the address of one lock on its run's page: its form is opened there, and has the focus."""
+    return f"{page}?lock={quote(lid, safe='')}"
 
 
 async def _is_served(port: int) -> bool:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kodo.mcp.page import lock_page
 from kodo.mcp.resources import MAX_LINKS, link
 from kodo.mcp.returned import fits
 from kodo.mcp.runs import Lock, Standing, run_ref
@@ -159,5 +160,5 @@ def _lock_words(each: Lock, standing: Standing, page: str | None, source: str) -
     if not each.mine:
         return f"It waits for an answer of {', '.join(_awaited(each))}, not of this user:\n{asked}"
     command = f"koco answer {shlex.quote(run_ref(standing.run))} {shlex.quote(one_line(each.lock.lid))}"
-    where = f"in a terminal by `{command}`" + (f", or at {page}" if page else "")
+    where = f"in a terminal by `{command}`" + (f", or at {lock_page(page, each.lock.lid)}" if page else "")
     return f"It waits for the user, who alone can answer, {where}:\n{asked}"

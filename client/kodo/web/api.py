@@ -17,11 +17,12 @@ from kodo.client.resolve import Found, Resolver
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, CapacityError, DeadlineError, KodoError, NetworkError
+from kodo.protocol.flow_info import MAX_PATH_CHARACTERS
 from kodo.registry.client.client import Page, RegistryClient
 from kodo.registry.problems import problem
 from kodo.web.doors import Keys, shown_key
 
-__all__ = ["Api"]
+__all__ = ["Api", "Configs"]
 
 MAX_NODES = 1000
 """Nodes nearby that one answer holds."""
@@ -30,6 +31,9 @@ _MAX_PARAMETER = 4096
 _AT_ONCE = 8
 """Requests to registries under way at once; others wait."""
 _PAGE = frozenset({"search", "query", "by", "p", "pp"})
+
+Configs = Callable[[str, str], Mapping[str, str]]
+"""Returns, of a flow by peer id and path, for each MCP host by its name the text for its settings."""
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -44,6 +48,7 @@ class Api:
         everywhere: those and the registries, to find one peer again.
         registries: the configured ones, open.
         lan: whether the local network is looked at.
+        configs: what MCP hosts are told, so that they can run a flow.
     """
 
     keys: Keys
@@ -51,6 +56,7 @@ class Api:
     everywhere: Resolver
     registries: Sequence[RegistryClient]
     lan: bool
+    configs: Configs | None = None
     _looking: asyncio.Task[list[Found]] | None = None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
@@ -59,6 +65,7 @@ class Api:
         return [
             web.post("/api/enter", self._enter),
             web.get("/api/about", self._about),
+            web.get("/api/mcp", self._mcp),
             web.get("/api/nodes", self._nodes),
             web.get("/api/nodes/{peer_id}", self._node),
             web.get("/api/registries/{index:[0-9]{1,3}}/state", self._registry(self._state)),
@@ -80,6 +87,19 @@ class Api:
     async def _about(self, request: web.Request) -> web.Response:
         registries = [registry.url for registry in self.registries]
         return _json({"version": installed_version(), "lan": self.lan, "registries": registries})
+
+    async def _mcp(self, request: web.Request) -> web.Response:
+        given = request.query
+        peer_id, path = given.get("peer_id", ""), given.get("path", "")
+        if self.configs is None:
+            raise problem(404, "not-here", "this page's server tells no settings of MCP hosts")
+        if len(given) != 2 or set(given) != {"peer_id", "path"} or not 0 < len(path) <= MAX_PATH_CHARACTERS:
+            raise problem(400, "bad-args", "the parameters are peer_id and path, each once", arg="path")
+        try:
+            PeerId.parse(peer_id)
+        except ValueError:
+            raise problem(400, "bad-args", "this is not a peer id", arg="peer_id") from None
+        return _json({"result": self.configs(peer_id, path)})
 
     async def _nodes(self, request: web.Request) -> web.Response:
         # Looking around takes seconds; pages that ask meanwhile get the same answer.

@@ -22,7 +22,7 @@ from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.http.connections import Door, serve
 from kodo.registry.problems import problems
-from kodo.web.api import Api
+from kodo.web.api import Api, Configs
 from kodo.web.doors import Keys, guard
 from kodo.web.issuers import issuer_routes
 from kodo.web.port import ADDRESS, last_port, listen, remember_port
@@ -51,11 +51,13 @@ class WebConfig:
         home: of the user; the port is remembered there, and logins to registries are taken from there.
         settings: registries, local network, deadlines.
         port: TCP on loopback; 0 lets the system choose, None takes the one used last, at first `DEFAULT_PORT`.
+        configs: what the page shows of settings of MCP hosts.
     """
 
     home: Path
     settings: Settings
     port: int | None = None
+    configs: Configs | None = None
 
 
 class WebServer:
@@ -112,7 +114,8 @@ class WebServer:
                 client = RegistryClient(url, timeout=timeout, claimant=claimant)
                 registries.append(await stack.enter_async_context(client))
                 finders.append(RegistryFinder(url, timeout, claimant=claimant))
-            api = Api(self._keys, Resolver(near, known), Resolver([*near, *finders], known), registries, settings.lan)
+            everywhere = Resolver([*near, *finders], known)
+            api = Api(self._keys, Resolver(near, known), everywhere, registries, settings.lan, config.configs)
             stack.push_async_callback(api.aclose)
             app = web.Application(
                 middlewares=[problems, guard(lambda: self._port, self._keys)], client_max_size=64 << 10

@@ -60,9 +60,9 @@ async def test_a_secret_is_asked_for_at_the_page(
         peer = node.ready["peer_id"]
         assert params.url.startswith(f"{origin}/#/run/{peer}/")
         assert getattr(params, "requested_schema", None) is None
-        fid = params.url.rpartition("/")[2]
+        fid, _, lid = params.url.rpartition("/")[2].partition("?lock=")
         (tmp_path / "answer.json").write_text('{"password": "hush"}')
-        words = ("answer", fid, "--node", node.address, "--inputs", str(tmp_path / "answer.json"), "--no-lan")
+        words = ("answer", fid, lid, "--node", node.address, "--inputs", str(tmp_path / "answer.json"), "--no-lan")
         answered = await asyncio.to_thread(koco, ana, *words)
         assert answered.returncode == 0, answered.stderr
         done = await asyncio.wait_for(call, 60)

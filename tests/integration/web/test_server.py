@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from yarl import URL
 
 from kodo.client.config import load_settings
+from kodo.mcp.config import HOSTS, config_for, configs_of_flow
+from kodo.mcp.options import BridgeOptions
 from kodo.p2p.errors import UsageError
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.records.record import sign_record
@@ -111,7 +114,7 @@ async def test_nothing_else_of_the_disk_can_be_named(
         assert answer.status == 404
 
 
-@pytest.mark.parametrize("path", ["/api/about", "/api/nodes", "/api/registries/0/flows", "/api/nothing"])
+@pytest.mark.parametrize("path", ["/api/about", "/api/mcp", "/api/nodes", "/api/registries/0/flows", "/api/nothing"])
 async def test_the_api_is_closed_to_whoever_has_no_key(
     server: WebServer, http: aiohttp.ClientSession, path: str
 ) -> None:
@@ -184,12 +187,30 @@ async def test_reads_of_a_registry_pass(server: WebServer, http: aiohttp.ClientS
         ("/api/registries/0/nodes/x", 404),
         ("/api/registries/0/audit", 404),
         ("/api/registries/0/records", 404),
+        ("/api/mcp?peer_id=x&path=a", 404),
     ],
 )
 async def test_nothing_but_reads_of_the_right_shape_pass(
     server: WebServer, http: aiohttp.ClientSession, path: str, status: int
 ) -> None:
     assert (await get(http, server.origin + path, **await key_of(server, http)))[0] == status
+
+
+async def test_what_mcp_hosts_are_told_is_what_the_command_prints(
+    tmp_path: Path, site: Site, http: aiohttp.ClientSession
+) -> None:
+    loaded = load_settings(tmp_path / "user", {"lan": False}, {})
+    configs = partial(configs_of_flow, loaded=loaded)
+    peer_id = str(records.identity().peer_id)
+    async with WebServer(WebConfig(loaded.home, loaded.settings, 0, configs), site=site) as server:
+        base, key = f"{server.origin}/api/mcp", await key_of(server, http)
+        url = URL(base).with_query(peer_id=peer_id, path="flows.a")
+        wanted = {name: config_for(name, BridgeOptions(peer_id, ("flows.a",)), loaded) for name in HOSTS}
+        assert await get(http, str(url), **key) == (200, {"result": wanted})
+        for query in ("", "?path=a", f"?peer_id={peer_id}", f"?peer_id={peer_id}&path=", "?peer_id=x&path=a"):
+            assert (await get(http, base + query, **key))[0] == 400
+        for query in (f"?peer_id={peer_id}&path={'a' * 513}", f"?peer_id={peer_id}&path=a&path=b", "?x=1"):
+            assert (await get(http, base + query, **key))[0] == 400
 
 
 async def test_a_registry_that_is_away_is_told_as_such(

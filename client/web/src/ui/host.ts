@@ -48,6 +48,8 @@ export interface Host {
   nearby(stop: AbortSignal): Promise<Nearby[]>
   /** Where a node is said to be now. */
   addresses(peerId: string, stop: AbortSignal): Promise<string[]>
+  /** What assistants and editors are told, so that they can run a flow: texts by their names; undefined where nobody knows. */
+  readonly configs: ((peerId: string, path: string, stop: AbortSignal) => Promise<Map<string, string>>) | undefined
   /** Who asks issuers of tokens for the page; undefined where nobody does. */
   readonly issuers: IssuerRelay | undefined
 }
@@ -63,6 +65,7 @@ const closed = (kind: Host['kind'], status: Host['status']): Host => ({
   lan: false,
   nearby: () => Promise.resolve([]),
   addresses: () => Promise.resolve([]),
+  configs: undefined,
   issuers: undefined
 })
 
@@ -173,6 +176,11 @@ async function ofWeb(entry: string | undefined): Promise<Host> {
     kind: 'web',
     status: 'open',
     issuers: relay(() => ({ Authorization: `Bearer ${kept(KEY) ?? ''}` })),
+    configs: async (peerId, path, stop) => {
+      const result = fieldOf(await read(`/api/mcp?${new URLSearchParams({ peer_id: peerId, path }).toString()}`, stop), 'result')
+      const rows = isRow(result) ? Object.entries(result) : []
+      return new Map(rows.filter((row): row is [string, string] => typeof row[1] === 'string'))
+    },
     lan: fieldOf(about, 'lan') === true,
     catalogs: urls.map((url, index) => {
       const base = `/api/registries/${index}`

@@ -5,7 +5,7 @@ import { isId } from '../core/link.ts'
 export type Route =
   | { page: 'flows'; search: string; node: string | undefined }
   | { page: 'flow'; node: string; path: string }
-  | { page: 'run'; node: string; fid: string }
+  | { page: 'run'; node: string; fid: string; lock: string | undefined }
   | { page: 'link'; fid: string }
   | { page: 'runs' | 'inbox' | 'me' | 'nodes' | 'registry' }
   | { page: 'node'; node: string }
@@ -34,7 +34,10 @@ export function parseRoute(hash: string): Route {
       if (node && last) return { page: 'flow', node, path: last }
       break
     case 'run':
-      if (node && isId(last)) return { page: 'run', node, fid: last }
+      if (node && isId(last)) {
+        const lock = parameters.get('lock') ?? ''
+        return { page: 'run', node, fid: last, lock: isId(lock) ? lock : undefined }
+      }
       break
     case 'link':
       if (isId(node)) return { page: 'link', fid: node }
@@ -58,7 +61,8 @@ export const paths = {
     return query ? `#/flows?${query}` : '#/flows'
   },
   flow: (node: string, path: string) => `#/flow/${part(node)}/${part(path)}`,
-  run: (node: string, fid: string) => `#/run/${part(node)}/${part(fid)}`,
+  /** Of a run; with a lock, of that question. */
+  run: (node: string, fid: string, lock?: string) => `#/run/${part(node)}/${part(fid)}${lock === undefined ? '' : `?lock=${part(lock)}`}`,
   link: (fid: string) => `#/link/${part(fid)}`,
   runs: '#/runs',
   inbox: '#/inbox',

@@ -40,7 +40,7 @@ function Page({ at }: { at: Route }) {
     case 'flow':
       return <FlowPage key={`${at.node} ${at.path}`} peerId={at.node} path={at.path} />
     case 'run':
-      return <RunPage key={`${at.node} ${at.fid}`} node={at.node} fid={at.fid} />
+      return <RunPage key={`${at.node} ${at.fid}`} node={at.node} fid={at.fid} lock={at.lock} />
     case 'link':
       return <LinkPage key={at.fid} fid={at.fid} />
     case 'runs':

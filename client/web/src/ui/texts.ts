@@ -132,6 +132,11 @@ export const say = {
     same: 'The same from elsewhere',
     koco: 'In a terminal',
     python: 'In Python',
+    assistant: 'In an assistant or editor',
+    assistantHost: 'Settings of',
+    assistantHosts: { claude: 'Claude', vscode: 'VS Code', cursor: 'Cursor', codex: 'Codex' } as Record<string, string>,
+    assistantText: 'Paste this into its settings. It then starts `koco mcp` on this machine and has this flow as a tool.',
+    assistantCommand: 'This command prints what to paste; it knows claude, vscode, cursor and codex.',
     back: 'All flows'
   },
 
@@ -208,6 +213,7 @@ export const say = {
     answered: 'Your answer was taken.',
     answeredElsewhere: 'A question was answered by somebody else.',
     asked: (title: string) => `The run asks: ${title}`,
+    gone: 'The question that this address leads to is not open: it was answered, or its time was up.',
     notForYou: 'Only these may answer:',
     download: 'Download',
     downloadAll: 'Download all',

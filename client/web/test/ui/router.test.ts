@@ -3,11 +3,13 @@ import { test } from 'node:test'
 import { parseRoute, paths, takeSecrets } from '../../src/ui/router.ts'
 
 const FID = '01m8njwfbd6egmz35jw91mwpgd'
+const LID = '01m8njwfbd6egmz35jw91mwpge'
 
 test('every path that is written is read back', () => {
   const path = 'flows/a b.yaml:ö#?%'
   assert.deepEqual(parseRoute(paths.flow('node', path)), { page: 'flow', node: 'node', path })
-  assert.deepEqual(parseRoute(paths.run('node', FID)), { page: 'run', node: 'node', fid: FID })
+  assert.deepEqual(parseRoute(paths.run('node', FID)), { page: 'run', node: 'node', fid: FID, lock: undefined })
+  assert.deepEqual(parseRoute(paths.run('node', FID, LID)), { page: 'run', node: 'node', fid: FID, lock: LID })
   assert.deepEqual(parseRoute(paths.link(FID)), { page: 'link', fid: FID })
   assert.deepEqual(parseRoute(paths.flows('a&b=c', 'node')), { page: 'flows', search: 'a&b=c', node: 'node' })
   assert.deepEqual(parseRoute(paths.node('node')), { page: 'node', node: 'node' })
@@ -19,6 +21,11 @@ test('nothing but what is known is a page', () => {
     assert.equal(parseRoute(hash).page === 'unknown' || parseRoute(hash).page === 'flows', true, hash)
   assert.equal(parseRoute('#/run/x/short').page, 'unknown')
   assert.equal(parseRoute('').page, 'flows')
+})
+
+test('a question that is none is left out of the address of its run', () => {
+  for (const lock of ['', 'short', '<b>', '__proto__'])
+    assert.deepEqual(parseRoute(`#/run/node/${FID}?lock=${lock}`), { page: 'run', node: 'node', fid: FID, lock: undefined })
 })
 
 test('a fragment that is not encoded well is read as it stands', () => {

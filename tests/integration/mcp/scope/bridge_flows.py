@@ -66,6 +66,13 @@ async def ask_deeply(kind: Literal["nested", "secret"]) -> str:
     return f"got {type(answer).__name__}"
 
 
+@flow(name="Ask twice", **MADE_BY)
+async def ask_twice() -> str:
+    """Ask two things at once that no flat form can ask."""
+    where, word = await asyncio.gather(lock("Where to?", Nested), lock("Which word?", Secret))
+    return f"{where.address.street}: {len(word.password.get_secret_value())} characters"
+
+
 @flow(name="Wait", **MADE_BY)
 async def wait(seconds: float, marks: str = "", size: int = 0) -> str:
     """Walk on for some time, with progress."""

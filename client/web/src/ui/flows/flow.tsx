@@ -7,6 +7,7 @@ import { Form } from '../form/form.tsx'
 import { fieldFor } from '../form/schema.ts'
 import { exact, isTime, json, oneLine } from '../format.ts'
 import { CopyLine, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
+import { host } from '../host.ts'
 import { go, paths } from '../router.ts'
 import { say } from '../texts.ts'
 import { Login } from '../me/login.tsx'
@@ -137,7 +138,7 @@ function Told({ peerId, path, told }: { peerId: string; path: string; told: Row 
               </dl>
             </section>
           )}
-          <Elsewhere node={nameOf(peerId)} path={path} example={hasExample ? example : {}} />
+          <Elsewhere peerId={peerId} node={book.peek().get(peerId)?.name || peerId} path={path} example={hasExample ? example : {}} />
         </div>
       </div>
     </>
@@ -156,13 +157,14 @@ function pythonValue(value: Value): string {
 }
 
 /** Commands to copy. Every word in them that a node said is quoted. */
-function Elsewhere({ node, path, example }: { node: string; path: string; example: Row }) {
+function Elsewhere({ peerId, node, path, example }: { peerId: string; node: string; path: string; example: Row }) {
+  const [opened, setOpened] = useState(false)
   const flow = `${node}/${path}`
   const words = Object.entries(example).map(([key, value]) => shellWord(`${key}=${typeof value === 'string' ? value : json(value, 0)}`))
   const koco = ['koco run', shellWord(flow), ...words].join(' ')
   const python = `run = await kodo.launch(${json(flow, 0)}, inputs=${pythonValue(example)})`
   return (
-    <details class="card">
+    <details class="card" onToggle={event => event.currentTarget.open && setOpened(true)}>
       <summary>{text.same}</summary>
       <div class="stack">
         <div class="stack tight">
@@ -173,7 +175,60 @@ function Elsewhere({ node, path, example }: { node: string; path: string; exampl
           <h3>{text.python}</h3>
           <CopyLine text={oneLine(python, 4000)} label={text.python} />
         </div>
+        {opened && <Assistant peerId={peerId} path={path} />}
       </div>
     </details>
+  )
+}
+
+/** What assistants and editors are told, by the server of the page, which knows where `koco` is; else the command that prints it. */
+function Assistant({ peerId, path }: { peerId: string; path: string }) {
+  const { configs } = host.value
+  const [texts, setTexts] = useState<Map<string, string> | undefined>()
+  const [chosen, setChosen] = useState<string | undefined>()
+  const [error, setError] = useState<unknown>()
+  useTask(
+    async stop => {
+      setError(undefined)
+      try {
+        const found = await configs?.(peerId, path, stop)
+        if (!stop.aborted) setTexts(found)
+      } catch (failed) {
+        if (!stop.aborted) setError(failed)
+      }
+    },
+    [configs, peerId, path]
+  )
+  const names = [...(texts?.keys() ?? [])]
+  const name = chosen ?? names[0]
+  // A glob that fits this path alone.
+  const only = path.replace(/[*?[]/g, '[$&]')
+  return (
+    <div class="stack tight">
+      <h3>{text.assistant}</h3>
+      {error !== undefined && <Failure error={error} />}
+      {configs === undefined && (
+        <>
+          <p class="small muted">{text.assistantCommand}</p>
+          <CopyLine text={`koco mcp --print-config claude --node ${peerId} --flow ${shellWord(only)}`} label={text.assistant} />
+        </>
+      )}
+      {name !== undefined && (
+        <>
+          <div class="field">
+            <label for="assistant">{text.assistantHost}</label>
+            <select id="assistant" class="input" value={name} onChange={event => setChosen(event.currentTarget.value)}>
+              {names.map(each => (
+                <option key={each} value={each}>
+                  {fieldOf(text.assistantHosts, each) ?? each}
+                </option>
+              ))}
+            </select>
+          </div>
+          <CopyLine text={texts?.get(name)?.trimEnd() ?? ''} label={text.assistant} wraps />
+          <p class="small muted">{text.assistantText}</p>
+        </>
+      )}
+    </div>
   )
 }

@@ -65,7 +65,7 @@ export function InboxPage() {
             {locks.map(lock => (
               <li key={lock.lid} class="row between">
                 <div class="grow">
-                  <a href={paths.run(lock.peerId, lock.fid)}>
+                  <a href={paths.run(lock.peerId, lock.fid, lock.lid)}>
                     <strong>{oneLine(lock.title, 300)}</strong>
                   </a>
                   <p class="small muted">

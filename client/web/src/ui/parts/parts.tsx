@@ -117,9 +117,9 @@ export function CopyButton({ text, label = say.copy, small = false }: { text: st
 }
 
 /** A text to copy, shown. */
-export function CopyLine({ text, label }: { text: string; label?: string }) {
+export function CopyLine({ text, label, wraps = false }: { text: string; label?: string; wraps?: boolean }) {
   return (
-    <div class="copy">
+    <div class={`copy ${wraps ? 'wraps' : ''}`}>
       <code tabIndex={0} aria-label={label}>
         {text}
       </code>

@@ -10,7 +10,18 @@ import { say } from '../texts.ts'
 
 const text = say.run
 
-export function Questions({ node, fid, locks, over }: { node: NodeClient; fid: string; locks: readonly OpenLock[]; over: boolean }) {
+interface QuestionsProps {
+  node: NodeClient
+  fid: string
+  locks: readonly OpenLock[]
+  over: boolean
+  /** The question that the address leads to: it is shown first, and has the focus. */
+  wanted: string | undefined
+  /** Whether all questions that are open are known. */
+  isRead: boolean
+}
+
+export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsProps) {
   const known = useRef(new Map<string, string>())
   const mine = useRef(new Set<string>())
   const [notice, setNotice] = useState('')
@@ -34,19 +45,29 @@ export function Questions({ node, fid, locks, over }: { node: NodeClient; fid: s
       }
   }, [locks.map(lock => lock.lid).join()])
 
+  const [met, setMet] = useState<string | undefined>()
+  const meets = wanted !== undefined && locks.some(lock => lock.lid === wanted)
+  useEffect(() => {
+    if (meets) setMet(wanted)
+  }, [meets, wanted])
+  const isGone = wanted !== undefined && isRead && !meets && met !== wanted
+  const shown = [...locks.filter(lock => lock.lid === wanted), ...locks.filter(lock => lock.lid !== wanted)]
+
   // A run that ends with the answer says so all the same.
-  if (over && locks.length === 0 && !notice) return null
+  if (over && locks.length === 0 && !notice && !isGone) return null
   return (
     <section class={`card stack ${locks.length > 0 ? 'asking' : ''}`} aria-labelledby="questions">
       <h2 id="questions">{text.questions}</h2>
       {locks.length === 0 && <p class="muted">{text.noQuestions}</p>}
       {notice && <Note>{<p>{notice}</p>}</Note>}
-      {locks.slice(0, 50).map(lock => (
+      {isGone && <Note kind="warn">{<p>{text.gone}</p>}</Note>}
+      {shown.slice(0, 50).map(lock => (
         <Question
           key={lock.lid}
           node={node}
           fid={fid}
           lock={lock}
+          isWanted={lock.lid === wanted}
           sent={ours => {
             if (ours) mine.current.add(lock.lid)
             else mine.current.delete(lock.lid)
@@ -67,16 +88,24 @@ interface QuestionProps {
   node: NodeClient
   fid: string
   lock: OpenLock
+  isWanted: boolean
   sent: (ours: boolean) => void
   answered: () => void
 }
 
-function Question({ node, fid, lock, sent, answered }: QuestionProps) {
+function Question({ node, fid, lock, isWanted, sent, answered }: QuestionProps) {
   // One key for one answer: sent again after a lost session it is the same answer, never a second one.
   const key = useRef<{ of: string; key: string }>({ of: '', key: '' })
+  const shown = useRef<HTMLElement>(null)
+  useEffect(() => {
+    if (!isWanted) return
+    // It is the first, so its section's heading is seen with it.
+    shown.current?.closest('section')?.scrollIntoView({ block: 'start' })
+    shown.current?.querySelector<HTMLElement>('form :is(input, select, textarea, button):not(:disabled)')?.focus({ preventScroll: true })
+  }, [isWanted])
   const narrowed = [...lock.roles, ...lock.users]
   return (
-    <article class="stack question" aria-label={oneLine(lock.title, 300)}>
+    <article ref={shown} class="stack question" aria-label={oneLine(lock.title, 300)}>
       <div>
         <h3>{oneLine(lock.title, 4096)}</h3>
         <p class="small muted">

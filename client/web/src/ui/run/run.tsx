@@ -1,6 +1,6 @@
 /** One run: its state, events, questions and outputs, from whichever node it is on. */
 import { useEffect, useState } from 'preact/hooks'
-import { fieldOf, textOf, type Row } from '../../core/value.ts'
+import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { FollowedRun, NodeClient } from '../../net/api.ts'
 import { announce, engine, findNode, nodeOf, now } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
@@ -21,7 +21,7 @@ import { CallError } from '../../core/errors.ts'
 const text = say.run
 
 /** Find the node of a run, by peer id or by a name that this browser knows. */
-export function RunPage({ node: named, fid }: { node: string; fid: string }) {
+export function RunPage({ node: named, fid, lock }: { node: string; fid: string; lock: string | undefined }) {
   const [peerId, setPeerId] = useState<string | undefined>()
   const [error, setError] = useState<unknown>()
   useTask(
@@ -39,7 +39,7 @@ export function RunPage({ node: named, fid }: { node: string; fid: string }) {
     [named, fid]
   )
   if (error !== undefined) return <Failure error={error} />
-  return peerId === undefined ? null : <Run key={`${peerId} ${fid}`} node={nodeOf(peerId)} fid={fid} />
+  return peerId === undefined ? null : <Run key={`${peerId} ${fid}`} node={nodeOf(peerId)} fid={fid} wanted={lock} />
 }
 
 async function peerOf(named: string): Promise<string> {
@@ -51,11 +51,13 @@ async function peerOf(named: string): Promise<string> {
 interface RunProps {
   node: NodeClient
   fid: string
+  /** The question that the address leads to. */
+  wanted?: string | undefined
   /** Of a link: what the share says. Nothing of the run can be changed then. */
   linked?: { level: number; head: preact.ComponentChildren }
 }
 
-export function Run({ node, fid, linked }: RunProps) {
+export function Run({ node, fid, wanted, linked }: RunProps) {
   const { run, version } = useFollowed(node, fid)
   const [told, setTold] = useState<Told | undefined>()
   const { view } = run
@@ -107,6 +109,8 @@ export function Run({ node, fid, linked }: RunProps) {
   const isOwn = !linked && (told?.own ?? true)
   const canAnswer = !linked
   const locks = [...view.locks.values()]
+  // Until then a question may be open that has not been read yet.
+  const isRead = told !== undefined && view.lastSeq >= (numberOf(told.row, 'last_seq') ?? 0)
   return (
     <>
       <Head run={run} state={state} name={name} told={told} isOwn={isOwn} linked={linked} />
@@ -116,7 +120,7 @@ export function Run({ node, fid, linked }: RunProps) {
         </Note>
       )}
       {view.fatal && <Fatal fatal={view.fatal} />}
-      {canAnswer && <Questions node={node} fid={fid} locks={locks} over={view.over} />}
+      {canAnswer && <Questions node={node} fid={fid} locks={locks} over={view.over} wanted={wanted} isRead={isRead} />}
       <Outputs node={node} fid={fid} outputs={[...view.outputs.values()]} over={view.over} result={final} linked={linked !== undefined} />
       <Events run={run} version={version} />
     </>
