@@ -1,4 +1,4 @@
-"""A run's events for people: plain lines, or on a terminal a live tree of progress and agents below what scrolls by.
+"""A run's events for people as plain lines; `live` has what a terminal shows.
 
 Everything shown comes from a node and a flow: it goes through `text` first and is never read as markup.
 """
@@ -6,39 +6,23 @@ Everything shown comes from a node and a flow: it goes through `text` first and 
 from __future__ import annotations
 
 import datetime
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from kodo.cli.text import compact, human_bytes, human_seconds, human_time, line, lines
 from kodo.protocol.events import Event, RunView
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.tree import Tree
-
 __all__ = [
     "Display",
     "JsonDisplay",
-    "LiveDisplay",
     "PlainDisplay",
     "describe",
     "progress_text",
     "shared_with",
     "state_rows",
 ]
-
-MAX_NODES = 40
-"""Steps that the live tree shows at most."""
-
-MAX_NAMES = 5
-"""Agents, tasks and tools, of each, that it shows."""
-
-_BELOW = ("progress", "agent", "task", "tool", "inputs", "version", "config", "flow", "final")
-"""Events that do not scroll by: the tree shows what they add up to."""
 
 
 def describe(event: Event) -> str:
@@ -166,6 +150,15 @@ class Display(Protocol):
         """Leave the terminal to a form."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether it wants to know the run's place in the queue."""
+        ...
+
+    def queue(self, place: int | None) -> None:
+        """Take note of that place; None: it waits no more."""
+        ...
+
 
 class _NoPause(AbstractContextManager[None]):
     def __exit__(self, *_: object) -> None:
@@ -183,6 +176,13 @@ class _Simple:
 
     def pause(self) -> AbstractContextManager[None]:
         return _NoPause()
+
+    @property
+    def waits(self) -> bool:
+        return False
+
+    def queue(self, place: int | None) -> None:
+        return None
 
 
 class JsonDisplay(_Simple):
@@ -210,127 +210,3 @@ class PlainDisplay(_Simple):
 
 def _seconds(at: int) -> float:
     return min(max(at / 1000, 0.0), 253_402_214_400.0)  # up to the year 9999: the clock is the node's
-
-
-class LiveDisplay:
-    """A terminal: results, actions and output scroll by, progress and agents stay below.
-
-    Args:
-        console: a rich console.
-        title: what is run, and where.
-    """
-
-    def __init__(self, console: Console, title: str, *, now: Callable[[], float] = time.monotonic):
-        from rich.live import Live
-
-        self._console = console
-        self._title = line(title, 200)
-        self._now = now
-        self._begun = now()
-        self._view = RunView()
-        self._live: Live = Live(
-            console=console, get_renderable=self.render, refresh_per_second=8, transient=True, redirect_stdout=False
-        )
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def show(self, event: Event, view: RunView) -> None:
-        """Take the next event."""
-        self._view = view
-        if event.event not in _BELOW:
-            self._scroll(event)
-
-    def _scroll(self, event: Event) -> None:
-        from rich.text import Text
-
-        styles = {
-            "result": "green",
-            "fatal": "bold red",
-            "result-error": "red",
-            "action-error": "red",
-            "stderr": "dim",
-            "log": "dim",
-            "lock": "bold yellow",
-            "unlock": "yellow",
-            "output": "cyan",
-        }
-        style = styles.get(event.event, "")
-        head = "" if event.event in ("stdout", "stderr") else f"{line(event.event, 40)} "
-        self._console.print(Text(head + describe(event), style=style), soft_wrap=True)
-
-    def pause(self) -> AbstractContextManager[None]:
-        """Take the live part away while a form is filled in."""
-        return _Paused(self._live)
-
-    def render(self) -> Tree:
-        """Return the live part as it is now."""
-        from rich.text import Text
-        from rich.tree import Tree
-
-        view = self._view
-        passed = human_seconds(self._now() - self._begun)
-        tree = Tree(Text(f"{self._title}  {view.state}  {passed}", style="bold"))
-        if view.progress is not None and not isinstance(view.progress.get("id"), str):
-            tree.add(Text(_bar(view.progress) + progress_text(view.progress)))
-        steps = dict(list(view.steps.items())[-MAX_NODES:])
-        children: dict[str | None, list[str]] = {}
-        for key, step in steps.items():
-            parent = step.get("parent")
-            known = isinstance(parent, str) and parent in steps and parent != key
-            children.setdefault(parent if known else None, []).append(key)
-        _grow(tree, None, steps, children)
-        for kind, told in (("agent", view.agents), ("task", view.tasks), ("tool", view.tools)):
-            for name in _names(told)[-MAX_NAMES:]:
-                tree.add(Text(f"{kind} {name}", style="magenta"))
-        for lock in list(view.locks.values())[:8]:
-            tree.add(Text(f"waits: {line(lock.title, 200)}", style="bold yellow"))
-        return tree
-
-
-def _grow(
-    tree: Tree, parent: str | None, steps: Mapping[str, Mapping[str, Any]], children: dict[str | None, list[str]]
-) -> None:
-    """Hang the steps of `parent` below it, and theirs below them; each is hung up once."""
-    from rich.text import Text
-
-    for key in children.pop(parent, []):
-        _grow(tree.add(Text(_bar(steps[key]) + progress_text(steps[key]))), key, steps, children)
-
-
-def _names(told: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of agents, tasks or tools, each once, the one told of last at the end."""
-    names: dict[str, None] = {}
-    for data in told:
-        name = line(data.get("name") or data.get("role") or compact(data, 80), 80)
-        names.pop(name, None)
-        names[name] = None
-    return list(names)
-
-
-def _bar(data: Mapping[str, Any], width: int = 20) -> str:
-    percent = data.get("percent")
-    done, total = data.get("done"), data.get("total")
-    if percent is None and isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
-        percent = 100 * done / total
-    if not isinstance(percent, (int, float)) or percent != percent:
-        return ""
-    full = round(width * min(max(percent, 0), 100) / 100)
-    return "━" * full + "╌" * (width - full) + " "
-
-
-class _Paused(AbstractContextManager[None]):
-    def __init__(self, live: Live):
-        self._live = live
-
-    def __enter__(self) -> None:
-        self._live.stop()
-
-    def __exit__(self, *_: object) -> None:
-        self._live.start(refresh=True)

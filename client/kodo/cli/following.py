@@ -9,13 +9,14 @@ import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kodo.cli.display import Display, JsonDisplay, LiveDisplay, PlainDisplay
+from kodo.cli.display import Display, JsonDisplay, PlainDisplay
 from kodo.cli.exits import Exit
-from kodo.cli.text import human_bytes, line, lines
+from kodo.cli.text import compact, human_bytes, line, lines
 from kodo.cli.values import answer_words
-from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.protocol.breakpoints import LOGGER, TERMINAL, is_breakpoint
 from kodo.protocol.events import OpenLock, RunState
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Run
 
-__all__ = ["ask_for", "come_back", "follow_run", "last_line", "make_display", "settle", "show_end"]
+__all__ = ["Look", "ask_for", "come_back", "follow_run", "last_line", "make_display", "settle", "show_end"]
+
+QUEUE_SECONDS = 2.0
+"""How often a run that waits for its turn is asked for its place."""
 
 SETTLE_SECONDS = 0.3
 """How long a lock stands before anything is done about it: events that are read again may close it at once."""
@@ -34,30 +38,50 @@ def come_back(run: Run) -> str:
     return f"the run goes on; come back with: koco follow {shlex.quote(run.address)}"
 
 
-def make_display(context: Context, run: Run, title: str) -> Display:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a run is shown on a terminal: what it is called until its flow is known, on which node, and the options."""
+
+    title: str
+    place: str | None = None
+    logs: bool = False
+    wide: bool = False
+
+
+def make_display(context: Context, run: Run, look: Look) -> Display:
     """Choose how events are shown."""
     if context.json:
         return JsonDisplay(run.fid, context.emit)
     if context.interactive and sys.stdout.isatty():
-        from rich.console import Console
+        from kodo.cli.live import LiveDisplay, console_of
 
-        return LiveDisplay(Console(), title)
+        return LiveDisplay(
+            console_of(), look.title, place=look.place, logs=look.logs, wide=look.wide, route=lambda: run.route
+        )
     return PlainDisplay(context.show)
 
 
 async def follow_run(
-    context: Context, run: Run, title: str, *, after: int = 0, live: bool = True, defaults: bool = False
+    context: Context,
+    run: Run,
+    look: Look,
+    *,
+    after: int = 0,
+    live: bool = True,
+    defaults: bool = False,
 ) -> None:
     """Show a run's events from `after` on until it is over; see to its locks meanwhile.
 
     Args:
+        look: how they are shown on a terminal.
         live: wait for what comes.
         defaults: answer each lock with its default.
     """
     changed, goes_on = asyncio.Event(), asyncio.Event()
     handled: set[Any] = set()  # locks that no person is asked
-    with make_display(context, run, title) as display:
+    with make_display(context, run, look) as display:
         async with (
+            _background(_watch_queue(run, display), wanted=live),
             _background(_see_to_locks(context, run, display, changed, goes_on, defaults), wanted=live),
             aclosing(run.follow(after, live=live)) as events,
         ):
@@ -69,6 +93,19 @@ async def follow_run(
                 changed.set()
                 if run.view.state.over or (event.event == "log" and event.data.get("logger") == LOGGER):
                     goes_on.set()
+
+
+async def _watch_queue(run: Run, display: Display) -> None:
+    """Tell a display which place in its node's queue a run has, until it has begun."""
+    while display.waits:
+        try:
+            place = (await run.state()).get("queue_position")
+        except (KodoError, TimeoutError):
+            return  # whoever follows the run tells of that
+        display.queue(place if isinstance(place, int) else None)
+        if not isinstance(place, int):
+            return
+        await asyncio.sleep(QUEUE_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -206,9 +243,12 @@ def show_end(context: Context, run: Run, *, downloads: bool = True) -> int:
             print(lines(view.fatal["traceback"]), file=sys.stderr)
     elif view.final is not None and view.final.get("result") is not None:
         result = view.final["result"]
-        from kodo.cli.text import compact
+        if context.interactive and sys.stdout.isatty():
+            from kodo.cli.live import console_of, show_result
 
-        context.show(result if isinstance(result, str) else compact(result, 20_000))
+            show_result(console_of(), result)
+        else:
+            context.show(result if isinstance(result, str) else compact(result, 20_000))
     for output in view.outputs.values():
         context.say(f"output: {output.get('name')} ({human_bytes(output.get('size'))})")
     if downloads and view.outputs and view.state.over:

@@ -41,6 +41,12 @@ Yes = Annotated[
 ]
 
 
+Logs = Annotated[
+    bool, typer.Option("--logs", help="On a terminal: show what the flow logs and prints, too, not only how much.")
+]
+Wide = Annotated[bool, typer.Option("--wide", help="On a terminal: shorten nothing.")]
+
+
 async def run(
     context: Context,
     flow: Annotated[str | None, typer.Argument(metavar="[FLOW]", help=FLOW_HELP)] = None,
@@ -80,6 +86,8 @@ async def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     yes: Yes = False,
+    logs: Logs = False,
+    wide: Wide = False,
     keep: Keep = False,
     later: Annotated[
         bool,
@@ -98,7 +106,7 @@ async def run(
 ) -> int | None:
     """Launch a flow, follow it and answer its questions. Ctrl-C leaves it running."""
     from kodo.cli.again import changed
-    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
+    from kodo.cli.following import Look, come_back, follow_run, last_line, settle, show_end
     from kodo.cli.launching import given_inputs, upload_files
     from kodo.cli.outputs import fetch
     from kodo.client.resolve import is_local_flow
@@ -181,7 +189,8 @@ async def run(
         title = found.name if local else f"{found.name} on {started.node}"
         if not context.json:
             context.say(f"{title}: {started.fid}")
-        await follow_run(context, started, title, defaults=yes)
+        look = Look(found.name, None if local else started.node, logs=logs, wide=wide)
+        await follow_run(context, started, look, defaults=yes)
         context.farewell = None
         code = show_end(context, started, downloads=out is None and not local)
         files: dict[str, Any] = {}
@@ -215,7 +224,7 @@ async def ps(
     all_: Annotated[
         bool, typer.Option("--all", help=f"All of them. Without it, and without --limit, the latest {MAX_LISTED}.")
     ] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Shorten nothing, however narrow the terminal is.")] = False,
+    wide: Wide = False,
 ) -> None:
     """List your runs, the latest first."""
     from dataclasses import replace
@@ -288,15 +297,18 @@ async def follow(
         bool, typer.Option("--no-wait", help="Show the events there are, and do not wait for more.")
     ] = False,
     yes: Yes = False,
+    logs: Logs = False,
+    wide: Wide = False,
     keep: Keep = False,
 ) -> int:
     """Follow a run to its end, from its first event or a later one."""
-    from kodo.cli.following import come_back, follow_run, last_line, settle, show_end
+    from kodo.cli.following import Look, come_back, follow_run, last_line, settle, show_end
 
     async with context.client() as client:
         found = await client.run(fid)
         context.farewell = come_back(found)
-        await follow_run(context, found, found.address, after=after, live=not no_wait, defaults=yes)
+        look = Look(f"run {found.fid}", found.node, logs=logs, wide=wide)
+        await follow_run(context, found, look, after=after, live=not no_wait, defaults=yes)
         context.farewell = None
         if after and not found.view.state.over:
             await _complete(found)

@@ -19,8 +19,10 @@ __all__ = [
     "human_time",
     "line",
     "lines",
+    "pretty_json",
     "shell_command",
     "shell_word",
+    "short",
     "to_json",
 ]
 
@@ -53,6 +55,12 @@ def lines(value: object, limit: int = 200_000) -> str:
     return "\n".join("".join(map(_safe, each)) for each in split) + cut
 
 
+def short(value: object, limit: int = 32) -> str:
+    """Return an address or id as one short word for people: its beginning and, what tells it from others, its end."""
+    text = line(value, sys.maxsize)
+    return text if len(text) <= limit else f"{text[: limit // 2 - 1]}…{text[-(limit // 2) :]}"
+
+
 def shell_word(value: object) -> str:
     """Return a text as one word of a shell: quoted where that is needed, whole, and on one line."""
     return shlex.quote(line(value, sys.maxsize))
@@ -78,6 +86,11 @@ def compact(value: object, limit: int = 500) -> str:
 def to_json(value: object) -> str:
     """Return `value` as strict JSON on one line, ASCII only, so that no character of it can act on a terminal."""
     return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def pretty_json(value: object) -> str:
+    """Return `value` as JSON over several lines, for people."""
+    return lines(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=2))
 
 
 def _plain(value: object) -> Any:

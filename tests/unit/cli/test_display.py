@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from kodo.cli.display import LiveDisplay, PlainDisplay, describe, state_rows
+from kodo.cli.display import PlainDisplay, describe, state_rows
+from kodo.cli.live import LiveDisplay, show_result
 from kodo.protocol.events import EVENTS, Event, RunView
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\u202e[bold]x[/bold]\r"
@@ -138,3 +139,102 @@ def test_a_state_is_for_people_and_leaves_out_what_is_empty() -> None:
     assert not {"fatal", "tags", "totals"} & set(shown)
     assert ("", "and 5 more") in rows
     assert all(clean(text) for _, text in rows)
+
+
+def shown(*events: Event, width: int = 100, file: io.StringIO | None = None, **options: Any) -> str:
+    """Give what a terminal has on it in the end."""
+    out = file or io.StringIO()
+    console = Console(file=out, force_terminal=False, width=width, color_system=None)
+    view = RunView()
+    with LiveDisplay(console, "title", now=lambda: 0.0, **options) as display:
+        for each in events:
+            view.apply(each)
+            display.show(each, view)
+    return out.getvalue()
+
+
+def test_results_with_the_same_names_are_one_table_and_others_begin_another() -> None:
+    text = shown(
+        *(event("result", seq, package=f"p{seq}", files=seq) for seq in range(1, 30)),
+        event("result", 30, city="Ulm", rank=1),
+        event("result", 31, text="a text"),
+    )
+    assert [text.count(word) for word in ("package", "city")] == [1, 1]
+    assert all(f"p{seq} " in text for seq in range(1, 30))
+    assert text.index("p29") < text.index("Ulm") < text.index("◆ a text")
+
+
+def test_a_table_that_grows_shows_its_latest_rows_and_is_bounded() -> None:
+    text = live(*(event("result", seq, package=f"p{seq}", files=seq) for seq in range(1, 431)))
+    assert "p430" in text
+    assert "and 20 earlier" in text
+    assert text.count("package") == 3
+
+
+def test_a_number_is_not_cut_where_its_column_is_narrow() -> None:
+    text = shown(event("result", 1, name="x" * 200, lines=1234567, share=0.125), width=40)
+    assert "1234567" in text
+    assert "0.125" in text
+    assert max(map(len, text.splitlines())) <= 40
+
+
+def test_logs_are_counted_unless_they_are_asked_for() -> None:
+    events = [event("log", 1, level="INFO", logger="a", text="hidden"), event("stdout", 2, text="hidden")]
+    folded, whole = shown(*events), shown(*events, logs=True)
+    assert ("hidden" in folded, "2 lines of log" in folded) == (False, True)
+    assert (whole.count("hidden"), "lines of log" in whole) == (2, False)
+
+
+def test_the_header_stays_after_the_end_and_fits() -> None:
+    events = [event("flow", 1, name="Competitor Analysis of Everything"), event("final", 2, runtime_s=3)]
+    for width in (40, 60, 100):
+        [row] = shown(*events, width=width, place="12D3KooW" + "x" * 44, route=lambda: "lan").splitlines()
+        assert row.startswith("✓ Competitor")
+        assert "done" in row
+        assert len(row) <= width
+    assert "x" * 44 in shown(*events, place="12D3KooW" + "x" * 44, wide=True).replace("\n", "")
+
+
+def test_a_terminal_that_takes_ascii_alone_gets_no_other_signs() -> None:
+    class Ascii(io.StringIO):
+        encoding = "ascii"
+
+    text = shown(
+        event("result", 1, text="r"),
+        event("output", 2, name="o", size=1),
+        event("lock", 3, title="Which?", lid="l"),
+        event("fatal", 4, type="ValueError", message="m"),
+        file=Ascii(),
+    )
+    assert text.isascii()
+    assert "* r" in text
+
+
+def test_a_run_that_waits_for_its_turn_shows_its_place_until_it_begins() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=100, color_system=None)
+    display, view = LiveDisplay(console, "title", now=lambda: 0.0), RunView()
+    for each in (event("flow", 1, name="F"), event("inputs", 2, n=1)):
+        view.apply(each)
+        display.show(each, view)
+    assert display.waits
+    display.queue(3)
+    console.print(display.render())
+    started = event("progress", 3, percent=1)
+    view.apply(started)
+    display.show(started, view)
+    assert not display.waits
+    console.print(display.render())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.index("queued (3)") < text.index("running")
+
+
+def test_a_result_is_shown_as_markdown_or_json_and_acts_on_nothing() -> None:
+    for result in (
+        f"# Head {EVIL}\n\n| a | b |\n|--|--|\n| 1 | {EVIL} |\n\n[link](https://x.example)",
+        {"a": [EVIL]},
+    ):
+        out = io.StringIO()
+        show_result(Console(file=out, force_terminal=True, width=60, color_system=None), result)
+        assert "\x1b]" not in out.getvalue()
+        assert "\x1b[2J" not in out.getvalue()
+        assert "\u202e" not in out.getvalue()
