@@ -107,6 +107,7 @@ SENT = {
     ("kodo.client.client.Client.__init__", "registries"),
     ("kodo.client.client.Client.launch", "tags"),
     ("kodo.client.run.Run.download", "names"),
+    ("kodo.client.run.Run.restart", "tags"),
     ("kodo.client.run.Run.share", "to"),
 }
 """What the library sends is tried with it; the one without async hands its arguments on."""

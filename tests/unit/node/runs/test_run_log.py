@@ -45,7 +45,7 @@ async def test_the_log_tells_each_runs_life_and_no_content(
     tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture, entry: str, told: list[str]
 ) -> None:
     flows = {"good": good, "bad": bad, "asks": asks}
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, "kodo"):
         async with rig_of(tmp_path, clock, flows, RunSettings()) as rig:
             rig.runs.listen(log_run)
             fid = await rig.launch(entry, inputs={SECRET: SECRET}, tags=(SECRET,))
@@ -73,7 +73,7 @@ async def test_the_reason_of_an_end_is_one_of_the_nodes_own(
 
     live = LiveRun(new_run().stored(clock.ms))
     data = {"type": kind, "message": SECRET, "where": "node", "traceback": SECRET}
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "kodo"):
         log_run(live, [Event(4, clock.ms + 1500, "run", "fatal", data)])
     assert SECRET not in caplog.text
     expected = f"{kind}, {FATAL_TYPES[kind]}" if kind in FATAL_TYPES else "an error of the flow"
