@@ -126,6 +126,14 @@ async def up(
             help="Join this Ray cluster instead of starting a Ray of the node's own.",
         ),
     ] = None,
+    ray_wait: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-wait",
+            metavar="TIME",
+            help="How long runs wait until a machine of that cluster has what they ask for, e.g. 10m. Default: 0.",
+        ),
+    ] = None,
     num_cpus: Annotated[
         int | None, typer.Option("--num-cpus", min=1, help="CPUs of the node's own Ray. Default: all.")
     ] = None,
@@ -207,6 +215,7 @@ async def up(
         contents_for=contents_for or None,
         executor=executor,
         ray_address=ray_address,
+        ray_wait=ray_wait,
         runner_user=runner_user,
         num_cpus=num_cpus,
         object_store=object_store,

@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -366,7 +366,7 @@ class Node:
         elif self._executor is None and on_ray:
             if executor is not None:
                 await executor.aclose()
-            executor = _ray(config, identity, roots, catalog)
+            executor = _ray(config, identity, roots, catalog, self._scope.files)
         assert executor is not None
         stack.push_async_callback(executor.aclose)
         await executor.start()
@@ -484,7 +484,9 @@ def _apart(
     )
 
 
-def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog) -> Executor:
+def _ray(
+    config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog, files: Sequence[str]
+) -> Executor:
     # Imported here: a node with another executor, and every client, does without Ray.
     try:
         from kodo.node.executors.ray.executor import RayExecutor
@@ -499,6 +501,9 @@ def _ray(config: NodeConfig, identity: Identity, roots: list[Path], catalog: Cat
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
         runners=config.runners,
+        entries=lambda: [flow.entry for flow in catalog.flows if flow.error is None],
+        files=files,
+        wait_s=config.ray_wait_s,
     )
 
 

@@ -43,6 +43,12 @@ class NodeSettings(NetworkSettings, AccessSettings, OperatingSettings):
     ray_address: str | None = Field(
         default=None, min_length=1, description="Ray cluster to join. Default: start a Ray of the node's own."
     )
+    ray_wait_s: Seconds = Field(
+        default=0.0,
+        ge=0,
+        description="How long a run waits until a machine of a joined Ray cluster has what its flow asks for. By "
+        "default it ends at once; where Ray adds machines by itself, say how long that takes.",
+    )
     runner_user: str | None = Field(
         default=None,
         min_length=1,

@@ -134,7 +134,12 @@ async def far(home, far_cluster, tmp_path_factory):
         for name, value in driver_environment(home).items():
             patch.setenv(name, value)
         made = RayExecutor(
-            tmp_path_factory.mktemp("node"), "kodo-far", [scope], ray_address=far_cluster.address, runners=0
+            tmp_path_factory.mktemp("node"),
+            "kodo-far",
+            [scope],
+            ray_address=far_cluster.address,
+            runners=0,
+            entries=lambda: ["far_flows:x"],
         )
         try:
             await made.start()

@@ -35,7 +35,7 @@ async def test_a_joined_cluster_gets_the_sources_and_stays_when_the_node_leaves(
         "def start():\n    output.write('x.txt', 'x')\n    return [__file__, ray.get(task.remote())]\n"
     )
     executor = RayExecutor(
-        tmp_path / "node", "kodo-test", [scope], ["joined_flow:start"], ray_address=cluster.address, runners=1
+        tmp_path / "node", "kodo-test", [scope], lambda: ["joined_flow:start"], ray_address=cluster.address, runners=1
     )
     await executor.start()
     try:

@@ -76,11 +76,13 @@ class Scope(_Strict):
         name: of the node; None: the machine's host name.
         flows: what is offered: `module:attribute`, `module`, `package.*`, or a YAML file relative to this one.
         overrides: by a flow's path.
+        files: patterns of files below the scope's folder that travel to a Ray cluster, besides what flows import.
     """
 
     name: Annotated[str, AfterValidator(check_node_name)] | None = None
     flows: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=10_000)
     overrides: dict[str, Override] = Field(default_factory=dict)
+    files: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=1000)
 
 
 _KEYS = {

@@ -80,6 +80,14 @@ class RunnerActor(RunnerService):
         enter_scope(_roots())
         super().__init__(preload, folder, _capture)
 
+    async def describe(self) -> dict[str, Any]:
+        """Return what a runner says of itself, and the id of its machine."""
+        return {**await super().describe(), "machine": _machine()}
+
+    async def seal(self) -> dict[str, Any]:
+        """Return which run this is, and the id of its machine; see `RunnerService.seal`."""
+        return {**await super().seal(), "machine": _machine()}
+
     def _connect(self) -> None:
         _notice_tasks(self._context)
 
@@ -111,6 +119,12 @@ class RunnerActor(RunnerService):
                 break
             time.sleep(TASK_QUIET_SECONDS - quiet + 0.01)
         super()._finish()
+
+
+def _machine() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _notice_tasks(context: RunnerContext) -> None:

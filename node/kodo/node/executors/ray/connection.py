@@ -12,7 +12,6 @@ import contextlib
 import importlib
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,10 +22,11 @@ from kodo.node.clock import awake_timeout
 from kodo.node.executors.checks import MisconductError
 from kodo.node.executors.executor import RunnerDiedError
 from kodo.node.executors.ray.guard import ForbiddenError, guard
+from kodo.node.executors.ray.machines import explain
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import DeadlineError, KodoError, UnreachableError, UsageError
 
-__all__ = ["RayLink"]
+__all__ = ["RayLink", "check_address", "prepare"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ class RayLink:
     def __init__(self, ray: Any):
         self.ray = ray
         self.totals: dict[str, float] = dict(ray.cluster_resources())
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._waiting: dict[asyncio.Future[Any], str] = {}
+        self._gone: dict[str, str] = {}
         self._classes: dict[type, Any] = {}
         self._making = threading.Lock()
         self._lost: str | None = None
@@ -64,19 +65,23 @@ class RayLink:
             if not waiting.done():
                 waiting.set_exception(RunnerDiedError(why))
 
-    async def ask(self, call: Callable[[], Any] | Future[Any], seconds: float | None, what: str) -> Any:
+    def lose_one(self, owner: str, why: str) -> None:
+        """Note that one runner is gone: what waits for it, or comes, raises `RunnerDiedError(why)`."""
+        self._gone[owner] = why
+        for waiting, whose in self._waiting.items():
+            if whose == owner and not waiting.done():
+                waiting.set_exception(RunnerDiedError(why))
+
+    async def ask(
+        self, call: Callable[[], Any] | Future[Any], seconds: float | None, what: str, owner: str = ""
+    ) -> Any:
         """Make a call that gives a reference, and give its value. Cancelling is safe.
 
-        Args:
-            call: returns at once; or the future of a reference.
-            seconds: the deadline; None: none.
-            what: begins the message of the error when it passes.
-
-        Raises:
-            RunnerDiedError: the runner is gone, or Ray.
-            DeadlineError: there was no answer in time.
-            MisconductError: the runner answered with something else than data, or an error of ours.
-            KodoError: what the runner raised.
+                Args:
+                    call: returns at once; or the future of a reference.
+                    seconds: the deadline; None: none.
+        XXonductError: the runner answered with something else than data, or an error of ours.
+                    KodoError: what the runner raised.
         """
         from ray.exceptions import (
             RayActorError,
@@ -88,9 +93,11 @@ class RayLink:
         )
 
         self.check()
+        if owner in self._gone:
+            raise RunnerDiedError(self._gone[owner])
         try:
             answer: Future[Any] = call if isinstance(call, Future) else call().future()
-            return await self._wait(answer, seconds, what)
+            return await self._wait(answer, seconds, what, owner)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, KodoError) else None
             raise cause or KodoError(f"the call to the runner failed: {type(error.cause).__name__}") from error
@@ -129,10 +136,10 @@ class RayLink:
         result: T = await self._wait(answer, seconds, what)
         return result
 
-    async def _wait(self, answer: Future[Any], seconds: float | None, what: str) -> Any:
+    async def _wait(self, answer: Future[Any], seconds: float | None, what: str, owner: str = "") -> Any:
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[Any] = loop.create_future()
-        self._waiting.add(waiting)
+        self._waiting[waiting] = owner
 
         # Neither holds `answer`, which holds both: megabytes would lie in a circle until somebody looks for garbage.
         def settle(done: Future[Any]) -> None:
@@ -154,7 +161,7 @@ class RayLink:
         except TimeoutError:
             raise DeadlineError(f"{what} within {seconds:g} s") from None
         finally:
-            self._waiting.discard(waiting)
+            self._waiting.pop(waiting, None)
 
     def actor_class(self, plain: type) -> Any:
         """Return a class of actors, made once: Ray keeps each one that is made, here and at its head, for good."""
@@ -193,20 +200,27 @@ class RayLink:
         return _connect(cluster.address, namespace, loopback=True, runtime_env={})
 
     @classmethod
-    def join(cls, address: str, namespace: str, roots: Sequence[Path]) -> RayLink:
-        """Connect to a cluster that is there, and have the folders `roots` travel to its workers; blocks.
+    def join(cls, address: str, namespace: str, places: Sequence[Path]) -> RayLink:
+        """Connect to a cluster that is there, and have the folders `places` travel to its workers; blocks.
 
         Raises:
             UnreachableError: it does not answer.
         """
-        _settle_environment()
-        _knock(address)
-        runtime_env: dict[str, Any] = {}
-        if roots:
-            runtime_env["py_modules"] = [str(root) for root in roots]
-            runtime_env["excludes"] = [".git", "__pycache__", ".venv", "node_modules", "outputs"]
-        loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
-        return _connect(address, namespace, loopback=loopback, runtime_env=runtime_env)
+        prepare(address)
+        runtime_env: dict[str, Any] = {"py_modules": [str(place) for place in places]} if places else {}
+        return _connect(address, namespace, loopback=_is_loopback(address), runtime_env=runtime_env)
+
+
+def _is_loopback(address: str) -> bool:
+    """Return whether `host:port` is this machine alone."""
+    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+
+
+def check_address(address: str) -> None:
+    """Raise `UsageError` unless an address is `host:port`."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise UsageError(f"{address!r} is no address of a Ray: give the head's host:port, as 192.0.2.7:6379")
 
 
 def _settle_environment() -> None:
@@ -220,13 +234,26 @@ def _settle_environment() -> None:
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 
+def prepare(address: str) -> None:
+    """Make this process fit to ask the head at `address` something."""
+    _settle_environment()
+    _read_settings_again(_is_loopback(address))
+
+
+def _read_settings_again(loopback: bool) -> None:
+    """Let Ray read its variables, which it does when it is imported: somebody else may have done that before us."""
+    from ray._private import ray_constants
+
+    raylet: Any = importlib.import_module("ray._raylet")
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
 def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mapping[str, Any]) -> RayLink:
     try:
         import ray
-        from ray._private import ray_constants
         from ray._private import worker as ray_worker
-
-        raylet: Any = importlib.import_module("ray._raylet")
     except ImportError as error:
         raise UsageError(f"a node needs Ray, which is not installed; {how_to_install('node')}") from error
     if ray.is_initialized():
@@ -234,10 +261,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
     # Ray reports on workers, a flow's errors among them, in this process's output, `log_to_driver` or not.
     ray_worker.print_to_stdstream = _print_nothing
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    # Ray reads these variables when it is imported, which somebody else may have done before us.
-    ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
-    raylet.Config.initialize("")
-    raylet.AuthenticationTokenLoader.instance().reset_cache()
+    _read_settings_again(loopback)
     guard()
     settings: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if loopback else {}
     try:
@@ -253,18 +277,7 @@ def _connect(address: str, namespace: str, *, loopback: bool, runtime_env: Mappi
     except Exception as error:  # a foreign library's whole range
         with contextlib.suppress(Exception):
             ray.shutdown()
-        raise UnreachableError(f"Ray at {address} cannot be joined: {error}") from error
-
-
-def _knock(address: str) -> None:
-    """Make sure that something listens there: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise UsageError(f"{address!r} is no address of a Ray: give the head's host:port, as 192.0.2.7:6379")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-    except OSError as error:
-        raise UnreachableError(f"no Ray listens at {address!r}; give the head's host:port: {error}") from error
+        raise UnreachableError(f"Ray at {address} cannot be joined: {explain(error)}") from error
 
 
 def _import_ray() -> None:
@@ -285,7 +298,7 @@ def _cause_of_death(text: str) -> str:
     if "creation task" in text or "__init__" in text:
         return f"the flow's process did not start: {_last_line(text)}"
     if "node was terminated" in text or "node died" in text or "node has died" in text:
-        return "the machine that ran the flow left the Ray cluster"
+        return "the machine that ran the flow has left the Ray cluster"
     if "runtime_env" in text or "runtime environment" in text.lower():
         return f"the flow's runtime_env could not be made: {_last_line(text)}"
     code = text.partition("exit code ")[2].split(".")[0].split()[:1]

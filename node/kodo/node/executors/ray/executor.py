@@ -22,9 +22,10 @@ from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, 
 from kodo.node.executors.last_words import LastWords, Pipes
 from kodo.node.executors.marked_processes import end_marked, is_marked
 from kodo.node.executors.ray.cluster import cluster_lives, start_cluster, stop_cluster
-from kodo.node.executors.ray.connection import RayLink
-from kodo.node.executors.ray.options import actor_options
-from kodo.node.executors.ray.pool import NAME_PREFIX, Warm, WarmPool
+from kodo.node.executors.ray.connection import RayLink, check_address
+from kodo.node.executors.ray.joined import LOOK_SECONDS, JoinedCluster
+from kodo.node.executors.ray.options import actor_options, amounts
+from kodo.node.executors.ray.pool import NAME_PREFIX, StaleLinkError, Warm, WarmPool
 from kodo.node.executors.ray.runner import RayRunner
 from kodo.node.executors.runner.imports import group_of
 from kodo.node.executors.runner_calls import CALL_TIMEOUT, NotReadyError, check_ready
@@ -41,6 +42,9 @@ READY_TIMEOUT = 60.0
 
 STARTS = 4
 """Runners that are started at the same time for runs that found no warm one."""
+
+STALE_TRIES = 10
+"""How often a run tries to start while the head of a joined cluster is another one that is not joined yet."""
 
 MIND_SECONDS = 0.5
 """How often the embedded Ray is looked at."""
@@ -59,6 +63,9 @@ class RayExecutor:
         object_store_bytes: int | None = None,
         ray_address: str | None = None,
         runners: int = 2,
+        entries: Callable[[], Sequence[str]] | None = None,
+        files: Sequence[str] = (),
+        wait_s: float = 0.0,
     ):
         """Keep the settings; nothing is started.
 
@@ -71,6 +78,9 @@ class RayExecutor:
             object_store_bytes: shared memory of an embedded Ray; None: Ray's choice.
             ray_address: an existing cluster to join, `host:port` of its head; None: embed one.
             runners: warm runners to keep.
+            entries: gives what may be run; its sources travel to a cluster that is joined. None: `preload`.
+            files: patterns of further files that travel there, relative to the first of `roots`.
+            wait_s: how long a run waits there for a machine that has what its flow asks for.
         """
         self._home = home
         self._namespace = namespace
@@ -78,7 +88,10 @@ class RayExecutor:
         self._folders = home / "ray" / "runs"
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
-        self._address = ray_address
+        self._joined: JoinedCluster | None = None
+        if ray_address is not None:
+            check_address(ray_address)
+            self._joined = JoinedCluster(home, ray_address, self._roots, entries or preload, files, wait_s)
         self._link: RayLink | None = None
         self._up = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -96,7 +109,7 @@ class RayExecutor:
     @property
     def far(self) -> bool:
         """Whether runners may be on other machines: those of a cluster that was joined."""
-        return self._address is not None
+        return self._joined is not None
 
     async def start(self) -> None:
         """Start or join Ray, then start the warm runners without waiting until they are ready.
@@ -110,8 +123,11 @@ class RayExecutor:
             link = await self._connected()
             self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
             await self._use(link)
-            if not self.far:
+            if self._joined is None:
                 self._minding = self._group.create_task(self._mind())
+            else:
+                watch = self._joined.watch(lambda: self._link, self._placed, self._warm.dismiss, self._join_again)
+                self._minding = self._group.create_task(watch)
 
     async def _connected(self) -> RayLink:
         """Connect; whoever gives up waiting leaves no Ray behind that was started for it."""
@@ -178,6 +194,8 @@ class RayExecutor:
         options = actor_options(spec.resources, None if self.far else link.totals)
         self._starting += 1
         try:
+            if self._joined is not None:
+                await self._joined.check(amounts(options))
             runner = await self._start(spec, options, about_to_start)
             self._live[runner.name] = runner
         finally:
@@ -213,6 +231,8 @@ class RayExecutor:
         self._group = None
         if self._minding is not None:
             self._minding.cancel()
+        if self._joined is not None:
+            self._joined.leave()
         self._warm.close()
         await self._stack.aclose()
         link, self._link = self._link, None
@@ -233,13 +253,30 @@ class RayExecutor:
                 async with self._changing:
                     await self._replace()
 
+    async def _join_again(self) -> None:
+        """Join a cluster whose head was restarted: what ran on it is over."""
+        async with self._changing:
+            await self._replace()
+
+    def _placed(self) -> list[RayRunner | Warm]:
+        """Return the runners that there are, those that are warm and ready too."""
+        for warm in self._warm:
+            if warm.machine is None and warm.ready.done() and warm.ready.exception() is None:
+                warm.machine = _machine_of(warm.ready.result())
+        return [*self._live.values(), *self._warm]
+
     async def _replace(self) -> None:
-        """Abandon the dead Ray and all that ran in it, and start another; tries until it succeeds."""
-        logger.error("the embedded Ray has died; its runs are over, and another is started")
+        """Abandon the Ray that is gone and all that ran in it, and start or join another; tries until it succeeds."""
+        if self._joined is None:
+            logger.error("the embedded Ray has died; its runs are over, and another is started")
+            why = "the node's Ray died, and the flow's process with it"
+        else:
+            logger.error("the head of Ray at %s was restarted; its runs are over", self._joined.address)
+            why = "the head of the Ray cluster was restarted, and the flow's process ended with it"
         self._up.clear()
         lost, pause = self._link, 0.5
         if lost is not None:
-            lost.lose("the node's Ray died, and the flow's process with it")
+            lost.lose(why)
         self._warm.forget()
         while not self._closed:
             leaving, lost = lost, None
@@ -256,6 +293,11 @@ class RayExecutor:
             await asyncio.to_thread(self._sweep)
 
     def _reconnect(self, lost: RayLink | None) -> RayLink:
+        if self._joined is not None:
+            if lost is not None:
+                lost.disconnect()
+            self._link = None
+            return self._connect()
         # Its processes first: a flow must not go on for long when its run is over.
         stop_cluster(self._home, politely=False)
         leaving = threading.Thread(target=lost.disconnect if lost else int, daemon=True)
@@ -272,6 +314,8 @@ class RayExecutor:
         self._up.set()
         if self._group is not None:
             await self._warm.use(link, self._group)
+        if self._joined is not None:
+            self._joined.begin(link)
 
     async def _link_in_use(self) -> RayLink:
         """Return the connection to Ray, once there is one: a run that comes while Ray is replaced waits for it."""
@@ -286,9 +330,9 @@ class RayExecutor:
     # Ray, in threads: its own calls block.
 
     def _connect(self) -> RayLink:
-        if self._address is None:
+        if self._joined is None:
             return RayLink.embed(self._home, self._namespace, self._num_cpus, self._object_store_bytes)
-        return RayLink.join(self._address, self._namespace, self._roots)
+        return self._joined.join(self._namespace)
 
     def _disconnect(self, link: RayLink | None, stop: bool) -> None:
         if link is not None:
@@ -313,6 +357,7 @@ class RayExecutor:
         warm = await self._ready_runner(options, group_of(spec.entry))
         link = warm.link
         runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
+        runner.machine = warm.machine
         runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
         message = {**spec.message(), "kodo": kodo_version()}
 
@@ -343,7 +388,7 @@ class RayExecutor:
 
     async def _ready_runner(self, options: dict[str, Any], group: str) -> Warm:
         """Return a runner that has no run yet and answers."""
-        attempt = 0
+        attempt = stale = 0
         while True:
             link = await self._link_in_use()
             try:
@@ -367,6 +412,11 @@ class RayExecutor:
             except NotReadyError as error:
                 logger.warning("%s", error)
                 self._warm.give_up(group)
+            except StaleLinkError:
+                stale += 1
+                if stale == STALE_TRIES:
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)  # meanwhile the new head is noticed, and joined
             except RunnerDiedError:
                 # A warm runner may have died while it was idle; a flow's own resources fail the same way again. When
                 # all of Ray died, it is no runner's fault.
@@ -389,9 +439,14 @@ class RayExecutor:
             return None
         runner = RayRunner(self, link, name, handle, told["fid"], started=bool(told.get("started")))
         runner.asking = bool(told.get("asking"))
+        runner.machine = _machine_of(told)
         runner.pipes = await asyncio.to_thread(self._pipes_of, name, told.get("pid"))
         self._live[name] = runner
         return runner
+
+    async def fate(self, runner: RayRunner) -> str | None:
+        """See `JoinedCluster.fate`."""
+        return None if self._joined is None else await self._joined.fate(runner)
 
     def ended(self, runner: RayRunner) -> None:
         """Forget a runner that is over; called by the runner itself."""
@@ -436,10 +491,17 @@ class RayExecutor:
 async def _ready(warm: Warm, seconds: float | None) -> Warm:
     """Wait until a runner is ready; one that is given up is ended."""
     try:
-        told = await warm.link.ask(warm.ready, seconds, "a runner did not become ready")
+        told = await warm.link.ask(warm.ready, seconds, "a runner did not become ready", warm.name)
         warm.pid = told.get("pid") if isinstance(told, dict) else None
         check_ready(told, warm.group)
+        warm.machine = _machine_of(told)
     except BaseException:
         warm.link.kill(warm.handle)
         raise
     return warm
+
+
+def _machine_of(told: Any) -> str | None:
+    """Return the id of a runner's machine, as it says itself."""
+    machine = told.get("machine") if isinstance(told, dict) else None
+    return machine if isinstance(machine, str) and len(machine) <= 128 else None

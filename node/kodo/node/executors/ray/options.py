@@ -7,7 +7,7 @@ from typing import Any
 
 from kodo.p2p.errors import CapacityError, UsageError
 
-__all__ = ["actor_options"]
+__all__ = ["actor_options", "amounts"]
 
 _RESOURCES = frozenset(["num_cpus", "num_gpus", "memory_mb", "resources", "runtime_env"])
 
@@ -37,9 +37,13 @@ def actor_options(resources: Mapping[str, Any], totals: Mapping[str, float] | No
     if "memory_mb" in options:
         options["memory"] = int(options.pop("memory_mb") * 1024 * 1024)
     if totals is not None:
-        asked = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
-        asked |= {"memory": options.get("memory", 0), **(options.get("resources") or {})}
-        for name, amount in asked.items():
+        for name, amount in amounts(options).items():
             if amount > totals.get(name, 0):
                 raise CapacityError(f"the flow asks for {amount:g} {name}; this node has {totals.get(name, 0):g}")
     return options
+
+
+def amounts(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return how much an actor with these options takes, by Ray's names."""
+    asked = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
+    return asked | {"memory": options.get("memory", 0), **(options.get("resources") or {})}

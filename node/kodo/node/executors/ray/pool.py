@@ -17,13 +17,14 @@ from typing import Any
 
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, fits
 from kodo.node.executors.ray.connection import RayLink
+from kodo.node.executors.ray.package import place_name
 from kodo.node.executors.runner.storage import FOLDER, GIVEN
 from kodo.node.executors.runner.telemetry import silenced
 from kodo.node.executors.runner_calls import CALL_TIMEOUT
 from kodo.node.executors.warm_plan import BLANK, WarmPlan
 from kodo.p2p.errors import KodoError, UsageError
 
-__all__ = ["NAME_PREFIX", "Warm", "WarmPool"]
+__all__ = ["NAME_PREFIX", "StaleLinkError", "Warm", "WarmPool"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ UNHURRIED_SECONDS = 0.5
 """The same when another one is."""
 
 
+class StaleLinkError(KodoError):
+    """The link is to a head that is there no more; another one answers at its address."""
+
+
 @dataclass(slots=True)
 class Warm:
     """A runner without a run, and what awaits its imports; `pid` is what it then says of its process."""
@@ -50,6 +55,7 @@ class Warm:
     group: str = BLANK
     born: float = field(default_factory=time.monotonic)
     pid: object = None
+    machine: str | None = None
 
 
 class WarmPool:
@@ -143,7 +149,7 @@ class WarmPool:
             RunnerDiedError: Ray is gone.
             KodoError: Ray refused.
         """
-        from ray.exceptions import RayError
+        from ray.exceptions import AuthenticationError, RayError
 
         from kodo.node.executors.ray.actor import RunnerActor
         from kodo.node.executors.runner.service import kodo_version
@@ -162,7 +168,7 @@ class WarmPool:
             "KODO_NAMESPACE": self._namespace,
             "KODO_VERSION": kodo_version(),
             "KODO_ROOTS": json.dumps([str(root) for root in self._roots] if local else []),
-            "KODO_PACKAGES": json.dumps([] if local else [root.name for root in self._roots]),
+            "KODO_PACKAGES": json.dumps([] if local else [place_name(number) for number in range(len(self._roots))]),
             GIVEN: json.dumps(sorted(given.get("env_vars") or {})),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
@@ -189,6 +195,8 @@ class WarmPool:
 
         try:
             return await link.block(ask, CALL_TIMEOUT, "Ray did not take a new runner")
+        except AuthenticationError as error:
+            raise StaleLinkError("the head of the Ray cluster was restarted and is not joined again yet") from error
         except RayError as error:
             raise KodoError(f"Ray did not take a new runner: {type(error).__name__}") from error
         except (TypeError, ValueError) as error:

@@ -41,6 +41,10 @@ class Keeper(Protocol):
         """Forget a runner that is over."""
         ...
 
+    async def fate(self, runner: RayRunner) -> str | None:
+        """Return why a runner is gone, where its machine is to blame."""
+        ...
+
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
         """Let an error say what the dying process left behind on this machine; blocks."""
         ...
@@ -58,6 +62,7 @@ class RayRunner:
     """One run's process; implements `kodo.node.executors.executor.Runner`.
 
     Attributes:
+        machine: the id of its machine, as far as it is known.
         pipes: the other ends of its stdout and stderr, on this machine.
         taken: the number of the last event that whoever polls has.
         remains: what was found of it when it had died: whoever asks it first looks, with `guard`.
@@ -72,6 +77,7 @@ class RayRunner:
         self._keeper = keeper
         self._link = link
         self._ahead: Future[Any] | None = None
+        self.machine: str | None = None
         self.pipes: Pipes | None = None
         self.taken = 0
         self.remains: RunnerDiedError | None = None
@@ -93,7 +99,7 @@ class RayRunner:
         ahead, self._ahead = self._ahead, None
         if after == 0 and ahead is not None:
             with contextlib.suppress(KodoError):  # the poll below tells it
-                return self._read(await self._link.ask(ahead, None, ""))
+                return self._read(await self._link.ask(ahead, None, "", self.name))
         return self._read(await self._call("poll", after, timeout, deadline=None))
 
     def _read(self, packed: bytes) -> list[RunnerEvent]:
@@ -139,20 +145,20 @@ class RayRunner:
         if self._keeper.far:
             # Where the files lie, only the runner knows.
             with contextlib.suppress(KodoError):
-                await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
+                await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed", self.name)
         await self._end()
 
     async def release(self) -> None:
         """See `Runner.release`."""
         with contextlib.suppress(KodoError):
-            await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed")
+            await self._link.ask(self.handle.clean.remote, CLOSE_TIMEOUT, "files were not removed", self.name)
         await self._end()
 
     async def _end(self) -> None:
         self._link.kill(self.handle)
         with contextlib.suppress(KodoError):
             # Ray's kill does not wait; whoever asked for it may expect that the process is gone.
-            await self._link.ask(self.handle.describe.remote, CLOSE_TIMEOUT, "a runner did not end")
+            await self._link.ask(self.handle.describe.remote, CLOSE_TIMEOUT, "a runner did not end", self.name)
         self._keeper.ended(self)
         await asyncio.to_thread(self._keeper.remove_files, self)
 
@@ -167,12 +173,15 @@ class RayRunner:
                     lambda: getattr(self.handle, method).remote(*args),
                     deadline,
                     f"the runner of {self.fid} does not answer {method}",
+                    self.name,
                 )
             except RunnerDiedError as error:
                 # The way to it broke, perhaps not the runner: every call may be made again.
                 if isinstance(error.__cause__, ActorUnavailableError) and loop.time() < give_up:
                     await asyncio.sleep(0.5)
                     continue
+                if (fate := await self._keeper.fate(self)) is not None:
+                    error.args = (fate,)
                 self._keeper.ended(self)
                 await asyncio.to_thread(self._keeper.autopsy, self, error)
                 await asyncio.to_thread(self._keeper.remove_files, self)
