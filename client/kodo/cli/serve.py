@@ -16,6 +16,7 @@ from kodo.cli.command import command
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client.config import Loaded, Settings
+    from kodo.monitor.server import MonitorServer
     from kodo.web.server import WebServer
     from kodo.web.site import Site
 
@@ -50,6 +51,14 @@ Bound = Annotated[
 ]
 
 
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="ADDRESS",
+        help="Serve /healthz and Prometheus /metrics at this address, e.g. 127.0.0.1:9464, or at a port.",
+    ),
+]
 LogFormat = Annotated[
     str | None,
     typer.Option("--log-format", metavar="FORMAT", help="How the log is written to stderr: text, or json."),
@@ -195,6 +204,7 @@ async def up(
     ] = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
+    metrics: Metrics = None,
 ) -> None:
     """Run a node until Ctrl-C."""
     from kodo.cli.nodes import node_config, print_ready, running_node, samples_scope, written_address
@@ -231,6 +241,7 @@ async def up(
         max_db=max_db,
         log_format=log_format,
         log_level=log_level,
+        metrics=metrics,
     )
     _check_issuer(settings, issuer, audience, client_id, auth_oidc_bound)
     _log(context, settings.settings)
@@ -252,6 +263,7 @@ async def up(
         # From here on a signal is the orderly way to end, no interruption.
         context.stop = asyncio.Event()
         print_ready(context, node, registries, page.url if page else None)
+        _tell_metrics(context, node.monitor)
         if config.runner_user is not None:
             context.say(f"flows run as {config.runner_user}, which reads no key or file of the node")
         await _first(stop_wanted(context, node), node.asked_to_stop(), _warn(context, settings.settings))
@@ -274,6 +286,12 @@ def _log(context: Context, settings: Settings) -> None:
     from kodo.cli.logs import log_service
 
     log_service(settings.log_format, settings.log_level, verbose=context.verbose)
+
+
+def _tell_metrics(context: Context, monitor: MonitorServer | None) -> None:
+    if monitor is not None:
+        wide = "; whoever reaches that address reads them" if monitor.is_wide else ""
+        context.say(f"metrics {monitor.url}/metrics{wide}")
 
 
 def _site() -> Site:
@@ -397,6 +415,7 @@ async def registry(
     ] = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
+    metrics: Metrics = None,
 ) -> None:
     """Run a registry until Ctrl-C."""
     from kodo.cli.nodes import oidc_config, short_turns_of_threads
@@ -421,6 +440,7 @@ async def registry(
         auth_oidc_bound=auth_oidc_bound,
         log_format=log_format,
         log_level=log_level,
+        metrics=metrics,
     ).settings
     _log(context, settings)
     more: dict[str, Any] = {
@@ -445,6 +465,8 @@ async def _serve_registry(context: Context, settings: Settings, running: Any) ->
     else:
         context.show(f"registry {running.url}")
         context.say(running.describe())
+    _tell_metrics(context, running.monitor)
+    if not context.json:
         context.say("Ctrl-C stops it")
     if running.first_code is not None:
         enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"

@@ -52,6 +52,7 @@ from kodo.node.service import Service
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.store import Store
+from kodo.node.watch import Watch
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.distribution import how_to_install, installed_version
@@ -69,6 +70,7 @@ from kodo.protocol.ids import make_id
 from kodo.registry.records.record import Ping
 
 if TYPE_CHECKING:
+    from kodo.monitor.server import MonitorServer
     from kodo.node.executors.apart.account import Account
 
 __all__ = ["Node"]
@@ -107,6 +109,7 @@ class Node:
         self._name = ""
         self._runs: Runs | None = None
         self._service: Service | None = None
+        self._watch = Watch()
 
     async def __aenter__(self) -> Self:
         """Start; when this returns the node takes calls.
@@ -149,6 +152,11 @@ class Node:
     def addresses(self) -> list[Multiaddr]:
         """Where the node is reached now, each with its peer id."""
         return self._host.addresses() if self._host is not None else []
+
+    @property
+    def monitor(self) -> MonitorServer | None:
+        """What serves its metrics, if that was asked for."""
+        return self._watch.monitor
 
     @property
     def flows(self) -> list[Flow]:
@@ -201,19 +209,21 @@ class Node:
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")
         scope_roots = self._read_scope()
+        if config.metrics is not None:
+            await stack.enter_async_context(self._watch.serve(config.metrics))
         account = await asyncio.to_thread(_settle, config, home, [*scope_roots, *config.roots])
         ledger = Ledger(home, reserve_bytes=config.disk_reserve_bytes, quota_bytes=config.quota_bytes)
         store = await stack.enter_async_context(
             Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes, room=ledger)
         )
-        ledger.count(lambda: store.taken)
+        self._watch.count(ledger, "database", lambda: store.taken)
         ledger.owe(lambda: store.unfolded)
         tables = AuditedTables(store.change, store.ask)
         self._provider = provider = await _provider(config, identity, home, tables, clock)
         feed = Feed(store)
         outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
-        ledger.count(lambda: outputs.taken)
+        self._watch.count(ledger, "outputs", lambda: outputs.taken)
         uploads = Uploads(
             home / "uploads",
             clock=clock,
@@ -222,9 +232,9 @@ class Node:
             limits=UploadLimits(keep_s=config.keep_uploads_s),
         )
         uploads.open()
-        ledger.count(lambda: uploads.taken)
+        self._watch.count(ledger, "uploads", lambda: uploads.taken)
         memories = await stack.enter_async_context(Memories(home / "memory", provider, clock, room=ledger))
-        ledger.count(lambda: memories.taken)
+        self._watch.count(ledger, "memory", lambda: memories.taken)
         ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
@@ -249,7 +259,7 @@ class Node:
                 room_of=ledger.share_of,
             )
         )
-        ledger.count(lambda: delegations.taken)
+        self._watch.count(ledger, "delegated", lambda: delegations.taken)
         runs = Runs(
             store,
             outputs,
@@ -327,11 +337,13 @@ class Node:
             memories, launcher, schedules, tables, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         self._service = service
+        self._watch.begin(facts, runs, service, meter, lambda: len(host.sessions), ledger)
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         if config.lan:
             await stack.enter_async_context(_advertised(self._advertisement))
+        self._watch.ready(outputs, runs)
 
     async def _open_executor(
         self,

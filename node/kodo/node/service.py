@@ -89,6 +89,7 @@ class Service:
         self._name = facts.name
         self._clock = clock
         self._look_s = look_s
+        self._told: Callable[[str, str, float], None] | None = None
         shares.bounded_by(Makers(provider, facts.name))
         sight = Sight(store, shares, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
@@ -116,12 +117,33 @@ class Service:
         self._handlers = audit.audited({op: made for group in groups for op, made in group.handlers().items()})
         assert self._handlers.keys() == OPS.keys()
 
+    def watch(self, told: Callable[[str, str, float], None]) -> None:
+        """Call `told` with each call that was answered: its op, `ok`, `refused`, `left` or `failed`, and seconds."""
+        self._told = told
+
     async def __call__(self, asked: Asked) -> Any:
         """Answer one call.
 
         Raises:
             CallError: the refusal that the caller gets.
         """
+        if self._told is None:
+            return await self._answer(asked)
+        begun, outcome = self._clock.steady_ms(), "failed"
+        try:
+            answer = await self._answer(asked)
+            outcome = "ok"
+            return answer
+        except CallError:
+            outcome = "refused"
+            raise
+        except asyncio.CancelledError:
+            outcome = "left"  # whoever called has gone
+            raise
+        finally:
+            self._told(asked.op, outcome, (self._clock.steady_ms() - begun) / 1000)
+
+    async def _answer(self, asked: Asked) -> Any:
         args = parse_args(asked.op, asked.args)
         principal = await self._identify(asked)
         behalf = getattr(args, "behalf", None)

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aiohttp import web
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -20,7 +20,7 @@ from kodo.access.oidc import OidcConfig, OidcProvider
 from kodo.access.provider import Provider
 from kodo.p2p.core.hosts import is_local, is_own_host, plain_host
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import UsageError
+from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
 from kodo.registry.federation import Federation
@@ -31,6 +31,9 @@ from kodo.registry.http.tls import certificate_of
 from kodo.registry.store.store import Bounds, Store
 from kodo.settings.registry import RegistrySettings
 
+if TYPE_CHECKING:
+    from kodo.monitor.server import MonitorServer
+
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig"]
 
 DEFAULT_PORT = 8360
@@ -40,6 +43,8 @@ _IDLE_S = 75.0
 _LINGER_S = 1.0
 """Seconds for which the rest of a refused body is still read, so that its sender gets to see the refusal."""
 _SHUTDOWN_S = 5.0
+_COUNT_S = 10.0
+"""How long what was counted is told again: counting takes a while, and whoever reaches the metrics may ask often."""
 _MAX_FIELD = 20 << 10
 """Bytes of a header: a token has up to 16 KiB."""
 
@@ -148,6 +153,10 @@ class Registry:
         self.first_code: str | None = None
         """At the very first start, the code by which an operator enrols from elsewhere; good for a day, once."""
         self._address: tuple[str, int] | None = None
+        self._counts: dict[str, int] = {}
+        self._counted_at = -_COUNT_S
+        self.monitor: MonitorServer | None = None
+        """What serves its metrics, if that was asked for."""
 
     @property
     def url(self) -> str:
@@ -227,6 +236,8 @@ class Registry:
                 hosts=frozenset(name.lower() for name in config.hosts),
                 proxies=config.proxies,
             )
+            if config.metrics is not None:
+                service.told = await self._watch(stack, store, config.metrics)
             runner = web.AppRunner(make_app(service, self._page), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -261,6 +272,28 @@ class Registry:
         local = LocalProvider(owner, own, store.access, self._clock, cache_s=cache_s)
         await local.open()
         return local
+
+    async def _watch(
+        self, stack: contextlib.AsyncExitStack, store: Store, address: str
+    ) -> Callable[[str, str, int, float], None]:
+        """Serve metrics; give what counts a request."""
+        # Imported here: most registries serve no metrics.
+        from kodo.monitor.server import MonitorServer, parse_endpoint
+        from kodo.registry.metrics import RegistryMetrics
+
+        def failing() -> dict[str, str]:
+            return {} if self._address is not None else {"start": "the registry is starting, or stopping"}
+
+        self.monitor = await stack.enter_async_context(MonitorServer(parse_endpoint(address), failing))
+        self.monitor.refresh_by(lambda: self._count(store))
+        return RegistryMetrics(self.monitor.registry, lambda: self._counts, lambda: store.size).on_request
+
+    async def _count(self, store: Store) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._counted_at >= _COUNT_S:
+            self._counted_at = now
+            with contextlib.suppress(CallError):  # what was counted last will do
+                self._counts = await store.counts(self._clock())
 
     def _prober(self, store: Store, every_s: float, identity: Identity) -> Prober:
         async def due(most: int) -> Sequence[Due]:

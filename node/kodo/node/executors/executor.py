@@ -96,11 +96,15 @@ class RunnerDiedError(KodoError):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLoad:
-    """Counts: runners that are warm and ready (`free`) or `busy`, and runs whose process waits to be started."""
+    """Counts: runners that are warm and ready (`free`) or `busy`, and runs whose process waits to be started.
+
+    `up`: whether a run can be started now; while Ray is started anew it waits.
+    """
 
     free: int
     busy: int
     queued: int
+    up: bool = True
 
 
 class Runner(Protocol):

@@ -149,6 +149,16 @@ class Runs:
         """The runs that are not over, by fid."""
         return self._live
 
+    @property
+    def stopping(self) -> bool:
+        """Whether no more launches are taken."""
+        return self._closing or self._draining is not None
+
+    @property
+    def has_executor(self) -> bool:
+        """Whether runs can be started now."""
+        return self._executor.load().up
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each live run's committed events. It must not block."""
         self._listeners.append(listener)
@@ -171,7 +181,7 @@ class Runs:
         Raises:
             CallError: 409 `key-reused`, 413 `too-large`, 429 `busy`, 503 `stopping`, 507 `disk-full`.
         """
-        if self._closing or self._draining is not None or not self._tasks.is_open:
+        if self.stopping or not self._tasks.is_open:
             raise stopping()
         fid = self.new_id()
         try:

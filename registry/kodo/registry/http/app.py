@@ -86,6 +86,7 @@ class Service:
         readers: how often one source may read what changed.
         bodies: how many are being read, by the address they come from.
         reading: how many other registries wait for news, likewise.
+        told: called with each request that was answered: its route, method, status, and seconds.
     """
 
     store: Store
@@ -107,6 +108,7 @@ class Service:
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
     bodies: Counter[str] = field(default_factory=Counter)
     reading: Counter[str] = field(default_factory=Counter)
+    told: Callable[[str, str, int, float], None] | None = None
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
@@ -127,6 +129,22 @@ class Service:
         return min(max(self.interval_s, -(-self.store.kept // _BEATS_PER_S)), self.most_interval_s)
 
 
+@web.middleware
+async def _counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    told = request.app[_SERVICE].told
+    if told is None:
+        return await handler(request)
+    loop, status = asyncio.get_running_loop(), 500
+    begun = loop.time()
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        resource = request.match_info.route.resource
+        told("other" if resource is None else resource.canonical, request.method, status, loop.time() - begun)
+
+
 _SERVICE = web.AppKey("service", Service)
 _CALLERS = web.AppKey("callers", Callers)
 
@@ -137,7 +155,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
     Args:
         page: routes besides the API's, such as those of a page for people.
     """
-    app = web.Application(middlewares=[attended, forwarded(service.proxies), problems, _guard])
+    app = web.Application(middlewares=[_counted, attended, forwarded(service.proxies), problems, _guard])
     app[_SERVICE] = service
     callers = app[_CALLERS] = Callers(
         provider=service.provider,

@@ -33,6 +33,7 @@ from kodo.registry.store.mesh_changes import heard_lately, note, note_beat
 from kodo.registry.store.mesh_store import MeshStore
 from kodo.registry.store.operators import AdminStore
 from kodo.sqlite.faults import Fault, fault_of
+from kodo.sqlite.file import database_bytes
 from kodo.sqlite.readers import Readers
 from kodo.sqlite.writer import Alone, GroupWriter
 
@@ -88,6 +89,11 @@ class Store:
         closing, self._closing = self._closing, contextlib.ExitStack()
         self._writer = self._readers = None
         await asyncio.to_thread(closing.close)
+
+    @property
+    def size(self) -> int:
+        """Size of the file, with its write-ahead log."""
+        return database_bytes(self._database)
 
     async def knows(self, peer_id: str) -> bool:
         """Return whether there is a record of this node, hidden or not."""

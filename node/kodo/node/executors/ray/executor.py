@@ -209,7 +209,7 @@ class RayExecutor:
     def load(self) -> ExecutorLoad:
         """Count runners."""
         busy = len(self._live) + self._starting
-        return ExecutorLoad(free=self._warm.ready, busy=busy, queued=self._queued)
+        return ExecutorLoad(free=self._warm.ready, busy=busy, queued=self._queued, up=self._up.is_set())
 
     async def aclose(self) -> None:
         """Stop the warm runners, and an embedded Ray unless runs go on in it; idempotent, bounded to 15 s.

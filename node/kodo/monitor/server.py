@@ -1,0 +1,126 @@
+"""`/healthz` and `/metrics` over HTTP, at an address of its own: for the operator's monitoring, and for nobody else.
+
+What is told are counts and times: no name of a user, no run, no content. The values of labels are bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Self
+
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from kodo.p2p.core.hosts import is_own_host, plain_host
+from kodo.p2p.errors import UsageError
+
+__all__ = ["Endpoint", "MonitorServer", "parse_endpoint"]
+
+_SHUTDOWN_S = 2.0
+
+
+class Endpoint(NamedTuple):
+    """Where it listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read `PORT`, `ADDRESS:PORT` or `[ADDRESS]:PORT`; a port alone is one of 127.0.0.1.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    host, _, port = text.strip().rpartition(":")
+    if port.isascii() and port.isdecimal() and int(port) <= 65535:
+        with contextlib.suppress(ValueError):
+            return Endpoint(plain_host(host.strip("[]")) if host else "127.0.0.1", int(port))
+    raise UsageError(f"metrics: {text[:80]!r} is not an address such as 127.0.0.1:9464, or a port")
+
+
+class MonitorServer:
+    """Serves while it is open; `async with`.
+
+    Args:
+        endpoint: where to listen.
+        failing: gives what is wrong now, by what it is about; nothing when all is well.
+
+    Attributes:
+        registry: of the metrics. Those of the process are in it.
+    """
+
+    def __init__(self, endpoint: Endpoint, failing: Callable[[], Mapping[str, str]]):
+        self._endpoint = endpoint
+        self._failing = failing
+        self._refreshers: list[Callable[[], Awaitable[None]]] = []
+        self._runner: web.AppRunner | None = None
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self._endpoint}"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether other machines can reach it."""
+        return not is_own_host(self._endpoint.host)
+
+    def refresh_by(self, refresher: Callable[[], Awaitable[None]]) -> None:
+        """Await `refresher` before metrics are told."""
+        self._refreshers.append(refresher)
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        app = web.Application(middlewares=[_no_pages])
+        app.add_routes([web.get("/healthz", self._healthz), web.get("/metrics", self._metrics)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._endpoint.host, self._endpoint.port)
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            why = error.strerror or error
+            raise UsageError(f"metrics cannot be served at {self._endpoint}: {why}") from error
+        self._runner = runner
+        self._endpoint = Endpoint(self._endpoint.host, runner.addresses[0][1])
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        failing = dict(self._failing())
+        answer: dict[str, Any] = {"status": "failing", "failing": failing} if failing else {"status": "ok"}
+        return web.json_response(answer, status=503 if failing else 200, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        for refresh in self._refreshers:
+            await refresh()
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=encode(self.registry), headers={hdrs.CONTENT_TYPE: content_type})
+
+
+@web.middleware
+async def _no_pages(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer no script of a web page, which may have been led to this address by a name of its own."""
+    if hdrs.ORIGIN in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise web.HTTPForbidden(text="not for web pages\n")
+    return await handler(request)

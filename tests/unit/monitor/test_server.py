@@ -1,0 +1,78 @@
+"""`/healthz` and `/metrics`: where they are served, what they answer, and to whom not."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from prometheus_client import Gauge
+
+from kodo.monitor.server import Endpoint, MonitorServer, parse_endpoint
+from kodo.p2p.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("9464", Endpoint("127.0.0.1", 9464)),
+        (":9464", Endpoint("127.0.0.1", 9464)),
+        ("127.0.0.1:0", Endpoint("127.0.0.1", 0)),
+        ("[::1]:9464", Endpoint("::1", 9464)),
+        ("0.0.0.0:9464", Endpoint("0.0.0.0", 9464)),
+    ],
+)
+def test_an_address_is_read(text: str, endpoint: Endpoint) -> None:
+    assert parse_endpoint(text) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "name:1", "127.0.0.1:-1", "١"]
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_endpoint(text)
+
+
+async def ask(server: MonitorServer, path: str, **headers: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as client, client.get(server.url + path, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_health_is_what_is_not_failing() -> None:
+    failing = {"disk": "full"}
+    async with MonitorServer(Endpoint("127.0.0.1", 0), lambda: failing) as server:
+        assert await ask(server, "/healthz") == (503, '{"status": "failing", "failing": {"disk": "full"}}')
+        failing.clear()
+        assert await ask(server, "/healthz") == (200, '{"status": "ok"}')
+        assert (await ask(server, "/"))[0] == 404
+
+
+async def test_metrics_are_refreshed_before_they_are_told() -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        gauge = Gauge("asked", "How often.", registry=server.registry)
+
+        async def refresh() -> None:
+            gauge.inc()
+
+        server.refresh_by(refresh)
+        assert "asked 1.0" in (await ask(server, "/metrics"))[1]
+        assert "asked 2.0" in (await ask(server, "/metrics"))[1]
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_a_page_of_another_site_is_answered_nothing(headers: dict[str, str]) -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        for path in ("/healthz", "/metrics"):
+            assert (await ask(server, path, **headers))[0] == 403
+
+
+async def test_a_taken_address_is_refused_with_words() -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        port = int(server.url.rpartition(":")[2])
+        with pytest.raises(UsageError, match=f"metrics cannot be served at 127.0.0.1:{port}"):
+            async with MonitorServer(Endpoint("127.0.0.1", port), dict):
+                pass
+
+
+def test_only_a_loopback_address_is_for_this_machine_alone() -> None:
+    assert not MonitorServer(Endpoint("::1", 1), dict).is_wide
+    assert MonitorServer(Endpoint("0.0.0.0", 1), dict).is_wide
