@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
+from kodo.access.accounts import Accounts
 from kodo.flow._runtime.memory_store import MEMORY_FILE, MemoryStore
 from kodo.node.store.rows import NewEvent
 from kodo.node.store.schema import NODE_FILE
 from kodo.node.store.store import Store
+from kodo.p2p.errors import UsageError
 from kodo.protocol.run_state import RunState
 from kodo.registry.store.file import REGISTRY_FILE
+from kodo.sqlite.file import DatabaseFile
 from tests.unit.node.conftest import StillClock
 
 
@@ -92,10 +95,11 @@ def test_a_database_that_cannot_be_opened_is_closed_again(
 SUPPORT = Path(__file__).parents[1] / "support"
 EARLIEST = {
     "node_v1.sql": ("node.db", NODE_FILE),
+    "node_0_1_0.sql": ("node.db", NODE_FILE),
     "memory_v0.sql": ("memory.db", MEMORY_FILE),
     "registry_v1.sql": ("registry.db", REGISTRY_FILE),
 }
-"""The earliest databases that there were, as kodo wrote them then, and what opens them now."""
+"""The earliest databases that there were, and those of 0.1.0, as kodo wrote them then; and what opens them now."""
 
 
 def kept(name: str, path: Path) -> None:
@@ -143,6 +147,34 @@ async def test_the_earliest_node_has_its_runs_and_goes_on(tmp_path: Path, clock:
         stored = await store.append(live, [NewEvent.make("log", {"text": "again"}, 2)])
         assert [event.seq for event in stored] == [5]
         assert (await store.run(live)).tags == ("nightly",)  # type: ignore[union-attr]
+
+
+async def test_a_node_of_0_1_0_has_its_runs_files_and_users_and_goes_on(tmp_path: Path, clock: StillClock) -> None:
+    kept("node_0_1_0.sql", tmp_path / "node.db")
+    done, live = (f"{number:026}" for number in (1, 2))
+    async with Store(tmp_path / "node.db", clock=clock) as store:
+        view = await store.view(done)
+        assert view is not None
+        assert (view.state, view.final["result"]) == (RunState.DONE, "# Done")
+        assert [row.name for row in (await store.outputs(done))[1]] == ["report.md"]
+        assert [row.fid for row in await store.unfinished()] == [live]
+        assert [event.seq for event in await store.append(live, [NewEvent.make("log", {"text": "again"}, 2)])] == [5]
+        _, users = await Accounts(store, clock.now_ms).users(1, 10)
+        assert [(user["name"], user["roles"]) for user in users] == [("ana", ["operator", "user"])]
+
+
+@pytest.mark.parametrize("kind", [NODE_FILE, MEMORY_FILE, REGISTRY_FILE], ids=["node", "memory", "registry"])
+def test_a_database_of_a_newer_kodo_is_refused_with_words_and_left_as_it_is(
+    tmp_path: Path, kind: DatabaseFile
+) -> None:
+    path = tmp_path / "newer.db"
+    kind.open_writer(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version={kind.version + 1}")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="newer"):
+        kind.open_writer(path)
+    assert path.read_bytes() == before
 
 
 def test_the_earliest_memories_are_remembered(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ FILE_MAKERS = {
     "kodo/flow/_runtime/spool.py": "events that the node has not taken: parts of it are worth having",
     "kodo/node/executors/ray/forking/server.py": "nothing: what it writes to is the kernel's",
     "kodo/node/executors/ray/forking/setup_worker.py": "a lock and a log",
+    "kodo/node/backup.py": "a home that is being restored, in a folder of its own until all is verified",
     "kodo/node/home.py": "the node's lock and port",
     "kodo/node/executors/process/starter.py": "a log",
     "kodo/node/executors/ray/cluster.py": "a lock and a log",

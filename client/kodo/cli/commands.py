@@ -117,6 +117,10 @@ COMMANDS: dict[str, Entry] = {
         "Serve",
         "Delete what the node of this home (or --node) no longer needs. It also does this by itself.",
     ),
+    "backup": Entry("backups", "Serve", "Write the node of this home to a file. Works while the node runs."),
+    "restore": Entry(
+        "backups", "Serve", "Put a backup into this home, which has no node yet, or into another one with --home."
+    ),
     "doctor": Entry(
         "doctor",
         "Serve",
