@@ -18,9 +18,12 @@ import aiohttp
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.paths import Target as Way
+from kodo.p2p.core.paths import rank_targets
 from kodo.p2p.errors import CallError, KodoError
-from kodo.p2p.net import direct, udp
+from kodo.p2p.net import udp
 from kodo.p2p.net.certificate import Certificate
+from kodo.p2p.net.dialler import Dialler
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.session import Session
@@ -41,6 +44,7 @@ __all__ = [
     "somebody",
     "source",
     "stand_at",
+    "unconnected_from",
 ]
 
 _source: ContextVar[str] = ContextVar("source", default="127.0.0.1")
@@ -114,10 +118,15 @@ def counted(told: Counter[str], what: str) -> Iterator[None]:
 
 
 def connected_from(host: str, port: int) -> socket.socket:
-    """Stand for `udp.connected`: the socket comes from the task's own address."""
+    """Make a socket that comes from the task's own address and talks to one other only."""
     sock = udp.bind(_source.get(), 0)
     sock.connect((host, port))
     return sock
+
+
+def unconnected_from(family: socket.AddressFamily) -> socket.socket:
+    """Stand for `udp.unconnected`: the socket comes from the task's own address."""
+    return udp.bind(_source.get(), 0)
 
 
 @contextlib.asynccontextmanager
@@ -129,25 +138,24 @@ async def session_of(target: Target, node: Multiaddr | None = None) -> AsyncIter
 
 async def raw_link(target: Target, certificate: Certificate | None = None) -> RawLink:
     """Begin a link and say nothing of Noise."""
-    sock = connected_from(target.node.host, target.node.port)
-    dialling = direct._Dialling(sock)
+    dialler = Dialler(rank_targets([Way(target.node.host, target.node.port)], []))
     try:
         async with asyncio.timeout(10):
-            await WebRtcTransport()._check(dialling, "the node")
+            await dialler.found()
             link = RawLink(
                 somebody(),
                 certificate or Certificate.generate(),
                 Limits(),
-                dialling,
-                (target.node.host, target.node.port),
+                dialler,
+                dialler.remote_address,
                 server=False,
                 route="lan",
             )
-            dialling.link = link
-            link.on_end = dialling.close
+            dialler.link = link
+            link.on_end = dialler.close
             await link.authenticate(expected_digest=target.node.certhash)
     except BaseException:
-        dialling.close()
+        dialler.close()
         raise
     return link
 

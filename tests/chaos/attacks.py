@@ -24,7 +24,7 @@ from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
 from tests.chaos import attacks_on_shares as shares
 from tests.chaos import attacks_unproved as unproved
-from tests.chaos.attacking import Attack, Target, connected_from, counted, stand_at
+from tests.chaos.attacking import Attack, Target, counted, stand_at, unconnected_from
 
 __all__ = ["ATTACKS", "NICE"]
 
@@ -60,7 +60,7 @@ ATTACKS: Mapping[str, Attack] = {
 
 async def attack_all(target: Target, chosen: list[str], seconds: float) -> None:
     """Run attacks at once, each from its own addresses, each begun again when it ends early."""
-    udp.connected = connected_from
+    udp.unconnected = unconnected_from
 
     async def insist(name: str) -> None:
         stand_at(1 + list(ATTACKS).index(name))

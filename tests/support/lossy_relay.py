@@ -27,15 +27,15 @@ class _Way:
 
     def __init__(self, relay: LossyRelay) -> None:
         self._relay = relay
-        self._flying: list[tuple[float, int, bytes, Endpoint, Source | None]] = []
+        self._flying: list[tuple[float, int, bytes, Endpoint, Source]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._free_at = 0.0
         self.passed = self.lost = self.dropped = 0
 
-    def take(self, data: bytes, out: Endpoint, to: Source | None) -> None:
+    def take(self, data: bytes, out: Endpoint, to: Source) -> None:
         relay = self._relay
-        if relay.cut or not relay.tap(data, to is None):
+        if relay.cut or not relay.tap(data, self is relay.there):
             return
         chance = relay.chance
         for _ in range(2 if relay.duplicate and chance() < relay.duplicate else 1):
@@ -59,7 +59,7 @@ class _Way:
         """Send all that is due, runs of one receiver in one call, and arm the timer for the rest."""
         flying, now = self._flying, self._relay.loop.time()
         run: list[bytes] = []
-        last: tuple[Endpoint, Source | None] | None = None
+        last: tuple[Endpoint, Source] | None = None
         while flying and flying[0][0] <= now:
             _, _, data, out, to = heapq.heappop(flying)
             if last != (out, to):
@@ -98,7 +98,7 @@ class LossyRelay:
 
     def __init__(
         self,
-        target: Source,
+        target: tuple[str, int],
         *,
         seed: int,
         loss: float = 0.0,
@@ -108,7 +108,7 @@ class LossyRelay:
         rate: float = 0.0,
         queue: int = 1 << 30,
     ) -> None:
-        self.target = target
+        self.target = Source(*target)
         self.loss, self.duplicate, self.delay, self.jitter = loss, duplicate, delay_s, jitter_s
         self.rate, self.queue = rate, queue
         self.cut = False
@@ -128,12 +128,18 @@ class LossyRelay:
         back = self._backs.get(source)
         if back is None:
             back = self._backs[source] = Endpoint(
-                udp.connected(*self.target),
+                udp.bind("127.0.0.1", 0),
                 lambda answer, _: self.back.take(answer, self._front, source),
                 self.back.flush,
             )
             self.newcomer.set()
-        self.there.take(data, back, None)
+        self.there.take(data, back, self.target)
+
+    def rebind(self) -> None:
+        """Forget all newcomers, as a NAT that is started again does: what they send next goes from other ports."""
+        for endpoint in self._backs.values():
+            endpoint.close()
+        self._backs.clear()
 
     def close(self) -> None:
         for way in (self.there, self.back):
@@ -143,7 +149,7 @@ class LossyRelay:
 
 
 @contextlib.asynccontextmanager
-async def lossy_relay(target: Source, **options: float | int) -> AsyncIterator[LossyRelay]:
+async def lossy_relay(target: tuple[str, int], **options: float | int) -> AsyncIterator[LossyRelay]:
     """Run a relay on a free loopback port."""
     relay = LossyRelay(target, **options)  # type: ignore[arg-type]
     try:

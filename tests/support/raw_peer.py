@@ -189,6 +189,12 @@ class _Way:
     def send_split(self, datagrams: list[bytes]) -> None:
         self._endpoint.send_split(datagrams, self._source)
 
+    def room(self) -> int | None:
+        return None
+
+    def proved(self) -> None:
+        pass
+
 
 class RawDialler:
     """Waits for the partner's first check, then is its DTLS client. `link` is there once it is ready."""
@@ -210,7 +216,7 @@ class RawDialler:
         if self._link is not None and stun.is_dtls(data):
             self._link.datagram_received(data)
         elif stun.is_binding_request(data):
-            self._endpoint.send([stun.binding_response(stun.read_binding_request(data), source)], source)
+            self._endpoint.send([stun.binding_response(stun.read_binding_request(data), source[:2])], source)
             if self._task is None:
                 self._task = asyncio.ensure_future(self._connect(source))
 
@@ -220,7 +226,7 @@ class RawDialler:
             self._certificate,
             self._limits,
             _Way(self._endpoint, source),
-            source,
+            source[:2],
             server=False,
             route="lan",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +20,7 @@ class Collector:
         self.datagrams: list[bytes] = []
         self.sources: set[Source] = set()
         self.batches = 0
-        self.errors: list[OSError] = []
+        self.errors: list[tuple[OSError, Source | None]] = []
         self._arrived = asyncio.Event()
 
     def received(self, data: bytes, source: Source) -> None:
@@ -31,8 +32,8 @@ class Collector:
         self.batches += 1
         self._arrived.set()
 
-    def failed(self, error: OSError) -> None:
-        self.errors.append(error)
+    def failed(self, error: OSError, to: Source | None) -> None:
+        self.errors.append((error, to))
         self._arrived.set()
 
     async def until(self, count: int) -> None:
@@ -53,9 +54,10 @@ def listening(host: str) -> Iterator[tuple[Endpoint, Collector]]:
 
 
 @contextlib.contextmanager
-def connected(to: Source) -> Iterator[tuple[Endpoint, Collector]]:
+def unconnected(host: str) -> Iterator[tuple[Endpoint, Collector]]:
     collector = Collector()
-    endpoint = Endpoint(udp.connected(*to), collector.received, collector.batch_ended, collector.failed)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    endpoint = Endpoint(udp.unconnected(family), collector.received, collector.batch_ended, collector.failed)
     try:
         yield endpoint, collector
     finally:
@@ -76,21 +78,21 @@ SIZES = {
 @pytest.mark.parametrize("offload", [True, False])
 async def test_a_batch_arrives_datagram_by_datagram(host: str, sizes: list[int], offload: bool) -> None:
     sent = [bytes([index % 256]) * size for index, size in enumerate(sizes)]
-    with listening(host) as (server, at_server), connected(server.address) as (client, at_client):
+    with listening(host) as (server, at_server), unconnected(host) as (client, at_client):
         if not offload:
             server._gso = server._gro = client._gso = client._gro = False
-        client.send(sent)
+        client.send(sent, server.address)
         await at_server.until(len(sent))
         assert at_server.datagrams == sent
-        assert at_server.sources == {client.address}
-        server.send(sent, client.address)
+        assert at_server.sources == {Source(host, client.address.port)}
+        server.send(sent, Source(host, client.address.port))
         await at_client.until(len(sent))
         assert at_client.datagrams == sent
 
 
 async def test_many_datagrams_come_in_few_batches() -> None:
-    with listening("127.0.0.1") as (server, at_server), connected(server.address) as (client, _):
-        client.send([bytes(1200)] * 50)
+    with listening("127.0.0.1") as (server, at_server), unconnected("127.0.0.1") as (client, _):
+        client.send([bytes(1200)] * 50, server.address)
         await at_server.until(50)
         assert at_server.batches <= 5
 
@@ -98,29 +100,34 @@ async def test_many_datagrams_come_in_few_batches() -> None:
 async def test_a_port_where_nobody_listens_is_told() -> None:
     with listening("127.0.0.1") as (server, _):
         address = server.address
-    with connected(address) as (client, at_client):
-        client.send([b"hello?"])
+    with unconnected("127.0.0.1") as (client, at_client), listening("127.0.0.1") as (other, at_other):
+        client.send([b"hello?"], address)
         await at_client.until(1)
-        assert isinstance(at_client.errors[0], ConnectionRefusedError)
+        [(error, to)] = at_client.errors
+        assert isinstance(error, ConnectionRefusedError)
+        assert to == address
+        client.send([b"hello?"], address)
+        client.send([b"hello"], other.address)
+        await at_other.until(1)  # what went wrong before is not what goes to another
 
 
 async def test_a_closed_endpoint_sends_nothing_and_closes_again() -> None:
-    with listening("127.0.0.1") as (server, at_server), connected(server.address) as (client, _):
+    with listening("127.0.0.1") as (server, at_server), unconnected("127.0.0.1") as (client, _):
         client.close()
-        client.send([b"late"])
+        client.send([b"late"], server.address)
         client.close()
-        with connected(server.address) as (other, _):
-            other.send([b"in time"])
+        with unconnected("127.0.0.1") as (other, _):
+            other.send([b"in time"], server.address)
             await at_server.until(1)
     assert at_server.datagrams == [b"in time"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_what_may_not_be_fragmented_arrives_whole_or_is_refused(host: str) -> None:
-    with listening(host) as (server, at_server), connected(server.address) as (client, _):
-        assert client.send_whole(bytes(16_400))
-        assert not client.send_whole(bytes(65_530))  # more than loopback takes
-        client.send_split([bytes(1500), bytes(60_000)])
+    with listening(host) as (server, at_server), unconnected(host) as (client, _):
+        assert client.send_whole(bytes(16_400), server.address)
+        assert not client.send_whole(bytes(65_530), server.address)  # more than loopback takes
+        client.send_split([bytes(1500), bytes(60_000)], server.address)
         await at_server.until(3)
-        assert server.send_whole(b"back", client.address)
+        assert server.send_whole(b"back", Source(host, client.address.port))
     assert [len(datagram) for datagram in at_server.datagrams] == [16_400, 1500, 60_000]

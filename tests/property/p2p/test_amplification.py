@@ -19,7 +19,7 @@ from kodo.p2p.net.listener import AMPLIFICATION, WebRtcListener
 from kodo.p2p.net.transport import Limits
 
 CERTIFICATE = Certificate.generate()
-SOURCES: tuple[Source, ...] = (("192.0.2.1", 1), ("192.0.2.1", 2), ("2001:db8::1", 1))
+SOURCES = (Source("192.0.2.1", 1), Source("192.0.2.1", 2), Source("2001:db8::1", 1))
 UFRAGS = tuple(stun.UFRAG_PREFIXES[1] + letter * 8 for letter in "ab")
 
 

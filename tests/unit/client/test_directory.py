@@ -34,12 +34,13 @@ class Way(MemoryTransport):
 
     slow: asyncio.Event | None = None
 
-    async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
-        if address.host == SILENT:
+    async def dial(self, addresses: Sequence[Multiaddr], identity: Identity, limits: Limits) -> Link:
+        heard = [address for address in addresses if address.host != SILENT]
+        if not heard:
             await asyncio.Event().wait()
         if self.slow is not None:
             await self.slow.wait()
-        link = await super().dial(address, identity, limits)
+        link = await super().dial(heard, identity, limits)
         link.route = "lan"
         return link
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import functools
 import ipaddress
 
-__all__ = ["THIS_MACHINE", "is_local", "is_loopback", "is_own_host", "plain_host", "source_block", "source_of"]
+__all__ = [
+    "THIS_MACHINE",
+    "is_link_local",
+    "is_local",
+    "is_loopback",
+    "is_own_host",
+    "plain_host",
+    "source_block",
+    "source_of",
+]
 
 THIS_MACHINE = "this machine"
 """The source of all loopback addresses."""
@@ -34,6 +43,16 @@ def is_loopback(host: str) -> bool:
         ValueError: it is not an address.
     """
     return ipaddress.ip_address(plain_host(host)).is_loopback
+
+
+@functools.lru_cache(_REMEMBERED)
+def is_link_local(host: str) -> bool:
+    """Return whether an address works within one network only.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    return ipaddress.ip_address(plain_host(host)).is_link_local
 
 
 @functools.lru_cache(_REMEMBERED)

@@ -24,6 +24,7 @@ __all__ = [
     "is_binding_request",
     "is_dtls",
     "is_dtls_handshake",
+    "is_dtls_plain",
     "is_stun",
     "read_binding_request",
     "read_binding_response",
@@ -70,6 +71,11 @@ def is_dtls(data: bytes) -> bool:
 def is_dtls_handshake(data: bytes) -> bool:
     """Whether a datagram starts with a DTLS handshake record (content type 22)."""
     return len(data) > 0 and data[0] == 22
+
+
+def is_dtls_plain(data: bytes) -> bool:
+    """Whether a datagram's first DTLS record is of epoch 0, so that nothing authenticates it (RFC 6347, 4.1)."""
+    return data[3:5] == b"\0\0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class CookieGate:
     def _cookie(self, connection: SSL.Connection) -> bytes:
         return hmac.digest(self._secret, self._source, "sha256")
 
-    def feed(self, source: tuple[str, int], datagram: bytes) -> tuple[SSL.Connection | None, bytes]:
+    def feed(self, source: tuple[str | int, ...], datagram: bytes) -> tuple[SSL.Connection | None, bytes]:
         """Take a ClientHello. Gives the connection to go on with, or None and the datagram to answer."""
         self._source = repr(source).encode()
         connection = SSL.Connection(self._context)

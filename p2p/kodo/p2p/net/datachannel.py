@@ -1,4 +1,4 @@
-"""What stands on either side of a WebRTC link: the data channels in it, and the way on which its datagrams go."""
+"""The data channels in a WebRTC link, and what they ask of it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ from typing import Protocol
 from kodo.p2p.errors import BrokenSessionError
 from kodo.p2p.net.transport import ChannelHandler
 
-__all__ = ["Carrier", "DataChannel", "Way"]
-
-
-class Way(Protocol):
-    """What carries datagrams to one peer."""
-
-    def send(self, datagrams: list[bytes], /) -> None:
-        """Send a batch."""
-        ...
-
-    def send_whole(self, datagram: bytes, /) -> bool:
-        """Send a datagram that is not to be fragmented; False when this machine cannot."""
-        ...
-
-    def send_split(self, datagrams: list[bytes], /) -> None:
-        """Send datagrams that the network may have to fragment."""
-        ...
+__all__ = ["Carrier", "DataChannel"]
 
 
 class Carrier(Protocol):

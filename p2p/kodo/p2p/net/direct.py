@@ -1,37 +1,36 @@
 """WebRTC Direct as a transport: listens for links and dials them over plain UDP.
 
-The dialer proves its way with one STUN binding request, then runs DTLS, SCTP and Noise on a connected socket; there
-is no offer, no answer and no candidate, for the address says it all. A listener that is a full ICE agent checks the
+The dialer checks all addresses with STUN binding requests, then runs DTLS, SCTP and Noise over the first that
+answers; there is no offer and no answer, for the addresses say it all. A listener that is a full ICE agent checks the
 dialer in turn, and is answered. Source: libp2p/specs webrtc/webrtc-direct.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
-from kodo.p2p.core import stun
-from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.hosts import is_link_local
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.paths import Target, rank_targets
 from kodo.p2p.errors import IdentityError, UnreachableError
-from kodo.p2p.net import udp
 from kodo.p2p.net.budget import shared_budget
 from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.endpoint import Endpoint, Source
+from kodo.p2p.net.dialler import Dialler
+from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import WebRtcListener
 from kodo.p2p.net.transport import Limits, Link
 
 __all__ = ["WebRtcTransport"]
 
-_HELLO_SECONDS = (0.15, 0.45)
-_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
-_HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
-"""ICE's priority of a host candidate (RFC 8445, 5.1.2)."""
+OTHERS_SECONDS = 2.0
+"""How long a peer's other addresses may take once somebody else has answered at one of them."""
+RESOLVED = 4
+"""Addresses of one name that are checked."""
 
 
 class WebRtcTransport:
@@ -67,151 +66,106 @@ class WebRtcTransport:
         await listener.open(host, port)
         return listener
 
-    async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
-        """Dial one address; see `transport.Transport`."""
-        where = f"{address.host} port {address.port}"
-        try:
-            host = await _resolve(address)
-            sock = udp.connected(host, address.port)
-        except OSError as error:
-            raise UnreachableError(f"{where} cannot be reached: {error.strerror or error}") from error
-        dialling = _Dialling(sock)
+    async def dial(self, addresses: Sequence[Multiaddr], identity: Identity, limits: Limits) -> Link:
+        """Dial the addresses of one listener together; see `transport.Transport`."""
+        wrong: set[Target] = set()
+        failed: IdentityError | None = None
+        while True:
+            dialler = Dialler()
+            try:
+                async with asyncio.timeout(None if failed is None else OTHERS_SECONDS):
+                    return await self._dial(dialler, addresses, wrong, identity, limits)
+            except IdentityError as error:
+                # An address may be somebody else's in this network: the listener may still be at another one.
+                failed = failed or error
+                wrong.add(dialler.target)
+                if dialler.targets <= wrong:
+                    raise failed from None
+            except (UnreachableError, TimeoutError):
+                if failed is None:
+                    raise
+                raise failed from None
+
+    async def _dial(
+        self,
+        dialler: Dialler,
+        addresses: Sequence[Multiaddr],
+        wrong: Collection[Target],
+        identity: Identity,
+        limits: Limits,
+    ) -> Link:
+        """Run the handshake over the first path that is found; no path leads to a target that is wrong."""
+        expected = addresses[0]
         link: WebRtcLink | None = None
         try:
-            await self._check(dialling, where)
+            async with _finding(dialler, addresses, wrong):
+                await dialler.found()
             link = WebRtcLink(
                 identity,
                 self._dialling_certificate,
                 limits,
-                dialling,
-                (plain_host(host), address.port),
+                dialler,
+                dialler.remote_address,
                 server=False,
-                route=udp.route_to(host),
+                route=dialler.route,
                 budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),
             )
-            dialling.link = link
-            await link.authenticate(expected_digest=address.certhash)
-            if address.peer_id is not None and link.remote_peer != address.peer_id:
-                raise IdentityError(f"{where} is {link.remote_peer}, not {address.peer_id} as its address says")
+            dialler.link = link
+            await link.authenticate(expected_digest=expected.certhash)
+            if expected.peer_id is not None and link.remote_peer != expected.peer_id:
+                host, port = dialler.remote_address
+                raise IdentityError(
+                    f"{host} port {port} is {link.remote_peer}, not {expected.peer_id} as its address says"
+                )
         except BaseException:
             if link is not None:
                 await link.aclose()
-            dialling.close()
+            dialler.close()
             raise
-        link.on_end = dialling.close
+        link.on_end = dialler.close
         return link
 
-    async def _check(self, dialling: _Dialling, where: str) -> None:
-        """Send binding requests until one is answered; the caller's deadline ends it."""
-        password = secrets.token_hex(16)  # letters and digits, as ICE wants them
-        # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
-        ufrag = stun.UFRAG_PREFIXES[1] + password
-        transaction = secrets.token_bytes(12)
-        request = stun.binding_request(
-            ufrag,
-            ufrag,
-            transaction,
-            tie_breaker=int.from_bytes(secrets.token_bytes(8), "big"),
-            priority=_HOST_PRIORITY,
-        )
-        wait = _FIRST_RETRY_SECONDS
-        while True:
-            dialling.endpoint.send([request])
-            try:
-                async with asyncio.timeout(wait):
-                    while True:
-                        answer = await dialling.inbox.get()
-                        if isinstance(answer, Exception):
-                            raise UnreachableError(f"nobody listens at {where}")
-                        try:
-                            stun.read_binding_response(answer, transaction, ufrag)
-                            return
-                        except ValueError:
-                            continue
-            except TimeoutError:
-                wait = min(2 * wait, _LAST_RETRY_SECONDS)
+
+@contextlib.asynccontextmanager
+async def _finding(
+    dialler: Dialler, addresses: Sequence[Multiaddr], wrong: Collection[Target]
+) -> AsyncIterator[None]:
+    """Let the dialler check the addresses, names as soon as they are resolved, inside the block."""
+    networks = local_networks()
+
+    def add(targets: Sequence[Target]) -> None:
+        dialler.add([each for each in rank_targets(targets, networks) if each.target not in wrong])
+
+    async def resolve(address: Multiaddr) -> None:
+        found = []
+        with contextlib.suppress(OSError):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                address.host, address.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
+            )
+        dialler.resolving -= 1
+        add([Target(str(name[0]), address.port) for *_, name in found[:RESOLVED]])
+        dialler.check_refused()
+
+    names = [address for address in addresses if address.family == "dns4"]
+    dialler.resolving = len(names)
+    add([target for address in addresses if address.family != "dns4" for target in _targets(address)])
+    lookups = [asyncio.ensure_future(resolve(address)) for address in names]
+    try:
+        yield
+    except UnreachableError as error:
+        where = " or ".join(f"{address.host} port {address.port}" for address in addresses[:4])
+        if isinstance(error.__cause__, ConnectionRefusedError):
+            raise UnreachableError(f"nobody listens at {where}") from error
+        raise UnreachableError(f"{where} cannot be reached: {error}") from error
+    finally:
+        for lookup in lookups:
+            lookup.cancel()
+        if lookups:
+            await asyncio.wait(lookups)
 
 
-class _Dialling:
-    """The socket of one link, from the first binding request to the end.
-
-    It repeats the first DTLS datagram until something is heard: a busy listener ignores a ClientHello, and OpenSSL
-    would repeat it after 1, 2, 4 … seconds, all dialers in step.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.inbox: asyncio.Queue[bytes | Exception] = asyncio.Queue(16)
-        self.link: WebRtcLink | None = None
-        self.endpoint = Endpoint(sock, self._received, self._batch_ended, self._failed)
-        self._loop = asyncio.get_running_loop()
-        self._hello: list[bytes] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def _received(self, data: bytes, source: Source) -> None:
-        if stun.is_binding_request(data):
-            self._answer(data, source)
-        elif self.link is None:
-            if not self.inbox.full():
-                self.inbox.put_nowait(data)
-        elif stun.is_dtls(data):
-            self._stop_repeating()
-            self.link.datagram_received(data)
-
-    def _answer(self, data: bytes, source: Source) -> None:
-        """Answer the check of a listener that is a full ICE agent, as js-libp2p's is."""
-        try:
-            answer = stun.binding_response(stun.read_binding_request(data), source)
-        except ValueError:
-            return
-        self.endpoint.send([answer])
-        if self.link is not None:
-            self.link.heard()
-
-    def _batch_ended(self) -> None:
-        if self.link is not None:
-            self.link.flush()
-
-    def _failed(self, error: OSError) -> None:
-        if self.link is None and not self.inbox.full():
-            self.inbox.put_nowait(error)
-
-    def send(self, datagrams: list[bytes]) -> None:
-        """Send a batch of the link."""
-        self.endpoint.send(datagrams)
-        if self._hello is None:
-            self._hello = datagrams
-            self._repeat_later()
-
-    def send_whole(self, datagram: bytes) -> bool:
-        """Send a datagram of the link that is not to be fragmented."""
-        return self.endpoint.send_whole(datagram)
-
-    def send_split(self, datagrams: list[bytes]) -> None:
-        """Send datagrams of the link that may be fragmented."""
-        self.endpoint.send_split(datagrams)
-
-    def _repeat_later(self) -> None:
-        self._timer = self._loop.call_later(random.uniform(*_HELLO_SECONDS), self._repeat)
-
-    def _repeat(self) -> None:
-        self.endpoint.send(self._hello or [])
-        self._repeat_later()
-
-    def _stop_repeating(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def close(self) -> None:
-        """Close the socket; idempotent."""
-        self._stop_repeating()
-        self.endpoint.close()
-
-
-async def _resolve(address: Multiaddr) -> str:
-    if address.family != "dns4":
-        return address.host
-    found = await asyncio.get_running_loop().getaddrinfo(
-        address.host, address.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
-    )
-    return str(found[0][4][0])
+def _targets(address: Multiaddr) -> list[Target]:
+    """Return where the packets to an address go; a link-local one may be in any of this machine's networks."""
+    if address.family == "ip6" and is_link_local(address.host):
+        return [Target(address.host, address.port, index) for index in link_local_interfaces()]
+    return [Target(address.host, address.port)]

@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from kodo.p2p.errors import BrokenSessionError, PeerError, RemotelyClosedError
 from kodo.p2p.net.certificate import Certificate
 
-__all__ = ["RECORD_OVERHEAD", "Dtls"]
+__all__ = ["RECORD_OVERHEAD", "Dtls", "record_number"]
 
 RECORD_OVERHEAD = 37
 """Bytes that a record adds to its payload: header 13, nonce 8, tag 16 (RFC 6347, 4.1; RFC 5288)."""
@@ -31,6 +31,16 @@ _buffer: Any = _ffi.new("unsigned char[]", _BUFFER_BYTES)
 _view: Any = _ffi.buffer(_buffer, _BUFFER_BYTES)
 _ssl_write, _ssl_read = _lib.SSL_write, _lib.SSL_read
 _bio_write, _bio_read = _lib.BIO_write, _lib.BIO_read
+
+
+def record_number(datagram: bytes) -> bytes:
+    """Return epoch and sequence number of the one record in a datagram, bytes[8]; `b""` where it is not one alone.
+
+    They compare as they count. Of several records nobody could say which of them was authentic.
+    """
+    if len(datagram) == _RECORD_HEADER_BYTES + int.from_bytes(datagram[11:13], "big"):
+        return datagram[3:11]
+    return b""
 
 
 class Dtls:

@@ -8,17 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from kodo.p2p.net import udp
 from kodo.p2p.net.unexpected import note
 
 __all__ = ["Endpoint", "Source"]
 
-Source = tuple[str, int]
+
+class Source(NamedTuple):
+    """Who is at the other end of a datagram.
+
+    Attributes:
+        host: IP address.
+        port: UDP.
+        local: the address of this machine that it came to, and that an answer comes from; "" for whichever.
+        interface: number of the network interface where `host` is a link-local IPv6 address, else 0.
+    """
+
+    host: str
+    port: int
+    local: str = ""
+    interface: int = 0
+
 
 DRAIN_DATAGRAMS = 64
 """System calls for one wake-up: more would keep others waiting."""
@@ -33,14 +50,18 @@ _ORDINARY_BYTES = 1280
 _GRO_BYTES = 1 << 16
 
 
+_NOBODY = Source("", 0)
+
+
 class Endpoint:
     """Sends and receives datagrams until it is closed; owns the socket.
 
     Args:
-        sock: bound or connected, non-blocking.
+        sock: bound, non-blocking.
         received: gets each datagram and where it came from.
         batch_ended: is called after the datagrams of one wake-up.
-        failed: gets errors that the network reports of a connected socket.
+        failed: gets errors, and to whom the datagram went if that is known. What the network reports is only told of
+            sockets by `udp.unconnected`, and on Linux.
     """
 
     def __init__(
@@ -48,17 +69,19 @@ class Endpoint:
         sock: socket.socket,
         received: Callable[[bytes, Source], None],
         batch_ended: Callable[[], None],
-        failed: Callable[[OSError], None] = lambda error: None,
+        failed: Callable[[OSError, Source | None], None] = lambda error, to: None,
     ) -> None:
         self._sock = sock
         self._received = received
         self._batch_ended = batch_ended
         self._failed = failed
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[bytes, int, Source | None]] = deque()
+        self._waiting: deque[tuple[bytes, int, Source]] = deque()
         self._gro = self._probe(_UDP_GRO, 1)
         self._gso = self._probe(_UDP_SEGMENT, 0)
-        self._control_bytes = socket.CMSG_SPACE(4)
+        self._tells_errors = udp.tells_errors(sock)
+        self._tells_local = not self._tells_errors and udp.tells_local(sock)
+        self._control_bytes = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(udp.LOCAL_BYTES)
         self._loop.add_reader(sock, self._read)
 
     def _probe(self, option: int, value: int) -> bool:
@@ -72,7 +95,7 @@ class Endpoint:
     def address(self) -> Source:
         """The local address."""
         name = self._sock.getsockname()
-        return name[0], name[1]
+        return Source(name[0], name[1])
 
     def close(self) -> None:
         """Close the socket; idempotent."""
@@ -92,28 +115,46 @@ class Endpoint:
                     return
                 if drained >= DRAIN_BYTES:
                     break
-                if self._gro:
+                size, local = 0, ""
+                if self._gro or self._tells_local:
                     data, control, _, name = sock.recvmsg(_GRO_BYTES, self._control_bytes)
-                    source = (name[0], name[1]) if name else ("", 0)
-                    drained += len(data)
-                    if control:
-                        (size,) = struct.unpack_from("i", control[0][2])
-                        for begin in range(0, len(data), size):
-                            self._take(data[begin : begin + size], source)
-                        continue
+                    for level, _, value in control:
+                        if level == socket.IPPROTO_UDP:
+                            (size,) = struct.unpack_from("i", value)
+                        else:
+                            local = udp.read_local(value)
                 else:
                     data, name = sock.recvfrom(_GRO_BYTES)
-                    source = (name[0], name[1]) if name else ("", 0)
-                    drained += len(data)
-                self._take(data, source)
+                drained += len(data)
+                source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0) if name else _NOBODY
+                if size:
+                    for begin in range(0, len(data), size):
+                        self._take(data[begin : begin + size], source)
+                else:
+                    self._take(data, source)
         except (BlockingIOError, InterruptedError):
-            pass
+            if not drained:
+                self._read_errors()
         except OSError as error:
-            self._failed(error)
+            if not self._read_errors():
+                self._failed(error, None)
         try:
             self._batch_ended()
         except Exception as error:
             note("a batch of datagrams was not answered", error)
+
+    def _read_errors(self) -> bool:
+        """Pass on what the network said of single datagrams; return whether it said anything."""
+        told = False
+        if not self._tells_errors:
+            return told
+        for _ in range(DRAIN_DATAGRAMS):
+            if self._sock.fileno() < 0 or (found := udp.read_error(self._sock)) is None:
+                break
+            told = True
+            number, (host, port, interface) = found
+            self._failed(OSError(number, os.strerror(number)), Source(host, port, "", interface))
+        return told
 
     def _take(self, data: bytes, source: Source) -> None:
         """Pass one datagram to its receiver; what fails over it keeps no other from being served."""
@@ -124,8 +165,8 @@ class Endpoint:
 
     # sending
 
-    def send(self, datagrams: Sequence[bytes], to: Source | None = None) -> None:
-        """Send datagrams, to the connected address when `to` is None; what finds no room is dropped in the end."""
+    def send(self, datagrams: Sequence[bytes], to: Source) -> None:
+        """Send datagrams; what finds no room is dropped in the end."""
         if self._sock.fileno() < 0:
             return
         index = 0
@@ -143,7 +184,7 @@ class Endpoint:
             self._send(block, len(first) if end > index + 1 else 0, to)
             index = end
 
-    def send_whole(self, datagram: bytes, to: Source | None = None) -> bool:
+    def send_whole(self, datagram: bytes, to: Source) -> bool:
         """Send one datagram that is not to be fragmented on its way; False when this machine cannot."""
         if self._sock.fileno() < 0 or self._waiting:
             return True
@@ -156,7 +197,7 @@ class Endpoint:
             return False
         return True
 
-    def send_split(self, datagrams: Sequence[bytes], to: Source | None = None) -> None:
+    def send_split(self, datagrams: Sequence[bytes], to: Source) -> None:
         """Send datagrams that are too long for the path: the network may fragment them."""
         if self._sock.fileno() < 0:
             return
@@ -164,7 +205,7 @@ class Endpoint:
             for datagram in datagrams:
                 self._send(datagram, 0, to)
 
-    def _send(self, block: bytes, segment: int, to: Source | None) -> None:
+    def _send(self, block: bytes, segment: int, to: Source, *, again: bool = True) -> None:
         if self._waiting:
             self._wait(block, segment, to)
             return
@@ -179,22 +220,23 @@ class Endpoint:
                 self._gso = segment > _ORDINARY_BYTES
                 for begin in range(0, len(block), segment):
                     self._send(block[begin : begin + segment], 0, to)
+            elif again and self._read_errors():
+                self._send(block, segment, to, again=False)  # the error was that of an earlier datagram
             else:
-                self._failed(error)
+                self._failed(error, to)
 
-    def _send_now(self, block: bytes, segment: int, to: Source | None) -> None:
+    def _send_now(self, block: bytes, segment: int, to: Source) -> None:
+        name = (to.host, to.port, 0, to.interface) if to.interface else (to.host, to.port)
+        control = udp.from_local(to.local, to.interface) if to.local and self._tells_local else ()
         if segment:
-            control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", segment))]
-            if to is None:
-                self._sock.sendmsg([block], control)
-            else:
-                self._sock.sendmsg([block], control, 0, to)
-        elif to is None:
-            self._sock.send(block)
+            cut = (socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", segment))
+            self._sock.sendmsg([block], [cut, *control], 0, name)
+        elif control:
+            self._sock.sendmsg([block], control, 0, name)
         else:
-            self._sock.sendto(block, to)
+            self._sock.sendto(block, name)
 
-    def _wait(self, block: bytes, segment: int, to: Source | None) -> None:
+    def _wait(self, block: bytes, segment: int, to: Source) -> None:
         if len(self._waiting) < QUEUED_DATAGRAMS:
             self._waiting.append((block, segment, to))
 
@@ -206,7 +248,7 @@ class Endpoint:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._failed(error)
+                self._failed(error, to)
             self._waiting.popleft()
         with contextlib.suppress(OSError, ValueError):
             self._loop.remove_writer(self._sock)

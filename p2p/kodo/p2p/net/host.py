@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from kodo.p2p.core.hosts import is_local
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import installed_version
@@ -26,8 +26,6 @@ __all__ = ["Host", "forked_error"]
 
 logger = logging.getLogger(__name__)
 
-STAGGER_SECONDS = 0.25
-"""How long one address is tried alone before the next is tried beside it (RFC 8305, 5)."""
 CLOSE_SECONDS = 5.0
 
 
@@ -162,7 +160,7 @@ class Host:
                 wildcard = False
             for each in local_addresses(6 if ":" in host else 4) if wildcard else [host]:
                 found[self._transport.address_for(each, port).with_peer(self.peer_id)] = None
-        return sorted(found, key=lambda address: (_preference(address.host) == 0, address.family == "ip6"))
+        return sorted(found, key=lambda address: (is_own_host(address.host), address.family == "ip6"))
 
     def _accept(self, link: Link) -> None:
         session = self._adopt(link)
@@ -196,7 +194,7 @@ class Host:
     async def connect(self, addresses: Sequence[Multiaddr], *, timeout: float = 10.0) -> Session:
         """Return a session to the peer at `addresses`: one that lives, or a new one; cancelling is safe.
 
-        The addresses are tried nearest first, each a little after the one before; the first that answers wins.
+        The addresses are tried together; the first that answers wins, and a nearer one may replace it later.
 
         Args:
             addresses: all of one peer.
@@ -226,33 +224,29 @@ class Host:
                 self._dialling.pop(peer or addresses[0], None)
 
     async def _race(self, addresses: Sequence[Multiaddr], timeout: float) -> Link:
-        ordered = sorted(addresses, key=lambda address: _preference(address.host))
+        """Dial the listeners that the addresses lead to; the first link wins.
+
+        The addresses of one listener are dialled together. A peer has several listeners where some of its addresses
+        are from before it made itself another certificate.
+        """
+        listeners: dict[bytes, list[Multiaddr]] = {}
+        for address in addresses:
+            listeners.setdefault(address.certhash, []).append(address)
         won: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
         errors: list[KodoError] = []
 
-        async def attempt(address: Multiaddr, turn: asyncio.Event, next_turn: asyncio.Event) -> None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STAGGER_SECONDS * 4):
-                    await turn.wait()
-            stagger = asyncio.get_running_loop().call_later(STAGGER_SECONDS, next_turn.set)
+        async def attempt(each: list[Multiaddr]) -> None:
             try:
-                link = await self._transport.dial(address, self.identity, self.limits)
+                link = await self._transport.dial(each, self.identity, self.limits)
             except KodoError as error:
                 errors.append(error)
-                next_turn.set()
                 return
-            finally:
-                stagger.cancel()
             if won.done():
                 await link.aclose()
             else:
                 won.set_result(link)
 
-        turns = [asyncio.Event() for _ in range(len(ordered) + 1)]
-        turns[0].set()
-        attempts = [
-            asyncio.create_task(attempt(address, turns[i], turns[i + 1])) for i, address in enumerate(ordered)
-        ]
+        attempts = [asyncio.create_task(attempt(each)) for each in listeners.values()]
         try:
             async with asyncio.timeout(timeout):
                 pending = set(attempts)
@@ -273,22 +267,11 @@ class Host:
         for error in errors:
             if isinstance(error, IdentityError):
                 raise error
-        if len(errors) == len(ordered):
+        if len(errors) == len(attempts):
             raise errors[-1]
-        where = ", ".join(f"{address.host} port {address.port}" for address in ordered[:4])
+        where = ", ".join(f"{address.host} port {address.port}" for address in addresses[:4])
         raise UnreachableError(f"nobody answered within {timeout:g} s at {where}")
 
 
 def _agent() -> str:
     return f"kodo/{installed_version()}"
-
-
-def _preference(host: str) -> int:
-    """Order of dialling: loopback, then local networks, then the rest and names."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return 3
-    if address.is_loopback:
-        return 0
-    return 1 if is_local(host) else 2

@@ -1,12 +1,56 @@
-"""This machine's own addresses."""
+"""This machine's own addresses, and when they change."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import ifaddr
 
-__all__ = ["local_addresses", "multicast_interfaces"]
+from kodo.p2p.core.paths import Network
+
+__all__ = [
+    "link_local_interfaces",
+    "local_addresses",
+    "local_networks",
+    "multicast_interfaces",
+    "on_networks_changed",
+]
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+"""How often addresses are looked at where the system does not tell that they change."""
+SETTLE_SECONDS = 0.05
+"""Changes come in bursts: how long the first one is waited with."""
+# Linux rtnetlink(7): RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR.
+_GROUPS = 0x1 | 0x10 | 0x100
+_NETLINK_BYTES = 1 << 16
+
+
+def _interfaces() -> list[tuple[int, Network]]:
+    """Return the number of each interface with each of its addresses."""
+    found: list[tuple[int, Network]] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            found.append((adapter.index or 0, ipaddress.ip_interface(f"{host}/{ip.network_prefix}")))
+    return found
+
+
+def local_networks() -> list[Network]:
+    """Return this machine's addresses, each with the network that it is in."""
+    return [network for _, network in _interfaces()]
+
+
+def link_local_interfaces() -> list[int]:
+    """Return the numbers of the interfaces that have a link-local IPv6 address: such an address needs one of them."""
+    return sorted({index for index, network in _interfaces() if network.version == 6 and network.ip.is_link_local})
 
 
 def local_addresses(family: int | None = None) -> list[str]:
@@ -16,11 +60,9 @@ def local_addresses(family: int | None = None) -> list[str]:
         family: 4 or 6 for one kind only.
     """
     found: dict[str, bool] = {}
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            address = ipaddress.ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
-            if (family in (None, address.version)) and not (address.version == 6 and address.is_link_local):
-                found[str(address)] = address.is_loopback
+    for _, network in _interfaces():
+        if (family in (None, network.version)) and not (network.version == 6 and network.ip.is_link_local):
+            found[str(network.ip)] = network.ip.is_loopback
     return sorted(found, key=lambda host: (found[host], ":" in host, host))
 
 
@@ -29,9 +71,88 @@ def multicast_interfaces() -> list[str | int]:
 
     IPv6 cannot multicast on loopback.
     """
-    found: list[str | int] = [*local_addresses(4)]
-    for adapter in ifaddr.get_adapters():
-        six = [ipaddress.ip_address(ip.ip[0]) for ip in adapter.ips if not isinstance(ip.ip, str)]
-        if adapter.index is not None and any(not address.is_loopback for address in six):
-            found.append(adapter.index)
-    return found
+    six = {index: None for index, network in _interfaces() if network.version == 6 and not network.ip.is_loopback}
+    return [*local_addresses(4), *(index for index in six if index)]
+
+
+def on_networks_changed(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call `callback` on the running loop after each change of this machine's addresses; return what ends that."""
+    loop = asyncio.get_running_loop()
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
+    return watch.add(callback)
+
+
+class _Watch:
+    """Tells those of one event loop who want to know; holds a socket only while there are any."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._known: set[tuple[int, Network]] = set()
+        self._sock: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, callback: Callable[[], None]) -> Callable[[], None]:
+        if not self._callbacks:
+            self._begin()
+        key = object()
+        self._callbacks[key] = callback
+
+        def forget() -> None:
+            if self._callbacks.pop(key, None) is not None and not self._callbacks:
+                self._end()
+
+        return forget
+
+    def _begin(self) -> None:
+        self._known = set(_interfaces())
+        if sys.platform == "linux":
+            try:
+                self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+                self._sock.setblocking(False)
+                self._sock.bind((0, _GROUPS))
+                self._loop.add_reader(self._sock, self._read)
+                return
+            except OSError as error:
+                logger.debug("changes of the network are looked for: %s", error)
+                if self._sock is not None:
+                    self._sock.close()
+                    self._sock = None
+        self._timer = self._loop.call_later(POLL_SECONDS, self._look)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sock is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._sock)
+            self._sock.close()
+            self._sock = None
+
+    def _read(self) -> None:
+        """Something has changed; what, `_look` finds out."""
+        try:
+            while self._sock is not None and self._sock.recv(_NETLINK_BYTES):
+                pass
+        except OSError:
+            pass  # there is no more, or more than the kernel kept
+        if self._timer is None:
+            self._timer = self._loop.call_later(SETTLE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None if self._sock is not None else self._loop.call_later(POLL_SECONDS, self._look)
+        now = set(_interfaces())
+        if now == self._known:
+            return
+        self._known = now
+        for callback in list(self._callbacks.values()):
+            try:
+                callback()
+            except Exception:
+                logger.exception("a change of the network was not taken note of")
+
+
+_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()

@@ -24,11 +24,12 @@ from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.datachannel import DataChannel, Way
-from kodo.p2p.net.dtls import Dtls
+from kodo.p2p.net.datachannel import DataChannel
+from kodo.p2p.net.dtls import Dtls, record_number
 from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 from kodo.p2p.net.unexpected import as_ours, tell
+from kodo.p2p.net.ways import Stray, Way
 
 __all__ = ["WebRtcLink"]
 
@@ -85,6 +86,7 @@ class WebRtcLink:
         self._send_datagrams = way.send
         self._loop = asyncio.get_running_loop()
         self._last_heard = self._loop.time()
+        self._newest = b""  # the number of the newest record that came
         self._dtls = Dtls(certificate, server=server, connection=connection)
         self._sctp = sctp.Association(
             client=not server,
@@ -140,6 +142,16 @@ class WebRtcLink:
         """Whether DTLS is over its handshake: the other side has seen what was sent to it."""
         return self._dtls.finished
 
+    @property
+    def awaits(self) -> bool:
+        """Whether anything may be coming or going: a channel is open, or something is not acknowledged."""
+        return bool(self._channels) or self._sctp.queued > 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the peer has proved who it is, so that the link may take another path."""
+        return self._ready.done() and self._error is None
+
     def heard(self) -> None:
         """Note a sign of life that is no datagram of the link, such as a consent check."""
         self._last_heard = self._loop.time()
@@ -159,6 +171,30 @@ class WebRtcLink:
         except Exception as error:
             self.fail(error)
 
+    def receive_stray(self, datagram: bytes) -> Stray:
+        """Take a datagram from elsewhere that may be the peer's; if it is, call `flush` as after any other."""
+        number = record_number(datagram)
+        if not number or not self.settled:
+            return Stray.FOREIGN
+        try:
+            payload = self._dtls.decrypt(datagram)
+            if not payload:
+                return Stray.FOREIGN
+            self._last_heard = now = self._loop.time()
+            self._sctp.receive_datagram(payload, now)
+        except Exception as error:
+            self.fail(error)
+            return Stray.LATE
+        before, self._newest = self._newest, max(number, self._newest)
+        return Stray.NEWEST if number > before else Stray.LATE
+
+    def moved(self, remote_address: tuple[str, int], route: str) -> None:
+        """Note that the way leads elsewhere from now on; what is known of the old path is forgotten."""
+        self.remote_address, self.route = remote_address, route
+        if self._error is None:
+            self._sctp.change_path(self._loop.time(), os.urandom(16))
+            self._flush_soon()
+
     def _take_waiting(self) -> None:
         """Take what came and deliver it, for `TURN_SECONDS` at most; the rest has its turn after the other links."""
         clock, decrypt, waiting = self._loop.time, self._dtls.decrypt, self._waiting
@@ -169,6 +205,8 @@ class WebRtcLink:
             payload = decrypt(datagram)
             if not payload and (unsent := self._dtls.unsent()):
                 self._send_datagrams(unsent)
+            if payload and (number := record_number(datagram)) > self._newest:
+                self._newest = number
             while payload:
                 self._sctp.receive_datagram(payload, now)
                 payload = self._dtls.rest()
@@ -215,10 +253,14 @@ class WebRtcLink:
             if self._behind:
                 self._take_waiting()
             encrypt = self._dtls.encrypt
-            if (probe := self._sctp.take_probe(self._loop.time())) and not self._way.send_whole(encrypt(probe)):
+            if (
+                self._way.room() is None
+                and (probe := self._sctp.take_probe(self._loop.time()))
+                and not self._way.send_whole(encrypt(probe))
+            ):
                 self._sctp.probe_refused()
             for _ in range(ROUNDS):
-                packets = self._sctp.datagrams_to_send(self._loop.time())
+                packets = self._sctp.datagrams_to_send(self._loop.time(), self._way.room())
                 if not packets:
                     break
                 datagrams = [encrypt(packet) for packet in packets]
@@ -324,6 +366,8 @@ class WebRtcLink:
                     self._closed(event.channel_id)
                 case sctp.Established():
                     self._begin_authentication()
+                case sctp.PathProved():
+                    self._way.proved()
                 case sctp.Ended():
                     self.fail(event.error)
             delivered += 1

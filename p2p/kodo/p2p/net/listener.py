@@ -3,6 +3,11 @@
 A source is first known by a STUN binding request with a valid username and integrity, answered without state but
 the username; then a DTLS record from that source makes a handshake, within the bounds of `Limits`; then Noise
 proves the peer, and the link is handed on. What exceeds a bound is ignored: DTLS and STUN repeat themselves.
+
+A link follows its peer: when a DTLS record that is authentic and newer than all before comes from another source that
+has passed STUN with the link's username, the link goes on there. Until the peer has echoed what was sent there, which
+only who receives it can, at most `AMPLIFICATION` times the bytes that came from there are sent. So who replays or
+forwards records, or writes somebody else's address on them, can neither have them flooded nor keep the link.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ import asyncio
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.hosts import plain_host, source_block
@@ -22,6 +29,7 @@ from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.transport import Limits, Link
+from kodo.p2p.net.ways import Stray
 
 __all__ = ["WebRtcListener"]
 
@@ -30,55 +38,78 @@ logger = logging.getLogger(__name__)
 AMPLIFICATION = 3
 """Until a source has shown that it hears us, at most this many times the bytes it sent are sent to it (as in
 RFC 9000, 8.1). It has by echoing a cookie, or by finishing DTLS, for which it must have seen our part of it."""
+FOLLOW_TRIES = 4
+"""Links of one username that a record from elsewhere is tried on; a dialler's own username has one."""
+FOLLOW_SECONDS = 0.1
+"""A link follows its peer at most this often: each time it forgets what it knows of the path."""
 
 
 class _Source:
     """What is known of a source that has passed STUN: its username, and a budget until its address is proved."""
 
-    __slots__ = ("budget", "checked_at", "link", "proved", "task", "username")
+    __slots__ = ("budget", "link", "proved", "username")
 
-    def __init__(self, username: str, now: float) -> None:
+    def __init__(self, username: str) -> None:
         self.username = username
-        self.checked_at = now
         self.budget = 0
         self.proved = False
         self.link: WebRtcLink | None = None
-        self.task: asyncio.Task[None] | None = None
 
 
-class _Way:
-    """The way to one source; see `datachannel.Way`."""
+class _SourceWay:
+    """The way to the source that a link's peer has now; see `ways.Way`."""
 
     def __init__(self, listener: WebRtcListener, known: _Source, source: Source) -> None:
         self._listener = listener
-        self._known = known
-        self._source = source
+        self.known = known
+        self.source = self.proved_source = source
+        self.moved_at: float | None = None
+
+    def follow(self, known: _Source, source: Source, now: float) -> None:
+        """Lead to another source, which has to prove its address, whatever it or another there has proved before."""
+        known.link, self.known.link = self.known.link, None
+        known.proved = self.known.proved = False
+        self.known.budget = 0  # what came while nothing was counted buys nothing later
+        self.known, self.source, self.moved_at = known, source, now
+
+    def proved(self) -> None:
+        self.known.proved = True
+        self.proved_source = self.source
+
+    def may_follow(self, now: float) -> bool:
+        return self.moved_at is None or now - self.moved_at >= FOLLOW_SECONDS
+
+    def room(self) -> int | None:
+        return None if self.is_proved() else max(self.known.budget, 0)
+
+    def is_proved(self) -> bool:
+        known = self.known
+        if not known.proved and self.moved_at is None and known.link is not None and known.link.encrypted:
+            known.proved = True  # of the first source DTLS proves the address
+        return known.proved
 
     def _admitted(self, size: int) -> bool:
         """Whether so many bytes may go now; they are taken from the budget."""
-        known = self._known
-        if not known.proved:
-            if known.link is not None and known.link.encrypted:
-                known.proved = True
-            elif known.budget < size:
-                return False
-            else:
-                known.budget -= size
+        if self.is_proved():
+            return True
+        if self.known.budget < size:
+            return False
+        self.known.budget -= size
         return True
 
     def send(self, datagrams: list[bytes]) -> None:
         endpoint = self._listener.endpoint
-        if endpoint is not None and (self._known.proved or self._admitted(sum(map(len, datagrams)))):
-            endpoint.send(datagrams, self._source)
+        if endpoint is not None and (self.known.proved or self._admitted(sum(map(len, datagrams)))):
+            endpoint.send(datagrams, self.source)
 
     def send_whole(self, datagram: bytes) -> bool:
         endpoint = self._listener.endpoint
-        return endpoint is None or (self._admitted(len(datagram)) and endpoint.send_whole(datagram, self._source))
+        return endpoint is None or (self._admitted(len(datagram)) and endpoint.send_whole(datagram, self.source))
 
     def send_split(self, datagrams: list[bytes]) -> None:
         endpoint = self._listener.endpoint
         if endpoint is not None and self._admitted(sum(map(len, datagrams))):
-            endpoint.send_split(datagrams, self._source)
+            endpoint.send_split(datagrams, self.source)
 
 
 class WebRtcListener:
@@ -106,11 +137,12 @@ class WebRtcListener:
         self._touched: set[WebRtcLink] = set()
         self._sources: OrderedDict[Source, _Source] = OrderedDict()
         self._first_seen: OrderedDict[str, float] = OrderedDict()
-        self._live: Counter[str] = Counter()
+        self._live: dict[str, list[WebRtcLink]] = {}
+        self._ways: dict[WebRtcLink, _SourceWay] = {}
         self._handshaking: Counter[str] = Counter()
         self._links: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.address: Source = ("", 0)
+        self.address = ("", 0)
 
     async def open(self, host: str, port: int) -> None:
         """Bind and begin.
@@ -119,7 +151,7 @@ class WebRtcListener:
             UsageError: when the address cannot be bound.
         """
         self.endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
-        self.address = self.endpoint.address
+        self.address = self.endpoint.address[:2]
 
     async def aclose(self) -> None:
         """Stop accepting, end handshakes; the socket stays for the links that live, and closes with the last."""
@@ -145,9 +177,13 @@ class WebRtcListener:
             self._touched.add(link)
         elif stun.is_stun(data):
             self._check(data, source)
-        elif known is not None and known.link is None and stun.is_dtls_handshake(data):
+        elif known is not None and known.link is None and stun.is_dtls(data):
             known.budget += AMPLIFICATION * len(data)
-            self._begin(known, source, data)
+            if stun.is_dtls_plain(data):
+                if stun.is_dtls_handshake(data):
+                    self._begin(known, source, data)
+            else:
+                self._take_stray(known, source, data)
 
     def _batch_ended(self) -> None:
         touched, self._touched = self._touched, set()
@@ -162,7 +198,7 @@ class WebRtcListener:
             self.endpoint.send(datagrams, source)
 
     def _check(self, data: bytes, source: Source) -> None:
-        if not self._admits(plain_host(source[0])):
+        if not self._admits(plain_host(source.host)):
             return
         try:
             request = stun.read_binding_request(data)
@@ -178,27 +214,60 @@ class WebRtcListener:
                 self._first_seen.popitem(last=False)
         known = self._sources.get(source)
         if known is None:
-            known = self._sources[source] = _Source(username, now)
+            known = self._sources[source] = _Source(username)
             self._forget_sources()
         elif known.link is None:
-            known.username, known.checked_at = username, now
+            known.username = username
+            self._return(known, source, now)
         elif known.username == username:
             known.link.heard()
         known.budget += AMPLIFICATION * len(data)
-        answer = stun.binding_response(request, source)
+        answer = stun.binding_response(request, (source.host, source.port))
         known.budget -= len(answer)
         self._send([answer], source)
 
     def _forget_sources(self) -> None:
-        for source in list(self._sources)[: max(0, len(self._sources) - self._limits.usernames)]:
+        excess = max(0, len(self._sources) - self._limits.usernames)
+        for source in list(islice(self._sources, excess)):
             if self._sources[source].link is None:
                 del self._sources[source]
+            else:
+                self._sources.move_to_end(source)
+
+    # links that follow their peer
+
+    def _take_stray(self, known: _Source, source: Source, data: bytes) -> None:
+        """Take a record from a source without a link: it may be the new one of a link with the same username."""
+        now = self._loop.time()
+        for link in self._live.get(known.username, [])[:FOLLOW_TRIES]:
+            stray = link.receive_stray(data)
+            if stray is Stray.FOREIGN:
+                continue
+            self._touched.add(link)
+            way = self._ways.get(link)
+            if stray is Stray.NEWEST and way is not None and way.may_follow(now):
+                self._follow(link, way, known, source, now)
+            return
+
+    def _return(self, known: _Source, source: Source, now: float) -> None:
+        """Take a check from a source without a link: where a peer was last heard to receive, it is again, or still.
+
+        Else who forwards one record from elsewhere would keep the link from a peer that has nothing to send.
+        """
+        for link in self._live.get(known.username, [])[:FOLLOW_TRIES]:
+            way = self._ways.get(link)
+            if way is not None and way.proved_source == source and not way.is_proved() and way.may_follow(now):
+                self._follow(link, way, known, source, now)
+
+    def _follow(self, link: WebRtcLink, way: _SourceWay, known: _Source, source: Source, now: float) -> None:
+        way.follow(known, source, now)
+        link.moved((plain_host(source.host), source.port), udp.route_to(source.host))
 
     # handshakes
 
     def _begin(self, known: _Source, source: Source, data: bytes) -> None:
         """Begin a handshake, or ignore its first record when there are too many, or too many sessions."""
-        block = source_block(source[0])
+        block = source_block(source.host)
         if self._links.total() >= self._limits.sessions or self._links[block] >= self._limits.sessions_per_source:
             return
         in_progress = self._handshaking.total()
@@ -214,22 +283,24 @@ class WebRtcListener:
                 return
             known.proved = True
 
+        way = _SourceWay(self, known, source)
         link = WebRtcLink(
             self._identity,
             self._certificate,
             self._limits,
-            _Way(self, known, source),
-            (plain_host(source[0]), source[1]),
+            way,
+            (plain_host(source.host), source.port),
             server=True,
-            route=udp.route_to(source[0]),
+            route=udp.route_to(source.host),
             connection=connection,
             budget=self._budget,
         )
         known.link = link
-        self._live[known.username] += 1
+        self._live.setdefault(known.username, []).append(link)
+        self._ways[link] = way
         self._links[block] += 1
         self._handshaking[block] += 1
-        link.on_end = lambda: self._ended(known, source, link)
+        link.on_end = partial(self._ended, link, known.username, block)
         if connection is None:
             link.datagram_received(data)
         task = self._loop.create_task(self._handshake(link, block))
@@ -252,17 +323,18 @@ class WebRtcListener:
             if not self._handshaking[block]:
                 del self._handshaking[block]
 
-    def _ended(self, known: _Source, source: Source, link: WebRtcLink) -> None:
-        if known.link is not link:
+    def _ended(self, link: WebRtcLink, username: str, block: str) -> None:
+        way = self._ways.pop(link, None)
+        if way is None:
             return
         # The username is not live any more and was first seen long ago: the peer's consent checks go unanswered.
-        known.link = None
-        self._live[known.username] -= 1
-        if self._live[known.username] <= 0:
-            del self._live[known.username]
-        block = source_block(source[0])
+        links = self._live[username]
+        links.remove(link)
+        if not links:
+            del self._live[username]
         self._links[block] -= 1
         if self._links[block] <= 0:
             del self._links[block]
-        if self._sources.get(source) is known:
-            del self._sources[source]
+        way.known.link = None
+        if self._sources.get(way.source) is way.known:
+            del self._sources[way.source]

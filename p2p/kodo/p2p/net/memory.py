@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kodo.p2p.core.framing import MAX_MESSAGE_BYTES
@@ -118,10 +118,12 @@ class MemoryTransport:
             raise UsageError(f"cannot listen on {host} port {port}: in use")
         return MemoryListener(self._network, (host, port), identity, limits, accept)
 
-    async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
-        """Dial one address; see `transport.Transport`."""
+    async def dial(self, addresses: Sequence[Multiaddr], identity: Identity, limits: Limits) -> Link:
+        """Dial one listener at the first of its addresses where there is one; see `transport.Transport`."""
         await asyncio.sleep(self._network.delay())
-        listener = self._network.listeners.get((address.host, address.port))
+        listeners = self._network.listeners
+        address = next((each for each in addresses if (each.host, each.port) in listeners), addresses[0])
+        listener = listeners.get((address.host, address.port))
         if listener is None:
             raise UnreachableError(f"nobody listens at {address.host} port {address.port}")
         if address.peer_id is not None and address.peer_id != listener.identity.peer_id:

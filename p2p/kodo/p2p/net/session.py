@@ -34,8 +34,6 @@ class Session:
 
     Attributes:
         local_peer, remote_peer: the two peer ids, both proved.
-        remote_address: IP address and UDP port.
-        route: `lan`, `direct` or `memory`.
         bindings: what upper layers remember of this session; gone with it.
         admitted: whether the peer has shown any business here; until then it may open `Limits.early_streams`.
         error: why the session is over; None while it lives.
@@ -50,8 +48,6 @@ class Session:
     ) -> None:
         self.local_peer: PeerId = link.local_peer
         self.remote_peer: PeerId = link.remote_peer
-        self.remote_address = link.remote_address
-        self.route = link.route
         self.dialled = link.dialled
         self.bindings: dict[str, Any] = {}
         self.admitted = True
@@ -146,6 +142,16 @@ class Session:
                 and not self._link.queued
             ):
                 stream.expire("the end of the stream was not acknowledged")
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """IP address and UDP port of the peer now; it may move."""
+        return self._link.remote_address
+
+    @property
+    def route(self) -> str:
+        """The way that packets take now: `lan`, `direct` or `memory`."""
+        return self._link.route
 
     @property
     def closed(self) -> bool:

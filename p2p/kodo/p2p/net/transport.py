@@ -7,7 +7,7 @@ carry **channels**, reliable and ordered sequences of messages of at most 16 KiB
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -193,8 +193,11 @@ class Transport(Protocol):
         """
         ...
 
-    async def dial(self, address: Multiaddr, identity: Identity, limits: Limits) -> Link:
-        """Dial one address. The caller sets the deadline; cancelling is safe.
+    async def dial(self, addresses: Sequence[Multiaddr], identity: Identity, limits: Limits) -> Link:
+        """Dial one listener at its addresses. The caller sets the deadline; cancelling is safe.
+
+        Args:
+            addresses: at least one; all with the same certificate and peer id.
 
         Raises:
             UnreachableError: nobody answers there.

@@ -17,6 +17,7 @@ from kodo.p2p.core.sctp.settings import (
     Established,
     Event,
     MessageReceived,
+    PathProved,
     Settings,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "Established",
     "Event",
     "MessageReceived",
+    "PathProved",
     "RateController",
     "Settings",
 ]

@@ -152,6 +152,7 @@ class Association(Lifecycle):
                 self._handshake_at,
                 self._reset_at,
                 self._heartbeat_at,
+                self._challenge_at,
                 self._shutdown_at,
             )
             if time is not None
@@ -176,9 +177,12 @@ class Association(Lifecycle):
                 failed = True
             else:
                 recovery.timed_out(now, probing=not sender.peer_window)
+                if sender.peer_window:
+                    self._probe_shortly(now)
         elif recovery.probe_at is not None and now >= recovery.probe_at:
             if sender.peer_window:
                 recovery.probe()
+                self._probe_shortly(now)
             else:
                 recovery.probe_at = None  # what probes a closed window is repeated by T3, ever more slowly
         if sender.path.due_at is not None and now >= sender.path.due_at:
@@ -339,8 +343,12 @@ class Association(Lifecycle):
         self._answer(wire.encode_chunk(wire.RE_CONFIG, wire.encode_reset_request(request)))
         self._reset_at = now + self._backed_off(self._reset_failures)
 
-    def datagrams_to_send(self, now: float) -> list[bytes]:
-        """Return the datagrams to send now, about `BATCH` at most; while there are more, `get_timer` has passed."""
+    def datagrams_to_send(self, now: float, most: int | None = None) -> list[bytes]:
+        """Return the datagrams to send now, about `BATCH` at most; while there are more, `get_timer` has passed.
+
+        Args:
+            most: bytes of the datagrams beyond which no data goes, DTLS counted; None for no such bound.
+        """
         self._now = now
         packets, self._raw = self._raw, []
         codec = self._codec_out
@@ -354,7 +362,7 @@ class Association(Lifecycle):
                 self._send_reset(now)
         head = self._take_head(codec, packets)
         if state in SENDING and self._sender.ready:
-            head = self._sender.send(now, codec, packets, head)
+            head = self._sender.send(now, codec, packets, head, most)
         if head:
             packets.append(codec.encode(head))
         return packets

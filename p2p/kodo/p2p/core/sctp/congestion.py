@@ -89,6 +89,10 @@ class Controller(Protocol):
         """Take a retransmission timeout."""
         ...
 
+    def restart(self) -> None:
+        """Forget the path: packets take another one from now on."""
+        ...
+
 
 class _Mode(Enum):
     STARTUP = 1
@@ -102,6 +106,10 @@ class RateController:
 
     def __init__(self, mtu: int) -> None:
         self.mtu = mtu
+        self.restart()
+
+    def restart(self) -> None:
+        """See `Controller`."""
         self.window = INITIAL_WINDOW
         self.pacing = 0.0
         self._mode = _Mode.STARTUP
@@ -244,9 +252,13 @@ class Cubic:
     _BETA: Final = 0.7
 
     def __init__(self, mtu: int) -> None:
-        self.window = 10 * mtu
-        self.pacing = 0.0
         self.mtu = mtu
+        self.restart()
+
+    def restart(self) -> None:
+        """See `Controller`."""
+        self.window = 10 * self.mtu
+        self.pacing = 0.0
         self._threshold = float("inf")
         self._highest = 0.0
         self._epoch = 0.0

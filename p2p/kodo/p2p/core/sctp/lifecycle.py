@@ -16,7 +16,7 @@ from kodo.p2p.core.sctp.cookie import make_cookie, read_cookie
 from kodo.p2p.core.sctp.pathmtu import ORDINARY
 from kodo.p2p.core.sctp.receiver import Receiver
 from kodo.p2p.core.sctp.sender import Sender
-from kodo.p2p.core.sctp.settings import ChannelClosed, Ended, Established, Event, Settings
+from kodo.p2p.core.sctp.settings import ChannelClosed, Ended, Established, Event, PathProved, Settings
 from kodo.p2p.core.sctp.states import AssociationEvent, AssociationState, next_association_state
 from kodo.p2p.core.sctp.wire import Init, PacketCodec
 from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError, RemotelyClosedError
@@ -78,6 +78,11 @@ class Lifecycle:
         self._heartbeat_body = b""
         self._heartbeat_sent_at = 0.0
         self._path_probe = b""
+        self._short_probe = b""
+        self._challenge = b""
+        self._challenge_at: float | None = None
+        self._challenge_failures = 0
+        self._challenge_sent_at = 0.0
         self._reset_at: float | None = None
 
     @property
@@ -120,6 +125,32 @@ class Lifecycle:
         if self._state in SENDING and self._heartbeat_at is None:
             self._heartbeat_failures = 0
             self._send_heartbeat(now)
+
+    def change_path(self, now: float, challenge: bytes) -> None:
+        """Go on over another path, of whose rate, round trip and MTU nothing is known.
+
+        `challenge`, bytes[16] that nobody can guess, goes there in a HEARTBEAT; `PathProved` tells when it came back,
+        so that who echoed it has received it there.
+        """
+        if self._state not in SENDING:
+            return
+        self._now = now
+        self._sender.change_path(now)
+        self._path_probe = self._short_probe = b""
+        self._challenge = wire.encode_parameter(1, challenge)
+        self._challenge_failures = 0
+        self._challenge_sent_at = now
+        self._send_challenge(now)
+
+    def _send_challenge(self, now: float) -> None:
+        self._answer(wire.encode_chunk(wire.HEARTBEAT, self._challenge))
+        self._challenge_at = now + self._backed_off(self._challenge_failures)
+
+    def _probe_shortly(self, now: float) -> None:
+        """Nothing comes back for long packets: find out whether a short one passes."""
+        if self._sender.path.size > self._sender.path.base:
+            self._short_probe = body = wire.encode_parameter(1, pack(">dI", now, self._tag))
+            self._answer(wire.encode_chunk(wire.HEARTBEAT, body))
 
     def abort(self, reason: str = "") -> None:
         """End at once: the next `datagrams_to_send` gives an ABORT, no event follows."""
@@ -241,6 +272,16 @@ class Lifecycle:
             self._sender.path.passed()
             self._sender.resize()
             return
+        if body == self._short_probe and body:
+            self._short_probe = b""
+            self._sender.short_passed()
+            return
+        if body == self._challenge and body:
+            self._challenge, self._challenge_at = b"", None
+            if not self._challenge_failures:
+                self._sender.recovery.measured(max(self._now - self._challenge_sent_at, 1e-6))
+            self._events.append(PathProved())
+            return
         # The time in it makes each its own, so the answer to a lost one is not taken for that to a later one.
         if self._heartbeat_at is not None and body == self._heartbeat_body:
             self._heartbeat_at = None
@@ -304,7 +345,7 @@ class Lifecycle:
         if cause:
             body = wire.encode_parameter(cause, reason.encode()[:256])
             self._control.append(wire.encode_chunk(wire.ABORT, body))
-        self._handshake_at = self._shutdown_at = self._reset_at = self._heartbeat_at = None
+        self._handshake_at = self._shutdown_at = self._reset_at = self._heartbeat_at = self._challenge_at = None
         self._channels.by_id.clear()
         self._channels.closing.clear()
         if error is not None:
@@ -331,6 +372,12 @@ class Lifecycle:
             self._heartbeat_failures += 1
             failed = failed or self._heartbeat_failures > most
             self._send_heartbeat(now)
+        if self._challenge_at is not None and now >= self._challenge_at:
+            self._challenge_failures += 1
+            # Who never answers is found out by everything else that it does not answer.
+            self._challenge_at = None
+            if self._challenge_failures <= most:
+                self._send_challenge(now)
         if self._shutdown_at is not None and now >= self._shutdown_at:
             self._shutdown_failures += 1
             failed = failed or self._shutdown_failures > most

@@ -69,9 +69,14 @@ class PathMtu:
     __slots__ = ("_attempts", "_probe", "_refused", "_search_at", "_sizes", "base", "due_at", "size")
 
     def __init__(self, base: int, most: int) -> None:
-        self.base = self.size = base
-        self.due_at: float | None = None
+        self.base = base
         self._sizes = [size for size in SIZES if base < size < most] + ([most] if most > base else [])
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was found: packets take another path from now on."""
+        self.size = self.base
+        self.due_at: float | None = None
         self._refused = _UNKNOWN
         self._probe = 0
         self._attempts = 0

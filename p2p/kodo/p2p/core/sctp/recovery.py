@@ -80,7 +80,7 @@ class Recovery:
         """Smoothed round trip time, seconds; 0.0 while unknown."""
         self.rto = rto_initial
         """The timeout as it stands, doubled by each failure, seconds."""
-        self._calm_rto = rto_initial
+        self._calm_rto = self._rto_initial = rto_initial
         self.timeout_at: float | None = None
         self.probe_at: float | None = None
         self._probes = 0
@@ -135,6 +135,11 @@ class Recovery:
         self.outstanding += size
         self._records.append(record)
         self._transmissions.append(record)
+
+    @property
+    def silences(self) -> int:
+        """How many times since the last acknowledgement one was waited for in vain."""
+        return self._probes + self.failures
 
     @property
     def has_lost(self) -> bool:
@@ -341,6 +346,18 @@ class Recovery:
                 self.outstanding += record.size
             record.state = _LOST
             self._lost.append(record)
+
+    def change_path(self, now: float) -> None:
+        """Begin anew on another path: what is out was sent on the old one and counts as lost."""
+        self.lose_all()
+        self.controller.restart()
+        self.rtt = 0.0
+        # The old path is the best guess of what the new one takes; twice as long, for it is a guess.
+        self.rto = self._calm_rto = min(2 * self._calm_rto, self._rto_initial)
+        self.failures = self._probes = 0
+        self.probe_at = None
+        if self.timeout_at is not None:
+            self.timeout_at = now + self.rto
 
     def lose_all(self) -> None:
         """Count everything that is out as lost; costs what flies, so a peer cannot make it cost anything twice."""

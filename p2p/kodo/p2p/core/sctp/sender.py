@@ -19,11 +19,17 @@ from kodo.p2p.core.sctp.recovery import Recovery
 from kodo.p2p.core.sctp.settings import Settings
 from kodo.p2p.core.sctp.wire import DATA_HEADER, DATA_HEADER_BYTES, FLAG_IMMEDIATE, HEADER_BYTES, PacketCodec
 
-__all__ = ["BATCH", "Sender"]
+__all__ = ["BATCH", "PACKET_OVERHEAD", "Sender"]
 
 BATCH: Final = 64
 """Packets that are given at once."""
 _BATCH_BYTES: Final = 256 << 10
+PACKET_OVERHEAD: Final = HEADER_BYTES + 37
+"""Bytes that a datagram has beside its chunks: SCTP's header and the DTLS record."""
+_SILENCES: Final = 2
+"""Times that waiting for an acknowledgement was in vain, before the packets' length is suspected."""
+_LEAST_ROOM: Final = 64
+"""Bytes below which no packet with data is begun."""
 _MASK: Final = 0xFFFFFFFF
 _TIMER_SECONDS: Final = 0.004
 """What pacing lets go at once: an event loop's timer is good for a millisecond or two."""
@@ -105,8 +111,30 @@ class Sender:
         self.peer_window = window
         return acked
 
-    def send(self, now: float, codec: PacketCodec, packets: list[bytes], head: bytes) -> bytes:
-        """Append packets, the first of them behind the chunks `head`; give what of `head` has not gone."""
+    def short_passed(self) -> None:
+        """Note that a short packet got through; if long ones are in vain meanwhile, the path has shrunk."""
+        if self.recovery.silences >= _SILENCES and self.path.size > self.path.base:
+            self.path.shrunk()
+            self.resize()
+            # The silence was no sign of a full queue.
+            self.recovery.controller.restart()
+            self.recovery.lose_all()
+
+    def change_path(self, now: float) -> None:
+        """Begin anew on another path."""
+        self.path.restart()
+        self.resize()
+        self.recovery.change_path(now)
+        self._allowance = 0.0
+        self.pace_at = None
+
+    def send(
+        self, now: float, codec: PacketCodec, packets: list[bytes], head: bytes, most: int | None = None
+    ) -> bytes:
+        """Append packets, the first of them behind the chunks `head`; give what of `head` has not gone.
+
+        At most `most` bytes go, where that is not None.
+        """
         recovery = self.recovery
         window, pacing = recovery.controller.window, recovery.controller.pacing
         small_window = window if window < 8 * self._mtu else 1 << 60
@@ -115,6 +143,10 @@ class Sender:
         idle = sent_any = False
         recovery.begin(now)
         while True:
+            if most is not None:
+                full = min(self._room, most - PACKET_OVERHEAD)
+                if full < len(head) + _LEAST_ROOM:
+                    break
             if recovery.in_flight:
                 if recovery.in_flight >= window:
                     break
@@ -128,12 +160,14 @@ class Sender:
             if recovery.has_lost:
                 if not self.peer_window and recovery.in_flight:
                     break
-                body = self._bundle_lost(head, full)
+                body = self._bundle_lost(head, full, bounded=most is not None)
             else:
                 body = self._bundle_new(head, full, small_window)
             if len(body) > len(head):
                 packets.append(codec.encode(body))
                 allowance -= len(body)
+                if most is not None:
+                    most -= len(body) + PACKET_OVERHEAD
                 head = b""
                 sent_any = True
             elif head and self._fits_alone():
@@ -148,9 +182,9 @@ class Sender:
             recovery.end(now, idle=idle)
         return head
 
-    def _bundle_lost(self, body: bytes, full: int) -> bytes:
+    def _bundle_lost(self, body: bytes, full: int, *, bounded: bool) -> bytes:
         recovery = self.recovery
-        while (chunk := recovery.resend(full - len(body), alone=not body)) is not None:
+        while (chunk := recovery.resend(full - len(body), alone=not body and not bounded)) is not None:
             body += chunk
             if recovery.in_vain and len(chunk) > self._base_room:
                 self.path.shrunk()

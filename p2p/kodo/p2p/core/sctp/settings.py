@@ -14,6 +14,7 @@ __all__ = [
     "Established",
     "Event",
     "MessageReceived",
+    "PathProved",
     "Settings",
 ]
 
@@ -112,6 +113,11 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class PathProved:
+    """The peer has echoed what went over the path that `Association.change_path` began: it receives there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The association is over; nothing follows.
 
@@ -123,4 +129,4 @@ class Ended:
     error: KodoError
 
 
-Event = Established | ChannelOpened | MessageReceived | ChannelClosed | Drained | Ended
+Event = Established | ChannelOpened | MessageReceived | ChannelClosed | Drained | PathProved | Ended

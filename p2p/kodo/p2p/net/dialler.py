@@ -1,0 +1,295 @@
+"""The dialling end of one link: an unconnected UDP socket per address family, and the path that is taken now.
+
+`core.paths` says what is checked when and which path is best; here are the sockets, the one timer and the packets.
+The sockets are bound to no address, so a link outlives its machine's change of network; a better path, or one that
+is left when another fails, replaces the current one under a live session.
+
+Source: libp2p/specs webrtc/webrtc-direct.md, RFC 8445.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from kodo.p2p.core import stun
+from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.paths import Candidate, Change, Paths, Rank, Target
+from kodo.p2p.errors import UnreachableError
+from kodo.p2p.net import udp
+from kodo.p2p.net.endpoint import Endpoint, Source
+from kodo.p2p.net.interfaces import on_networks_changed
+from kodo.p2p.net.link import WebRtcLink
+
+__all__ = ["Dialler"]
+
+HELLO_SECONDS = (0.15, 0.45)
+CHECKS_UNDER_WAY = 64
+"""Checks whose answers are waited for; older ones are forgotten."""
+_HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
+"""ICE's priority of a host candidate (RFC 8445, 5.1.2)."""
+_TRANSACTION_BYTES = 12
+
+
+class Dialler:
+    """Finds a path to one listener and carries a link over it; a `ways.Way`. `close` it, or let the link's end.
+
+    It repeats the first DTLS datagram until something is heard: a busy listener ignores a ClientHello, and OpenSSL
+    would repeat it after 1, 2, 4 … seconds, all dialers in step.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate] = ()) -> None:
+        self.link: WebRtcLink | None = None
+        self.resolving = 0
+        """Names whose addresses are still being looked up."""
+        self._loop = asyncio.get_running_loop()
+        self._paths = Paths((), self._loop.time())
+        self._endpoints: dict[socket.AddressFamily, Endpoint | None] = {}
+        self._out: Endpoint | None = None
+        self._to = Source("", 0)
+        # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
+        self._ufrag = stun.UFRAG_PREFIXES[1] + secrets.token_hex(16)
+        self._tie_breaker = int.from_bytes(secrets.token_bytes(8), "big")
+        self._under_way: OrderedDict[bytes, tuple[Target, float]] = OrderedDict()
+        self._found: asyncio.Future[None] = self._loop.create_future()
+        self._hello: list[bytes] | None = None
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._calm = False
+        """Whether the timer was set for checks while nothing is awaited."""
+        self._closed = False
+        self._reason: OSError | None = None
+        self._forget_networks = on_networks_changed(self._networks_changed)
+        self.add(candidates)
+
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        """Check these addresses too."""
+        for candidate in candidates:
+            self._paths.add(candidate, self._loop.time())
+        self._check_due()
+
+    async def found(self) -> None:
+        """Wait until an address answers; the caller's deadline ends it. Cancelling is safe.
+
+        Raises:
+            UnreachableError: the network says of every address that nobody is there.
+        """
+        self.check_refused()
+        await self._found
+
+    @property
+    def targets(self) -> set[Target]:
+        """All that is checked."""
+        return set(self._paths.targets)
+
+    @property
+    def target(self) -> Target:
+        """Where the path leads that is taken."""
+        return Target(self._to.host, self._to.port, self._to.interface)
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """IP address and UDP port of the path that is taken."""
+        return plain_host(self._to.host), self._to.port
+
+    @property
+    def route(self) -> str:
+        """Name the path that is taken: `lan` or `direct`."""
+        current = self._paths.current
+        if current is not None and self._paths.rank_of(current) is Rank.NEAR:
+            return "lan"
+        return udp.route_to(self._to.host)
+
+    def close(self) -> None:
+        """Close the sockets; idempotent."""
+        self._closed = True
+        self._forget_networks()
+        for timer in (self._timer, self._hello_timer):
+            if timer is not None:
+                timer.cancel()
+        for endpoint in self._endpoints.values():
+            if endpoint is not None:
+                endpoint.close()
+        if not self._found.done():
+            self._found.cancel()
+
+    # checks
+
+    def _endpoint_to(self, target: Target) -> Endpoint | None:
+        """Return the socket for a target; None on a machine without its family."""
+        family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+        if family not in self._endpoints:
+            self._endpoints[family] = None
+            with contextlib.suppress(OSError):
+                sock = udp.unconnected(family)
+                self._endpoints[family] = Endpoint(sock, self._received, self._batch_ended, self._failed)
+        return self._endpoints[family]
+
+    def _check_due(self) -> None:
+        """Send the checks that are due, and arm the timer for the next."""
+        if self._closed:
+            return
+        self._update()
+        for target in self._paths.take_due(self._loop.time()):
+            self._check(target)
+        self._arm()
+
+    def _update(self) -> None:
+        link = self.link
+        if link is not None:
+            self._paths.settled = link.settled
+            self._paths.awaiting = link.awaits
+            self._calm = not link.awaits
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._paths.get_timer()
+        if due is not None and not self._closed:
+            self._timer = self._loop.call_at(due, self._check_due)
+
+    def _check(self, target: Target) -> None:
+        endpoint = self._endpoint_to(target)
+        if endpoint is None:
+            self._refused(target)
+            return
+        transaction = secrets.token_bytes(_TRANSACTION_BYTES)
+        self._under_way[transaction] = (target, self._loop.time())
+        if len(self._under_way) > CHECKS_UNDER_WAY:
+            self._under_way.popitem(last=False)
+        request = stun.binding_request(
+            self._ufrag, self._ufrag, transaction, tie_breaker=self._tie_breaker, priority=_HOST_PRIORITY
+        )
+        endpoint.send([request], Source(target.host, target.port, "", target.interface))
+
+    def _networks_changed(self) -> None:
+        self._paths.networks_changed(self._loop.time())
+        self._check_due()
+
+    # what comes
+
+    def _received(self, data: bytes, source: Source) -> None:
+        target = Target(source.host, source.port, source.interface)
+        if target not in self._paths:
+            return
+        if stun.is_dtls(data):
+            link = self.link
+            # Until DTLS proves who sent it, only what comes from where the handshake goes counts.
+            if link is not None and (link.encrypted or target == self._paths.current):
+                self._stop_repeating()
+                if target == self._paths.current:
+                    self._paths.heard(self._loop.time())
+                link.datagram_received(data)
+        elif stun.is_binding_request(data):
+            self._answer(data, source)
+        elif stun.is_stun(data):
+            self._take_answer(data, target)
+
+    def _take_answer(self, data: bytes, target: Target) -> None:
+        transaction = data[8:20]
+        asked = self._under_way.get(transaction)
+        if asked is None or asked[0] != target:
+            return
+        try:
+            mapped = stun.read_binding_response(data, transaction, self._ufrag)
+        except ValueError:
+            return
+        del self._under_way[transaction]
+        now = self._loop.time()
+        self._update()
+        change = self._paths.answered(target, mapped, now, now - asked[1])
+        if change is Change.MOVED:
+            self._out = self._endpoint_to(target)
+            self._to = Source(target.host, target.port, "", target.interface)
+            if not self._found.done():
+                self._found.set_result(None)
+        link = self.link
+        if link is not None:
+            link.heard()
+            if change is not Change.NOTHING:
+                link.moved(self.remote_address, self.route)
+        self._arm()
+
+    def _answer(self, data: bytes, source: Source) -> None:
+        """Answer the check of a listener that is a full ICE agent, as js-libp2p's is."""
+        endpoint = self._endpoint_to(Target(source.host, source.port, source.interface))
+        try:
+            request = stun.read_binding_request(data)
+        except ValueError:
+            return
+        if endpoint is not None and request.server_ufrag == self._ufrag:
+            endpoint.send([stun.binding_response(request, (source.host, source.port))], source)
+            if self.link is not None:
+                self.link.heard()
+
+    def _batch_ended(self) -> None:
+        if self.link is not None:
+            self.link.flush()
+
+    def _failed(self, error: OSError, to: Source | None) -> None:
+        if to is not None and self._paths.current is None:
+            self._reason = error
+            self._refused(Target(to.host, to.port, to.interface))
+
+    def _refused(self, target: Target) -> None:
+        self._paths.refused(target)
+        self.check_refused()
+        if not self._closed:
+            self._loop.call_soon(self._check_due)
+
+    def check_refused(self) -> None:
+        """Let `found` fail when nothing is left that could answer."""
+        if not self._found.done() and not self.resolving and self._paths.all_refused:
+            error = UnreachableError((self._reason and self._reason.strerror) or "this machine has no way there")
+            error.__cause__ = self._reason
+            self._found.set_exception(error)
+            self._found.exception()  # whoever waits raises it; nobody may wait
+
+    # the link's way
+
+    def send(self, datagrams: list[bytes]) -> None:
+        """Send a batch of the link."""
+        if self._out is not None:
+            self._out.send(datagrams, self._to)
+        if self._hello is None:
+            self._hello = datagrams
+            self._repeat_later()
+        elif self._calm and self.link is not None and self.link.awaits:
+            # Something is awaited again, perhaps from another network than before: ask at once.
+            self._calm = False
+            self._loop.call_soon(self._check_due)
+
+    def send_whole(self, datagram: bytes) -> bool:
+        """Send a datagram of the link that is not to be fragmented."""
+        return self._out is None or self._out.send_whole(datagram, self._to)
+
+    def send_split(self, datagrams: list[bytes]) -> None:
+        """Send datagrams of the link that may be fragmented."""
+        if self._out is not None:
+            self._out.send_split(datagrams, self._to)
+
+    def room(self) -> int | None:
+        """Return None: whoever answers our checks receives what we send."""
+        return None
+
+    def proved(self) -> None:
+        """Take note of nothing: see `room`."""
+
+    def _repeat_later(self) -> None:
+        self._hello_timer = self._loop.call_later(random.uniform(*HELLO_SECONDS), self._repeat)
+
+    def _repeat(self) -> None:
+        if self._out is not None:
+            self._out.send(self._hello or [], self._to)
+        self._repeat_later()
+
+    def _stop_repeating(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None

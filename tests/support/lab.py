@@ -1,0 +1,129 @@
+"""Networks for tests, of Linux network namespaces: hosts, wires between them, and programs that run on a host.
+
+Real kernels' routing, MTUs and addresses, which loopback has none of. It takes root and `ip` (iproute2); without
+root the tests are skipped, and as root whatever is missing fails them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["Lab", "Program", "lab", "needs_root"]
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces take root")
+ANSWER_SECONDS = 60.0
+_count = itertools.count()
+
+
+def ip(*words: str) -> None:
+    """Run `ip`; what it says when it fails is the error."""
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+class Lab:
+    """Hosts by their names; each is a network namespace."""
+
+    def __init__(self) -> None:
+        self._mark = f"kodo{os.getpid()}x{next(_count)}"
+        self._hosts: dict[str, str] = {}
+
+    def host(self, name: str, *, forwards: bool = False) -> None:
+        """Make a host, with loopback only."""
+        namespace = self._hosts[name] = f"{self._mark}-{name}"
+        ip("netns", "add", namespace)
+        self.ip(name, "link", "set", "lo", "up")
+        # An address can be used at once.
+        self.set(name, "net.ipv6.conf.default.accept_dad", 0)
+        if forwards:
+            self.set(name, "net.ipv4.ip_forward", 1)
+            self.set(name, "net.ipv6.conf.all.forwarding", 1)
+
+    def ip(self, name: str, *words: str) -> None:
+        """Run `ip` on a host."""
+        ip("-n", self._hosts[name], *words)
+
+    def set(self, name: str, setting: str, value: int) -> None:
+        """Set a kernel parameter of a host."""
+        path = "/proc/sys/" + setting.replace(".", "/")
+        subprocess.run(["ip", "netns", "exec", self._hosts[name], "sh", "-c", f"echo {value} > {path}"], check=True)
+
+    def wire(self, a: str, b: str) -> None:
+        """Lay a wire between two hosts: an interface on each, with the other host's name."""
+        ip("link", "add", b, "netns", self._hosts[a], "type", "veth", "peer", "name", a, "netns", self._hosts[b])
+        self.ip(a, "link", "set", b, "up")
+        self.ip(b, "link", "set", a, "up")
+
+    def address(self, name: str, interface: str, *addresses: str) -> None:
+        """Give an interface addresses, as `10.0.0.1/24`."""
+        for address in addresses:
+            self.ip(name, "addr", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
+
+    def route(self, name: str, via: str) -> None:
+        """Have a host send everything else by a router."""
+        self.ip(name, *(["-6"] if ":" in via else []), "route", "replace", "default", "via", via)
+
+    @contextlib.asynccontextmanager
+    async def program(self, name: str, *words: str) -> AsyncIterator[Program]:
+        """Run `python -m tests.support.lab_peer WORDS` on a host; it ends with the block."""
+        process = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", self._hosts[name], sys.executable, "-m", "tests.support.lab_peer", *words),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            yield Program(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    def close(self) -> None:
+        """Remove all hosts, and with them what is between them."""
+        for namespace in self._hosts.values():
+            with contextlib.suppress(RuntimeError):
+                ip("netns", "del", namespace)
+
+
+class Program:
+    """A program on a host: it says one JSON value a line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def says(self) -> Any:
+        """Return the next thing that it says.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        assert self._process.stdout is not None
+        async with asyncio.timeout(ANSWER_SECONDS):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the program ended with code {await self._process.wait()}")
+        return json.loads(line)
+
+
+@contextlib.contextmanager
+def lab() -> Iterator[Lab]:
+    """Make a lab without hosts."""
+    made = Lab()
+    try:
+        yield made
+    finally:
+        made.close()
