@@ -204,7 +204,12 @@ async def _node(context: Context) -> Finding:
             state = await (await client.node(str(here["peer_id"]))).request("node.state", {})
     except (KodoError, TimeoutError) as error:
         return Finding("node", str(error), "koco down, or end it by its process id, then koco up")
-    return Finding("node", f"{state['name']} answers, up for {state['uptime_s']:.0f} s")
+    twins = ", ".join(map(str, state.get("twins") or ()))
+    found = f"{state['name']} answers, up for {state['uptime_s']:.0f} s"
+    if twins:
+        todo = "stop one of the two, for callers reach either; a second node needs a home of its own, not a copy"
+        return Finding("node", f"{found}; another node has the same key, at {twins}", todo)
+    return Finding("node", found)
 
 
 def register(app: typer.Typer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +33,15 @@ __all__ = [
     "running_node",
     "samples_scope",
     "short_turns_of_threads",
+    "telling",
     "usage_of",
     "warn_of_unbound",
     "written_address",
 ]
 
 
+PATIENCE_S = 1.0
+"""How long somebody waits without asking why, in seconds."""
 _SWITCH_S = 0.0005
 """A tenth of what is usual."""
 
@@ -115,13 +120,44 @@ def samples_scope() -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running_node(config: NodeConfig, **options: Any) -> AsyncIterator[Node]:
-    """Run a node for as long as the block lasts; `options` are those of `Node`."""
+async def running_node(
+    config: NodeConfig, tell: Callable[[str], None] | None = None, **options: Any
+) -> AsyncIterator[Node]:
+    """Run a node for as long as the block lasts; `options` are those of `Node`.
+
+    Args:
+        tell: told what the start waits for, whenever that takes a moment.
+    """
     from kodo.node.app import Node
 
-    async with Node(config, **options) as node:
+    node = Node(config, **options)
+    async with AsyncExitStack() as stack:
+        async with telling(tell, lambda: node.waits_for):
+            await stack.enter_async_context(node)
         with _rare_collections(), short_turns_of_threads():
             yield node
+
+
+@contextlib.asynccontextmanager
+async def telling(tell: Callable[[str], None] | None, waits_for: Callable[[], str]) -> AsyncIterator[None]:
+    """Tell what is waited for in the block, once it has been the same for a second."""
+
+    async def watch(tell: Callable[[str], None]) -> None:
+        told = ""
+        while True:
+            before = waits_for()
+            await asyncio.sleep(PATIENCE_S)
+            if before == waits_for() != told:
+                told = before
+                tell(f"waiting for {told}")
+
+    task = asyncio.ensure_future(watch(tell)) if tell is not None else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 @contextlib.contextmanager

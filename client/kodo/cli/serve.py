@@ -257,7 +257,7 @@ async def up(
             # The samples: something to run at once. Their scope's name would be claimed by every such node.
             scope, settings = samples_scope(), settings.override(name=settings.settings.name or default_name())
         config = node_config(settings, scope=scope, registries=registries)
-        node = await stack.enter_async_context(running_node(config))
+        node = await stack.enter_async_context(running_node(config, context.say))
         stack.enter_context(written_address(settings.home, node))
         page = await stack.enter_async_context(_page(settings, registries, web_port, site)) if site else None
         # From here on a signal is the orderly way to end, no interruption.
@@ -418,7 +418,7 @@ async def registry(
     metrics: Metrics = None,
 ) -> None:
     """Run a registry until Ctrl-C."""
-    from kodo.cli.nodes import oidc_config, short_turns_of_threads
+    from kodo.cli.nodes import oidc_config, short_turns_of_threads, telling
     from kodo.settings.registry import RegistrySettings
 
     if backup is not None:
@@ -452,7 +452,10 @@ async def registry(
     }
     if hosts:
         more["name"] = hosts[0]
-    async with _registry(context.loaded.home, host, port, open_, **more) as running:
+    async with AsyncExitStack() as stack:
+        starting = _registry(context.loaded.home, host, port, open_, **more)
+        async with telling(context.say, lambda: starting.waits_for):
+            running = await stack.enter_async_context(starting)
         with short_turns_of_threads():
             await _serve_registry(context, settings, running)
 

@@ -52,6 +52,7 @@ from kodo.node.service import Service
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.store import Store
+from kodo.node.twins import Twins, addresses_of, reached
 from kodo.node.watch import Watch
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
@@ -101,6 +102,8 @@ class Node:
         self._transport = transport
         self._describe = describe
         self._stack: contextlib.AsyncExitStack | None = None
+        self.waits_for = "the node to start"
+        """What its start waits for now, for people."""
         self._scope = Scope()
         self._identity: Identity | None = None
         self._provider: Provider | None = None
@@ -110,6 +113,7 @@ class Node:
         self._runs: Runs | None = None
         self._service: Service | None = None
         self._watch = Watch()
+        self._twins: Twins | None = None
 
     async def __aenter__(self) -> Self:
         """Start; when this returns the node takes calls.
@@ -152,6 +156,11 @@ class Node:
     def addresses(self) -> list[Multiaddr]:
         """Where the node is reached now, each with its peer id."""
         return self._host.addresses() if self._host is not None else []
+
+    @property
+    def twins(self) -> list[str]:
+        """Where other nodes with the same key were met."""
+        return list(self._twins.seen) if self._twins is not None else []
 
     @property
     def monitor(self) -> MonitorServer | None:
@@ -211,6 +220,7 @@ class Node:
         scope_roots = self._read_scope()
         if config.metrics is not None:
             await stack.enter_async_context(self._watch.serve(config.metrics))
+        self.waits_for = "its database to open"
         account = await asyncio.to_thread(_settle, config, home, [*scope_roots, *config.roots])
         ledger = Ledger(home, reserve_bytes=config.disk_reserve_bytes, quota_bytes=config.quota_bytes)
         store = await stack.enter_async_context(
@@ -240,6 +250,7 @@ class Node:
         vault.open()
         self._catalog = catalog = self._make_catalog(scope_roots, account)
         stack.callback(catalog.judge.close)
+        self.waits_for = "flows to be described"
         executor = await self._open_executor(
             stack, identity, [*scope_roots, *config.roots], catalog.load(store), account
         )
@@ -287,6 +298,7 @@ class Node:
         self._runs = runs
         runs.listen(log_run)
         locks = Locks(store, runs, catalog.judge, catalog.faults)
+        self.waits_for = "runs that went on without the node"
         await stack.enter_async_context(runs)
         locks.start()
         launcher = Launcher(catalog, uploads, runs)
@@ -339,6 +351,11 @@ class Node:
         self._service = service
         self._watch.begin(facts, runs, service, meter, lambda: len(host.sessions), ledger)
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
+        if config.lan or config.registry:
+            find = partial(addresses_of, identity.peer_id, config.registry, lan=config.lan)
+            dial = partial(reached, partial(_outgoing, config, identity))
+            self._twins = facts.twins = await stack.enter_async_context(Twins(find, host.addresses, dial, clock))
+        self.waits_for = "its port"
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         if config.lan:
@@ -378,6 +395,8 @@ class Node:
         elif self._executor is None and on_ray:
             if executor is not None:
                 await executor.aclose()
+            where = f"to be joined at {config.ray_address}" if config.ray_address else "to start"
+            self.waits_for = f"Ray {where}"
             executor = _ray(config, identity, roots, catalog, self._scope.files)
         assert executor is not None
         stack.push_async_callback(executor.aclose)
@@ -385,6 +404,8 @@ class Node:
         return executor
 
     async def _welcome(self, session: Session) -> None:
+        if self._twins is not None and str(session.remote_peer) == self.peer_id:
+            self._twins.met(*session.remote_address[:2])
         if self._service is not None:
             await self._service.admit(session)
 

@@ -148,6 +148,8 @@ class Registry:
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
         self._peer_id: str | None = None
+        self.waits_for = "its address"
+        """What its start waits for now, for people."""
         self.asked_to_stop = asyncio.Event()
         """Set once an operator asked for it; whoever runs the registry closes it then."""
         self.first_code: str | None = None
@@ -208,6 +210,7 @@ class Registry:
             listener = stack.enter_context(await _listen(config.host, config.port))
             host, port = listener.getsockname()[:2]
             bounds = Bounds(nodes=config.max_nodes, flows=config.max_flows, read_s=config.search_s)
+            self.waits_for = "its database to open, which takes longer after an upgrade"
             store = await stack.enter_async_context(Store(config.database, bounds))
             added = await store.admin.mesh_urls()
             federation = Federation(
@@ -238,6 +241,7 @@ class Registry:
             )
             if config.metrics is not None:
                 service.told = await self._watch(stack, store, config.metrics)
+            self.waits_for = "the registries that it reads and feeds"
             runner = web.AppRunner(make_app(service, self._page), shutdown_timeout=_SHUTDOWN_S, **_HTTP)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

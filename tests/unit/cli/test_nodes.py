@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,13 +11,14 @@ import pytest
 
 from kodo.access import http
 from kodo.access.oidc import OidcConfig
-from kodo.cli.nodes import node_config, oidc_config, print_ready, warn_of_unbound
+from kodo.cli.nodes import node_config, oidc_config, print_ready, telling, warn_of_unbound
 from kodo.cli.runtime import Context
 from kodo.client.config import Loaded, Settings
 from kodo.node.app import Node
 from kodo.node.catalog.catalog import Flow
 from kodo.node.config import NodeConfig
 from kodo.p2p.errors import UnreachableError, UsageError
+from tests.support.virtual_time import run_virtual
 
 
 class OpenNode:
@@ -125,3 +127,34 @@ def test_the_setting_demands_bound_tokens() -> None:
     terms = {"oidc_issuer": "https://i.example", "oidc_audience": "a", "oidc_client_id": "c"}
     for text, bound in (("yes", True), ("no", False)):
         assert oidc_config(Settings.model_validate({**terms, "auth_oidc_bound": text})).bound is bound
+
+
+def told_while(phases: list[tuple[str, float]]) -> list[str]:
+    """What is told of a start that waits for each of these for so many seconds."""
+    told: list[str] = []
+
+    async def start() -> None:
+        now = [phases[0][0]]
+        async with telling(told.append, lambda: now[0]):
+            for phase, seconds in phases:
+                now[0] = phase
+                await asyncio.sleep(seconds)
+        await asyncio.sleep(100)
+
+    run_virtual(start())
+    return told
+
+
+@pytest.mark.parametrize(
+    ("phases", "told"),
+    [
+        ([("its port", 0.5), ("flows", 0.5)], []),
+        ([("flows", 30.0)], ["waiting for flows"]),
+        ([("flows", 0.5), ("Ray to start", 30.0)], ["waiting for Ray to start"]),
+        ([("flows", 5.0), ("Ray to start", 5.0)], ["waiting for flows", "waiting for Ray to start"]),
+    ],
+)
+def test_what_a_start_waits_for_is_told_once_it_takes_a_moment(
+    phases: list[tuple[str, float]], told: list[str]
+) -> None:
+    assert told_while(phases) == told

@@ -14,6 +14,7 @@ from kodo.node.clock import Clock
 from kodo.node.housekeeping.cleanup import Stale
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.runs.runs import Runs
+from kodo.node.twins import Twins
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 from kodo.protocol.pages import fitting
@@ -24,15 +25,22 @@ _CLEANUP_ROWS = 5000
 """Rows of one answer at most; the totals count all."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeFacts:
-    """What `node.state` says besides the load. `registries`: each `{url, online}`; `started_at` in ms UTC."""
+    """What `node.state` says besides the load.
+
+    Attributes:
+        started_at: ms UTC.
+        registries: gives each, `{url, online}`.
+        twins: where other nodes with the same key were met.
+    """
 
     name: str
     peer_id: str
     version: str
     started_at: int
     registries: Callable[[], list[dict[str, Any]]] = list
+    twins: Twins | None = None
 
 
 class NodeAnswers:
@@ -70,6 +78,7 @@ class NodeAnswers:
                 "queued": load.queued,
             },
             "registries": self._facts.registries(),
+            **({"twins": list(self._facts.twins.seen)} if self._facts.twins and self._facts.twins.seen else {}),
         }
 
     async def _shutdown(self, caller: Caller, args: ShutdownArgs) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Whether another node has the same key: a copy of a home that runs, too. Both must know, for callers reach either.
+
+A node that starts looks where others would find it, and dials what is there under its own peer id. The handshake
+proves that whoever answers has the key, to one as to the other: who is dialled by its own peer id has a twin, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from kodo.client.client import Client
+from kodo.node.clock import Clock
+from kodo.p2p.core.hosts import is_own_host
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import KodoError, NetworkError
+from kodo.p2p.net.discovery import browse
+from kodo.p2p.net.interfaces import local_addresses
+
+__all__ = ["Twins", "addresses_of", "is_this_process", "reached"]
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 600.0
+"""How often it is looked again: a home may be copied at any time."""
+_LOOK_S = 1.5
+_DIAL_S = 10.0
+_MAX_DIALS = 8
+_MAX_KEPT = 8
+
+
+class Twins:
+    """Looks for other nodes with this key while it is open; `async with`.
+
+    Args:
+        find: gives the addresses under which this peer id is found.
+        own: gives the addresses of this node.
+        reach: dials an address, and gives the IP address and port of whoever proved the key there.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[Sequence[Multiaddr]]],
+        own: Callable[[], Collection[Multiaddr]],
+        reach: Callable[[Multiaddr], Awaitable[tuple[str, int]]],
+        clock: Clock,
+        is_own: Callable[[str, int], bool] | None = None,
+    ):
+        self._find = find
+        self._own = own
+        self._reach = reach
+        self._clock = clock
+        self._is_own = is_own or is_this_process
+        self._task: asyncio.Task[None] | None = None
+        self.seen: dict[str, int] = {}
+        """By IP address and port of another node with this key: when it was met last, ms UTC."""
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._look_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def look(self) -> None:
+        """Look once."""
+        own = {(address.host, address.port) for address in self._own()}
+        others = [address for address in await self._find() if (address.host, address.port) not in own]
+        for address in others[:_MAX_DIALS]:
+            try:
+                self.met(*await self._reach(address))
+            except (KodoError, TimeoutError, OSError) as error:
+                logger.debug("nobody with this node's key answers at %s: %s", address, error)
+
+    def met(self, host: str, port: int) -> None:
+        """Take note of somebody who has proved to have this node's key, unless it is this node itself."""
+        if self._is_own(host, port):
+            return
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if place not in self.seen and len(self.seen) < _MAX_KEPT:
+            logger.error(
+                "another node with the same key runs at %s, and callers reach either: stop one of them. "
+                "A second node needs a home of its own",
+                place,
+            )
+        if place in self.seen or len(self.seen) < _MAX_KEPT:
+            self.seen[place] = self._clock.now_ms()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except (KodoError, OSError) as error:
+                logger.debug("other nodes with this key could not be looked for: %s", error)
+            await self._clock.sleep(AGAIN_S)
+
+
+async def addresses_of(peer_id: PeerId, registries: Iterable[str], *, lan: bool) -> list[Multiaddr]:
+    """Return the addresses under which others find a peer, on the local network and in registries."""
+    # Imported here: a node without registries does without HTTP.
+    from kodo.registry.client.client import RegistryClient
+
+    own, found = str(peer_id), list[Multiaddr]()
+    if lan:
+        with contextlib.suppress(NetworkError):
+            found += [each for seen in await browse(_LOOK_S) if seen.peer_id == own for each in seen.addresses]
+    for url in registries:
+        with contextlib.suppress(KodoError, TimeoutError, ValueError):
+            async with asyncio.timeout(_LOOK_S), RegistryClient(url) as registry:
+                found += [Multiaddr.parse(text) for text in (await registry.record(own)).addrs]
+    return found
+
+
+async def reached(client: Callable[[], Client], address: Multiaddr) -> tuple[str, int]:
+    """Dial an address with a new client of this key; give the IP address and port of whoever has proved it, too."""
+    async with asyncio.timeout(_DIAL_S), client() as opened:
+        session = await (await opened.node(str(address))).session()
+        return session.remote_address[0], session.remote_address[1]
+
+
+def is_this_process(host: str, port: int) -> bool:
+    """Return whether an IP address and UDP port are this process's own: a run may delegate to its own node."""
+    if not is_own_host(host) and host not in local_addresses():
+        return False
+    return any(each.laddr and each.laddr.port == port for each in psutil.Process().net_connections("udp"))
