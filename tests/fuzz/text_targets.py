@@ -8,7 +8,8 @@ from random import Random
 from typing import Any
 
 from kodo.access.jose import BadTokenError, read_header, read_keys
-from kodo.cli.values import parse_assignments, parse_value
+from kodo.cli.values import parse_assignments
+from kodo.client.inputs import read_word
 from kodo.client.resolve import parse_flow, parse_run, parse_share
 from kodo.flow._runtime.event_socket import parse_line
 from kodo.node.executors.crash import read_crash
@@ -135,7 +136,7 @@ def _read_keys(value: object) -> None:
 def _of_schemas(text: str) -> None:
     for schema in SCHEMA["properties"].values():
         with contextlib.suppress(ValueError):
-            parse_value(text, schema, SCHEMA)
+            read_word(text, schema, SCHEMA)
 
 
 def targets() -> list[Target]:

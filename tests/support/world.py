@@ -44,6 +44,7 @@ class Service:
         self.refusals: list[CallError] = []
         self.answers: dict[str, Any] = {}
         """What other ops are answered with: an answer, or what gives it for the args."""
+        self.schema: dict[str, Any] = {"type": "object"}
         self.flows = [
             {"path": "flows.market.Competitor", "name": "Competitor Analysis"},
             {"path": "flows.b", "name": "Twin"},
@@ -59,7 +60,7 @@ class Service:
             case "flow.schema":
                 if args["path"] not in [flow["path"] for flow in self.flows]:
                     raise CallError(404, "no-such-flow", "none")
-                return {"path": args["path"], "name": "n", "schema": {"type": "object"}}
+                return {"path": args["path"], "name": "n", "schema": self.schema}
             case "run.launch":
                 return {"fid": FID, "state": "pending"}
             case "run.stream":

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from kodo.cli.text import compact, line
-from kodo.cli.values import parse_value
+from kodo.client.inputs import read_word
 from kodo.client.schemas import Schema, branches, choices, is_object, is_secret, properties, resolve
 from kodo.p2p.errors import UsageError
 
@@ -130,7 +130,7 @@ async def _ask_value(name: str, field: Schema, root: Schema, ask: Ask, say: Say,
         if values is not None and text.isdecimal() and 1 <= int(text) <= len(values) and text not in map(str, values):
             return values[int(text) - 1]
         try:
-            return parse_value(text, field, root)
+            return read_word(text, field, root)
         except ValueError as error:
             say(f"that should be {line(error)}")
 

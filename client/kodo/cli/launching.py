@@ -12,15 +12,28 @@ __all__ = ["given_inputs", "upload_files"]
 
 
 async def given_inputs(
-    context: Context, name: str, schema: Any, *, words: list[str], file: str | None, ask: bool
+    context: Context,
+    name: str,
+    schema: Any,
+    *,
+    words: list[str],
+    file: str | None,
+    ask: bool,
+    texts: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the inputs that words and a file give; with `ask`, required ones that are missing are asked for."""
+    """Return the inputs that words and a file give.
+
+    Args:
+        ask: whether required ones that are missing are asked for.
+        texts: words that are taken as they are written.
+    """
     from kodo.cli.forms import fill_missing, missing_inputs
     from kodo.cli.secret import secret_values
     from kodo.cli.values import name_files, parse_assignments, read_inputs_file
+    from kodo.client.inputs import to_inputs
 
-    values = name_files(read_inputs_file(file), schema) if file is not None else {}
-    values |= parse_assignments(words, schema, await secret_values(context, words, schema))
+    values = name_files(to_inputs(read_inputs_file(file), schema), schema) if file is not None else {}
+    values |= parse_assignments(words, schema, await secret_values(context, words, schema), texts or [])
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import RunSelection
 
-__all__ = ["FLOW_HELP", "Inputs", "Words", "register"]
+__all__ = ["FLOW_HELP", "Inputs", "Texts", "Words", "register"]
 
 FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml."
 MAX_LISTED = 50
@@ -35,6 +35,14 @@ Words = Annotated[
 ]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML file with the values; - reads stdin.")
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="NAME=VALUE",
+        help="An input taken as it is written, for texts that others wrote: @, - and env: mean nothing in it.",
+    ),
 ]
 Yes = Annotated[
     bool, typer.Option("--yes", "--defaults", help="Answer each question with its default instead of asking.")
@@ -52,6 +60,7 @@ async def run(
     flow: Annotated[str | None, typer.Argument(metavar="[FLOW]", help=FLOW_HELP)] = None,
     words: Words = None,
     inputs: Inputs = None,
+    text: Texts = None,
     like: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +137,8 @@ async def run(
     async with AsyncExitStack() as stack:
         client_options: dict[str, Any] = {}
         node, values = None, None
-        given = partial(given_inputs, context, words=words or [], file=inputs, ask=not yes and not later)
+        words, texts = words or [], text or []
+        given = partial(given_inputs, context, words=words, texts=texts, file=inputs, ask=not yes and not later)
         if local:
             from kodo.cli.local import describe_local, embedded_node, prepare_node
 
@@ -145,7 +155,7 @@ async def run(
             earlier = await client.run(like)
             found = await earlier.flow()
             values = await given(found.name, found.inputs_schema, ask=False)
-            values = changed(values, (await earlier.state()).get("inputs"), words or [])
+            values = changed(values, (await earlier.state()).get("inputs"), [*words, *texts])
             # What is missing is asked for by a lock, which a person at a terminal answers at once.
             strict = not later and not context.interactive
             await earlier.prove()
@@ -359,6 +369,7 @@ async def answer(
         ),
     ] = None,
     inputs: Inputs = None,
+    text: Texts = None,
     yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the default.")] = False,
 ) -> None:
     """Answer a question (lock) of a run."""
@@ -378,7 +389,7 @@ async def answer(
                 choices = ", ".join(f"{shlex.quote(str(row.get('lid')))} ({row.get('title')})" for row in rows[:8])
                 raise UsageError(f"several questions are open; name one: {choices}")
             lid = str(rows[0].get("lid"))
-        candidate = await _candidate(context, await found.lock(lid), rest, inputs, yes)
+        candidate = await _candidate(context, await found.lock(lid), rest, text or [], inputs, yes)
         unlock = await found.answer(lid, candidate)
     if context.json:
         context.emit({"fid": found.fid, "lid": lid, "unlock": unlock})
@@ -386,28 +397,36 @@ async def answer(
         context.say("accepted")
 
 
-async def _candidate(context: Context, lock: Mapping[str, Any], words: list[str], file: str | None, yes: bool) -> Any:
+async def _candidate(
+    context: Context, lock: Mapping[str, Any], words: list[str], texts: list[str], file: str | None, yes: bool
+) -> Any:
     from kodo.cli.following import ask_for
     from kodo.cli.secret import is_elsewhere, read_secret, secret_values, warn_of
     from kodo.cli.text import line
-    from kodo.cli.values import answer_words, parse_assignments, parse_value, read_inputs_file
+    from kodo.cli.values import answer_words, parse_assignments, read_inputs_file
+    from kodo.client.inputs import read_literal, read_word, to_inputs
     from kodo.client.schemas import is_object, is_secret, resolve
     from kodo.p2p.errors import UsageError
 
     schema = lock.get("schema")
     root = schema if isinstance(schema, Mapping) else {}
     fields = is_object(resolve(root, root))
-    if fields and (words or file is not None):
-        given = parse_assignments(words, root, await secret_values(context, words, root))
-        return {**(read_inputs_file(file) if file is not None else {}), **given}
+    whole = fields and len(words) == 1 and words[0].lstrip().startswith("{")
+    if fields and not whole and (words or texts or file is not None):
+        given = parse_assignments(words, root, await secret_values(context, words, root), texts)
+        return {**(to_inputs(read_inputs_file(file), root) if file is not None else {}), **given}
+    if texts:
+        words, read = [texts[-1].removeprefix("value=")], read_literal
+    else:
+        read = read_word
     if words:
         text, secret = " ".join(words).removeprefix("value="), is_secret(root, root)
-        if secret:
+        if secret and not texts:
             if not is_elsewhere(text):
                 warn_of(context, "value")
             text = await read_secret(text, "the answer")
         try:
-            return parse_value(text, root, root)
+            return read(text, root, root)
         except ValueError as error:
             shown = "" if secret else f"; it is {text[:80]!r}"
             raise UsageError(f"the answer should be {error}{shown}") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
-from kodo.cli.running import FLOW_HELP, Inputs, Words
+from kodo.cli.running import FLOW_HELP, Inputs, Texts, Words
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -23,6 +23,7 @@ async def schedule(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help=FLOW_HELP)],
     words: Words = None,
     inputs: Inputs = None,
+    text: Texts = None,
     cron: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +84,7 @@ async def schedule(
     async with context.client() as client:
         found = await client.find_flow(flow)
         values = await given_inputs(
-            context, found.name, found.inputs_schema, words=words or [], file=inputs, ask=True
+            context, found.name, found.inputs_schema, words=words or [], texts=text, file=inputs, ask=True
         )
         await client.prove(found, values)
         values = await upload_files(context, client, found, values)

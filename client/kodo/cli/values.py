@@ -6,19 +6,15 @@ to say; it has the flow's own types. Schemas come from peers: patterns and remot
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import itertools
-import json
-import math
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from kodo.client.inputs import field_named, read_document, read_literal, read_word
 from kodo.client.schemas import Schema, branches, choices, is_object, is_secret, properties, resolve, takes_file
 from kodo.p2p.errors import UsageError
 from kodo.protocol.uploads import is_upload_id
@@ -27,20 +23,17 @@ __all__ = [
     "answer_words",
     "name_files",
     "parse_assignments",
-    "parse_value",
     "read_inputs_file",
     "read_text",
     "secret_fields",
 ]
 
 MAX_FILE_BYTES = 16 << 20
-MAX_DEPTH = 16
-MAX_STEPS = 100_000
-"""How many schemas one value may be held against: alternatives of alternatives multiply."""
+MAX_PARTS, MAX_BRANCHES = 16, 64
+"""How many names may be in `a.b.c`, and how many alternatives each may have."""
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
-_TRUE = frozenset(["true", "yes", "y", "on", "1"])
-_FALSE = frozenset(["false", "no", "n", "off", "0"])
+MAX_STEPS = 100_000
+"""How many schemas all words may be held against: alternatives of alternatives multiply."""
 
 
 def answer_words(schema: Any) -> str:
@@ -73,163 +66,146 @@ def secret_fields(words: Sequence[str], schema: Any) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for word in words:
         name, equals, text = word.partition("=")
-        if not equals or not name:
-            continue
-        with contextlib.suppress(UsageError):
-            field, _, _ = _field(name, resolve(root, root), root, {})
-            if is_secret(field, root):
-                found.append((name, text))
+        if equals and name and any(is_secret(field, root) for field in _fields(name, [resolve(root, root)], root)):
+            found.append((name, text))
     return found
 
 
-class _TooManyError(ValueError):
-    """The schema has no end."""
-
-
-def parse_value(text: str, schema: Any, root: Schema) -> Any:
-    """Read `text` as the schema demands.
-
-    Raises:
-        ValueError: saying what was expected.
-    """
-    return _parse(text, schema, root, itertools.repeat(None, MAX_STEPS), 0)
-
-
-def _parse(text: str, schema: Any, root: Schema, steps: Iterator[None], depth: int) -> Any:
-    if depth > MAX_DEPTH or next(steps, _TooManyError) is not None:
-        raise _TooManyError("something simpler: the schema has too many alternatives")
-    schema = resolve(schema, root)
-    if (values := choices(schema)) is not None:
-        for value in values:
-            if text == (value if isinstance(value, str) else json.dumps(value)):
-                return value
-        raise ValueError(
-            f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
-        )
-    options = branches(schema, root)
-    if len(options) > 1:
-        return _parse_any(text, options, root, steps, depth)
-    match options[0].get("type"):
-        case "string":
-            return _file_or_text(text, options[0])
-        case "boolean":
-            return _parse_truth(text)
-        case "integer":
-            if re.fullmatch(r"[+-]?\d{1,4000}", text.strip()):
-                return int(text)
-            raise ValueError("a whole number")
-        case "number":
-            if _NUMBER.match(text.strip()) and math.isfinite(value := float(text)):
-                return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text.strip()) else value
-            raise ValueError("a number")
-        case "null":
-            if text.strip() in ("", "null", "none"):
-                return None
-            raise ValueError("nothing")
-        case "array":
-            return _parse_array(text, options[0], root, steps, depth)
-        case "object":
-            return _parse_json(text, dict, 'a JSON object such as {"a": 1}')
-        case _:
-            if is_object(options[0]):
-                return _parse_json(text, dict, 'a JSON object such as {"a": 1}')
-            try:
-                return json.loads(text)
-            except ValueError:
-                return text
-
-
-def _parse_any(text: str, options: Sequence[Schema], root: Schema, steps: Iterator[None], depth: int) -> Any:
-    # A text takes anything, so it comes last; an optional number's "3" is the number.
-    expected: list[str] = []
-    for option in sorted(options, key=_takes_text):
-        if option.get("type") == "null" and text == "" and any(each.get("type") == "string" for each in options):
+def _fields(name: str, schemas: Sequence[Schema], root: Schema, depth: int = 0) -> Iterator[Any]:
+    """Yield the schemas of the field `name`, which may be a part of another one, in whichever of `schemas` has it."""
+    for schema in schemas[:MAX_BRANCHES] if depth < MAX_PARTS else ():
+        fields = properties(schema)
+        if (known := field_named(name, schema)) in fields:
+            yield fields[known]
             continue
-        try:
-            value = _parse(text, option, root, steps, depth + 1)
-            # A `Decimal` is a number or a text: as a number it would lose digits.
-            as_text = isinstance(value, float) and Decimal(text.strip()) != Decimal(repr(value))
-            return text.strip() if as_text and any(map(_takes_text, options)) else value
-        except _TooManyError:
-            raise
-        except ValueError as error:
-            expected.append(str(error))
-    raise ValueError(" or ".join(dict.fromkeys(expected)))
+        head, dot, rest = name.partition(".")
+        if dot and (known := field_named(head, schema)) in fields:
+            yield from _fields(rest, _objects(fields[known], root), root, depth + 1)
 
 
-def _takes_text(option: Schema) -> bool:
-    return option.get("type") == "string" and not choices(option)
+def _objects(schema: Any, root: Schema) -> list[Schema]:
+    return [option for option in branches(resolve(schema, root), root) if is_object(option)]
 
 
-def _file_or_text(text: str, schema: Schema) -> Any:
-    """A `Path` stands for a file that is to be uploaded; an id for one that was."""
-    if schema.get("format") != "file" or is_upload_id(text):
-        return text
-    return Path(text.removeprefix("@")).expanduser()
+class _Word(NamedTuple):
+    """One `name=value`: as it stands there, the name that is left of it, and the text."""
+
+    word: str
+    name: str
+    text: str
+    is_literal: bool = False
 
 
-def _parse_truth(text: str) -> bool:
-    word = text.strip().lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise ValueError("yes or no")
-
-
-def _parse_array(text: str, schema: Schema, root: Schema, steps: Iterator[None], depth: int) -> list[Any]:
-    if text.lstrip().startswith("["):
-        found: list[Any] = _parse_json(text, list, 'a JSON list such as ["a", "b"]')
-        return found
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    items = schema.get("items", {})
-    if resolve(items, root).get("type") in ("object", "array"):
-        raise ValueError("a JSON list such as [{…}, {…}]")
-    return [_parse(word, items, root, steps, depth + 1) for word in words]
-
-
-def _parse_json(text: str, kind: type, expected: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(expected) from None
-    if not isinstance(value, kind):
-        raise ValueError(expected)
-    return value
-
-
-def parse_assignments(words: Sequence[str], schema: Any, secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Read `name=value`, `name=@file` and `outer.inner=value` as fields of an object of this schema.
+def parse_assignments(
+    words: Sequence[str], schema: Any, secrets: Mapping[str, str] | None = None, texts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read `name=value`, `name=@file`, `name=@@text` and `outer.inner=value` as fields of an object of this schema.
 
     Args:
         secrets: by name what was read elsewhere for words that say where it is; taken as it is.
+        texts: more `name=value`, of which nothing stands for a file.
 
     Raises:
         UsageError: naming the word, and what was expected.
     """
     root: Schema = schema if isinstance(schema, Mapping) else {}
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise UsageError(f"{word!r} is not name=value")
-        field, place, last = _field(name, resolve(root, root), root, found)
-        try:
-            if name in (secrets or {}):
-                value = parse_value((secrets or {})[name], field, root)
-            elif text.startswith("@") and takes_file(field, root):
-                value = Path(text[1:]).expanduser()
+    split = [_Word(word, *_split(word)) for word in words]
+    split += [_Word(word, *_split(word), True) for word in texts]
+    return _Reader(root, secrets or {}).read(split, resolve(root, root), 0)
+
+
+def _split(word: str) -> tuple[str, str]:
+    name, equals, text = word.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{word!r} is not name=value")
+    return name, text
+
+
+class _Reader:
+    """Reads words by a schema."""
+
+    def __init__(self, root: Schema, secrets: Mapping[str, str]):
+        self._root = root
+        self._secrets = secrets
+        self._steps: Iterator[None] = itertools.repeat(None, MAX_STEPS)
+
+    def read(self, words: Sequence[_Word], schema: Schema, depth: int) -> dict[str, Any]:
+        """Return the fields that the words give of one object."""
+        found: dict[str, Any] = {}
+        parts: dict[str, list[_Word]] = {}
+        for word in words:
+            name, field, rest = self._place(word, schema)
+            if rest is not None:
+                parts.setdefault(name, []).append(word._replace(name=rest))
+            elif name in found:
+                raise UsageError(f"{word.word.partition('=')[0]} is given twice")
             else:
-                if text.startswith("@") and not _takes_files(field, root):
-                    text = read_text(text[1:], word)
-                value = parse_value(text, field, root)
+                found[name] = self._value(word, field)
+        for name, inner in parts.items():
+            if name in found:
+                raise UsageError(f"{name} is given both as a whole and in parts")
+            found[name] = self._read_any(inner, _objects(properties(schema)[name], self._root), depth + 1)
+        return found
+
+    def _read_any(self, words: Sequence[_Word], options: Sequence[Schema], depth: int) -> dict[str, Any]:
+        """Read the parts of one object by the first alternative that takes them, better one that lacks nothing."""
+        fitting: list[tuple[bool, dict[str, Any]]] = []
+        refused: list[UsageError] = []
+        for option in options[:MAX_BRANCHES] if depth < MAX_PARTS else ():
+            if next(self._steps, self) is not None:
+                break
+            try:
+                made = self.read(words, option, depth)
+            except UsageError as error:
+                refused.append(error)
+                continue
+            required = option.get("required")
+            fitting.append((set(map(str, required if isinstance(required, list) else ())) <= set(made), made))
+        if fitting:
+            return next((made for whole, made in fitting if whole), fitting[0][1])
+        unknown = [error for error in refused if isinstance(error, _UnknownError)]
+        raise next(
+            (error for error in refused if error not in unknown),
+            unknown[0] if unknown else UsageError(f"{words[0].word.partition('=')[0]} is too deep inside"),
+        )
+
+    def _place(self, word: _Word, schema: Schema) -> tuple[str, Any, str | None]:
+        """Return a field's name, its schema, and what is left of the word's name where a part of it is meant."""
+        fields = properties(schema)
+        name = field_named(word.name, schema)
+        if name in fields:
+            return name, fields[name], None
+        head, dot, rest = word.name.partition(".")
+        known = field_named(head, schema)
+        if dot and rest and known in fields and _objects(fields[known], self._root):
+            return known, None, rest
+        if schema.get("additionalProperties") is False or (fields and "additionalProperties" not in schema):
+            near = difflib.get_close_matches(name, fields, 1, 0.5)
+            hint = f"did you mean {shlex.quote(near[0])}?" if near else f"there are: {', '.join(fields) or 'none'}"
+            raise _UnknownError(f"the flow has no input {name!r}; {hint}")
+        return name, schema.get("additionalProperties") or {}, None
+
+    def _value(self, word: _Word, field: Any) -> Any:
+        given, text, root = word.word.partition("=")[0], word.text, self._root
+        try:
+            if word.is_literal:
+                return read_literal(text, field, root)
+            if given in self._secrets:
+                return read_word(self._secrets[given], field, root)
+            if text.startswith("@@") and not takes_file(field, root) and not _takes_files(field, root):
+                text = text[1:]
+            elif text.startswith("@") and takes_file(field, root):
+                return Path(text[1:]).expanduser()
+            elif text.startswith("@") and not _takes_files(field, root):
+                text = read_text(text[1:], word.word)
+            return read_word(text, field, root, self._steps)
         except ValueError as error:
             shown = "" if is_secret(field, root) else f"; it is {text[:80]!r}"
-            raise UsageError(f"{name} should be {error}{shown}") from None
-        if last in place:
-            raise UsageError(f"{name} is given twice")
-        place[last] = value
-    return found
+            raise UsageError(f"{given} should be {error}{shown}") from None
+
+
+class _UnknownError(UsageError):
+    """There is no such field."""
 
 
 def name_files(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -239,7 +215,7 @@ def name_files(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     def read(value: Any, field: Any) -> Any:
         for option in branches(resolve(field, schema), schema):
             if isinstance(value, str) and option.get("type") == "string" and option.get("format") == "file":
-                return _file_or_text(value, option)
+                return value if is_upload_id(value) else Path(value.removeprefix("@")).expanduser()
             if isinstance(value, list) and option.get("type") == "array":
                 return [read(each, option.get("items", {})) for each in value]
         return value
@@ -251,26 +227,6 @@ def _takes_files(schema: Any, root: Schema) -> bool:
     """Whether it is a list of files: `docs=@a.pdf,@b.pdf`."""
     options = branches(resolve(schema, root), root)
     return any(option.get("type") == "array" and takes_file(option.get("items"), root) for option in options)
-
-
-def _field(name: str, schema: Schema, root: Schema, found: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
-    """Return the schema of the field `name`, the map that its value goes into, and the key there."""
-    fields = properties(schema)
-    if name in fields:
-        return fields[name], found, name
-    head, dot, rest = name.partition(".")
-    if dot and head in fields:
-        for option in branches(resolve(fields[head], root), root):
-            if is_object(option):
-                inner = found.setdefault(head, {})
-                if not isinstance(inner, dict):
-                    raise UsageError(f"{head} is given both as a whole and in parts")
-                return _field(rest, option, root, inner)
-    if schema.get("additionalProperties") is False or (fields and "additionalProperties" not in schema):
-        near = difflib.get_close_matches(name, fields, 1, 0.5)
-        hint = f"did you mean {shlex.quote(near[0])}?" if near else f"there are: {', '.join(fields) or 'none'}"
-        raise UsageError(f"the flow has no input {name!r}; {hint}")
-    return schema.get("additionalProperties") or {}, found, name
 
 
 def read_text(name: str, word: str) -> str:
@@ -292,18 +248,16 @@ def _read_file(path: Path) -> bytes:
 
 
 def read_inputs_file(name: str) -> dict[str, Any]:
-    """Read `--inputs FILE`, JSON or YAML (`-` is stdin): a map.
+    """Read `--inputs FILE`, JSON or YAML (`-` is stdin): a map, for `to_inputs`.
 
     Raises:
         UsageError: it cannot be read, or is not a map.
     """
-    import yaml
-
     text = read_text(name, "--inputs")
     try:
-        value = json.loads(text) if text.lstrip().startswith(("{", "[")) else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"--inputs {name} is neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+        value = read_document(text)
+    except ValueError as error:
+        raise UsageError(f"--inputs {name} is neither JSON nor YAML: {error}") from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise UsageError(f"--inputs {name} must be a map of names to values")
     return value

@@ -15,6 +15,7 @@ from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
 from kodo.client.flow import FlowOnNode
+from kodo.client.inputs import to_inputs
 from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
@@ -37,6 +38,7 @@ from kodo.client.resolve import (
 from kodo.client.run import Run
 from kodo.client.run_selection import FoundRuns, RunSelection, latest, selected_rows
 from kodo.client.schedules import Schedules
+from kodo.client.schemas import properties
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
@@ -277,18 +279,26 @@ class Client:
 
         Args:
             flow: FLOW, or what `find_flow` gave.
-            inputs: the inputs; keyword arguments that are not named here are inputs too and win. A `Path` inside
-                them is uploaded first.
+            inputs: the inputs; keyword arguments that are not named here are inputs too and win. Dates, decimals,
+                models and other typed values are sent in the form that the flow takes. A `Path` inside them is
+                uploaded first; one of a folder in a list of files stands for all files in it.
             key: the same key gives the same run for 24 h. One is made when none is given, so that a launch whose
                 answer was lost on the way is not done twice.
             tags: a word, or several, to find the run by.
             node: as in `find_flow`.
             strict: refuse the launch when required inputs are missing; else the run begins with a lock that asks
                 for them.
+
+        Raises:
+            UsageError: an input cannot be sent; or the flow has an input whose name is an option's here, and it is
+                not said which of them is meant.
         """
         found = flow if isinstance(flow, FlowOnNode) else await self.find_flow(flow, node=node)
         patience = self.settings.patience_s
-        given = {**(inputs or {}), **kwargs}
+        if inputs is None:
+            options = {"key": key, "tags": tags, "node": node, "strict": strict or None}
+            _check_options(found, [name for name, value in options.items() if value is not None])
+        given = to_inputs({**(inputs or {}), **kwargs}, found.inputs_schema)
         await self.prove(found, given)
         given = await upload_inputs(found.remote, given, patience=patience)
         args: dict[str, Any] = {
@@ -528,3 +538,17 @@ def _mapping(answer: Any, op: str) -> dict[str, Any]:
     if not isinstance(answer, Mapping):
         raise PeerError(f"the answer to {op} is not a map")
     return {str(key): value for key, value in answer.items()}
+
+
+def _check_options(found: FlowOnNode, options: Sequence[str]) -> None:
+    """Refuse options of `launch` that are names of inputs, too.
+
+    Raises:
+        UsageError: saying how to say which is meant.
+    """
+    both = [name for name in options if name in properties(found.inputs_schema)]
+    if both:
+        raise UsageError(
+            f"{found.path} has an input {both[0]!r}, and launch({both[0]}=…) is an option of the launch: "
+            f"give the flow's inputs by inputs={{{both[0]!r}: …}}, or inputs={{}} if the option is meant"
+        )

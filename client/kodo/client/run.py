@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.client.flow import FlowOnNode, flow_on
+from kodo.client.inputs import is_data, to_data, to_inputs
 from kodo.client.links import Share, share_with
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import Proofs
@@ -159,22 +160,38 @@ class Run:
         """Answer a lock and wait for the verdict.
 
         Args:
-            candidate: what the lock's schema demands.
+            candidate: what the lock's schema demands; dates, decimals, models and other typed values are sent in the
+                form that it takes.
             timeout: seconds to wait for the verdict.
 
         Returns:
             The `unlock` event's data.
 
         Raises:
-            CallError: 400 it does not fit the schema; 409 `denied` with the flow's reasons, or `busy`; 410 too late.
+            UsageError: it cannot be sent.
+            CallError: 400 it does not fit the schema, with `places`; 409 `denied` with the flow's `reasons`, or
+                `busy`; 410 too late.
             IdentityError: the run was launched without inputs on a node that merely claims to offer the flow, and
                 nobody confirmed that it is the one that is meant.
         """
         await self.prove()
+        candidate = await self._as_data(lid, candidate)
         args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": secrets.token_hex(16)}
         answer = await self._remote.request("lock.answer", args, timeout=timeout)
         unlock = answer.get("unlock") if isinstance(answer, Mapping) else None
         return dict(unlock) if isinstance(unlock, Mapping) else {}
+
+    async def _as_data(self, lid: str, candidate: Any) -> Any:
+        if is_data(candidate):
+            return candidate
+        open_lock = self.view.locks.get(lid)
+        schema = open_lock.schema if open_lock is not None else (await self.lock(lid)).get("schema")
+        root = schema if isinstance(schema, Mapping) else {}
+        try:
+            return to_data(candidate, root, root)
+        except ValueError as error:
+            place = str(getattr(error, "place", "")).removeprefix(".")
+            raise UsageError(f"{place or 'the answer'} should be {error}") from None
 
     async def kill(self) -> dict[str, Any]:
         """End the run: it gets `kill`, then `fatal`.
@@ -219,7 +236,8 @@ class Run:
         await self.prove()
         args: dict[str, Any] = {}
         if inputs:
-            args["inputs"] = await upload_inputs(self._remote, dict(inputs), patience=self._patience)
+            schema = {} if is_data(dict(inputs)) else (await self.flow()).inputs_schema
+            args["inputs"] = await upload_inputs(self._remote, to_inputs(inputs, schema), patience=self._patience)
         if tags is not None:
             args["tags"] = list(several(tags))
         if strict:

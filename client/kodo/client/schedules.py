@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 from kodo.client.flow import FlowOnNode
+from kodo.client.inputs import to_inputs
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Reference, parse_schedule, safe_text
 from kodo.client.upload import upload_inputs
@@ -77,7 +78,7 @@ class Schedules:
         args = schedule_args(cron=cron, at=at, every=every, tz=tz, missed=missed, overlap=overlap, tags=tags)
         client = self._client
         found = flow if isinstance(flow, FlowOnNode) else await client.find_flow(flow, node=node)
-        remote, given = found.remote, {**(inputs or {}), **kwargs}
+        remote, given = found.remote, to_inputs({**(inputs or {}), **kwargs}, found.inputs_schema)
         await client.prove(found, given)
         given = await upload_inputs(remote, given, patience=client.settings.patience_s)
         # Not made again when the answer was lost: that would make a second one.

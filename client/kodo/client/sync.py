@@ -373,8 +373,8 @@ class Client:
     ) -> Run:
         """Launch a flow; the run goes on without this client."""
         loop = self._open()
-        given = {**(inputs or {}), **kwargs}
-        launching = self._client.launch(flow, inputs=given, key=key, tags=tags, node=node, strict=strict)
+        options: dict[str, Any] = {"inputs": inputs, "key": key, "tags": tags, "node": node, "strict": strict}
+        launching = self._client.launch(flow, **options, **kwargs)
         return Run(loop.call(launching), loop)
 
     def whoami(self, node: str) -> dict[str, Any]:

@@ -23,6 +23,9 @@ UPLOAD_ITEM_BYTES = 64 * 1024
 STALL_SECONDS = 60.0
 """How long an upload may stand still before it is tried again."""
 
+MAX_FOLDER_FILES = 1000
+"""Files of one folder that stands for them in a list."""
+
 MAX_CHUNKS = 16384
 """Chunk hashes that fit a call; a larger file is proved by its whole hash alone."""
 
@@ -52,10 +55,47 @@ def files_in(value: Any) -> list[Path]:
     return list(found)
 
 
+def _without_folders(part: Any) -> Any:
+    """Return inputs with the files of each folder in its place. Blocks."""
+    if isinstance(part, Mapping):
+        return {key: _without_folders(each) for key, each in part.items()}
+    if not isinstance(part, (list, tuple)):
+        return part
+    found: list[Any] = []
+    for each in part:
+        if isinstance(each, Path) and each.is_dir():
+            found += _files_of(each)
+        else:
+            found.append(_without_folders(each))
+    return found
+
+
+def _files_of(folder: Path) -> list[Path]:
+    # Hidden ones are what tools keep there; links lead to other places.
+    inside: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        inside += [file for file in files if file.is_file() and not file.is_symlink()]
+        if len(inside) > MAX_FOLDER_FILES:
+            raise UsageError(f"{folder} has more than {MAX_FOLDER_FILES} files; zip it to upload it")
+    if not inside:
+        raise UsageError(f"{folder} has no files in it")
+    return inside
+
+
 async def upload_inputs(
     remote: RemoteNode, inputs: Mapping[str, Any], *, patience: float, on_progress: OnProgress | None = None
 ) -> dict[str, Any]:
-    """Upload every `Path` inside `inputs`; give the inputs with the uploads' ids in their places."""
+    """Upload every `Path` inside `inputs`; give the inputs with the uploads' ids in their places.
+
+    A folder in a list stands for all files in it, in the order of their names.
+
+    Raises:
+        UsageError: a folder stands elsewhere, or has too many files or none.
+    """
+    if files_in(inputs):
+        inputs = await asyncio.to_thread(_without_folders, inputs)
     paths = files_in(inputs)
     ids: dict[Path, str] = {}
     for number, path in enumerate(paths, 1):
@@ -161,7 +201,7 @@ async def send_file(remote: RemoteNode, op: str, args: Mapping[str, Any], path: 
 async def _args_of(path: Path) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         if path.is_dir():
-            raise UsageError(f"{path} is a folder; zip it to upload it")
+            raise UsageError(f"{path} is a folder, and one file is wanted; zip it to upload it")
         builder = ManifestBuilder()
         with path.open("rb") as file:
             while piece := file.read(CHUNK_BYTES):

@@ -53,7 +53,9 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 async def inputs(context: Context, *words: str) -> dict[str, Any]:
     found: Any = Found()
-    return await given_inputs(context, found.name, found.inputs_schema, words=list(words), file=None, ask=False)
+    return await given_inputs(
+        context, found.name, found.inputs_schema, words=list(words), texts=[], file=None, ask=False
+    )
 
 
 @pytest.mark.parametrize("name", ["key", "maybe"])
@@ -129,12 +131,12 @@ async def test_an_answer_that_is_a_secret_is_read_from_elsewhere(
 ) -> None:
     lock = {"schema": {"type": "string", "format": "password", "writeOnly": True}}
     for words in (["-"], ["value=env:TOKEN"], [SECRET]):
-        assert await _candidate(context, lock, words, None, False) == SECRET
+        assert await _candidate(context, lock, words, [], None, False) == SECRET
     assert "warning" in capsys.readouterr().err
-    assert await _candidate(context, {"schema": Form.model_json_schema()}, ["key=env:TOKEN"], None, False) == {
+    assert await _candidate(context, {"schema": Form.model_json_schema()}, ["key=env:TOKEN"], [], None, False) == {
         "key": SECRET
     }
-    assert await _candidate(context, {"schema": {"type": "string"}}, ["-"], None, False) == "-"
+    assert await _candidate(context, {"schema": {"type": "string"}}, ["-"], [], None, False) == "-"
 
 
 def test_hints_ask_for_secrets() -> None:

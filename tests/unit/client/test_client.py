@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,37 @@ async def test_a_launch_goes_by_path_with_its_inputs_and_a_key(world: World, tmp
     args = world.service.calls[-1][1]
     assert (args["path"], args["inputs"]) == ("flows.market.Competitor", {"depth": 2, "topic": "bikes"})
     assert (args["tags"], len(args["key"])) == (["t"], 32)
+
+
+async def test_typed_values_are_sent_in_the_form_of_the_flow_and_of_the_question(
+    world: World, tmp_path: Path
+) -> None:
+    schema = {"properties": {"when": {"type": "string", "format": "date"}, "price": {"type": "number"}}}
+    world.service.schema = schema
+    world.service.answers["lock.get"] = {"fid": FID, "lid": FID, "schema": {"type": "number"}}
+    async with world.client(tmp_path / "h") as client:
+        run = await client.launch("n.example/flows.b", when=date(2026, 1, 31), price=Decimal("0.5"))
+        assert world.service.calls[-1][1]["inputs"] == {"when": "2026-01-31", "price": 0.5}
+        await run.answer(FID, Decimal("1.5"))
+        assert world.service.calls[-1][1]["candidate"] == 1.5
+        with pytest.raises(UsageError, match="the answer should be a finite number"):
+            await run.answer(FID, math.nan)
+        with pytest.raises(UsageError, match="n should be a whole number"):
+            await client.launch("n.example/flows.b", n=2**64)
+
+
+@pytest.mark.parametrize(("name", "value"), [("node", "n.example"), ("key", "k"), ("tags", ["t"]), ("strict", True)])
+async def test_an_option_that_is_the_name_of_an_input_too_asks_which_is_meant(
+    world: World, tmp_path: Path, name: str, value: Any
+) -> None:
+    world.service.schema = {"properties": {name: {}}}
+    flow = "flows.b" if name == "node" else "n.example/flows.b"
+    async with world.client(tmp_path / "h") as client:
+        with pytest.raises(UsageError, match=f"has an input '{name}'.* inputs={{'{name}': …}}"):
+            await client.launch(flow, **{name: value})
+        for inputs in ({}, {name: "x"}):
+            await client.launch(flow, inputs=inputs, **{name: value})
+            assert world.service.calls[-1][1]["inputs"] == inputs
 
 
 async def test_one_tag_and_one_output_may_be_given_as_a_text(world: World, tmp_path: Path) -> None:

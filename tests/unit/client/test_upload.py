@@ -12,7 +12,7 @@ import pytest
 from kodo.client import Client
 from kodo.client.resolve import Found, Wanted
 from kodo.client.transfer import Progress
-from kodo.client.upload import files_in
+from kodo.client.upload import _without_folders, files_in
 from kodo.node.clock import SystemClock
 from kodo.node.files.uploads import Uploads
 from kodo.p2p.core.identity import Identity
@@ -159,3 +159,23 @@ async def test_an_upload_is_for_a_node(client: Client, file: Path) -> None:
 def test_each_file_is_found_once() -> None:
     one, two = Path("a"), Path("b")
     assert files_in({"x": one, "y": [two, {"z": one}], "w": "text"}) == [one, two]
+
+
+def test_a_folder_in_a_list_stands_for_the_files_in_it_and_hidden_ones_and_links_stay(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "deep/c.txt", ".git/config", "deep/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    inside = [tmp_path / name for name in ("a.txt", "b.txt", "deep/c.txt")]
+    single = tmp_path / "a.txt"
+    assert _without_folders({"docs": [tmp_path, single], "n": [[1]]}) == {"docs": [*inside, single], "n": [[1]]}
+
+
+def test_a_folder_without_files_or_with_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="has no files"):
+        _without_folders([tmp_path])
+    monkeypatch.setattr("kodo.client.upload.MAX_FOLDER_FILES", 1)
+    for name in "ab":
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match="more than 1 files"):
+        _without_folders([tmp_path])

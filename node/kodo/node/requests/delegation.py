@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from kodo.access.provider import Provider
 from kodo.client.client import Client
+from kodo.client.inputs import to_inputs
 from kodo.client.resolve import parse_flow
 from kodo.client.run import Run
 from kodo.node.clock import Clock
@@ -204,10 +205,11 @@ class Delegations:
             raise CallError(429, "busy", f"a run launches at most {_MAX_CHILDREN} runs on other nodes")
         client = await self._open()
         found = await client.find_flow(target)
+        inputs = to_inputs(inputs, found.inputs_schema)
         await client.prove(found, inputs)
         # The same question after a restart has the same key, and so the same run.
         key = self._seal(["launch", question.fid, question.aid]).hex()
-        args = {"path": found.path, "inputs": dict(inputs), "key": key, "chain": chain, "strict": True}
+        args = {"path": found.path, "inputs": inputs, "key": key, "chain": chain, "strict": True}
         async with self._debts.launching(question.fid, str(found.remote.peer_id), found.remote.reach):
             answer = await found.remote.request("run.launch", args)
         fid = answer.get("fid") if isinstance(answer, Mapping) else None

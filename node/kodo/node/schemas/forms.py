@@ -120,6 +120,37 @@ def _check_pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Ite
         yield ValidationError(f"{value[:_MAX_MESSAGE]!r} does not match {pattern!r}")
 
 
+_FORMATS: dict[str, SchemaValidator] = {
+    name: SchemaValidator(schema)
+    for name, schema in {
+        "date": core_schema.date_schema(),
+        "date-time": core_schema.datetime_schema(),
+        "time": core_schema.time_schema(),
+        "duration": core_schema.timedelta_schema(),
+        "uuid": core_schema.uuid_schema(),
+    }.items()
+}
+"""Judged as pydantic does: what a flow's own types take is never refused before."""
+
+_FORMAT_EXAMPLES = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:30:00Z",
+    "time": "12:30:00",
+    "duration": "PT1H30M",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+MAX_FORMATTED = 200
+"""Characters of a value with a format; no valid one has more."""
+
+
+def _check_format(validator: Any, name: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+    known = _FORMATS.get(name) if isinstance(name, str) else None
+    if known is None or not isinstance(value, str):
+        return
+    if len(value) > MAX_FORMATTED or not known.isinstance_python(value):
+        yield ValidationError(f"{value[:MAX_FORMATTED]!r} is no {name} such as {_FORMAT_EXAMPLES[name]}")
+
+
 def _check_pattern_properties(
     validator: Any, patterns: dict[str, Any], value: Any, schema: Any
 ) -> Iterator[ValidationError]:
@@ -233,6 +264,7 @@ def _length(value: Any) -> int:
 _KEYWORDS = {
     **Draft202012Validator.VALIDATORS,
     "pattern": _check_pattern,
+    "format": _check_format,
     "patternProperties": _check_pattern_properties,
     "additionalProperties": _check_others,
     "uniqueItems": _check_unique,
@@ -254,6 +286,11 @@ def _message(error: ValidationError, discreet: bool) -> str:
     """Return what is wrong; `discreet`: without repeating the value, which may be a secret, or have one in it."""
     if discreet and error.validator != "required":
         return f"it does not fit: {error.validator}"
+    if error.validator == "anyOf":
+        # Of an optional value the one thing that it may be, if it is to be anything.
+        told = [each for each in error.context or () if (each.validator, each.validator_value) != ("type", "null")]
+        if len(told) == 1 and not told[0].path:
+            return told[0].message[:_MAX_MESSAGE]
     return error.message[:_MAX_MESSAGE]
 
 

@@ -98,3 +98,23 @@ def test_many_elements_that_cannot_be_sorted_are_compared_in_one_pass() -> None:
     value: list[Any] = [each for n in range(2000) for each in (n, Counted(n))]
     assert places({"uniqueItems": True}, value) == []
     assert Counted.compared < 10 * len(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("date", ["2026-01-31", "0001-01-01"], ["31.1.2026", "2026-02-30", "tomorrow", "", "1" * 10_000]),
+        ("date-time", ["2026-01-31T12:30:00Z", "2026-01-31 12:30"], ["2026-01-31T25:00", "now"]),
+        ("time", ["12:30:00", "12:30", "12:30:00+01:00"], ["25:00", "noon"]),
+        ("duration", ["PT1H30M", "P1D", "01:30:00"], ["an hour", "PT"]),
+        ("uuid", ["00000000-0000-4000-8000-000000000000"], ["00000000", "x"]),
+        ("email", ["what pydantic alone judges"], []),
+    ],
+)
+def test_dates_times_and_ids_are_judged_before_a_run_begins(name: str, taken: list[str], refused: list[str]) -> None:
+    schema = {"properties": {"x": {"anyOf": [{"type": "string", "format": name}, {"type": "null"}]}}}
+    assert [text for text in taken if places(schema, {"x": text})] == []
+    assert [text for text in refused if not places(schema, {"x": text})] == []
+    alone = {"properties": {"x": {"type": "string", "format": name}}}
+    assert all(f"no {name} such as" in places(schema, {"x": text[:50]})[0]["message"] for text in refused)
+    assert places(alone, {"x": 5})[0]["message"] == "5 is not of type 'string'"
