@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kodo.p2p import errors
 
-__all__ = ["Exit", "Failure", "failure_of"]
+__all__ = ["Exit", "Failure", "details_of", "failure_of", "told_details"]
+
+MAX_DETAILS = 100
+"""Fields and reasons of one refusal that are shown."""
 
 
 class Exit:
@@ -31,16 +35,47 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`code` is an HTTP status number and `reason` a stable word, as on the wire; `message` is one line."""
+    """`code` is an HTTP status number and `reason` a stable word, as on the wire; `message` is one line.
+
+    `details`: what a refusal says of single fields of a form (`places`, `missing`), and a flow's `reasons`.
+    """
 
     exit: int
     code: int
     reason: str
     message: str
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the one JSON shape of errors."""
-        return {"error": {"code": self.code, "reason": self.reason, "message": self.message, "exit": self.exit}}
+        error = {"code": self.code, "reason": self.reason, "message": self.message, "exit": self.exit}
+        return {"error": {**error, **self.details}}
+
+    def lines(self) -> list[str]:
+        """Return what a person reads: the message, then a line for each field or reason that it does not name."""
+        return [self.message, *(f"  {each}" for each in told_details(self.details) if each not in self.message)]
+
+
+def told_details(details: Mapping[str, Any]) -> list[str]:
+    """Return a line for each place and reason: `place.city: …`."""
+    places = [(place["at"][1:].replace("/", "."), place["message"]) for place in details.get("places", ())]
+    return [": ".join(part for part in place if part) for place in places] + list(details.get("reasons", ()))
+
+
+def details_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a refusal's data say of fields, bounded and fit to be shown: they come from a peer."""
+    found: dict[str, Any] = {}
+    places = data.get("places")
+    if isinstance(places, (list, tuple)):
+        found["places"] = [
+            {"at": _one_line(str(place.get("at", "")), 300), "message": _one_line(str(place.get("message", "")), 300)}
+            for place in places[:MAX_DETAILS]
+            if isinstance(place, Mapping)
+        ]
+    for name in ("missing", "reasons"):
+        if isinstance(several := data.get(name), (list, tuple)):
+            found[name] = [_one_line(str(each), 500) for each in several[:MAX_DETAILS]]
+    return {name: each for name, each in found.items() if each}
 
 
 _KINDS: tuple[tuple[type[BaseException], int, int, str], ...] = (
@@ -87,7 +122,7 @@ def failure_of(error: BaseException) -> Failure:
         said = _one_line(error.message or error.reason)
         if isinstance(reasons, (list, tuple)) and reasons and not error.message:
             said = _one_line("; ".join(map(str, reasons)))
-        return Failure(code, error.code, _one_line(error.reason), said)
+        return Failure(code, error.code, _one_line(error.reason), said, details_of(error.data))
     for kind, code, status, reason in _KINDS:
         if isinstance(error, kind):
             return Failure(code, status, reason, message)

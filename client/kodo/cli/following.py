@@ -13,21 +13,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kodo.cli.display import Display, JsonDisplay, PlainDisplay
-from kodo.cli.exits import Exit
+from kodo.cli.exits import Exit, details_of, told_details
 from kodo.cli.text import compact, human_bytes, line, lines
 from kodo.cli.values import answer_words
 from kodo.p2p.errors import CallError, KodoError, UsageError
 from kodo.protocol.breakpoints import LOGGER, TERMINAL, is_breakpoint
 from kodo.protocol.events import OpenLock, RunState
+from kodo.protocol.secrets import asks_secrets
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import Run
 
-__all__ = ["Look", "ask_for", "come_back", "follow_run", "last_line", "make_display", "settle", "show_end"]
+__all__ = [
+    "RETRIED",
+    "Look",
+    "again",
+    "ask_for",
+    "come_back",
+    "follow_run",
+    "last_line",
+    "make_display",
+    "say_refusal",
+    "settle",
+    "show_end",
+]
 
 QUEUE_SECONDS = 2.0
 """How often a run that waits for its turn is asked for its place."""
+
+RETRIED = (400, 409, 422)
+"""Codes of refusals after which another answer may be accepted."""
 
 SETTLE_SECONDS = 0.3
 """How long a lock stands before anything is done about it: events that are read again may close it at once."""
@@ -170,8 +186,9 @@ def _how(run: Run, lock: OpenLock) -> str:
 
 async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: asyncio.Event) -> None:
     """Ask until the lock is answered, here or elsewhere."""
+    default, has_default = lock.default, lock.has_default
     while True:
-        form = asyncio.ensure_future(ask_for(context, lock.title, lock.schema, lock.default, lock.has_default))
+        form = asyncio.ensure_future(ask_for(context, lock.title, lock.schema, default, has_default))
         try:
             while not form.done() and lock.lid in run.view.locks and not run.view.state.over:
                 waiting = asyncio.ensure_future(changed.wait())
@@ -189,6 +206,7 @@ async def _ask_while_open(context: Context, run: Run, lock: OpenLock, changed: a
             return
         if await _try_answer(context, run, lock, form.result()):
             return
+        default, has_default = again(lock.schema, form.result(), (default, has_default))
 
 
 async def ask_for(context: Context, title: str, schema: Any, default: Any, has_default: bool) -> Any:
@@ -207,11 +225,25 @@ async def _try_answer(context: Context, run: Run, lock: OpenLock, candidate: Any
     try:
         await run.answer(lock.lid, candidate)
     except CallError as error:
-        reasons = error.data.get("reasons")
-        said = "; ".join(map(str, reasons)) if isinstance(reasons, (list, tuple)) else error.message or error.reason
-        context.say(f"not accepted: {said}")
-        return error.code not in (400, 409, 422)
+        say_refusal(context, error)
+        return error.code not in RETRIED
     return True
+
+
+def again(schema: Any, entered: Any, before: tuple[Any, bool]) -> tuple[Any, bool]:
+    """Return what a form begins with when it is asked again: what was entered, unless a secret may be in it."""
+    return before if asks_secrets(schema) else (entered, True)
+
+
+def say_refusal(context: Context, error: CallError) -> None:
+    """Show why an answer was not accepted, field by field."""
+    told = told_details(details_of(error.data))
+    if len(told) == 1:
+        context.say(f"not accepted: {told[0]}")
+        return
+    context.say(f"not accepted: {error.message or error.reason}")
+    for each in told:
+        context.say(f"  {each}")
 
 
 async def settle(run: Run) -> None:

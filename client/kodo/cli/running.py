@@ -373,7 +373,8 @@ async def answer(
     yes: Annotated[bool, typer.Option("--yes", "--defaults", help="Answer with the default.")] = False,
 ) -> None:
     """Answer a question (lock) of a run."""
-    from kodo.p2p.errors import NotFoundError, UsageError
+    from kodo.cli.following import RETRIED, again, say_refusal
+    from kodo.p2p.errors import CallError, NotFoundError, UsageError
     from kodo.protocol.ids import is_id
 
     rest = list(words or [])
@@ -389,8 +390,19 @@ async def answer(
                 choices = ", ".join(f"{shlex.quote(str(row.get('lid')))} ({row.get('title')})" for row in rows[:8])
                 raise UsageError(f"several questions are open; name one: {choices}")
             lid = str(rows[0].get("lid"))
-        candidate = await _candidate(context, await found.lock(lid), rest, text or [], inputs, yes)
-        unlock = await found.answer(lid, candidate)
+        lock = await found.lock(lid)
+        asks = context.interactive and not (rest or text or inputs or yes)
+        while True:
+            candidate = await _candidate(context, lock, rest, text or [], inputs, yes)
+            try:
+                unlock = await found.answer(lid, candidate)
+                break
+            except CallError as error:
+                if not asks or error.code not in RETRIED:
+                    raise
+                say_refusal(context, error)
+                default, known = again(lock.get("schema"), candidate, (lock.get("default"), "default" in lock))
+                lock = {**lock, "default": default} if known else lock
     if context.json:
         context.emit({"fid": found.fid, "lid": lid, "unlock": unlock})
     else:

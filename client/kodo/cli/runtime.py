@@ -222,7 +222,7 @@ def report(error: BaseException, *, json: bool, verbose: bool) -> int:
         elif logs_json():
             logger.error("%s", failure.message)
         else:
-            print(f"koco: {failure.message}", file=sys.stderr, flush=True)
+            print("koco: " + "\n".join(failure.lines()), file=sys.stderr, flush=True)
     except BrokenPipeError:
         return close_pipe()
     return failure.exit

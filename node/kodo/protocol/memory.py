@@ -33,13 +33,18 @@ SHARED_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _SHARED = re.compile(SHARED_PATTERN.replace("$", r"\Z"))
 
 
+def _shown(text: str) -> str:
+    return text.replace("\u200c", "").replace("\u200d", "")
+
+
 def check_key(key: object) -> str:
     """Return `key` if it is one: printable text of 1 to 512 bytes as UTF-8.
 
     Raises:
         ValueError: it is not.
     """
-    if not isinstance(key, str) or not key or not key.isprintable():
+    # Two characters join letters (Persian, emoji), and are as printable as those.
+    if not isinstance(key, str) or not key.strip("\u200c\u200d") or not _shown(key).isprintable():
         raise ValueError("a key is printable text that is not empty")
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise ValueError(f"a key has at most {MAX_KEY_BYTES} bytes")

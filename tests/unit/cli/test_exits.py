@@ -71,3 +71,34 @@ def test_a_message_is_one_printable_line() -> None:
 def test_the_json_shape_has_code_reason_and_message() -> None:
     error = failure_of(errors.NotFoundError("x")).to_json()["error"]
     assert (error["code"], error["reason"], error["message"]) == (404, "not-found", "x")
+
+
+PLACES = [{"at": "/end", "message": "is before the start"}, {"at": "/guest/name", "message": "\x1b[2Jwho?"}]
+
+
+def test_a_refusal_tells_each_field_to_people_and_programs() -> None:
+    failure = failure_of(
+        errors.CallError(400, "bad-inputs", "no; /end: is before", {"places": PLACES, "missing": []})
+    )
+    assert failure.lines() == ["no; /end: is before", "  end: is before the start", "  guest.name: [2Jwho?"]
+    error = failure.to_json()["error"]
+    assert error["places"] == [PLACES[0], {"at": "/guest/name", "message": "[2Jwho?"}]
+    assert "missing" not in error
+
+
+def test_a_flows_reasons_are_told_once() -> None:
+    failure = failure_of(errors.CallError(409, "denied", "", {"reasons": ["too far", "too dear"]}))
+    assert failure.lines() == ["too far; too dear"]
+    assert failure.to_json()["error"]["reasons"] == ["too far", "too dear"]
+
+
+@pytest.mark.parametrize("data", [{"places": 7}, {"places": [7, {}]}, {"reasons": "no"}, {"missing": None}, {}])
+def test_what_a_peer_says_in_another_way_is_left_out(data: dict[str, object]) -> None:
+    assert failure_of(errors.CallError(400, "x", "no", data)).lines() == ["no"]
+
+
+def test_what_is_told_of_fields_has_bounds() -> None:
+    places = [{"at": "/" + "a" * 1000, "message": "b" * 1000}] * 1000
+    data = {"places": places, "reasons": ["c" * 1000] * 1000}
+    told = failure_of(errors.CallError(400, "x", "no", data)).to_json()["error"]
+    assert (len(told["places"]), len(told["places"][0]["message"]), len(told["reasons"])) == (100, 300, 100)

@@ -145,7 +145,10 @@ class Locks:
         payer = payer or account_of(principal.id)
         faults = await self._judge.do(partial(places, lock.schema, candidate), payer)
         if faults:
-            raise CallError(400, "bad-candidate", "the answer is not what the lock demands", {"places": faults})
+            first = ": ".join(part for part in (faults[0]["at"], faults[0]["message"]) if part)
+            raise CallError(
+                400, "bad-candidate", f"the answer is not what the lock demands; {first}", {"places": faults}
+            )
         shown, secrets = await self._judge.do(partial(hide, lock.schema, candidate), payer)
         # Others may have answered meanwhile. From here to the claim nothing is waited for.
         lock = await self.get(fid, lid, principal)
