@@ -52,6 +52,10 @@ LOCKS = {
     "test": Lock(extras=("node", "dev", "docs")),
     "run": Lock(extras=("node",), within="test"),
     "crewai": Lock(extras=("node", "crewai"), others=("pytest>=9", "pytest-asyncio>=1.3")),
+    "agents": Lock(
+        extras=("pydantic-ai", "openai-agents", "llama-index"),
+        others=("pydantic-ai-slim[openai]>=2.60", "pytest>=9", "pytest-asyncio>=1.3"),
+    ),
     "results": Lock(
         others=(
             *("matplotlib>=3.10", "pandas>=3", "pillow>=12", "plotly>=6", "polars>=1", "pyarrow>=21"),

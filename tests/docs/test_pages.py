@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from tests.support.pages import Block, Reader, blocks
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path != DOCS / "README.md")
 RUN = [path for path in PAGES if any(block.kind in ("python", "sh") for block in blocks(path))]
+
+
+ENVIRONMENT = re.compile(r"<!-- runs in: (\w+) -->")
+"""The virtual environment that a page needs, when it is not this one: a test of `integration/` runs it there."""
+
+
+def is_run_here(path: Path) -> bool:
+    found = ENVIRONMENT.search(path.read_text("utf-8"))
+    return (found[1] if found else "") == os.environ.get("KODO_DOCS_ENVIRONMENT", "")
+
+
+HERE = [path for path in RUN if is_run_here(path)]
 
 
 def runs(block: Block) -> bool:
@@ -31,7 +44,7 @@ def id_of(path: Path) -> str:
     return path.relative_to(DOCS).as_posix()
 
 
-@pytest.mark.parametrize("path", [path for path in RUN if any(map(runs, blocks(path)))], ids=id_of)
+@pytest.mark.parametrize("path", [path for path in HERE if any(map(runs, blocks(path)))], ids=id_of)
 def test_what_a_page_shows_works(path: Path, tmp_path: Path) -> None:
     folder, home = tmp_path / "work", tmp_path / "home"
     folder.mkdir()

@@ -56,6 +56,17 @@ async def test_a_crew_that_an_app_of_kodosumi_launches_is_told_as_any_other(run)
     assert KEY not in str(made.events)
 
 
+async def test_a_crew_that_a_function_starts_itself_is_told_as_any_other(run):
+    with ChatServer([say("a page on stars"), say("a page on moons")]) as server:
+        made = await run("crew_flows:starting", base_url=server.url)
+        end = await made.end()
+    assert (end["event"], end.get("result")) == ("final", ["a page on stars", "a page on moons"]), end
+    assert [data["name"] for data in told(made, "agent")] == ["Researcher"]
+    assert [data["description"] for data in told(made, "task")] == ["research stars", "research moons"]
+    assert [data["text"] for data in told(made, "result")] == end["result"]
+    assert KEY not in str(made.events)
+
+
 @pytest.mark.parametrize("name", ["streaming", "streamed"])
 async def test_a_crew_that_streams_is_run_to_its_end(run, name):
     with ChatServer([say("a page on stars")]) as server:

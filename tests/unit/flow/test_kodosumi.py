@@ -1,7 +1,7 @@
 """Apps written for kodosumi, unchanged, are flows: small ones of each of its kinds are described and run."""
 
 import importlib
-import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,4 +201,6 @@ def test_what_kodo_does_not_stand_in_for_is_named(tmp_path: Path):
 
 
 def test_a_python_of_ones_own_is_left_alone():
-    assert importlib.util.find_spec("kodosumi") is None
+    asks = "import importlib.util, kodo.flow; print(importlib.util.find_spec('kodosumi'))"
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "None\n"

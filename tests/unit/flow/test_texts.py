@@ -34,10 +34,14 @@ BLIND = re.compile(r"(Iterable|Sequence|Collection)\[(str|Any|object)\b")
 """Those that a text fits, as a type checker sees it."""
 
 
+APART = {f"kodo.flow.adapters.{name}" for name in ("crewai", "llama_index", "openai_agents", "pydantic_ai")}
+"""They import what only environments of their own have."""
+
+
 def modules(package: ModuleType) -> Iterator[ModuleType]:
     yield package
     for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if info.name != "kodo.flow.adapters.crewai":  # imports crewAI
+        if info.name not in APART:
             yield importlib.import_module(info.name)
 
 

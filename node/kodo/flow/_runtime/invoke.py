@@ -10,6 +10,7 @@ from typing import Any
 from kodo.flow._runtime.load import LoadedFlow, callable_of
 from kodo.flow._runtime.plain import MAX_DEPTH
 from kodo.flow.adapters import run_by_adapter
+from kodo.flow.adapters.instrument import instrumented
 from kodo.flow.emit import result
 from kodo.p2p.errors import UsageError
 
@@ -29,6 +30,11 @@ def invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
         InputsError: the inputs do not fit the parameters.
         BaseException: whatever the flow raises.
     """
+    with instrumented():
+        return _invoke(loaded, inputs)
+
+
+def _invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
     target = loaded.target() if inspect.isclass(loaded.target) else loaded.target
     adapted = run_by_adapter(target)
     if adapted is not None:

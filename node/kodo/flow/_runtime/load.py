@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from kodo.flow._runtime.form import Form
-from kodo.flow.adapters import schema_by_adapter
+from kodo.flow.adapters import is_adapted, schema_by_adapter
 from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FLOWS_ATTRIBUTE, FlowDefinition
 from kodo.flow.kodosumi.standin import install as install_kodosumi
@@ -119,6 +119,8 @@ def callable_of(target: Any) -> tuple[Any, bool]:
     if inspect.isroutine(target):
         return target, False
     owner = target if inspect.isclass(target) else type(target)
+    if is_adapted(owner):
+        return target, True
     for name in (*KICKOFF_METHODS, "__call__"):
         if not any(name in vars(base) for base in owner.__mro__):
             continue

@@ -12,6 +12,7 @@ from typing import Any
 __all__ = ["is_adapted", "run_by_adapter", "schema_by_adapter"]
 
 _ADAPTERS: Mapping[tuple[str, str], str] = {
+    ("agents", "AgentBase"): "kodo.flow.adapters.openai_agents",
     ("crewai", "Crew"): "kodo.flow.adapters.crewai",
     ("crewai", "Flow"): "kodo.flow.adapters.crewai",
     ("crewai", "StreamingOutputBase"): "kodo.flow.adapters.crewai",
@@ -19,8 +20,8 @@ _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("langchain_core", "Runnable"): "kodo.flow.adapters.runnable",
     ("langgraph", "Pregel"): "kodo.flow.adapters.langgraph",
     ("langgraph", "StateGraph"): "kodo.flow.adapters.langgraph",
-    ("llama_index", "Workflow"): "kodo.flow.adapters.runnable",
-    ("workflows", "Workflow"): "kodo.flow.adapters.runnable",
+    ("pydantic_ai", "AbstractAgent"): "kodo.flow.adapters.pydantic_ai",
+    ("workflows", "Workflow"): "kodo.flow.adapters.llama_index",
 }
 """Package and class of what an adapter runs. It is known by these names, so that nothing is imported to find out."""
 

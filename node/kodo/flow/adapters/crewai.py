@@ -1,8 +1,8 @@
-"""crewAI: a crew or a crewAI flow as a flow.
+"""crewAI: crews and crewAI flows, wherever a flow starts one, and one as a flow.
 
 | in the crew | becomes |
 |---|---|
-| its agents and their tools | `agent` and `tool`, once each at the start |
+| its agents and their tools | `agent` and `tool`, once each when the crew starts |
 | a task starts | `task` |
 | a task ends or fails | `result` or `result-error` |
 | an agent or a method of a flow starts and ends, a tool is called, a model is asked | `action` with its `phase` |
@@ -20,21 +20,16 @@ import asyncio
 import contextlib
 import inspect
 import json
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from kodo.flow.adapters.telling import MAX_TITLE, Teller
 from kodo.flow.adapters.truncate import fit
-from kodo.flow.emit import emit
 from kodo.flow.locks import lock
 from kodo.p2p.errors import KodoError
 
-__all__ = ["CrewError", "Listener", "run", "schema"]
-
-_HIDDEN = "[key]"
-_LEAST_KEY = 6
-_MAX_TITLE = 500
+__all__ = ["CrewError", "Listener", "instrument", "run", "schema"]
 
 
 class CrewError(KodoError):
@@ -48,23 +43,21 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
         CrewError: it failed, and said a key.
         Exception: whatever it raises.
     """
-    listener = Listener(_keys_of(crew))
-    listener.introduce(crew)
-    with listener.listening(), _asking(_Human(listener)):
-        try:
-            output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
-            if inspect.isawaitable(output):
-                output = asyncio.run(_wait(output))
-            output = _streamed(output)
-        except Exception as error:
-            text = str(error)
-            if listener.safe(text) == text:
-                raise
-            raise CrewError(f"{type(error).__name__}: {listener.safe(text)}") from None
+    teller = Teller(_keys_of(crew))
+    try:
+        output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
+        if inspect.isawaitable(output):
+            output = asyncio.run(_wait(output))
+        output = _streamed(output)
+    except Exception as error:
+        text = str(error)
+        if teller.safe(text) == text:
+            raise
+        raise CrewError(f"{type(error).__name__}: {teller.safe(text)}") from None
     for name in ("pydantic", "json_dict", "raw"):
         value = getattr(output, name, None)
         if value is not None:
-            return listener.safe(value) if isinstance(value, str) else value
+            return teller.safe(value) if isinstance(value, str) else value
     return output
 
 
@@ -96,11 +89,16 @@ def _streamed(output: Any) -> Any:
     return output.result
 
 
-class Listener:
-    """Turns what happens on crewAI's event bus into events."""
+@contextlib.contextmanager
+def instrument() -> Iterator[None]:
+    """Tell of all crews and crewAI flows within the block, and ask people for them."""
+    listener = Listener()
+    with listener.listening(), _asking(_Human(listener)):
+        yield
 
-    def __init__(self, keys: frozenset[str] = frozenset()):
-        self._keys = sorted(keys, key=len, reverse=True)
+
+class Listener(Teller):
+    """Turns what happens on crewAI's event bus into events."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -113,6 +111,9 @@ class Listener:
         original = crewai_event_bus.emit
 
         def emit_and_tell(source: Any, event: Any, *rest: Any, **more: Any) -> Any:
+            if event.type == "crew_kickoff_started":
+                self.hide(*_keys_of(source))
+                self.introduce(source)
             self.tell(event)
             return original(source, event, *rest, **more)
 
@@ -126,19 +127,9 @@ class Listener:
         """Report who takes part."""
         for agent in getattr(crew, "agents", None) or []:
             model = getattr(getattr(agent, "llm", None), "model", None)
-            self._say("agent", name=agent.role, goal=agent.goal, backstory=agent.backstory, model=model)
+            self.announce("agent", agent.role, goal=agent.goal, backstory=agent.backstory, model=model)
             for tool in getattr(agent, "tools", None) or []:
-                self._say("tool", name=tool.name, description=getattr(tool, "description", None), agent=agent.role)
-
-    def safe(self, value: Any) -> Any:
-        """Return `value` without keys in its texts."""
-        if isinstance(value, str):
-            for key in self._keys:
-                value = value.replace(key, _HIDDEN)
-            return value
-        if isinstance(value, dict):
-            return {self.safe(name): self.safe(part) for name, part in value.items()}
-        return [self.safe(part) for part in value] if isinstance(value, list) else value
+                self.announce("tool", tool.name, description=getattr(tool, "description", None), agent=agent.role)
 
     def tell(self, event: Any) -> None:
         """Take one event of the bus; one of a kind that is not known here is passed over."""
@@ -146,7 +137,7 @@ class Listener:
         match kind:
             case "task_started":
                 task = event.task
-                self._say(
+                self.say(
                     "task",
                     name=about.task,
                     description=getattr(task, "description", None),
@@ -154,38 +145,35 @@ class Listener:
                     agent=about.agent,
                 )
             case "task_completed":
-                self._say("result", task=about.task, agent=about.agent, text=event.output.raw)
+                self.say("result", task=about.task, agent=about.agent, text=event.output.raw)
             case "task_failed":
-                self._say("result-error", task=about.task, agent=about.agent, message=event.error)
+                self.say("result-error", task=about.task, agent=about.agent, message=event.error)
             case "crew_kickoff_failed":
-                self._say("result-error", crew=event.crew_name, message=event.error)
+                self.say("result-error", crew=event.crew_name, message=event.error)
             case "agent_execution_started":
-                self._say("action", name=about.agent, phase="start", task=about.task)
+                self.say("action", name=about.agent, phase="start", task=about.task)
             case "agent_execution_completed":
-                self._say("action", name=about.agent, phase="end", task=about.task, output=event.output)
+                self.say("action", name=about.agent, phase="end", task=about.task, output=event.output)
             case "agent_execution_error":
-                self._say("action-error", name=about.agent, task=about.task, message=event.error)
+                self.say("action-error", name=about.agent, task=about.task, message=event.error)
             case "tool_usage_started":
-                self._say("action", tool=event.tool_name, phase="start", agent=about.agent, arguments=event.tool_args)
+                self.say("action", tool=event.tool_name, phase="start", agent=about.agent, arguments=event.tool_args)
             case "tool_usage_finished":
-                self._say("action", tool=event.tool_name, phase="end", agent=about.agent, output=event.output)
+                self.say("action", tool=event.tool_name, phase="end", agent=about.agent, output=event.output)
             case "tool_usage_error" | "tool_validate_input_error" | "tool_selection_error" | "tool_execution_error":
-                self._say("action-error", tool=event.tool_name, agent=about.agent, message=str(event.error))
+                self.say("action-error", tool=event.tool_name, agent=about.agent, message=str(event.error))
             case "llm_call_started":
-                self._say("action", model=event.model, phase="start", agent=about.agent)
+                self.say("action", model=event.model, phase="start", agent=about.agent)
             case "llm_call_completed":
-                self._say("action", model=event.model, phase="end", agent=about.agent, usage=event.usage)
+                self.say("action", model=event.model, phase="end", agent=about.agent, usage=event.usage)
             case "llm_call_failed":
-                self._say("action-error", model=event.model, agent=about.agent, message=event.error)
+                self.say("action-error", model=event.model, agent=about.agent, message=event.error)
             case "method_execution_started":
-                self._say("task", name=event.method_name, flow=event.flow_name)
+                self.say("task", name=event.method_name, flow=event.flow_name)
             case "method_execution_finished":
-                self._say("result", task=event.method_name, flow=event.flow_name, value=event.result)
+                self.say("result", task=event.method_name, flow=event.flow_name, value=event.result)
             case "method_execution_failed":
-                self._say("result-error", task=event.method_name, flow=event.flow_name, message=str(event.error))
-
-    def _say(self, event: str, **data: Any) -> None:
-        emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
+                self.say("result-error", task=event.method_name, flow=event.flow_name, message=str(event.error))
 
 
 @contextlib.contextmanager
@@ -228,7 +216,7 @@ class _Human:
     def _ask(self, question: str, form: dict[str, Any]) -> str:
         # A thread may run an event loop here, in which a lock has to be awaited.
         with ThreadPoolExecutor(1) as apart:
-            title = self._listener.safe(str(question))[:_MAX_TITLE]
+            title = self._listener.safe(str(question))[:MAX_TITLE]
             return str(apart.submit(lock, title, form).result())
 
     def setup_messages(self, context: Any) -> bool:
@@ -283,10 +271,10 @@ class _About:
 
 
 def _keys_of(crew: Any) -> frozenset[str]:
-    """Return the keys that a crew may use: those of its models, and those in the environment."""
-    found = {value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))}
+    """Return the keys of a crew's models."""
+    found = set()
     for agent in getattr(crew, "agents", None) or []:
         for model in (getattr(agent, "llm", None), getattr(agent, "function_calling_llm", None)):
             key = getattr(model, "api_key", None)
             found.add(str(getattr(key, "get_secret_value", lambda key=key: key or "")()))
-    return frozenset(key for key in found if len(key) >= _LEAST_KEY)
+    return frozenset(found)

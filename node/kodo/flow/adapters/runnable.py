@@ -1,8 +1,7 @@
-"""LangChain: a chain (any `Runnable`) as a flow; LlamaIndex: a workflow. They are run, and give their result."""
+"""LangChain: a chain (any `Runnable`) as a flow. It is run, and gives its result."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,11 @@ __all__ = ["run", "schema"]
 
 
 def run(target: Any, inputs: Mapping[str, Any]) -> Any:
-    """Run a chain or workflow with a map of inputs to its end; a chain that takes no map gets the only input.
+    """Run a chain with a map of inputs to its end; one that takes no map gets the only input.
 
     Raises:
         Exception: whatever it raises.
     """
-    if not hasattr(target, "invoke"):
-        return asyncio.run(_run_workflow(target, inputs))
     if len(inputs) == 1 and not _takes_map(target):
         return target.invoke(next(iter(inputs.values())))
     return target.invoke(dict(inputs))
@@ -30,10 +27,6 @@ def schema(target: Any) -> dict[str, Any] | None:
     return {key: value for key, value in found.items() if key != "title"}
 
 
-async def _run_workflow(workflow: Any, inputs: Mapping[str, Any]) -> Any:
-    return await workflow.run(**inputs)  # what `run` gives needs the event loop
-
-
 def _takes_map(chain: Any) -> bool:
     found = _schema(chain)
     return found.get("type") in ("object", None) and not found.get("anyOf")
@@ -42,6 +35,6 @@ def _takes_map(chain: Any) -> bool:
 def _schema(target: Any) -> dict[str, Any]:
     try:
         found: dict[str, Any] = target.get_input_jsonschema()
-    except Exception:  # types of the author's, which JSON Schema may not know; or a workflow
+    except Exception:  # types of the author's, which JSON Schema may not know
         return {}
     return found

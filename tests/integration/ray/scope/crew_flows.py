@@ -55,6 +55,12 @@ def streaming(topic: str, base_url: str):
 
 
 @flow
+def starting(base_url: str):
+    """Start crews, as a script does, and return what they say."""
+    return [made(base_url).kickoff(inputs={"topic": topic}).raw for topic in ("stars", "moons")]
+
+
+@flow
 def streamed(topic: str, base_url: str):
     """Start one, and return what it gives."""
     return streaming(topic, base_url).kickoff(inputs={"topic": topic, "base_url": base_url})

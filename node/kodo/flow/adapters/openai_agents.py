@@ -1,0 +1,201 @@
+"""OpenAI Agents: agents, wherever a flow runs one, and an agent as a flow.
+
+| in the agent | becomes |
+|---|---|
+| an agent that runs | `agent`, once; `action` when it starts and ends |
+| a request to its model | `action` with the model, its usage in the end |
+| a tool that is called | `action` with the arguments and what it gives |
+| a handoff, a guardrail that stops the agent | `action` |
+| one of these fails | `action-error` |
+| a tool that needs approval | a lock: approve or reject |
+| the agent's output | the result of the run, when the agent is the flow |
+
+Traces are taken in this process, by a processor, and go to nobody else: the one that sends them to their maker stays
+away, unless the flow's environment has turned traces on. Code that reads `interruptions` handles them itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from agents import Runner, set_trace_processors, set_tracing_disabled
+from agents.run import AgentRunner
+from agents.tracing import TracingProcessor, get_trace_provider
+
+from kodo.flow.adapters.telling import Span, Teller, approval_of, prompt_of, prompt_schema
+from kodo.flow.locks import lock
+
+__all__ = ["instrument", "run", "schema"]
+
+_OFF = "OPENAI_AGENTS_DISABLE_TRACING"
+
+
+def run(agent: Any, inputs: Mapping[str, Any]) -> Any:
+    """Run an agent with the prompt among some inputs; give its output.
+
+    Raises:
+        Exception: whatever it raises.
+    """
+    return asyncio.run(_run(agent, prompt_of(inputs)))
+
+
+def schema(agent: Any) -> dict[str, Any]:
+    """Return the form of an agent: a prompt."""
+    return prompt_schema()
+
+
+async def _run(agent: Any, prompt: str) -> Any:
+    return (await Runner.run(agent, prompt)).final_output
+
+
+@contextlib.contextmanager
+def instrument() -> Iterator[None]:
+    """Tell of all agents within the block, and ask people for them."""
+    teller = Teller()
+    processor = _Processor(teller)
+    quiet = os.environ.get(_OFF, "").lower() in ("1", "true")
+    if quiet:
+        set_trace_processors([processor])
+        set_tracing_disabled(False)
+    else:
+        get_trace_provider().register_processor(processor)
+    original = AgentRunner.run
+
+    @functools.wraps(original)
+    async def run_and_ask(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
+        handled = _is_handled(sys._getframe(1))
+        result = await original(self, starting_agent, input, **kwargs)
+        while result.interruptions and not handled:
+            state = result.to_state()
+            async with asyncio.TaskGroup() as group:
+                for each in result.interruptions:
+                    group.create_task(_decide(teller, state, each))
+            result = await original(self, starting_agent, state, **kwargs)
+        return result
+
+    AgentRunner.run = run_and_ask
+    try:
+        yield
+    finally:
+        AgentRunner.run = original
+        processor.active = False
+        if quiet:
+            set_trace_processors([])
+            set_tracing_disabled(True)
+
+
+def _is_handled(frame: FrameType | None) -> bool:
+    """Return whether code that waits for an agent reads `interruptions`: it decides about them itself."""
+    while frame is not None:
+        own = not frame.f_globals.get("__name__", "").startswith(("agents.", "kodo."))
+        if own and "interruptions" in frame.f_code.co_names:
+            return True
+        frame = frame.f_back
+    return False
+
+
+async def _decide(teller: Teller, state: Any, item: Any) -> None:
+    given = _read(getattr(item.raw_item, "arguments", None))
+    tool = str(item.tool_name or "a tool")
+    title, form = approval_of(tool, given, decisions=("approve", "reject"))
+    decision = await lock(title, teller.safe(form))
+    if decision["decision"] == "approve":
+        state.approve(item)
+    else:
+        state.reject(item, rejection_message=decision.get("message") or None)
+
+
+def _read(value: Any) -> Any:
+    """Return the arguments of a tool as data where they are JSON."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+class _Processor(TracingProcessor):  # type: ignore[misc]
+    """Turns spans into events; called in any thread."""
+
+    def __init__(self, teller: Teller):
+        self._teller = teller
+        self._guard = threading.Lock()
+        self._open: dict[str, Span] = {}
+        self.active = True
+
+    def on_trace_start(self, trace: Any) -> None:
+        """Tell nothing: an agent starts in it."""
+
+    def on_trace_end(self, trace: Any) -> None:
+        """Tell nothing."""
+
+    def on_span_start(self, span: Any) -> None:
+        """Tell what starts."""
+        about = self._about(span.span_data)
+        if not self.active or about is None:
+            return
+        if "name" in about:
+            self._teller.announce("agent", about["name"], handoffs=span.span_data.handoffs or None)
+        opened = self._teller.span(**about)
+        with self._guard:
+            self._open[span.span_id] = opened
+
+    def on_span_end(self, span: Any) -> None:
+        """Tell how it ended."""
+        data = span.span_data
+        if not self.active:
+            return
+        if data.type == "handoff":
+            self._teller.say("action", handoff=data.to_agent, agent=data.from_agent)
+        elif data.type == "guardrail" and data.triggered:
+            self._teller.say("action", guardrail=data.name, triggered=True)
+        with self._guard:
+            opened = self._open.pop(span.span_id, None)
+        if opened is None:
+            return
+        if span.error:
+            opened.fail(str(span.error.get("message", "")), details=span.error.get("data"))
+        elif data.type == "function":
+            opened.end(arguments=_read(data.input), output=data.output)
+        elif data.type == "response":
+            opened.end(
+                model=getattr(data.response, "model", None), usage=_tokens(getattr(data.response, "usage", None))
+            )
+        elif data.type == "generation":
+            opened.end(model=data.model, usage=_tokens(data.usage))
+        else:
+            opened.end()
+
+    def shutdown(self) -> None:
+        """Hold nothing back."""
+
+    def force_flush(self) -> None:
+        """Hold nothing back."""
+
+    @staticmethod
+    def _about(data: Any) -> dict[str, Any] | None:
+        match data.type:
+            case "agent":
+                return {"name": data.name}
+            case "function":
+                return {"tool": data.name}
+            case "generation" | "response":
+                return {"model": getattr(data, "model", None) or "model"}
+            case _:
+                return None
+
+
+def _tokens(usage: Any) -> dict[str, int] | None:
+    if usage is None:
+        return None
+    get = usage.get if isinstance(usage, dict) else functools.partial(getattr, usage)
+    found = {name: get(name, None) for name in ("input_tokens", "output_tokens")}
+    return {name: int(count) for name, count in found.items() if count is not None} or None

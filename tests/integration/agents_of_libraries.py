@@ -1,0 +1,381 @@
+"""Tests of the adapters for Pydantic AI, OpenAI Agents and LlamaIndex, against the real packages.
+
+`test_agents_apart.py` runs them, in a virtual environment that has those. Models are on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Literal
+
+import agents
+import pydantic_ai
+import pytest
+from openai import AsyncOpenAI
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from workflows import Context, Workflow, step
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+
+from kodo.flow._runtime.load import LoadedFlow
+from kodo.flow.decorator import FlowDefinition
+from kodo.testing import EXPIRE, Lock, Run, run
+from tests.support.chat import ChatServer, call_tool, fail, say
+
+KEY = "sk-canary-0c5d1b7e"
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def schema_of(target: Any) -> dict[str, Any]:
+    return LoadedFlow("f", "m:f", target, FlowDefinition(name="f"), "").inputs_schema()
+
+
+def phases(made: Run, name: str) -> list[tuple[Any, str]]:
+    return [(data[name], data["phase"]) for data in made.told("action") if name in data]
+
+
+# Pydantic AI
+
+
+def pydantic_agent(server: ChatServer, **more: Any) -> pydantic_ai.Agent[None, Any]:
+    model = OpenAIChatModel("test-model", provider=OpenAIProvider(base_url=server.url, api_key=KEY))
+    agent = pydantic_ai.Agent(model, name="Writer", **more)
+
+    @agent.tool_plain
+    def lookup(word: str) -> str:
+        """Look a word up."""
+        if word == "dark":
+            raise ValueError("nothing to see")
+        return f"meaning of {word}"
+
+    @agent.tool_plain(requires_approval=True)
+    def delete(what: str) -> str:
+        """Delete something."""
+        return f"deleted {what}"
+
+    @agent.tool_plain
+    def ask_elsewhere(question: str) -> str:
+        """Ask somebody."""
+        raise pydantic_ai.CallDeferred
+
+    return agent
+
+
+def test_an_agent_of_pydantic_ai_is_told_wherever_a_flow_runs_one():
+    with ChatServer([call_tool("lookup", word="star"), say(f"it shines, says {KEY}")]) as server:
+
+        async def flow(topic: str) -> str:
+            return str((await pydantic_agent(server).run(topic)).output)
+
+        made = run(flow, topic="stars")
+    assert made.told("agent") == [{"name": "Writer", "model": "test-model"}]
+    assert phases(made, "name") == [("Writer", "start"), ("Writer", "end")]
+    assert phases(made, "model") == [("test-model", "start"), ("test-model", "end")] * 2
+    started, ended = [data for data in made.told("action") if "tool" in data]
+    assert (started["tool"], started["arguments"]) == ("lookup", {"word": "star"})
+    assert (ended["phase"], ended["output"]) == ("end", "meaning of star")
+    assert KEY not in str(made.events)
+
+
+def test_an_agent_of_pydantic_ai_is_a_flow_that_takes_a_prompt():
+    with ChatServer([say("all is well")]) as server:
+        agent = pydantic_agent(server)
+        assert schema_of(agent)["required"] == ["prompt"]
+        assert run(agent, {"prompt": "How is it?"}).result == "all is well"
+        assert server.asked[0]["messages"][-1]["content"] == "How is it?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [
+        ({"decision": "approve"}, "deleted a"),
+        ({"decision": "edit", "arguments": {"what": "b"}}, "deleted b"),
+        ({"decision": "reject", "message": "keep it"}, "keep it"),
+    ],
+)
+def test_a_tool_of_pydantic_ai_that_needs_approval_asks_by_a_lock(answer: dict[str, Any], sent: str):
+    with ChatServer([call_tool("delete", what="a"), say("done")]) as server:
+        made = run(lambda: pydantic_agent(server), answers={"Call delete?": answer})
+        assert server.asked[1]["messages"][-1]["content"] == sent
+    (lock,) = made.locks
+    assert lock.schema["properties"]["decision"]["enum"] == ["approve", "edit", "reject"]
+    assert lock.schema["properties"]["arguments"]["default"] == {"what": "a"}
+    assert made.result == "done"
+
+
+def test_a_deferred_tool_of_pydantic_ai_gives_the_answer_of_its_lock():
+    with ChatServer([call_tool("ask_elsewhere", question="why?"), say("done")]) as server:
+        made = run(lambda: pydantic_agent(server), answers={"What does ask_elsewhere give?": "because"})
+        assert server.asked[1]["messages"][-1]["content"] == "because"
+    assert made.locks[0].schema["description"] == "question: why?"
+    assert made.told("action-error") == []
+
+
+def test_an_agent_of_pydantic_ai_that_handles_deferred_tools_itself_is_left_alone():
+    with ChatServer([call_tool("delete", what="a"), say("done")]) as server:
+
+        async def flow() -> list[str]:
+            agent = pydantic_agent(server, output_type=[str, pydantic_ai.DeferredToolRequests])
+            output = (await agent.run("x")).output
+            assert isinstance(output, pydantic_ai.DeferredToolRequests)
+            return [call.tool_name for call in output.approvals]
+
+        made = run(flow)
+    assert (made.result, made.locks) == (["delete"], [])
+
+
+def test_a_tool_and_a_model_of_pydantic_ai_that_fail_are_told():
+    with ChatServer([call_tool("lookup", word="dark")]) as server:
+        made = run(lambda: pydantic_agent(server), check=False)
+    tool, agent = made.told("action-error")
+    assert (tool["tool"], tool["type"], tool["message"]) == ("lookup", "ValueError", "nothing to see")
+    assert agent["name"] == "Writer"
+    assert isinstance(made.error, ValueError)
+    with ChatServer([fail(400, f"no such key {KEY}")]) as server:
+        made = run(lambda: pydantic_agent(server), check=False)
+    assert [data.get("model") for data in made.told("action-error")] == ["test-model", None]
+    assert KEY not in str(made.events)
+
+
+# OpenAI Agents
+
+
+def openai_agent(server: ChatServer) -> agents.Agent[Any]:
+    model = agents.OpenAIChatCompletionsModel("test-model", AsyncOpenAI(base_url=server.url, api_key=KEY))
+
+    @agents.function_tool
+    def lookup(word: str) -> str:
+        """Look a word up."""
+        return f"meaning of {word}"
+
+    @agents.function_tool(needs_approval=True)
+    def delete(what: str) -> str:
+        """Delete something."""
+        return f"deleted {what}"
+
+    return agents.Agent(name="Writer", instructions="Write.", model=model, tools=[lookup, delete])
+
+
+def test_an_agent_of_openai_is_told_wherever_a_flow_runs_one():
+    with ChatServer([call_tool("lookup", word="star"), say(f"it shines, says {KEY}")]) as server:
+
+        async def flow(topic: str) -> str:
+            return str((await agents.Runner.run(openai_agent(server), topic)).final_output)
+
+        made = run(flow, topic="stars")
+    assert made.told("agent") == [{"name": "Writer"}]
+    assert phases(made, "name") == [("Writer", "start"), ("Writer", "end")]
+    assert phases(made, "model") == [("test-model", "start"), ("test-model", "end")] * 2
+    _, ended = [data for data in made.told("action") if "tool" in data]
+    assert (ended["tool"], ended["arguments"], ended["output"]) == ("lookup", {"word": "star"}, "meaning of star")
+    assert KEY not in str(made.events)
+
+
+def test_an_agent_of_openai_is_a_flow_that_takes_a_prompt():
+    with ChatServer([say("all is well")]) as server:
+        agent = openai_agent(server)
+        assert schema_of(agent)["required"] == ["prompt"]
+        assert run(agent, prompt="How is it?").result == "all is well"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [({"decision": "approve"}, "deleted a"), ({"decision": "reject", "message": "keep it"}, "keep it")],
+)
+def test_a_tool_of_openai_that_needs_approval_asks_by_a_lock(answer: dict[str, Any], sent: str):
+    with ChatServer([call_tool("delete", what="a"), say("done")]) as server:
+        made = run(lambda: openai_agent(server), answers={"Call delete?": answer})
+        assert server.asked[1]["messages"][-1]["content"] == sent
+    assert "'what': 'a'" in made.locks[0].schema["description"]
+    assert made.result == "done"
+
+
+def test_code_that_reads_interruptions_decides_itself():
+    with ChatServer([call_tool("delete", what="a"), say("done")]) as server:
+
+        async def flow() -> list[str | None]:
+            result = await agents.Runner.run(openai_agent(server), "x")
+            return [each.tool_name for each in result.interruptions]
+
+        made = run(flow)
+    assert (made.result, made.locks) == (["delete"], [])
+
+
+def test_an_agent_of_openai_that_fails_is_told():
+    with ChatServer([fail(400, "no such model")]) as server:
+        made = run(lambda: openai_agent(server), check=False)
+    assert "no such model" in json.dumps(made.told("action-error"))
+    assert made.error is not None
+
+
+def test_traces_of_openai_are_taken_in_process_alone_and_off_again_after_the_run():
+    provider = agents.tracing.get_trace_provider()
+    with ChatServer([say("fine")]) as server:
+        run(lambda: openai_agent(server))
+    assert provider._multi_processor._processors == ()
+    assert isinstance(agents.trace("x"), agents.tracing.traces.NoOpTrace)
+
+
+# LlamaIndex
+
+
+class Draft(Event):
+    text: str
+
+
+class Token(Event):
+    delta: str
+
+
+class Begin(StartEvent):
+    topic: str
+
+
+class Written(Workflow):
+    @step
+    async def write(self, ctx: Context, ev: Begin) -> Draft:
+        for delta in ("all ", "is ", "well"):
+            ctx.write_event_to_stream(Token(delta=delta))
+        return Draft(text=f"about {ev.topic}")
+
+    @step
+    async def publish(self, ev: Draft) -> StopEvent:
+        if ev.text == "about nothing":
+            raise ValueError("empty")
+        return StopEvent(result=ev.text)
+
+
+def test_a_workflow_is_told_wherever_a_flow_runs_one():
+    async def flow(topic: str) -> str:
+        return str(await Written().run(topic=topic))
+
+    made = run(flow, topic="stars")
+    assert [(task["name"], task["input"]) for task in made.told("task")] == [("write", "Begin"), ("publish", "Draft")]
+    ended = [(data["name"], data["output"]) for data in made.told("action") if data["phase"] == "end"]
+    assert ended == [("write", "Draft"), ("publish", "StopEvent")]
+    written = [data["text"] for data in made.told("action") if data.get("event") == "Token"]
+    assert "".join(written) == "all is well"
+    assert made.result == "about stars"
+
+
+def test_a_workflow_is_a_flow_whose_form_is_its_start_event():
+    assert schema_of(Written())["required"] == ["topic"]
+    assert run(Written(), topic="moons").result == "about moons"
+    assert run(Written, topic="moons").result == "about moons"
+
+
+def test_a_workflow_that_fails_is_told():
+    made = run(Written(), topic="nothing", check=False)
+    (error,) = made.told("action-error")
+    assert (error["name"], error["type"], error["message"]) == ("publish", "ValueError", "empty")
+    assert isinstance(made.error, ValueError)
+
+
+class Asks(Workflow):
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent(prefix="Your name?", detail="for the card")
+
+    @step
+    async def greet(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=f"Hello {ev.response}")
+
+
+class Choice(HumanResponseEvent):
+    way: Literal["left", "right"]
+    count: int = 1
+
+
+class AsksWithForm(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        made = await ctx.wait_for_event(Choice, waiter_event=InputRequiredEvent(question="Which way?"))
+        return StopEvent(result=[made.way, made.count])
+
+    @step
+    async def never(self, ev: Choice) -> StopEvent:
+        return StopEvent(result=[ev.way, ev.count])
+
+
+def test_what_a_workflow_requires_is_asked_by_a_lock():
+    made = run(Asks(), answers={"Your name?": "Ada"})
+    assert made.locks[0].schema == {"type": "string", "description": "detail: for the card"}
+    assert made.result == "Hello Ada"
+
+
+def test_an_answer_with_fields_is_the_form():
+    made = run(AsksWithForm(), answers={"Which way?": {"way": "left"}})
+    assert made.locks[0].schema["required"] == ["way"]
+    assert made.result == ["left", 1]
+
+
+def test_time_in_which_a_workflow_waits_for_a_person_does_not_count():
+    def answer(lock: Lock) -> str:
+        time.sleep(0.5)  # longer than the workflow may take
+        return "Ada"
+
+    assert run(Asks(timeout=0.3), answers=answer).result == "Hello Ada"
+
+
+def test_a_lock_of_a_workflow_that_expires_ends_it():
+    made = run(Asks(), answers={"Your name?": EXPIRE}, check=False)
+    assert type(made.error).__name__ == "LockExpiredError", made.error
+
+
+def test_code_that_streams_a_workflow_answers_itself():
+    async def flow() -> str:
+        handler = Asks().run()
+        async for event in handler.stream_events():
+            if isinstance(event, InputRequiredEvent):
+                handler.ctx.send_event(HumanResponseEvent(response="Bob"))
+        return str(await handler)
+
+    made = run(flow)
+    assert (made.result, made.locks) == ("Hello Bob", [])
+
+
+# All
+
+
+def test_a_framework_that_a_flow_imports_itself_is_told_too():
+    import subprocess
+    import sys
+
+    program = """
+import sys
+from kodo.testing import run
+from tests.support.chat import ChatServer, say
+
+def flow(url: str):
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+    model = OpenAIChatModel("test-model", provider=OpenAIProvider(base_url=url, api_key="sk-of-nobody"))
+    return Agent(model, name="Late").run_sync("x").output
+
+assert "pydantic_ai" not in sys.modules
+with ChatServer([say("fine")]) as server:
+    print(run(flow, url=server.url).told("agent"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "[{'name': 'Late', 'model': 'test-model'}]\n", done.stderr
+
+
+def test_after_a_run_frameworks_are_as_before():
+    from workflows.plugins.basic import InternalAsyncioAdapter
+
+    patched = (
+        (pydantic_ai.Agent, "iter"),
+        (agents.run.AgentRunner, "run"),
+        (Workflow, "run"),
+        (InternalAsyncioAdapter, "write_to_event_stream"),
+    )
+    before = [getattr(owner, name) for owner, name in patched]
+    assert run(lambda: 1).result == 1
+    assert [getattr(owner, name) for owner, name in patched] == before
