@@ -53,8 +53,8 @@ LOCKS = {
     "run": Lock(extras=("node",), within="test"),
     "crewai": Lock(extras=("node", "crewai"), others=("pytest>=9", "pytest-asyncio>=1.3")),
     "agents": Lock(
-        extras=("pydantic-ai", "openai-agents", "llama-index"),
-        others=("pydantic-ai-slim[openai]>=2.60", "pytest>=9", "pytest-asyncio>=1.3"),
+        extras=("langgraph", "pydantic-ai", "openai-agents", "llama-index"),
+        others=("langchain>=1.5", "pydantic-ai-slim[openai]>=2.60", "pytest>=9", "pytest-asyncio>=1.3"),
     ),
     "results": Lock(
         others=(

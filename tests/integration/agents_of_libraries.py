@@ -1,4 +1,4 @@
-"""Tests of the adapters for Pydantic AI, OpenAI Agents and LlamaIndex, against the real packages.
+"""Tests of the adapters for Pydantic AI, OpenAI Agents, LlamaIndex and LangChain, against the real packages.
 
 `test_agents_apart.py` runs them, in a virtual environment that has those. Models are on this machine.
 """
@@ -12,6 +12,12 @@ from typing import Any, Literal
 import agents
 import pydantic_ai
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
 from openai import AsyncOpenAI
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -338,6 +344,50 @@ def test_code_that_streams_a_workflow_answers_itself():
 
     made = run(flow)
     assert (made.result, made.locks) == ("Hello Bob", [])
+
+
+# LangChain's agents, on LangGraph
+
+
+class Scripted(BaseChatModel):
+    answers: list[AIMessage]
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.answers.pop(0))])
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [
+        ({"decision": "approve"}, "deleted a"),
+        ({"decision": "edit", "arguments": {"what": "b"}}, "deleted b"),
+        ({"decision": "reject", "message": "keep it"}, "keep it"),
+        ({"decision": "answer", "message": "did it myself"}, "did it myself"),
+    ],
+)
+def test_the_middleware_that_has_people_review_tools_asks_by_a_lock(mode: Any, answer: Any, sent: str):
+    @tool
+    def delete(what: str) -> str:
+        """Delete something."""
+        return f"deleted {what}"
+
+    call = {"name": "delete", "args": {"what": "a"}, "id": "1", "type": "tool_call"}
+    model = Scripted(answers=[AIMessage("", tool_calls=[call]), AIMessage("done")])
+    allowed: Any = {"allowed_decisions": ["approve", "edit", "reject", "respond"]}
+    review = HumanInTheLoopMiddleware({"delete": allowed}, interrupt_mode=mode)
+    made = run(create_agent(model, [delete], middleware=[review]), messages="x", answers={"Call delete?": answer})
+    said = [(message["type"], message["content"]) for message in made.result["messages"]]
+    assert said[-1] == ("ai", "done")
+    assert sent in next(content for kind, content in said if kind == "tool")
+    assert made.locks[0].schema["properties"]["decision"]["enum"] == ["approve", "edit", "reject", "answer"]
 
 
 # All

@@ -48,8 +48,9 @@ class Memory:
     Keys are text of at most 512 bytes.
     """
 
-    def __init__(self, scope: Scope, of: str = ""):
-        self._place = {"scope": scope, "of": of}
+    def __init__(self, scope: Scope, of: str = "", *, own: bool = False):
+        """Refer to a memory; with `own`, to the part of it that whoever launched this run has for themselves."""
+        self._place: dict[str, Any] = {"scope": scope, "of": of, **({"own": True} if own else {})}
         self.files = Files(self)
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -35,7 +35,7 @@ class LocalMemory:
         if group != "memory":
             raise UsageError(f"{op} needs a node: offer the flow on one")
         future: Future[Any] = Future()
-        rest = {name: value for name, value in args.items() if name not in ("scope", "of")}
+        rest = {name: value for name, value in args.items() if name not in ("scope", "of", "own")}
         with self._guard:
             try:
                 future.set_result(self._store().perform(what, args["scope"], args["of"], rest))

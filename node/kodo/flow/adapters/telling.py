@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kodo.flow._runtime.context import Emitted
 from kodo.flow.adapters.truncate import fit
 from kodo.flow.emit import emit
 
@@ -54,9 +55,9 @@ class Teller:
             return {self.safe(name): self.safe(part) for name, part in value.items()}
         return [self.safe(part) for part in value] if isinstance(value, list) else value
 
-    def say(self, event: str, /, **data: Any) -> None:
+    def say(self, event: str, /, **data: Any) -> Emitted:
         """Make an event of those data that are not None."""
-        emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
+        return emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
 
     def announce(self, event: str, name: str, /, **data: Any) -> None:
         """Tell once who takes part: an `agent` or a `tool`."""

@@ -108,7 +108,11 @@ class Memories:
             case _:
                 raise UsageError("a memory is short, long or shared")
         once = None if op in _READS else Once(question.fid, question.aid, question.first_open)
-        return await self._do(self._store.perform, op, scope, of, args, once)
+        if args.pop("own", False) is not True:
+            return await self._do(self._store.perform, op, scope, of, args, once)
+        part = _part_of(question.principal)
+        answer: Any = await self._do(self._store.perform, op, scope, of, _within(part, args), once)
+        return _without(part, answer) if op in ("keys", "files") else answer
 
     async def put(self, scope: Scope, of: str, op: str, args: Mapping[str, Any], *, payer: str = "") -> Any:
         """Change a memory on behalf of a developer: `set`, `delete`, `file.write`, `file.delete`.
@@ -188,6 +192,26 @@ class Memories:
         except RuntimeError as error:  # its thread is gone
             raise KodoError("the node is stopping") from error
         return await asyncio.shield(doing)
+
+
+def _part_of(principal: str) -> str:
+    """Return what the keys begin with that a principal has for themselves in a memory."""
+    return f"own/{hashlib.sha256(principal.encode()).hexdigest()[:24]}/"
+
+
+def _within(part: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a question, with the names of keys and files in a part of the memory."""
+    names = {name: f"{part}{args[name]}" for name in ("key", "name", "prefix") if name in args}
+    return {**args, **names, **({"after": f"{part}{args['after']}"} if args.get("after") else {})}
+
+
+def _without(part: str, listing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a listing without the part that its names begin with."""
+    rows = [
+        row.removeprefix(part) if isinstance(row, str) else {**row, "name": str(row["name"]).removeprefix(part)}
+        for row in listing["rows"]
+    ]
+    return {**listing, "rows": rows, "more": str(listing["more"] or "").removeprefix(part)}
 
 
 def _sender(payer: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ async def reads(run: InProcessRunner) -> Any:
     return await run.ask("memory.get", **KB, key="k")
 
 
+async def keeps_its_own(run: InProcessRunner) -> Any:
+    """Keep a file and a key for whoever launched it; give what it finds of those."""
+    place = {"scope": "long", "own": True}
+    found = [await run.ask(f"memory.{op}", **place, prefix="", after="") for op in ("keys", "files")]
+    await run.ask("memory.set", **place, key="k", value=1)
+    data = {"offset": 0, "data": b"x", "size": 1, "sha256": hashlib.sha256(b"x").hexdigest(), "upload": "a" * 16}
+    await run.ask("memory.file.write", **place, name="f", **data)
+    return [[row if isinstance(row, str) else row["name"] for row in each["rows"]] for each in found]
+
+
 def nonsense(op: str, **args: Any) -> Any:
     async def flow(run: InProcessRunner) -> Any:
         try:
@@ -78,6 +89,7 @@ FLOWS = {
     "remembers": remembers,
     "shares": shares,
     "reads": reads,
+    "keeps_its_own": keeps_its_own,
     "unknown": nonsense("memory.explode", scope="long"),
     "elsewhere": nonsense("scope.explode"),
     "scopeless": nonsense("memory.get", key="k"),
@@ -95,6 +107,20 @@ async def test_short_memory_is_the_runs_and_long_memory_the_flows(tmp_path: Path
                 await made.all_events(fid)
             found = [(row.scope, row.of, row.keys) for row in await kept.all()]
             assert found == [("long", "flows.remembers", 1), ("short", one, 1), ("short", two, 1)]
+
+
+async def test_the_part_of_a_memory_that_a_principal_has_for_itself_is_the_next_runs_and_nobody_elses(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with InProcessExecutor(FLOWS) as executor:
+        world = World(tmp_path, clock, executor)
+        async with world.memories() as kept, world.node(kept) as made:
+            found = []
+            for principal in ("ana", "bob", "ana"):
+                last = (await made.all_events(await made.launch("keeps_its_own", principal)))[-1]
+                found.append(last.data["result"])
+            assert found == [[[], []], [[], []], [["k"], ["f"]]]
+            assert [(row.scope, row.of, row.keys) for row in await kept.all()] == [("long", "flows.keeps_its_own", 2)]
 
 
 @pytest.mark.parametrize(

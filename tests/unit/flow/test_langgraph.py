@@ -1,0 +1,227 @@
+"""LangGraph graphs as flows: forms, messages, config, threads, reviews of tools, text as it comes."""
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jsonschema
+import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+from kodo.flow._runtime.console import ConsoleContext
+from kodo.flow._runtime.context import install
+from kodo.flow._runtime.invoke import invoke
+from kodo.flow._runtime.load import LoadedFlow
+from kodo.flow.adapters.langgraph_threads import Threads
+from kodo.flow.adapters.telling import Deltas, Teller
+from kodo.flow.decorator import FlowDefinition
+from kodo.testing import run
+
+
+class State(TypedDict, total=False):
+    topic: str
+    notes: Annotated[list[str], operator.add]
+
+
+def graph_of(node: Any, state: Any = State, **options: Any) -> Any:
+    builder = StateGraph(state, context_schema=options.pop("context_schema", None))
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    builder.add_edge("node", END)
+    return builder.compile(**options)
+
+
+def loaded(target: Any) -> LoadedFlow:
+    return LoadedFlow("f", "m:f", target, FlowDefinition(name="f"), "")
+
+
+def fits(target: Any, inputs: dict[str, Any]) -> bool:
+    return jsonschema.Draft202012Validator(loaded(target).inputs_schema()).is_valid(inputs)
+
+
+def echo(state: Any) -> Any:
+    return {"messages": [AIMessage(f"{len(state['messages'])}: {state['messages'][-1].content}")]}
+
+
+CHAT = graph_of(echo, MessagesState)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "hello",
+        [{"role": "user", "content": "hello"}],
+        [{"role": "system", "content": "x"}, {"role": "user", "content": "hello"}],
+    ],
+)
+def test_a_chat_takes_a_text_or_messages_with_roles(messages: Any):
+    assert fits(CHAT, {"messages": messages})
+    result = run(CHAT, messages=messages).result
+    said = [message["content"] for message in result["messages"]]
+    assert said[-2:] == ["hello", f"{len(said) - 1}: hello"]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"messages": 3}, {"messages": [{"role": "robot", "content": "x"}]}])
+def test_a_chat_refuses_what_is_no_message(wrong: dict[str, Any]):
+    assert not fits(CHAT, wrong)
+
+
+def test_the_form_of_a_chat_is_small():
+    assert len(str(loaded(CHAT).inputs_schema())) < 2000
+
+
+def test_an_entrypoint_of_a_number_takes_it():
+    @entrypoint()
+    def double(n: int) -> int:
+        return 2 * n
+
+    assert fits(double, {"input": 4})
+    assert not fits(double, {"input": "four"})
+    assert run(double, {"input": 4}).result == 8
+
+
+@dataclass
+class Settings:
+    language: str = "en"
+
+
+def test_context_configurable_and_recursion_limit_are_inputs():
+    def speak(state: Any, config: Any, runtime: Any) -> Any:
+        return {"notes": [runtime.context.language, config["configurable"]["mood"], str(config["recursion_limit"])]}
+
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.runtime import Runtime
+
+    speak.__annotations__ |= {"config": RunnableConfig, "runtime": Runtime[Settings]}
+    graph = graph_of(speak, context_schema=Settings)
+    given = {"context": {"language": "fa"}, "configurable": {"mood": "calm"}, "recursion_limit": 7}
+    assert fits(graph, {"topic": "x", **given})
+    assert not fits(graph, {"topic": "x", "recursion_limit": 0})
+    assert run(graph, {"topic": "x", **given}).result["notes"] == ["fa", "calm", "7"]
+
+
+def test_a_field_of_the_state_is_not_taken_for_config():
+    class Named(TypedDict):
+        thread: str
+
+    graph = graph_of(lambda state: {"thread": state["thread"].upper()}, Named)
+    assert run(graph, thread="a").result == {"thread": "A"}
+
+
+@pytest.fixture
+def _one_process() -> Iterator[None]:
+    """Several runs whose memory stays, as on a node."""
+    install(ConsoleContext())
+    yield
+    install(None)
+
+
+@pytest.mark.usefixtures("_one_process")
+@pytest.mark.parametrize("saver", [None, InMemorySaver])
+def test_a_thread_goes_on_over_runs(saver: Any):
+    graph = graph_of(echo, MessagesState, checkpointer=saver and saver())
+    for number in range(3):
+        result = invoke(loaded(graph), {"messages": "again", "thread": "a"})
+        assert len(result["messages"]) == 2 * (number + 1)
+    assert len(invoke(loaded(graph), {"messages": "again", "thread": "b"})["messages"]) == 2
+    assert len(invoke(loaded(graph), {"messages": "again"})["messages"]) == 2
+
+
+@pytest.mark.usefixtures("_one_process")
+def test_a_checkpointer_on_the_memory_serves_sync_code_and_forgets():
+    config = {"configurable": {"thread_id": "sync"}}
+    for number in range(2):
+        graph = graph_of(echo, MessagesState, checkpointer=Threads())
+        assert len(graph.invoke({"messages": "x"}, config)["messages"]) == 2 * (number + 1)
+    history = [
+        state.values for state in graph_of(echo, MessagesState, checkpointer=Threads()).get_state_history(config)
+    ]
+    assert len(history) == 6
+    Threads().delete_thread("sync")
+    assert Threads().get_tuple(config) is None
+
+
+@pytest.mark.usefixtures("_one_process")
+def test_of_a_thread_its_latest_state_alone_is_kept():
+    graph = graph_of(echo, MessagesState)
+    for _ in range(3):
+        invoke(loaded(graph), {"messages": "x", "thread": "short"})
+    assert len([*Threads().list({"configurable": {"thread_id": "short"}})]) == 1
+
+
+def request_of(*decisions: str, name: str = "delete") -> dict[str, Any]:
+    """What `HumanInTheLoopMiddleware` interrupts with."""
+    return {
+        "action_requests": [{"name": name, "args": {"path": "a"}, "description": "It is for good."}],
+        "review_configs": [{"action_name": name, "allowed_decisions": list(decisions)}],
+    }
+
+
+ALL = ("approve", "edit", "reject", "respond")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "answer", "decision"),
+    [
+        (ALL, {"decision": "approve"}, {"type": "approve"}),
+        (ALL, {"decision": "approve", "arguments": {"path": "a"}}, {"type": "approve"}),
+        (
+            ALL,
+            {"decision": "edit", "arguments": {"path": "b"}},
+            {"type": "edit", "edited_action": {"name": "delete", "args": {"path": "b"}}},
+        ),
+        (ALL, {"decision": "reject", "message": "no"}, {"type": "reject", "message": "no"}),
+        (("approve", "reject"), {"decision": "reject"}, {"type": "reject"}),
+        (ALL, {"decision": "answer", "message": "done"}, {"type": "respond", "message": "done"}),
+    ],
+)
+def test_a_review_of_a_tool_is_a_lock(allowed: Any, answer: Any, decision: Any):
+    graph = graph_of(lambda state: {"notes": [interrupt(request_of(*allowed))]})
+    made = run(graph, {"topic": "x"}, answers={"Call delete?": answer})
+    assert made.result["notes"] == [{"decisions": [decision]}]
+    form = made.locks[0].schema
+    assert form["description"].startswith("It is for good.")
+    assert len(form["properties"]["decision"]["enum"]) == len(allowed)
+    assert ("arguments" in form["properties"]) == ("edit" in allowed)
+
+
+def test_text_of_a_model_is_told_as_it_comes():
+    def talk(state: Any) -> Any:
+        model = GenericFakeChatModel(messages=iter([AIMessage("all is well here")]))
+        return {"messages": [model.invoke(state["messages"])]}
+
+    made = run(graph_of(talk, MessagesState), messages="How is it?")
+    told = [data for data in made.told("action") if data.get("phase") == "text"]
+    assert "".join(data["text"] for data in told) == "all is well here"
+    assert {data["node"] for data in told} == {"node"}
+
+
+def test_deltas_come_at_a_bounded_rate_and_none_is_lost(monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    teller = Teller()
+    monkeypatch.setattr(teller, "say", lambda event, **data: said.append(data["text"]))
+    now = [0.0]
+    deltas = Deltas(teller, lambda: now[0])
+    for number in range(100):
+        now[0] = number / 100
+        deltas.feed(f"{number} ", node="a")
+    assert len(said) == 1
+    deltas.feed("x" * 5000, node="a")
+    assert len(said) == 2
+    deltas.feed("end", node="a")
+    deltas.flush()
+    deltas.flush()
+    assert "".join(said) == "".join(f"{number} " for number in range(100)) + "x" * 5000 + "end"
+
+
+def test_keys_of_the_environment_are_cut_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MODELS_API_KEY", "sk-canary-0c5d1b7e")
+    made = run(graph_of(lambda state: {"notes": ["it is sk-canary-0c5d1b7e"]}), topic="x")
+    assert "sk-canary" not in str(made.events)
