@@ -245,7 +245,7 @@ async def _decide(teller: Teller, request: Mapping[str, Any], allowed: Iterable[
     """Ask a person about one call of a tool."""
     name, arguments = str(request["name"]), request.get("args") or {}
     names = [_DECISIONS[each] for each in allowed if each in _DECISIONS] or ["approve", "reject"]
-    title, form = approval_of(name, arguments, about=str(request.get("description") or ""), decisions=names)
+    title, form = approval_of(name, arguments, about=str(request.get("description") or ""), decisions=tuple(names))
     given = await lock(teller.safe(title), teller.safe(form))
     edited = given.get("arguments")
     match given["decision"]:
@@ -287,7 +287,7 @@ class _Watched:
         within = {"path": path} if path else {}
         if mode == "tasks" and "input" in chunk:
             self._open[chunk["id"]] = (chunk["name"], time.monotonic())
-            await self.teller.say("task", name=chunk["name"], id=chunk["id"], input=fit(chunk["input"]), **within)
+            await self.teller.say("task", name=chunk["name"], id=chunk["id"], input=chunk["input"], **within)
         elif mode == "tasks":
             self._deltas.flush()
             name, started = self._open.pop(chunk["id"], (chunk["name"], time.monotonic()))
@@ -299,9 +299,9 @@ class _Watched:
         elif mode == "updates":
             for name, update in chunk.items():
                 if not name.startswith("__"):
-                    await self.teller.say("result", node=name, update=fit(update), **within)
+                    await self.teller.say("result", node=name, update=update, **within)
         elif mode == "custom":
-            await self.teller.say("action", value=fit(chunk), **within)
+            await self.teller.say("action", value=chunk, **within)
         elif mode == "messages":
             message, about = chunk
             if type(message).__name__.endswith("Chunk") and (text := _text_of(message)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kodo.flow._runtime.context import Emitted
@@ -35,7 +35,7 @@ def environment_keys() -> set[str]:
 class Teller:
     """Makes events of what a framework says, without the keys that it may use."""
 
-    def __init__(self, keys: Iterable[str] = ()):
+    def __init__(self, keys: frozenset[str] = frozenset()):
         self._keys: list[str] = []
         self._known: set[tuple[str, Any]] = set()
         self.hide(*environment_keys(), *keys)
@@ -121,7 +121,7 @@ class Deltas:
 
 
 def approval_of(
-    tool: str, arguments: Any, *, about: str = "", decisions: Sequence[str] = ("approve", "edit", "reject")
+    tool: str, arguments: Any, *, about: str = "", decisions: tuple[str, ...] = ("approve", "edit", "reject")
 ) -> tuple[str, dict[str, Any]]:
     """Return the title and form of a lock by which a person decides about a call of a tool.
 
