@@ -70,7 +70,7 @@ async def executor(home: Path, account: Account | None) -> AsyncIterator[Executo
         await apart.aclose()
         return
     made = RayExecutor(
-        home, "kodo-test", [SCOPE], ["ray_flows:hello"], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES
+        home, "kodo-test", [SCOPE], lambda: ["ray_flows:hello"], num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES
     )
     try:
         await made.start()
