@@ -1,7 +1,7 @@
 """What runs on the hosts of a lab: a peer that listens, or one that dials and says how it went.
 
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
-python -m tests.support.lab_peer follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
+python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import endpoint
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser
 from kodo.p2p.net.host import Host
 
 EVERY_SECONDS = 0.02
@@ -45,6 +47,30 @@ async def serve(hosts: Sequence[str]) -> None:
         host.handle(CALL_PROTOCOL, CallServer(answer))
         say([str(address) for address in await host.listen(hosts or ["0.0.0.0", "::"])])
         await asyncio.Event().wait()
+
+
+async def announce() -> None:
+    """Listen on all addresses and announce them on the local network."""
+    async with Host(Identity.from_seed(b"n" * 32), WebRtcTransport()) as host:
+        host.handle(CALL_PROTOCOL, CallServer(answer))
+        await host.listen()
+        peer = str(host.peer_id)
+        async with Advertiser(lambda: Advertisement(peer, "lab", 0, tuple(host.addresses()))):
+            say({"ready": peer})
+            await asyncio.Event().wait()
+
+
+async def look() -> None:
+    """Say at which addresses nodes are announced, and dial whoever is."""
+    dialled = False
+    async with Host(Identity.from_seed(b"u" * 32), WebRtcTransport()) as host, Browser() as browser:
+        say({"ready": True})
+        async for nodes in browser.changes():
+            for node in nodes:
+                if not dialled and any(not is_own_host(address.host) for address in node.addresses):
+                    session = await host.connect(node.addresses)
+                    dialled = True
+                    say({"at": session.remote_address[0], "announced": [each.host for each in node.addresses]})
 
 
 async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -84,6 +110,10 @@ async def main(words: Sequence[str]) -> None:
             # Linux lets routers fragment what it has cut itself; what goes datagram by datagram it does not.
             endpoint._UDP_SEGMENT = -1
             await serve(hosts)
+        case ["announce"]:
+            await announce()
+        case ["look"]:
+            await look()
         case ["follow", seconds, *addresses]:
             say(await call("tick", {}, addresses, float(seconds)))
         case ["fetch", count, *addresses]:

@@ -63,6 +63,7 @@ from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.discovery import Advertisement, Advertiser
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.interfaces import on_networks_changed
 from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
@@ -358,6 +359,7 @@ class Node:
         self.waits_for = "its port"
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
+        stack.callback(on_networks_changed(announcer.look_again))
         if config.lan:
             await stack.enter_async_context(_advertised(self._advertisement))
         self._watch.ready(outputs, runs)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
-from kodo.node.clock import Clock
+from kodo.node.clock import Clock, wait_or_sleep
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, KodoError
 from kodo.registry.records.record import (
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TTL_S = 3600
+_HURRY_S = 0.5
+"""Changes come in bursts, and registries take only so many records: one is made for all of so long."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 120.0
 _GOODBYE_S = 3.0
@@ -68,6 +70,8 @@ class _Attended:
     online: bool = False
     ever: bool = False
     refused: dict[str, list[str]] = field(default_factory=dict)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when what the node says may have changed: it is said at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,11 @@ class Announcer:
         await self._stack.aclose()
         await self._goodbye()
 
+    def look_again(self) -> None:
+        """Tell the registries at once if the node says something else than before, as after a change of networks."""
+        for registry in self._registries:
+            registry.hurry.set()
+
     def state(self) -> list[dict[str, Any]]:
         """Return what `node.state` shows: each registry, without what a URL hides, and whether it has our record."""
         return [{"url": _shown(registry.url), "online": registry.online} for registry in self._registries]
@@ -168,7 +177,13 @@ class Announcer:
                 logger.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
                 wait, pause = _LONGEST_PAUSE_S, _LONGEST_PAUSE_S
             registry.online = False
-            await self._clock.sleep(wait)
+            await self._pause(registry, wait)
+
+    async def _pause(self, registry: _Attended, seconds: float) -> None:
+        """Wait so long, or until just after `look_again`."""
+        if await wait_or_sleep(self._clock, registry.hurry, seconds):
+            await self._clock.sleep(_HURRY_S)
+            registry.hurry.clear()
 
     def _backoff(self, pause: float) -> tuple[float, float]:
         """Return how long to wait (seconds, with jitter) and the next pause."""
@@ -188,7 +203,7 @@ class Announcer:
     async def _beat(self, registry: _Attended, client: Registry, seq: int, interval: float) -> None:
         """Send heartbeats until there is a new record to send."""
         while True:
-            await self._clock.sleep(interval * (0.9 + self._chance() / 10))
+            await self._pause(registry, interval * (0.9 + self._chance() / 10))
             if (await self._record()).seq != seq:
                 return
             self._last_at = max(self._clock.now_ms(), self._last_at + 1)

@@ -29,7 +29,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError
-from kodo.p2p.net.interfaces import local_addresses, multicast_interfaces
+from kodo.p2p.net.interfaces import local_addresses, multicast_interfaces, on_networks_changed
 
 __all__ = ["SERVICE_TYPE", "Advertisement", "Advertiser", "Browser", "browse", "find"]
 
@@ -40,8 +40,8 @@ MAX_TEXT_BYTES = 255
 MAX_ADDRESSES = 16
 MAX_NODES = 4096
 RESOLVE_MS = 3000
-INTERFACE_CHECK_SECONDS = 10.0
-"""How often the machine's own addresses are compared with those announced."""
+STALE_SECONDS = 4.0
+"""How long nodes that were found on other networks are listed while they are looked for on those of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,40 @@ def _open() -> AsyncZeroconf:
     raise NetworkError("multicast DNS cannot be used on this machine: no network interface supports it")
 
 
+async def _follow_networks(zeroconf: AsyncZeroconf) -> None:
+    """Move to the networks that this machine is in now.
+
+    First to loopback alone: an interface that was made anew may have its old address, and is in no multicast group.
+    """
+    for chosen in (["127.0.0.1"], multicast_interfaces()):
+        await zeroconf.async_update_interfaces(chosen, IPVersion.All)
+
+
+class _Networks:
+    """Has work done, one at a time, after each change of this machine's networks, until it is closed."""
+
+    def __init__(self, follow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._changed = asyncio.Event()
+        self._forget = on_networks_changed(self._changed.set)
+        self._task = asyncio.create_task(self._run(follow))
+
+    async def _run(self, follow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await follow()
+            except (OSError, NetworkError) as error:
+                logger.warning("the local network has changed and cannot be used: %s", error)
+            except Exception:
+                logger.exception("the local network has changed, which was not taken note of")
+
+    async def aclose(self) -> None:
+        self._forget()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
 class Advertiser:
     """Announces a node while it is open; `async with`. Announces anew when the machine's addresses change.
 
@@ -121,7 +155,7 @@ class Advertiser:
         self._current = current
         self._zeroconf: AsyncZeroconf | None = None
         self._info: ServiceInfo | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._networks: _Networks | None = None
 
     async def __aenter__(self) -> Self:
         self._zeroconf = _open()
@@ -132,15 +166,14 @@ class Advertiser:
         except (NonUniqueNameException, BadTypeInNameException, OSError) as error:
             await self._zeroconf.async_close()
             raise NetworkError(f"cannot announce on the local network: {error}") from error
-        self._watch = asyncio.create_task(self._watch_interfaces())
+        self._networks = _Networks(self._follow)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        if self._networks is not None:
+            await self._networks.aclose()
         if self._zeroconf is not None:
             try:
                 async with asyncio.timeout(3):
@@ -171,14 +204,10 @@ class Advertiser:
             parsed_addresses=hosts,
         )
 
-    async def _watch_interfaces(self) -> None:
-        known = local_addresses()
-        while True:
-            await asyncio.sleep(INTERFACE_CHECK_SECONDS)
-            now = local_addresses()
-            if now != known:
-                known = now
-                await self.refresh()
+    async def _follow(self) -> None:
+        await self.refresh()
+        if self._zeroconf is not None:
+            await _follow_networks(self._zeroconf)
 
 
 class Browser:
@@ -188,17 +217,23 @@ class Browser:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._nodes: dict[str, Advertisement] = {}
+        self._heard: set[str] = set()
+        """Who was heard since the networks changed."""
         self._changed = asyncio.Condition()
+        self._networks: _Networks | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._zeroconf = _open()
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
+        self._networks = _Networks(self._follow)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._networks is not None:
+            await self._networks.aclose()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -244,6 +279,24 @@ class Browser:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _follow(self) -> None:
+        """Ask on the networks of now; who is in none of them is listed no longer."""
+        stale, self._heard = set(self._nodes), set()
+        before, browser = self._zeroconf, self._browser
+        # Another one altogether: this one's cache tells of nodes of other networks.
+        self._zeroconf = _open()
+        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
+        self._start(self._forget_stale(stale))
+        if browser is not None:
+            await browser.async_cancel()
+        if before is not None:
+            await before.async_close()
+
+    async def _forget_stale(self, stale: set[str]) -> None:
+        await asyncio.sleep(STALE_SECONDS)
+        for peer_id in stale - self._heard:
+            await self._forget(peer_id)
+
     async def _forget(self, peer_id: str) -> None:
         if self._nodes.pop(peer_id, None) is not None:
             async with self._changed:
@@ -261,6 +314,7 @@ class Browser:
             logger.debug("left out of what the local network says: %s", error)
             return
         if len(self._nodes) < MAX_NODES or peer_id in self._nodes:
+            self._heard.add(peer_id)
             self._nodes[peer_id] = node
             async with self._changed:
                 self._changed.notify_all()

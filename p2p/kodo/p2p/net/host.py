@@ -160,7 +160,7 @@ class Host:
                 wildcard = False
             for each in local_addresses(6 if ":" in host else 4) if wildcard else [host]:
                 found[self._transport.address_for(each, port).with_peer(self.peer_id)] = None
-        return sorted(found, key=lambda address: (is_own_host(address.host), address.family == "ip6"))
+        return sorted(found, key=lambda address: is_own_host(address.host))
 
     def _accept(self, link: Link) -> None:
         session = self._adopt(link)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -28,18 +30,35 @@ POLL_SECONDS = 2.0
 """How often addresses are looked at where the system does not tell that they change."""
 SETTLE_SECONDS = 0.05
 """Changes come in bursts: how long the first one is waited with."""
+USUAL_MEMBERSHIPS = 20
+"""Multicast groups that a socket may be in where the system does not say: Linux' default."""
 # Linux rtnetlink(7): RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR.
 _GROUPS = 0x1 | 0x10 | 0x100
 _NETLINK_BYTES = 1 << 16
 
 
 def _interfaces() -> list[tuple[int, Network]]:
-    """Return the number of each interface with each of its addresses."""
+    """Return the number of each interface with each of its addresses; bridges of this machine's own come last."""
     found: list[tuple[int, Network]] = []
-    for adapter in ifaddr.get_adapters():
+    for adapter in sorted(ifaddr.get_adapters(), key=lambda adapter: _is_bridge(str(adapter.name))):
         for ip in adapter.ips:
             host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
             found.append((adapter.index or 0, ipaddress.ip_interface(f"{host}/{ip.network_prefix}")))
+    return found
+
+
+def _is_bridge(name: str) -> bool:
+    """Return whether an interface is a bridge, as container engines make them, or whatever else hangs on one."""
+    return any(os.path.exists(f"/sys/class/net/{name}/{what}") for what in ("bridge", "brport"))
+
+
+def _by_default() -> set[str]:
+    """Return the addresses from which packets to far away go; none is sent to find out."""
+    found = set()
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((far, 9))
+            found.add(str(sock.getsockname()[0]))
     return found
 
 
@@ -54,25 +73,43 @@ def link_local_interfaces() -> list[int]:
 
 
 def local_addresses(family: int | None = None) -> list[str]:
-    """Return this machine's addresses that others can dial, loopback last; link-local IPv6 ones are left out.
+    """Return this machine's addresses that others can dial, the likeliest first and loopback last.
+
+    That of the route to far away comes first, those of bridges to containers come after all others. Link-local IPv6
+    addresses are left out unless there are only such.
 
     Args:
         family: 4 or 6 for one kind only.
     """
-    found: dict[str, bool] = {}
-    for _, network in _interfaces():
-        if (family in (None, network.version)) and not (network.version == 6 and network.ip.is_link_local):
-            found[str(network.ip)] = network.ip.is_loopback
-    return sorted(found, key=lambda host: (found[host], ":" in host, host))
+    networks = [network for _, network in _interfaces()]
+    only = not any(not (network.ip.is_loopback or network.ip.is_link_local) for network in networks)
+    place: dict[str, tuple[bool, bool]] = {}
+    first = _by_default()
+    for network in networks:
+        left_out = network.version == 6 and network.ip.is_link_local and not only
+        if family in (None, network.version) and not left_out:
+            host = str(network.ip).split("%")[0]
+            place.setdefault(host, (network.ip.is_loopback, host not in first))
+    return sorted(place, key=place.__getitem__)
 
 
 def multicast_interfaces() -> list[str | int]:
-    """Return what multicast is to go by: every IPv4 address, and the number of each interface that has IPv6.
+    """Return what multicast is to go by: IPv4 addresses, and the number of each interface that has IPv6.
 
-    IPv6 cannot multicast on loopback.
+    IPv6 cannot multicast on loopback. Of IPv4 as many as the system lets a socket have, loopback among them.
     """
     six = {index: None for index, network in _interfaces() if network.version == 6 and not network.ip.is_loopback}
-    return [*local_addresses(4), *(index for index in six if index)]
+    four = local_addresses(4)
+    most = _most_memberships()
+    return [*four[: most - 1], *four[max(len(four) - 1, most - 1) :], *(index for index in six if index)]
+
+
+def _most_memberships() -> int:
+    try:
+        with open("/proc/sys/net/ipv4/igmp_max_memberships") as file:
+            return max(int(file.read()), 1)
+    except (OSError, ValueError):
+        return USUAL_MEMBERSHIPS
 
 
 def on_networks_changed(callback: Callable[[], None]) -> Callable[[], None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kodo.node.catalog.announce import Announcer, Said
 from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, UnreachableError
 from kodo.registry.client.client import StateAnswer, UpAnswer
 from kodo.registry.records.record import (
@@ -112,6 +113,23 @@ async def test_a_node_announces_itself_beats_and_says_goodbye(clock: StillClock)
     assert [beat.seq for beat in one.beats] == [1, 1, 1]
     assert one.beats[0].at < one.beats[1].at < one.beats[2].at
     assert [goodbye.seq for goodbye in one.downs] == [1]
+
+
+async def test_other_addresses_are_told_at_once_when_the_networks_change(clock: StillClock) -> None:
+    stage = Stage(clock, "http://one")
+    one = stage.registries["http://one"]
+    async with stage.announcer() as announcer:
+        await settled(lambda: one.ups)
+        address = Multiaddr.webrtc_direct("192.0.2.7", 1, bytes(32), IDENTITY.peer_id)
+        stage.said = Said("flows.example.com", (str(address),), (FLOW,))
+        announcer.look_again()
+        announcer.look_again()
+        began = clock.now_ms()
+        await stage.until(lambda: len(one.ups) == 2, step=0.1)
+        assert clock.now_ms() - began <= 1000
+        announcer.look_again()
+        await stage.until(lambda: len(one.beats) == 1, step=0.1)
+    assert len(one.ups) == 2
 
 
 async def test_heartbeats_keep_the_interval_that_was_answered(clock: StillClock) -> None:
