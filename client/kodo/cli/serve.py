@@ -471,7 +471,9 @@ async def _serve_registry(context: Context, settings: Settings, running: Any) ->
     _tell_metrics(context, running.monitor)
     if not context.json:
         context.say("Ctrl-C stops it")
-    if running.first_code is not None:
+    if running.first_code is not None and settings.log_format == "json":
+        context.say("to operate it from another machine, make a code in its home: koco operator --invite")
+    elif running.first_code is not None:
         enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
         context.say(f"to operate it from another machine, within a day: {enrol}")
     await _first(context.stop.wait(), running.asked_to_stop.wait(), _warn(context, settings))

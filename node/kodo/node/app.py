@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from kodo.access.provider import Provider
 from kodo.client.client import Client
 from kodo.client.config import Loaded, Settings
 from kodo.node.answers.node import NodeFacts
-from kodo.node.catalog.announce import Announcer, Said
+from kodo.node.catalog.announce import Announcer, Said, advertised
 from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.catalog.listing import listed
 from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
@@ -57,11 +57,11 @@ from kodo.node.watch import Watch
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.distribution import how_to_install, installed_version
-from kodo.p2p.errors import NetworkError, UsageError
+from kodo.p2p.errors import UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.direct import WebRtcTransport
-from kodo.p2p.net.discovery import Advertisement, Advertiser
+from kodo.p2p.net.discovery import Advertisement
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.interfaces import on_networks_changed
 from kodo.p2p.net.keystore import load_certificate, load_identity, make_home
@@ -361,7 +361,8 @@ class Node:
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
         if config.lan:
-            await stack.enter_async_context(_advertised(self._advertisement))
+            after = self._twins.found if self._twins is not None else None
+            await stack.enter_async_context(advertised(self._advertisement, after))
         self._watch.ready(outputs, runs)
 
     async def _open_executor(
@@ -454,17 +455,6 @@ class Node:
     def _advertisement(self) -> Advertisement:
         working = sum(flow.error is None for flow in self.flows)
         return Advertisement(self.peer_id, self._name, working, tuple(self.addresses))
-
-
-@contextlib.asynccontextmanager
-async def _advertised(current: Callable[[], Advertisement]) -> AsyncIterator[None]:
-    """Announce on the local network; a machine without one does without."""
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(Advertiser(current))
-        except NetworkError as error:
-            logger.warning("the node is not announced on the local network: %s", error)
-        yield
 
 
 def _outgoing(config: NodeConfig, identity: Identity) -> Client:

@@ -34,6 +34,7 @@ _LOOK_S = 1.5
 _DIAL_S = 10.0
 _MAX_DIALS = 8
 _MAX_KEPT = 8
+_TELL_AGAIN_MS = 3_600_000
 
 
 class Twins:
@@ -59,6 +60,8 @@ class Twins:
         self._clock = clock
         self._is_own = is_own or is_this_process
         self._task: asyncio.Task[None] | None = None
+        self.found = asyncio.Event()
+        """Set once it is known what is found under this peer id: from then on this node may announce itself."""
         self.seen: dict[str, int] = {}
         """By IP address and port of another node with this key: when it was met last, ms UTC."""
 
@@ -75,11 +78,16 @@ class Twins:
 
     async def look(self) -> None:
         """Look once."""
+        try:
+            found = await self._find()
+        finally:
+            self.found.set()
         own = {(address.host, address.port) for address in self._own()}
-        others = [address for address in await self._find() if (address.host, address.port) not in own]
+        others = [address for address in found if (address.host, address.port) not in own]
         for address in others[:_MAX_DIALS]:
             try:
                 self.met(*await self._reach(address))
+                return  # the others are its addresses, too
             except (KodoError, TimeoutError, OSError) as error:
                 logger.debug("nobody with this node's key answers at %s: %s", address, error)
 
@@ -88,14 +96,15 @@ class Twins:
         if self._is_own(host, port):
             return
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if place not in self.seen and len(self.seen) < _MAX_KEPT:
+        now = self._clock.now_ms()
+        if max(self.seen.values(), default=0) < now - _TELL_AGAIN_MS:
             logger.error(
                 "another node with the same key runs at %s, and callers reach either: stop one of them. "
                 "A second node needs a home of its own",
                 place,
             )
         if place in self.seen or len(self.seen) < _MAX_KEPT:
-            self.seen[place] = self._clock.now_ms()
+            self.seen[place] = now
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -111,15 +120,22 @@ async def addresses_of(peer_id: PeerId, registries: Iterable[str], *, lan: bool)
     # Imported here: a node without registries does without HTTP.
     from kodo.registry.client.client import RegistryClient
 
-    own, found = str(peer_id), list[Multiaddr]()
-    if lan:
+    own = str(peer_id)
+
+    async def nearby() -> list[Multiaddr]:
         with contextlib.suppress(NetworkError):
-            found += [each for seen in await browse(_LOOK_S) if seen.peer_id == own for each in seen.addresses]
-    for url in registries:
+            return [each for seen in await browse(_LOOK_S) if seen.peer_id == own for each in seen.addresses]
+        return []
+
+    async def listed(url: str) -> list[Multiaddr]:
         with contextlib.suppress(KodoError, TimeoutError, ValueError):
             async with asyncio.timeout(_LOOK_S), RegistryClient(url) as registry:
-                found += [Multiaddr.parse(text) for text in (await registry.record(own)).addrs]
-    return found
+                return [Multiaddr.parse(text) for text in (await registry.record(own)).addrs]
+        return []
+
+    # At once: what a registry has of this peer is soon this node's own record.
+    found = await asyncio.gather(*map(listed, registries), *([nearby()] if lan else []))
+    return [address for each in found for address in each]
 
 
 async def reached(client: Callable[[], Client], address: Multiaddr) -> tuple[str, int]:

@@ -38,13 +38,17 @@ async def test_whoever_proves_the_key_elsewhere_is_told_once(
     clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialled: list[str] = []
-    made = twins(clock, [at("192.0.2.1"), at("192.0.2.2"), at("192.0.2.3")], ["192.0.2.2"], dialled)
+    found = [at("192.0.2.1"), at("192.0.2.3"), at("192.0.2.2"), at("192.0.2.4")]
+    made = twins(clock, found, ["192.0.2.2", "192.0.2.4"], dialled)
     for _ in range(3):
         await made.look()
-    assert dialled == ["192.0.2.2", "192.0.2.3"] * 3, "its own address is not dialled"
+    assert dialled == ["192.0.2.3", "192.0.2.2"] * 3, "neither its own address, nor more than are needed"
     assert made.seen == {"192.0.2.2:4711": clock.ms}
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["ERROR"]
     assert "another node with the same key runs at 192.0.2.2:4711" in caplog.text
+    clock.advance(2 * 3600)
+    await made.look()
+    assert caplog.text.count("another node with the same key") == 2
 
 
 async def test_a_run_that_delegates_to_its_own_node_is_no_twin(clock: StillClock) -> None:
@@ -56,7 +60,7 @@ async def test_a_run_that_delegates_to_its_own_node_is_no_twin(clock: StillClock
 async def test_many_addresses_are_neither_all_dialled_nor_all_kept(clock: StillClock) -> None:
     dialled: list[str] = []
     hosts = [f"198.51.100.{number}" for number in range(1, 100)]
-    made = twins(clock, [at(host) for host in hosts], hosts, dialled)
+    made = twins(clock, [at(host) for host in hosts], [], dialled)
     await made.look()
     for host in hosts:
         made.met(host, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from kodo.node.clock import Clock, wait_or_sleep
 from kodo.p2p.core.identity import Identity
-from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.errors import CallError, KodoError, NetworkError
+from kodo.p2p.net.discovery import Advertisement, Advertiser
 from kodo.registry.records.record import (
     FlowRecord,
     Goodbye,
@@ -28,7 +29,7 @@ from kodo.registry.records.record import (
     sign_record,
 )
 
-__all__ = ["Announcer", "Registry", "Said"]
+__all__ = ["Announcer", "Registry", "Said", "advertised"]
 
 if TYPE_CHECKING:
     from kodo.registry.client.client import StateAnswer, UpAnswer
@@ -254,6 +255,32 @@ class Announcer:
                     group.create_task(tell(registry.url))
         except TimeoutError:
             logger.info("not every registry heard the goodbye in time")
+
+
+@contextlib.asynccontextmanager
+async def advertised(current: Callable[[], Advertisement], after: asyncio.Event | None = None) -> AsyncIterator[None]:
+    """Announce on the local network for as long as the block lasts; a machine without one does without.
+
+    Args:
+        current: gives what is announced.
+        after: set when it may begin; None: at once.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def announce() -> None:
+            if after is not None:
+                await after.wait()
+            try:
+                await stack.enter_async_context(Advertiser(current))
+            except NetworkError as error:
+                logger.warning("the node is not announced on the local network: %s", error)
+
+        announcing = asyncio.create_task(announce())
+        try:
+            yield
+        finally:
+            announcing.cancel()
+            await asyncio.wait([announcing])
 
 
 def _retry_after(error: CallError) -> float:
