@@ -132,7 +132,7 @@ def _command(address: str, example: Any) -> str:
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:
     from kodo.cli.text import compact, line
-    from kodo.client.schemas import branches, properties, resolve
+    from kodo.client.schemas import branches, help_texts, properties, resolve
 
     required = schema.get("required")
     rows = []
@@ -142,17 +142,19 @@ def _input_rows(schema: Mapping[str, Any]) -> list[str]:
         needed = "needed" if isinstance(required, list) and name in required else "optional"
         if "default" in field:
             needed = f"default {compact(field['default'], 80)}"
-        text = field.get("description") or ""
-        rows.append(line(f"{name}  {kinds}, {needed}" + (f"  {text}" if text else "")))
+        rows.append(line("  ".join([f"{name}  {kinds}, {needed}", *help_texts(field)])))
     return rows
 
 
 def _kind(option: Mapping[str, Any]) -> str:
     from kodo.cli.text import compact
-    from kodo.client.schemas import choices
+    from kodo.client.schemas import choices, labels
 
     if values := choices(option):
-        return ", ".join(map(compact, values))
+        names = labels(option)
+        return ", ".join(
+            f"{compact(each)} ({names[at]})" if names else compact(each) for at, each in enumerate(values)
+        )
     kind = str(option.get("type", "anything"))
     return f"{kind} ({compact(option['format'], 40)})" if "format" in option else kind
 

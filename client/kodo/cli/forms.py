@@ -12,7 +12,18 @@ from typing import Any
 
 from kodo.cli.text import compact, line
 from kodo.client.inputs import read_word
-from kodo.client.schemas import Schema, branches, choices, is_object, is_secret, properties, resolve
+from kodo.client.schemas import (
+    Schema,
+    branches,
+    choices,
+    help_texts,
+    is_object,
+    is_secret,
+    labels,
+    placeholder,
+    properties,
+    resolve,
+)
 from kodo.p2p.errors import UsageError
 
 __all__ = ["Ask", "Say", "fill_form", "fill_missing", "missing_inputs"]
@@ -107,15 +118,18 @@ async def _ask_yes(question: str, ask: Ask, say: Say) -> bool:
 
 
 async def _ask_value(name: str, field: Schema, root: Schema, ask: Ask, say: Say, default: Any, required: bool) -> Any:
-    if text := field.get("description"):
+    for text in help_texts(field):
         say(f"  {line(text)}")
     options = branches(field, root)
-    values = choices(field) or next((found for option in options if (found := choices(option))), None)
+    chooses = next((each for each in (field, *options) if choices(each)), field)
+    values, names = choices(chooses), labels({**chooses, **field}) or labels(chooses)
     if values is not None:
         for number, value in enumerate(values, 1):
-            say(f"  {number}) {compact(value)}")
+            named = f"{line(names[number - 1], 200)} ({compact(value)})" if names else compact(value)
+            say(f"  {number}) {named}")
     secret = is_secret(field, root)
-    prompt = line(name, 120) + _hint(field, options, values) + _shown(default, required, secret) + ": "
+    example = f" (e.g. {line(placeholder(field), 80)})" if placeholder(field) and default is _NOTHING else ""
+    prompt = line(name, 120) + _hint(field, options, values) + example + _shown(default, required, secret) + ": "
     while True:
         entered = await ask(prompt, secret)
         text = entered.strip()

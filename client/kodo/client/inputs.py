@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from kodo.client.schemas import Schema, branches, choices, is_object, properties, resolve
+from kodo.client.schemas import Schema, branches, choices, is_object, labels, properties, resolve
 from kodo.p2p.errors import UsageError
 from kodo.protocol.uploads import is_upload_id
 
@@ -97,6 +97,9 @@ def _read(text: str, schema: Any, root: Schema, steps: Iterator[None], depth: in
     if (values := choices(schema)) is not None:
         for value in values:
             if text == (value if isinstance(value, str) else json.dumps(value)):
+                return value
+        for label, value in zip(labels(schema) or (), values, strict=False):
+            if text.strip().casefold() == label.casefold():
                 return value
         raise ValueError(
             f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"

@@ -6,12 +6,25 @@ never used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from kodo.protocol.uploads import FILE_FORMATS
 
-__all__ = ["Schema", "branches", "choices", "is_object", "is_secret", "properties", "resolve", "takes_file"]
+__all__ = [
+    "Schema",
+    "branches",
+    "choices",
+    "help_texts",
+    "is_object",
+    "is_secret",
+    "labels",
+    "placeholder",
+    "properties",
+    "resolve",
+    "takes_file",
+]
 
 Schema = Mapping[str, Any]
 
@@ -41,7 +54,16 @@ def resolve(schema: Any, root: Schema) -> Schema:
 def properties(schema: Schema) -> dict[str, Any]:
     """Return the named fields of an object's schema."""
     found = schema.get("properties")
-    return {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+    named = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+    return dict(sorted(named.items(), key=lambda each: _order(each[1])))
+
+
+def _order(schema: Any) -> float:
+    """Return the place of a field among the others: `propertyOrder`; those without stay behind, as they stand."""
+    place = schema.get("propertyOrder") if isinstance(schema, Mapping) else None
+    if not isinstance(place, int) or isinstance(place, bool) or abs(place) >= 1 << 53:
+        return math.inf
+    return float(place)
 
 
 def is_object(schema: Schema) -> bool:
@@ -50,11 +72,48 @@ def is_object(schema: Schema) -> bool:
 
 
 def choices(schema: Schema) -> list[Any] | None:
-    """Return the values of an enum or const, None when there is no such bound."""
+    """Return the values of an enum or const, or of alternatives that are one each; None: there is no such bound."""
     if "const" in schema:
         return [schema["const"]]
     found = schema.get("enum")
-    return list(found) if isinstance(found, (list, tuple)) and found else None
+    if isinstance(found, (list, tuple)) and found:
+        return list(found)
+    return [each["const"] for each in _constants(schema)] or None
+
+
+def _constants(schema: Schema) -> list[Mapping[str, Any]]:
+    """Return the alternatives of a schema if each is one value: `oneOf: [{const: 1, title: One}, …]`."""
+    for key in ("oneOf", "anyOf"):
+        found = schema.get(key)
+        if isinstance(found, (list, tuple)) and found and all(_is_constant(each) for each in found):
+            return list(found)
+    return []
+
+
+def _is_constant(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and "const" in schema
+
+
+def labels(schema: Schema) -> list[str] | None:
+    """Return what the values of `choices` are called: `enumNames`, or titles; None where there are none."""
+    names, values = schema.get("enumNames"), choices(schema)
+    if "enum" not in schema and (constants := _constants(schema)):
+        names = [each.get("title", each["const"]) for each in constants]
+    if not isinstance(names, (list, tuple)) or values is None or len(names) != len(values):
+        return None
+    return [str(name) for name in names]
+
+
+def placeholder(schema: Schema) -> str:
+    """Return an example of what to enter: `placeholder`, also as `ui:placeholder`; empty: there is none."""
+    found = schema.get("placeholder", schema.get("ui:placeholder"))
+    return found if isinstance(found, str) else ""
+
+
+def help_texts(schema: Schema) -> list[str]:
+    """Return what is said of a field: its `description`, and `help`, also as `ui:help`."""
+    found = (schema.get("description"), schema.get("help", schema.get("ui:help")))
+    return [text for text in found if isinstance(text, str) and text]
 
 
 def branches(schema: Schema, root: Schema) -> list[Schema]:

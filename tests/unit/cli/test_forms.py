@@ -9,6 +9,8 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 from kodo.cli.forms import fill_form, fill_missing, missing_inputs
+from kodo.client.inputs import read_word
+from kodo.client.schemas import labels
 
 
 class Colour(StrEnum):
@@ -130,3 +132,47 @@ async def test_only_what_is_missing_is_asked_for() -> None:
 async def test_a_schema_that_is_none_asks_for_one_value(schema: Any) -> None:
     assert missing_inputs(schema, {}) == []
     assert await fill(Person('{"a": 1}'), schema) == {"a": 1}
+
+
+PLAN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "note": {
+            "type": "string",
+            "placeholder": "window seat",
+            "description": "For the hotel.",
+            "help": "Nobody else sees it.",
+        },
+        "by": {"enum": ["t", "b"], "enumNames": ["Train", "Bicycle"], "propertyOrder": 2},
+        "size": {"oneOf": [{"const": 1, "title": "Small"}, {"const": 2}], "propertyOrder": 1},
+    },
+    "required": ["note", "by", "size"],
+}
+
+
+async def test_what_an_author_says_of_fields_is_shown_in_their_order() -> None:
+    person = Person("2", "bicycle", "by the door")
+    assert await fill(person, PLAN) == {"size": 2, "by": "b", "note": "by the door"}
+    assert person.asked == ["size (1–2): ", "by (1–2): ", "note (e.g. window seat): "]
+    assert person.shown == [
+        "  1) Small (1)",
+        "  2) 2 (2)",
+        "  1) Train (t)",
+        "  2) Bicycle (b)",
+        "  For the hotel.",
+        "  Nobody else sees it.",
+    ]
+
+
+@pytest.mark.parametrize("names", [None, "Train", ["Train"], ["Train", "Bicycle", "Car"], 7])
+def test_names_that_do_not_fit_the_values_are_left_out(names: Any) -> None:
+    assert labels({"enum": ["t", "b"], "enumNames": names}) is None
+
+
+@pytest.mark.parametrize(("text", "value"), [("t", "t"), ("Train", "t"), ("bicycle", "b"), ("Train ", "t")])
+def test_a_word_may_be_the_name_of_a_value(text: str, value: str) -> None:
+    assert read_word(text, PLAN["properties"]["by"], PLAN) == value
+
+
+def test_a_value_wins_over_the_name_of_another() -> None:
+    assert read_word("a", {"enum": ["b", "a"], "enumNames": ["A", "B"]}, {}) == "a"

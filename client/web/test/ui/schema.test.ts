@@ -76,3 +76,25 @@ test('no name is more than a name', () => {
   assert.equal((({}) as Row)['polluted'], undefined)
   assert.equal(fieldFor({ type: 'object', properties: JSON.parse('{"__proto__": {"type": "string"}}') as Row }, {}, 'x').members[0]?.name, '__proto__')
 })
+
+test('names of values are shown where there is one for each', () => {
+  const labels = (schema: Row) => fieldFor(schema, schema, 'x').labels
+  assert.deepEqual(labels({ enum: ['t', null, 'b'], enumNames: ['Train', 'None', 'Bicycle'] }), ['Train', 'Bicycle'])
+  assert.deepEqual(labels({ enum: ['t', 'b'], enumNames: ['Train'] }), [])
+  assert.deepEqual(labels({ enum: ['t'], enumNames: 'Train' }), [])
+  assert.deepEqual(labels({ type: 'array', items: { enum: ['t'], enumNames: ['Train'] } }), ['Train'])
+  const choice = fieldFor({ oneOf: [{ const: 1, title: 'One' }, { const: 2 }, { type: 'null' }] }, {}, 'x')
+  assert.deepEqual([choice.kind, choice.values, choice.labels, choice.nullable], ['choice', [1, 2], ['One', '2'], true])
+})
+
+test('fields have the order that the author gave them', () => {
+  const properties: Row = { a: {}, b: { propertyOrder: 2 }, c: { propertyOrder: 1 }, d: { propertyOrder: 'x' } }
+  assert.deepEqual(fieldFor({ type: 'object', properties }, {}, 'x').members.map(member => member.name), ['c', 'b', 'a', 'd'])
+})
+
+test('examples, help and texts of several lines are the words that forms use', () => {
+  const field = fieldFor({ type: 'string', 'ui:placeholder': 'Ulm', 'ui:help': 'A town.', 'ui:widget': 'textarea' }, {}, 'x')
+  assert.deepEqual([field.placeholder, field.help, field.long], ['Ulm', 'A town.', true])
+  assert.equal(fieldFor({ type: 'string', format: 'textarea' }, {}, 'x').long, true)
+  assert.deepEqual([fieldFor({ placeholder: 7, help: {} }, {}, 'x').placeholder, fieldFor({ help: {} }, {}, 'x').help], ['', ''])
+})

@@ -32,12 +32,29 @@ export type FieldProps = InnerProps & { field: Field }
 
 export const titleOf = ({ label, field }: FieldProps): string => label ?? field.title
 
+/** Whether something is said of a field besides its title. */
+export const isExplained = (field: Field): boolean => field.description !== '' || field.help !== ''
+
+/** What is said of a field. */
+export function About({ id, field }: { id: string; field: Field }) {
+  if (!isExplained(field)) return null
+  return (
+    <div id={`${id}-about`}>
+      {[field.description, field.help].filter(Boolean).map((text, index) => (
+        <p key={index} class="about">
+          {text}
+        </p>
+      ))}
+    </div>
+  )
+}
+
 /** Label, field, description and fault of one place. */
 export function Labelled({ props, children }: { props: FieldProps; children: (id: string, described: string | undefined, fault: boolean) => ComponentChildren }) {
   const id = useId()
   const { field, at, place, needed } = props
   const fault = place.faults.get(at)
-  const described = [field.description && `${id}-about`, fault !== undefined && `${id}-fault`].filter(Boolean).join(' ')
+  const described = [isExplained(field) && `${id}-about`, fault !== undefined && `${id}-fault`].filter(Boolean).join(' ')
   return (
     <div class="field">
       <div class="label-row">
@@ -45,11 +62,7 @@ export function Labelled({ props, children }: { props: FieldProps; children: (id
         {!needed && <span class="optional">{say.form.optional}</span>}
       </div>
       {children(id, described || undefined, fault !== undefined)}
-      {field.description && (
-        <p id={`${id}-about`} class="about">
-          {field.description}
-        </p>
-      )}
+      <About id={id} field={field} />
       {fault !== undefined && (
         <p id={`${id}-fault`} class="fault">
           {fault}
@@ -64,17 +77,13 @@ export function Fieldset({ props, children }: { props: FieldProps; children: Com
   const { field, at, place, needed } = props
   const id = useId()
   const fault = place.faults.get(at)
-  const described = [field.description && `${id}-about`, fault !== undefined && `${id}-fault`].filter(Boolean).join(' ')
+  const described = [isExplained(field) && `${id}-about`, fault !== undefined && `${id}-fault`].filter(Boolean).join(' ')
   return (
     <fieldset class="fieldset" aria-describedby={described || undefined}>
       <legend>
         {titleOf(props)} {!needed && <span class="optional">{say.form.optional}</span>}
       </legend>
-      {field.description && (
-        <p id={`${id}-about`} class="about">
-          {field.description}
-        </p>
-      )}
+      <About id={id} field={field} />
       {children}
       {fault !== undefined && (
         <p id={`${id}-fault`} class="fault">

@@ -9,7 +9,7 @@ import { brief, json } from '../format.ts'
 import { CrossIcon, PlusIcon } from '../parts/icons.tsx'
 import { Note } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
-import { type FieldProps, Fieldset, type InnerProps, JsonField, Labelled, titleOf, Upload } from './field.tsx'
+import { About, type FieldProps, Fieldset, type InnerProps, isExplained, JsonField, Labelled, titleOf, Upload } from './field.tsx'
 import { beginOf, type Draft, faultsOf, type Field, fieldFor, MAX_DEPTH, put, readNumber, Unread, valueOf } from './schema.ts'
 
 interface FormProps {
@@ -166,7 +166,7 @@ function Line(props: FieldProps) {
   }
   const longest = fieldOf(field.schema, 'maxLength')
   const initial = typeof field.initial === 'string' ? field.initial : ''
-  const isLong = !isNumber && !field.secret && ((typeof longest === 'number' && longest > 200) || initial.includes('\n') || field.format === 'textarea' || shown.includes('\n'))
+  const isLong = !isNumber && !field.secret && ((typeof longest === 'number' && longest > 200) || initial.includes('\n') || field.long || shown.includes('\n'))
   return (
     <Labelled props={props}>
       {(id, described, fault) => {
@@ -176,6 +176,7 @@ function Line(props: FieldProps) {
           'aria-describedby': described,
           'aria-invalid': fault,
           'aria-required': needed,
+          ...(field.placeholder && !field.secret && { placeholder: field.placeholder }),
           autocomplete: 'off' as const,
           spellcheck: !isNumber && !field.secret
         }
@@ -201,7 +202,7 @@ function Switch(props: FieldProps) {
           id={id}
           type="checkbox"
           checked={draft === true}
-          aria-describedby={field.description ? `${id}-about` : undefined}
+          aria-describedby={isExplained(field) ? `${id}-about` : undefined}
           aria-invalid={fault !== undefined}
           onChange={event => set(event.currentTarget.checked)}
         />
@@ -212,11 +213,7 @@ function Switch(props: FieldProps) {
           </button>
         )}
       </div>
-      {field.description && (
-        <p id={`${id}-about`} class="about">
-          {field.description}
-        </p>
-      )}
+      <About id={id} field={field} />
       {fault !== undefined && <p class="fault">{fault}</p>}
     </div>
   )
@@ -243,7 +240,7 @@ function Choice(props: FieldProps) {
           {(chosen < 0 || !needed || field.nullable) && <option value="">{say.form.none}</option>}
           {field.values.map((each, index) => (
             <option key={index} value={String(index)}>
-              {brief(each, 120)}
+              {field.labels[index] ?? brief(each, 120)}
             </option>
           ))}
         </select>
@@ -271,7 +268,7 @@ function Choices(props: FieldProps) {
               checked={chosen.has(json(each, 0))}
               onChange={event => toggle(each, event.currentTarget.checked)}
             />
-            <label for={`${id}-${index}`}>{brief(each, 120)}</label>
+            <label for={`${id}-${index}`}>{field.labels[index] ?? brief(each, 120)}</label>
           </div>
         ))}
       </div>

@@ -5,6 +5,7 @@
  * not understood becomes a field that takes JSON. Nothing here decides whether a value is right: the node does.
  */
 import { fieldOf, isRow, type Row, type Value } from '../../core/value.ts'
+import { brief } from '../format.ts'
 
 export type Kind = 'text' | 'number' | 'integer' | 'boolean' | 'choice' | 'choices' | 'list' | 'map' | 'group' | 'file' | 'oneOf' | 'constant' | 'json'
 
@@ -32,6 +33,14 @@ export interface Field {
   ways: { title: string; schema: Row }[]
   /** `format` of a text. */
   format: string
+  /** What `values` are called; as many as they are, or none. */
+  labels: string[]
+  /** An example of what to enter. */
+  placeholder: string
+  /** What is said besides the description. */
+  help: string
+  /** Whether a text has several lines. */
+  long: boolean
 }
 
 const MAX_STEPS = 32
@@ -139,18 +148,40 @@ export function fieldFor(given: Row, root: Row, name: string): Field {
     element: {},
     prefix: [],
     ways: [],
-    format: textAt(schema, 'format')
+    format: textAt(schema, 'format'),
+    labels: [],
+    placeholder: textAt(schema, 'placeholder') || textAt(schema, 'ui:placeholder'),
+    help: textAt(schema, 'help') || textAt(schema, 'ui:help'),
+    long: textAt(schema, 'format') === 'textarea' || textAt(schema, 'ui:widget') === 'textarea'
   }
+  if (Array.isArray(values)) field.labels = labelsOf(schema, values)
   if (Array.isArray(values) && values.includes(null)) field.nullable = true
   if (Object.hasOwn(schema, 'const')) {
     field.kind = 'constant'
     field.values = [fieldOf(schema, 'const') ?? null]
+  } else if (others.length > 1 && others.every(each => Object.hasOwn(each, 'const'))) {
+    field.kind = 'choice'
+    field.values = others.map(each => fieldOf(each, 'const') ?? null)
+    field.labels = others.map(each => textAt(each, 'title') || brief(fieldOf(each, 'const') ?? null, 120))
   } else if (others.length > 1) {
     field.kind = 'oneOf'
     field.ways = others.map((each, index) => ({ title: textAt(each, 'title') || wayTitle(each, index), schema: each }))
   } else if (Array.isArray(values)) field.kind = 'choice'
   else byType(field, type || guessed(schema), root)
   return field
+}
+
+/** What the values of an `enum` are called (`enumNames`), those of them that are not null. */
+function labelsOf(schema: Row, values: Value[]): string[] {
+  const names = fieldOf(schema, 'enumNames')
+  if (!Array.isArray(names) || names.length !== values.length) return []
+  return names.flatMap((name, index) => (values[index] === null ? [] : [typeof name === 'string' ? name : brief(name, 120)]))
+}
+
+/** The place of a field among the others; those without `propertyOrder` stay behind, as they stand. */
+function orderOf(schema: Value): number {
+  const place = isRow(schema) ? fieldOf(schema, 'propertyOrder') : undefined
+  return typeof place === 'number' ? place : Number.POSITIVE_INFINITY
 }
 
 function wayTitle(schema: Row, index: number): string {
@@ -181,7 +212,10 @@ function byType(field: Field, type: string, root: Row): void {
       field.element = rowAt(schema, 'items') ?? {}
       field.prefix = rowsAt(schema, 'prefixItems')
       field.kind = Array.isArray(choices) && choices.length <= 200 ? 'choices' : 'list'
-      if (Array.isArray(choices)) field.values = choices
+      if (Array.isArray(choices)) {
+        field.values = choices
+        field.labels = labelsOf(element, choices)
+      }
       break
     }
     case 'object': {
@@ -189,6 +223,8 @@ function byType(field: Field, type: string, root: Row): void {
       const required = new Set(namesAt(schema, 'required'))
       const more = fieldOf(schema, 'additionalProperties')
       field.members = Object.entries(properties)
+        .map(([name, inner]): [string, Value] => [name, inner ?? null])
+        .sort((one, other) => (orderOf(one[1]) === orderOf(other[1]) ? 0 : orderOf(one[1]) - orderOf(other[1])))
         .slice(0, MAX_MEMBERS)
         .map(([name, inner]) => ({ name, schema: isRow(inner) ? inner : {}, needed: required.has(name) }))
       if (field.members.length > 0) field.kind = 'group'
