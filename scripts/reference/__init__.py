@@ -19,6 +19,8 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "kodo.flow": partial(api.describe, "kodo.flow"),
     "kodo.testing": partial(api.describe, "kodo.testing"),
     "kodo.client": partial(
-        api.describe, "kodo.client", ("kodo.client.memory", "kodo.client.schedules", "kodo.client.each")
+        api.describe,
+        "kodo.client",
+        ("kodo.client.memory", "kodo.client.schedules", "kodo.client.invitations", "kodo.client.each"),
     ),
 }

@@ -70,7 +70,18 @@ COMMANDS: dict[str, Entry] = {
         "Share a run with users or roles, or by a link.",
     ),
     "shares": Entry("shares", "Outputs", "List your shares and their state."),
-    "unshare": Entry("shares", "Outputs", "End a share. Downloads by it stop within a second."),
+    "unshare": Entry("shares", "Outputs", "End a share or an invitation. What goes on by it stops within a second."),
+    "invite": Entry(
+        "invitations",
+        "Outputs",
+        "Make a link by which others launch a flow in your name, without an account, and see those runs only.",
+    ),
+    "invitations": Entry("invitations", "Outputs", "List your invitations and their state. `koco unshare` ends one."),
+    "open": Entry(
+        "invitations",
+        "Outputs",
+        "Open an invitation to a flow: fill in its form, launch it, answer its questions and download what it makes.",
+    ),
     "get": Entry(
         "shares",
         "Outputs",

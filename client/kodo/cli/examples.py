@@ -41,6 +41,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco share NODE/FID --host https://flows.example.com --qr",
         "koco share NODE/FID --to ana --to role:team --level 2",
     ),
+    "invite": (
+        "koco invite Report topic=bikes --launches 3 --note 'Your turn'",
+        "koco invite Report --expires 1d --see",
+    ),
+    "open_link": ("koco open - --out reports/", "koco open env:LINK --runs"),
     "unshare": ("koco unshare NODE/SID",),
     "get": ("koco get - --out atlas/", "koco get env:LINK --out atlas/", "koco get kodo:TOKEN --out atlas/"),
     "login": (

@@ -181,6 +181,8 @@ def _is_for_the_debugger(schema: Any) -> bool:
 
 
 def _how(run: Run, lock: OpenLock) -> str:
+    if run.by_link:
+        return f"koco open - --run {shlex.quote(run.fid)}, at a terminal, and enter the link"
     return line(f"koco answer {shlex.quote(run.address)} {shlex.quote(lock.lid)} {answer_words(lock.schema)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,19 +21,22 @@ async def given_inputs(
     file: str | None,
     ask: bool,
     texts: list[str] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the inputs that words and a file give.
 
     Args:
         ask: whether required ones that are missing are asked for.
         texts: words that are taken as they are written.
+        known: inputs of which neither says anything else.
     """
     from kodo.cli.forms import fill_missing, missing_inputs
     from kodo.cli.secret import secret_values
     from kodo.cli.values import name_files, parse_assignments, read_inputs_file
     from kodo.client.inputs import to_inputs
 
-    values = name_files(to_inputs(read_inputs_file(file), schema), schema) if file is not None else {}
+    values = dict(known or {})
+    values |= name_files(to_inputs(read_inputs_file(file), schema), schema) if file is not None else {}
     values |= parse_assignments(words, schema, await secret_values(context, words, schema), texts or [])
     if ask and context.interactive and missing_inputs(schema, values):
         from kodo.cli.terminal import ask_line

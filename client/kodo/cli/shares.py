@@ -160,15 +160,16 @@ async def shares(
 
 
 async def unshare(
-    context: Context, sid: Annotated[str, typer.Argument(metavar="SID", help="The share: NODE/SID or SID.")]
+    context: Context,
+    sid: Annotated[str, typer.Argument(metavar="SID", help="The share or invitation: NODE/SID or SID.")],
 ) -> None:
-    """End a share. Downloads by it stop within a second."""
+    """End a share or an invitation. What goes on by it stops within a second."""
     async with context.client() as client:
         answer = await client.unshare(sid)
     if context.json:
         context.emit(answer)
     else:
-        context.say(f"share {answer.get('sid')} is revoked")
+        context.say(f"{answer.get('sid')} is revoked")
 
 
 async def get(

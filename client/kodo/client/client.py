@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
 from kodo.client.flow import FlowOnNode
 from kodo.client.inputs import to_inputs
+from kodo.client.invitations import Invitations, InvitedNode, OpenInvitation
 from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
@@ -52,6 +53,8 @@ from kodo.protocol.texts import several
 __all__ = ["Client"]
 
 logger = logging.getLogger(__name__)
+
+L = TypeVar("L", bound=LinkedNode)
 
 
 class Client:
@@ -384,8 +387,29 @@ class Client:
             CallError: 410 with what became of it: `expired`, `used-up`, `revoked`, `deleted`; 404 `no-such-link`.
             UnreachableError: the node is away.
         """
+        remote = await self._linked(LinkedNode, link, confirm)
+        if "invitation" in remote.told:
+            raise UsageError("this link is an invitation to a flow; open it with `koco open`, or `Client.open`")
+        return self._run(remote.opens, remote, proved=True)
+
+    async def open(self, link: str, *, confirm: Confirm | None = None) -> OpenInvitation:
+        """Open an invitation to a flow, to launch that and to follow its runs; needs no account at the node.
+
+        Args:
+            link, confirm: as for `get`.
+
+        Raises:
+            UsageError: it is not a link, or one that shows a run.
+            CallError: 410 `expired`, `revoked`; 404 `no-such-link`.
+            UnreachableError: the node is away.
+        """
+        remote = await self._linked(InvitedNode, link, confirm)
+        return OpenInvitation(remote, self.settings.patience_s)
+
+    async def _linked(self, kind: type[L], link: str, confirm: Confirm | None) -> L:
+        """Return the node of a link, in a session that has opened it."""
         read = read_link(link)
-        remote = LinkedNode(
+        remote = kind(
             read,
             self._open_host(),
             self._directory.near,
@@ -395,7 +419,7 @@ class Client:
             confirm=None if read.registry in self.settings.registry else confirm,
         )
         await remote.session()
-        return self._run(read.fid, remote, proved=True)
+        return remote
 
     async def shares(self, node: str | None = None) -> list[dict[str, Any]]:
         """Return the shares of this user's runs, ended ones too: rows of `share.list` with `node` and `peer_id`."""
@@ -430,6 +454,11 @@ class Client:
             return answer
         where = "on the near nodes; say on which it is: NODE/SID" if place is None else f"on {safe_text(place)}"
         raise NotFoundError(f"you have no {what} {reference.rest} of yours {where}")
+
+    @property
+    def invitations(self) -> Invitations:
+        """Links by which others launch flows in this user's name."""
+        return Invitations(self, self._rows)
 
     @property
     def schedules(self) -> Schedules:

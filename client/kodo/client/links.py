@@ -209,6 +209,13 @@ class LinkedNode(RemoteNode):
         self._key = hashlib.sha256(link.secret).digest()
         self.told: dict[str, Any] = {}
 
+    by_link = True
+
+    @property
+    def opens(self) -> str:
+        """The fid of the link's run, or the sid of its invitation."""
+        return self._link.fid
+
     async def session(self) -> Session:
         """Return a session in which the link is open.
 
@@ -223,14 +230,17 @@ class LinkedNode(RemoteNode):
             more = f"; the link says that a registry may know it: --registry {shlex.quote(hint)}" if hint else ""
             raise UnreachableError(f"the node of this link cannot be reached now: {error}{more}") from error
         async with self._opening:
-            opened = session.bindings.setdefault(_OPENED, set())
+            opened: dict[bytes, dict[str, Any]] = session.bindings.setdefault(_OPENED, {})
             if self._key not in opened:
                 answer = await request(session, "share.open", {"secret": self._link.secret}, timeout=self._timeout)
-                if not isinstance(answer, Mapping) or answer.get("fid") != self._link.fid:
-                    raise PeerError(f"{self.peer_id} opened another run than the link is for")
-                self.told = {str(key): value for key, value in answer.items()}
-                node = answer.get("node")
-                if isinstance(node, Mapping) and is_name(node.get("name")):
-                    self.label = node["name"]
-                opened.add(self._key)
+                if not isinstance(answer, Mapping):
+                    raise PeerError(f"the answer of {self.peer_id} to share.open is not a map")
+                opened[self._key] = {str(key): value for key, value in answer.items()}
+            told = opened[self._key]
+            if told.get("fid") != self._link.fid:
+                raise PeerError(f"{self.peer_id} opened another run than the link is for")
+            self.told = told
+            node = self.told.get("node")
+            if isinstance(node, Mapping) and is_name(node.get("name")):
+                self.label = node["name"]
         return session

@@ -115,6 +115,9 @@ class RemoteNode:
         self._logging_in = asyncio.Lock()
         self._behalf: str | None = None
 
+    by_link = False
+    """Whether it is reached by a link."""
+
     def __str__(self) -> str:
         return self.name or self.label or str(self.peer_id)
 

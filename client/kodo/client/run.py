@@ -83,6 +83,11 @@ class Run:
         """The way of the latest session: `lan` or `direct`; None before the first."""
         return self._remote.route
 
+    @property
+    def by_link(self) -> bool:
+        """Whether it is reached by a link, and by nothing that this user could do without that."""
+        return self._remote.by_link
+
     def __repr__(self) -> str:
         return f"<Run {self.address}: {self.view.state if self.view.last_seq else 'not followed yet'}>"
 

@@ -18,6 +18,9 @@ from kodo.client import client as asynchronous
 from kodo.client.config import Loaded
 from kodo.client.device_flow import Prompt
 from kodo.client.flow import FlowOnNode
+from kodo.client.invitations import Invitation
+from kodo.client.invitations import Invitations as AsyncInvitations
+from kodo.client.invitations import OpenInvitation as AsyncOpenInvitation
 from kodo.client.links import Confirm, Share
 from kodo.client.login import Approve
 from kodo.client.memory import memories, put_memory
@@ -35,7 +38,7 @@ from kodo.p2p.net.transport import Transport
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.room import ENDLESS, Room
 
-__all__ = ["Client", "Run", "Schedules"]
+__all__ = ["Client", "Invitations", "OpenInvitation", "Run", "Schedules"]
 
 T = TypeVar("T")
 
@@ -143,6 +146,11 @@ class Run:
         """What the events that were followed so far add up to."""
         return self._run.view
 
+    @property
+    def by_link(self) -> bool:
+        """Whether it is reached by a link."""
+        return self._run.by_link
+
     def __repr__(self) -> str:
         return repr(self._run)
 
@@ -241,6 +249,75 @@ class Run:
                 check=check,
             )
         )
+
+
+class Invitations:
+    """Invitations that a client's user makes; from `Client.invitations`."""
+
+    def __init__(self, invitations: AsyncInvitations, loop: _Loop):
+        self._invitations = invitations
+        self._loop = loop
+
+    def add(
+        self,
+        flow: str | FlowOnNode,
+        *,
+        launches: int = 5,
+        expires: str | float = "7d",
+        level: int | None = None,
+        note: str = "",
+        see: bool = False,
+        inputs: Mapping[str, Any] | None = None,
+        node: str | None = None,
+        **kwargs: Any,
+    ) -> Invitation:
+        """Make a link by which whoever has it launches a flow, and sees those runs only."""
+        given = {**(inputs or {}), **kwargs}
+        terms: dict[str, Any] = {"launches": launches, "expires": expires, "level": level, "note": note, "see": see}
+        return self._loop.call(self._invitations.add(flow, **terms, inputs=given, node=node))
+
+    def list(self, node: str | None = None) -> list[dict[str, Any]]:
+        """Return the invitations that this user has made."""
+        return self._loop.call(self._invitations.list(node))
+
+
+class OpenInvitation:
+    """An invitation that was opened; from `Client.open`."""
+
+    def __init__(self, opened: AsyncOpenInvitation, loop: _Loop):
+        self._opened = opened
+        self._loop = loop
+        self.sid = opened.sid
+        self.about = opened.about
+        self.expires_at = opened.expires_at
+
+    @property
+    def node(self) -> str:
+        """The node's name, or its peer id."""
+        return self._opened.node
+
+    def launch(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> Run:
+        """Launch the flow."""
+        return Run(self._loop.call(self._opened.launch(inputs, key=key, tags=tags, strict=strict)), self._loop)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the runs that were launched by this invitation."""
+        return self._loop.call(self._opened.runs())
+
+    def locks(self) -> list[dict[str, Any]]:
+        """Return the questions of its runs."""
+        return self._loop.call(self._opened.locks())
+
+    def run(self, fid: str) -> Run:
+        """Return a run that was launched by this invitation."""
+        return Run(self._opened.run(fid), self._loop)
 
 
 class Schedules:
@@ -424,6 +501,16 @@ class Client:
     def unshare(self, sid: str, *, node: str | None = None) -> dict[str, Any]:
         """Revoke a share by `NODE/SID`, or by its sid."""
         return self._open().call(self._client.unshare(sid, node=node))
+
+    def open(self, link: str, *, confirm: Confirm | None = None) -> OpenInvitation:
+        """Open an invitation to a flow. `confirm` is called in the loop's thread."""
+        loop = self._open()
+        return OpenInvitation(loop.call(self._client.open(link, confirm=confirm)), loop)
+
+    @property
+    def invitations(self) -> Invitations:
+        """Links by which others launch flows in this user's name."""
+        return Invitations(self._client.invitations, self._open())
 
     @property
     def schedules(self) -> Schedules:

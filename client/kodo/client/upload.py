@@ -261,7 +261,7 @@ async def _send(
     about = {**head, "upload": place.uid, "offset": place.offset}
     async with (
         aclosing(pieces()) as stream,
-        Call(session, "input.write", about, upload=stream, timeout=None) as call,
+        Call(session, "input.write", remote.about(about), upload=stream, timeout=None) as call,
     ):
         ending = asyncio.ensure_future(call.done())
         try:

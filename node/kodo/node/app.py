@@ -49,6 +49,7 @@ from kodo.node.runs.run_log import log_run
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.vault import Vault
 from kodo.node.service import Service
+from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.store import Store
@@ -310,6 +311,7 @@ class Node:
             )
         )  # fmt: skip
         uploads.keep(schedules.files)
+        invitations = Invitations(store, provider, clock, self._name, lambda: make_id(clock.now_ms(), os.urandom(10)))
         manager = Manager(
             store,
             runs,
@@ -347,7 +349,7 @@ class Node:
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
-            memories, launcher, schedules, tables, config.contents_for, config.access_s / 2,
+            memories, launcher, schedules, invitations, tables, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         self._service = service
         self._watch.begin(facts, runs, service, meter, lambda: len(host.sessions), ledger)

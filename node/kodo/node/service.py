@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from kodo.access.audit import AuditedTables
@@ -12,6 +12,7 @@ from kodo.node.answers.audit import AuditAnswers
 from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
 from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of, payer_of
 from kodo.node.answers.flows import FlowAnswers
+from kodo.node.answers.invitations import InvitationAnswers, guest_of
 from kodo.node.answers.locks import LockAnswers
 from kodo.node.answers.memories import MemoryAnswers
 from kodo.node.answers.node import NodeAnswers, NodeFacts
@@ -31,6 +32,7 @@ from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.locks import Locks
 from kodo.node.runs.runs import Runs
+from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.share_limits import Makers
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
@@ -81,6 +83,7 @@ class Service:
         memories: Memories,
         launcher: Launcher,
         schedules: Schedules,
+        invitations: Invitations,
         tables: AuditedTables,
         contents_for: Iterable[str] = (),
         look_s: float = 30.0,
@@ -94,25 +97,32 @@ class Service:
         sight = Sight(store, shares, contents_for)
         node = {"name": facts.name, "peer_id": facts.peer_id}
         audit = AuditAnswers(tables, clock)
+        self._invitations = invitations
+        sharing = ShareAnswers(
+            node,
+            sight,
+            shares,
+            provider,
+            clock,
+            addresses,
+            lambda: [str(each["url"]) for each in facts.registries()],
+            invitations,
+            catalog,
+        )
         groups: Sequence[_Answers] = (
             audit,
             NodeAnswers(facts, runs, manager, clock, load),
             AuthAnswers(provider, lambda name: store.ask(lambda connection: has_traces(connection, name))),
             FlowAnswers(catalog, node, sight.contents_for),
-            RunAnswers(node, sight, catalog, store, feed, runs, uploads, launcher, manager, shares, clock, audit),
+            RunAnswers(
+                node, sight, catalog, store, feed, runs, uploads, launcher, invitations, manager, shares, clock, audit
+            ),
             ScheduleAnswers(schedules, launcher, catalog, audit),
             LockAnswers(sight, locks, shares),
             MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),
-            ShareAnswers(
-                node,
-                sight,
-                shares,
-                provider,
-                clock,
-                addresses,
-                lambda: [str(each["url"]) for each in facts.registries()],
-            ),
+            sharing,
+            InvitationAnswers(invitations, launcher, catalog, sharing.link),
         )
         self._handlers = audit.audited({op: made for group in groups for op, made in group.handlers().items()})
         assert self._handlers.keys() == OPS.keys()
@@ -146,13 +156,37 @@ class Service:
     async def _answer(self, asked: Asked) -> Any:
         args = parse_args(asked.op, asked.args)
         principal = await self._identify(asked)
-        behalf = getattr(args, "behalf", None)
+        invitation, behalf = getattr(args, "invitation", None), getattr(args, "behalf", None)
+        if invitation is not None:
+            if behalf is not None:
+                raise CallError(
+                    400, "bad-args", f"{asked.op}: invitation: it does not go with behalf", {"arg": "invitation"}
+                )
+            return await self._answer_guest(asked, args, invitation)
         as_whom = principal if behalf is None else principal.on_behalf(behalf)
         caller = Caller(self._admitted(asked, args, as_whom), asked, payer_of(principal, asked.session))
         answering = self._handlers[asked.op](caller, args)
         if asked.op not in _LONG:
             return await answering
-        return await self._watched(asked, principal, asyncio.ensure_future(answering))
+        return await _while(answering, self._look(asked, principal))
+
+    async def _answer_guest(self, asked: Asked, args: Args, sid: str) -> Any:
+        """Answer a call that is made by an invitation; what takes long ends with that."""
+        guest = await guest_of(self._invitations, asked, sid)
+        # Nobody's account: whoever holds the link pays as others at that address do.
+        answering = self._handlers[asked.op](Caller(guest, asked, payer_of(guest, asked.session)), args)
+        if asked.op not in _LONG:
+            return await answering
+
+        async def watch() -> None:
+            try:
+                await self._invitations.watch(sid)
+            except CallError:
+                # What was sent, and waits for a slow reader, is not to arrive either.
+                asked.abort()
+                raise
+
+        return await _while(answering, watch())
 
     async def admit(self, session: Any) -> None:
         """Find out whether the peer of a session has any business here, and note it in `session.admitted`.
@@ -190,18 +224,19 @@ class Service:
                 raise
             return await self._provider.identify(peer)
 
-    async def _watched(self, asked: Asked, principal: Principal, answering: asyncio.Future[Any]) -> Any:
-        """Answer a call that may take long; whose caller loses its access loses the call too."""
-        looking = asyncio.ensure_future(self._look(asked, principal))
-        try:
-            await asyncio.wait([answering, looking], return_when=asyncio.FIRST_COMPLETED)
-            return answering.result() if answering.done() else looking.result()
-        finally:
-            for task in (answering, looking):
-                task.cancel()
-            await asyncio.wait([answering, looking])
-
     async def _look(self, asked: Asked, principal: Principal) -> None:
         while True:
             await self._clock.sleep(self._look_s)
             check_still(principal, await self._identify(asked))
+
+
+async def _while(work: Awaitable[Any], watching: Awaitable[Any]) -> Any:
+    """Answer a call that may take long; whoever loses what lets it make the call loses the call too."""
+    answering, looking = asyncio.ensure_future(work), asyncio.ensure_future(watching)
+    try:
+        await asyncio.wait([answering, looking], return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else looking.result()
+    finally:
+        for task in (answering, looking):
+            task.cancel()
+        await asyncio.wait([answering, looking])

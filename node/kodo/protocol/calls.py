@@ -32,9 +32,11 @@ __all__ = [
     "GrantArgs",
     "GrantListArgs",
     "InputWriteArgs",
+    "InviteArgs",
     "LaunchArgs",
     "LockAnswerArgs",
     "LockGetArgs",
+    "LockListArgs",
     "LoginArgs",
     "ManifestArgs",
     "MemoryListArgs",
@@ -217,6 +219,7 @@ class LaunchArgs(Args):
     tags: Tags = Field(default_factory=list)
     strict: bool = False
     chain: list[ChainLink] = Field(default_factory=list, max_length=MAX_CHAIN)
+    invitation: Fid | None = None
 
 
 class RunMatch(Args):
@@ -241,6 +244,7 @@ class RunListArgs(PageArgs):
     """
 
     state: str | None = Field(None, pattern=r"^(pending|queued|running|locked|done|error)$")
+    invitation: Fid | None = None
     details: bool = False
     match: RunMatch | None = None
     path: Name | None = None
@@ -250,10 +254,14 @@ class RunListArgs(PageArgs):
 
 
 class FidArgs(Args):
-    """An op on one run. `behalf`: the fid of the caller's own run on whose behalf it launched this one."""
+    """An op on one run. `behalf`: the fid of the caller's own run on whose behalf it launched this one.
+
+    `invitation`: the sid of the one by which it is asked; the session has opened that.
+    """
 
     fid: Fid
     behalf: Fid | None = None
+    invitation: Fid | None = None
 
 
 class RestartArgs(FidArgs):
@@ -351,6 +359,28 @@ class SchedulePauseArgs(SidArgs):
     paused: bool = True
 
 
+class InviteArgs(Args):
+    """`invitation.add`: to a flow by `path` or by `name`, whose form begins with `inputs`.
+
+    `level`: what its holder sees of its runs; `see`: whether the caller sees them, which the holder is told.
+    """
+
+    path: Name | None = None
+    name: Name | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    note: str = Field("", max_length=500)
+    level: int | None = Field(None, ge=0, le=2)
+    launches: int = Field(5, ge=1, le=10_000)
+    see: bool = False
+    expires_s: float = Field(7 * 86400.0, ge=1, le=MAX_SHARE_SECONDS)
+
+
+class LockListArgs(PageArgs):
+    """`lock.list`: those that the caller may answer; with `invitation` those of its runs."""
+
+    invitation: Fid | None = None
+
+
 class LockGetArgs(FidArgs):
     """`lock.get`."""
 
@@ -408,6 +438,7 @@ class InputWriteArgs(Args):
     size: int = Field(ge=0, le=1 << 53)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole, hex")
     chunks: list[Annotated[bytes, Field(min_length=32, max_length=32)]] | None = Field(None, max_length=16384)
+    invitation: Fid | None = None
 
 
 class ScaleArgs(Args):
@@ -483,11 +514,13 @@ OPS: Mapping[str, type[Args]] = {
     "share.list": ShareListArgs,
     "share.revoke": SidArgs,
     "share.open": ShareOpenArgs,
+    "invitation.add": InviteArgs,
+    "invitation.list": PageArgs,
     "schedule.add": ScheduleAddArgs,
     "schedule.list": ScheduleListArgs,
     "schedule.pause": SchedulePauseArgs,
     "schedule.remove": SidArgs,
-    "lock.list": PageArgs,
+    "lock.list": LockListArgs,
     "lock.get": LockGetArgs,
     "lock.answer": LockAnswerArgs,
     "output.list": OutputListArgs,

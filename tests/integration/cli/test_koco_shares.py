@@ -89,3 +89,30 @@ def test_a_run_is_shared_with_nobody_whom_the_node_cannot_know(made_run: tuple[U
     for whom, reason in (("ana", "no-such-user"), ("role:team", "no-such-role")):
         done = user("share", run, "--to", whom, *ALONE)
         assert (done.code, done.row["error"]["reason"]) == (3, reason)
+
+
+def test_an_invitation_launches_a_flow_follows_it_and_fetches_what_it_made(
+    made_run: tuple[User, str], address: str, tmp_path: Path
+) -> None:
+    user, run = made_run
+    eve, bob = User(tmp_path / "eve"), User(tmp_path / "bob")
+    made = user("invite", f"{address}/Report", "size=1000", "--launches", "1", "--note", "please", *ALONE).row
+    link = made["link"]
+    assert eve("get", link, *ALONE).row["error"]["reason"] == "usage"
+    *events, end = eve("open", link, "topic=bikes", "--yes", "--out", str(tmp_path / "out"), *ALONE).rows
+    assert (end["state"], {file["name"] for file in end["files"]}) == ("done", {"data/big.bin", "report.md"})
+    assert (tmp_path / "out/data/big.bin").read_bytes() == b"x" * 1000
+    assert [event["data"] for event in events if event["event"] == "inputs"] == [{"size": 1000, "topic": "bikes"}]
+    late = bob("open", link, "topic=boats", *ALONE)
+    assert (late.code, late.row["error"]["reason"]) == (3, "used-up")
+    [shown] = bob("open", link, "--runs", *ALONE).row["result"]
+    assert shown["fid"] == end["fid"] != run.rpartition("/")[2]
+    assert eve("state", f"{address}/{end['fid']}", *ALONE).code == 3
+    assert user("state", f"{address}/{end['fid']}", *ALONE).code == 3
+    [row] = [
+        each for each in user("invitations", "--node", address, *ALONE).row["result"] if each["sid"] == made["sid"]
+    ]
+    assert (row["launched"], row["state"], row["note"]) == (1, "used-up", "please")
+    assert bob("unshare", f"{address}/{made['sid']}", *ALONE).code == 3
+    assert user("unshare", f"{address}/{made['sid']}", *ALONE).row["revoked"] is True
+    assert bob("open", link, "--runs", *ALONE).row["error"]["reason"] == "revoked"

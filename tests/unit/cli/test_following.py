@@ -10,7 +10,7 @@ from kodo.cli.following import _how, again
 
 
 def test_how_a_lock_is_answered_is_a_command_that_a_shell_reads_as_it_is_meant() -> None:
-    run: Any = SimpleNamespace(address="node.example/" + "0" * 26)
+    run: Any = SimpleNamespace(address="node.example/" + "0" * 26, by_link=False)
     lock: Any = SimpleNamespace(lid="$(id); x", schema={"type": "object", "properties": {"a`id`": {}}})
     words = shlex.split(_how(run, lock))
     assert words == ["koco", "answer", run.address, "$(id); x", "a`id`=…"]

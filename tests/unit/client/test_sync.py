@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from kodo.client import client, run, schedules, sync
+from kodo.client import client, invitations, run, schedules, sync
 
 PAIRS = {
     "Client": (client.Client, sync.Client),
     "Run": (run.Run, sync.Run),
     "Schedules": (schedules.Schedules, sync.Schedules),
+    "Invitations": (invitations.Invitations, sync.Invitations),
+    "OpenInvitation": (invitations.OpenInvitation, sync.OpenInvitation),
 }
 
 ASYNC_ONLY = {
@@ -20,6 +22,7 @@ ASYNC_ONLY = {
     "Client.find_flow": "gives a flow whose calls are async; `show` and `launch` find it too",
     "Client.node": "gives a node whose calls are async",
     "Client.prove": "asked by `launch`",
+    "OpenInvitation.flow": "gives a flow whose calls are async; `about` has what it says",
     "Run.flow": "gives a flow whose calls are async",
     "Run.made": "a part of `download`",
     "Run.prove": "asked by what sends something",

@@ -28,6 +28,7 @@ from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.launch import RunSettings
 from kodo.node.service import Service
+from kodo.node.shares.invitations import Invitations
 from kodo.p2p.core.callframe import FrameReader
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
@@ -75,7 +76,8 @@ class NamedPeers(NullProvider):
 
 
 class Node:
-    def __init__(self, rig: Rig, service: Service, provider: Any, schedules: Schedules):
+    def __init__(self, rig: Rig, service: Service, provider: Any, schedules: Schedules, invitations: Invitations):
+        self.invitations = invitations
         self.schedules = schedules
         self.rig = rig
         self.service = service
@@ -169,9 +171,10 @@ async def node_of(
             )
         )  # fmt: skip
         rig.uploads.keep(schedules.files)
+        invitations = Invitations(rig.store, provider, clock, facts.name, lambda: make_id(clock.ms, os.urandom(10)))
         service = Service(
             facts, provider, catalog, rig.store, rig.feed, rig.runs, rig.locks, rig.outputs, rig.uploads, clock,
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
-            rig.shares, lambda: ADDRESSES, memories, launcher, schedules, tables, contents_for,
+            rig.shares, lambda: ADDRESSES, memories, launcher, schedules, invitations, tables, contents_for,
         )  # fmt: skip
-        yield Node(rig, service, provider, schedules)
+        yield Node(rig, service, provider, schedules, invitations)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from kodo.node.runs.launch import Order
+from kodo.node.shares.invitations import guest_id
+from kodo.node.store.invitation_rows import InvitationRow
 from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError
@@ -68,7 +70,7 @@ def principal(standing: str) -> Principal:
     if re.fullmatch("[012][rx]", standing):
         grant = parse_grant(f"flow://flows.*/{standing[0]}/{standing[1]}")
         return Principal("me", "peer", "me", grants=(node, grant))
-    if standing == "link":
+    if standing in ("link", "guest"):
         return Principal("peer", "peer", roles=frozenset(), grants=())
     if standing in SHARES:
         return Principal("me", "peer", "me", grants=(node, Grant("flow", "other.*", 2, "x")))
@@ -119,6 +121,7 @@ def args_of(op: str, done: str, asking: str) -> dict[str, Any]:
         "run.launch": {"path": "flows.work", "inputs": {"n": 1}},
         "run.share": {"fid": done, "link": True},
         "schedule.add": {"path": "flows.work", "inputs": {"n": 1}, "every_s": 60},
+        "invitation.add": {"path": "flows.work", "inputs": {"n": 1}},
     }
     return known.get(op, {"fid": done} if "fid" in OPS[op].model_fields else {})
 
@@ -130,6 +133,7 @@ class Scene:
         self.node = node
         self.owner = owner
         self.standing = standing
+        self.guests: dict[str, InvitationRow] = {}
 
         async def identify(peer_id: str, token: str | None = None) -> Principal:
             return who
@@ -142,6 +146,8 @@ class Scene:
 
     async def run_of(self, entry: str) -> str:
         rig = self.node.rig
+        if guest := self.guests.get(f"flows.{entry}"):
+            self.owner = guest_id(guest)
         order = Order(self.owner, f"flows.{entry}", entry.upper(), entry, {"n": 3}, tags=("secret tag",))
         fid, _ = await rig.runs.launch(order)
         await (rig.until(fid, "lock") if entry == "ask" else rig.all_events(fid))
@@ -160,6 +166,17 @@ class Scene:
         share, secret = await self.node.rig.shares.add(row, self.owner, **terms, **({"link": False} | to))
         return share.sid, secret
 
+    async def invite(self) -> None:
+        """Let the caller open an invitation to the flows, whose runs are those that this scene makes."""
+        for path in ("flows.ask", "flows.work"):
+            row = InvitationRow(
+                **{"sid": "", "principal": SOMEBODY, "payer": SOMEBODY, "digest": b"", "path": path, "name": "WORK"},
+                **{"inputs": {}, "note": "", "level": 1, "launches": 5, "see": False, "created": 0, "expires": 0},
+            )
+            made, secret = await self.node.invitations.add(row, 60.0)
+            await self.node.call("share.open", "peer", secret=secret)
+            self.guests[path] = made
+
     async def schedule(self) -> str:
         row = ScheduleRow(
             **{"sid": "", "principal": self.owner, "payer": self.owner, "path": "flows.work", "name": "WORK"},
@@ -170,6 +187,9 @@ class Scene:
 
     async def answer(self, op: str, args: dict[str, Any]) -> str:
         """Make the call; give the sign of what came back."""
+        if self.guests and "invitation" in OPS[op].model_fields:
+            asks = op in ("lock.get", "lock.answer")
+            args = {**args, "invitation": self.guests["flows.ask" if asks else "flows.work"].sid}
         try:
             await self.node.call(op, "peer", [TEXT] if op == "input.write" else (), **args)
         except CallError as error:
@@ -196,6 +216,8 @@ def test_the_table_has_every_op() -> None:
 async def test_each_op_is_answered_as_the_table_says(tmp_path: Path, clock: StillClock, standing: str) -> None:
     async with at(tmp_path, clock, standing) as node:
         scene = Scene(node, principal(standing), whose(standing), standing)
+        if standing == "guest":
+            await scene.invite()
         done, asking = await scene.run_of("work"), await scene.run_of("ask")
         # Of a run of its own: an opened link shows it.
         linked = await Scene(node, principal(standing), whose(standing)).run_of("work")
@@ -217,8 +239,12 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
     events, fields = SHOWN[standing]
     async with at(tmp_path, clock, standing) as node:
         scene = Scene(node, principal(standing), whose(standing), standing)
+        by = {}
+        if standing == "guest":
+            await scene.invite()
+            by = {"invitation": scene.guests["flows.work"].sid}
         fid = await scene.run_of("work")
-        state = await node.call("run.state", "peer", fid=fid)
+        state = await node.call("run.state", "peer", fid=fid, **by)
         private = {"inputs", "progress", "final", "outputs", "agents"}
         shown = {
             name for name in private if state[name] and state[name] != {"runtime_s": state["final"]["runtime_s"]}
@@ -227,17 +253,17 @@ async def test_what_is_shown_is_what_the_table_says(tmp_path: Path, clock: Still
         told = whose(standing) if state["own"] or standing.startswith("op") else None
         assert state["launcher"] == told
         if events:
-            await node.call("run.stream", "peer", fid=fid)
+            await node.call("run.stream", "peer", fid=fid, **by)
             assert [item["event"] for item in node.items] == words(events)
         assert bool(state["shares"]) == (standing in SHARES and state["own"])
         if EXPECTED["run.list"][standing] != "✓":
             return
-        rows = (await node.call("run.list", "peer", others=True, details=True))["result"]
+        rows = (await node.call("run.list", "peer", others=True, details=True, **by))["result"]
         assert bool(rows[0]["inputs"]) == bool(fields)
         assert [(row["fid"], row["launcher"]) for row in rows] == [(fid, told)]
         assert bool(rows[0]["tags"]) == bool(rows[0]["progress"]) == bool(state["tags"]) == bool(fields)
-        mine = (await node.call("run.list", "peer"))["result"]
-        assert bool(mine) == (whose(standing) == "me" or standing in SHARES)
+        mine = (await node.call("run.list", "peer", **by))["result"]
+        assert bool(mine) == (whose(standing) == "me" or standing in SHARES or standing == "guest")
 
 
 @pytest.mark.parametrize("standing", ["stranger", "outsider", "other"])

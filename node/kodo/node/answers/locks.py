@@ -8,7 +8,7 @@ from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.answers.visibility import Sight
 from kodo.node.runs.locks import Locks
 from kodo.node.shares.shares import Shares
-from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, PageArgs
+from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, LockListArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["LockAnswers"]
@@ -26,7 +26,7 @@ class LockAnswers:
         """Return the handlers of these ops."""
         return {"lock.list": self._list, "lock.get": self._get, "lock.answer": self._answer}
 
-    async def _list(self, caller: Caller, args: PageArgs) -> dict[str, Any]:
+    async def _list(self, caller: Caller, args: LockListArgs) -> dict[str, Any]:
         given = await self._shares.given(caller.principal)
         shared = {fid for fid, share in given.items() if share.mode == "x"}
         found = self._locks.open_locks(caller.principal, shared)

@@ -20,13 +20,16 @@ from kodo.node.files.uploads import Uploads
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.launches.launcher import Launcher
 from kodo.node.runs.runs import Runs
+from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.queries import RunFilter
 from kodo.node.store.rows import RunRow
+from kodo.node.store.share_rows import gone
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
+from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, RunMatch, StreamArgs
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.pages import fitted, paged
@@ -59,6 +62,7 @@ class RunAnswers:
         runs: Runs,
         uploads: Uploads,
         launcher: Launcher,
+        invitations: Invitations,
         manager: Manager,
         shares: Shares,
         clock: Clock,
@@ -72,6 +76,7 @@ class RunAnswers:
         self._runs = runs
         self._uploads = uploads
         self._launcher = launcher
+        self._invitations = invitations
         self._manager = manager
         self._shares = shares
         self._clock = clock
@@ -95,11 +100,44 @@ class RunAnswers:
             raise CallError(400, "bad-args", "run.launch: path: pass either a path or a name", {"arg": "path"})
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
         chain = await self._check_chain(caller, flow, args.chain)
+        if args.invitation is not None:
+            return await self._launch_by(caller, flow, args)
         if chain:
             caller = replace(caller, principal=caller.principal.on_behalf(chain[-1]["fid"]))
         return await self._start(
             caller, flow, args.inputs, tuple(args.tags), args.key, strict=args.strict, chain=chain
         )
+
+    async def _launch_by(self, caller: Caller, flow: Flow, args: LaunchArgs) -> dict[str, Any]:
+        """Launch a flow by an invitation, which counts it, and show the run to who made it where that is said."""
+        assert args.invitation is not None
+        invitation = await self._invitations.get(args.invitation)
+        if invitation is None or args.chain:
+            raise gone("expired")
+        fid, state = await self._launcher.start(
+            caller.principal,
+            caller.payer,
+            flow,
+            args.inputs,
+            tags=tuple(args.tags),
+            key=args.key,
+            strict=args.strict,
+            about={"invitation": {"sid": args.invitation}},
+            also=self._invitations.count(args.invitation),
+        )
+        row = await self._store.run(fid) if invitation.see else None
+        if row is not None and not await self._shares.of_run(fid):
+            await self._shares.add(
+                row,
+                caller.principal.id,
+                level=invitation.level,
+                mode="r",
+                expires_s=MAX_SHARE_SECONDS,
+                downloads=None,
+                users=[invitation.principal],
+                link=False,
+            )
+        return {"fid": fid, "state": state.value}
 
     async def _check_chain(self, caller: Caller, flow: Flow, chain: Sequence[ChainLink]) -> list[dict[str, str]]:
         """Check on whose behalf a run is launched: the caller's own, and not this flow's, which would never end.

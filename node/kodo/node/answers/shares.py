@@ -7,14 +7,19 @@ from typing import Any
 
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
-from kodo.node.answers.caller import Caller, Handlers, bind_link
+from kodo.node.answers.caller import Caller, Handlers, bind_link, granted
+from kodo.node.answers.invitations import bind_invitation
 from kodo.node.answers.visibility import Sight
+from kodo.node.catalog.catalog import Catalog
 from kodo.node.clock import Clock
+from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.shares import Shares
+from kodo.node.store.invitation_rows import InvitationRow
 from kodo.node.store.share_rows import ShareRow, gone
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.errors import CallError
+from kodo.protocol.access import account_of
 from kodo.protocol.calls import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
 from kodo.protocol.link import MAX_HINTS, Link, digest_of_secret, encode_token, write_link
 from kodo.protocol.pages import paged
@@ -44,7 +49,11 @@ class ShareAnswers:
         clock: Clock,
         addresses: Callable[[], Sequence[Multiaddr]],
         registries: Callable[[], Sequence[str]],
+        invitations: Invitations,
+        catalog: Catalog,
     ):
+        self._invitations = invitations
+        self._catalog = catalog
         self._node = node
         self._sight = sight
         self._shares = shares
@@ -91,7 +100,7 @@ class ShareAnswers:
             link=args.link,
         )
         told = {"sid": share.sid, "level": level, "mode": share.mode, "expires_at": share.expires}
-        return told if secret is None else {**told, **self._link(share, secret)}
+        return told if secret is None else {**told, **self.link(share.fid, secret)}
 
     async def _check_known(self, users: Sequence[str], roles: Sequence[str]) -> None:
         """Refuse names that nobody has: whoever got one later would see the run."""
@@ -107,12 +116,13 @@ class ShareAnswers:
             if not await self._provider.knows("role", name):
                 raise CallError(404, "no-such-role", f"there is no role {name[:80]!r} here")
 
-    def _link(self, share: ShareRow, secret: bytes) -> dict[str, str]:
+    def link(self, fid: str, secret: bytes) -> dict[str, str]:
+        """Return the token and link to a run, or to an invitation by its sid."""
         peer_id = PeerId.parse(self._node["peer_id"])
         addresses = for_others(self._addresses())
         registries = self._registries()
         hints = tuple(address.with_peer(peer_id) for address in addresses[:MAX_HINTS])
-        token = encode_token(_known(peer_id, share.fid, secret, hints, registries))
+        token = encode_token(_known(peer_id, fid, secret, hints, registries))
         # A page is served where a registry is; without https it could not be trusted to be the one that was meant.
         page = next((url for url in registries if url.startswith("https://")), None)
         return {"token": token, "link": write_link(token, page)}
@@ -130,6 +140,10 @@ class ShareAnswers:
 
     async def _revoke(self, caller: Caller, args: SidArgs) -> dict[str, Any]:
         share, principal = await self._shares.get(args.sid), caller.principal
+        invitation = await self._invitations.get(args.sid) if share is None else None
+        if invitation is not None and (invitation.principal == principal.id or principal.operator):
+            await self._invitations.revoke(invitation)
+            return {"sid": invitation.sid, "revoked": True}
         if share is None or not (share.principal == principal.id or principal.operator):
             raise CallError(404, "no-such-share", "there is no such share here, or it is not yours")
         await self._shares.revoke(share, principal.id)
@@ -138,10 +152,14 @@ class ShareAnswers:
     async def _open(self, caller: Caller, args: ShareOpenArgs) -> dict[str, Any]:
         session = caller.asked.session
         where = str(session.remote_address[0])
+        # Both are looked up in any case: how long an answer takes tells nothing of a secret.
+        invitation = await self._invitations.find(args.secret)
         share, dead = await self._shares.open(args.secret, caller.peer)
         if share is None:
             if dead is not None:
                 raise gone(dead)
+            if invitation is not None:
+                return await self._open_invitation(session, invitation)
             # Only wrong ones wait: many people share an address, and 128 random bits are not guessed, however often.
             wait = self._guesses.wait_ms(where, self._clock.now_ms())
             if wait:
@@ -151,6 +169,20 @@ class ShareAnswers:
         bind_link(session, share.fid, digest_of_secret(args.secret))
         terms = {"level": share.level, "mode": share.mode, "expires_at": share.expires}
         return {"fid": share.fid, "sid": share.sid, "node": self._node, **terms}
+
+    async def _open_invitation(self, session: Any, row: InvitationRow) -> dict[str, Any]:
+        """Open an invitation; tell what its holder has to know before the first launch."""
+        guest = await self._invitations.guest(row)
+        bind_invitation(session, row)
+        flow = self._catalog.find(path=row.path, granted=granted(guest))
+        [grant] = guest.grants
+        about = {
+            **{"path": flow.path, "name": flow.name, "description": flow.description, "schema": flow.schema},
+            **{"inputs": row.inputs, "note": row.note, "see": row.see, "state": self._invitations.state(row)},
+            **{"launches": row.launches, "launched": row.launched, "by": account_of(row.principal)},
+        }
+        terms = {"level": grant.level, "mode": "x", "expires_at": row.expires}
+        return {"fid": row.sid, "sid": row.sid, "node": self._node, **terms, "invitation": about}
 
 
 def share_fields(share: ShareRow) -> dict[str, Any]:

@@ -360,14 +360,15 @@ def once(connection: sqlite3.Connection, principal: str, key: str, after: int) -
 
 
 def has_traces(connection: sqlite3.Connection, principal: str) -> bool:
-    """Return whether runs or schedules belong to a principal, or runs are shared with it by name.
+    """Return whether runs, schedules or invitations belong to a principal, or runs are shared with it by name.
 
     Its runs are its own and those that they launched.
     """
     found = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM runs WHERE principal=:who OR substr(principal, 27)='/' || :who)"
         " OR EXISTS (SELECT 1 FROM share_to WHERE kind='user' AND name=:who)"
-        " OR EXISTS (SELECT 1 FROM schedules WHERE principal=:who)",
+        " OR EXISTS (SELECT 1 FROM schedules WHERE principal=:who)"
+        " OR EXISTS (SELECT 1 FROM invitations WHERE principal=:who)",
         {"who": principal},
     ).fetchone()
     return bool(found[0])

@@ -12,7 +12,7 @@ from kodo.sqlite.file import DatabaseFile
 
 __all__ = ["NODE_FILE", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 _SHARES = """CREATE TABLE shares (
     sid TEXT PRIMARY KEY,
@@ -100,6 +100,27 @@ CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
 CREATE INDEX schedules_of ON schedules (principal);
 """
 
+_INVITATIONS = """CREATE TABLE invitations (
+    sid TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    payer TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    inputs BLOB NOT NULL,
+    note TEXT NOT NULL,
+    level INTEGER NOT NULL,
+    launches INTEGER NOT NULL,
+    see INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER,
+    launched INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX invitations_of ON invitations (principal, sid);
+CREATE INDEX invitations_expire ON invitations (expires);
+"""
+
 _SCHEMA = (
     """
 CREATE TABLE runs (
@@ -177,6 +198,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
     + _DEBTS
     + AUDIT_DDL
     + _SCHEDULES
+    + _INVITATIONS
 )
 
 
@@ -195,6 +217,7 @@ ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
 """,
     6: AUDIT_DDL,
     7: _SCHEDULES,
+    8: _INVITATIONS,
 }
 """From each earlier schema version to the next."""
 
