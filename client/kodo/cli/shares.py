@@ -75,7 +75,6 @@ async def share(
     from kodo.cli.text import human_time
     from kodo.client.links import page_url
     from kodo.p2p.errors import UsageError
-    from kodo.registry.client.signed_requests import is_private
 
     if mode not in ("r", "x"):
         raise UsageError("--mode must be r or x")
@@ -103,10 +102,17 @@ async def share(
             print(drawn_for(page if page is not None and (host is not None or page == made.link) else made.link))
         if page is not None and host is None and page != made.link:
             context.say(f"in a browser of this machine, while `koco web` runs: {page}")
-        if host is not None and not is_private(host):
+        if host is not None and not _is_private(host):
             context.say("warning: without https anybody on the way can alter that page; prefer an https address")
     end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
     context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
+
+
+def _is_private(host: str) -> bool:
+    # Imported here: it brings what speaks with registries, and few links name a page.
+    from kodo.registry.client.signed_requests import is_private
+
+    return is_private(host)
 
 
 def _page_link(context: Context, made: Share, host: str | None) -> str | None:
