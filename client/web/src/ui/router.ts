@@ -4,7 +4,8 @@ import { isId } from '../core/link.ts'
 
 export type Route =
   | { page: 'flows'; search: string; node: string | undefined }
-  | { page: 'flow'; node: string; path: string }
+  /** `like`: the fid of a run whose inputs the form begins with. */
+  | { page: 'flow'; node: string; path: string; like: string | undefined }
   | { page: 'run'; node: string; fid: string; lock: string | undefined }
   | { page: 'link'; fid: string }
   | { page: 'runs' | 'inbox' | 'me' | 'nodes' | 'registry' }
@@ -31,7 +32,10 @@ export function parseRoute(hash: string): Route {
     case 'flows':
       return { page: 'flows', search: parameters.get('search') ?? '', node: parameters.get('node') ?? undefined }
     case 'flow':
-      if (node && last) return { page: 'flow', node, path: last }
+      if (node && last) {
+        const like = parameters.get('like') ?? ''
+        return { page: 'flow', node, path: last, like: isId(like) ? like : undefined }
+      }
       break
     case 'run':
       if (node && isId(last)) {
@@ -60,7 +64,8 @@ export const paths = {
     const query = new URLSearchParams({ ...(search && { search }), ...(node && { node }) }).toString()
     return query ? `#/flows?${query}` : '#/flows'
   },
-  flow: (node: string, path: string) => `#/flow/${part(node)}/${part(path)}`,
+  /** Of a flow; with a run, its form begins with the inputs of that. */
+  flow: (node: string, path: string, like?: string) => `#/flow/${part(node)}/${part(path)}${like === undefined ? '' : `?like=${part(like)}`}`,
   /** Of a run; with a lock, of that question. */
   run: (node: string, fid: string, lock?: string) => `#/run/${part(node)}/${part(fid)}${lock === undefined ? '' : `?lock=${part(lock)}`}`,
   link: (fid: string) => `#/link/${part(fid)}`,

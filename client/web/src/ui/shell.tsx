@@ -38,7 +38,7 @@ function Page({ at }: { at: Route }) {
     case 'flows':
       return <FlowsPage key={at.node ?? ''} search={at.search} node={at.node} />
     case 'flow':
-      return <FlowPage key={`${at.node} ${at.path}`} peerId={at.node} path={at.path} />
+      return <FlowPage key={`${at.node} ${at.path} ${at.like ?? ''}`} peerId={at.node} path={at.path} like={at.like} />
     case 'run':
       return <RunPage key={`${at.node} ${at.fid}`} node={at.node} fid={at.fid} lock={at.lock} />
     case 'link':

@@ -7,7 +7,10 @@ const LID = '01m8njwfbd6egmz35jw91mwpge'
 
 test('every path that is written is read back', () => {
   const path = 'flows/a b.yaml:ö#?%'
-  assert.deepEqual(parseRoute(paths.flow('node', path)), { page: 'flow', node: 'node', path })
+  assert.deepEqual(parseRoute(paths.flow('node', path)), { page: 'flow', node: 'node', path, like: undefined })
+  const fid = '01jd2n8x4q5w6e7r8t9y0abcde'
+  assert.deepEqual(parseRoute(paths.flow('node', path, fid)), { page: 'flow', node: 'node', path, like: fid })
+  assert.deepEqual(parseRoute('#/flow/node/x?like=none'), { page: 'flow', node: 'node', path: 'x', like: undefined })
   assert.deepEqual(parseRoute(paths.run('node', FID)), { page: 'run', node: 'node', fid: FID, lock: undefined })
   assert.deepEqual(parseRoute(paths.run('node', FID, LID)), { page: 'run', node: 'node', fid: FID, lock: LID })
   assert.deepEqual(parseRoute(paths.link(FID)), { page: 'link', fid: FID })
@@ -29,7 +32,7 @@ test('a question that is none is left out of the address of its run', () => {
 })
 
 test('a fragment that is not encoded well is read as it stands', () => {
-  assert.deepEqual(parseRoute('#/flow/%E0%A4%A/x%'), { page: 'flow', node: '%E0%A4%A', path: 'x%' })
+  assert.deepEqual(parseRoute('#/flow/%E0%A4%A/x%'), { page: 'flow', node: '%E0%A4%A', path: 'x%', like: undefined })
 })
 
 test('keys and tokens are taken out of the address', () => {

@@ -5,6 +5,8 @@ import { checkPin, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
 import { Form } from '../form/form.tsx'
 import { fieldFor } from '../form/schema.ts'
+import { PasteInputs } from './paste.tsx'
+import { withoutSecrets } from './prefill.ts'
 import { exact, isTime, json, oneLine } from '../format.ts'
 import { CopyLine, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
 import { host } from '../host.ts'
@@ -15,8 +17,16 @@ import { CallError } from '../../core/errors.ts'
 
 const text = say.flow
 
-export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
+interface FlowPageProps {
+  peerId: string
+  path: string
+  /** The fid of a run whose inputs the form begins with. */
+  like: string | undefined
+}
+
+export function FlowPage({ peerId, path, like }: FlowPageProps) {
   const [told, setTold] = useState<Row | undefined>()
+  const [earlier, setEarlier] = useState<Row | undefined>()
   const [error, setError] = useState<unknown>()
   const [turn, setTurn] = useState(0)
   useTask(
@@ -25,12 +35,16 @@ export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
       try {
         await findNode(peerId, stop)
         const answer = await patiently(() => nodeOf(peerId).ask('flow.schema', { path }, { signal: stop }), stop)
-        if (!stop.aborted) setTold(answer)
+        const run = like === undefined ? undefined : await patiently(() => nodeOf(peerId).ask('run.state', { fid: like }, { signal: stop }), stop)
+        if (stop.aborted) return
+        const inputs = run && fieldOf(run, 'inputs')
+        if (inputs !== undefined && isRow(inputs)) setEarlier(withoutSecrets(inputs))
+        setTold(answer)
       } catch (failed) {
         if (!stop.aborted) setError(failed)
       }
     },
-    [peerId, path, turn]
+    [peerId, path, like, turn]
   )
   if (error !== undefined)
     return (
@@ -48,17 +62,22 @@ export function FlowPage({ peerId, path }: { peerId: string; path: string }) {
       </>
     )
   if (!told) return <Skeletons label={say.loading} rows={2} />
-  return <Told peerId={peerId} path={path} told={told} />
+  return <Told peerId={peerId} path={path} told={told} earlier={earlier} />
 }
 
-function Told({ peerId, path, told }: { peerId: string; path: string; told: Row }) {
+function Told({ peerId, path, told, earlier }: { peerId: string; path: string; told: Row; earlier: Row | undefined }) {
   const node = nodeOf(peerId)
   const name = textOf(told, 'name') || path
   const given = fieldOf(told, 'schema')
   const schema = given !== undefined && isRow(given) ? given : {}
   const example = fieldOf(told, 'example')
   const hasExample = example !== undefined && isRow(example) && Object.keys(example).length > 0
-  const [filled, setFilled] = useState<Value | undefined>()
+  const [filled, setFilled] = useState<Value | undefined>(earlier)
+  const [fills, setFills] = useState(0)
+  const fill = (inputs: Value) => {
+    setFilled(inputs)
+    setFills(fills + 1)
+  }
   const [key] = useState(() => crypto.randomUUID())
   const contents = fieldOf(told, 'contents_for')
   const roles = Array.isArray(contents) ? contents.map(String).join(', ') : ''
@@ -90,8 +109,9 @@ function Told({ peerId, path, told }: { peerId: string; path: string; told: Row 
           <h2 id="inputs">{text.inputs}</h2>
           {isEmpty && <p class="muted">{text.noInputs}</p>}
           {roles && <Note kind="warn">{<p>{text.contents(roles)}</p>}</Note>}
+          {earlier && fills === 0 && <Note kind="info">{<p>{text.like}</p>}</Note>}
           <Form
-            key={filled === undefined ? 'empty' : 'example'}
+            key={fills}
             schema={schema}
             name={name}
             initial={filled}
@@ -100,12 +120,13 @@ function Told({ peerId, path, told }: { peerId: string; path: string; told: Row 
             send={launch}
             aside={
               hasExample && filled === undefined ? (
-                <button type="button" class="button plain" onClick={() => setFilled(example)}>
+                <button type="button" class="button plain" onClick={() => fill(example)}>
                   {text.example}
                 </button>
               ) : null
             }
           />
+          {!isEmpty && <PasteInputs fill={fill} />}
           <p class="small muted">{text.private}</p>
         </section>
         <div class="stack">

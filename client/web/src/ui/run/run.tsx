@@ -186,6 +186,8 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
     await engine().knownRuns.remember(next, { peerId: node.peerId, addrs: book.peek().get(node.peerId)?.addrs ?? [] })
     go(paths.run(node.peerId, next))
   }
+  const path = textOf(view.flow, 'path')
+  const changed = path ? paths.flow(node.peerId, path, fid) : undefined
   const save = () => {
     const url = URL.createObjectURL(exported(run))
     const link = document.createElement('a')
@@ -196,7 +198,7 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
   }
   return (
     <>
-      <PageHead title={oneLine(name, 160)} aside={isOwn ? <Buttons {...{ state, save, ask: setAsked, again: () => act(again) }} /> : null}>
+      <PageHead title={oneLine(name, 160)} aside={isOwn ? <Buttons {...{ state, save, changed, ask: setAsked, again: () => act(again) }} /> : null}>
         {linked?.head ?? (
           <p>
             {text.node} <a href={paths.flows('', node.peerId)}>{oneLine(nameOf(node.peerId), 80)}</a>
@@ -295,7 +297,16 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
   )
 }
 
-function Buttons({ state, ask, again, save }: { state: StateWord; ask: (what: 'kill' | 'delete' | 'share') => void; again: () => void; save: () => void }) {
+interface ButtonsProps {
+  state: StateWord
+  ask: (what: 'kill' | 'delete' | 'share') => void
+  again: () => void
+  /** Where the form of the flow is, with the inputs of this run; undefined while the flow is not known. */
+  changed: string | undefined
+  save: () => void
+}
+
+function Buttons({ state, ask, again, changed, save }: ButtonsProps) {
   const over = state === 'done' || state === 'error'
   return (
     <div class="row">
@@ -306,6 +317,11 @@ function Buttons({ state, ask, again, save }: { state: StateWord; ask: (what: 'k
       <button type="button" class="button" onClick={again}>
         {text.again}
       </button>
+      {changed !== undefined && (
+        <a class="button" href={changed} title={text.changeAbout}>
+          {text.change}
+        </a>
+      )}
       <button type="button" class="button" title={text.exportAbout} onClick={save}>
         {text.export}
       </button>
