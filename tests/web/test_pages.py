@@ -47,6 +47,30 @@ async def test_the_main_job_is_done_in_the_page(world: World, page: Page, tmp_pa
     assert len(fid) == 26
 
 
+async def test_a_run_is_repeated_with_inputs_changed_or_pasted(world: World, page: Page) -> None:
+    await world.launched(page, "Tally", N="3")
+    await page.sees("Counted to 3")
+    await page.click("link", "Change inputs")
+    await page.sees("inputs of an earlier run")
+    await looks_well(page)
+    await page.fill("textbox", "N", "4")
+    await page.click("button", "Launch")
+    await page.sees("Counted to 4")
+    await page.click("link", "Change inputs")
+    await page.sees("inputs of an earlier run")
+    await page.click("button", "Launch")  # what was not touched is as it was
+    await page.sees("Counted to 4")
+    await page.click("link", "Change inputs")
+    await page.sees("inputs of an earlier run")
+    await page.evaluate("document.querySelector('details:has(textarea)').open = true")
+    for text, seen in (("[1]", "This is not a JSON object"), ('{"n": 5}', "Paste inputs as JSON")):
+        await page.fill("textbox", "Paste inputs as JSON", text)
+        await page.click("button", "Fill in the form")
+        await page.sees(seen)
+    await page.click("button", "Launch")
+    await page.sees("Counted to 5")
+
+
 async def test_a_reload_in_the_middle_goes_on_with_the_next_event(world: World, page: Page) -> None:
     await world.launched(page, "Tally", **{"N": "60", "Pause ms": "50"})
     await page.sees("i 5")

@@ -276,6 +276,7 @@ export const say = {
     } as Record<string, { title: string; text: string }>,
     awayTitle: 'The node of this link is away',
     awayText: 'It does not answer at any address in the link. Files come straight from it, so try again when it is back.',
+    invitation: { title: 'This link is an invitation to a flow', text: 'Open it in a terminal: koco open -, and enter the link.' },
     lost: { title: 'This link has to be opened again', text: 'Its secret was never kept. Open the link once more from where you got it.' }
   },
 

@@ -40,6 +40,12 @@ export function LinkPage({ fid }: { fid: string }) {
     )
   if (error !== undefined) return <Dead error={error} again={() => setTurn(turn + 1)} />
   if (!opened) return <Skeletons label={text.opening} rows={2} />
+  if (fieldOf(opened.told, 'invitation') !== undefined)
+    return (
+      <Empty title={text.invitation.title}>
+        <p>{text.invitation.text}</p>
+      </Empty>
+    )
   return <Opened run={opened} failed={setError} />
 }
 
