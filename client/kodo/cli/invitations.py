@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,7 +165,7 @@ async def open_link(
                 context.emit({"fid": started.fid, "node": opened.node, "state": started.launched_state})
             else:
                 context.show(started.fid)
-                context.say(f"come back with: koco open - --run {started.fid}, and enter the link")
+                context.say(f"come back with: koco open - --run {shlex.quote(started.fid)}, and enter the link")
             return None
         return await _follow(context, opened, started, out, overwrite=overwrite, yes=yes)
 
@@ -211,7 +212,9 @@ async def _follow(
     from kodo.cli.following import Look, follow_run, last_line, show_end
     from kodo.cli.outputs import fetch
 
-    context.farewell = f"the run goes on; come back with: koco open - --run {run.fid}, and enter the link"
+    context.farewell = (
+        f"the run goes on; come back with: koco open - --run {shlex.quote(run.fid)}, and enter the link"
+    )
     title = f"{opened.flow.name} on {opened.node}"
     if not context.json:
         context.say(f"{title}: {run.fid}")
@@ -221,7 +224,9 @@ async def _follow(
     if out is not None and run.view.outputs:
         files = await fetch(context, run, out, None, overwrite, keep=True)
     elif run.view.outputs and not context.json:
-        context.say(f"fetch what it made with: koco open - --run {run.fid} --out DIR, and enter the link")
+        context.say(
+            f"fetch what it made with: koco open - --run {shlex.quote(run.fid)} --out DIR, and enter the link"
+        )
     context.farewell = None
     if context.json:
         context.emit({**last_line(run), **({"files": files["files"]} if files else {})})

@@ -121,8 +121,8 @@ async def test_what_waits_in_line_is_not_missed_by_a_restart(tmp_path: Path, clo
         await passes(node, clock, HOUR)
         await passes(node, clock, HOUR)
         [first] = await runs(node)
-        await node.call("run.kill", fid=first)
         await node.rig.store.change(lambda tables: tables.execute("UPDATE schedules SET paused=1"))
+        await node.call("run.kill", fid=first)
     clock.advance(HOUR / 2)
     async with Store(tmp_path / "node.db", clock=clock) as store:
         await store.change(lambda tables: tables.execute("UPDATE schedules SET paused=NULL"))
@@ -186,7 +186,7 @@ async def test_a_time_whose_run_is_stored_already_makes_no_second_one(tmp_path: 
         sid = await scheduled(node)
         due = clock.ms + HOUR * 1000
         await passes(node, clock, HOUR)
-        first = await runs(node)
+        first = await over(node)
         back = "UPDATE schedules SET due=? WHERE sid=?"
         await node.rig.store.change(lambda tables: tables.execute(back, (due, sid)))
         await asleep(node)
