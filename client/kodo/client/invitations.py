@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kodo.client.flow import FlowOnNode
+from kodo.client.inputs import to_inputs
 from kodo.client.links import LinkedNode
 from kodo.client.resolve import safe_text
 from kodo.client.run import Run
@@ -92,7 +93,7 @@ class Invitations:
         seconds = expiry_seconds(expires)
         client = self._client
         found = flow if isinstance(flow, FlowOnNode) else await client.find_flow(flow, node=node)
-        given = {**(inputs or {}), **kwargs}
+        given = to_inputs({**(inputs or {}), **kwargs}, found.inputs_schema)
         await client.prove(found, given)
         args = {"path": found.path, "inputs": given, "launches": launches, "note": note, "see": see}
         args |= {"expires_s": seconds} | ({} if level is None else {"level": level})
@@ -162,7 +163,8 @@ class OpenInvitation:
             CallError: 410 `used-up`, `expired`, `revoked`; as `Client.launch`.
         """
         prefilled = self.about.get("inputs")
-        given = {**(prefilled if isinstance(prefilled, Mapping) else {}), **(inputs or {})}
+        given = to_inputs(inputs or {}, self.flow.inputs_schema)
+        given = {**(prefilled if isinstance(prefilled, Mapping) else {}), **given}
         args: dict[str, Any] = {
             "path": self.about.get("path"),
             "inputs": await upload_inputs(self._node, given, patience=self._patience),
