@@ -161,13 +161,16 @@ class Run:
         self._knows()
         return dict(answer)
 
-    async def answer(self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS) -> dict[str, Any]:
+    async def answer(
+        self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS, key: str | None = None
+    ) -> dict[str, Any]:
         """Answer a lock and wait for the verdict.
 
         Args:
             candidate: what the lock's schema demands; dates, decimals, models and other typed values are sent in the
                 form that it takes.
             timeout: seconds to wait for the verdict.
+            key: the same key is the same answer, and considered once; None: a new one.
 
         Returns:
             The `unlock` event's data.
@@ -181,7 +184,7 @@ class Run:
         """
         await self.prove()
         candidate = await self._as_data(lid, candidate)
-        args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": secrets.token_hex(16)}
+        args = {"fid": self.fid, "lid": lid, "candidate": candidate, "key": key or secrets.token_hex(16)}
         answer = await self._remote.request("lock.answer", args, timeout=timeout)
         unlock = answer.get("unlock") if isinstance(answer, Mapping) else None
         return dict(unlock) if isinstance(unlock, Mapping) else {}

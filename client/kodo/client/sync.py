@@ -173,9 +173,11 @@ class Run:
         """Return what an open lock demands."""
         return self._loop.call(self._run.lock(lid))
 
-    def answer(self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS) -> dict[str, Any]:
+    def answer(
+        self, lid: str, candidate: Any, *, timeout: float = VERDICT_SECONDS, key: str | None = None
+    ) -> dict[str, Any]:
         """Answer a lock and wait for the verdict."""
-        return self._loop.call(self._run.answer(lid, candidate, timeout=timeout))
+        return self._loop.call(self._run.answer(lid, candidate, timeout=timeout, key=key))
 
     def kill(self) -> dict[str, Any]:
         """End the run."""

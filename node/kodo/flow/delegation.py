@@ -2,6 +2,9 @@
 
 The node dials, by its own key; the flow's process opens no connection. Iterate it: `async for` in async flows, `for`
 in sync ones. Leaving the loop leaves the other run alone until this one is over; then it is ended.
+
+A lock of the other run is answered by `answer`; one that is not, until the next event is asked for, is shown as a
+lock of this run, and its answer is passed on.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.context import current, emit_here
+from kodo.flow._runtime.mirrored_locks import MirroredLock
 from kodo.flow._runtime.pending import NotAwaitedError, Pending, note_forgotten
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file
-from kodo.protocol.events import Event, RunView
+from kodo.protocol.events import Event, OpenLock, RunView
 from kodo.protocol.manifest import check_output_name
 
 __all__ = ["DelegatedError", "Delegation", "delegate"]
@@ -69,6 +73,8 @@ class Delegation:
         self._handle: dict[str, Any] | None = None
         self._context = current()
         self._asked = False
+        self._answered: set[str] = set()
+        self._mirrored: dict[str, MirroredLock] = {}
 
     @property
     def result(self) -> Any:
@@ -83,12 +89,15 @@ class Delegation:
     def __iter__(self) -> Generator[Event, None, None]:
         """Yield the events; blocks."""
         while not self.view.state.over:
+            self._mirror()
             yield from self._take(current().ask(*self._question()).result())
         self._check()
 
     async def __aiter__(self) -> AsyncGenerator[Event, None]:
         """Yield the events."""
         while not self.view.state.over:
+            if self._unanswered():
+                await asyncio.to_thread(self._mirror)
             for event in self._take(await asyncio.wrap_future(current().ask(*self._question()))):
                 yield event
         self._check()
@@ -127,6 +136,45 @@ class Delegation:
             what = f"delegate({self._flow!r}) was neither iterated nor awaited, so nothing was launched"
             note_forgotten(f"{what}: {self._refusal()}", self._context)
 
+    def answer(self, lock: Event | str, value: Any) -> Any:
+        """Answer a lock of the other run: give its event, or its lid. Returns the data of its `unlock`.
+
+        Awaited in async flows, a plain blocking call in sync ones.
+
+        Raises:
+            CallError: 400 it does not fit the lock's form; 409 `denied`, `reasons` in its data say why; 410 too late.
+        """
+        lid = str(lock.data.get("lid")) if isinstance(lock, Event) else lock
+        self._answered.add(lid)
+        candidate = _opened(value)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._forward(lid, candidate)
+        return Pending("delegation.answer(…)", lambda: asyncio.to_thread(self._forward, lid, candidate))
+
+    def _forward(self, lid: str, candidate: Any) -> dict[str, Any]:
+        if self._handle is None:
+            raise UsageError("the other run has not begun: ask for its events first")
+        args = {"run": self._handle, "lid": lid, "candidate": candidate}
+        return dict(current().ask("delegate.answer", args).result()["unlock"])
+
+    def _unanswered(self) -> list[OpenLock]:
+        """Return the open locks of the other run of which the flow has been told and that it left alone."""
+        return [
+            lock for lid, lock in self.view.locks.items() if lid not in self._answered and lid not in self._mirrored
+        ]
+
+    def _mirror(self) -> None:
+        """Show these as locks of this run."""
+        for lock in self._unanswered():
+            shown = self._mirrored[lock.lid] = MirroredLock(current(), lock, self._forward)
+            try:
+                shown.open()
+            except (UsageError, CapacityError) as error:
+                text = f"the question {lock.title!r} of the run {self.fid} cannot be shown here: {error}"
+                emit_here("log", {"level": "WARNING", "logger": "kodo.flow", "text": text})
+
     def fetch(self, name: str, to: str | Path | None = None) -> Any:
         """Copy one of its outputs to this machine, verified: to `to`, or below `delegated/`; gives the `Path`.
 
@@ -156,7 +204,16 @@ class Delegation:
         events = [Event.from_wire(each) for each in answer["events"]]
         for event in events:
             self.view.apply(event)
+            if event.event in ("unlock", "lock-timeout"):
+                self._close(str(event.data.get("lid")), event.data.get("answer"))
+        if self.view.state.over:
+            for lid in list(self._mirrored):
+                self._close(lid)
         return events
+
+    def _close(self, lid: str, answer: Any = None) -> None:
+        if lid in self._mirrored:
+            self._mirrored[lid].close(answer)
 
     def _check(self) -> None:
         fatal = self.view.fatal

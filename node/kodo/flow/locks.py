@@ -15,7 +15,7 @@ from kodo.protocol.secrets import asks_secrets
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
-__all__ = ["DeniedError", "lock", "seconds"]
+__all__ = ["DeniedError", "acceptor", "lock", "seconds"]
 
 _NOTHING: Any = object()
 
@@ -72,7 +72,7 @@ def lock(
     Raises:
         LockExpiredError: nobody answered in time, and there is no default.
     """
-    schema, accept = _acceptor(answer, check)
+    schema, accept = acceptor(answer, check)
     if default is not _NOTHING and asks_secrets(schema):
         raise UsageError("a lock that asks for secrets has no default: everybody who sees the lock would see it")
     demand = Demand(
@@ -98,7 +98,12 @@ async def _wait(demand: Demand) -> Any:
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _acceptor(answer: Any, check: Callable[[Any], Any] | None) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+def acceptor(answer: Any, check: Callable[[Any], Any] | None) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """Return the JSON Schema of an answer, and what makes a candidate the answer and its JSON-like form.
+
+    Args:
+        answer, check: as of `lock`. What is not accepted raises `ValueError`.
+    """
     if isinstance(answer, dict):
         validate = _schema_validator(answer)
         schema = answer

@@ -11,6 +11,7 @@ Inputs are taken by the flow's form, locks are answered, memory begins empty, an
 from __future__ import annotations
 
 from kodo.testing.answers import EXPIRE, Lock, UnansweredError, tries
+from kodo.testing.delegates import Ask, Makes, Tells
 from kodo.testing.run import Event, Output, Run, run
 
-__all__ = ["EXPIRE", "Event", "Lock", "Output", "Run", "UnansweredError", "run", "tries"]
+__all__ = ["EXPIRE", "Ask", "Event", "Lock", "Makes", "Output", "Run", "Tells", "UnansweredError", "run", "tries"]

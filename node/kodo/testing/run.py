@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
@@ -31,9 +32,10 @@ from kodo.flow._runtime.results import result_of
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.leftovers import handle_leftovers
-from kodo.p2p.errors import DeadlineError, UsageError
+from kodo.p2p.errors import DeadlineError
 from kodo.protocol.ids import make_id
 from kodo.testing.answers import EXPIRE, Answers, AnswersGiven, Lock
+from kodo.testing.delegates import Delegates, DelegatesGiven
 
 __all__ = ["Event", "Output", "Run", "run"]
 
@@ -96,6 +98,7 @@ def run(
     /,
     *,
     answers: AnswersGiven = (),
+    delegates: DelegatesGiven = MappingProxyType({}),
     long: Mapping[str, Any] | None = None,
     check: bool = True,
     timeout: float = 60.0,
@@ -111,6 +114,8 @@ def run(
         answers: to its locks: a map by title, a list in the order of the locks, or a function that gets the `Lock`.
             `tries(…)` as an answer stands for several, `EXPIRE` lets the lock expire. A lock without an answer goes
             on with its default.
+        delegates: what stands for flows of other nodes, by `NODE/FLOW`: a function of their inputs, which may be a
+            generator that yields `Ask`, `Tells` and `Makes`.
         long: what `memory.long` holds at the start, by key, as `long` of a run before.
         check: whether what the flow raises is raised here too; else it is the run's `error`.
         timeout: seconds until the test fails.
@@ -124,7 +129,7 @@ def run(
         BaseException: whatever the flow raises.
     """
     with _one_at_a_time, tempfile.TemporaryDirectory(prefix="kodo-testing-") as folder:
-        context = _TestContext(Path(folder), Answers(answers))
+        context = _TestContext(Path(folder), Answers(answers), Delegates(delegates))
         made = context.run
         with _installed(context, Path(folder)):
             for key, value in (long or {}).items():
@@ -214,7 +219,7 @@ class _Events(EventBuffer):
 class _TestContext(RunnerContext):
     """A runner's context whose locks are answered by a test."""
 
-    def __init__(self, folder: Path, answers: Answers):
+    def __init__(self, folder: Path, answers: Answers, delegates: Delegates):
         super().__init__()
         self.buffer = _Events(self._take)
         self.fid = FID
@@ -222,14 +227,13 @@ class _TestContext(RunnerContext):
         self.run = Run()
         self.memory = LocalMemory()
         self._answers = answers
+        self._delegates = delegates
         self._asked: dict[str, Lock] = {}
         self._verdicts: dict[str, Future[Event]] = {}
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
-        """Answer questions about memories."""
-        if not op.startswith("memory."):
-            raise UsageError(f"{op} needs a node; put a function in the place of `delegate` in the flow's module")
-        return self.memory.ask(op, args)
+        """Answer questions about memories and other nodes' runs."""
+        return (self.memory if op.startswith("memory.") else self._delegates).ask(op, args)
 
     def keep(self, name: str, path: Path) -> None:
         """Write an output of a file that the flow left."""

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kodo.client.sync import Client, Run
+from kodo.p2p.errors import CallError
 from kodo.protocol.events import Event
 from tests.support.koco import NodeProcess, end_all, eventually, processes_of
 
@@ -37,6 +40,7 @@ def test_a_run_has_another_node_run_flows(tmp_path: Path) -> None:
             world = World(nodes[1], nodes[0], client)
             its_events_result_and_files_arrive(world)
             its_error_is_this_runs(world)
+            its_locks_are_answered_by_the_flow_or_by_whoever_answers_this_run(world)
             a_flow_on_its_own_behalf_is_refused(world)
             what_a_killed_run_launched_is_killed_too(world)
             a_node_that_comes_back_is_taken_up_where_it_was(world)
@@ -66,6 +70,42 @@ def its_error_is_this_runs(world: World) -> None:
         run = world.relay(target, how="raise")
         run.wait()
         assert said in run.state()["fatal"]["message"]
+
+
+def its_locks_are_answered_by_the_flow_or_by_whoever_answers_this_run(world: World) -> None:
+    target = f"{world.other.address}/abilities.ask_here"
+
+    def launched(answers: list[Any]) -> Run:
+        return world.client.launch(
+            f"{world.here.address}/abilities.answer_there", inputs={"target": target, "answers": answers}
+        )
+
+    by_itself = launched([3, 4, True])
+    by_itself.wait()
+    assert by_itself.state()["final"]["result"] == {"result": [4, True], "denied": [["it is odd"]]}
+    by_people = launched([])
+    for title, wrong, right in (("Even?", 5, 6), ("Sure?", None, False)):
+        [shown] = eventually(lambda title=title: [each for each in locks(by_people) if each["title"] == title])
+        if wrong is not None:
+            with pytest.raises(CallError) as denied:
+                by_people.answer(shown["lid"], wrong)
+            assert denied.value.data["reasons"] == ["it is odd"]
+        assert by_people.answer(shown["lid"], right)["answer"] == right
+    by_people.wait()
+    assert by_people.state()["final"]["result"] == {"result": [6, False], "denied": []}
+    # One that is answered over there is closed here.
+    elsewhere = launched([])
+    [shown] = eventually(lambda: locks(elsewhere))
+    with Client(world.other.home, lan=False) as away:
+        [there] = eventually(lambda: [each for each in away.runs(others=True) if each["state"] == "locked"])
+        away.run(f"{world.other.address}/{there['fid']}").kill()
+    elsewhere.wait()
+    assert locks(elsewhere) == []
+    assert elsewhere.state()["fatal"]["type"] == "DelegatedError"
+
+
+def locks(run: Run) -> list[dict[str, Any]]:
+    return list(run.state()["locks"])
 
 
 def a_flow_on_its_own_behalf_is_refused(world: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from kodo.flow import delegate, emit, event, flow, lock, memory, progress, result
+from kodo.p2p.errors import CallError
 
 MADE_BY = {"author": "tests@example.com", "organization": "kodo", "release": "1"}
 
@@ -72,6 +73,27 @@ async def relay(target: str, inputs: dict[str, Any]) -> dict[str, Any]:
         if each.event == "output":
             files[each.data["name"]] = (await other.fetch(each.data["name"])).stat().st_size
     return {"result": other.result, "files": files}
+
+
+@flow(name="Answer there", **MADE_BY)
+async def answer_there(target: str, answers: list[Any]) -> Any:
+    """Have another node run a flow, answer its locks by some answers, and leave the other ones to people."""
+    other, denied = delegate(target), []
+    async for each in other:
+        while each.event == "lock" and answers:
+            try:
+                await other.answer(each, answers.pop(0))
+                break
+            except CallError as error:
+                denied.append(error.data["reasons"])
+    return {"result": other.result, "denied": denied}
+
+
+@flow(name="Ask here", **MADE_BY)
+def ask_here(first: int = 0) -> list[Any]:
+    """Ask two questions, of which one has a check."""
+    even = lock("Even?", int, check=lambda value: "it is odd" if value % 2 else None)
+    return [even, lock("Sure?", bool)]
 
 
 @flow(name="Relay plainly", **MADE_BY)

@@ -163,8 +163,8 @@ def test_the_working_folder_is_empty_and_its_own_and_what_is_left_is_told():
     assert list(run(flow(outputs="folder")(leaves)).outputs) == ["left.txt"]
 
 
-def test_what_needs_a_node_says_so():
-    with pytest.raises(UsageError, match="needs a node"):
+def test_a_flow_of_another_node_that_the_test_does_not_give_is_named():
+    with pytest.raises(UsageError, match=r"delegates=\{'node/flow': function\}"):
         run(lambda: list(delegate("node/flow")))
 
 

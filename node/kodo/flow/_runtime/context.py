@@ -131,6 +131,11 @@ class Context(ABC):
             CapacityError: it is too large, or the run has opened too many.
         """
 
+    def close_lock(self, future: Future[Any], answer: Any) -> None:
+        """Close the lock that has this future: it needs no answer any more, since `answer` was given elsewhere."""
+        if not future.done():
+            future.set_result(answer)
+
     @abstractmethod
     def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
         """Store an output and announce it; blocks. Gives the data of its `output` event.

@@ -134,7 +134,7 @@ class Delegations:
         return sum(self._bytes.values())
 
     async def answer(self, question: Question) -> Any:
-        """Do what a run asks: `delegate.launch`, `delegate.events`, `delegate.read`.
+        """Do what a run asks: `delegate.launch`, `delegate.events`, `delegate.answer`, `delegate.read`.
 
         Raises:
             KodoError: the refusal, as the flow is told.
@@ -145,6 +145,8 @@ class Delegations:
                     return await self._launch(question)
                 case "delegate.events":
                     return await self._events(question)
+                case "delegate.answer":
+                    return await self._forward(question)
                 case "delegate.read":
                     return await self._read(question)
             raise CallError(404, "no-such-op", f"there is no {question.op[:64]} here")
@@ -263,6 +265,14 @@ class Delegations:
                     502, "node-lost", "the other node stopped sending the run's events before its end"
                 )
             return {"events": [event.to_wire() for event in events]}
+
+    async def _forward(self, question: Question) -> dict[str, Any]:
+        """Answer a lock of the other run; what is asked again after a restart is answered once."""
+        child, lid = await self._child(question), question.args["lid"]
+        if not is_id(lid):
+            raise CallError(404, "no-such-lock", "the other run has no such lock")
+        key = self._seal(["answer", question.fid, question.aid]).hex()
+        return {"unlock": await child.run.answer(lid, question.args["candidate"], key=key)}
 
     async def _close(self, child: _Child) -> None:
         waiting, child.next = child.next, None

@@ -69,6 +69,11 @@ def question(op: str, fid: str = fid_of(1), **args: Any) -> Question:
         (question("launch"), UsageError, "KeyError"),
         (question("events", run={"node": "n", "peer_id": "p", "fid": "f", "seal": "00"}, after=0), CallError, "404"),
         (question("events", run=3, after=0), UsageError, "TypeError"),
+        (
+            question("answer", run={"node": "n", "peer_id": "p", "fid": "f", "seal": ""}, lid=LID, candidate=1),
+            CallError,
+            "404",
+        ),
         (question("read", run={"node": "n", "peer_id": "p", "fid": "f", "seal": ""}, name="x"), CallError, "404"),
         (question("explode"), CallError, "no-such-op"),
     ],

@@ -191,6 +191,16 @@ class RunnerContext(Context):
         else:
             opened.future.set_exception(LockExpiredError(f"nobody answered {opened.demand.title!r} in time"))
 
+    def close_lock(self, future: Future[Any], answer: Any) -> None:
+        with self._guard:
+            lid = next((lid for lid, opened in self._locks.items() if opened.future is future), None)
+            if lid is None:
+                return
+            opened = self._locks.pop(lid)
+            hidden = hide(opened.demand.schema, plain(answer))[0]
+            self._say("unlock", {"lid": lid, "cid": "", "answer": hidden})
+        opened.future.set_result(answer)
+
     def _say(self, event: str, data: dict[str, Any]) -> None:
         """Make an event that must not wait: the actor's loop, or a lock's guard, would wait with it."""
         self.buffer.put(pack_event(event, data), wait=False)
