@@ -16,10 +16,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from kodo.flow._runtime.kept_code import pack_code
 from kodo.node.executors.executor import Executor, Runner, RunnerDiedError, RunnerEvent, RunSpec
 from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner, LockDeniedError
 from kodo.protocol.ids import make_id
@@ -185,9 +187,11 @@ class ExecutorContract:
 class ProcessContract(ExecutorContract):
     """What holds of executors whose runners are processes, besides."""
 
-    async def see(self, executor: Executor, module: str, number: int) -> tuple[dict[str, Any], list[str]]:
+    async def see(
+        self, executor: Executor, module: str, number: int, code: str = ""
+    ) -> tuple[dict[str, Any], list[str]]:
         """Run a flow that tells what it sees; return that, and the events of the run."""
-        spec = RunSpec(make_id(number, bytes(10)), f"{module}.seen", f"{module}:seen", {})
+        spec = RunSpec(make_id(number, bytes(10)), f"{module}.seen", f"{module}:seen", {}, code=code)
         runner = await executor.launch(spec)
         events = await self.read(runner, "final")
         await runner.release()
@@ -218,6 +222,36 @@ class ProcessContract(ExecutorContract):
         assert "contract_noisy" not in quiet["modules"]
         assert (noisy["prompt"], quiet["prompt"]) == ("Be kind.", "Be kind.")
         assert (noisy["works in"], quiet["works in"]) == ("work", "work")
+
+    async def test_a_run_takes_the_code_that_was_kept_for_it(self, bench: Bench, tmp_path: Path) -> None:
+        source = Path(__file__).parent / "scope" / "contract_quiet.py"
+        text = source.read_text()
+        codes = []
+        for name in ("first", "second"):
+            kept = tmp_path / name
+            data = text.replace("file.read()", repr(name)).encode()
+            kept.write_bytes(pack_code({str(source): (1, len(data))}, {str(source): data}))
+            codes.append(str(kept))
+        async with bench.open() as executor:
+            executor.scale(0)
+            cold = [await self.see(executor, "contract_quiet", number, code) for number, code in enumerate(codes, 1)]
+            bench.preload[:] = [f"contract_quiet:seen@{codes[0]}"]
+            try:
+                executor.scale(1)
+                while executor.load().free < 1:  # noqa: ASYNC110 (nothing tells of it)
+                    await asyncio.sleep(0.05)
+                bench.preload[:] = [f"contract_quiet:seen@{codes[1]}"]
+                executor.refresh()  # what has imported other code is of no use any more
+                while executor.load().free < 1:  # noqa: ASYNC110 (nothing tells of it)
+                    await asyncio.sleep(0.05)
+                warm = [
+                    await self.see(executor, "contract_quiet", number, code) for number, code in enumerate(codes, 3)
+                ]
+            finally:
+                bench.preload.clear()
+                executor.scale(1)
+        assert [seen["prompt"] for seen, _ in cold] == ["first", "second"]
+        assert [seen["prompt"] for seen, _ in warm] == ["first", "second"]
 
 
 async def _hello(run: InProcessRunner) -> str:

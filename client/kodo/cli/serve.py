@@ -98,6 +98,13 @@ async def up(
             help="TCP port of that page; 0 takes a free one. Default: the one used last, at first 8361.",
         ),
     ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="Offer flows anew when their code is edited. Runs that have begun keep theirs.",
+        ),
+    ] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The node's name.")] = None,
     host: Host = None,
     port: Annotated[
@@ -256,7 +263,7 @@ async def up(
         if scope is None:
             # The samples: something to run at once. Their scope's name would be claimed by every such node.
             scope, settings = samples_scope(), settings.override(name=settings.settings.name or default_name())
-        config = node_config(settings, scope=scope, registries=registries)
+        config = node_config(settings, scope=scope, registries=registries, reload=reload)
         node = await stack.enter_async_context(running_node(config, context.say))
         stack.enter_context(written_address(settings.home, node))
         page = await stack.enter_async_context(_page(settings, registries, web_port, site)) if site else None

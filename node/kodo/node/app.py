@@ -25,9 +25,11 @@ from kodo.client.config import Loaded, Settings
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog.announce import Announcer, Said, advertised
 from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
+from kodo.node.catalog.code_watch import CodeWatch, running
 from kodo.node.catalog.listing import listed
 from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
 from kodo.node.catalog.scope import Scope, default_name, load_scope
+from kodo.node.catalog.scope_code import ScopeCode
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
 from kodo.node.executors.executor import Executor
@@ -250,7 +252,18 @@ class Node:
         ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
-        self._catalog = catalog = self._make_catalog(scope_roots, account)
+        if config.reload and (account is not None or config.ray_address is not None):
+            raise UsageError("--reload is for flows that this node runs itself, under its own account")
+        # What other accounts and machines import cannot be kept for them.
+        keeps = config.scope is not None and account is None and config.ray_address is None
+        code = ScopeCode(
+            [*scope_roots, *config.roots],
+            home / "code" if keeps else None,
+            [config.scope] if config.scope else [],
+            without=home,
+        )
+        await asyncio.to_thread(code.forget)
+        self._catalog = catalog = self._make_catalog(scope_roots, account, code if config.scope is not None else None)
         stack.callback(catalog.judge.close)
         self.waits_for = "flows to be described"
         executor = await self._open_executor(
@@ -332,14 +345,15 @@ class Node:
         ledger.tell(partial(asyncio.get_running_loop().call_soon_threadsafe, manager.housekeeping.hurry))
         manager.start()
         meter = LoadMeter(executor, home, waiting=lambda: runs.queue.waiting)
-        listing = listed(catalog.flows)
         if config.registry:
-            for cut in listing.cuts:
+            for cut in listed(catalog.flows).cuts:
                 logger.warning("registries: %s", cut)
         announcer = Announcer(
             identity,
             config.registry,
-            said=lambda: Said(self._name, tuple(map(str, for_others(host.addresses())[:32])), listing.records),
+            said=lambda: Said(
+                self._name, tuple(map(str, for_others(host.addresses())[:32])), listed(catalog.flows).records
+            ),
             ping=lambda: _ping(meter),
             next_seq=lambda: store.count("record"),
             clock=clock,
@@ -362,6 +376,15 @@ class Node:
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
+        if config.scope is not None:
+            watch = CodeWatch(
+                code,
+                lambda: catalog.seen,
+                clock,
+                partial(self._reload, catalog, store, executor, code) if config.reload else None,
+                keeps=keeps,
+            )
+            await stack.enter_async_context(running(watch.run()))
         if config.lan:
             after = self._twins.found if self._twins is not None else None
             await stack.enter_async_context(advertised(self._advertisement, after))
@@ -429,7 +452,17 @@ class Node:
         self._name = config.name or self._scope.name or default_name()
         return roots
 
-    def _make_catalog(self, scope_roots: list[Path], account: Account | None) -> Catalog:
+    async def _reload(self, catalog: Catalog, store: Store, executor: Executor, code: ScopeCode) -> list[str]:
+        """Describe the flows anew, offer them, and have processes ready for them."""
+        assert self.config.scope is not None
+        self._scope = await asyncio.to_thread(load_scope, self.config.scope)
+        faults = await catalog.reload(store, [*self._scope.flows, *self.config.entries], self._scope)
+        executor.refresh()
+        live = self._runs.live.values() if self._runs is not None else ()
+        await asyncio.to_thread(code.forget, {each.code for each in [*catalog.flows, *live]})
+        return faults
+
+    def _make_catalog(self, scope_roots: list[Path], account: Account | None, code: ScopeCode | None) -> Catalog:
         config = self.config
         base = scope_roots[0] if scope_roots else Path.cwd()
         return Catalog(
@@ -441,6 +474,7 @@ class Node:
             has_ray=config.chosen_executor != "process" or self._executor is not None,
             describe=self._describe,
             account=account,
+            code=code,
         )
 
     async def _listen(self, host: Host, home: Path) -> None:
@@ -536,7 +570,8 @@ def _ray(
 
 def _warmed(catalog: Catalog) -> list[str]:
     """Return the entries of the flows that a warm runner may be given."""
-    return [flow.entry for flow in catalog.flows if flow.error is None and not flow.resources]
+    ready = [flow for flow in catalog.flows if flow.error is None and not flow.resources]
+    return [f"{flow.entry}@{flow.code}" if flow.code else flow.entry for flow in ready]
 
 
 async def _provider(

@@ -43,6 +43,9 @@ class NodeConfig(NodeSettings):
     roots: tuple[Path, ...] = Field(
         default=(), description="Folders to import `entries` from, besides the scope file's own folder."
     )
+    reload: bool = Field(
+        default=False, description="Whether flows whose code is edited are described anew and offered so."
+    )
     outlive: bool = Field(
         default=True,
         description="Whether runs in processes go on when the node is killed, until the next start takes them up.",

@@ -1,8 +1,9 @@
 """`python -m kodo.flow._runtime.describe`: say what flows a scope offers, in a process of its own.
 
-stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool, "broken"?: {unit: error}}`; `base` is
-where file paths start (the first root by default); `strict` demands what a registry's record needs; a unit, which is
-a spec or a module of a package, is not imported when it is said to be broken.
+stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool, "broken"?: {unit: error},
+"code"?: file}`; `base` is where file paths start (the first root by default); `strict` demands what a registry's
+record needs; a unit, which is a spec or a module of a package, is not imported when it is said to be broken; `code`
+has the sources as they are kept.
 stdout: `{"flows": [FlowInfo.to_map()]}`. What the flows' modules print goes to stderr, between lines that say when a
 unit is begun (`BEGIN unit`) and done (`END unit`). One that cannot be imported has an `error` and does not keep the
 others from being described, nor does what it changes in its environment reach them.
@@ -25,6 +26,7 @@ from typing import Any
 
 from kodo.flow._runtime.form import example_of
 from kodo.flow._runtime.input_check import InputCheck
+from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import (
     LoadedFlow,
     callable_of,
@@ -55,6 +57,8 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     roots = [str(root) for root in request.get("roots") or []]
     base = Path(request.get("base") or (roots[0] if roots else ".")).absolute()
     enter_scope(roots)
+    if request.get("code"):
+        use_kept_code(str(request["code"]))
     strict = bool(request.get("strict"))
     broken = dict(request.get("broken") or {})
     flows: list[dict[str, Any]] = []
@@ -215,6 +219,8 @@ def _broken(spec: str, error: BaseException) -> dict[str, Any]:
 
 
 def _where(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return ""  # it says where by itself, and its traceback is of who imported it
     trace = error.__traceback__
     where = ""
     while trace is not None:

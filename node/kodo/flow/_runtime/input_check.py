@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, install
 from kodo.flow._runtime.form import InputsError, places_of, reasons_of
+from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import LoadedFlow, enter_scope, load_entry
 from kodo.p2p.errors import UsageError
 from kodo.protocol.uploads import wants_files
@@ -209,6 +210,8 @@ def _line_of(error: BaseException) -> str:
 def _judge(request: Mapping[str, Any]) -> dict[str, Any]:
     install(_NoRun())
     enter_scope([str(root) for root in request["roots"]])
+    if request.get("code"):
+        use_kept_code(str(request["code"]))
     try:
         loaded = load_entry(str(request["entry"]))
         return {"places": InputCheck(loaded, loaded.inputs_schema()).faults(request["inputs"])}

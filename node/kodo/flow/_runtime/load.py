@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from kodo.flow._runtime.form import Form
+from kodo.flow._runtime.kept_code import kept_text
 from kodo.flow.adapters import is_adapted, schema_by_adapter
 from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FLOWS_ATTRIBUTE, FlowDefinition
@@ -273,7 +274,7 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
     import yaml
 
     try:
-        value = yaml.safe_load((base / spec).read_text(encoding="utf-8"))
+        value = yaml.safe_load(kept_text(base / spec))
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {spec} in {base}") from None
     except (OSError, UnicodeError, yaml.YAMLError) as error:

@@ -52,7 +52,9 @@ class AuthorChecks:
         self._places = Places("checks of inputs", most=MAX_WAITING, each=MAX_WAITING // 2)
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def faults(self, path: str, entry: str, inputs: Mapping[str, Any], payer: str) -> list[dict[str, str]]:
+    async def faults(
+        self, path: str, entry: str, inputs: Mapping[str, Any], payer: str, code: str = ""
+    ) -> list[dict[str, str]]:
         """Return what the author's check finds wrong, `[{at, message}]`. Cancelling is safe.
 
         Raises:
@@ -66,7 +68,9 @@ class AuthorChecks:
                 message = "other inputs are being checked; try again"
                 raise CallError(429, "busy", message, {"retry_after_ms": 1000}) from None
             try:
-                answer = await self._ask({"roots": self._roots, "entry": entry, "inputs": dict(inputs)})
+                answer = await self._ask(
+                    {"roots": self._roots, "entry": entry, "inputs": dict(inputs), **({"code": code} if code else {})}
+                )
             except DeadlineError:
                 why = f"it took longer than {CHECK_S:.0f} s"
             except KodoError as error:

@@ -5,6 +5,7 @@ Code of flows is never imported here. A flow that cannot be imported is listed a
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import shlex
 import sqlite3
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kodo.node.catalog.author_check import AuthorChecks
 from kodo.node.catalog.import_watch import IMPORT_SECONDS, ImportWatch
 from kodo.node.catalog.scope import FlowLimits, Scope
+from kodo.node.catalog.scope_code import ScopeCode, Seen
 from kodo.node.catalog.user_code import ask_process
 from kodo.node.runs.live import LiveRun
 from kodo.node.schemas.forms import missing, places
@@ -54,9 +56,11 @@ class Flow(FlowInfo):
 
     Attributes:
         limits: the operator's bounds of it.
+        code: the file with the sources that it was described from; empty where none is kept.
     """
 
     limits: FlowLimits = field(default_factory=FlowLimits)
+    code: str = ""
 
     async def check(self, inputs: dict[str, Any], judge: Judge, payer: str) -> None:
         """Check the inputs of a launch, for which `payer` pays.
@@ -105,6 +109,38 @@ def bad_inputs(path: str, faults: Sequence[Mapping[str, str]], absent: Sequence[
         f"the inputs do not fit {path}; {what}",
         {"places": list(faults), "missing": list(absent)},
     )
+
+
+def keep_good(flows: dict[str, Flow], before: Mapping[str, Flow]) -> tuple[set[str], list[str]]:
+    """Put flows of before in the place of those that are broken now, in `flows`.
+
+    Returns the paths of flows that were kept, and for people what is wrong with those of now.
+    """
+    kept: set[str] = set()
+    faults: list[str] = []
+    for broken in [flow for flow in flows.values() if flow.error is not None]:
+        good = [flow for flow in before.values() if flow.error is None and _is_of(flow, broken)]
+        if not good:
+            continue
+        del flows[broken.path]
+        flows.update({flow.path: flow for flow in good})
+        kept |= {flow.path for flow in good}
+        names = ", ".join(flow.name for flow in good[:5])
+        faults.append(f"{broken.error}; the last good version of {names} stays offered")
+    return kept, faults
+
+
+def _is_of(flow: Flow, broken: Flow) -> bool:
+    """Return whether a flow was described by the line of the scope, or in the module, that is broken now."""
+    if flow.path == broken.path:
+        return True
+    module, spec = flow.entry.partition(":")[0], broken.entry
+    if spec.endswith(".*"):
+        return f"{module}.".startswith(spec[:-1])
+    name, colon, _ = spec.partition(":")
+    if name.endswith(".py"):
+        name = ".".join(part for part in Path(name).with_suffix("").parts if part != "..")
+    return module == name and (not colon or flow.entry.partition(":")[2] == spec.partition(":")[2])
 
 
 async def describe_flows(request: Mapping[str, Any], *, account: Account | None = None) -> list[dict[str, Any]]:
@@ -161,6 +197,10 @@ class Catalog:
         has_ray: whether the node has Ray; without, flows that need it are broken.
         account: under which the flows' code is run; None: this process's.
         checks: asks what flows' authors have inputs judged by; by default processes of the account.
+        code: keeps the sources that flows are described from; None: they are read whenever they are imported.
+
+    Attributes:
+        seen: those sources.
     """
 
     def __init__(
@@ -175,6 +215,7 @@ class Catalog:
         describe: Describe = describe_flows,
         account: Account | None = None,
         checks: AuthorChecks | None = None,
+        code: ScopeCode | None = None,
     ):
         self._specs = list(specs)
         self._scope = scope or Scope()
@@ -184,7 +225,9 @@ class Catalog:
         self._has_ray = has_ray
         self._describe = partial(describe_flows, account=account) if describe is describe_flows else describe
         self._checks = checks or AuthorChecks(self._roots, account=account)
+        self._code = code
         self._flows: dict[str, Flow] = {}
+        self.seen: Seen = {}
         self.judge = Judge()
         """Holds what comes from outside against the forms; whoever makes a catalogue closes it."""
 
@@ -194,13 +237,36 @@ class Catalog:
         return list(self._flows.values())
 
     async def load(self, store: Store) -> None:
-        """Describe the flows anew.
+        """Describe the flows.
 
         Raises:
             UsageError: an override is for no flow.
         """
-        flows = {flow.path: flow for flow in map(Flow.from_map, await self._infos(self._specs))}
-        for path, override in self._scope.overrides.items():
+        await self._load(store, self._specs, self._scope, {})
+
+    async def reload(self, store: Store, specs: Sequence[str], scope: Scope) -> list[str]:
+        """Describe the flows anew; what is broken now and was not stays offered as it was.
+
+        Returns:
+            What is wrong with those, for people.
+
+        Raises:
+            UsageError: an override is for no flow; then nothing has changed.
+        """
+        return await self._load(store, specs, scope, self._flows)
+
+    async def _load(self, store: Store, specs: Sequence[str], scope: Scope, before: Mapping[str, Flow]) -> list[str]:
+        seen: Seen = {}
+        code = ""
+        if self._code is not None:
+            seen = await asyncio.to_thread(self._code.look)
+            code = await asyncio.to_thread(self._code.keep, seen)
+        infos = await self._infos(specs, code)
+        flows = {flow.path: replace(flow, code=code) for flow in map(Flow.from_map, infos)}
+        kept, faults = keep_good(flows, before)
+        for path, override in scope.overrides.items():
+            if path in kept:
+                continue
             if path not in flows:
                 near = difflib.get_close_matches(path, flows, 1)
                 hint = f"; did you mean {shlex.quote(near[0])}?" if near else ""
@@ -215,6 +281,8 @@ class Catalog:
                 limits=override.limits,
             )
         for path, flow in flows.items():
+            if path in kept:
+                continue
             asks = any(value is not None for value in flow.resources.values())
             error = NO_RAY if (flow.needs_ray or asks) and not self._has_ray else None
             flows[path] = replace(flow, needs_ray=flow.needs_ray or asks, error=flow.error or error)
@@ -223,20 +291,24 @@ class Catalog:
         for flow, time in zip(unsaid, times, strict=True):
             flows[flow.path] = replace(flow, published=time)
         self._flows = dict(sorted(flows.items()))
+        self._specs, self._scope, self.seen = list(specs), scope, seen
+        return faults
 
-    async def _infos(self, specs: Sequence[str]) -> list[dict[str, Any]]:
+    async def _infos(self, specs: Sequence[str], code: str) -> list[dict[str, Any]]:
         """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
         if not specs:
             return []
         request: dict[str, Any] = {"roots": self._roots, "flows": list(specs), "strict": self._strict}
         if self._base is not None:
             request["base"] = str(self._base)
+        if code:
+            request["code"] = code
         try:
             return await self._describe(request)
         except KodoError as error:
             if len(specs) == 1:
                 return [{"path": specs[0].replace(":", "."), "entry": specs[0], "error": str(error)}]
-        return [info for spec in specs for info in await self._infos([spec])]
+        return [info for spec in specs for info in await self._infos([spec], code)]
 
     def find(
         self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True
@@ -275,6 +347,7 @@ class Catalog:
         try:
             await flow.check(inputs, self.judge, live.payer)
             await self.check_by_author(flow, inputs, live.payer)
+            live.code = flow.code  # its flow has not begun: it takes the code of the form that judged its inputs
         except CallError as error:
             if error.code == 429:
                 raise
@@ -291,7 +364,7 @@ class Catalog:
         """
         if not flow.has_check:
             return
-        faults = await self._checks.faults(flow.path, flow.entry, inputs, payer)
+        faults = await self._checks.faults(flow.path, flow.entry, inputs, payer, flow.code)
         if faults and asks_secrets(flow.schema):
             # What a lock is refused for is stored, and an author may have repeated a value.
             _, secrets = await self.judge.do(partial(hide, flow.schema, inputs), payer)

@@ -49,6 +49,7 @@ class RunSpec:
         max_events, max_event_bytes: how much it may say; see `EventBudget`.
         files: the uploads among the inputs; the flow gets a path on its own machine in the place of each id.
         node: the node's name.
+        code: the file with the sources as they were when the flow was described; empty: as they are.
     """
 
     fid: str
@@ -61,10 +62,11 @@ class RunSpec:
     max_events: int = MAX_RUN_EVENTS
     max_event_bytes: int = MAX_RUN_EVENT_BYTES
     node: str = ""
+    code: str = ""
 
     def message(self) -> dict[str, Any]:
         """Return what `RunnerService.start` takes, but for the version of kodo."""
-        names = ("fid", "path", "entry", "inputs", "max_events", "max_event_bytes", "node")
+        names = ("fid", "path", "entry", "inputs", "max_events", "max_event_bytes", "node", "code")
         return {name: getattr(self, name) for name in names}
 
 
@@ -200,6 +202,10 @@ class Executor(Protocol):
 
     def scale(self, runners: int) -> None:
         """Keep so many warm runners from now on: more are started, those that are too many end. Returns at once."""
+        ...
+
+    def refresh(self) -> None:
+        """Note that other flows, or other code of theirs, are offered from now on. Returns at once."""
         ...
 
     async def spare(self, warm_s: float) -> list[str]:

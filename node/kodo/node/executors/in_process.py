@@ -295,6 +295,9 @@ class InProcessExecutor:
         """Remember it: coroutines are not warmed."""
         self.warm = runners
 
+    def refresh(self) -> None:
+        """Nothing to do: coroutines are not warmed."""
+
     async def spare(self, warm_s: float) -> list[str]:
         """None: coroutines end with their runs."""
         return []

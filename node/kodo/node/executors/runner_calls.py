@@ -10,7 +10,7 @@ import msgpack
 from kodo.flow._runtime import buffer, node_requests
 from kodo.node.executors.checks import MisconductError, unpack_event
 from kodo.node.executors.executor import RunnerEvent
-from kodo.node.executors.runner.imports import read_said
+from kodo.node.executors.runner.imports import read_said, split_group
 from kodo.p2p.errors import KodoError
 from kodo.protocol.events import MAX_EVENT_BYTES
 
@@ -54,10 +54,11 @@ def check_ready(told: object, group: str) -> None:
         NotReadyError: the group's module was not imported.
     """
     answer = told if isinstance(told, dict) else {}
-    log_imports(group, answer.get("said"))
+    module, _ = split_group(group)
+    log_imports(module, answer.get("said"))
     if group and not answer.get("imported"):
         raise NotReadyError(
-            f"{group} is not imported ahead of time, as that failed or takes long: each run of its flows does it anew"
+            f"{module} is not imported ahead of time, since that failed or took too long: each of its runs does it"
         )
 
 

@@ -75,6 +75,7 @@ class Launcher:
             key=key,
             demand=demand,
             payer=payer,
+            code=flow.code,
             check=partial(self._catalog.check_by_author, flow, inputs, payer)
             if flow.has_check and demand is None
             else None,

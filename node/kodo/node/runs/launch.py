@@ -56,6 +56,7 @@ class Order:
     `check`: raises when the launch is to be refused after all; asked once the run is known to be new.
     `payer`: against whose bounds the run counts; empty: the account of its principal.
     `also`: what else is stored with the run, or refuses it, by its fid; not for a run that its `key` names.
+    `code`: see `RunSpec`.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
 
@@ -72,6 +73,7 @@ class Order:
     demand: dict[str, Any] | None = None
     secrets: Secrets = field(default_factory=list)
     payer: str = ""
+    code: str = ""
     check: Callable[[], Awaitable[None]] | None = None
 
 

@@ -33,6 +33,7 @@ class LiveRun:
         claimed: locks with an answer, or a timeout, under way to the log.
         moved: set after each commit.
         handed_at: lock → the steady ms at which its candidate was last handed to the runner.
+        code: see `RunSpec`; of a run that an earlier process of the node launched it is not known.
         payer: against whose bounds it counts; the account of its principal unless it is said.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
@@ -49,6 +50,7 @@ class LiveRun:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     handed_at: dict[str, int] = field(default_factory=dict)
     payer: str = ""
+    code: str = ""
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
     def __post_init__(self) -> None:

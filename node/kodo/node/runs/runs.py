@@ -314,7 +314,7 @@ class Runs:
             except CapacityError as error:
                 await self.forget_secrets(run.fid)
                 raise disk_full(error) from None
-        live = self._live[run.fid] = LiveRun(run.stored(self.clock.now_ms()), payer=payer)
+        live = self._live[run.fid] = LiveRun(run.stored(self.clock.now_ms()), payer=payer, code=order.code)
         try:
             created = await self._store.create(run, first, key, order.also)
         except KeyReusedError as error:
@@ -416,6 +416,7 @@ class Runs:
                     max_events=row.max_events or self.settings.max_events,
                     max_event_bytes=row.max_event_bytes or self.settings.max_event_bytes,
                     node=str(self.settings.versions.get("node", "")),
+                    code=live.code,
                 )
                 live.runner = await self._executor.launch(spec, partial(self._hand, live))
             await self._pump.carry(live, live.runner, fresh=fresh)

@@ -130,6 +130,40 @@ async def test_what_a_module_prints_and_changes_when_it_is_imported_stays_with_i
     assert said == ["noisy, while it is imported: noise"]
 
 
+async def test_what_is_broken_by_an_edit_stays_offered_as_it_was(store: Store) -> None:
+    told = {
+        "a": [info("a.Alpha", "A", entry="a:Alpha"), info("a.Beta", "B", entry="a:Beta")],
+        "p.*": [info("p.m.C", "C", entry="p.m:C")],
+    }
+
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [each for spec in request["flows"] for each in told[spec]]
+
+    catalog = Catalog(list(told), describe=describe)
+    await catalog.load(store)
+    old = {flow.path: flow for flow in catalog.flows}
+    told["a"] = [info("a", "a", entry="a", error="SyntaxError: invalid syntax (a.py:1)")]
+    told["p.*"] = [info("p.m", "m", entry="p.m", error="ValueError: no"), info("p.n.D", "D", entry="p.n:D")]
+    faults = await catalog.reload(store, list(told), Scope())
+    assert [fault.partition(";")[2] for fault in faults] == [
+        " the last good version of A, B stays offered",
+        " the last good version of C stays offered",
+    ]
+    assert {flow.path: flow.error for flow in catalog.flows} == dict.fromkeys(["a.Alpha", "a.Beta", "p.m.C", "p.n.D"])
+    assert all(catalog.find(path=path) is flow for path, flow in old.items())
+    told["a"], told["p.*"] = [info("a.Alpha", "New", entry="a:Alpha")], [info("x", "x", entry="p.*", error="gone")]
+    assert len(await catalog.reload(store, list(told), Scope())) == 1
+    assert [flow.name for flow in catalog.flows] == ["New", "C", "D"]
+
+
+async def test_an_override_for_no_flow_changes_nothing_when_it_is_read_anew(store: Store) -> None:
+    catalog = await made(store)
+    before = catalog.flows
+    with pytest.raises(UsageError, match="overrides"):
+        await catalog.reload(store, ["x"], Scope(overrides={"z.None": {}}))
+    assert catalog.flows == before
+
+
 async def test_a_file_where_the_node_starts_is_no_module_of_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

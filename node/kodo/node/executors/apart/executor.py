@@ -232,6 +232,9 @@ class ApartExecutor:
         if self._line is not None and self._group is not None:
             self._group.create_task(_quietly(self._line.call("scale", [runners], CALL_SECONDS)))
 
+    def refresh(self) -> None:
+        """Nothing is kept of the code of flows that run as another account: what is warm stays."""
+
     async def spare(self, warm_s: float) -> list[str]:
         """See `Executor.spare`."""
         names = await self._open_line().call("spare", [warm_s], CALL_SECONDS)

@@ -38,7 +38,7 @@ from kodo.node.executors.process.main import MARK, SOCKET_FILE, Plan
 from kodo.node.executors.process.runner import ProcessRunner, describe_end
 from kodo.node.executors.process.starter import ForkingStarter, PlainStarter, Starter, can_fork
 from kodo.node.executors.runner.environment import flow_environment
-from kodo.node.executors.runner.imports import group_of
+from kodo.node.executors.runner.imports import group_of, split_group
 from kodo.node.executors.runner.service import kodo_version
 from kodo.node.executors.runner.telemetry import silenced
 from kodo.node.executors.runner_calls import CALL_TIMEOUT, CLOSE_TIMEOUT, NotReadyError, check_ready
@@ -191,7 +191,7 @@ class ProcessExecutor:
         """Return a runner that has all it needs to start the run."""
         attempt = 0
         while True:
-            idle = await self._take(group_of(spec.entry))
+            idle = await self._take(group_of(spec.entry, spec.code))
             link, runner = idle.link, ProcessRunner(self, idle.link, idle.name, spec.fid)
             try:
                 runner.pipes = await asyncio.to_thread(self._pipes_of, idle.name, link.pid)
@@ -211,6 +211,10 @@ class ProcessExecutor:
     def scale(self, runners: int) -> None:
         """See `Executor.scale`."""
         self._plan.wanted = runners
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See `Executor.refresh`."""
         for group in self._plan.surplus(idle.group for idle in self._idle):
             self._let_go(self._pop(group))
         self._refill()
@@ -320,8 +324,9 @@ class ProcessExecutor:
                 pid = await self._starter.start(Plan(name, str(folder), self._stays), listener)
             link = await connect(self._socket(name), CALL_TIMEOUT)
             link.watch(pid)
-            preload = [f"{group}:"] if group != BLANK else []
-            await link.call("prepare", self._roots, preload, seconds=CALL_TIMEOUT)
+            module, code = split_group(group)
+            preload = [f"{module}:"] if module else []
+            await link.call("prepare", self._roots, preload, code, seconds=CALL_TIMEOUT)
             told = await link.call("ready", seconds=READY_SECONDS, what="a process for the flow was not ready")
             check_ready(told, group)
             return _Idle(name, link, group)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
+from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import enter_scope
 from kodo.node.executors.process.wire import FrameReader, pack_answer, pack_refusal
 from kodo.node.executors.runner.service import RunnerService
@@ -154,10 +155,12 @@ class _Host:
     def _can_be_found(self) -> bool:
         return os.path.exists(os.path.join(self.plan.folder, SOCKET_FILE))
 
-    def prepare(self, roots: list[str], preload: list[str]) -> None:
+    def prepare(self, roots: list[str], preload: list[str], code: str = "") -> None:
         """Make the service, and let it import what flows need; later nodes find it made."""
         if self.service is None:
             enter_scope(roots)
+            if code:
+                use_kept_code(code)
             self.service = RunnerService(preload, self.plan.folder, self._capture)
 
     def lost(self, link: _Link) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
 from kodo.flow._runtime.context import emit_here, install
+from kodo.flow._runtime.kept_code import CODE, use_kept_code
 from kodo.flow._runtime.load import add_roots, enter_scope
 from kodo.flow._runtime.log_events import log_as_events
 from kodo.flow._runtime.node_requests import pack_error
@@ -53,6 +54,8 @@ def prepare_worker() -> None:
     # A flow blocks its own thread, not the actor's loop, for which Ray would scold it once.
     worker.blocking_get_inside_async_warned = worker.blocking_wait_inside_async_warned = True
     add_roots(_roots())
+    if code := os.environ.get(CODE):
+        use_kept_code(code)
 
 
 def _roots() -> list[str]:

@@ -206,6 +206,10 @@ class RayExecutor:
         """See `Executor.scale`."""
         self._warm.scale(runners)
 
+    def refresh(self) -> None:
+        """See `Executor.refresh`."""
+        self._warm.refresh()
+
     def load(self) -> ExecutorLoad:
         """Count runners."""
         busy = len(self._live) + self._starting
@@ -354,7 +358,7 @@ class RayExecutor:
     ) -> RayRunner:
         from kodo.node.executors.runner.service import kodo_version
 
-        warm = await self._ready_runner(options, group_of(spec.entry))
+        warm = await self._ready_runner(options, group_of(spec.entry, spec.code))
         link = warm.link
         runner = RayRunner(self, link, warm.name, warm.handle, spec.fid)
         runner.machine = warm.machine

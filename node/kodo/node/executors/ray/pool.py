@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, fits
+from kodo.flow._runtime.kept_code import CODE
 from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.ray.package import place_name
+from kodo.node.executors.runner.imports import split_group
 from kodo.node.executors.runner.storage import FOLDER, GIVEN
 from kodo.node.executors.runner.telemetry import silenced
 from kodo.node.executors.runner_calls import CALL_TIMEOUT
@@ -128,6 +130,10 @@ class WarmPool:
     def scale(self, wanted: int) -> None:
         """Keep so many from now on."""
         self._plan.wanted = wanted
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Replace runners of code that is offered no more."""
         for group in self._plan.surplus(warm.group for warm in self._warm):
             warm = next(each for each in self._warm if each.group == group)
             self._warm.remove(warm)
@@ -155,6 +161,7 @@ class WarmPool:
         from kodo.node.executors.runner.service import kodo_version
 
         name = NAME_PREFIX + secrets.token_hex(8)
+        module, code = split_group(group)
         self.made.add(name)
         local = self._folders is not None
         given: Mapping[str, Any] = options.get("runtime_env") or {}
@@ -171,6 +178,7 @@ class WarmPool:
             "KODO_PACKAGES": json.dumps([] if local else [place_name(number) for number in range(len(self._roots))]),
             GIVEN: json.dumps(sorted(given.get("env_vars") or {})),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **({CODE: code} if code else {}),
         }
         folder = self._folders / name if self._folders is not None else None
         if folder is not None:
@@ -189,7 +197,7 @@ class WarmPool:
                     max_task_retries=0,
                     max_concurrency=64,
                 )
-                .remote([f"{group}:"] if group != BLANK else [], str(folder) if folder else None)
+                .remote([f"{module}:"] if module else [], str(folder) if folder else None)
             )
             return Warm(name, link, handle, handle.ready.remote().future(), group)
 

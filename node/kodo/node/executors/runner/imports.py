@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-__all__ = ["MAX_LINES", "ImportLog", "group_of", "read_said"]
+__all__ = ["MAX_LINES", "ImportLog", "group_of", "read_said", "split_group"]
 
 MAX_LINES = 100
 """More lines are counted."""
@@ -46,7 +46,20 @@ def read_said(told: object) -> list[str]:
     return [line[:MAX_LINE_CHARACTERS] for line in lines[: MAX_LINES + 1] if isinstance(line, str)]
 
 
-def group_of(entry: str) -> str:
-    """Return which process can be made ready for an entry: by its module; empty where there is none."""
+def group_of(entry: str, code: str = "") -> str:
+    """Return which process can be made ready for an entry: by its module, and its code; empty where there is none.
+
+    Args:
+        entry: `module:attribute`, or that with `@` and its kept code.
+        code: the file with the kept code, where `entry` has none.
+    """
+    entry, _, own = entry.partition("@")
     module, colon, _ = entry.partition(":")
-    return module if colon else ""
+    code = own or code
+    return f"{module}@{code}" * bool(colon) if code else module * bool(colon)
+
+
+def split_group(group: str) -> tuple[str, str]:
+    """Return a group's module and the file with its kept code."""
+    module, _, code = group.partition("@")
+    return module, code

@@ -28,6 +28,7 @@ from kodo.flow._runtime.debugger import stop_at_breakpoints
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.invoke import invoke
+from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import LoadedFlow, load_entry
 from kodo.flow._runtime.log_events import log_as_events, own_packages
 from kodo.flow._runtime.pending import tell_forgotten
@@ -301,6 +302,9 @@ class RunnerService:
     def _imported_flow(self, entry: str) -> LoadedFlow:
         """Import the run's flow, unless that was done; from then on what is said is the run's."""
         known = group_of(entry) in sys.modules
+        code = self._spec["code"] if self._spec is not None else ""
+        if code and not known:
+            use_kept_code(code)
         try:
             return load_entry(entry)
         finally:

@@ -1,0 +1,108 @@
+"""The code of a scope as it was when its flows were described, for processes that import it later.
+
+A form and the code behind it are of the same moment: what has been edited since is imported as it was. The node keeps
+the sources in one file, `{path: [mtime_ns, size, bytes]}` as msgpack; a process that was told of it (`use_kept_code`)
+imports a source that has another time or size by now from there. The code keeps its place: `__file__` is the same,
+and data that it reads beside itself is what is there now.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+__all__ = ["CODE", "kept_text", "pack_code", "use_kept_code"]
+
+CODE = "KODO_CODE"
+"""The variable that tells the workers of a run's Ray tasks which file it is."""
+
+_RACY_NS = 2_000_000_000
+"""Compiled code knows its source by the second."""
+
+_kept: Mapping[str, list[Any]] = {}
+_since = 0  # when it was kept, ns
+
+
+def pack_code(files: Mapping[str, tuple[int, int]], contents: Mapping[str, bytes]) -> bytes:
+    """Return what is kept: of each file its time (ns), size and content."""
+    packed: bytes = msgpack.packb({path: [*files[path], data] for path, data in sorted(contents.items())})
+    return packed
+
+
+def use_kept_code(file: str) -> None:
+    """Import sources as this file has them from now on; one that is gone, or cannot be read, changes nothing."""
+    global _kept, _since
+    try:
+        kept, since = msgpack.unpackb(Path(file).read_bytes()), os.stat(file).st_mtime_ns
+    except (OSError, ValueError, msgpack.UnpackException):
+        return
+    first = not _kept
+    _kept, _since = kept, since
+    if first:
+        sys.path_hooks.insert(0, _hook)
+    sys.path_importer_cache.clear()
+
+
+def kept_text(path: Path) -> str:
+    """Return the text of a file as it was kept, else as it is.
+
+    Raises:
+        OSError, UnicodeError: it cannot be read.
+    """
+    data = _changed(os.fspath(path.resolve()))
+    return path.read_text(encoding="utf-8") if data is None else data[2].decode()
+
+
+def _changed(path: str) -> list[Any] | None:
+    """Return what is kept of a file that is another one by now."""
+    kept = _kept.get(path)
+    if kept is None:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return kept
+    return None if [found.st_mtime_ns, found.st_size] == kept[:2] else kept
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Loads a source as it was kept. Compiled code is told from newer one by its time, as Python does."""
+
+    def get_data(self, path: str) -> bytes:
+        """Return the source, or compiled code."""
+        kept = _changed(path)
+        if kept is None:
+            return super().get_data(path)
+        data: bytes = kept[2]
+        return data
+
+    def path_stats(self, path: str) -> dict[str, Any]:
+        """Return time and size of the source, by which compiled code is known to be of it.
+
+        Raises:
+            OSError: that would not tell it from another one: it is as it was kept, or had just been edited then.
+        """
+        if _changed(path) is not None or (path in _kept and _kept[path][0] > _since - _RACY_NS):
+            raise OSError(f"{path} is compiled anew")
+        return dict(super().path_stats(path))
+
+
+_finder = importlib.machinery.FileFinder.path_hook(
+    (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+    (_Loader, importlib.machinery.SOURCE_SUFFIXES),
+    (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
+)
+
+
+def _hook(place: str) -> Any:
+    """Find modules in a folder from which something is kept."""
+    folder = os.path.join(os.path.realpath(place), "")
+    if not any(path.startswith(folder) for path in _kept):
+        raise ImportError(f"nothing is kept of {place}")
+    return _finder(place)

@@ -1,0 +1,74 @@
+"""Code as it was kept, for processes that import it after it was edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kodo.node.catalog.scope_code import ScopeCode
+
+PROGRAM = """
+import importlib, json, sys
+from pathlib import Path
+from kodo.flow._runtime.kept_code import kept_text, use_kept_code
+from kodo.flow._runtime.load import add_roots
+kept, root, *names = sys.argv[1:]
+add_roots([root])
+use_kept_code(kept)
+modules = [importlib.import_module(name) for name in names]
+print(json.dumps([[module.VALUE, module.__file__] for module in modules] + [kept_text(Path(root, "crew.yaml"))]))
+"""
+
+
+@pytest.fixture
+def scope(tmp_path: Path) -> Path:
+    root = tmp_path / "scope"
+    (root / "pack").mkdir(parents=True)
+    (root / "plain.py").write_text("from helper import VALUE")
+    (root / "helper.py").write_text("VALUE = 1")
+    (root / "pack" / "__init__.py").write_text("")
+    (root / "pack" / "inner.py").write_text("from .deep import VALUE")
+    (root / "pack" / "deep.py").write_text("VALUE = 1")
+    (root / "crew.yaml").write_text("one")
+    return root
+
+
+def imported(kept: str, root: Path, *names: str) -> list[object]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, kept, str(root), *names], capture_output=True, text=True, check=True
+    )
+    found: list[object] = json.loads(done.stdout)
+    return found
+
+
+def keep(scope: Path) -> str:
+    code = ScopeCode([scope], scope.parent / "code")
+    return code.keep(code.look())
+
+
+@pytest.mark.parametrize("same_time", [True, False])
+def test_what_was_edited_since_is_imported_as_it_was(scope: Path, same_time: bool) -> None:
+    kept = keep(scope)
+    for file in (scope / "helper.py", scope / "pack" / "deep.py", scope / "crew.yaml"):
+        before = file.stat()
+        file.write_text(file.read_text().replace("1", "2").replace("one", "two"))
+        # An edit within the same second, of the same length: what Python's own compiled code cannot tell.
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + (1 if same_time else 5_000_000_000)))
+    places = [str(scope / "plain.py"), str(scope / "pack" / "inner.py")]
+    assert imported(kept, scope, "plain", "pack.inner") == [[1, places[0]], [1, places[1]], "one"]
+    # What was compiled of it is not taken for what there is now, nor the other way round.
+    assert imported(keep(scope), scope, "plain", "pack.inner") == [[2, places[0]], [2, places[1]], "two"]
+    assert imported(kept, scope, "plain") == [[1, places[0]], "one"]
+
+
+def test_what_came_since_and_what_is_kept_nowhere_is_imported_as_it_is(scope: Path) -> None:
+    kept = keep(scope)
+    (scope / "new.py").write_text("VALUE = 3")
+    assert imported(kept, scope, "new") == [[3, str(scope / "new.py")], "one"]
+    (scope / "helper.py").write_text("VALUE = 20")
+    assert imported(str(scope / "nothing"), scope, "plain") == [[20, str(scope / "plain.py")], "one"]
