@@ -33,7 +33,6 @@ from kodo.node.catalog.scope_code import ScopeCode
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
 from kodo.node.executors.executor import Executor
-from kodo.node.executors.runner_calls import log_imports
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.outputs import Outputs
 from kodo.node.files.uploads import UploadLimits, Uploads
@@ -43,8 +42,9 @@ from kodo.node.housekeeping.deletion import Manager
 from kodo.node.launches.launcher import Launcher
 from kodo.node.launches.schedules import Schedules
 from kodo.node.requests.delegation import Delegations
+from kodo.node.requests.imports import imports_said
 from kodo.node.requests.memories import Memories
-from kodo.node.runs.flow_requests import Asking, Question
+from kodo.node.runs.flow_requests import Asking
 from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.locks import Locks
 from kodo.node.runs.run_log import log_run
@@ -304,7 +304,7 @@ class Node:
             ),
             files=uploads.files,
             asking=Asking(
-                {"memory": memories.answer, "delegate": delegations.answer, "imports": _imports_said},
+                {"memory": memories.answer, "delegate": delegations.answer, "imports": imports_said},
                 [memories.ended, delegations.ended],
             ),
             vault=vault,
@@ -409,7 +409,7 @@ class Node:
             executor = processes = ProcessExecutor(
                 config.home,
                 roots=roots,
-                preload=partial(_warmed, catalog),
+                preload=catalog.warmed,
                 runners=config.runners,
                 stays=config.outlive,
             )
@@ -535,7 +535,7 @@ def _apart(
             "on_ray": on_ray,
             "namespace": f"kodo-{identity.peer_id}",
             "roots": [str(root) for root in roots],
-            "preload": _warmed(catalog),
+            "preload": catalog.warmed(),
             "num_cpus": config.num_cpus,
             "object_store_bytes": config.object_store_bytes,
             "runners": config.runners,
@@ -557,7 +557,7 @@ def _ray(
         config.home,
         f"kodo-{identity.peer_id}",
         roots=roots,
-        preload=partial(_warmed, catalog),
+        preload=catalog.warmed,
         num_cpus=config.num_cpus,
         object_store_bytes=config.object_store_bytes,
         ray_address=config.ray_address,
@@ -566,12 +566,6 @@ def _ray(
         files=files,
         wait_s=config.ray_wait_s,
     )
-
-
-def _warmed(catalog: Catalog) -> list[str]:
-    """Return the entries of the flows that a warm runner may be given."""
-    ready = [flow for flow in catalog.flows if flow.error is None and not flow.resources]
-    return [f"{flow.entry}@{flow.code}" if flow.code else flow.entry for flow in ready]
 
 
 async def _provider(
@@ -590,11 +584,6 @@ async def _provider(
     local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local
-
-
-async def _imports_said(question: Question) -> None:
-    """Write to the log what a flow's module printed while it was imported for its run."""
-    log_imports(str(question.args.get("entry")), question.args.get("lines"))
 
 
 def _ping(meter: LoadMeter) -> Ping:

@@ -236,6 +236,11 @@ class Catalog:
         """All flows, broken ones too, by path."""
         return list(self._flows.values())
 
+    def warmed(self) -> list[str]:
+        """Return the entries, with their code, of the flows for which runners may be made ready."""
+        ready = [flow for flow in self._flows.values() if flow.error is None and not flow.resources]
+        return [f"{flow.entry}@{flow.code}" if flow.code else flow.entry for flow in ready]
+
     async def load(self, store: Store) -> None:
         """Describe the flows.
 
