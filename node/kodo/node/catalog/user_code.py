@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ask_process"]
 
 _PIECE_BYTES = 1 << 16
+_END_SECONDS = 1.0
 
 
 async def ask_process(
@@ -133,5 +134,11 @@ async def _ask(process: asyncio.subprocess.Process, request: bytes, most_bytes: 
         answer += piece
         if len(answer) > most_bytes:
             raise CapacityError(f"it answered more than {most_bytes} bytes")
-    await process.wait()
+    # What it has started may hold its stderr, for which waiting for its end waits, too; that ends with its session.
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait([ended], timeout=_END_SECONDS)
+    finally:
+        ended.cancel()
+        await asyncio.wait([ended])
     return bytes(answer)

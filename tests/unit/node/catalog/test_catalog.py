@@ -117,6 +117,15 @@ async def test_a_module_that_hangs_is_named_and_given_up_and_the_others_are_not(
     assert any(record.getMessage().startswith("hangs is slow to import") for record in caplog.records)
 
 
+async def test_a_module_that_leaves_a_process_behind_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kodo.node.catalog.catalog.IMPORT_SECONDS", 5)
+    (tmp_path / "leaves.py").write_text(f"import subprocess\nsubprocess.Popen(['sleep', '60']){GOOD}")
+    [leaves] = await describe_flows({"roots": [str(tmp_path)], "flows": ["leaves"]})
+    assert "error" not in leaves
+
+
 async def test_what_a_module_prints_and_changes_when_it_is_imported_stays_with_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
