@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import os
-import platform
 import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -50,6 +48,7 @@ from kodo.node.runs.locks import Locks
 from kodo.node.runs.run_log import log_run
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.vault import Vault
+from kodo.node.runs.versions import versions
 from kodo.node.service import Service
 from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.shares import Shares
@@ -72,7 +71,6 @@ from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.events import RunState
 from kodo.protocol.ids import make_id
-from kodo.registry.records.record import Ping
 
 if TYPE_CHECKING:
     from kodo.monitor.server import MonitorServer
@@ -300,7 +298,7 @@ class Node:
                 keep_runs=keep_runs,
                 max_events=config.max_events,
                 max_event_bytes=config.max_event_bytes,
-                versions={**_versions(), "node": self._name},
+                versions={**versions(), "node": self._name},
             ),
             files=uploads.files,
             asking=Asking(
@@ -354,7 +352,7 @@ class Node:
             said=lambda: Said(
                 self._name, tuple(map(str, for_others(host.addresses())[:32])), listed(catalog.flows).records
             ),
-            ping=lambda: _ping(meter),
+            ping=meter.ping,
             next_seq=lambda: store.count("record"),
             clock=clock,
             chance=random.random,
@@ -584,26 +582,3 @@ async def _provider(
     local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local
-
-
-def _ping(meter: LoadMeter) -> Ping:
-    load = meter.read()
-    return Ping(
-        cpu=min(load.cpu, 100.0),
-        memory=min(load.memory, 100.0),
-        disk=min(load.disk, 100.0),
-        runners_free=max(load.free, 0),
-        runners_busy=load.busy,
-        queued=load.queued,
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _versions() -> dict[str, str]:
-    return {"kodo": installed_version(), "python": platform.python_version(), "ray": _version("ray")}

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from kodo.node.executors.executor import Executor
+from kodo.registry.records.record import Ping
 
 __all__ = ["Load", "LoadMeter", "has_spare_memory", "live_processes"]
 
@@ -54,6 +55,18 @@ class LoadMeter:
             free=runners.free,
             busy=runners.busy,
             queued=runners.queued + self._waiting(),
+        )
+
+    def ping(self) -> Ping:
+        """Return what registries are told of the load now."""
+        load = self.read()
+        return Ping(
+            cpu=min(load.cpu, 100.0),
+            memory=min(load.memory, 100.0),
+            disk=min(load.disk, 100.0),
+            runners_free=max(load.free, 0),
+            runners_busy=load.busy,
+            queued=load.queued,
         )
 
 
