@@ -95,6 +95,8 @@ class Network:
             id(association)
         ].append(event)
         self.interface: int | None = None
+        self.fragments = True
+        """Whether routers fragment what may be fragmented; those of IPv6 do not."""
         self.before_sending: Callable[[Association], None] = lambda association: None
         self._order = itertools.count()
         self._flying: list[tuple[float, int, Association, bytes]] = []
@@ -116,7 +118,8 @@ class Network:
                 packets.append(probe)
         for packet in association.datagrams_to_send(self.now):
             # What is longer than the association takes the path to carry goes in fragments.
-            if path.mtu is None or len(packet) <= path.mtu or len(packet) > association.mtu:
+            fragments = self.fragments and len(packet) > association.mtu
+            if path.mtu is None or len(packet) <= path.mtu or fragments:
                 packets.append(packet)
         for packet in packets:
             for arrival in path.arrivals(packet, self.now):

@@ -148,7 +148,11 @@ class Lifecycle:
 
     def _probe_shortly(self, now: float) -> None:
         """Nothing comes back for long packets: find out whether a short one passes."""
-        if self._sender.path.size > self._sender.path.base:
+        if not self._sender.waited():
+            why = "the path carries only shorter packets than before: begin another session"
+            self._end(BrokenSessionError(why), wire.CAUSE_USER_ABORT, "the path has shrunk")
+            return
+        if self._sender.suspects_length:
             self._short_probe = body = wire.encode_parameter(1, pack(">dI", now, self._tag))
             self._answer(wire.encode_chunk(wire.HEARTBEAT, body))
 

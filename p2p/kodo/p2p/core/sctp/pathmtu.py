@@ -9,7 +9,8 @@ asked about again after `RAISE_SECONDS`.
 
 A path may shrink. When a chunk that is longer than `base` allows has been sent in vain again and again, while what is
 short still passes, the size falls back to `base` and the search begins anew below the size that failed. What is out
-in longer chunks already is sent once more as it is: the owner lets the network fragment it.
+in longer chunks already is sent once more as it is: the owner lets the network fragment it. Where the network does
+not, as routers of IPv6 do not, the association ends, for such a chunk can be cut no more.
 
 Not every path ends at somebody who bears it: libwebrtc gives a session up when a datagram is longer than 2,048 bytes.
 So what is longer than Ethernet's is tried only with a peer that names PAD among its extensions, as this one does.

@@ -142,6 +142,13 @@ class Recovery:
         return self._probes + self.failures
 
     @property
+    def first_repeated(self) -> int:
+        """Bytes of the first chunk that is out, which all others wait for; 0 if there is none or it was sent once."""
+        if self._head >= len(self._records) or not self._records[self._head].again:
+            return 0
+        return len(self._records[self._head].chunk)
+
+    @property
     def has_lost(self) -> bool:
         """Whether something is to be sent again."""
         lost = self._lost

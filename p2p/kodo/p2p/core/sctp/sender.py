@@ -28,6 +28,8 @@ PACKET_OVERHEAD: Final = HEADER_BYTES + 37
 """Bytes that a datagram has beside its chunks: SCTP's header and the DTLS record."""
 _SILENCES: Final = 2
 """Times that waiting for an acknowledgement was in vain, before the packets' length is suspected."""
+_STUCK: Final = 2
+"""Times that a short packet got through while only too long ones are out, after which they never will."""
 _LEAST_ROOM: Final = 64
 """Bytes below which no packet with data is begun."""
 _MASK: Final = 0xFFFFFFFF
@@ -62,6 +64,8 @@ class Sender:
         self.peer_window = 0
         self.pace_at: float | None = None
         self.more = False
+        self._short_passed = False
+        self._stuck = 0
         self._allowance = 0.0
         self._paced_at = 0.0
         self._reopened_at = float("-inf")
@@ -111,9 +115,32 @@ class Sender:
         self.peer_window = window
         return acked
 
+    @property
+    def suspects_length(self) -> bool:
+        """Whether what is not acknowledged may be too long for the path."""
+        return self.path.size > self.path.base or self.recovery.first_repeated > self._base_room
+
+    def waited(self) -> bool:
+        """Note that an acknowledgement was waited for in vain.
+
+        Returns:
+            Whether there is a way out. There is none when a chunk that is out, which cannot be cut any more, does not
+            get through in fragments either, as over IPv6, whose routers make none.
+        """
+        if self.recovery.silences < _SILENCES:
+            self._stuck = 0
+        elif self._short_passed and self.recovery.first_repeated > self._room:
+            self._stuck += 1
+        self._short_passed = False
+        return self._stuck < _STUCK
+
     def short_passed(self) -> None:
         """Note that a short packet got through; if long ones are in vain meanwhile, the path has shrunk."""
-        if self.recovery.silences >= _SILENCES and self.path.size > self.path.base:
+        if self.recovery.silences < _SILENCES:
+            return
+        if self.recovery.first_repeated > self._room:
+            self._short_passed = True  # it is from before the path shrank
+        elif self.path.size > self.path.base:
             self.path.shrunk()
             self.resize()
             # The silence was no sign of a full queue.

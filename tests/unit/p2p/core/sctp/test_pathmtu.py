@@ -164,6 +164,33 @@ def test_a_path_that_shrinks_is_noticed_though_short_packets_still_pass():
     assert not flow.ended
 
 
+def test_where_routers_fragment_nothing_a_path_that_shrinks_ends_the_association_soon():
+    flow, network = stream(1435)
+    flow.run(8.0)
+    network.fragments = False
+    began = network.now
+    network.paths[id(network.client)].mtu = 1250
+    network.run(lambda: bool(flow.ended))
+    assert network.now - began < 4.0
+    assert "shorter packets" in str(flow.ended[0].error)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0, 30.0])
+@pytest.mark.parametrize("fragments", [True, False])
+def test_a_pause_of_the_path_is_not_taken_for_a_shorter_one_that_ends_the_association(seconds, fragments):
+    flow, network = stream(1435, loss=0.02)
+    flow.run(8.0)
+    network.fragments = fragments
+    for path in network.paths.values():
+        path.drop = lambda packet: True
+    flow.run(seconds)
+    for path in network.paths.values():
+        path.drop = lambda packet: False
+    flow.run(15.0)
+    assert not flow.ended
+    assert flow.run(2.0) > 5e5
+
+
 def test_a_path_that_widens_is_noticed_in_time():
     flow, network = stream(1435)
     flow.run(10.0)
