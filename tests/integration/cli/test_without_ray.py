@@ -128,3 +128,28 @@ def test_a_run_on_a_node_without_ray_goes_on_when_the_node_is_killed(user: User,
         assert done.rows[-1]["final"]["result"] == 100
     assert not (home / "ray").exists()
     assert [path.name for path in (home / "runners").iterdir()] == ["server.log"]
+
+
+CHECKED = """
+from datetime import date
+from kodo.flow import flow
+
+def judge(start, end):
+    print("noise")
+    return {"end": ["is before the start", "is in the past"]} if end < start else None
+
+@flow(author="test@example.com", organization="Test", release="1", check=judge)
+def trip(start: date, end: date) -> int:
+    '''Plan a trip.'''
+    return (end - start).days
+"""
+
+
+def test_inputs_that_an_author_refuses_start_no_run_and_each_field_is_told(user: User, tmp_path: Path) -> None:
+    (tmp_path / "trip.py").write_text(CHECKED)
+    refused = user("run", "./trip.py", "--json", "start=2026-05-02", "end=2026-05-01", cwd=tmp_path)
+    (row,) = refused.rows
+    places = [place["at"] for place in row["error"]["places"]]
+    assert (refused.code, row["error"]["reason"], places) == (2, "bad-inputs", ["/end", "/end"])
+    accepted = user("run", "./trip.py", "--json", "start=2026-05-01", "end=2026-05-03", cwd=tmp_path)
+    assert (accepted.code, accepted.rows[-1]["final"]["result"]) == (0, 2), accepted.err
