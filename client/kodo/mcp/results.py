@@ -23,7 +23,10 @@ OUTPUT_SCHEMA: dict[str, Any] = {
         "run": {"type": "string", "description": "The run, PEER/FID: what the other tools take."},
         "flow": {"type": "string"},
         "node": {"type": "string"},
-        "state": {"type": "string", "description": "pending, locked, done or error; unknown: the node is away."},
+        "state": {
+            "type": "string",
+            "description": "queued, running, locked, done, error; or unknown: the node is away.",
+        },
         "progress": {"type": "object"},
         "result": {"description": "What the flow returned."},
         "other_result": {"description": "What the flow returned, when it is not what its author said it would be."},

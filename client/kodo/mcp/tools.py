@@ -113,7 +113,7 @@ def own_tools(options: BridgeOptions, folders: Folders, *, many: bool) -> list[d
             "List runs",
             "List the user's latest runs, also those of earlier chats.",
             {
-                "state": {"type": "string", "enum": ["pending", "locked", "done", "error"]},
+                "state": {"type": "string", "enum": ["queued", "running", "pending", "locked", "done", "error"]},
                 "limit": {"type": "integer", "minimum": 1, "maximum": 50},
             },
             (),

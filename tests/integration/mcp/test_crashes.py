@@ -54,7 +54,7 @@ async def test_a_killed_bridge_leaves_its_run_to_the_next(tmp_path: Path, mode: 
     arguments = {"seconds": 6, "marks": str(marks)}
     with started(tmp_path / "home") as node:
         async with doomed(node, mode, tmp_path) as here:
-            await kill_in(here, node, "pending", "wait", **arguments)
+            await kill_in(here, node, "running", "wait", **arguments)
         async with bridge(node.home, mode=mode, tmp=tmp_path) as here:
             [found] = (await here.tool("runs")).structured_content["runs"]
             # The same call made again is about the same launch: the first was never answered.
@@ -104,7 +104,7 @@ async def test_a_killed_node_is_waited_for(tmp_path: Path, mode: str) -> None:
     with started(home) as node:
         async with bridge(home, "--wait", "30", mode=mode, tmp=tmp_path) as here:
             call = asyncio.create_task(here.tool("wait", seconds=5))
-            await asyncio.to_thread(eventually, lambda: states(node)[:1] == ["pending"], 60)
+            await asyncio.to_thread(eventually, lambda: states(node)[:1] == ["running"], 60)
             await asyncio.to_thread(node.kill)
             with started(home):
                 facts = (await asyncio.wait_for(call, 90)).structured_content

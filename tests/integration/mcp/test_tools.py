@@ -82,11 +82,11 @@ async def test_a_call_gives_the_run_in_time_and_another_waits_on(
     async with bridge(shared_node.home, "--wait", "1", mode=mode, tmp=tmp_path) as here:
         begun = await here.tool("wait", seconds=4)
         facts = begun.structured_content
-        assert facts["state"] == "pending"
+        assert facts["state"] == "running"
         assert not begun.is_error
         assert "run_wait" in facts["next"]
         assert facts["progress"]["text"].startswith("step")
-        while facts["state"] == "pending":
+        while facts["state"] == "running":
             facts = (await here.tool("run_wait", run=facts["run"])).structured_content
         assert facts["result"] == "waited"
         listed = (await here.tool("runs", limit=1)).structured_content
