@@ -221,9 +221,16 @@ def test_an_agent_of_openai_that_fails_is_told():
 
 
 def test_traces_of_openai_are_taken_in_process_alone_and_off_again_after_the_run():
-    provider = agents.tracing.get_trace_provider()
+    provider: Any = agents.tracing.get_trace_provider()
+
+    def flow() -> agents.Agent[Any]:
+        assert [type(each).__module__ for each in provider._multi_processor._processors] == [
+            "kodo.flow.adapters.openai_agents"
+        ]
+        return openai_agent(server)
+
     with ChatServer([say("fine")]) as server:
-        run(lambda: openai_agent(server))
+        run(flow)
     assert provider._multi_processor._processors == ()
     assert isinstance(agents.trace("x"), agents.tracing.traces.NoOpTrace)
 
