@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kodo.cli.complete import complete_node
 from kodo.cli.examples import epilog
 from kodo.cli.run_filters import FILTERS, selection
 
@@ -25,7 +26,13 @@ Json = Annotated[
 ]
 Node = Annotated[
     str | None,
-    typer.Option("--node", metavar="NODE", help="A node's name, peer id or address.", rich_help_panel=HELP_COMMON),
+    typer.Option(
+        "--node",
+        metavar="NODE",
+        help="A node's name, peer id or address.",
+        rich_help_panel=HELP_COMMON,
+        autocompletion=complete_node,
+    ),
 ]
 Registry = Annotated[
     list[str] | None,

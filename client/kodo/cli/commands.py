@@ -34,6 +34,14 @@ COMMANDS: dict[str, Entry] = {
     "state": Entry("running", "Run", "Show the state of a run."),
     "follow": Entry("running", "Run", "Follow a run to its end, from its first event or a later one."),
     "locks": Entry("running", "Run", "List the questions that wait for your answer."),
+    "inbox": Entry(
+        "inbox", "Run", "Show which questions wait for you, and which of your runs have ended since you last looked."
+    ),
+    "notify": Entry(
+        "inbox",
+        "Run",
+        "Show on this desktop when a question waits for you or a run of yours has ended, until Ctrl-C.",
+    ),
     "answer": Entry("running", "Run", "Answer a question (lock) of a run."),
     "kill": Entry("ending", "Run", "End a run, or all that options mean. Operators can end any run."),
     "restart": Entry("running", "Run", "Launch a flow again, with the inputs of an earlier run."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_run
 
 if TYPE_CHECKING:
     from kodo.cli.bulk import Verb
@@ -18,7 +19,11 @@ __all__ = ["EVERY", "YES", "register"]
 
 RunId = Annotated[
     str | None,
-    typer.Argument(metavar="[FID]", help="The run: NODE/FID or FID. Without it, the options below say which."),
+    typer.Argument(
+        metavar="[FID]",
+        help="The run: NODE/FID or FID. Without it, the options below say which.",
+        autocompletion=complete_run,
+    ),
 ]
 EVERY = Annotated[bool, typer.Option("--all", help="All your runs to which this can be done.")]
 YES = Annotated[bool, typer.Option("--yes", help="Do not ask whether several runs are meant.")]

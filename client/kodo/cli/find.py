@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_flow, keep
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -60,16 +61,18 @@ async def flows(
     """List the flows on the local network and in registries."""
     from kodo.cli.text import shell_word
 
-    table, count = _flow_table(), 0
+    table, count, listed = _flow_table(), 0, []
     async with context.client() as client, aclosing(client.flows(search, query=query, by=by)) as rows:
         async for row in rows:
             count += 1
+            listed.append(f"{row.get('node')}/{row.get('path')}")
             if context.json:
                 context.emit(row)
                 continue
             broken = f"broken: {row['broken']}" if row.get("broken") else _first_line(row.get("description"))
             flow = shell_word(f"{row.get('node')}/{row.get('path')}")
             table.add(flow, row.get("name"), row.get("release"), row.get("author"), broken)
+    keep(context.loaded.home, "flows", listed)
     if not context.json:
         context.show_table(table, "no flows found; `koco nodes` lists the nodes")
 
@@ -88,6 +91,7 @@ async def show(
         typer.Argument(
             metavar="FLOW",
             help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml.",
+            autocompletion=complete_flow,
         ),
     ],
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_run
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -18,28 +19,42 @@ if TYPE_CHECKING:
 
 __all__ = ["Keep", "Out", "bars", "fetch", "register"]
 
-RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.", autocompletion=complete_run)]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to. Default: the current folder.")
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="Do not acknowledge the run: keep it on its node.")]
 
 
-async def outputs(context: Context, fid: RunId) -> None:
+async def outputs(
+    context: Context,
+    fid: RunId,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            "--show", metavar="NAME", help="Show this file instead: Markdown, JSON and CSV as they are meant."
+        ),
+    ] = None,
+) -> None:
     """List the files that a run made."""
     from kodo.cli.table import Table
     from kodo.cli.text import human_bytes
 
     async with context.client() as client:
         found = await client.run(fid)
+        if show is not None:
+            from kodo.cli.reading import show_output
+
+            return await show_output(context, found, show)
         rows = await found.outputs()
     if context.json:
         context.emit({"fid": found.fid, "result": rows})
-        return
+        return None
     table = Table("NAME", "SIZE", "TYPE", "SHA-256", ids=["SHA-256"], title="NAME", spared=["TYPE"])
     for row in rows:
         table.add(row.get("name"), human_bytes(row.get("size")), row.get("media_type"), row.get("sha256"))
     context.show_table(table, "this run has no outputs")
+    return None
 
 
 async def download(
@@ -47,12 +62,29 @@ async def download(
     wanted: RunSelection,
     fid: Annotated[
         str | None,
-        typer.Argument(metavar="[FID]", help="The run: NODE/FID or FID. Without it, the options below say which."),
+        typer.Argument(
+            metavar="[FID]",
+            help="The run: NODE/FID or FID. Without it, the options below say which.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Files to download. Default: all.")
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to write to. Default: the current folder. - writes one file to stdout.",
+        ),
+    ] = None,
+    zip_: Annotated[
+        str | None,
+        typer.Option(
+            "--zip", metavar="FILE", help="Pack the files into this archive, - for stdout; the run stays on its node."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     keep: Keep = False,
     all_: Annotated[bool, typer.Option("--all", help="All your runs that are over.")] = False,
@@ -62,8 +94,12 @@ async def download(
     import shlex
 
     from kodo.cli.bulk import Verb, change_runs, is_bulk, is_over
+    from kodo.p2p.errors import UsageError
 
     several = is_bulk(fid, wanted, every=all_)
+    poured = zip_ is not None or out == Path("-")
+    if poured and (several or context.json or (zip_ is not None and out is not None)):
+        raise UsageError("--zip FILE and --out - are for one run, without each other and without --json")
 
     async def fetch_one(run: Run) -> dict[str, Any]:
         return await fetch(context, run, (out or Path()) / run.fid, None, overwrite, keep=keep)
@@ -75,6 +111,14 @@ async def download(
             return await change_runs(context, client, wanted, verb, yes=yes)
         assert fid is not None
         found = await client.run(fid)
+        if poured:
+            from kodo.cli.reading import pack, pour
+
+            if zip_ is None:
+                await pour(context, found, names)
+            else:
+                await pack(context, found, names, None if zip_ == "-" else Path(zip_), overwrite=overwrite)
+            return None
         again = f"koco download {shlex.quote(found.address)} --out {shlex.quote(str(out or '.'))}"
         context.farewell = f"what came so far is kept; go on with: {again}"
         answer = await fetch(context, found, out, names, overwrite, keep=keep)

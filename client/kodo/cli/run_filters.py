@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kodo.cli.complete import complete_state
+
 if TYPE_CHECKING:
     from kodo.client.run_selection import RunSelection
 
@@ -26,6 +28,7 @@ FILTERS: dict[str, tuple[Any, Any]] = {
                 "--state",
                 metavar="STATE",
                 help="In this state: queued, running, locked, done or error.",
+                autocompletion=complete_state,
                 rich_help_panel=_PANEL,
             ),
         ],

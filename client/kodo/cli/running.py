@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_flow, complete_run
 from kodo.cli.outputs import Keep
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local fil
 MAX_LISTED = 50
 """How many runs `ps` shows when nothing is said of it."""
 
-RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.", autocompletion=complete_run)]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
@@ -57,7 +58,9 @@ Wide = Annotated[bool, typer.Option("--wide", help="On a terminal: shorten nothi
 
 async def run(
     context: Context,
-    flow: Annotated[str | None, typer.Argument(metavar="[FLOW]", help=FLOW_HELP)] = None,
+    flow: Annotated[
+        str | None, typer.Argument(metavar="[FLOW]", help=FLOW_HELP, autocompletion=complete_flow)
+    ] = None,
     words: Words = None,
     inputs: Inputs = None,
     text: Texts = None,
@@ -239,6 +242,7 @@ async def ps(
     """List your runs, the latest first."""
     from dataclasses import replace
 
+    from kodo.cli.complete import MAX_KEPT, keep
     from kodo.cli.display import progress_text
     from kodo.cli.table import Table
     from kodo.cli.text import compact, human_seconds, human_time, line, shell_word
@@ -248,6 +252,7 @@ async def ps(
     async with context.client() as client:
         found = await client.find_runs(wanted)
     rows = found.rows
+    keep(context.loaded.home, "runs", (f"{row['node']}/{row.get('fid')}" for row in rows[:MAX_KEPT]))
     if context.json:
         context.emit({"total_records": len(rows), "result": rows, "more": found.more, "away": found.away})
         return

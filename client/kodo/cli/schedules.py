@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_flow
 from kodo.cli.running import FLOW_HELP, Inputs, Texts, Words
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Sid = Annotated[str, typer.Argument(metavar="SID", help="The schedule: NODE/SID 
 
 async def schedule(
     context: Context,
-    flow: Annotated[str, typer.Argument(metavar="FLOW", help=FLOW_HELP)],
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help=FLOW_HELP, autocompletion=complete_flow)],
     words: Words = None,
     inputs: Inputs = None,
     text: Texts = None,

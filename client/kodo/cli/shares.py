@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_run
 from kodo.cli.outputs import Out
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.")]
+RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.", autocompletion=complete_run)]
 
 
 async def share(
@@ -131,7 +132,9 @@ def _page_link(context: Context, made: Share, host: str | None) -> str | None:
 
 async def shares(
     context: Context,
-    fid: Annotated[str | None, typer.Argument(metavar="FID", help="Only shares of this run.")] = None,
+    fid: Annotated[
+        str | None, typer.Argument(metavar="FID", help="Only shares of this run.", autocompletion=complete_run)
+    ] = None,
 ) -> None:
     """List your shares and their state."""
     from kodo.cli.display import shared_with

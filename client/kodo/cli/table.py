@@ -40,7 +40,7 @@ class Table:
     def __init__(
         self, *header: str, ids: Collection[str] = (), title: str | None = None, spared: Collection[str] = ()
     ):
-        self._header = header
+        self._header = tuple(line(name, 60) for name in header)
         self._ids = ids
         self._title = title
         self._spared = spared

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kodo.client.client import Client
     from kodo.client.flow import FlowOnNode
+    from kodo.client.inbox import Inbox
     from kodo.client.links import Share
     from kodo.client.run import Run
     from kodo.client.run_selection import FoundRuns, RunSelection
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "FlowOnNode",
     "FoundRuns",
+    "Inbox",
     "Progress",
     "Run",
     "RunSelection",
@@ -41,6 +43,7 @@ _HOMES = {
     "Client": "kodo.client.client",
     "FlowOnNode": "kodo.client.flow",
     "Run": "kodo.client.run",
+    "Inbox": "kodo.client.inbox",
     "FoundRuns": "kodo.client.run_selection",
     "RunSelection": "kodo.client.run_selection",
     "Share": "kodo.client.links",

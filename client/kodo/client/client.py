@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,6 +16,7 @@ from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
 from kodo.client.flow import FlowOnNode
+from kodo.client.inbox import Inbox, ask_for_news, inbox_of
 from kodo.client.inputs import to_inputs
 from kodo.client.invitations import Invitations, InvitedNode, OpenInvitation
 from kodo.client.known_addresses import KnownAddresses
@@ -494,21 +496,28 @@ class Client:
         Raises:
             CallError, NetworkError: of `node`; of all near nodes, when every one refuses the call.
         """
-        node = node or self.settings.node
-        away: dict[str, str] = {}
-        if node is not None:
-            remote = await self.node(node)
-            given = [(remote, await selected_rows(remote, wanted))]
-        else:
-            answers = await self._directory.ask_known(lambda each: selected_rows(each, wanted), "run.list")
-            given, away = answers.check(), dict(answers.failed.values())
-        self._proofs.listed(given, named=node is not None)
+        given, away = await self._directory.ask_known(lambda each: selected_rows(each, wanted), "run.list", node)
+        self._proofs.listed(given, named=bool(node or self.settings.node))
         known = set(self.known.all().values())
         groups: dict[str, list[dict[str, Any]]] = {}
         for remote, rows in given:
             groups.setdefault("" if remote.peer_id in known else str(remote.peer_id), []).extend(rows)
         found = latest(list(groups.values()), wanted.limit)
         return FoundRuns(found, more=len(found) < sum(map(len, groups.values())), away=away)
+
+    async def inbox(self, since: Mapping[str, int] | None = None, node: str | None = None) -> Inbox:
+        """Return what waits for this user's answer, and which runs of theirs have ended, as `runs` finds them.
+
+        Args:
+            since: by peer id, up to when what has ended was looked at: the `seen` of the last inbox. Without it, and
+                for nodes that are not in it, what has ended within a day.
+
+        Raises:
+            CallError, NetworkError: of `node`.
+        """
+        given, away = await self._directory.ask_known(ask_for_news, "lock.list", node)
+        self._proofs.listed([(remote, rows) for remote, (_, rows) in given], named=bool(node or self.settings.node))
+        return inbox_of(given, away, since or {}, time.time())
 
     async def locks(self, node: str | None = None) -> list[dict[str, Any]]:
         """Return the open locks that this user may answer, with `node` and `peer_id`."""

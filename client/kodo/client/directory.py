@@ -182,11 +182,24 @@ class Directory:
             remote = self._remotes[target.peer_id] = self._make(target)
         return remote
 
-    async def ask_known(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> Answers[T]:
-        """Ask every node nearby, and those that this user knows by name and that are elsewhere.
+    async def ask_known(
+        self, ask: Callable[[RemoteNode], Awaitable[T]], what: str, node: str | None = None
+    ) -> tuple[list[tuple[RemoteNode, T]], dict[str, str]]:
+        """Ask every node nearby, and those that this user knows by name and that are elsewhere; or `node` alone.
 
-        `failed` names those that gave no answer; nothing is logged.
+        Also returns which gave no answer, and why; nothing is logged.
+
+        Raises:
+            CallError: every one refuses the call; or what `node` refuses it with.
         """
+        node = node or self._settings.node
+        if node is not None:
+            remote = await self.node(node)
+            return [(remote, await ask(remote))], {}
+        answers = await self._ask_known(ask, what)
+        return answers.check(), dict(answers.failed.values())
+
+    async def _ask_known(self, ask: Callable[[RemoteNode], Awaitable[T]], what: str) -> Answers[T]:
         answers = await self.nearby.ask(ask, what, everybody=False, warn=False)
         met = {remote.peer_id for remote, _ in answers.given} | set(answers.failed)
         missing = {peer: name for name, peer in self._known.all().items() if peer not in met}

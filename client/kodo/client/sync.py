@@ -18,6 +18,7 @@ from kodo.client import client as asynchronous
 from kodo.client.config import Loaded
 from kodo.client.device_flow import Prompt
 from kodo.client.flow import FlowOnNode
+from kodo.client.inbox import Inbox
 from kodo.client.invitations import Invitation
 from kodo.client.invitations import Invitations as AsyncInvitations
 from kodo.client.invitations import OpenInvitation as AsyncOpenInvitation
@@ -524,6 +525,10 @@ class Client:
     ) -> list[dict[str, Any]]:
         """Return this user's runs."""
         return self._open().call(self._client.runs(node, state=state, path=path, others=others))
+
+    def inbox(self, since: Mapping[str, int] | None = None, node: str | None = None) -> Inbox:
+        """Return what waits for this user's answer, and which runs of theirs have ended."""
+        return self._open().call(self._client.inbox(since, node))
 
     def find_runs(self, wanted: RunSelection, node: str | None = None) -> FoundRuns:
         """Return the runs that are meant, and which nodes could not be asked."""

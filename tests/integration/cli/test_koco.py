@@ -322,3 +322,20 @@ def test_the_registrys_file_is_backed_up_while_it_runs(node: Node, tmp_path: Pat
     assert row == {"backup": str(copy), "bytes": copy.stat().st_size}
     refused = User(tmp_path / "empty")("registry", "--backup", str(copy), "--json")
     assert (refused.code, "no registry database" in refused.row["error"]["message"]) == (2, True)
+
+
+def test_what_waits_and_what_has_ended_is_in_the_inbox_once(address: str, user: User) -> None:
+    run = launched(user, address, "Report", "topic=x")
+    fid = run.rpartition("/")[2]
+    here = ("--node", address, "--no-lan")
+    deadline = time.monotonic() + 60
+    while not (row := user("inbox", *here, "--json", "--peek").row)["waiting"]:
+        assert time.monotonic() < deadline, "no lock was opened"
+    assert ([each["fid"] for each in row["waiting"]], row["ended"]) == ([fid], [])
+    answer_by_default(user, run)
+    assert user("follow", run, "--no-lan").code == 0
+    first, again = (user("inbox", *here) for _ in range(2))
+    assert (fid[-8:] in first.out, "nothing waits for you" in again.out) == (True, True)
+    shown = user("outputs", run, "--show", "report.md", "--no-lan")
+    assert (shown.code, shown.out) == (0, "# x: True \n")
+    assert user("download", run, "report.md", "--out", "-", "--no-lan").out == "# x: True "
