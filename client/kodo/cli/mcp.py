@@ -95,15 +95,22 @@ async def _serve(context: Context, options: object) -> int | None:
 
     secret = load_secret(context.loaded.home)
     context.stop = asyncio.Event()
+    gone = asyncio.Event()
     async with Client(settings=context.loaded) as client, asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(serve(Bridge(client, options, secret), secret))  # type: ignore[arg-type]
-        stopping = tasks.create_task(context.stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        bridge = Bridge(client, options, secret)  # type: ignore[arg-type]
+        serving = tasks.create_task(serve(bridge, secret, gone.set))
+        stopping, leaving = tasks.create_task(context.stop.wait()), tasks.create_task(gone.wait())
+        await asyncio.wait({serving, stopping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if gone.is_set() and not (await asyncio.wait({serving}, timeout=CLOSE_SECONDS))[0]:
+            # A thread waits for the host to read what it was told, which it may never do.
+            sys.stderr.flush()
+            os._exit(Exit.OK)
         if context.signal is not None:
             # A thread waits for the host's next line, and nothing but the host ends that wait.
             sys.stderr.flush()
             os._exit(Exit.TERMINATED)
         stopping.cancel()
+        leaving.cancel()
     return None
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from typing import Any, TypeVar, cast
+import logging
+import select
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, BinaryIO, TypeVar, cast
 
+import anyio
+import anyio.to_thread
 import mcp_types as types
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
@@ -26,8 +31,11 @@ from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 
 __all__ = ["make_server", "serve"]
+
+logger = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Any, Any]
 
@@ -39,6 +47,14 @@ _BEAT_SECONDS = 10.0
 _MISSING_CAPABILITY = -32021
 _NOT_FOUND = -32602
 _RECENT = 10
+
+MAX_LINE_BYTES = 8 << 20
+"""Of one message of a host."""
+
+MAX_OPEN = 64
+"""Requests of a host that are being answered."""
+
+_BUSY = f"{MAX_OPEN} requests are being answered, which is the most; make it again when one of them is answered"
 _URLS_SINCE = "2025-11-25"
 """The first revision in which a person is asked at a URL."""
 
@@ -299,8 +315,86 @@ def make_server(bridge: Bridge, secret: bytes) -> Server[Any]:
     return server
 
 
-async def serve(bridge: Bridge, secret: bytes) -> None:
-    """Serve a host over stdin and stdout, until it closes them."""
+class _Lines:
+    """The lines of stdin. What is longer than `MAX_LINE_BYTES` is read past, and stands as a line that is no JSON."""
+
+    def __init__(self, source: BinaryIO):
+        self._source = source
+
+    async def __aiter__(self) -> AsyncGenerator[str, None]:
+        while line := await anyio.to_thread.run_sync(self._source.readline, MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                while rest := await anyio.to_thread.run_sync(self._source.readline, MAX_LINE_BYTES):
+                    if rest.endswith(b"\n"):
+                        break
+                line = b"\n"
+                logger.warning("a message of more than %d bytes was left out", MAX_LINE_BYTES)
+            yield line.decode("utf-8", "replace")
+
+
+class _Wire:
+    """What passes between host and server, with so many requests under way at most.
+
+    One more is refused, and a host that does not read its refusals has nothing more taken from it.
+    """
+
+    def __init__(self, reading: Any, writing: Any):
+        self._reading = reading
+        self._writing = writing
+        self._open: set[Any] = set()
+        self.to_server, self.reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        self.writing, self.from_server = anyio.create_memory_object_stream[SessionMessage](0)
+
+    async def read(self, gone: Callable[[], None]) -> None:
+        """Pass on what the host says until it closes its end; then call `gone`."""
+        async with self.to_server:
+            async for item in self._reading:
+                message = item.message if isinstance(item, SessionMessage) else None
+                if isinstance(message, types.JSONRPCRequest):
+                    if len(self._open) >= MAX_OPEN:
+                        error = types.ErrorData(code=types.INTERNAL_ERROR, message=_BUSY)
+                        refusal = types.JSONRPCError(jsonrpc="2.0", id=message.id, error=error)
+                        await self._writing.send(SessionMessage(refusal))
+                        continue
+                    self._open.add(message.id)
+                elif isinstance(message, types.JSONRPCNotification) and message.method == "notifications/cancelled":
+                    cancelled = (message.params or {}).get("requestId")
+                    if isinstance(cancelled, (str, int)):
+                        self._open.discard(cancelled)
+                await self.to_server.send(item)
+            gone()
+
+    async def write(self) -> None:
+        """Pass on what the server says."""
+        async for item in self.from_server:
+            await self._writing.send(item)
+            if isinstance(item.message, (types.JSONRPCResponse, types.JSONRPCError)):
+                self._open.discard(item.message.id)
+
+
+async def _until_hung_up(descriptor: int, gone: Callable[[], None]) -> None:
+    """Wait until nobody can write to a pipe any more, though not all of it was read; then call `gone`."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    ended = select.POLLHUP | select.POLLERR
+    while not any(seen & ended for _, seen in poll.poll(0)):  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(1)
+    gone()
+
+
+async def serve(bridge: Bridge, secret: bytes, gone: Callable[[], None]) -> None:
+    """Serve a host over stdin and stdout, until it closes stdin.
+
+    Args:
+        gone: called then. What is still to be written may wait for ever for a host that does not read.
+    """
     server = make_server(bridge, secret)
-    async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+    stdin = cast(Any, _Lines(sys.stdin.buffer))
+    async with stdio_server(stdin=stdin) as (reading, writing), asyncio.TaskGroup() as tasks:
+        wire = _Wire(reading, writing)
+        tasks.create_task(wire.read(gone))
+        tasks.create_task(wire.write())
+        watching = tasks.create_task(_until_hung_up(sys.stdin.fileno(), gone))
+        async with wire.writing:
+            await server.run(wire.reading, wire.writing, server.create_initialization_options())
+        watching.cancel()
