@@ -112,11 +112,7 @@ class Bridge:
     async def _find_flows(self, arguments: Mapping[str, Any], host: Host, again: Round) -> Answer:
         words = str(arguments.get("search") or "").casefold().split()[:16]
         offset = _number(arguments.get("offset"), 0, 0, 1_000_000)
-        fitting = [
-            offer
-            for offer in await self.catalog.offers()
-            if all(word in f"{offer.name} {offer.path} {offer.description}".casefold() for word in words)
-        ]
+        fitting = await self.catalog.search(words)
         rows = [
             {"flow": offer.ref, "name": one_line(offer.name, 80), "node": one_line(offer.node, 80)}
             | {"says": one_line(offer.description, 200)}
@@ -124,7 +120,12 @@ class Bridge:
         ]
         more = len(fitting) - offset - len(rows)
         tail = f"\n\n{more} more: offset={offset + len(rows)}." if more > 0 else ""
-        text = f"{len(fitting)} flows.\n\n{quoted(as_json(rows), 'the nodes')}{tail}"
+        cut = (
+            " There are more than are listed: search for a word of the flow's name or description."
+            if self.catalog.cut
+            else ""
+        )
+        text = f"{len(fitting)} flows.{cut}\n\n{quoted(as_json(rows), 'the nodes')}{tail}"
         return plain(text, {"flows": rows, "total": len(fitting)})
 
     async def _show_flow(self, arguments: Mapping[str, Any], host: Host, again: Round) -> Answer:

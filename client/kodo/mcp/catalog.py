@@ -91,11 +91,20 @@ def _slug(text: str, limit: int) -> str:
 
 
 class Catalog:
-    """The flows of nodes; what was found is kept for some seconds."""
+    """The flows of nodes; what was found is kept for some seconds.
 
-    def __init__(self, client: Client, options: BridgeOptions):
+    Attributes:
+        cut: there are more than are looked through.
+
+    Args:
+        most: how many are looked through.
+    """
+
+    def __init__(self, client: Client, options: BridgeOptions, most: int = MAX_FLOWS):
+        self.cut = False
         self._client = client
         self._options = options
+        self._most = most
         self._found: list[Offer] = []
         self._at = float("-inf")
         self._finding = asyncio.Lock()
@@ -107,22 +116,35 @@ class Catalog:
         """Return the flows that may be shown, by node and path, each once."""
         async with self._finding:
             if fresh or time.monotonic() - self._at > FRESH_SECONDS:
-                self._found = await self._find()
+                self._found, self.cut = await self._find()
                 self._at = time.monotonic()
             return self._found
 
-    async def _find(self) -> list[Offer]:
+    async def search(self, words: list[str]) -> list[Offer]:
+        """Return the flows that may be shown and have all these words, those first whose names have them.
+
+        Args:
+            words: as `str.casefold` gives them.
+        """
+        offers = await self.offers()
+        if self.cut and (plain := [word for word in words if word.isalnum()]):
+            # Nodes and registries look through all that they have.
+            offers, _ = await self._find(f"*{max(plain, key=len)}*")
+        fitting = [offer for offer in offers if _has(f"{offer.name} {offer.path} {offer.description}", words)]
+        return sorted(fitting, key=lambda offer: not _has(offer.name, words))
+
+    async def _find(self, search: str | None = None) -> tuple[list[Offer], bool]:
         found: dict[tuple[str, str], Offer] = {}
         seen = 0
-        async with aclosing(self._client.flows(node=self._options.node)) as rows:
+        async with aclosing(self._client.flows(search, node=self._options.node)) as rows:
             async for row in rows:
                 seen += 1
                 offer = offer_of(row)
                 if offer is not None and self._options.shows(offer.node, offer.peer_id, offer.path):
                     found.setdefault((offer.peer_id, offer.path), offer)
-                if seen >= MAX_FLOWS:
+                if seen >= self._most:
                     break
-        return sorted(found.values(), key=lambda offer: (offer.node, offer.path, offer.peer_id))
+        return sorted(found.values(), key=lambda offer: (offer.node, offer.path, offer.peer_id)), seen >= self._most
 
     async def tools(self, *, fresh: bool = False) -> dict[str, Offer] | None:
         """Return the flows by their tools' names; None when there are too many for that."""
@@ -219,6 +241,11 @@ class Catalog:
                 return returned_schema((await self.flow(offer)).returns)
         except (KodoError, TimeoutError):
             return None
+
+
+def _has(text: str, words: list[str]) -> bool:
+    folded = text.casefold()
+    return all(word in folded for word in words)
 
 
 def offer_of(row: Mapping[str, Any]) -> Offer | None:
