@@ -189,6 +189,9 @@ def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
     assert found == {
         ("cluster.py", "open("),  # its own lock and log, beside the folders of flows
         ("cluster.py", "read_text("),  # its own record and token there, and the log of its start
+        ("machines.py", "read_text("),  # the token of a cluster that is joined
+        ("package.py", "read_bytes("),  # sources of the scope, plain files only, before any flow runs
+        ("package.py", "read_text("),  # and its YAML files
         ("cluster.py", "readlink("),  # of what Ray makes
         ("keeper.py", "open("),  # children of its process, by /proc
         ("last_words.py", "open("),  # pipes, by /proc
