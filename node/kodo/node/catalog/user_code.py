@@ -74,6 +74,8 @@ async def ask_process(
         # Its session is its own, so this ends what it has started and left, too.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        # Waiting for it waits for its pipes, and those may be full, or held open by a daemon that it has started.
+        process._transport.close()  # type: ignore[attr-defined]
         await process.wait()
     try:
         answered = await asyncio.to_thread(json.loads, answer)

@@ -122,8 +122,11 @@ async def test_a_module_that_leaves_a_process_behind_holds_nothing_up(
 ) -> None:
     monkeypatch.setattr("kodo.node.catalog.catalog.IMPORT_SECONDS", 5)
     (tmp_path / "leaves.py").write_text(f"import subprocess\nsubprocess.Popen(['sleep', '60']){GOOD}")
-    [leaves] = await describe_flows({"roots": [str(tmp_path)], "flows": ["leaves"]})
-    assert "error" not in leaves
+    program = "subprocess.Popen(['sleep', '5'], start_new_session=True)"
+    (tmp_path / "daemon.py").write_text(f"import subprocess\n{program}{GOOD}")
+    for name in ("leaves", "daemon"):
+        [info] = await describe_flows({"roots": [str(tmp_path)], "flows": [name]})
+        assert "error" not in info
 
 
 async def test_what_a_module_prints_and_changes_when_it_is_imported_stays_with_it(
