@@ -30,8 +30,8 @@ async def test_it_describes_each_method_of_each_path(http):
 def test_the_reference_and_the_document_name_the_same_calls():
     page_text = (ROOT / "docs" / "reference" / "registry.md").read_text()
     named = set(re.findall(r"`(GET|PUT|POST|DELETE) (/[a-z_/{}.]*)[?`]", page_text))
-    page = ("GET", "/")  # for people: no call of programs
-    assert named - {page} == {(each.method.upper(), each.path) for each in OPERATIONS}
+    page = {("GET", "/"), ("POST", "/api/issuer"), ("POST", "/api/issuer/token")}  # for people: no calls of programs
+    assert named - page == {(each.method.upper(), each.path) for each in OPERATIONS}
 
 
 async def test_it_is_valid_openapi(http):
