@@ -1,7 +1,7 @@
 """Plain tables: columns as wide as their cells, narrowed to the terminal when there is one.
 
-On a narrow terminal ids are shortened first, in their middle: commands take them as they are shown. Then columns that
-can be spared go, the last one first; titles are cut last.
+On a narrow terminal ids are shortened first, in their middle; those of runs are understood as they are
+shown. Then columns that can be spared go, the last one first; titles are cut last.
 """
 
 from __future__ import annotations

@@ -352,7 +352,7 @@ class Client:
         return await upload(remote, Path(path), patience=self.settings.patience_s, on_progress=on_progress)
 
     async def run(self, fid: str, *, node: str | None = None) -> Run:
-        """Return the run that RUN means: `NODE/FID`, a fid on `node`, or a fid alone.
+        """Return the run that RUN means: `NODE/FID`, a fid on `node`, a fid alone, or one as a table shortens it.
 
         A fid alone means the node that the run was launched on, followed on or listed by, which this home remembers;
         else the one near node that claims the run, if `confirm_node` agrees.
@@ -363,7 +363,7 @@ class Client:
             IdentityError: it is known to be on another node; several nodes claim it; or one does, and nobody
                 confirmed that it is the one that is meant.
         """
-        reference = parse_run(fid)
+        reference = parse_run(self._proofs.runs.whole(fid))
         place = reference.node or node or self.settings.node
         if place is not None:
             remote = await self.node(place)

@@ -21,6 +21,10 @@ MAX_FILE_BYTES = 1 << 20
 """Bound of the file: some 13,000 runs. Beyond it the older half is forgotten; those runs are asked about again."""
 
 
+MIN_END = 6
+"""Characters of a shortened fid's end that say which run is meant."""
+
+
 class KnownRuns:
     """The runs in one file. Safe to use from several processes at once."""
 
@@ -40,6 +44,22 @@ class KnownRuns:
                 except ValueError:
                     raise UsageError(f"{self.path}: the line of {fid} is not `fid peer-id`; remove it") from None
         return None
+
+    def whole(self, shortened: str) -> str:
+        """Return the fid that a table has shortened to this, as `flows.e…9y0abcde`; anything else as it is.
+
+        Raises:
+            UsageError: no known run ends so, or several do.
+        """
+        _, cut, end = shortened.rpartition("…")
+        if not cut:
+            return shortened
+        fitting = [fid for fid, _ in self._read() if len(end) >= MIN_END and fid.endswith(end)]
+        if len(fitting) != 1:
+            raise UsageError(
+                f"{'several' if fitting else 'no'} known runs end with {end[:26]!r}; `koco ps --wide` shows ids whole"
+            )
+        return fitting[0]
 
     def add(self, runs: Mapping[str, PeerId], *, make_room: bool = True) -> None:
         """Remember on which nodes runs are; what is known already stays.

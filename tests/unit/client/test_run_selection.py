@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from kodo.client import RunSelection
+from kodo.client.known_runs import KnownRuns
 from kodo.client.run_selection import latest, parse_since, parse_until, selected_rows
+from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, UsageError
 from tests.support.world import World
 
@@ -186,3 +188,17 @@ async def test_a_known_node_that_is_away_is_named(world: World, tmp_path: Path) 
         await world.leave()
         found = await client.find_runs(RunSelection())
     assert (found.rows, list(found.away)) == ([], ["n.example"])
+
+
+def test_a_run_is_meant_by_its_id_as_a_table_shortens_it(tmp_path: Path) -> None:
+    known = KnownRuns(tmp_path / "known_runs")
+    fids = ["01jd2n8x4q5w6e7r8t9y0abcde", "01jd2n8x4q5w6e7r8t9yzabcde"]
+    known.add(dict.fromkeys(fids, Identity.from_seed(bytes(32)).peer_id))
+    assert known.whole("flows.e…9y0abcde") == fids[0]
+    assert known.whole(f"n.example/{fids[0]}") == f"n.example/{fids[0]}"
+    for text, said in (("flows.e…xxxxxx", "no known runs"), ("…abcde", "no known runs")):
+        with pytest.raises(UsageError, match=said):
+            known.whole(text)
+    known.add({"0" * 18 + "9y0abcde": Identity.from_seed(bytes(32)).peer_id})
+    with pytest.raises(UsageError, match="several known runs"):
+        known.whole("flows.e…9y0abcde")
