@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING
 
 from kodo.cli.text import line, lines, pretty_json
 from kodo.p2p.errors import CapacityError, UsageError
-from kodo.p2p.net.files import whole_file
+from kodo.p2p.net.files import clear_parts, whole_file
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -145,6 +145,7 @@ async def pour(context: Context, run: Run, names: Sequence[str] | None) -> None:
 
 def _zip_file(files: Sequence[Download], to: Path) -> None:
     """Make the archive beside `to`, and give it its name once it is whole."""
+    clear_parts(to.absolute().parent)
     with whole_file(to, mode=0o666) as part:
         _zip(files, part)
 

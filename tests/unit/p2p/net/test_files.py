@@ -100,6 +100,9 @@ def test_what_a_crash_left_beside_keys_is_gone_at_the_next_start(
 
 
 CLEANERS = {
+    "kodo/cli/reading.py": "clear_parts",
+    "kodo/node/backup.py": "clear_parts",
+    "kodo/node/catalog/scope_code.py": "at its start it removes all that an earlier node kept",
     "kodo/mcp/state.py": "it is in a home, which make_home looks after",
     "kodo/web/port.py": "it is in a home, which make_home looks after",
     "kodo/web/server.py": "it is in a home, which make_home looks after",
