@@ -365,11 +365,12 @@ class _Wire:
             gone()
 
     async def write(self) -> None:
-        """Pass on what the server says."""
-        async for item in self.from_server:
-            await self._writing.send(item)
-            if isinstance(item.message, (types.JSONRPCResponse, types.JSONRPCError)):
-                self._open.discard(item.message.id)
+        """Pass on what the server says; then the host is told no more."""
+        async with self._writing:
+            async for item in self.from_server:
+                await self._writing.send(item)
+                if isinstance(item.message, (types.JSONRPCResponse, types.JSONRPCError)):
+                    self._open.discard(item.message.id)
 
 
 async def _until_hung_up(descriptor: int, gone: Callable[[], None]) -> None:
