@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
 
 from tests.integration.mcp.conftest import REVISIONS, Bridge, BridgeNode, bridge, started
-from tests.support.koco import eventually, koco_json
+from tests.support.koco import KOCO, environment, eventually, koco_json
 
 YES = {"approved": True, "why": "fine"}
+HOST = """
+import asyncio, json, sys
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+async def never(context, params):
+    await asyncio.sleep(600)
+
+async def main():
+    command, args, env, tool, arguments = json.loads(sys.argv[1])
+    transport = stdio_client(StdioServerParameters(command=command, args=args, env=env))
+    async with Client(transport, mode="legacy", cache=None, elicitation_callback=never) as client:
+        await client.call_tool(tool, arguments)
+
+asyncio.run(main())
+"""
+"""A host in a process of its own, with the package's client: it calls one tool, and never answers a question."""
 
 
 async def yes(context: Any, params: Any) -> ElicitResult:
@@ -82,6 +102,37 @@ async def test_a_killed_bridge_leaves_its_question_to_the_next(tmp_path: Path) -
         events = koco_json(node.home, "follow", found["run"], "--no-lan")
         assert [row.get("event") for row in events].count("unlock") == 1
     assert marks.read_text() == "bikes\n"
+
+
+def is_over(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(
+    ("flow", "more", "state", "mark"),
+    [("wait", {"seconds": 6}, "running", "wait\n"), ("approve", {"topic": "bikes"}, "locked", "bikes\n")],
+)
+async def test_a_killed_host_takes_its_bridge_along_and_leaves_its_run_to_the_next(
+    tmp_path: Path, flow: str, more: dict[str, Any], state: str, mark: str
+) -> None:
+    marks = tmp_path / "marks"
+    with started(tmp_path / "home") as node:
+        arguments = {**more, "marks": str(marks)}
+        told = [KOCO, ["mcp", "--no-lan"], environment(node.home), Bridge.named(flow), arguments]
+        host = await asyncio.create_subprocess_exec(sys.executable, "-c", HOST, json.dumps(told))
+        try:
+            await asyncio.to_thread(eventually, lambda: states(node)[:1] == [state], 60)
+            bridges = psutil.Process(host.pid).children(recursive=True)
+        finally:
+            host.kill()
+            await host.wait()
+        assert bridges
+        await asyncio.to_thread(eventually, lambda: all(map(is_over, bridges)), 60)
+        async with bridge(node.home, mode="legacy", tmp=tmp_path, elicitation_callback=yes) as here:
+            [found] = (await here.tool("runs")).structured_content["runs"]
+            done = await here.tool("run_wait", run=found["run"])
+            assert done.structured_content["state"] == "done"
+    assert marks.read_text() == mark
 
 
 async def test_a_round_goes_on_with_another_bridge(tmp_path: Path) -> None:
