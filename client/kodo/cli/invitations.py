@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
-from kodo.cli.running import FLOW_HELP, Inputs, Words
+from kodo.cli.running import NODE_FLOW_HELP, Inputs, Words, WordsKept
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -22,8 +22,8 @@ __all__ = ["register"]
 
 async def invite(
     context: Context,
-    flow: Annotated[str, typer.Argument(metavar="FLOW", help=FLOW_HELP)],
-    words: Words = None,
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help=NODE_FLOW_HELP)],
+    words: WordsKept = None,
     inputs: Inputs = None,
     launches: Annotated[
         int, typer.Option("--launches", min=1, max=10_000, metavar="N", help="How many runs it may launch.")
@@ -127,10 +127,9 @@ async def open_link(
     detach: Annotated[bool, typer.Option("--detach", help="Launch the flow and do not wait for it.")] = False,
 ) -> int | None:
     """Open an invitation to a flow: fill in its form, launch it, answer its questions and download what it makes."""
-    import asyncio
 
     from kodo.cli.launching import given_inputs, upload_files
-    from kodo.cli.secret import read_secret
+    from kodo.cli.secret import confirm_registry, read_secret
     from kodo.cli.text import line
     from kodo.p2p.errors import UsageError
     from kodo.protocol.ids import is_id
@@ -139,12 +138,8 @@ async def open_link(
         raise UsageError(f"--run takes a FID, which has 26 characters, not {line(run, 40)!r}")
     text = await read_secret(link, "the link")
 
-    async def confirm(registry: str) -> bool:
-        question = f"the node is not found nearby; ask the registry {line(registry)} where it is?"
-        return context.interactive and await asyncio.to_thread(typer.confirm, question, err=True)
-
     async with context.client() as client:
-        opened = await client.open(text, confirm=confirm)
+        opened = await client.open(text, confirm=confirm_registry(context))
         if runs:
             await _list_runs(context, opened)
             return None

@@ -148,8 +148,8 @@ async def audit(
 ) -> None:
     """List what operators changed at a registry or node, latest first.
 
-    Without --node it is the registry that is named by --registry or in kodo.toml; where none is, the node of this
-    home. The last 10,000 changes are kept.
+    Without --node it is the registry that is named by --registry, KODO_REGISTRY or in kodo.toml; where none is, the
+    node of this home. The last 10,000 changes are kept.
     """
     rows: list[dict[str, Any]] = []
     async with aclosing(_audit_lines(context)) as lines:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
     from kodo.client import RunSelection
 
-__all__ = ["FLOW_HELP", "Inputs", "Texts", "Words", "register"]
+__all__ = ["FLOW_HELP", "NODE_FLOW_HELP", "Inputs", "Texts", "Words", "WordsKept", "register"]
 
-FLOW_HELP = "NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml."
+NODE_FLOW_HELP = "NODE/PATH, NODE/NAME, or a name that only one flow has."
+FLOW_HELP = f"{NODE_FLOW_HELP[:-1].replace(', or', ',')}, or a local file: ./x.py[:flow], ./x.yaml."
 MAX_LISTED = 50
 """How many runs `ps` shows when nothing is said of it."""
 
@@ -33,6 +34,10 @@ Words = Annotated[
         metavar="NAME=VALUE",
         help="An input; NAME=@FILE reads a file. A secret: NAME=- asks for it, NAME=env:VARIABLE reads a variable.",
     ),
+]
+WordsKept = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME=VALUE", help="An input that its node keeps until then, so no secret."),
 ]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML file with the values; - reads stdin.")

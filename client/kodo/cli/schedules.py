@@ -9,7 +9,7 @@ import typer
 
 from kodo.cli.command import command
 from kodo.cli.complete import complete_flow
-from kodo.cli.running import FLOW_HELP, Inputs, Texts, Words
+from kodo.cli.running import NODE_FLOW_HELP, Inputs, Texts, WordsKept
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -21,8 +21,8 @@ Sid = Annotated[str, typer.Argument(metavar="SID", help="The schedule: NODE/SID 
 
 async def schedule(
     context: Context,
-    flow: Annotated[str, typer.Argument(metavar="FLOW", help=FLOW_HELP, autocompletion=complete_flow)],
-    words: Words = None,
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help=NODE_FLOW_HELP, autocompletion=complete_flow)],
+    words: WordsKept = None,
     inputs: Inputs = None,
     text: Texts = None,
     cron: Annotated[

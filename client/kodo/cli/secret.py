@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from kodo.p2p.errors import UsageError
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
 
-__all__ = ["is_elsewhere", "read_secret", "secret_values", "warn_of"]
+__all__ = ["confirm_registry", "is_elsewhere", "read_secret", "secret_values", "warn_of"]
 
 MAX_LINE = 65_536
 _ENVIRONMENT = "env:"
@@ -48,6 +50,18 @@ async def read_secret(text: str, what: str) -> str:
     if not found:
         raise UsageError(f"{what}: nothing was entered")
     return found
+
+
+def confirm_registry(context: Context) -> Callable[[str], Awaitable[bool]]:
+    """Return what asks a person whether a link's registry may be told of its node; without a terminal it may not."""
+
+    async def confirm(registry: str) -> bool:
+        from kodo.cli.text import line
+
+        question = f"the node is not found nearby; ask the registry {line(registry)} where it is?"
+        return context.interactive and await asyncio.to_thread(typer.confirm, question, err=True)
+
+    return confirm
 
 
 def is_elsewhere(text: str) -> bool:

@@ -202,21 +202,16 @@ async def get(
     ] = True,
 ) -> None:
     """Download and verify the files of a shared run, by its link. An interrupted download is resumed."""
-    import asyncio
 
     from kodo.cli.outputs import fetch
-    from kodo.cli.secret import read_secret
+    from kodo.cli.secret import confirm_registry, read_secret
     from kodo.cli.text import compact, line
 
     text = await read_secret(link, "the link")
 
-    async def confirm(registry: str) -> bool:
-        question = f"the node is not found nearby; ask the registry {line(registry)} where it is?"
-        return context.interactive and await asyncio.to_thread(typer.confirm, question, err=True)
-
     async with context.client() as client:
         context.farewell = "what arrived is kept; the same command resumes the download"
-        found = await client.get(text, confirm=confirm)
+        found = await client.get(text, confirm=confirm_registry(context))
         state = await found.state()
         if wait and state.get("state") not in ("done", "error"):
             context.say("the run is not finished; waiting for its end (--no-wait downloads what there is)")
