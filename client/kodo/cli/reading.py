@@ -114,12 +114,14 @@ async def pack(context: Context, run: Run, names: Sequence[str] | None, to: Path
     """Pack outputs into a ZIP archive: a file, or stdout when there is none.
 
     Raises:
-        UsageError: the file exists already, or its folder does not.
+        UsageError: the file exists already, or its folder does not; or a terminal would show it.
     """
     if to is not None and not await asyncio.to_thread(to.parent.is_dir):
         raise UsageError(f"{to.parent} is not a folder")
     if to is not None and not overwrite and await asyncio.to_thread(os.path.lexists, to):
         raise UsageError(f"{to} exists; --overwrite replaces it")
+    if to is None:
+        _check_piped("--zip -")
     async with _fetched(context, run, names, None if to is None else to.parent) as files:
         if to is None:
             await asyncio.to_thread(_zip, files, sys.stdout.buffer)
@@ -131,8 +133,9 @@ async def pour(context: Context, run: Run, names: Sequence[str] | None) -> None:
     """Write one output to stdout.
 
     Raises:
-        UsageError: not one is named, and the run has not exactly one.
+        UsageError: not one is named, and the run has not exactly one; or a terminal would show it.
     """
+    _check_piped("--out -")
     if not names:
         names = [str(row.get("name")) for row in await run.outputs()]
     if len(names) != 1:
@@ -141,6 +144,14 @@ async def pour(context: Context, run: Run, names: Sequence[str] | None) -> None:
         with file.to.open("rb") as source:
             await asyncio.to_thread(shutil.copyfileobj, source, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
+
+
+def _check_piped(option: str) -> None:
+    """Refuse to write an output to a terminal as it is: it may say what terminals obey."""
+    if sys.stdout.isatty():
+        raise UsageError(
+            f"{option} is for a pipe or a file, such as … {option} > FILE; --show NAME shows a text here"
+        )
 
 
 def _zip_file(files: Sequence[Download], to: Path) -> None:

@@ -120,7 +120,10 @@ class MonitorServer:
 async def _no_pages(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer no script of a web page, which may have been led to this address by a name of its own."""
+    """Answer no script of a web page, which may have been led here by a name of its own (DNS rebinding)."""
+    here = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    if here and is_own_host(here[0]) and not is_own_host(request.url.host or ""):
+        raise web.HTTPForbidden(text="on this machine, ask for 127.0.0.1 or localhost\n")
     if hdrs.ORIGIN in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise web.HTTPForbidden(text="not for web pages\n")
     return await handler(request)

@@ -115,3 +115,13 @@ async def test_what_cannot_be_shown_is_refused_before_it_is_fetched(world: World
         world.service.made = [{"name": name, "size": 1} for name in "ab"]
         with pytest.raises(UsageError, match="the run has 2"):
             await reading.pour(here, run, None)
+
+
+async def test_no_output_is_written_to_a_terminal_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    poured = reading.pour(nothing, nothing, ["a"])
+    packed = reading.pack(nothing, nothing, None, None, overwrite=False)
+    for writing in (poured, packed):
+        with pytest.raises(UsageError, match="is for a pipe or a file"):
+            await writing

@@ -76,3 +76,19 @@ async def test_a_taken_address_is_refused_with_words() -> None:
 def test_only_a_loopback_address_is_for_this_machine_alone() -> None:
     assert not MonitorServer(Endpoint("::1", 1), dict).is_wide
     assert MonitorServer(Endpoint("0.0.0.0", 1), dict).is_wide
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.0.2.1", 403),
+    ],
+)
+async def test_a_name_that_was_led_to_this_machine_is_told_nothing(name: str, status: int) -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        for path in ("/healthz", "/metrics"):
+            assert (await ask(server, path, Host=f"{name}:9464"))[0] == status

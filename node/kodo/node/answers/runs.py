@@ -24,7 +24,7 @@ from kodo.node.shares.invitations import Invitations
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
 from kodo.node.store.queries import RunFilter
-from kodo.node.store.rows import RunRow
+from kodo.node.store.rows import RunRow, SearchTooLongError
 from kodo.node.store.share_rows import gone
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
@@ -218,7 +218,10 @@ class RunAnswers:
             others=others,
             shared=tuple(given),
         )
-        page = await self._store.runs(chosen, p=args.p, pp=args.pp)
+        try:
+            page = await self._store.runs(chosen, p=args.p, pp=args.pp)
+        except SearchTooLongError as error:
+            raise CallError(422, "too-slow", str(error)) from None
         found = (self._sight.of(principal, row, given.get(row.fid)) for row in page.rows)
         seen = [each for each in found if each is not None]
         errors = await self._store.fatal_types([each.row.fid for each in seen if each.row.state is RunState.ERROR])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from kodo.node.store import share_rows
-from kodo.node.store.rows import OnceKey, OutputRow, RunRow
+from kodo.node.store.rows import OnceKey, OutputRow, RunRow, SearchTooLongError
 from kodo.protocol.event_budget import UNCOUNTED
 from kodo.protocol.events import EVENTS, MAX_LISTED, Event, RunState, RunView
 from kodo.protocol.manifest import Manifest
@@ -152,7 +153,8 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
             bound.extend(chosen.principal if asked == "principal=?" else value for asked in _PLACES.findall(column))
     if state != chosen.state:
         where.append("kodo_queued(fid)" if chosen.state == "queued" else "NOT kodo_queued(fid)")
-    _add_functions(connection, chosen)
+    search = _Search(chosen.search or "")
+    _add_functions(connection, chosen, search)
     condition = " AND ".join(where)
     total = connection.execute(f"SELECT count(*) FROM runs WHERE {mine}", args).fetchone()[0]
     filtered = (
@@ -163,7 +165,30 @@ def runs(connection: sqlite3.Connection, chosen: RunFilter, p: int, pp: int) -> 
     rows = connection.execute(
         f"SELECT {_ROW} FROM runs WHERE {condition} ORDER BY rid DESC LIMIT ? OFFSET ?", [*bound, pp, (p - 1) * pp]
     )
-    return Page(total, filtered, [_row(values) for values in rows])
+    found = [_row(values) for values in rows]
+    if search.is_over:
+        raise SearchTooLongError(SEARCH_SECONDS)
+    return Page(total, filtered, found)
+
+
+SEARCH_SECONDS = 0.5
+"""Seconds of work that one search in texts may take; who has so many runs narrows it."""
+_SEARCHED_BYTES = 64 << 10
+"""Of the inputs of a run so many are looked into."""
+
+
+class _Search:
+    """Looks for a text in what one query reads, for `SEARCH_SECONDS` of work; then it finds nothing more."""
+
+    def __init__(self, text: str):
+        self._text = text.casefold()
+        self._until = time.thread_time() + SEARCH_SECONDS
+        self.is_over = False
+
+    def holds(self, *values: str | bytes) -> bool:
+        """Return whether one of these has the text, whatever the case of letters."""
+        self.is_over = self.is_over or time.thread_time() > self._until
+        return not self.is_over and any(self._text in _text_of(each).casefold() for each in values)
 
 
 _FIRST = 64
@@ -171,12 +196,12 @@ _FIRST = 64
 
 _INPUTS_HOLD = (
     f"EXISTS (SELECT 1 FROM events WHERE events.rid=runs.rid AND seq<={_FIRST} AND event='inputs'"
-    " AND kodo_holds(?, data))"
+    f" AND kodo_holds(?, substr(data, 1, {_SEARCHED_BYTES})))"
 )
 _PLACES = re.compile(r"principal=\?|\?")
 
 
-def _add_functions(connection: sqlite3.Connection, chosen: RunFilter) -> None:
+def _add_functions(connection: sqlite3.Connection, chosen: RunFilter, search: _Search) -> None:
     """Add to a connection what SQL cannot say of names, tags and inputs; text is compared without its case."""
 
     def add(name: str, test: Callable[..., bool]) -> None:
@@ -184,14 +209,16 @@ def _add_functions(connection: sqlite3.Connection, chosen: RunFilter) -> None:
 
     add("kodo_fits", lambda glob, *names: any(fnmatchcase(name.casefold(), glob.casefold()) for name in names))
     add("kodo_tagged", lambda tag, tags: tag.casefold() in (each.casefold() for each in msgpack.unpackb(tags)))
-    add("kodo_holds", lambda text, *values: any(text.casefold() in _text_of(each).casefold() for each in values))
+    add("kodo_holds", lambda text, *values: search.holds(*values))
     add("kodo_queued", lambda fid: fid in chosen.queued)
 
 
 def _text_of(value: str | bytes) -> str:
-    """Return what a text, or data as msgpack, says."""
+    """Return what a text, or data as msgpack, says; of data that was cut, the texts in it."""
     if isinstance(value, str):
         return value
+    if len(value) >= _SEARCHED_BYTES:
+        return value.decode("utf-8", "replace")
     return json.dumps(msgpack.unpackb(value, strict_map_key=False), ensure_ascii=False, default=str)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "RunOverError",
     "RunRow",
     "RunSharedError",
+    "SearchTooLongError",
     "check_packed",
     "digest_of",
 ]
@@ -48,6 +49,14 @@ class RunNotOverError(KodoError):
         super().__init__(f"the run {fid} is not over: {state.value}")
         self.fid = fid
         self.state = state
+
+
+class SearchTooLongError(KodoError):
+    """A search in texts took all the work that it may. `seconds`: how much that is."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"the search took over {seconds:g} s of work; narrow it by flow, tag or time")
+        self.seconds = seconds
 
 
 KEY_REUSED = "this key was used for something else within the last 24 h; take another"

@@ -12,8 +12,17 @@ from typing import Any
 
 import pytest
 
-from kodo.node.store.queries import RunFilter
-from kodo.node.store.rows import Created, KeyReusedError, NewEvent, OnceKey, OutputRow, RunOverError, digest_of
+from kodo.node.store.queries import _SEARCHED_BYTES, RunFilter
+from kodo.node.store.rows import (
+    Created,
+    KeyReusedError,
+    NewEvent,
+    OnceKey,
+    OutputRow,
+    RunOverError,
+    SearchTooLongError,
+    digest_of,
+)
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CapacityError, NotFoundError, UsageError
 from kodo.protocol.events import MAX_EVENT_BYTES, RunState
@@ -228,6 +237,17 @@ async def test_runs_are_found_by_flow_tag_time_and_text(store: Store, clock: Sti
     assert await found(until=times[2]) == [1]
     assert await found(since=times[2], until=times[2] + 1) == [2]
     assert await found(search="weekly", flow="*chart*") == []
+
+
+async def test_a_search_in_texts_takes_only_so_much_work(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {"topic": "Straße", "text": "x" * (_SEARCHED_BYTES * 2) + "needle"}
+    await store.create(new_run(1), [NewEvent.make("version", {}), NewEvent.make("inputs", long)])
+    assert len((await store.runs(RunFilter("ana", search="STRASSE"))).rows) == 1
+    assert (await store.runs(RunFilter("ana", search="needle"))).rows == []  # so far nobody looks
+    monkeypatch.setattr("kodo.node.store.queries.SEARCH_SECONDS", -1.0)
+    with pytest.raises(SearchTooLongError, match="narrow it"):
+        await store.runs(RunFilter("ana", search="topic"))
+    assert len((await store.runs(RunFilter("ana", flow="*"))).rows) == 1
 
 
 async def test_a_run_that_waits_is_queued_and_another_runs(store: Store) -> None:
