@@ -267,10 +267,21 @@ class Paths:
 
     def refused(self, target: Target) -> None:
         """Note that the network says that nobody is at a target."""
-        if target in self._known:
-            self._known[target].refused = True
-        if all(known.refused or known.candidate.late for known in self._known.values()):
-            for known in self._known.values():
+        known = self._known.get(target)
+        if known is not None and not known.refused:
+            known.refused = True
+            self._hurry()
+
+    def drop(self, target: Target) -> None:
+        """Check a target no more: this machine has no way there. It is not the current one."""
+        if self._known.pop(target, None) is not None:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Check late targets at once where no other is left; only until there is a path, which has its own times."""
+        left = [known for known in self._known.values() if not known.refused]
+        if self.current is None and all(known.candidate.late for known in left):
+            for known in left:
                 known.due_at = min(known.due_at, self._begun_at)
 
     def networks_changed(self, now: float) -> None:

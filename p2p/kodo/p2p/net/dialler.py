@@ -157,7 +157,8 @@ class Dialler:
     def _check(self, target: Target) -> None:
         endpoint = self._endpoint_to(target)
         if endpoint is None:
-            self._refused(target)
+            self._paths.drop(target)
+            self.check_refused()
             return
         transaction = secrets.token_bytes(_TRANSACTION_BYTES)
         self._under_way[transaction] = (target, self._loop.time())
@@ -235,13 +236,10 @@ class Dialler:
     def _failed(self, error: OSError, to: Source | None) -> None:
         if to is not None and self._paths.current is None:
             self._reason = error
-            self._refused(Target(to.host, to.port, to.interface))
-
-    def _refused(self, target: Target) -> None:
-        self._paths.refused(target)
-        self.check_refused()
-        if not self._closed:
-            self._loop.call_soon(self._check_due)
+            self._paths.refused(Target(to.host, to.port, to.interface))
+            self.check_refused()
+            if not self._closed:
+                self._loop.call_soon(self._check_due)
 
     def check_refused(self) -> None:
         """Let `found` fail when nothing is left that could answer."""

@@ -252,3 +252,61 @@ def test_whatever_happens_checks_are_bounded_and_a_path_is_only_left_for_one_tha
             assert paths.current == before
         if before is not None:
             assert paths.get_timer() is not None
+
+
+PLACES = [Target(f"203.0.113.{number}", 1) for number in range(5)]
+TABLES = st.lists(
+    st.tuples(
+        st.sampled_from(Rank), st.booleans(), st.sampled_from(["silent", "refused", "dropped", "answers", "dies"])
+    ),
+    min_size=1,
+    max_size=len(PLACES),
+)
+MOST_CHECKS = 16
+"""Of one target in a second: six from anew, after the beginning and each move to a better rank, or of a lost path."""
+
+
+@given(TABLES, st.booleans())
+def test_whatever_is_refused_no_target_is_checked_without_end(
+    table: list[tuple[Rank, bool, str]], settled: bool
+) -> None:
+    behaviour = {target: what for target, (_, _, what) in zip(PLACES, table, strict=False)}
+    candidates = [Candidate(target, rank, late) for target, (rank, late, _) in zip(PLACES, table, strict=False)]
+    paths, now, sent = Paths(candidates, 0.0), 0.0, list[float]()
+    while (timer := paths.get_timer()) is not None and timer <= 10.0:
+        now = max(now, timer)
+        for target in paths.take_due(now):
+            sent.append(now)
+            assert len([at for at in sent if at > now - 1]) <= MOST_CHECKS * len(table)
+            match behaviour[target]:
+                case "refused":
+                    paths.refused(target)
+                case "dropped":
+                    paths.drop(target)
+                case "answers":
+                    paths.answered(target, ME, now, RTT)
+                case "dies":
+                    paths.answered(target, ME, now, RTT)
+                    behaviour[target] = "refused"
+        paths.settled = settled and paths.current is not None
+    assert paths.current is not None or timer is not None or paths.all_refused
+
+
+def test_late_addresses_are_checked_at_once_when_this_machine_has_no_way_to_the_others() -> None:
+    paths = Paths([Candidate(FAR, Rank.FAR), Candidate(BRIDGE, Rank.FAR, late=True)], 0.0)
+    paths.take_due(0.0)
+    paths.drop(FAR)
+    assert paths.targets == [BRIDGE]
+    assert paths.take_due(0.0) == [BRIDGE]
+    paths.drop(BRIDGE)
+    assert paths.all_refused
+    assert paths.get_timer() is None
+
+
+def test_a_refused_address_does_not_have_the_late_ones_checked_again_and_again() -> None:
+    paths = Paths([Candidate(FAR, Rank.FAR), Candidate(BRIDGE, Rank.FAR, late=True)], 0.0)
+    paths.take_due(0.0)
+    for _ in range(3):
+        paths.refused(FAR)
+        assert paths.take_due(0.001) in ([BRIDGE], [])
+    assert paths.get_timer() == pytest.approx(0.001 + 0.05)
