@@ -182,15 +182,19 @@ class Dialler:
         if stun.is_dtls(data):
             link = self.link
             # Until DTLS proves who sent it, only what comes from where the handshake goes counts.
-            if link is not None and (link.encrypted or target == self._paths.current):
+            current = target == self._paths.current
+            if link is not None and (link.encrypted or current):
                 self._stop_repeating()
-                if target == self._paths.current:
-                    self._paths.heard(self._loop.time())
-                link.datagram_received(data)
+                if not link.encrypted:
+                    self._heard()
+                link.datagram_received(data, self._heard if current else lambda: None)
         elif stun.is_binding_request(data):
             self._answer(data, source)
         elif stun.is_stun(data):
             self._take_answer(data, target)
+
+    def _heard(self) -> None:
+        self._paths.heard(self._loop.time())
 
     def _take_answer(self, data: bytes, target: Target) -> None:
         transaction = data[8:20]

@@ -121,7 +121,7 @@ class WebRtcLink:
         self._error: Exception | None = None
         self._closing = False
         self._writers: list[Callable[[], None]] = []
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._waiting_bytes = 0
         self._kept_by_readers = 0
         self._account = (budget or Budget()).open(source_block(remote_address[0]), self._cut)
@@ -134,7 +134,7 @@ class WebRtcLink:
 
     @property
     def last_heard(self) -> float:
-        """When the last packet came, on the event loop's clock, seconds."""
+        """When the peer was last heard; see `transport.Link`."""
         return self._last_heard
 
     @property
@@ -156,16 +156,16 @@ class WebRtcLink:
         """Note a sign of life that is no datagram of the link, such as a consent check."""
         self._last_heard = self._loop.time()
 
-    def datagram_received(self, datagram: bytes) -> None:
-        """Take one DTLS datagram; call `flush` after the last of a batch."""
+    def datagram_received(self, datagram: bytes, proved: Callable[[], None] = lambda: None) -> None:
+        """Take one DTLS datagram, and call `proved` if keys show that it is the peer's; `flush` after a batch."""
         if self._error is not None:
             return
-        self._last_heard = self._loop.time()
         if self._dtls.finished:
             if len(self._waiting) < WAITING_DATAGRAMS:
-                self._waiting.append(datagram)
+                self._waiting.append((datagram, proved))
                 self._waiting_bytes += len(datagram)
             return
+        self._last_heard = self._loop.time()
         try:
             self._handshake.step(datagram)
         except Exception as error:
@@ -200,18 +200,19 @@ class WebRtcLink:
         clock, decrypt, waiting = self._loop.time, self._dtls.decrypt, self._waiting
         until = (now := clock()) + TURN_SECONDS
         while self._deliver_events(until) and waiting:
-            datagram = waiting.popleft()
+            datagram, proved = waiting.popleft()
             self._waiting_bytes -= len(datagram)
             payload = decrypt(datagram)
             if not payload and (unsent := self._dtls.unsent()):
                 self._send_datagrams(unsent)
-            if payload and (number := record_number(datagram)) > self._newest:
-                self._newest = number
+            if payload:
+                self._last_heard = now
+                proved()
+                self._newest = max(record_number(datagram), self._newest)
             while payload:
                 self._sctp.receive_datagram(payload, now)
                 payload = self._dtls.rest()
-            now = clock()
-            if now >= until:
+            if (now := clock()) >= until:
                 break
         self._behind = bool(waiting) or self._sctp.has_event
 

@@ -125,7 +125,10 @@ class Link(Protocol):
 
     @property
     def last_heard(self) -> float:
-        """When the last packet came, on the event loop's clock, seconds."""
+        """When the peer was last heard, on the event loop's clock, seconds.
+
+        Once there are keys, only what they authenticate counts.
+        """
         ...
 
     @property

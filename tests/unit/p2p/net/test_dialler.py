@@ -1,4 +1,4 @@
-"""A dialler on a machine that lacks a family of addresses."""
+"""A dialler on a machine without IPv6, and one to whom strangers write in its peer's name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.paths import Candidate, Rank, Target
 from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net import udp
+from kodo.p2p.net.calls import Call
 from kodo.p2p.net.dialler import Dialler
 from tests.support.air import NODE, PORT, air_pair
 from tests.support.virtual_time import run_virtual
@@ -54,5 +56,27 @@ def test_without_ipv6_and_any_other_address_nothing_is_waited_for(monkeypatch: p
             with pytest.raises(UnreachableError, match="no way there"):
                 await dialler.found()
             dialler.close()
+
+    run_virtual(main())
+
+
+def test_forged_records_do_not_hold_a_session_on_a_path_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(600), air_pair(monkeypatch) as (air, node, user, address):
+            air.there["192.0.2.2", PORT] = air.there[NODE, PORT]
+            session = await user.connect([address, Multiaddr.parse(str(address).replace(NODE, "192.0.2.2"))])
+            used = session.remote_address[0]
+            forged = b"\x17\xfe\xfd\0\1\0\0\xff\xff\xff\xff\0\x28" + bytes(40)
+            async with Call(session, "any", {"n": 200, "every": 0.02}) as call:
+                items = aiter(call)
+                await anext(items)
+                [at_node] = node.sessions
+                to_user = at_node.remote_address
+                air.drop = lambda data, source, to: data != forged and used in (source[0], to[0])
+                for _ in range(40):
+                    air.carry(forged, (used, PORT), to_user)
+                    await asyncio.sleep(0.05)
+                assert session.remote_address[0] != used
+                assert len([item async for item in items]) == 199
 
     run_virtual(main())

@@ -251,6 +251,26 @@ def test_forged_records_move_nothing_and_harm_nothing(play: Play) -> None:
     play(scene)
 
 
+def test_records_in_a_peers_name_that_are_not_its_own_keep_no_dead_session(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        user, old = it.at_node.remote_address, it.records[-1]
+        number = b"\x17\xfe\xfd\0\1\0\0\xff\xff\xff\xff"
+        plain = b"\x16\xfe\xfd" + bytes(8)
+        forged = [old, number + b"\0\x28" + bytes(40), number, b"\x17", plain + b"\0\1\0", plain]
+        it.air.drop = lambda data, source, to: data not in forged
+        for second in range(30):
+            await asyncio.sleep(1)
+            for data in forged:
+                it.air.carry(data, user, TO_NODE)
+                it.air.carry(data, TO_NODE, user)
+            if second == 5:
+                assert not it.session.closed
+        assert it.session.closed
+        assert it.at_node not in it.node.sessions
+
+    play(scene)
+
+
 def test_a_record_from_an_address_that_has_passed_no_check_is_not_taken(play: Play) -> None:
     async def scene(it: Scene) -> None:
         record = it.new_record()
