@@ -54,14 +54,9 @@ class Launcher:
             also: see `Order`.
 
         Raises:
-            CallError: 400 `bad-inputs`, 403 `not-granted`, 429 `busy`, and what `Runs.launch` refuses with.
+            CallError: 400 `bad-inputs`, 403 `not-granted`, and what `Runs.launch` refuses with.
         """
         shown, secrets, demand = await self.check(principal, payer, flow, inputs, strict=strict, again=again)
-        limit = flow.limits.concurrent_runs
-        if limit is not None and sum(live.row.path == flow.path for live in self._runs.live.values()) >= limit:
-            raise CallError(
-                429, "busy", f"{flow.path} has {limit} unfinished runs, its limit", {"retry_after_ms": 1000}
-            )
         order = Order(
             principal=principal.id,
             path=flow.path,
@@ -76,6 +71,7 @@ class Launcher:
             demand=demand,
             payer=payer,
             code=flow.code,
+            limit=flow.limits.concurrent_runs,
             check=partial(self._catalog.check_by_author, flow, inputs, payer)
             if flow.has_check and demand is None
             else None,

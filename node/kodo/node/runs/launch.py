@@ -57,6 +57,7 @@ class Order:
     `payer`: against whose bounds the run counts; empty: the account of its principal.
     `also`: what else is stored with the run, or refuses it, by its fid; not for a run that its `key` names.
     `code`: see `RunSpec`.
+    `limit`: how many runs of its path may be unfinished at once; None: as many as the node has room for.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
     """
 
@@ -74,6 +75,7 @@ class Order:
     secrets: Secrets = field(default_factory=list)
     payer: str = ""
     code: str = ""
+    limit: int | None = None
     check: Callable[[], Awaitable[None]] | None = None
 
 

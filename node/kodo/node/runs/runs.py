@@ -256,6 +256,12 @@ class Runs:
 
     # --- inside ---
 
+    def _check_limit(self, order: Order) -> None:
+        limit = order.limit
+        if limit is not None and sum(live.row.path == order.path for live in self._live.values()) >= limit:
+            message = f"{order.path} has {limit} unfinished runs, its limit"
+            raise CallError(429, "busy", message, {"retry_after_ms": 1000})
+
     def _check_room(self, payer: str) -> None:
         most, total = self.settings.max_live, len(self._live)
         if total >= most:
@@ -303,19 +309,16 @@ class Runs:
     ) -> tuple[str, RunState]:
         payer, secrets = order.payer or account_of(run.principal), order.secrets
         if order.check is not None:
+            self._check_limit(order)  # spares the author's check
             await order.check()
             if self._closing or self._draining is not None:
                 raise stopping()
+        # No await from here until it counts itself: others are launched meanwhile.
+        self._check_limit(order)
         self._check_room(payer)
-        if secrets and self.vault is not None:
-            # Before the run: one that is stored has its secrets, also after a crash in between.
-            try:
-                await self.vault.put(run.fid, INPUTS, secrets)
-            except CapacityError as error:
-                await self.forget_secrets(run.fid)
-                raise disk_full(error) from None
         live = self._live[run.fid] = LiveRun(run.stored(self.clock.now_ms()), payer=payer, code=order.code)
         try:
+            await self._put_secrets(run.fid, secrets)
             created = await self._store.create(run, first, key, order.also)
         except KeyReusedError as error:
             self._live.pop(run.fid, None)
@@ -336,6 +339,18 @@ class Runs:
         self._live.pop(run.fid, None)
         await self.forget_secrets(run.fid)
         return await self._earlier(created.fid)
+
+    async def _put_secrets(self, fid: str, secrets: Secrets) -> None:
+        """Keep the secrets of a run before it is stored: so it has them also after a crash in between.
+
+        Raises:
+            CallError: 507 `disk-full`.
+        """
+        if secrets and self.vault is not None:
+            try:
+                await self.vault.put(fid, INPUTS, secrets)
+            except CapacityError as error:
+                raise disk_full(error) from None
 
     async def _make_sure(self, fid: str, *, wanted: bool) -> None:
         """See to a run whose creation failed, for the case that it is stored nevertheless.
