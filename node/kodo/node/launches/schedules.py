@@ -89,6 +89,8 @@ class Schedules:
         self._tasks = Tasks()
         self._news = asyncio.Event()
         self._files: dict[str, frozenset[str]] = {}
+        self._after = (0, "")
+        """(due, sid) of the last that waited and was tried: many that go on waiting keep the others from nothing."""
         runs.listen(self._heard)
 
     async def __aenter__(self) -> Self:
@@ -183,8 +185,12 @@ class Schedules:
     async def _look(self) -> float:
         """Settle what is due; give the seconds after which to look again."""
         now = self._clock.now_ms()
-        rows = await self._store.ask(lambda connection: schedule_rows.due(connection, now, _AT_ONCE))
+        rows = await self._store.ask(lambda connection: schedule_rows.due(connection, now, _AT_ONCE, self._after))
         settled = [await self._settle(row, now) for row in rows]
+        if len(rows) < _AT_ONCE:
+            self._after = (0, "")
+        elif rows[-1].waits and rows[-1].due is not None:
+            self._after = (rows[-1].due, rows[-1].sid)
         if any(settled) and len(rows) == _AT_ONCE:
             return 0.0
         if not all(settled):

@@ -107,10 +107,17 @@ def counts(connection: sqlite3.Connection, payer: str) -> tuple[int, int]:
     return mine, total
 
 
-def due(connection: sqlite3.Connection, now: int, count: int) -> list[ScheduleRow]:
-    """Return schedules that are due by `now`, those that are so for longest first, `count` at most."""
-    query = f"SELECT {_COLUMNS} FROM schedules WHERE due<=? AND paused IS NULL ORDER BY waits, due LIMIT ?"
-    return [_row(each) for each in connection.execute(query, (now, count))]
+def due(connection: sqlite3.Connection, now: int, count: int, after: tuple[int, str] = (0, "")) -> list[ScheduleRow]:
+    """Return schedules that are due by `now`, those that are so for longest first, `count` at most.
+
+    Those that wait come last; of them those that follow `after`, a (due, sid), come before the others.
+    """
+    query = (
+        f"SELECT {_COLUMNS} FROM schedules WHERE due<=:now AND paused IS NULL"
+        " ORDER BY waits, waits AND (due, sid)<=(:due, :sid), due, sid LIMIT :count"
+    )
+    bound = {"now": now, "count": count, "due": after[0], "sid": after[1]}
+    return [_row(each) for each in connection.execute(query, bound)]
 
 
 def next_due(connection: sqlite3.Connection, now: int) -> int | None:

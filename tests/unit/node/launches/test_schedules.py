@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kodo.node.launches import schedules
 from kodo.node.store.store import Store
 from kodo.protocol.access import Grant, Principal
 from tests.unit.node.conftest import StillClock, settled
@@ -207,6 +208,35 @@ async def test_a_launch_for_which_there_is_no_room_waits(tmp_path: Path, clock: 
         await passes(node, clock, 3 * HOUR)
         told = await row(node, sid)
         assert (told["launches"], told["next"], told["waits"]) == (1, [], False)
+
+
+@pytest.mark.parametrize("stuck", [2, 3, 4, 7])
+async def test_those_that_go_on_waiting_keep_no_other_from_its_launch(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, stuck: int
+) -> None:
+    monkeypatch.setattr(schedules, "_AT_ONCE", 3)
+    limits = {"flows.linger": {"limits": {"concurrent_runs": 1}}}
+    async with node_of(tmp_path, clock, overrides=limits, more=LINGER) as node:
+        busy = (await node.call("run.launch", path="flows.linger", inputs={"n": 1}))["fid"]
+        whole = node.provider.present
+
+        async def unknown(principal: str) -> None:
+            return None
+
+        begun = clock.ms
+        for number in range(stuck):
+            await scheduled(node, path="flows.linger", at=begun + 1000 + number, every_s=None)
+        last = [await scheduled(node, at=begun + 2000, every_s=None) for _ in range(2)]
+        node.provider.present = unknown
+        clock.advance(3)
+        for _ in range(4):
+            await asleep(node)
+        assert all(each["waits"] for each in (await node.call("schedule.list"))["result"])
+        node.provider.present = whole
+        for _ in range(4):
+            await asleep(node)
+        assert [(await row(node, sid))["launches"] for sid in last] == [1, 1]
+        await node.call("run.kill", fid=busy)
 
 
 async def test_a_schedule_that_is_paused_launches_nothing_and_goes_on_with_the_next_time(
