@@ -47,7 +47,15 @@ LOOK_S = 30.0
 """How often the clock is looked at, which may be set."""
 
 _RETRY_S = 10.0
-_AT_ONCE = 200
+_READ = 200
+"""How many schedules that are due are read for one look."""
+
+_AT_ONCE = 8
+"""How many of them are settled at once, each of another payer: an author's check may take long."""
+
+_LOOK_MS = 10_000
+"""After this long a look settles no second schedule of a payer: what came due meanwhile gets its turn."""
+
 _ENDED_MS = 7 * 86_400_000
 """How long a schedule is listed that launches nothing any more."""
 
@@ -91,6 +99,8 @@ class Schedules:
         self._files: dict[str, frozenset[str]] = {}
         self._after = (0, "")
         """(due, sid) of the last that waited and was tried: many that go on waiting keep the others from nothing."""
+        self._since = self._until = 0
+        """From when until when the clock was looked at without a gap, ms UTC: what came due then is not missed."""
         runs.listen(self._heard)
 
     async def __aenter__(self) -> Self:
@@ -184,25 +194,66 @@ class Schedules:
 
     async def _look(self) -> float:
         """Settle what is due; give the seconds after which to look again."""
-        now = self._clock.now_ms()
-        rows = await self._store.ask(lambda connection: schedule_rows.due(connection, now, _AT_ONCE, self._after))
-        settled = [await self._settle(row, now) for row in rows]
-        if len(rows) < _AT_ONCE:
+        now, after = self._clock.now_ms(), self._after
+        if abs(now - self._until) > LATE_MS:
+            self._since = now
+        try:
+            rows = await self._store.ask(lambda connection: schedule_rows.due(connection, now, _READ, after))
+            settled = await self._settle_all(rows, now)
+        finally:
+            self._until = self._clock.now_ms()
+        tried = [row.sid in settled for row in rows]
+        more = len(rows) == _READ or not all(tried)
+        if not more:
             self._after = (0, "")
-        elif rows[-1].waits and rows[-1].due is not None:
-            self._after = (rows[-1].due, rows[-1].sid)
-        if any(settled) and len(rows) == _AT_ONCE:
+        for row, was_tried in zip(rows, tried, strict=True):
+            if row.waits and not was_tried:
+                break
+            if row.waits and more:
+                self._after = (row.due or 0, row.sid)
+        if not all(tried) or (len(rows) == _READ and any(settled.values())):
             return 0.0
-        if not all(settled):
+        if not all(settled.values()):
             return _RETRY_S
         due = await self._store.ask(lambda connection: schedule_rows.next_due(connection, now))
         left = LOOK_S if due is None else max(due - self._clock.now_ms(), 0) / 1000
         return min(left, LOOK_S)
 
+    async def _settle_all(self, rows: Sequence[ScheduleRow], now: int) -> dict[str, bool]:
+        """Settle schedules for a while, a few at once, one at a time for each payer; give by sid what `_settle` gave.
+
+        Raises:
+            KodoError: the first that one met with, once the others are through.
+        """
+        lines: dict[str, list[ScheduleRow]] = {}
+        for row in rows:
+            lines.setdefault(row.payer, []).append(row)
+        settled: dict[str, bool] = {}
+        failed: list[KodoError] = []
+        places, begun = asyncio.Semaphore(_AT_ONCE), self._clock.steady_ms()
+
+        async def serve(line: Sequence[ScheduleRow]) -> None:
+            for number, row in enumerate(line):
+                async with places:
+                    # Each payer has one at least: else those whose checks take long were the first again and again.
+                    if failed or (number and self._clock.steady_ms() - begun > _LOOK_MS):
+                        return
+                    try:
+                        settled[row.sid] = await self._settle(row, now)
+                    except KodoError as error:
+                        failed.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for line in lines.values():
+                group.create_task(serve(line))
+        if failed:
+            raise failed[0]
+        return settled
+
     async def _settle(self, row: ScheduleRow, now: int) -> bool:
         """Do what a time that came asks for; whether that is done, and need not be tried again."""
         assert row.due is not None
-        if row.missed == "skip" and not row.waits and now - row.due > LATE_MS:
+        if row.missed == "skip" and not row.waits and self._since - row.due > LATE_MS:
             return await self._move(row, now, "missed")
         earlier = self._running(row.sid)
         if earlier is not None and row.overlap != "allow":

@@ -110,11 +110,16 @@ def counts(connection: sqlite3.Connection, payer: str) -> tuple[int, int]:
 def due(connection: sqlite3.Connection, now: int, count: int, after: tuple[int, str] = (0, "")) -> list[ScheduleRow]:
     """Return schedules that are due by `now`, those that are so for longest first, `count` at most.
 
-    Those that wait come last; of them those that follow `after`, a (due, sid), come before the others.
+    Payers take turns. Those that wait come last; of them those that follow `after`, a (due, sid), come before the
+    others.
     """
+    turns = (
+        "SELECT sid AS which, row_number() OVER (PARTITION BY payer, waits ORDER BY due, sid) AS turn FROM schedules"
+        " WHERE due<=:now AND paused IS NULL"
+    )
     query = (
-        f"SELECT {_COLUMNS} FROM schedules WHERE due<=:now AND paused IS NULL"
-        " ORDER BY waits, waits AND (due, sid)<=(:due, :sid), due, sid LIMIT :count"
+        f"SELECT {_COLUMNS} FROM ({turns}) JOIN schedules ON sid=which"
+        " ORDER BY waits, CASE WHEN waits THEN (due, sid)<=(:due, :sid) ELSE turn END, due, sid LIMIT :count"
     )
     bound = {"now": now, "count": count, "due": after[0], "sid": after[1]}
     return [_row(each) for each in connection.execute(query, bound)]

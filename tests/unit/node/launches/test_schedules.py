@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kodo.node.launches import schedules
+from kodo.node.store import schedule_rows
 from kodo.node.store.store import Store
 from kodo.protocol.access import Grant, Principal
 from tests.unit.node.conftest import StillClock, settled
@@ -214,7 +216,7 @@ async def test_a_launch_for_which_there_is_no_room_waits(tmp_path: Path, clock: 
 async def test_those_that_go_on_waiting_keep_no_other_from_its_launch(
     tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, stuck: int
 ) -> None:
-    monkeypatch.setattr(schedules, "_AT_ONCE", 3)
+    monkeypatch.setattr(schedules, "_READ", 3)
     limits = {"flows.linger": {"limits": {"concurrent_runs": 1}}}
     async with node_of(tmp_path, clock, overrides=limits, more=LINGER) as node:
         busy = (await node.call("run.launch", path="flows.linger", inputs={"n": 1}))["fid"]
@@ -237,6 +239,80 @@ async def test_those_that_go_on_waiting_keep_no_other_from_its_launch(
             await asleep(node)
         assert [(await row(node, sid))["launches"] for sid in last] == [1, 1]
         await node.call("run.kill", fid=busy)
+
+
+async def test_a_slow_check_of_one_user_delays_no_other_and_makes_no_time_missed(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock, more=LINGER) as node:
+        node.session("bob").remote_address = ("198.51.100.9", 1)
+        given = {"path": "flows.linger", "inputs": {"n": 1}, "missed": "skip"}
+        for _ in range(3):
+            await node.call("schedule.add", **given, every_s=HOUR)
+        for after in (HOUR, HOUR + 120):
+            for peer in ("ana", "bob"):
+                await node.call("schedule.add", peer, **given, at=clock.ms + after * 1000)
+        present, asked, go_on = node.provider.present, [], asyncio.Event()
+
+        async def slowly(principal: str) -> Any:
+            asked.append(principal)
+            if principal == "ana":
+                await go_on.wait()
+            return await present(principal)
+
+        def launched(peer: str) -> int:
+            return sum(live.row.principal == peer for live in node.rig.runs.live.values())
+
+        node.provider.present = slowly
+        clock.advance(HOUR)
+        await settled(lambda: launched("bob") == 1)
+        assert sorted(asked) == ["ana", "bob"]
+        clock.advance(300)
+        go_on.set()
+        await settled(lambda: (launched("ana"), launched("bob")) == (5, 2))
+        for fid in list(node.rig.runs.live):
+            await node.rig.runs.kill(fid, "home")
+
+
+async def test_a_few_schedules_are_settled_at_once(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        peers = [f"peer{number}" for number in range(12)]
+        for number, peer in enumerate(peers):
+            node.session(peer).remote_address = (f"198.51.{number}.9", 1)
+            await node.call("schedule.add", peer, path="flows.work", inputs={"n": 1}, every_s=HOUR)
+        present, asked, go_on = node.provider.present, [], asyncio.Event()
+
+        async def slowly(principal: str) -> Any:
+            asked.append(principal)
+            await go_on.wait()
+            return await present(principal)
+
+        node.provider.present = slowly
+        clock.advance(HOUR)
+        await settled(lambda: len(asked) >= 8)
+        await node.call("schedule.list")
+        assert len(asked) == 8
+        clock.advance(20)
+        go_on.set()
+        await settled(lambda: len(asked) == 12)
+        assert sorted(asked) == sorted(peers)
+
+
+async def test_payers_take_turns_and_those_that_wait_come_last(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        node.session("bob").remote_address = ("198.51.100.9", 1)
+        sids = {}
+        for number, (peer, waits) in enumerate([("ana", 0), ("ana", 1), ("ana", 0), ("bob", 0), ("bob", 1)]):
+            given = {"path": "flows.work", "inputs": {"n": 1}, "at": clock.ms + HOUR * 1000 + number}
+            sid = (await node.call("schedule.add", peer, **given))["sid"]
+            sids[sid] = number
+            change = "UPDATE schedules SET waits=? WHERE sid=?"
+            await node.rig.store.change(lambda tables: tables.execute(change, (waits, sid)))  # noqa: B023
+        for after, order in ((-1, [0, 3, 2, 1, 4]), (1, [0, 3, 2, 4, 1]), (4, [0, 3, 2, 1, 4])):
+            mark = (clock.ms + HOUR * 1000 + after, "z")
+            now = clock.ms + 2 * HOUR * 1000
+            found = await node.rig.store.ask(lambda tables: schedule_rows.due(tables, now, 9, mark))  # noqa: B023
+            assert [sids[each.sid] for each in found] == order
 
 
 async def test_a_schedule_that_is_paused_launches_nothing_and_goes_on_with_the_next_time(
