@@ -130,11 +130,20 @@ class ScheduleAnswers:
             "waits": row.waits,
             "last": None
             if row.last_due is None and row.last_reason is None
-            else {"due": row.last_due, "fid": row.last_fid, "reason": row.last_reason},
+            else {
+                "due": row.last_due,
+                "fid": row.last_fid,
+                "reason": row.last_reason if own else _code(row.last_reason),
+            },
             "launches": row.launches,
             "own": own,
             "launcher": account_of(row.principal) if own or caller.principal.operator else None,
         }
+
+
+def _code(reason: str | None) -> str | None:
+    """Return of a reason what no input can be part of: what stands before its message."""
+    return None if reason is None else reason.partition(":")[0]
 
 
 def _bad(arg: str, what: str) -> CallError:

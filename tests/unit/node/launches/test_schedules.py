@@ -400,6 +400,28 @@ async def test_a_schedule_of_somebody_else_is_not_there(tmp_path: Path, clock: S
         assert [line["what"] for line in lines] == ["schedule.remove", "schedule.pause"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("bad-inputs: n: 'private' is no number: 4", "bad-inputs"),
+        ("waits: the disk is full", "waits"),
+        ("missed", "missed"),
+        (None, None),
+    ],
+)
+async def test_of_a_reason_others_are_shown_no_message(
+    tmp_path: Path, clock: StillClock, reason: str | None, shown: str | None
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await scheduled(node)
+        change = "UPDATE schedules SET last_due=1, last_reason=? WHERE sid=?"
+        await node.rig.store.change(lambda tables: tables.execute(change, (reason, sid)))
+        assert (await row(node, sid))["last"]["reason"] == reason
+        [told] = (await node.call("schedule.list", "home", others=True))["result"]
+        assert told["last"]["reason"] == shown
+        assert (await node.call("schedule.pause", "home", sid=sid))["last"]["reason"] == shown
+
+
 async def test_the_name_of_a_removed_user_with_schedules_is_not_given_away(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock, auth="local") as node:
         await node.call("user.add", "home", name="ana")
