@@ -101,7 +101,8 @@ class RunAnswers:
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
         chain = await self._check_chain(caller, flow, args.chain)
         if args.invitation is not None:
-            return await self._launch_by(caller, flow, args)
+            # Undisturbed: a guest who goes away once the run is stored does not keep it from the maker.
+            return await self._runs.undisturbed(lambda: self._launch_by(caller, flow, args))
         if chain:
             caller = replace(caller, principal=caller.principal.on_behalf(chain[-1]["fid"]))
         return await self._start(

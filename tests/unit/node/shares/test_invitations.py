@@ -144,6 +144,35 @@ async def test_its_maker_sees_its_runs_only_where_that_was_said(tmp_path: Path, 
             assert (await node.refused("run.state", fid=fid)).reason == "no-such-run"
 
 
+@pytest.mark.parametrize("at", ["store.create", "store.run", "shares.of_run", "shares.add"])
+async def test_its_maker_sees_a_run_whose_guest_went_away_at_once(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await opened(node, see=True)
+        owner, name = at.split(".")
+        part = getattr(node.rig, owner)
+        work, there, go_on = getattr(part, name), asyncio.Event(), asyncio.Event()
+
+        async def slowly(*args: Any, **given: Any) -> Any:
+            there.set()
+            await go_on.wait()
+            return await work(*args, **given)
+
+        monkeypatch.setattr(part, name, slowly)
+        asked = asyncio.ensure_future(launch(node, sid))
+        await there.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        said: list[str] = []
+        node.rig.store.subscribe(lambda commit: said.extend(event.event for event in commit.events))
+        go_on.set()
+        await settled(lambda: "share" in said)
+        [row] = (await node.call("run.list"))["result"]
+        state = await node.call("run.state", fid=row["fid"])
+        assert (asked.cancelled(), state["own"], state["modes"]) == (True, False, ["r"])
+
+
 async def test_what_goes_on_by_it_ends_when_it_is_revoked_or_expires(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock, more=LINGER) as node:
         for ended in ("revoked", "expired"):
