@@ -221,7 +221,8 @@ async def test_a_flow_shows_what_the_command_prints_and_it_starts_a_bridge(desk:
     flags = ("--no-lan", "--registry", desk.node.ready["registries"][0])
     page = await desk.open(f"{origin}/#/flow/{peer_id}/{path}")
     await page.find("button", "Launch")
-    await page.evaluate("document.querySelector('details > summary').click()")
+    elsewhere = "[...document.querySelectorAll('summary')].find(each => each.innerText === 'The same from elsewhere')"
+    await page.evaluate(f"{elsewhere}.click()")
     shown = "document.querySelector('#assistant').closest('.stack').querySelector('code').textContent"
     for host, name in (("vscode", "VS Code"), ("cursor", "Cursor"), ("codex", "Codex"), ("claude", "Claude")):
         await page.choose("Settings of", name)

@@ -226,7 +226,7 @@ def test_errors_have_their_codes_as_text_and_as_json(address: str, user: User, w
     given = [word.format(address=address, elsewhere=elsewhere) for word in words] + ["--no-lan"]
     text = user(*given)
     assert (text.code, text.out) == (code, "")
-    assert text.err.splitlines()[-1].startswith("koco: ")
+    assert [line for line in text.err.splitlines() if line.startswith("koco: ")], text.err
     as_json = user(*given, "--json")
     assert as_json.code == code
     assert {"code", "reason", "message"} <= set(as_json.row["error"])

@@ -24,7 +24,7 @@ from kodo.node.executors.ray.executor import RayExecutor
 
 async def main():
     home, scope = map(Path, sys.argv[1:])
-    executor = RayExecutor(home, "kodo-test", [scope], [], num_cpus=2, object_store_bytes=150_000_000, runners=1)
+    executor = RayExecutor(home, "kodo-test", [scope], list, num_cpus=2, object_store_bytes=150_000_000, runners=1)
     await executor.start()
     runner = await executor.launch(RunSpec("0" * 26, "p", "ray_flows:survives", {}))
     events = []
@@ -60,7 +60,7 @@ async def test_a_run_survives_kill_9_of_its_node_and_is_completed_from_where_it_
     first_node.wait()
     await asyncio.sleep(1.0)  # events go on being made meanwhile
 
-    executor = RayExecutor(home, "kodo-test", [], [], num_cpus=2, object_store_bytes=150_000_000, runners=1)
+    executor = RayExecutor(home, "kodo-test", [], list, num_cpus=2, object_store_bytes=150_000_000, runners=1)
     await executor.start()
     try:
         assert find_cluster(home) == before

@@ -132,7 +132,7 @@ async def test_a_module_that_leaves_a_process_behind_holds_nothing_up(
 async def test_what_a_module_prints_and_changes_when_it_is_imported_stays_with_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "kodo")
     (tmp_path / "noisy.py").write_text(NOISY + GOOD)
     (tmp_path / "good.py").write_text(f"import os, sys\nassert open('prompt.txt').read() == 'x'{QUIET}{GOOD}")
     (tmp_path / "prompt.txt").write_text("x")
