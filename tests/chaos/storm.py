@@ -39,7 +39,10 @@ raylet; of the GCS; SIGSTOP of the node for a while; the clock set to another ti
 EXCUSES = {"raylet": "ray", "gcs_server": "ray", "disk": "disk"}
 """What a strike may have ended, besides the runs that it names."""
 
-WARM = 2
+RUNNERS = 2
+"""Processes that are kept ready for the module that was used last."""
+WARM = RUNNERS + 1
+"""And one for each other module of the scope."""
 
 
 @dataclass(frozen=True)
@@ -376,7 +379,7 @@ class Storm:
     def _start(self) -> NodeProcess:
         program = (sys.executable, "-m", "tests.chaos.skewed_koco")
         root = str(Path(__file__).resolve().parents[2])
-        more = {"KODO_TEST_SKEW": str(self.skew), "PYTHONPATH": root, "KODO_RUNNERS": str(WARM)}
+        more = {"KODO_TEST_SKEW": str(self.skew), "PYTHONPATH": root, "KODO_RUNNERS": str(RUNNERS)}
         return NodeProcess(self.home, program=program, **more)
 
     def _start_again(self) -> NodeProcess:
