@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -269,14 +270,15 @@ def test_ctrl_c_in_a_form_leaves_the_run_waiting(address: str, user: User) -> No
     assert user("kill", f"{address}/{row['fid']}", "--no-lan").code == 0
 
 
-def test_a_local_flow_runs_on_a_node_of_its_own(user: User, tmp_path: Path) -> None:
+def test_a_local_flow_runs_on_a_node_of_its_own(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    before = {name for name in os.listdir("/tmp") if name.startswith("koco-")}
-    done = user("run", "./cli_flows.py:report", "topic=x", "--yes", "--out", str(out), "--json", cwd=FLOWS)
-    assert done.code == 0, done.err
+    with tempfile.TemporaryDirectory(prefix="kt-") as own:  # others leave and take away in the common one
+        monkeypatch.setenv("TMPDIR", own)
+        done = user("run", "./cli_flows.py:report", "topic=x", "--yes", "--out", str(out), "--json", cwd=FLOWS)
+        assert done.code == 0, done.err
+        assert [name for name in os.listdir(own) if name.startswith("koco-")] == []
     assert done.rows[-1]["final"]["result"] == "x True"
     assert (out / "report.md").exists()
-    assert {name for name in os.listdir("/tmp") if name.startswith("koco-")} <= before
 
 
 GRAPH = """

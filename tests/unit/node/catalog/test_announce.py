@@ -124,9 +124,8 @@ async def test_other_addresses_are_told_at_once_when_the_networks_change(clock: 
         stage.said = Said("flows.example.com", (str(address),), (FLOW,))
         announcer.look_again()
         announcer.look_again()
-        began = clock.now_ms()
         await stage.until(lambda: len(one.ups) == 2, step=0.1)
-        assert clock.now_ms() - began <= 1000
+        assert one.beats == []  # long before the next heartbeat
         announcer.look_again()
         await stage.until(lambda: len(one.beats) == 1, step=0.1)
     assert len(one.ups) == 2

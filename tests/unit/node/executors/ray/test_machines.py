@@ -9,6 +9,7 @@ import pytest
 
 from kodo.node.executors.ray.machines import LOST_AFTER_S, Machine, Machines, check_token, explain, knock, knock_at
 from kodo.p2p.errors import UnreachableError, UsageError
+from tests.unit.node.conftest import settled
 
 
 def machine(key: str = "a", **has: float) -> Machine:
@@ -102,8 +103,12 @@ def test_a_wrong_token_is_told_as_that() -> None:
 
 
 async def test_knocking_tells_who_answers(unused_tcp_port: int) -> None:
+    closed = []
+
     async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
+        await writer.wait_closed()
+        closed.append(writer)
 
     server = await asyncio.start_server(close, "127.0.0.1", 0)
     async with server:
@@ -112,5 +117,6 @@ async def test_knocking_tells_who_answers(unused_tcp_port: int) -> None:
         away = Machine("b", "b", "127.0.0.1", unused_tcp_port, {})
         assert await knock_at([there, away]) == {"a": True, "b": False}
         await asyncio.to_thread(knock, f"127.0.0.1:{port}")
+        await settled(lambda: len(closed) == 2)
     with pytest.raises(UnreachableError):
         await asyncio.to_thread(knock, f"127.0.0.1:{unused_tcp_port}")
