@@ -156,6 +156,21 @@ async def test_a_stopped_registry_was_asked_for_by_its_name(panel: Page, registr
         await registry.asked_to_stop.wait()
 
 
+def owner_of(registry: Registry) -> RegistryClient:
+    return RegistryClient(registry.url, claimant=Claimant(load_identity(registry.config.home, "user")))
+
+
+async def code_for(page: Page, registry: Registry) -> str:
+    """Add the user ana, and make the code for the browser whose page shows *Me*."""
+    found = "document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)"
+    await page.wait(found)
+    peer_id = await page.evaluate(f"{found}[0]")
+    async with owner_of(registry) as owner:
+        await owner.access("user.add", {"name": "ana", "roles": ["user"]})
+        code: str = (await owner.access("user.enrol", {"name": "ana", "peer_id": peer_id}))["code"]
+    return code
+
+
 async def test_a_registry_with_users_is_read_in_its_own_page_by_who_logs_in(
     browser: whole_page.Browser, guarded: Registry
 ) -> None:
@@ -165,13 +180,7 @@ async def test_a_registry_with_users_is_read_in_its_own_page_by_who_logs_in(
         await looks_well(page)
         assert await page.all("link", "Market watch") == []
         await page.goto(f"{guarded.url}/#/me")
-        await page.wait("document.querySelector('.copy, .mono')?.textContent.includes('12D3Koo')")
-        mine = await page.evaluate("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)[0]")
-        async with RegistryClient(
-            guarded.url, claimant=Claimant(load_identity(guarded.config.home, "user"))
-        ) as owner:
-            await owner.access("user.add", {"name": "ana", "roles": ["user"]})
-            code = (await owner.access("user.enrol", {"name": "ana", "peer_id": mine}))["code"]
+        code = await code_for(page, guarded)
         await page.goto(f"{guarded.url}/#/flows")
         await page.fill("textbox", "Code", "0000-0000-0000")
         await page.click("button", "Log in")
@@ -197,17 +206,12 @@ async def test_a_login_that_the_registry_ended_is_asked_for_again(
 ) -> None:
     page = await browser.page(f"{guarded.url}/#/me", context=await browser.context())
     try:
-        await page.wait("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)")
-        mine = await page.evaluate("document.body.innerText.match(/12D3Koo[A-Za-z0-9]{45}/)[0]")
-        async with RegistryClient(
-            guarded.url, claimant=Claimant(load_identity(guarded.config.home, "user"))
-        ) as owner:
-            await owner.access("user.add", {"name": "ana", "roles": ["user"]})
-            code = (await owner.access("user.enrol", {"name": "ana", "peer_id": mine}))["code"]
-            await page.goto(f"{guarded.url}/#/flows")
-            await page.fill("textbox", "Code", code)
-            await page.click("button", "Log in")
-            await page.find("link", "Market watch")
+        code = await code_for(page, guarded)
+        await page.goto(f"{guarded.url}/#/flows")
+        await page.fill("textbox", "Code", code)
+        await page.click("button", "Log in")
+        await page.find("link", "Market watch")
+        async with owner_of(guarded) as owner:
             await owner.access("user.remove", {"name": "ana"})
         await page.reload()
         await page.sees("This registry shows its flows to its users")

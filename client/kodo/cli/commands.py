@@ -48,7 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "schedule": Entry(
         "schedules",
         "Run",
-        "Let a node launch a flow at times, also while you are away. Secrets cannot be scheduled.",
+        "Launch a flow at set times, even while you are away. Its node does it; secrets cannot be inputs.",
     ),
     "schedules": Entry(
         "schedules",

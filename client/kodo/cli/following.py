@@ -112,7 +112,7 @@ async def follow_run(
 
 
 async def _watch_queue(run: Run, display: Display) -> None:
-    """Tell a display which place in its node's queue a run has, until it has begun."""
+    """Show a run's place in its node's queue until the run begins."""
     while display.waits:
         try:
             place = (await run.state()).get("queue_position")

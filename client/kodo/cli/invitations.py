@@ -166,7 +166,7 @@ async def open_link(
 
 
 def _introduce(context: Context, opened: OpenInvitation) -> None:
-    """Tell what the holder has to know before the first launch."""
+    """Show what the holder of an invitation should know before the first launch."""
     from kodo.cli.text import human_time, line
 
     about = opened.about

@@ -144,7 +144,7 @@ async def embedded_node(context: Context, flow: LocalFlow, executor: str | None 
 
 @contextlib.contextmanager
 def _terminal(context: Context) -> Iterator[None]:
-    """Tell the flow's process which terminal `breakpoint()` stops on, where there is one."""
+    """Name the terminal that `breakpoint()` uses in the flow's process, if there is one."""
     if not (context.interactive and sys.stdout.isatty()):
         yield
         return

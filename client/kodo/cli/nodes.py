@@ -140,7 +140,7 @@ async def running_node(
 
 @contextlib.asynccontextmanager
 async def telling(tell: Callable[[str], None] | None, waits_for: Callable[[], str]) -> AsyncIterator[None]:
-    """Tell what is waited for in the block, once it has been the same for a second."""
+    """Show what the block waits for, once that has not changed for a second."""
 
     async def watch(tell: Callable[[str], None]) -> None:
         told = ""

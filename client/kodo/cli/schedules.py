@@ -66,7 +66,7 @@ async def schedule(
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Tag for the runs; may be repeated.")
     ] = None,
 ) -> None:
-    """Let a node launch a flow at times, also while you are away. Secrets cannot be scheduled."""
+    """Launch a flow at set times, even while you are away. Its node does it; secrets cannot be inputs."""
     from kodo.cli.launching import given_inputs, upload_files
     from kodo.cli.text import shell_word
     from kodo.client.resolve import is_local_flow

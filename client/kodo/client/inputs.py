@@ -214,7 +214,7 @@ def _load_json(text: str) -> Any:
     """Read JSON, its numbers as `Unread`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
 
     def number(word: str) -> Unread:

@@ -55,7 +55,7 @@ class Schedules:
         node: str | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Let a flow's node launch it at times, also while this client is away; give the schedule.
+        """Launch a flow at set times, even while this client is away; return the schedule.
 
         Args:
             flow: as for `Client.launch`, and so are `inputs`, `tags`, `node` and further keyword arguments. Secrets
@@ -133,7 +133,9 @@ def schedule_args(
         seconds = parse_seconds(every)
         if not isinstance(seconds, (int, float)) or seconds != int(seconds) or not 60 <= seconds <= 366 * 86_400:
             said = safe_text(every, 40)
-            raise UsageError(f"every is a duration such as 30m, 12h or 7d, at least one minute, not {said!r}")
+            raise UsageError(
+                f"`every` must be a duration of at least one minute, such as 30m, 12h or 7d; {said!r} is not"
+            )
         return {**args, "every_s": int(seconds)}
     assert at is not None
     return {**args, "at": _moment(at, tz or local_zone()), "tz": tz or local_zone()}

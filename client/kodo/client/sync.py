@@ -345,7 +345,7 @@ class Schedules:
         node: str | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Let a flow's node launch it at times."""
+        """Launch a flow at set times."""
         times: dict[str, Any] = {"cron": cron, "at": at, "every": every, "tz": tz}
         given = {**(inputs or {}), **kwargs}
         return self._loop.call(

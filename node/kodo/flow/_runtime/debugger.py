@@ -25,7 +25,7 @@ _one_at_a_time = threading.Lock()
 
 
 def stop_at_breakpoints(warn: Callable[[str], object]) -> None:
-    """Let `breakpoint()` in this process stop on the terminal that `TERMINAL` names; `warn` where there is none."""
+    """Make `breakpoint()` use the terminal that `TERMINAL` names; without one, call `warn` instead."""
 
     def stop(*args: Any, **options: Any) -> Any:
         """Stop in the debugger."""
