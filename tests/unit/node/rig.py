@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import pytest
 
 from kodo.node.executors.executor import Executor
 from kodo.node.executors.in_process import InProcessExecutor, InProcessFlow, InProcessRunner
@@ -23,6 +26,7 @@ from kodo.node.runs.vault import Vault
 from kodo.node.schemas.judge import Judge
 from kodo.node.shares.shares import Shares
 from kodo.node.store.follow import Feed
+from kodo.node.store.rows import OnceKey
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
@@ -32,6 +36,7 @@ from tests.unit.node.conftest import StillClock, settled
 
 ANA = Principal("ana", "peer-of-ana")
 BOB = Principal("bob", "peer-of-bob")
+T = TypeVar("T")
 
 
 class Rig:
@@ -152,3 +157,25 @@ async def rig_of(
     """A node whose executor ends with it."""
     async with InProcessExecutor(flows, slots=slots) as executor, rig(home, executor, clock, settings) as made:
         yield made
+
+
+async def overtaken(node: Rig, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Awaitable[T]]) -> tuple[T, T]:
+    """Do `work` twice under one idempotency key, the one that asked for the key first as the last; return both ends.
+
+    What the earlier one is told of the key is out of date when it goes on.
+    """
+    once, answered, go_on = node.store.once, asyncio.Event(), asyncio.Event()
+
+    async def held(*place: str) -> OnceKey | None:
+        monkeypatch.setattr(node.store, "once", once)
+        found = await once(*place)
+        answered.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(node.store, "once", held)
+    earlier = asyncio.ensure_future(work())
+    await answered.wait()
+    later = await work()
+    go_on.set()
+    return later, await earlier

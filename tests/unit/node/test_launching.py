@@ -17,7 +17,7 @@ from kodo.node.store.queries import RunFilter
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.sqlite import file
 from tests.unit.node.conftest import StillClock, settled
-from tests.unit.node.rig import Rig, rig, rig_of
+from tests.unit.node.rig import Rig, overtaken, rig, rig_of
 
 ALL = RunFilter("ana")
 KEEP = RunSettings(keep_runs=True)
@@ -52,6 +52,15 @@ async def test_a_thousand_launches_at_once_under_ten_keys_are_ten_runs_also_over
         assert first == second
         assert set(first.values()) == {50}
         assert len(executor.launched) == 10
+
+
+async def test_a_launch_that_asked_for_its_key_before_the_first_was_stored_is_the_same_run(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": forever}, RunSettings(max_live=1)) as node:
+        fid, late = await overtaken(node, monkeypatch, lambda: node.launch(key="k"))
+        assert fid == late
+        assert len(node.runs.live) == 1
 
 
 async def test_one_principal_cannot_take_all_the_room(tmp_path: Path, clock: StillClock) -> None:

@@ -136,13 +136,32 @@ class Locks:
             except (TypeError, ValueError, OverflowError):
                 raise CallError(400, "bad-candidate", "the answer is not plain data") from None
             once = OnceKey(principal.id, f"answer/{fid}/{lid}/{key}", cid, digest)
-            known = await self._store.once(principal.id, once.key)
-            if known is not None:
-                if known.digest != once.digest:
-                    raise CallError(409, "key-reused", "this key was used with another answer; use another key")
-                return await self._verdict(fid, lid, known.value)
+            if (earlier := await self._earlier(once)) is not None:
+                return await self._verdict(fid, lid, earlier)
+        try:
+            cid = await self._offer(fid, lid, candidate, principal, cid, once, payer or account_of(principal.id))
+        except CallError:
+            # The first call with this key may have been heard while this one was judged.
+            if once is None or (earlier := await self._earlier(once)) is None:
+                raise
+            cid = earlier
+        return await self._verdict(fid, lid, cid)
+
+    # --- inside ---
+
+    async def _earlier(self, once: OnceKey) -> str | None:
+        known = await self._store.once(once.principal, once.key)
+        if known is None:
+            return None
+        if known.digest != once.digest:
+            raise CallError(409, "key-reused", "this key was used with another answer; use another key")
+        return known.value
+
+    async def _offer(
+        self, fid: str, lid: str, candidate: Any, principal: Principal, cid: str, once: OnceKey | None, payer: str
+    ) -> str:
+        """Judge a candidate by its lock's form and claim the lock with it; return its cid, or the earlier one's."""
         lock = await self.get(fid, lid, principal)
-        payer = payer or account_of(principal.id)
         faults = await self._judge.do(partial(places, lock.schema, candidate), payer)
         if faults:
             first = ": ".join(part for part in (faults[0]["at"], faults[0]["message"]) if part)
@@ -160,10 +179,7 @@ class Locks:
         except ValueError as error:
             raise CallError(413, "too-large", str(error)) from None
         live.claimed.add(lid)
-        cid = await self._runs.undisturbed(lambda: self._submit(live, new, once, secrets))
-        return await self._verdict(fid, lid, cid)
-
-    # --- inside ---
+        return await self._runs.undisturbed(lambda: self._submit(live, new, once, secrets))
 
     async def _submit(self, live: LiveRun, new: NewEvent, once: OnceKey | None, secrets: Secrets) -> str:
         """Commit a candidate of a claimed lock and hand it over; give its cid, or the earlier one of its key."""

@@ -285,17 +285,22 @@ class Runs:
         if key is None:
             return await self._create(run, first, None, order)
         place = (key.principal, key.key)
+        # One at a time for each key: those that come to nothing take no room meanwhile.
         while (known := await self._store.once(*place)) is None:
-            # One at a time for each key: those that come to nothing take no room meanwhile.
             busy = self._keyed.get(place)
-            if busy is None:
-                busy = self._keyed[place] = asyncio.Event()
-                try:
+            if busy is not None:
+                await busy.wait()
+                continue
+            busy = self._keyed[place] = asyncio.Event()
+            try:
+                # Asked again: the one before may have ended since the question.
+                known = await self._store.once(*place)
+                if known is None:
                     return await self._create(run, first, key, order)
-                finally:
-                    del self._keyed[place]
-                    busy.set()
-            await busy.wait()
+            finally:
+                del self._keyed[place]
+                busy.set()
+            break
         if known.digest != key.digest:
             raise CallError(409, "key-reused", KEY_REUSED)
         return await self._earlier(known.value)

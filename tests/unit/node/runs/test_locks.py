@@ -15,7 +15,7 @@ from kodo.node.store.rows import NewEvent
 from kodo.p2p.errors import CallError
 from kodo.protocol.events import LOCK_VERDICT_S, RunState
 from tests.unit.node.conftest import StillClock, fid_of, settled
-from tests.unit.node.rig import ANA, BOB, Rig, rig, rig_of
+from tests.unit.node.rig import ANA, BOB, Rig, overtaken, rig, rig_of
 
 LID = "0" * 25 + "1"
 LID2 = "0" * 25 + "2"
@@ -288,6 +288,17 @@ async def test_the_same_key_gives_the_same_verdict(tmp_path: Path, clock: StillC
         assert await node.locks.answer(fid, LID, {"go": True}, ANA, key="k") == unlock
         assert await refused(node.locks.answer(fid, LID, {"go": False}, ANA, key="k")) == (409, "key-reused")
         assert await refused(node.locks.answer(fid, LID, {"go": True}, ANA, key="k2")) == (410, "answered")
+
+
+async def test_an_answer_that_asked_for_its_key_before_the_first_was_stored_has_the_same_verdict(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": asking()}) as node:
+        fid = await locked(node)
+        unlock, late = await overtaken(
+            node, monkeypatch, lambda: node.locks.answer(fid, LID, {"go": True}, ANA, key="k")
+        )
+        assert unlock == late
 
 
 async def test_an_answer_counts_although_its_sender_goes_away(tmp_path: Path, clock: StillClock) -> None:

@@ -9,6 +9,7 @@ from kodo.registry.reads.flow_pages import FLOW_KEYS
 from kodo.registry.reads.node_pages import NODE_KEYS
 from kodo.registry.reads.pages import COUNT_LIMIT, PageRequest, parse_page
 from kodo.registry.records.record import verify_record
+from kodo.registry.store.changes import Bounds
 from kodo.registry.store.store import Store
 from tests.support.records import NOW, address, flow, identity, signed_record
 
@@ -25,11 +26,12 @@ FLOWS = {
     ],
 }
 NAMES = {1: "alpha.example.com", 2: "Beta.example.com"}
+UNHURRIED = Bounds(read_s=60.0)
 
 
 @pytest.fixture
 async def store(tmp_path):
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         for number, flows in FLOWS.items():
             signed = signed_record(identity(number), *flows, name=NAMES[number])
             await store.put(verify_record(signed), signed, NOW + number)
@@ -213,7 +215,7 @@ async def test_a_page_tells_totals_and_repeats_the_request(store):
 
 
 async def test_totals_over_the_limit_are_lower_bounds(tmp_path):
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         for number in range(1, 6):
             flows = [flow(f"f{index}", name="n", description="same words") for index in range(2001)]
             signed = signed_record(identity(number), *flows, name=f"node{number}")
@@ -233,7 +235,7 @@ WAYS = {
 @pytest.fixture
 async def crowd(tmp_path):
     words = ["market", "trend", "atlas", "radar", "Straße", 'say "hi"', "scout"]
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         for number in range(1, 7):
             flows = [
                 flow(f"f{index}", name=f"{words[(index * 5 + number) % 7]} {index % 3}", published=NOW - index,
@@ -319,7 +321,7 @@ async def test_every_way_to_many_nodes_gives_the_same(crowd, way, monkeypatch):
 )
 async def test_a_tag_is_found_whole_whatever_stands_beside_it(tmp_path, tag, holds):
     tags = ("lit", "a", 'b"lit2', "x\\", "c d", '"li', 'it"', "b,", "ö")
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         signed = signed_record(identity(1), flow(tags=tags))
         await store.put(verify_record(signed), signed, NOW)
         for path in (None, flow().path):
