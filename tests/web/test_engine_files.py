@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kodo.node.app import Node
+from kodo.protocol.portable_names import WINDOWS, original_name, stored_names
 from tests.support.cdp import Page
 from tests.support.web_page import content, target
 
@@ -146,6 +147,32 @@ async def test_outputs_are_downloaded_as_one_zip(page: Page, node: Node, tmp_pat
         assert {name: archive.read(name) for name in archive.namelist()} == {
             name: content(size) for name, size in files.items()
         }
+
+
+async def test_names_that_not_each_disk_stores_can_be_told_from_their_files(
+    page: Page, node: Node, tmp_path: Path
+) -> None:
+    names = ["a/10:30.txt", "con", ".env", "notes.", "50% off.txt", "100%41", "A.txt", "a.txt", "x\u202ey.txt"]
+    await page.run(
+        MAKE + "for (const name of Object.keys(files)) await node.download(fid, name).done",
+        target=target(node),
+        files=dict.fromkeys(names, 3),
+    )
+    folder = tmp_path / "downloads"
+    async with asyncio.timeout(30):
+        for _ in names:
+            assert await page.downloads.get() == "completed"
+    single = {file.name for file in folder.iterdir()}
+    assert {original_name(file) for file in single} == {name.split("/")[-1] for name in names}
+    await page.run(
+        MAKE + "await node.downloadZip(fid, Object.keys(files), { saveAs: 'all.zip' }).done",
+        target=target(node),
+        files=dict.fromkeys(names, 3),
+    )
+    async with asyncio.timeout(30):
+        assert await page.downloads.get() == "completed"
+    with zipfile.ZipFile(folder / "all.zip") as archive:
+        assert archive.namelist() == list(stored_names(names, WINDOWS).values())
 
 
 async def test_an_output_is_read_in_place_up_to_a_bound(page: Page, node: Node) -> None:

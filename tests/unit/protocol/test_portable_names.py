@@ -1,8 +1,29 @@
 """What becomes of names that not every system stores."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from kodo.protocol.manifest import check_output_name
 from kodo.protocol.portable_names import original_name, portability, stored_names
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "portable.json").read_text())
+
+
+@pytest.mark.parametrize("case", VECTORS["renamed"], ids=lambda case: repr(case["names"])[:60])
+def test_names_are_stored_as_the_vectors_say(case):
+    names = [check_output_name(name) for name in case["names"]]
+    stored = stored_names(names, VECTORS["system"])
+    assert stored == dict(zip(names, case["stored"], strict=True))
+    if "lossy" not in case:
+        assert [original_name(stored[name]) for name in names] == names
+
+
+@pytest.mark.parametrize("name", VECTORS["refused"], ids=lambda name: repr(name)[:30])
+def test_what_is_no_name_of_an_output_is_refused(name):
+    with pytest.raises(ValueError, match="name"):
+        check_output_name(name)
 
 
 @pytest.mark.parametrize(

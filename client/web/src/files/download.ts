@@ -1,9 +1,10 @@
 /** One output, downloaded and verified by chunks; what the browser's disk has of it already is verified again, and kept. */
 import { hex, utf8 } from '../core/bytes.ts'
+import { checkOutputName, fileName } from '../core/names.ts'
 import type { DownloadHandle, DownloadOptions, DownloadResult } from '../net/api.ts'
 import type { RemoteNode } from '../net/node.ts'
 import { CHUNK_BYTES, digest } from './hash.ts'
-import { type Sink, fileName, openSink } from './sinks.ts'
+import { type Sink, openSink } from './sinks.ts'
 import { type Manifest, fetchManifest, isChunk, verified } from './source.ts'
 import { Transfer } from './transfer.ts'
 
@@ -24,11 +25,12 @@ export class ChunkedDownload extends Transfer<DownloadResult> implements Downloa
   }
 
   protected async run(signal: AbortSignal): Promise<DownloadResult> {
+    const file = this.options.saveAs ?? fileName(checkOutputName(this.name))
     const manifest = await fetchManifest(this.node, this.fid, this.name, signal)
     this.#size = manifest.size
     const sink = await openSink(
       {
-        name: this.options.saveAs ?? fileName(this.name),
+        name: file,
         size: manifest.size,
         // What a part is a part of: other content, or another output, has another key.
         key: hex(await digest(utf8(`${this.node.peerId} ${this.fid} ${this.name} ${manifest.sha256} ${manifest.size}`))).slice(0, 40),
@@ -51,7 +53,7 @@ export class ChunkedDownload extends Transfer<DownloadResult> implements Downloa
         }
       signal.throwIfAborted()
       await sink.finish()
-      return { name: this.name, size: manifest.size, sha256: manifest.sha256, sink: sink.kind }
+      return { name: this.name, file, size: manifest.size, sha256: manifest.sha256, sink: sink.kind }
     } catch (error) {
       await sink.abort()
       throw error

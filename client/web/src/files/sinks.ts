@@ -63,22 +63,6 @@ export function save(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }
 
-/** What a name may not have on any common system, and what changes how it reads. */
-const UNFIT = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\\:*?"<>|]/gu
-
-/** Return a name for a file of an output: its last part, of what every system takes. */
-export function fileName(output: string): string {
-  const last = output.split('/').at(-1) ?? ''
-  const fit = last.replace(UNFIT, '_').replace(/^\.+/, '').replace(/[. ]+$/, '').slice(0, 200)
-  return fit === '' ? 'output' : fit
-}
-
-/** Return a path inside an archive: never out of it. */
-export function archivePath(output: string): string {
-  const parts = output.split('/').map(part => part.replace(UNFIT, '_').slice(0, 200)).filter(part => part !== '' && part !== '.' && part !== '..')
-  return parts.length > 0 ? parts.join('/') : 'output'
-}
-
 class BlobSink implements Sink {
   readonly kind = 'blob'
   readonly have = 0

@@ -1,9 +1,10 @@
 /** Outputs as one zip file (APPNOTE 6.3.10): stored, with sizes after the bytes and 64-bit fields, written as they arrive. */
 import { concat, utf8 } from '../core/bytes.ts'
+import { checkOutputName, storedNames } from '../core/names.ts'
 import type { Bytes } from '../core/value.ts'
 import type { DownloadHandle, DownloadOptions, DownloadResult } from '../net/api.ts'
 import type { RemoteNode } from '../net/node.ts'
-import { archivePath, openSink } from './sinks.ts'
+import { openSink } from './sinks.ts'
 import { fetchManifest, verified } from './source.ts'
 import { Transfer } from './transfer.ts'
 
@@ -142,6 +143,8 @@ export class ZipDownload extends Transfer<DownloadResult> implements DownloadHan
   }
 
   protected async run(signal: AbortSignal): Promise<DownloadResult> {
+    // Whoever unpacks it may have any disk.
+    const stored = storedNames(this.names.map(checkOutputName))
     const files = []
     for (const name of this.names) files.push({ name, manifest: await fetchManifest(this.node, this.fid, name, signal) })
     const size = files.reduce((sum, { manifest }) => sum + manifest.size, 0)
@@ -153,7 +156,7 @@ export class ZipDownload extends Transfer<DownloadResult> implements DownloadHan
       const zip = new ZipWriter(new Date())
       let have = 0
       for (const { name, manifest } of files) {
-        await sink.write(zip.begin(archivePath(name)))
+        await sink.write(zip.begin(stored.get(name)!))
         for await (const bytes of verified(this.node, this.fid, name, manifest, { signal, weather: this.weather })) {
           have += bytes.length
           await sink.write(zip.data(bytes))
@@ -164,7 +167,7 @@ export class ZipDownload extends Transfer<DownloadResult> implements DownloadHan
       signal.throwIfAborted()
       await sink.write(zip.finish())
       await sink.finish()
-      return { name: this.name, size: have, sha256: '', sink: sink.kind }
+      return { name: this.name, file: this.name, size: have, sha256: '', sink: sink.kind }
     } catch (error) {
       await sink.abort()
       throw error

@@ -249,7 +249,7 @@ export interface DownloadOptions {
   sink?: SinkKind
   /** A file handle of `showSaveFilePicker`, for the sink `picker`. */
   handle?: FileSystemFileHandle
-  /** The name that is suggested for the file. Default: the output's, without folders. */
+  /** The name that is suggested for the file. Default: the output's, without folders, as `core/names` stores it. */
   saveAs?: string
   signal?: AbortSignal
 }
@@ -275,6 +275,8 @@ export interface DownloadHandle extends Listenable<TransferNews> {
 
 export interface DownloadResult {
   name: string
+  /** What the file is called on the disk: not each name can be stored there. */
+  file: string
   size: number
   /** Hex, as the node says it; of what was verified chunk by chunk. Empty for a zip. */
   sha256: string

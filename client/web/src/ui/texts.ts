@@ -226,6 +226,7 @@ export const say = {
     zip: 'All as one zip',
     show: 'Show',
     hide: 'Hide',
+    savedAs: (file: string) => `Saved as ${file}: not every system stores the name as it is.`,
     verified: 'verified',
     downloading: (done: string, all: string) => `${done} of ${all}`,
     downloadFailed: 'The download failed',

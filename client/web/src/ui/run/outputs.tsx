@@ -99,16 +99,19 @@ export function Download({ label, describe, begin, main = false }: { label: stri
   const [handle, setHandle] = useState<DownloadHandle | undefined>()
   const [news, setNews] = useState<TransferNews | undefined>()
   const [error, setError] = useState<unknown>()
+  const [renamed, setRenamed] = useState('')
   const live = useRef(true)
   useEffect(() => () => void (live.current = false), [])
   const start = async () => {
     setError(undefined)
+    setRenamed('')
     const made = begin()
     setHandle(made)
     setNews({ status: 'running', bytes: 0 })
     const stop = made.on(setNews)
     try {
-      await made.done
+      const { name, file } = await made.done
+      if (live.current && file !== name.split('/').at(-1)) setRenamed(file)
       announce(`${made.name} ${text.verified}`)
     } catch (failed) {
       if (live.current && made.status !== 'cancelled') setError(failed)
@@ -142,6 +145,7 @@ export function Download({ label, describe, begin, main = false }: { label: stri
           </button>
         </div>
       )}
+      {renamed !== '' && <p class="small muted">{text.savedAs(renamed)}</p>}
       {error !== undefined && (
         <p class="fault" role="alert">
           {explain(error).title} {explain(error).text}
