@@ -17,7 +17,7 @@ import pytest
 from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.association import Association
 from kodo.p2p.net.calls import request
-from kodo.p2p.net.link import EARLY_CHANNELS
+from kodo.p2p.net.channels import EARLY_CHANNELS
 from tests.chaos.attacking import Target, forge, raw_link
 from tests.support.operations import operations
 from tests.support.peers import make_pair

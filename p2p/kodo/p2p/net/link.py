@@ -21,10 +21,10 @@ from OpenSSL import SSL
 from kodo.p2p.core import sctp
 from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, PeerError
+from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.datachannel import DataChannel
+from kodo.p2p.net.channels import CLOSING_CHANNELS, EARLY_CHANNELS, LinkChannels
 from kodo.p2p.net.dtls import Dtls, record_number
 from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
@@ -40,16 +40,12 @@ _EVENTS_A_LOOK = 16
 """Events delivered between two looks at the clock."""
 WRITE_AHEAD_BYTES = 1 << 20
 """Output that one link queues before writers wait. Channels take turns, so it does not delay the others."""
-EARLY_CHANNELS, EARLY_BYTES = 16, 64 << 10
-"""What a peer may open, beside the handshake's channel, and send before its last handshake message has arrived."""
 ROUNDS = 4
 """Batches that one link sends before others have their turn."""
 TURN_SECONDS = 0.001
 """Time that one link takes for what came before others have their turn; what is left waits, in its own queue."""
 WAITING_DATAGRAMS = 4096
 """What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
-CLOSING_CHANNELS = 1024
-"""Channels beside the open streams: both sides have to agree that one is closed, and a peer need never do."""
 
 
 class WebRtcLink:
@@ -109,10 +105,7 @@ class WebRtcLink:
             flush_soon=self._flush_soon,
         )
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._channels: dict[int, DataChannel] = {}
-        self._handler: LinkHandler | None = None
-        self._early: list[tuple[DataChannel, list[bytes]]] = []
-        self._unread = 0
+        self._channels = LinkChannels(self, self._sctp, limits, self._authenticate)
         self._drained = asyncio.Event()
         self._drained.set()
         self._idle = asyncio.Event()
@@ -145,7 +138,7 @@ class WebRtcLink:
     @property
     def awaits(self) -> bool:
         """Whether anything may be coming or going: a channel is open, or something is not acknowledged."""
-        return bool(self._channels) or self._sctp.queued > 0
+        return len(self._channels) > 0 or self._sctp.queued > 0
 
     @property
     def settled(self) -> bool:
@@ -234,7 +227,7 @@ class WebRtcLink:
             finally:
                 self._delivering = False
         self._count_kept()
-        if self._handler is None:
+        if self._channels.handler is None:
             self._flush_now()  # nobody reads yet
         else:
             self._flush_soon()
@@ -358,11 +351,11 @@ class WebRtcLink:
         while self._error is None and (event := self._sctp.next_event()) is not None:
             match event:
                 case sctp.MessageReceived():
-                    self._message(event)
+                    self._channels.message(event)
                 case sctp.Drained():
                     self._check_drained()
                 case sctp.ChannelOpened():
-                    self._opened(event.channel_id)
+                    self._channels.opened(event.channel_id)
                 case sctp.ChannelClosed():
                     self._closed(event.channel_id)
                 case sctp.Established():
@@ -376,47 +369,10 @@ class WebRtcLink:
                 return False
         return self._error is None
 
-    def _message(self, event: sctp.MessageReceived) -> None:
-        data, channel = event.data, self._channels.get(event.channel_id)
-        if channel is None:
-            self._sctp.consumed(len(data))
-            if event.channel_id == NOISE_CHANNEL:
-                self._authenticate(data)
-            return
-        if event.text:
-            raise PeerError("the other side sent text where libp2p sends bytes")
-        self._unread += len(data)
-        if self._unread > self._limits.unread_bytes + EARLY_BYTES:
-            raise PeerError("the other side sent more than this side allowed")
-        if channel.handler is not None:
-            channel.handler.message_received(data)
-            return
-        for early, messages in self._early:
-            if early is channel:
-                messages.append(data)
-        if self._unread > EARLY_BYTES:
-            raise PeerError("the other side sent too much before the handshake was over")
-
-    def _opened(self, channel_id: int) -> None:
-        channel = self._channels[channel_id] = DataChannel(self, channel_id)
-        if len(self._channels) > self._limits.streams + CLOSING_CHANNELS:
-            raise PeerError("the other side opens channels without closing any")
-        if self._handler is not None:
-            self._deliver(channel, [])
-        elif len(self._early) < EARLY_CHANNELS:
-            self._early.append((channel, []))
-        else:
-            channel.close()
-
     def _closed(self, channel_id: int) -> None:
         if channel_id == NOISE_CHANNEL:
             self._handshake.forget_channel()
-        channel = self._channels.pop(channel_id, None)
-        if channel is None or channel.closed:
-            return
-        channel.closed = True
-        if channel.handler is not None:
-            channel.handler.channel_closed()
+        self._channels.closed(channel_id)
 
     def fail(self, error: Exception) -> None:
         """End the link because of `error`, ours or a library's, which nobody else learns of; the first one counts."""
@@ -424,8 +380,8 @@ class WebRtcLink:
             return
         error = as_ours(error, self.remote_address[0])
         self._end(error)
-        if self._handler is not None:
-            tell(partial(self._handler.link_lost, error), self.remote_address[0])
+        if self._channels.handler is not None:
+            tell(partial(self._channels.handler.link_lost, error), self.remote_address[0])
 
     def _count_kept(self) -> None:
         self._account.keeps(self._sctp.kept + self._waiting_bytes + self._kept_by_readers)
@@ -452,7 +408,7 @@ class WebRtcLink:
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits raises it; nobody may wait
-        for channel_id in list(self._channels):
+        for channel_id in self._channels:
             tell(partial(self._closed, channel_id), self.remote_address[0])
         tell(self.on_end, self.remote_address[0])
 
@@ -460,32 +416,14 @@ class WebRtcLink:
 
     def start(self, handler: LinkHandler) -> None:
         """Begin to deliver; see `transport.Link`."""
-        self._handler = handler
-        early, self._early = self._early, []
-        for channel, messages in early:
-            self._deliver(channel, messages)
-            if channel.closed and channel.handler is not None:
-                channel.handler.channel_closed()
+        self._channels.start(handler)
         if self._error is not None:
             handler.link_lost(self._error)
-
-    def _deliver(self, channel: DataChannel, messages: list[bytes]) -> None:
-        if self._handler is None:
-            return
-        channel.handler = self._handler.channel_opened(channel)
-        if channel.handler is None:
-            self.consumed(sum(map(len, messages)))
-            channel.close()
-            return
-        for message in messages:
-            channel.handler.message_received(message)
 
     def open_channel(self, handler: ChannelHandler) -> Channel:
         """Open a channel; see `transport.Link`."""
         self._raise_error()
-        channel_id = self._sctp.open_channel()
-        channel = self._channels[channel_id] = DataChannel(self, channel_id, handler)
-        return channel
+        return self._channels.open(handler)
 
     def send(self, channel_id: int, message: bytes) -> None:
         """Queue one message of a channel."""
@@ -557,7 +495,7 @@ class WebRtcLink:
 
     def consumed(self, count: int) -> None:
         """Open the window again for bytes that the application read."""
-        self._unread -= count
+        self._channels.unread -= count
         if self._error is None:
             try:
                 self._sctp.consumed(count)
