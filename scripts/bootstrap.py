@@ -205,13 +205,28 @@ def build_page() -> None:
 def install_browsers() -> None:
     """Find Chromium and Firefox, or install Debian's packages as root."""
     packages = [name for name in ("chromium", "firefox-esr") if shutil.which(name) is None]
+    install_of_debian(packages, "for the tests that dial a node from a browser")
+
+
+def install_network_tools() -> None:
+    """Find `ip` and `nft`, or install Debian's packages; without root there is no use for them."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    needed = (("ip", "iproute2"), ("nft", "nftables"))
+    packages = [package for name, package in needed if shutil.which(name, path=path) is None]
+    install_of_debian(packages, "for the tests that lay networks with address translation")
+
+
+def install_of_debian(packages: Sequence[str], why: str) -> None:
+    """Install packages of Debian as root."""
     if not packages:
         return
     what = " and ".join(packages)
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        fail(f"{what} is missing, for the tests that dial a node from a browser", ["sudo", *command])
-    say(f"installing {what}, for the tests that dial a node from a browser")
+        fail(f"{what} is missing, {why}", ["sudo", *command])
+    say(f"installing {what}, {why}")
     do(["apt-get", "update"], "apt-get update")
     do(command, f"installing {what}")
 
@@ -235,6 +250,7 @@ def main(arguments: Sequence[str]) -> int:
     if purpose in ("setup", "test"):
         install_npm_packages(install_node())
         install_browsers()
+        install_network_tools()
         build_page()
     elif purpose == "run":
         # The main job goes on without it.

@@ -1,16 +1,18 @@
 """Networks for tests, of Linux network namespaces: hosts, wires between them, and programs that run on a host.
 
 Real kernels' routing, MTUs and addresses, which loopback has none of. It takes root and `ip` (iproute2); without
-root the tests are skipped, and as root whatever is missing fails them.
+root the tests are skipped, and as root whatever is missing fails them. `nat_lab` lays networks with NATs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -59,13 +61,26 @@ class Lab:
     def set(self, name: str, setting: str, value: int) -> None:
         """Set a kernel parameter of a host."""
         path = "/proc/sys/" + setting.replace(".", "/")
-        subprocess.run(["ip", "netns", "exec", self._hosts[name], "sh", "-c", f"echo {value} > {path}"], check=True)
+        self.run(name, "sh", "-c", f"echo {value} > {path}")
+
+    def command(self, name: str, *words: str) -> list[str]:
+        """Return the words that run a command on a host."""
+        return ["ip", "netns", "exec", self._hosts[name], *words]
+
+    def run(self, name: str, *words: str, given: str = "") -> None:
+        """Run a command on a host to its end; what it says when it fails is the error."""
+        done = subprocess.run(
+            self.command(name, *words), input=given, capture_output=True, text=True, check=False, timeout=20
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)} on {name}: {done.stderr.strip()}")
 
     def wire(self, a: str, b: str) -> None:
         """Lay a wire between two hosts: an interface on each, with the other host's name."""
-        ip("link", "add", b, "netns", self._hosts[a], "type", "veth", "peer", "name", a, "netns", self._hosts[b])
-        self.ip(a, "link", "set", b, "up")
-        self.ip(b, "link", "set", a, "up")
+        ends = ["name", b, "netns", self._hosts[a], "type", "veth", "peer", "name", a, "netns", self._hosts[b]]
+        ip("link", "add", *ends)
+        self.ip(a, "link", "set", "dev", b, "up")
+        self.ip(b, "link", "set", "dev", a, "up")
 
     def address(self, name: str, interface: str, *addresses: str) -> None:
         """Give an interface addresses, as `10.0.0.1/24`."""
@@ -80,7 +95,7 @@ class Lab:
     async def program(self, name: str, *words: str) -> AsyncIterator[Program]:
         """Run `python -m tests.support.lab_peer WORDS` on a host; it ends with the block."""
         process = await asyncio.create_subprocess_exec(
-            *("ip", "netns", "exec", self._hosts[name], sys.executable, "-m", "tests.support.lab_peer", *words),
+            *self.command(name, sys.executable, "-m", "tests.support.lab_peer", *words),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -119,9 +134,20 @@ class Program:
         return json.loads(line)
 
 
+@functools.cache
+def _sweep() -> None:
+    """Remove once what test processes left that were killed; those that live have their process ids in the names."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    for namespace in re.findall(r"^kodo\d+x\d+-\S+", listed, re.MULTILINE):
+        if not Path(f"/proc/{namespace[4:].partition('x')[0]}").exists():
+            with contextlib.suppress(RuntimeError):
+                ip("netns", "del", namespace)
+
+
 @contextlib.contextmanager
 def lab() -> Iterator[Lab]:
     """Make a lab without hosts."""
+    _sweep()
     made = Lab()
     try:
         yield made

@@ -2,6 +2,7 @@
 
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
 python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
+python -m tests.support.lab_peer dial SECONDS ADDRESS...
 """
 
 from __future__ import annotations
@@ -73,6 +74,16 @@ async def look() -> None:
                     say({"at": session.remote_address[0], "announced": [each.host for each in node.addresses]})
 
 
+async def dial(addresses: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Dial; return where it was answered, or why it was not."""
+    async with Host(Identity.from_seed(b"u" * 32), WebRtcTransport()) as host:
+        try:
+            session = await host.connect([Multiaddr.parse(address) for address in addresses], timeout=seconds)
+        except KodoError as error:
+            return {"refused": str(error)}
+        return {"connected": session.remote_address[0], "route": session.route}
+
+
 async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds: float) -> dict[str, Any]:
     """Make one call; return what it took, the longest wait for an item, and how it ended."""
     loop = asyncio.get_running_loop()
@@ -114,6 +125,8 @@ async def main(words: Sequence[str]) -> None:
             await announce()
         case ["look"]:
             await look()
+        case ["dial", seconds, *addresses]:
+            say(await dial(addresses, float(seconds)))
         case ["follow", seconds, *addresses]:
             say(await call("tick", {}, addresses, float(seconds)))
         case ["fetch", count, *addresses]:

@@ -1,0 +1,175 @@
+"""Two sites behind routers that translate addresses, and the internet between them, of Linux network namespaces.
+
+    a ── router-a ── internet ── router-b ── b
+                        │
+                     registry            (two addresses; further hosts by `public_host`)
+
+Both routers are what `Nat` says. It takes root, `ip` (iproute2) and `nft` (nftables).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Literal
+
+from tests.support.lab import Lab, lab
+
+__all__ = ["REGISTRY", "REGISTRY_TOO", "Nat", "Site", "Sites", "sites"]
+
+Site = Literal["a", "b"]
+
+REGISTRY, REGISTRY_TOO = "100.64.0.10", "100.64.0.11"
+"""Where the host `registry` is."""
+_NUMBERS: dict[Site, int] = {"a": 1, "b": 2}
+_PORTS = itertools.cycle([(20_000, 29_999), (30_000, 39_999), (40_000, 49_999)])
+
+
+class Nat(StrEnum):
+    """What stands before a host. All keep the port where they can, but `SYM`."""
+
+    OPEN = "open"
+    """Nothing: the host's address is public."""
+    FULL = "full"
+    """One mapping for all destinations, and whoever sends to it reaches the host; hairpin."""
+    CONE = "cone"
+    """One mapping for all destinations; only whom the host has sent something reaches it (RFC 4787: endpoint-
+    independent mapping, address- and port-dependent filtering). What else comes is dropped."""
+    LEAKY = "leaky"
+    """The same, but the router itself takes what is dropped there, and then has the port in use for that sender."""
+    SYM = "sym"
+    """A random port for each destination (address- and port-dependent mapping)."""
+    NOUDP = "noudp"
+    """As `CONE`, and no UDP passes at all."""
+
+
+def _rules(kind: Nat, site: Site, lan: str, wan: str, ports: str) -> str:
+    """Return a router's whole ruleset as `nft -f` takes it; its interfaces are named after where they lead."""
+    inside, outside = f'iifname "{site}"', 'iifname "internet"'
+    leaving, forwards, before = 'oifname "internet"', [f"{outside} ct state new drop"], []
+    after = [f"{leaving} meta l4proto udp masquerade {ports}", f"{leaving} masquerade"]
+    match kind:
+        case Nat.OPEN:
+            forwards, after = [], []
+        case Nat.NOUDP:
+            forwards.insert(0, "meta l4proto udp drop")
+        case Nat.SYM:
+            after = [f"{leaving} masquerade fully-random"]
+        case Nat.FULL:
+            forwards = [f"{inside} {leaving} ip saddr {lan} meta l4proto udp update @m {{ udp sport : ip saddr }}"]
+            before = [f"ip daddr {wan} meta l4proto udp dnat to udp dport map @m"]
+            after.append(f"ip saddr {lan} ip daddr {lan} masquerade")
+    unknown = "accept" if kind is Nat.LEAKY else "drop"
+    return f"""
+        flush ruleset
+        table ip n {{
+            map m {{ type inet_service : ipv4_addr; flags dynamic,timeout; timeout 2m; size 65535; }}
+            chain forwarded {{ type filter hook forward priority 0; policy accept; {";".join(forwards)}; }}
+            chain incoming {{ type filter hook input priority 0; policy accept; {outside} ct state new {unknown}; }}
+            chain before {{ type nat hook prerouting priority -100; {";".join(before)}; }}
+            chain after {{ type nat hook postrouting priority 100; {";".join(after)}; }}
+        }}
+    """
+
+
+class Sites:
+    """The two sites, made by `sites`.
+
+    Attributes:
+        lab: runs programs on the hosts `a`, `b`, `registry` and those of `public_host`.
+        kinds: what stands before each site.
+    """
+
+    def __init__(self, lab: Lab, a: Nat, b: Nat) -> None:
+        self.lab = lab
+        self.kinds: dict[Site, Nat] = {"a": a, "b": b}
+        self._wan: dict[Site, str] = {}
+        self._public = 0
+        lab.host("internet", forwards=True)
+        self.public_host("registry", REGISTRY, REGISTRY_TOO)
+        for site in self.kinds:
+            self._make(site)
+
+    def address(self, site: Site) -> str:
+        """Return the address that a site's host has itself."""
+        number = _NUMBERS[site]
+        return f"100.64.{100 + number}.2" if self.kinds[site] is Nat.OPEN else f"192.168.{number}.2"
+
+    def public_address(self, site: Site) -> str:
+        """Return the address that the internet sees of a site's host."""
+        return self.address(site) if self.kinds[site] is Nat.OPEN else self._wan[site]
+
+    def public_host(self, name: str, *addresses: str) -> None:
+        """Add a host with addresses of one network, 100.64.N.0/24, of which .1 becomes the internet's."""
+        router = addresses[0].rpartition(".")[0] + ".1"
+        self.lab.host(name)
+        self.lab.wire("internet", name)
+        self.lab.address("internet", name, f"{router}/24")
+        self.lab.address(name, "internet", *(f"{address}/24" for address in addresses))
+        self.lab.route(name, router)
+
+    def become(self, site: Site, kind: Nat) -> None:
+        """Let a router translate in another way; what it has translated so far it forgets. `OPEN` is for ever."""
+        assert Nat.OPEN not in (kind, self.kinds[site])
+        self.kinds[site] = kind
+        self.rebind(site)
+
+    def rebind(self, site: Site) -> None:
+        """Let a router forget all mappings, as one does that restarts; new ones get other ports."""
+        self._forget(site, self._wan[site])
+        first, last = next(_PORTS)
+        self._translate(site, f"to :{first}-{last}")
+
+    def renumber(self, site: Site) -> None:
+        """Give a router another public address, as providers do over night."""
+        network, _, host = self._wan[site].rpartition(".")
+        self._forget(site, f"{network}.{int(host) + 1}")
+        self._translate(site)
+
+    def move(self, site: Site, host: int) -> None:
+        """Give a site's host another address in its network, for good; it ends with this number."""
+        own = self.address(site)
+        network = own.rpartition(".")[0]
+        self.lab.ip(site, "addr", "del", f"{own}/24", "dev", f"router-{site}")
+        self.lab.address(site, f"router-{site}", f"{network}.{host}/24")
+        self.lab.route(site, f"{network}.1")
+
+    def _make(self, site: Site) -> None:
+        number, router = _NUMBERS[site], f"router-{site}"
+        network = self.address(site).rpartition(".")[0]
+        self._wan[site] = f"100.64.{number}.2"
+        self.lab.host(site)
+        self.lab.host(router, forwards=True)
+        self.lab.wire(router, site)
+        self.lab.address(router, site, f"{network}.1/24")
+        self.lab.address(site, router, f"{network}.2/24")
+        self.lab.route(site, f"{network}.1")
+        self.lab.wire(router, "internet")
+        self.lab.address("internet", router, f"100.64.{number}.1/24")
+        self._forget(site, self._wan[site])
+        if self.kinds[site] is Nat.OPEN:
+            self.lab.ip("internet", "route", "add", f"{network}.0/24", "via", self._wan[site])
+        self._translate(site)
+
+    def _forget(self, site: Site, wan: str) -> None:
+        """Give a router its public address anew: the kernel forgets what it has masqueraded behind the former."""
+        router, number = f"router-{site}", _NUMBERS[site]
+        with contextlib.suppress(RuntimeError):
+            self.lab.ip(router, "addr", "del", f"{self._wan[site]}/24", "dev", "internet")
+        self._wan[site] = wan
+        self.lab.address(router, "internet", f"{wan}/24")
+        self.lab.route(router, f"100.64.{number}.1")
+
+    def _translate(self, site: Site, ports: str = "") -> None:
+        lan = self.address(site).rpartition(".")[0] + ".0/24"
+        rules = _rules(self.kinds[site], site, lan, self._wan[site], ports)
+        self.lab.run(f"router-{site}", "nft", "-f", "-", given=rules)
+
+
+@contextlib.contextmanager
+def sites(a: Nat, b: Nat) -> Iterator[Sites]:
+    """Lay the networks; they are gone at the end of the block."""
+    with lab() as made:
+        yield Sites(made, a, b)
