@@ -23,10 +23,11 @@ __all__ = ["instrumented"]
 _FRAMEWORKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "agents": ("openai_agents", ("set_trace_processors", "RunState")),
     "crewai": ("crewai", ("Crew", "Flow")),
+    "langgraph.pregel": ("langgraph_watch", ("Pregel",)),
     "pydantic_ai": ("pydantic_ai", ("Agent",)),
     "workflows": ("llama_index", ("Workflow", "step", "catch_error")),
 }
-"""By package: the adapter, and names that tell the framework from an author's own package called like it."""
+"""By module: the adapter, and names that tell the framework from an author's own module called like it."""
 
 
 @contextlib.contextmanager

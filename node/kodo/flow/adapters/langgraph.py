@@ -17,30 +17,30 @@ A graph that was compiled without checkpointer gets one in memory, which interru
 inputs it gets one on `memory.long`, and goes on where that thread's last run of the same principal ended. Inputs that
 its state does not have make its config: `thread`, `recursion_limit`, `context` and `configurable`. Messages may be
 given as one text, or as `{"role": "user", "content": …}`.
+
+Nodes, updates and failures are told of any graph in the process, and its interrupts are asked: see `langgraph_watch`.
+The rest of this table is of a graph that is a flow, or that a function returns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command, Interrupt
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from kodo.flow._runtime.context import fid
+from kodo.flow.adapters.langgraph_locks import answered
 from kodo.flow.adapters.langgraph_threads import Threads, is_kept_in_memory
-from kodo.flow.adapters.telling import MAX_TITLE, Deltas, Teller, approval_of
-from kodo.flow.adapters.truncate import fit
+from kodo.flow.adapters.langgraph_watch import path_of, saver
+from kodo.flow.adapters.telling import MAX_TITLE, Deltas, Teller
 from kodo.flow.locks import lock
 
-__all__ = ["demand_of", "run", "schema"]
+__all__ = ["run", "schema"]
 
-_TITLES = ("title", "question", "message", "description", "text")
 _CONFIG = ("thread", "recursion_limit", "context", "configurable")
 _MESSAGES = "messages"
 _ONLY = "input"
@@ -136,25 +136,6 @@ def _context_form(graph: Any) -> dict[str, Any] | None:
     return {**found, "title": "Context"}
 
 
-def demand_of(interrupt: Interrupt) -> tuple[str, dict[str, Any]]:
-    """Return the title and the JSON Schema by which a human answers an interrupt.
-
-    A value that is a map may say them itself, as `title` (or `question` …) and `schema`.
-    """
-    value = fit(interrupt.value)
-    if not isinstance(value, dict):
-        return str(value)[:MAX_TITLE] or "Go on?", {}
-    title = next((value[name] for name in _TITLES if isinstance(value.get(name), str)), "Go on?")
-    asked = interrupt.value.get("schema", getattr(interrupt, "response_schema", None))
-    if _is_model(asked):
-        asked = asked.model_json_schema()
-    form = dict(asked) if isinstance(asked, Mapping) else {}
-    rest = {name: part for name, part in value.items() if part != title and name != "schema"}
-    if rest and "description" not in form:
-        form["description"] = json.dumps(rest, ensure_ascii=False, indent=1)
-    return title[:MAX_TITLE], form
-
-
 def _compiled(graph: Any) -> Any:
     """Compile a `StateGraph` that its author did not."""
     return graph if hasattr(graph, "astream") else graph.compile()
@@ -171,21 +152,15 @@ async def _run(graph: Any, inputs: dict[str, Any]) -> Any:
         delta = any(type(channel).__name__ == "DeltaChannel" for channel in graph.channels.values())
         graph = graph.copy(update={"checkpointer": Threads(latest=not delta)})
     elif not isinstance(graph.checkpointer, BaseCheckpointSaver):
-        graph = graph.copy(update={"checkpointer": InMemorySaver()})
+        graph = graph.copy(update={"checkpointer": saver()})
     config["configurable"]["thread_id"] = thread or fid() or "kodo"
     watched = _Watched()
-    for name in graph.nodes:
-        if not name.startswith("__"):
-            await watched.teller.say("agent", name=name, graph=graph.name)
     more = {} if context is None else {"context": context}
     while True:
-        stream = graph.astream(given, config, stream_mode=_Watched.MODES, subgraphs=True, **more)
-        await watched.follow(stream)
+        await watched.follow(graph.astream(given, config, stream_mode=_Watched.MODES, subgraphs=True, **more))
         state = await graph.aget_state(config)
         if state.interrupts:
-            async with asyncio.TaskGroup() as group:
-                asked = {one.id: group.create_task(_ask(watched.teller, one)) for one in state.interrupts}
-            given = Command(resume={key: answer.result() for key, answer in asked.items()})
+            given = await answered(watched.teller, state.interrupts)
         elif state.next and await lock(f"Go on with {', '.join(state.next)}?"[:MAX_TITLE], bool):
             given = None
         else:
@@ -213,109 +188,41 @@ def _split(graph: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any], Any
     return rest, config, said.get("context")
 
 
-async def _ask(teller: Teller, interrupt: Interrupt) -> Any:
-    value = interrupt.value
-    if isinstance(value, dict) and value.get("action_requests") and "review_configs" in value:
-        allowed = {config["action_name"]: config["allowed_decisions"] for config in value["review_configs"]}
-        async with asyncio.TaskGroup() as group:
-            asked = [
-                group.create_task(_decide(teller, request, allowed.get(request["name"], ())))
-                for request in value["action_requests"]
-            ]
-        return {"decisions": [each.result() for each in asked]}
-    if isinstance(value, dict) and value.get("type") == "tool_approval":
-        return await _decide(teller, value, _decisions_of(getattr(interrupt, "response_schema", None)))
-    title, form = demand_of(interrupt)
-    return await lock(teller.safe(title), teller.safe(form))
-
-
-_DECISIONS = {"approve": "approve", "edit": "edit", "reject": "reject", "respond": "answer"}
-"""Of `HumanInTheLoopMiddleware`, and how the lock's form calls them."""
-
-
-def _decisions_of(schema: Any) -> list[str]:
-    """Return which decisions a schema of answers has."""
-    if schema is not None and not isinstance(schema, Mapping):
-        schema = TypeAdapter(schema).json_schema()
-    text = json.dumps(schema or {})
-    return [name for name in _DECISIONS if f'"{name}"' in text]
-
-
-async def _decide(teller: Teller, request: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
-    """Ask a person about one call of a tool."""
-    name, arguments = str(request["name"]), request.get("args") or {}
-    names = [_DECISIONS[each] for each in allowed if each in _DECISIONS] or ["approve", "reject"]
-    title, form = approval_of(name, arguments, about=str(request.get("description") or ""), decisions=tuple(names))
-    given = await lock(teller.safe(title), teller.safe(form))
-    edited = given.get("arguments")
-    match given["decision"]:
-        case "reject":
-            return {"type": "reject", **({"message": given["message"]} if given.get("message") else {})}
-        case "answer":
-            return {"type": "respond", "message": given.get("message") or ""}
-        case _ if edited not in (None, arguments, fit(arguments)) and "edit" in names:
-            return {"type": "edit", "edited_action": {"name": name, "args": edited}}
-        case _:
-            return {"type": "approve"}
-
-
 class _Watched:
-    """Turns what a graph streams into events, and keeps its latest state."""
+    """Keeps the latest state of a graph that streams, and tells what its nodes and models write meanwhile."""
 
-    MODES: ClassVar = ["tasks", "updates", "values", "custom", "messages"]
+    MODES: ClassVar = ["values", "custom", "messages"]
 
     def __init__(self) -> None:
         self.teller = Teller()
         self._deltas = Deltas(self.teller)
         self.values: Any = None
-        self._open: dict[str, tuple[str, float]] = {}  # of tasks: name and start
 
     async def follow(self, chunks: Any) -> None:
         """Take all chunks of one pass."""
-        self._open.clear()  # a node that was interrupted starts anew
         try:
             async for path, mode, chunk in chunks:
-                await self._take("/".join(part.partition(":")[0] for part in path), mode, chunk)
-        except Exception as error:
-            for name, started in self._open.values():
-                await self._fail(name, started, type(error).__name__, str(error))
-            raise
+                await self._take(path_of(path), mode, chunk)
         finally:
             self._deltas.flush()
 
     async def _take(self, path: str, mode: str, chunk: Any) -> None:
         within = {"path": path} if path else {}
-        if mode == "tasks" and "input" in chunk:
-            self._open[chunk["id"]] = (chunk["name"], time.monotonic())
-            await self.teller.say("task", name=chunk["name"], id=chunk["id"], input=chunk["input"], **within)
-        elif mode == "tasks":
-            self._deltas.flush()
-            name, started = self._open.pop(chunk["id"], (chunk["name"], time.monotonic()))
-            if chunk.get("error"):
-                await self._fail(name, started, "", str(chunk["error"]))
-            elif not chunk.get("interrupts"):
-                seconds = round(time.monotonic() - started, 6)
-                await self.teller.say("action", name=name, id=chunk["id"], phase="end", runtime_s=seconds, **within)
-        elif mode == "updates":
-            for name, update in chunk.items():
-                if not name.startswith("__"):
-                    await self.teller.say("result", node=name, update=update, **within)
-        elif mode == "custom":
+        if mode == "custom":
             await self.teller.say("action", value=chunk, **within)
         elif mode == "messages":
             message, about = chunk
             if type(message).__name__.endswith("Chunk") and (text := _text_of(message)):
                 self._deltas.feed(text, node=str(about.get("langgraph_node", "")), **within)
+            else:
+                self._deltas.flush()
         elif not path:
+            self._deltas.flush()
             self.values = (
                 {key: value for key, value in chunk.items() if key != "__interrupt__"}
                 if isinstance(chunk, dict)
                 else chunk
             )
-
-    async def _fail(self, name: str, started: float, kind: str, message: str) -> None:
-        seconds = round(time.monotonic() - started, 6)
-        await self.teller.say("action-error", name=name, type=kind, message=message[:8000], runtime_s=seconds)
 
 
 def _text_of(message: Any) -> str:
