@@ -87,12 +87,27 @@ async def test_a_node_serves_the_page_beside_itself(world: World, tmp_path: Path
         assert page.complaints == []
         assert [each for each in page.requests if not each.startswith((origin, "blob:", "data:"))] == []
         await page.close()
+        await is_told_of_what_was_shared(world, running, tmp_path / "friend")
         stranger = await world.browser.page(origin, context=await world.browser.context())
         await stranger.sees("This browser has not been let in yet")
         await stranger.close()
         assert running.stop() == 0, running.stderr
     finally:
         support.end_all(tmp_path / "home")
+
+
+async def is_told_of_what_was_shared(world: World, running: PagesNode, friend: Path) -> None:
+    """A run that somebody shared is in the list of a browser that has not used its node, but is near it."""
+    page = await world.browser.page(running.ready["page"], context=await world.browser.context())
+    await page.click("link", "Me")
+    await page.wait("/12D3KooW\\w{44}/.test(document.body.innerText)")
+    peer_id = await page.evaluate("/12D3KooW\\w{44}/.exec(document.body.innerText)[0]")
+    run = tallied(friend, running)
+    support.koco_json(friend, "share", run, "--to", peer_id, "--no-lan")
+    await page.click("link", "Runs")
+    await page.click("link", "Tally")
+    await page.sees("Counted to 7")
+    await page.close()
 
 
 async def test_the_address_of_scripts_run_is_one_click_from_the_sample(world: World) -> None:

@@ -15,14 +15,17 @@ export function InboxPage() {
   const [rows, setRows] = useState<ReadonlyMap<string, RunRow[]>>(new Map())
   const [done, setDone] = useState(false)
   useTask(async stop => {
+    const before = usedNodes().length
     await Promise.all([
       look(stop),
       listRuns(
-        (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
+        (peerId, found) => !stop.aborted && setRows(known => new Map(known).set(peerId, found)),
         () => undefined,
         stop
       )
     ])
+    // Nodes nearby that turned out to have something may have questions, too.
+    if (usedNodes().length > before) await look(stop)
     if (!stop.aborted) setDone(true)
   }, [])
   const since = seenAt.value
@@ -36,7 +39,7 @@ export function InboxPage() {
     [rows, since]
   )
   const locks = waiting.value
-  const isReady = done || usedNodes().length === 0 || (looked.value && locks.length > 0)
+  const isReady = done || (looked.value && locks.length > 0)
   return (
     <>
       <PageHead

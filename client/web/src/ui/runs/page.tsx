@@ -5,7 +5,7 @@ import { duration, oneLine } from '../format.ts'
 import { Confirm, Empty, Note, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
-import { type FlowStats, listRuns, type RunRow, statsOf, usedNodes } from './runs.ts'
+import { type FlowStats, listRuns, type RunRow, statsOf } from './runs.ts'
 
 const text = say.list
 const STATES = ['queued', 'running', 'locked', 'done', 'error']
@@ -64,7 +64,7 @@ export function RunsPage() {
     else next.delete(key)
     setSelected(next)
   }
-  const isEmpty = all.length === 0 && (usedNodes().length === 0 || !looking)
+  const isEmpty = all.length === 0 && !looking
   return (
     <>
       <PageHead title={text.title}>

@@ -1,7 +1,8 @@
-/** One's runs on all nodes that this browser has used. */
+/** One's runs, and those shared with one: on all nodes that this browser has used, and on those nearby. */
 import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
 import { nodeOf } from '../app.ts'
-import { book, nameOf } from '../book.ts'
+import { book, nameOf, remember } from '../book.ts'
+import { host } from '../host.ts'
 import { wordOf, type StateWord } from '../parts/parts.tsx'
 
 export interface RunRow {
@@ -22,6 +23,7 @@ export interface RunRow {
 
 const MOST_EACH = 1000
 const MAX_NODES = 32
+const MAX_NEAR = 64
 
 function runOf(row: Row, peerId: string): RunRow {
   const fid = textOf(row, 'fid')
@@ -53,21 +55,42 @@ export function usedNodes(): string[] {
     .map(each => each.peerId)
 }
 
-/** Ask every node; rows are told as they come, and so are the names of nodes that do not answer. */
+/**
+ * Ask the nodes that were of use, and, as `koco ps` does, those nearby, where others may have shared runs. Whoever has
+ * something is of use from then on.
+ * @param ask returns whether the node has anything for this person.
+ * @param away is told of nodes of use that do not answer; a stranger owes nobody an answer.
+ */
+export async function askNodes(ask: (peerId: string) => Promise<boolean>, away: (peerId: string) => void, stop: AbortSignal): Promise<void> {
+  const used = new Set(usedNodes())
+  const near = async () => {
+    const found = await host.peek().nearby(stop).catch(() => [])
+    const strangers = found.filter(each => !used.has(each.peerId)).slice(0, MAX_NEAR)
+    for (const each of strangers) remember(each.peerId, each.name, each.addrs)
+    await Promise.allSettled(
+      strangers.map(async ({ peerId }) => {
+        if (await ask(peerId)) remember(peerId, nameOf(peerId), [], { used: true })
+      })
+    )
+  }
+  const asked = [...used].map(peerId => ask(peerId).catch(() => !stop.aborted && away(peerId)))
+  await Promise.all([near(), ...asked])
+}
+
+/** List the runs of all nodes; rows are told as they come, and so are the names of nodes that do not answer. */
 export async function listRuns(tell: (peerId: string, rows: RunRow[]) => void, away: (name: string) => void, stop: AbortSignal): Promise<void> {
-  await Promise.all(
-    usedNodes().map(async peerId => {
-      try {
-        const rows: RunRow[] = []
-        for await (const row of nodeOf(peerId).pages('run.list', { pp: 200 }, { signal: stop, timeout: 15_000 })) {
-          rows.push(runOf(row, peerId))
-          if (rows.length >= MOST_EACH) break
-        }
-        tell(peerId, rows)
-      } catch {
-        if (!stop.aborted) away(nameOf(peerId))
+  await askNodes(
+    async peerId => {
+      const rows: RunRow[] = []
+      for await (const row of nodeOf(peerId).pages('run.list', { pp: 200 }, { signal: stop, timeout: 15_000 })) {
+        rows.push(runOf(row, peerId))
+        if (rows.length >= MOST_EACH) break
       }
-    })
+      tell(peerId, rows)
+      return rows.length > 0
+    },
+    peerId => away(nameOf(peerId)),
+    stop
   )
 }
 
