@@ -145,6 +145,11 @@ COMMANDS: dict[str, Entry] = {
         "Serve",
         "Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed.",
     ),
+    "webhooks": Entry(
+        "webhooks",
+        "Serve",
+        "Show where the node of this home tells what happens to runs, and how that goes.",
+    ),
     "memory": Entry("memory", "Serve", "Read and change what flows remember, as their developer."),
     "user": Entry(
         "access",

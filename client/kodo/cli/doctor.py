@@ -13,9 +13,9 @@ import stat
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -48,7 +48,7 @@ async def doctor(context: Context) -> int:
 
     findings = [*_home(context.loaded.home), _disk(context), _port(context), *_ray(context.loaded.home)]
     findings += await asyncio.to_thread(lambda: list(_registries(context)))
-    findings += [_clock(context.loaded.home), await _lan(context), await _node(context)]
+    findings += [_clock(context.loaded.home), await _lan(context), *await _node(context)]
     sick = [each for each in findings if each.todo]
     if context.json:
         context.emit({"ok": not sick, "findings": [{**each._asdict(), "ok": not each.todo} for each in findings]})
@@ -193,23 +193,37 @@ def beyond_loopback(sockets: Iterable[tuple[int, str, str, int]]) -> list[str]:
     return sorted({f"{name} {ip}:{port}" for _, name, ip, port in sockets if not is_loopback(ip)})
 
 
-async def _node(context: Context) -> Finding:
+async def _node(context: Context) -> list[Finding]:
     from kodo.client.finders import read_home_node
 
     here = read_home_node(context.loaded.home)
     if here is None:
-        return Finding("node", "none runs from this home")
+        return [Finding("node", "none runs from this home")]
     try:
         async with context.client() as client:
             state = await (await client.node(str(here["peer_id"]))).request("node.state", {})
     except (KodoError, TimeoutError) as error:
-        return Finding("node", str(error), "koco down, or end it by its process id, then koco up")
+        return [Finding("node", str(error), "koco down, or end it by its process id, then koco up")]
     twins = ", ".join(map(str, state.get("twins") or ()))
     found = f"{state['name']} answers, up for {state['uptime_s']:.0f} s"
+    todo = ""
     if twins:
         todo = "stop one of the two, for callers reach either; a second node needs a home of its own, not a copy"
-        return Finding("node", f"{found}; another node has the same key, at {twins}", todo)
-    return Finding("node", found)
+        found = f"{found}; another node has the same key, at {twins}"
+    return [Finding("node", found, todo), *_webhooks(state.get("webhooks") or ())]
+
+
+def _webhooks(told: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    from kodo.cli.text import human_time
+
+    for each in told:
+        found = f"{each.get('target')} takes what it is told"
+        if each.get("failing_since"):
+            since, why = human_time(each["failing_since"]), each.get("why")
+            found = f"{each.get('target')} fails since {since}: {why}; {each.get('queued')} notices wait"
+            yield Finding("webhook", found, "mend it, or the address in webhooks; koco webhooks --test tries it")
+        else:
+            yield Finding("webhook", found)
 
 
 def register(app: typer.Typer) -> None:

@@ -41,9 +41,11 @@ async def config(context: Context) -> None:
     """Show every setting, its value and where the value comes from."""
     from kodo.cli.table import Table
     from kodo.client.config import ENVIRONMENT, NAMES, Settings
+    from kodo.settings.fields import SECRETS
 
     said = context.loaded.settings.model_dump(mode="json")
     values = {"home": str(context.loaded.home), **{name: said[field] for name, field in NAMES.items()}}
+    values |= {name: [_masked(url) for url in values[name]] for name in SECRETS}
     sources = context.loaded.sources
     if context.json:
         context.emit({name: {"value": value, "source": sources[name]} for name, value in values.items()})
@@ -55,6 +57,10 @@ async def config(context: Context) -> None:
         meaning = fields[NAMES[name]].description if name in NAMES else "Folder of keys and state."
         table.add(name, shown, sources[name], ENVIRONMENT.get(name, "KODO_HOME"), meaning)
     context.show_table(table)
+
+
+def _masked(url: str) -> str:
+    return f"{url.partition(':')[0]}:…"
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from kodo.p2p.errors import UsageError
 from kodo.settings.client import ClientSettings
-from kodo.settings.fields import setting_name, unit_of
+from kodo.settings.fields import SECRETS, setting_name, unit_of
 from kodo.settings.node import NodeSettings
 from kodo.settings.registry import RegistrySettings
 
@@ -116,7 +116,8 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Setting
         first = error.errors(include_url=False, include_context=False)[0]
         name = setting_name(str(first["loc"][0])) if first["loc"] else "?"
         what = _bound(name, error.errors()[0]) or first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{name} ({sources.get(name, '?')}): {what}; it is {first['input']!r}") from None
+        shown = "" if name in SECRETS else f"; it is {first['input']!r}"
+        raise UsageError(f"{name} ({sources.get(name, '?')}): {what}{shown}") from None
 
 
 _FOR_FLOWS = ("KODO_RUNNER", "KODO_EVENTS")

@@ -56,6 +56,9 @@ from kodo.node.store.follow import Feed
 from kodo.node.store.store import Store
 from kodo.node.twins import Twins, addresses_of, reached
 from kodo.node.watch import Watch
+from kodo.node.webhooks.notices import Source
+from kodo.node.webhooks.targets import targets_of
+from kodo.node.webhooks.webhooks import Webhooks
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.distribution import how_to_install, installed_version
@@ -311,6 +314,10 @@ class Node:
         self._runs = runs
         runs.listen(log_run)
         locks = Locks(store, runs, catalog.judge, catalog.faults)
+        named = partial(targets_of, home, config.webhooks, config.apprise, private=config.webhooks_private)
+        source = Source(str(identity.peer_id), self._name, frozenset(config.notices))
+        webhooks = Webhooks(store, source, await asyncio.to_thread(named), clock, random.random)
+        await stack.enter_async_context(webhooks)
         self.waits_for = "runs that went on without the node"
         await stack.enter_async_context(runs)
         locks.start()
@@ -358,6 +365,7 @@ class Node:
             chance=random.random,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), installed_version(), clock.now_ms(), announcer.state)
+        facts.webhooks = webhooks
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,

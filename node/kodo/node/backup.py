@@ -44,7 +44,8 @@ FORMAT = 1
 _DATABASE = "node.db"
 _FOLDERS = ("outputs", "uploads", "memory", "delegated")
 _KEYS = (
-    "node.key", "node.crt", "node.port", "user.key", "secrets.key", "secrets", "logins.json", "outgoing",
+    "node.key", "node.crt", "node.port", "user.key", "secrets.key", "secrets", "webhooks.key",
+    "logins.json", "outgoing",
 )  # fmt: skip
 _PLAIN = ("kodo.toml", "known_nodes", "known_addresses")
 _PIECE = 1 << 20

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from kodo.settings.units import parse_bytes, parse_seconds
 
 __all__ = [
+    "SECRETS",
     "Bytes",
     "File",
     "Seconds",
@@ -23,6 +24,9 @@ __all__ = [
     "setting_name",
     "unit_of",
 ]
+
+SECRETS = frozenset(["webhooks", "apprise"])
+"""Settings whose values may hold passwords, and are not shown."""
 
 _UNITS = {"_s": "s", "_bytes": "bytes"}
 """Ends of fields' names, and the units that they stand for."""

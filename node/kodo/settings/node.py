@@ -17,6 +17,7 @@ __all__ = ["NodeSettings"]
 DAY_S = 86400.0
 
 
+Notices = Annotated[tuple[Literal["locked", "done", "error", "downloaded"], ...], BeforeValidator(parse_words)]
 Roles = Annotated[tuple[Literal["developer", "operator"], ...], BeforeValidator(parse_words)]
 
 
@@ -97,6 +98,23 @@ class NodeSettings(NetworkSettings, AccessSettings, OperatingSettings):
     )
     disk_reserve_bytes: Bytes = Field(
         default=256 << 20, ge=0, description="Disk that must stay free; flows cannot use it."
+    )
+    webhooks: Words = Field(
+        default=(),
+        repr=False,
+        description="Webhooks that are told what happens to runs, never what is in them: URLs. Default: none.",
+    )
+    webhooks_private: Truth = Field(
+        default=False, description="Let webhooks be on this machine and in private networks, there also by `http`."
+    )
+    apprise: Words = Field(
+        default=(),
+        repr=False,
+        description="Services that are told the same by Apprise (mail, chats, push): its URLs. Default: none.",
+    )
+    notices: Notices = Field(
+        default=("locked", "done", "error", "downloaded"),
+        description="What webhooks and services are told: `locked`, `done`, `error`, `downloaded`.",
     )
     max_db_bytes: Bytes | None = Field(
         default=None, ge=1 << 20, description="Size of the database. Default: no limit."

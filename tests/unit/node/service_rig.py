@@ -76,7 +76,16 @@ class NamedPeers(NullProvider):
 
 
 class Node:
-    def __init__(self, rig: Rig, service: Service, provider: Any, schedules: Schedules, invitations: Invitations):
+    def __init__(
+        self,
+        rig: Rig,
+        service: Service,
+        provider: Any,
+        schedules: Schedules,
+        invitations: Invitations,
+        facts: NodeFacts,
+    ):
+        self.facts = facts
         self.invitations = invitations
         self.schedules = schedules
         self.rig = rig
@@ -177,4 +186,4 @@ async def node_of(
             lambda: Load(1.0, 2.0, 3.0, 4, 5, 6), Manager(rig.store, rig.runs, rig.outputs),
             rig.shares, lambda: ADDRESSES, memories, launcher, schedules, invitations, tables, contents_for,
         )  # fmt: skip
-        yield Node(rig, service, provider, schedules, invitations)
+        yield Node(rig, service, provider, schedules, invitations, facts)

@@ -128,7 +128,9 @@ async def test_a_database_of_an_earlier_release_is_taken_over(tmp_path: Path, cl
     connection = sqlite3.connect(path)
     for column in ("payer", "max_events", "max_event_bytes"):
         connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-    connection.executescript("DROP TABLE audit; DROP TABLE schedules; DROP TABLE invitations; PRAGMA user_version=5")
+    for table in ("audit", "schedules", "invitations", "notices"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version=5")
     connection.commit()
     connection.close()
     async with Store(path, clock=clock) as store:

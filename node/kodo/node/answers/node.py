@@ -15,6 +15,7 @@ from kodo.node.housekeeping.cleanup import Stale
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.runs.runs import Runs
 from kodo.node.twins import Twins
+from kodo.node.webhooks.webhooks import Webhooks
 from kodo.p2p.errors import CallError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 from kodo.protocol.pages import fitting
@@ -33,6 +34,7 @@ class NodeFacts:
         started_at: ms UTC.
         registries: gives each, `{url, online}`.
         twins: where other nodes with the same key were met.
+        webhooks: what tells the operator's targets, which operators are shown.
     """
 
     name: str
@@ -41,6 +43,7 @@ class NodeFacts:
     started_at: int
     registries: Callable[[], list[dict[str, Any]]] = list
     twins: Twins | None = None
+    webhooks: Webhooks | None = None
 
 
 class NodeAnswers:
@@ -65,6 +68,8 @@ class NodeAnswers:
 
     async def _state(self, caller: Caller, args: NoArgs) -> dict[str, Any]:
         load = self._load()
+        hooks = self._facts.webhooks if caller.principal.operator else None
+        webhooks = await hooks.state() if hooks is not None else []
         return {
             "name": self._facts.name,
             "peer_id": self._facts.peer_id,
@@ -79,6 +84,7 @@ class NodeAnswers:
             },
             "registries": self._facts.registries(),
             **({"twins": list(self._facts.twins.seen)} if self._facts.twins and self._facts.twins.seen else {}),
+            **({"webhooks": webhooks} if webhooks else {}),
         }
 
     async def _shutdown(self, caller: Caller, args: ShutdownArgs) -> dict[str, Any]:

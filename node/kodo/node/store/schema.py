@@ -12,7 +12,7 @@ from kodo.sqlite.file import DatabaseFile
 
 __all__ = ["NODE_FILE", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 _SHARES = """CREATE TABLE shares (
     sid TEXT PRIMARY KEY,
@@ -121,6 +121,18 @@ CREATE INDEX invitations_of ON invitations (principal, sid);
 CREATE INDEX invitations_expire ON invitations (expires);
 """
 
+_NOTICES = """CREATE TABLE notices (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    event TEXT NOT NULL
+) STRICT;
+CREATE INDEX notices_due ON notices (target, due, id);
+CREATE INDEX notices_of ON notices (target, id);
+"""
+
 _SCHEMA = (
     """
 CREATE TABLE runs (
@@ -199,6 +211,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
     + AUDIT_DDL
     + _SCHEDULES
     + _INVITATIONS
+    + _NOTICES
 )
 
 
@@ -218,6 +231,7 @@ ALTER TABLE runs ADD COLUMN max_event_bytes INTEGER;
     6: AUDIT_DDL,
     7: _SCHEDULES,
     8: _INVITATIONS,
+    9: _NOTICES,
 }
 """From each earlier schema version to the next."""
 

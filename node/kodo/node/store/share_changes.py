@@ -18,7 +18,7 @@ import msgpack
 
 from kodo.node.store.byte_ranges import Spans, span_bytes
 from kodo.node.store.share_rows import DOWNLOAD_MS, MERCY, SIZE, bury, by_sid, gone
-from kodo.node.store.transaction import Transaction
+from kodo.node.store.transaction import Downloaded, Transaction
 from kodo.p2p.errors import CallError, CapacityError, NotFoundError
 from kodo.protocol.access import Mode
 
@@ -148,16 +148,19 @@ def release(tx: Transaction, sid: str, peer: str, *, last: bool) -> None:
     """
     bound = {"sid": sid, "peer": peer, "now": tx.now}
     found = tx.connection.execute(
-        f"SELECT d.state, d.sent, d.covered, {SIZE}, r.state FROM downloads d JOIN shares s ON s.sid=d.sid"
+        f"SELECT d.state, d.sent, d.covered, {SIZE}, r.state, r.fid FROM downloads d JOIN shares s ON s.sid=d.sid"
         " JOIN runs r ON r.rid=s.rid WHERE d.sid=:sid AND d.peer=:peer",
         bound,
     ).fetchone()
     if found is None or found[0] != "reserved":
         return
-    _, sent, covered, size, run = found
+    _, sent, covered, size, run, fid = found
     if last and covered >= size and run in ("done", "error"):
         tx.connection.execute("UPDATE downloads SET state='done', at=:now WHERE sid=:sid AND peer=:peer", bound)
-        tx.connection.execute("UPDATE shares SET counted=counted+1 WHERE sid=:sid", {"sid": sid})
+        counted = tx.connection.execute(
+            "UPDATE shares SET counted=counted+1 WHERE sid=:sid RETURNING counted", {"sid": sid}
+        ).fetchone()[0]
+        tx.downloads.append(Downloaded(fid, sid, counted))
     elif last and sent * MERCY < size:
         tx.connection.execute("UPDATE downloads SET state='released' WHERE sid=:sid AND peer=:peer", bound)
 

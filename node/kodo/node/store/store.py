@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Any]
+LastWork = Callable[[Transaction], Callable[[], None] | None]
 
 
 class Store:
@@ -63,6 +64,7 @@ class Store:
         self._max_bytes = max_bytes
         self._room = room
         self._subscribers: list[Callable[[Commit], None]] = []
+        self._last_works: list[LastWork] = []
         self._writer = GroupWriter(self._open_writer, self._begin, name="kodo-write")
         self._readers = Readers(lambda: NODE_FILE.open_reader(path), _READERS, name="kodo-read")
         self._opened = False
@@ -119,6 +121,13 @@ class Store:
     def subscribe(self, subscriber: Callable[[Commit], None]) -> None:
         """Call `subscriber` on the event loop after each commit, in the log's order. It must not block."""
         self._subscribers.append(subscriber)
+
+    def before_commit(self, work: LastWork) -> None:
+        """Call `work` in the writer's thread at the end of each transaction, which what it writes belongs to.
+
+        What it returns is called on the event loop once that is committed. It must not block.
+        """
+        self._last_works.append(work)
 
     # --- writing ---
 
@@ -358,7 +367,9 @@ class Store:
 
     def _begin(self, connection: sqlite3.Connection) -> Unit[Transaction]:
         transaction = Transaction(connection, self._heads, self._clock.now_ms())
-        return _LogUnit(transaction, _find_late(connection, self._unsure), self._unsure, self._subscribers)
+        return _LogUnit(
+            transaction, _find_late(connection, self._unsure), self._unsure, self._subscribers, self._last_works
+        )
 
 
 class _LogUnit(Unit[Transaction]):
@@ -375,11 +386,14 @@ class _LogUnit(Unit[Transaction]):
         late: list[Commit],
         unsure: dict[str, int],
         subscribers: Sequence[Callable[[Commit], None]],
+        last_works: Sequence[LastWork],
     ):
         super().__init__(transaction)
         self._late = late
         self._unsure = unsure
         self._subscribers = subscribers
+        self._last_works = last_works
+        self._afterwards: list[Callable[[], None]] = []
 
     def do(self, work: Work) -> Any:
         """Do one work, which refuses, by a `KodoError`, before it has written anything."""
@@ -391,6 +405,7 @@ class _LogUnit(Unit[Transaction]):
     def flush(self) -> None:
         """Write the rows of runs that have changed."""
         self.lent.flush()
+        self._afterwards = [after for work in self._last_works if (after := work(self.lent)) is not None]
 
     def committed(self) -> None:
         """Keep what the next transaction needs to know."""
@@ -410,6 +425,8 @@ class _LogUnit(Unit[Transaction]):
                     subscriber(commit)
                 except Exception:
                     logger.exception("a follower of the event log failed")
+        for after in self._afterwards:
+            after()
 
 
 def _find_late(connection: sqlite3.Connection, unsure: dict[str, int]) -> list[Commit]:

@@ -33,7 +33,7 @@ from kodo.p2p.errors import NotFoundError
 from kodo.protocol.events import EVENTS, Event, Kind, is_whole
 from kodo.protocol.run_state import Head, RunState, ends, reduce
 
-__all__ = ["KEY_LIFE_MS", "Commit", "Heads", "Transaction"]
+__all__ = ["KEY_LIFE_MS", "Commit", "Downloaded", "Heads", "Transaction"]
 
 KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered."""
@@ -52,6 +52,14 @@ class Commit(NamedTuple):
     events: list[Event]
     packed: list[bytes]
     state: RunState
+
+
+class Downloaded(NamedTuple):
+    """A shared run that was downloaded whole by its share `sid`, for the `number`-th time."""
+
+    fid: str
+    sid: str
+    number: int
 
 
 @dataclass(slots=True)
@@ -106,6 +114,7 @@ class Transaction:
         self._heads = heads
         self._touched: dict[str, _Head] = {}
         self.commits: list[Commit] = []
+        self.downloads: list[Downloaded] = []
 
     def create(self, run: NewRun, events: Sequence[NewEvent], key: OnceKey | None) -> Created:
         """Store a run with its first events, unless `key` says that it is there already.
