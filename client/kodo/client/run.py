@@ -376,7 +376,7 @@ class Run:
         room: Room = ENDLESS,
         check: Callable[[Sequence[str]], None] | None = None,
     ) -> list[Download]:
-        """Download outputs into `directory`, verified chunk by chunk; one that was cut is taken up where it was.
+        """Download outputs into `directory`, verified; one that was cut is taken up where it was.
 
         Args:
             names: which one, or which; all of them by default.

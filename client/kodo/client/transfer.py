@@ -1,9 +1,13 @@
 """Downloads that are verified and resumable.
 
-Every MiB is compared with its SHA-256 before it counts, the whole before the file gets its name. Until then the
-bytes lie in `.NAME.HASH.part` beside it, where HASH is made of the file's own SHA-256 and size: a later download of
-the same content takes the part up at its last good chunk, and one of other content cannot mistake it for its own.
-What the part is worth is read from its bytes, by hashing them again, never from a note about them.
+The whole is compared with its SHA-256 before the file gets its name. Until then the bytes lie in `.NAME.HASH.part`
+beside it, where HASH is made of the file's own SHA-256 and size: a later download of the same content takes the part
+up at its last good chunk, and one of other content cannot mistake it for its own. What the part is worth is read from
+its bytes, by hashing them again chunk by chunk, never from a note about them.
+
+While bytes arrive, only the hash of the whole is computed: a second hash would cost a sixth of the client's CPU, and
+the session has proved already that they are what the node sent. Where the whole is wrong, the hashes of the chunks
+show up to where it is right, and that much is kept.
 
 What this system cannot store under its name is renamed, see `kodo.protocol.portable_names`.
 
@@ -157,7 +161,7 @@ async def download(
 ) -> list[Download]:
     """Download the outputs `names` into `directory` (made when it is not there), verified.
 
-    Cancelling is safe: what was verified stays in the part, and the next download goes on from there.
+    Cancelling is safe: what came stays in the part, and the next download goes on from its last good chunk.
 
     Args:
         overwrite: replace a file of the same name and other content; otherwise that is an error.
@@ -239,7 +243,7 @@ async def _download_one(
             except BlockingIOError:
                 raise CapacityError(f"another download of {target} is under way; wait for it") from None
             writer = _PartWriter(file.fileno(), name, manifest)
-            await asyncio.to_thread(writer.resume)
+            await _in_thread(writer.resume)
             missing = manifest.size - writer.good
             free = disk.f_bavail * disk.f_frsize
             if missing > free:
@@ -251,12 +255,8 @@ async def _download_one(
                     await _fill(source, name, writer, report, retry_delay)
             finally:
                 await writer.flushed()
-            if writer.digest() != manifest.sha256:
-                os.ftruncate(
-                    file.fileno(), 0
-                )  # every chunk fits and the whole does not: nothing of it is worth keeping
-                raise IntegrityError(f"{name!r} arrived whole, but its SHA-256 is not the one announced")
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await _in_thread(writer.verify)
+            await _in_thread(os.fsync, file.fileno())
             os.chmod(file.fileno(), 0o666 & ~_umask())
             try:
                 _give_name(folder, part, base, overwrite=overwrite)
@@ -303,7 +303,7 @@ async def _fill(
 
 
 class _PartWriter:
-    """The part on disk: takes bytes in order, writes each chunk once its hash is right.
+    """The part on disk: takes bytes in order, writes them chunk by chunk, and hashes the whole.
 
     A chunk is hashed and written in a thread while the next one arrives; two buffers serve for all of them.
     """
@@ -320,7 +320,7 @@ class _PartWriter:
         self.size = manifest.size
         self.promise: Promise = ENDLESS
         self.good = 0
-        """Bytes verified and written: the next chunk begins here, or the one after it while one is being stored."""
+        """Bytes written: the next chunk begins here, or the one after it while one is being stored."""
 
     @property
     def complete(self) -> bool:
@@ -331,14 +331,12 @@ class _PartWriter:
         stored = self._chunk_size(self.good // CHUNK_BYTES) if self._job is not None else 0
         return self.good + stored + self._filled
 
-    def digest(self) -> bytes:
-        return self._whole.digest()
-
     def drop_pending(self) -> None:
         self._filled = 0
 
     def resume(self) -> None:
         """Find how many whole chunks of the part are good, and cut off the rest."""
+        self.good, self._whole = 0, hashlib.sha256()
         for index, expected in enumerate(self._manifest.chunks):
             chunk = os.pread(self._handle, self._chunk_size(index), index * CHUNK_BYTES)
             if len(chunk) != self._chunk_size(index) or hashlib.sha256(chunk).digest() != expected:
@@ -347,11 +345,26 @@ class _PartWriter:
             self.good += len(chunk)
         os.ftruncate(self._handle, self.good)
 
+    def verify(self) -> None:
+        """Check a part that is complete; of one that is wrong, what is good up to its first bad chunk stays.
+
+        Raises:
+            IntegrityError: it is not what was announced.
+        """
+        if self._whole.digest() == self._manifest.sha256:
+            return
+        self.resume()
+        if not self.complete:
+            index = self.good // CHUNK_BYTES
+            raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
+        os.ftruncate(self._handle, 0)  # every chunk fits and the whole does not: nothing of it is worth keeping
+        raise IntegrityError(f"{self._name!r} arrived whole, but its SHA-256 is not the one announced")
+
     async def feed(self, data: bytes) -> None:
         """Take bytes that follow those taken before; waits while two chunks are unfinished.
 
         Raises:
-            IntegrityError: there are more than announced, or the chunk before did not have its hash.
+            IntegrityError: there are more than announced.
             OSError: the chunk before could not be written.
         """
         received = self.received
@@ -389,7 +402,6 @@ class _PartWriter:
         """Wait until what was taken up to the last whole chunk is stored; a cancelled wait still waits for it.
 
         Raises:
-            IntegrityError: it does not have its hash.
             OSError: it could not be written.
         """
         if (job := self._job) is None:
@@ -406,14 +418,17 @@ class _PartWriter:
         return min(CHUNK_BYTES, self.size - index * CHUNK_BYTES)
 
     def _store(self, index: int, chunk: memoryview) -> None:
-        if hashlib.sha256(chunk).digest() != self._manifest.chunks[index]:
-            raise IntegrityError(f"chunk {index} of {self._name!r} does not have the hash that was announced")
         view, at = chunk, index * CHUNK_BYTES
         with self.promise.writing(len(chunk)):
             while view:
                 written = os.pwrite(self._handle, view[:_WRITE_BYTES], at)
                 view, at = view[written:], at + written
         self._whole.update(chunk)
+
+
+async def _in_thread(work: Callable[..., None], *args: int) -> None:
+    """Do what blocks in a thread: see `_finished`."""
+    await _finished(asyncio.get_running_loop().run_in_executor(None, work, *args))
 
 
 async def _finished(job: asyncio.Future[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import random
 import resource
@@ -173,6 +174,37 @@ async def test_a_wrong_chunk_is_refused_and_what_was_good_is_kept(tmp_path: Path
         await fetch(source, tmp_path)
     [part] = os.listdir(tmp_path)
     assert (tmp_path / part).read_bytes() == BIG[: 2 * CHUNK_BYTES]
+
+
+async def test_after_a_wrong_chunk_in_the_middle_the_rest_is_fetched_again_from_there(tmp_path: Path) -> None:
+    source = Memory(x_bin=BIG)
+    source.spoil = lambda at, piece: b"\0" * len(piece) if CHUNK_BYTES <= at < 2 * CHUNK_BYTES else piece
+    with pytest.raises(IntegrityError, match="chunk 1"):
+        await fetch(source, tmp_path)
+    source.spoil, source.offsets = lambda at, piece: piece, []
+    [file] = await fetch(source, tmp_path)
+    assert source.offsets == [CHUNK_BYTES]
+    assert file.to.read_bytes() == BIG
+
+
+async def test_what_arrives_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, sha256, source = [0], hashlib.sha256, Memory(x_bin=BIG)
+    manifest = source.whole("x.bin")
+    source.whole = lambda name: manifest  # type: ignore[method-assign, assignment]
+
+    class Counted:
+        def __init__(self, data: bytes = b"") -> None:
+            self._hash = sha256()
+            self.digest, self.hexdigest = self._hash.digest, self._hash.hexdigest
+            self.update(data)
+
+        def update(self, data: bytes) -> None:
+            hashed[0] += len(data) if len(data) > 1000 else 0  # not names
+            self._hash.update(data)
+
+    monkeypatch.setattr(hashlib, "sha256", Counted)
+    await fetch(source, tmp_path)
+    assert hashed == [len(BIG)]
 
 
 async def test_chunks_that_fit_and_a_whole_that_does_not_are_refused(tmp_path: Path) -> None:
