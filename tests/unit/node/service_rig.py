@@ -75,13 +75,25 @@ class NamedPeers(NullProvider):
         return kind == "user" or await super().knows("role", name)
 
 
+class CountedSchedules(Schedules):
+    """Counts the looks that it has taken."""
+
+    looks = 0
+
+    async def _look(self) -> float:
+        try:
+            return await super()._look()
+        finally:
+            self.looks += 1
+
+
 class Node:
     def __init__(
         self,
         rig: Rig,
         service: Service,
         provider: Any,
-        schedules: Schedules,
+        schedules: CountedSchedules,
         invitations: Invitations,
         facts: NodeFacts,
     ):
@@ -174,7 +186,7 @@ async def node_of(
         memories = await stack.enter_async_context(Memories(tmp_path / "memory", provider, clock))
         launcher = Launcher(catalog, rig.uploads, rig.runs)
         schedules = await stack.enter_async_context(
-            Schedules(
+            CountedSchedules(
                 rig.store, rig.runs, launcher, catalog, provider, clock, facts.name,
                 lambda: make_id(clock.ms, os.urandom(10)),
             )

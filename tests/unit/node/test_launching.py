@@ -15,6 +15,7 @@ from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.node.runs.launch import RunSettings
 from kodo.node.store.queries import RunFilter
 from kodo.p2p.errors import CallError, CapacityError
+from kodo.protocol.secrets import MASK
 from kodo.sqlite import file
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import Rig, overtaken, rig, rig_of
@@ -184,3 +185,48 @@ async def test_a_start_that_was_cut_off_by_a_kill_that_failed_is_not_made_again(
         assert caught.value.code == 507
         assert (await node.all_events(fid))[-1].data["type"] == "RunnerDied"
     assert executor.launched == []
+
+
+async def misbehaves(run: InProcessRunner) -> None:
+    run.emit("no-such-event", {})
+
+
+async def test_a_run_that_is_over_takes_no_room_while_its_process_is_ended(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill, go_on = InProcessRunner.kill, asyncio.Event()
+
+    async def slowly(runner: InProcessRunner) -> None:
+        await go_on.wait()
+        await kill(runner)
+
+    monkeypatch.setattr(InProcessRunner, "kill", slowly)
+    async with rig_of(tmp_path, clock, {"flow": misbehaves}, RunSettings(max_live=1)) as node:
+        for _ in range(3):
+            assert (await node.all_events(await node.launch(limit=1)))[-1].data["type"] == "Misconduct"
+        go_on.set()
+
+
+async def told(run: InProcessRunner) -> Any:
+    return [run.spec.inputs, [[list(path), value] for path, value in run.spec.secrets]]
+
+
+async def test_a_launch_under_way_when_its_node_is_closed_keeps_its_secrets(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig_of(tmp_path, clock, {"flow": told}) as node:
+        create, reached, go_on = node.store.create, asyncio.Event(), asyncio.Event()
+
+        async def slowly(*args: Any) -> Any:
+            reached.set()
+            await go_on.wait()
+            return await create(*args)
+
+        monkeypatch.setattr(node.store, "create", slowly)
+        inputs: dict[str, Any] = {"inputs": {"password": MASK}, "secrets": [(["password"], "hidden")]}
+        launched = asyncio.create_task(node.launch(**inputs))
+        await reached.wait()
+        await node.runs._wind_up()
+        go_on.set()
+        final = (await node.all_events(await launched))[-1]
+        assert final.data["result"] == [inputs["inputs"], [[["password"], "hidden"]]]

@@ -419,7 +419,9 @@ async def test_a_run_that_is_started_again_asks_only_for_files_that_are_gone(
         inputs = {"n": 1, "doc": here, "docs": [here, gone]}
         fid = (await node.call("run.launch", path="flows.two", inputs=inputs))["fid"]
         await node.rig.all_events(fid)
-        await node.rig.uploads.drop(gone)
+        clock.advance(25 * 3600)
+        node.rig.uploads.check("ana", TWO, {"doc": here})
+        await node.rig.uploads.sweep()
         again = (await node.call("run.restart", fid=fid))["fid"]
         state = await node.call("run.state", fid=again)
         assert state["inputs"] == {"n": 1, "doc": here}

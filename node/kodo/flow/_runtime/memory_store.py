@@ -296,10 +296,14 @@ class MemoryStore:
         rows = db.execute(f"{query} ORDER BY 2, 1 LIMIT :take OFFSET :skip", values).fetchall()
         return total, [dict(zip(names, row, strict=True)) for row in rows]
 
-    def forget(self, scope: Scope, of: str) -> None:
-        """Remove a memory with all it holds, overwritten on the disk."""
+    def forget(self, scope: Scope, of: str, before: float | None = None) -> None:
+        """Remove a memory with all it holds, overwritten on the disk; one changed after `before` (ms UTC) stays."""
         try:
             with self._transaction() as db:
+                query = "SELECT modified FROM memories WHERE scope = ? AND of = ?"
+                row = db.execute(query, (scope, of)).fetchone()
+                if before is not None and row is not None and row[0] > before:
+                    return
                 mid = self._find(scope, of)
                 places = [place for (place,) in db.execute("SELECT place FROM files WHERE mid = ?", (mid,))]
                 db.execute("DELETE FROM memories WHERE mid = ?", (mid,))

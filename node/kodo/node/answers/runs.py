@@ -127,17 +127,9 @@ class RunAnswers:
             also=self._invitations.count(args.invitation),
         )
         row = await self._store.run(fid) if invitation.see else None
-        if row is not None and not await self._shares.of_run(fid):
-            await self._shares.add(
-                row,
-                caller.principal.id,
-                level=invitation.level,
-                mode="r",
-                expires_s=MAX_SHARE_SECONDS,
-                downloads=None,
-                users=[invitation.principal],
-                link=False,
-            )
+        if row is not None:
+            maker, level = invitation.principal, invitation.level
+            await self._shares.show(row, caller.principal.id, maker, level=level, expires_s=MAX_SHARE_SECONDS)
         return {"fid": fid, "state": state.value}
 
     async def _check_chain(self, caller: Caller, flow: Flow, chain: Sequence[ChainLink]) -> list[dict[str, str]]:

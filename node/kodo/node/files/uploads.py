@@ -230,18 +230,23 @@ class Uploads:
     def stale(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
         """Return id and bytes of each upload that may go; `inputs_in_use`: those of the runs that are not over."""
         needed = {uid for inputs in inputs_in_use for uid in find_uploads(inputs)} | self._kept()
-        before = self._clock.now_ms() - self.limits.keep_s * 1000
         return [
             (each.uid, each.reached)
             for each in sorted(self._all.values(), key=lambda each: each.touched)
-            if each.touched < before and not each.writing and each.uid not in needed
+            if self._untouched(each) and each.uid not in needed
         ]
 
     async def drop(self, uid: str) -> None:
-        """Remove an upload, unless it is being written just now; one that is gone already is no error."""
+        """Remove an upload that was stale, unless a launch has named it or a call writes it since.
+
+        One that is gone already is no error.
+        """
         upload = self._all.get(uid)
-        if upload is not None and not upload.writing:
+        if upload is not None and self._untouched(upload):
             await self._remove(upload)
+
+    def _untouched(self, upload: _Upload) -> bool:
+        return not upload.writing and upload.touched < self._clock.now_ms() - self.limits.keep_s * 1000
 
     async def sweep(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> None:
         """Remove what is stale."""

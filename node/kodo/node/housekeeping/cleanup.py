@@ -21,6 +21,7 @@ from kodo.node.store.store import Store
 from kodo.node.store.transaction import KEY_LIFE_MS
 from kodo.p2p.errors import KodoError
 from kodo.protocol.ids import is_id
+from kodo.protocol.memory import Scope
 
 __all__ = [
     "Chore",
@@ -281,7 +282,8 @@ class Memory:
     async def remove(self, stale: Stale) -> None:
         """Forget it."""
         scope, _, of = stale.id.partition("/")
-        await self._memories.forget("short" if scope == "short" else "long", of)
+        kind: Scope = "short" if scope == "short" else "long"
+        await self._memories.forget_stale(kind, of, self._live(), self._offered())
 
 
 def _folders(root: Path) -> list[tuple[str, int]]:

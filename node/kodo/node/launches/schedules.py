@@ -137,8 +137,13 @@ class Schedules:
                 raise CallError(429, "busy", message, {"retry_after_ms": 60_000})
             schedule_rows.add(connection, row)
 
-        await self._store.change(write)
+        # Before it is stored: it may be due at once, and over.
         self._files[row.sid] = frozenset(find_uploads(row.inputs))
+        try:
+            await self._store.change(write)
+        except KodoError:
+            self._files.pop(row.sid, None)
+            raise
         self._news.set()
         return row
 
@@ -152,12 +157,18 @@ class Schedules:
 
     async def pause(self, row: ScheduleRow, *, paused: bool) -> ScheduleRow:
         """Pause a schedule, or let it go on with the next time from now; what it is already changes nothing."""
-        if paused != (row.paused is not None):
-            now = self._clock.now_ms()
-            due = row.due if paused or row.due is None else timing_of(row).after(now)
-            at = now if paused else None
-            await self._store.change(lambda connection: schedule_rows.pause(connection, row.sid, at, due))
-            self._news.set()
+        now = self._clock.now_ms()
+        following = timing_of(row).after(now)
+
+        # What the row was when it was read may have changed: it may have been launched since.
+        def write(connection: sqlite3.Connection) -> None:
+            if paused:
+                schedule_rows.pause(connection, row.sid, now)
+            else:
+                schedule_rows.resume(connection, row.sid, following)
+
+        await self._store.change(write)
+        self._news.set()
         return await self.get(row.sid) or row
 
     async def remove(self, row: ScheduleRow) -> None:
@@ -316,7 +327,10 @@ class Schedules:
             lambda connection: schedule_rows.move(connection, row, following, fid=fid, reason=shown)
         )
         if following is None:
-            self._files.pop(row.sid, None)
+            # It may have been paused meanwhile, and is due for the last time when it goes on.
+            left = await self.get(row.sid)
+            if left is None or left.due is None:
+                self._files.pop(row.sid, None)
         return True
 
     async def _hold(self, row: ScheduleRow, reason: str) -> bool:

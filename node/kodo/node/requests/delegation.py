@@ -13,7 +13,8 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +101,7 @@ class Delegations:
         self._folder = folder
         self._room_of = room_of
         self._bytes: dict[str, int] = {}
+        self._launching: Counter[str] = Counter()
         self._debts = Debts(store, clock, self._settle)
         self._client: Client | None = None
         self._opening = asyncio.Lock()
@@ -203,8 +205,25 @@ class Delegations:
         if len(chain) > MAX_CHAIN:
             raise CallError(409, "too-deep", f"runs can launch runs on other nodes at most {MAX_CHAIN} deep")
         children = self._children.setdefault(question.fid, {})
-        if len(children) >= _MAX_CHILDREN:
+        # Those that are being launched count: up to 32 are at once.
+        if len(children) + self._launching[question.fid] >= _MAX_CHILDREN:
             raise CallError(429, "busy", f"a run launches at most {_MAX_CHILDREN} runs on other nodes")
+        self._launching[question.fid] += 1
+        try:
+            return await self._launch_child(question, target, inputs, chain, children)
+        finally:
+            self._launching[question.fid] -= 1
+            if not self._launching[question.fid]:
+                del self._launching[question.fid]
+
+    async def _launch_child(
+        self,
+        question: Question,
+        target: str,
+        inputs: Mapping[str, Any],
+        chain: Sequence[Mapping[str, str]],
+        children: dict[str, _Child],
+    ) -> dict[str, Any]:
         client = await self._open()
         found = await client.find_flow(target)
         inputs = to_inputs(inputs, found.inputs_schema)
@@ -218,7 +237,7 @@ class Delegations:
         if not is_id(fid):
             raise PeerError(f"{found.remote} launched the run but did not return its fid")
         run = Run(str(fid), found.remote.on_behalf(question.fid), patience=client.settings.patience_s)
-        children[str(fid)] = _Child(run)
+        children.setdefault(str(fid), _Child(run))
         handle = {"node": found.remote.reach, "peer_id": str(run.peer_id), "fid": run.fid}
         return {"run": {**handle, "seal": self._sealed(question.fid, handle)}}
 
@@ -237,7 +256,8 @@ class Delegations:
             if str(remote.peer_id) != handle["peer_id"]:
                 raise CallError(502, "node-lost", f"{handle['node']} is now the name of another node")
             run = Run(handle["fid"], remote.on_behalf(question.fid), patience=client.settings.patience_s)
-            child = children[handle["fid"]] = _Child(run)
+            # Another question of this run may have found the node first: one stream, and one download at a time.
+            child = children.setdefault(handle["fid"], _Child(run))
         return child
 
     async def _events(self, question: Question) -> dict[str, Any]:

@@ -151,14 +151,24 @@ class Memories:
             live: the fids of the runs that are not over.
             offered: the paths of the node's flows.
         """
-        now = self._clock.now_ms()
         found = []
         for row in await self.all():
-            short = row.scope == "short" and row.of not in live and row.modified <= now - self.short_s * 1000
-            long = row.scope == "long" and row.of not in offered and row.modified <= now - self.long_s * 1000
-            if short or long:
-                found.append(StaleMemory("short" if short else "long", row.of, row.bytes))
+            before = self._before(row.scope, row.of, live, offered)
+            if before is not None and row.modified <= before:
+                found.append(StaleMemory("short" if row.scope == "short" else "long", row.of, row.bytes))
         return found
+
+    async def forget_stale(self, scope: Scope, of: str, live: Collection[str], offered: Collection[str]) -> None:
+        """Remove what `stale` named; not what is needed, or was changed, since."""
+        before = self._before(scope, of, live, offered)
+        if before is not None:
+            await self._do(self._store.forget, scope, of, before)
+
+    def _before(self, scope: str, of: str, live: Collection[str], offered: Collection[str]) -> float | None:
+        """Return the ms UTC of the last change by which a memory can go now; None: it is needed."""
+        if scope not in ("short", "long") or of in (live if scope == "short" else offered):
+            return None
+        return self._clock.now_ms() - (self.short_s if scope == "short" else self.long_s) * 1000
 
     async def short(self) -> dict[str, int]:
         """Return the bytes of the short-term memories, by fid."""
@@ -173,7 +183,7 @@ class Memories:
         await self.tidy(live)
         gone = await self.stale(live, offered)
         for each in gone:
-            await self.forget(each.scope, each.of)
+            await self.forget_stale(each.scope, each.of, live, offered)
         return gone
 
     async def _check_shared(self, principal: str, name: Any, mode: str) -> None:

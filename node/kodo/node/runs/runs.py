@@ -256,18 +256,23 @@ class Runs:
 
     # --- inside ---
 
+    def _unfinished(self) -> list[LiveRun]:
+        """Return the runs whose end nobody was told yet; of the others some only let go of their processes."""
+        return [live for live in self._live.values() if not live.view.state.over]
+
     def _check_limit(self, order: Order) -> None:
         limit = order.limit
-        if limit is not None and sum(live.row.path == order.path for live in self._live.values()) >= limit:
+        if limit is not None and sum(live.row.path == order.path for live in self._unfinished()) >= limit:
             message = f"{order.path} has {limit} unfinished runs, its limit"
             raise CallError(429, "busy", message, {"retry_after_ms": 1000})
 
     def _check_room(self, payer: str) -> None:
-        most, total = self.settings.max_live, len(self._live)
+        unfinished = self._unfinished()
+        most, total = self.settings.max_live, len(unfinished)
         if total >= most:
             message = f"this node has {most} unfinished runs and takes no more; try again when some have ended"
             raise CallError(429, "busy", message, {"retry_after_ms": 1000})
-        mine = sum(live.payer == payer for live in self._live.values())
+        mine = sum(live.payer == payer for live in unfinished)
         if mine >= fair_share(most, total - mine, self.settings.max_live_each):
             message = (
                 f"you have {mine} unfinished runs on this node, which has {total} in all: your share is used;"
@@ -581,8 +586,8 @@ class Runs:
             async with live.ending:
                 await self._halt(live)
                 row = await self._store.run(live.fid)
-                if live.runner is None and row is not None and not row.handed:
-                    return  # it has not begun, so the next process begins it
+                if live.runner is None and (row is None or not row.handed):
+                    return  # it has not begun, or is being stored just now, so the next process begins it
                 await self._end(live, node_fatal("NodeStopped", "the node was stopped"))
         except Exception as error:
             logger.error("run %s did not end in order: %s", live.fid, type(error).__name__)

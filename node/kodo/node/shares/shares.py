@@ -57,8 +57,14 @@ class _Use:
 
 @dataclass(slots=True, eq=False)
 class _Download:
-    """What one peer reads of one share at this moment, by however many calls."""
+    """What one peer reads of one share at this moment, by however many calls; kept until the last end is written.
 
+    Attributes:
+        known: whether what was sent before was read from the database.
+        lock: held while a place is taken, and while an end is written: a read that begins in between finds neither.
+    """
+
+    known: bool = False
     spans: dict[str, Spans] = field(default_factory=dict)
     noted: dict[str, Spans] = field(default_factory=dict)
     sent: int = 0
@@ -163,22 +169,37 @@ class Shares:
             users=tuple(dict.fromkeys(users)),
             roles=tuple(dict.fromkeys(roles)),
         )
+        await self._store_new(new, by)
+        made = await self._store.ask(lambda connection: share_rows.by_sid(connection, new.sid, now))
+        if made is None:
+            raise gone("deleted")
+        return made, secret
+
+    async def show(self, run: RunRow, by: str, user: str, *, level: int, expires_s: float) -> None:
+        """Let a user read a run that has not been shared yet; asked twice, also at once, it is shared once.
+
+        Raises:
+            CallError, CapacityError: as `add`.
+        """
+        expires = self._clock.now_ms() + int(expires_s * 1000)
+        await self._store_new(NewShare(self._new_id(), run.fid, level, "r", expires, users=(user,)), by, first=True)
+
+    async def _store_new(self, new: NewShare, by: str, *, first: bool = False) -> None:
+        """Store a share; with `first` only if the run has none, also none that is over."""
         to = {"users": list(new.users), "roles": list(new.roles)}
-        terms = {"level": level, "mode": new.mode, "expires_at": new.expires, "downloads": downloads}
-        event = NewEvent.make("share", {"sid": new.sid, "by": by, "link": link, "to": to, **terms})
+        terms = {"level": new.level, "mode": new.mode, "expires_at": new.expires, "downloads": new.downloads}
+        event = NewEvent.make("share", {"sid": new.sid, "by": by, "link": new.digest is not None, "to": to, **terms})
 
         def write(tx: Transaction) -> None:
+            if first and share_rows.of_run(tx.connection, new.fid, tx.now):
+                return
             share_changes.add(tx, new)
-            tx.append(run.fid, [event], (), None)
+            tx.append(new.fid, [event], (), None)
 
         try:
             await self._store.write(write)
         except NotFoundError:
             raise CallError(404, "no-such-run", "there is no such run here, or it is not yours") from None
-        made = await self._store.ask(lambda connection: share_rows.by_sid(connection, new.sid, now))
-        if made is None:
-            raise gone("deleted")
-        return made, secret
 
     async def revoke(self, share: ShareRow, by: str) -> None:
         """End a share: whatever runs by it ends before this returns; a second time changes nothing."""
@@ -311,8 +332,7 @@ class Shares:
         if share is None or share.downloads is None:
             yield None
             return
-        key = (share.sid, peer)
-        download = self._downloads.setdefault(key, _Download())
+        download = self._downloads.setdefault((share.sid, peer), _Download())
         download.readers[name] += 1
         taken = False
         try:
@@ -320,26 +340,41 @@ class Shares:
                 await self._pay(share.sid)
                 held = await self._store.write(lambda tx: share_changes.reserve(tx, share.sid, peer))
                 taken = True
-                if download.readers.total() == 1 or not download.noted:
+                if not download.known:
+                    download.known = True
                     download.spans = dict(held.spans)
                     download.noted = dict(held.spans)
                     download.sent = held.sent
             yield Reading(self._store, share, peer, name, download)
         finally:
             download.readers[name] -= 1
+            ending = asyncio.ensure_future(self._end_reading(share.sid, peer, name, download, taken=taken))
+            # Nobody asks for its error when who read has gone away.
+            ending.add_done_callback(lambda done: done.cancelled() or done.exception())
+            with contextlib.suppress(CapacityError):
+                await asyncio.shield(ending)
+
+    async def _end_reading(self, sid: str, peer: str, name: str, download: _Download, *, taken: bool) -> None:
+        """Return a place or count it, unless the peer has begun to read on; it goes on when nobody waits.
+
+        Raises:
+            KodoError: it is owed.
+        """
+        async with download.lock:
             last, alone = not download.readers.total(), not download.readers[name]
-            if last:
-                self._downloads.pop(key, None)
-            if taken:
-                spans, sent = download.spans.get(name, ()), download.sent
+            spans, sent = download.spans.get(name, ()), download.sent
 
-                def settle(tx: Transaction) -> None:
-                    if alone:
-                        share_changes.mark(tx, share.sid, peer, name, spans, sent)
-                    share_changes.release(tx, share.sid, peer, last=last)
+            def settle(tx: Transaction) -> None:
+                if alone:
+                    share_changes.mark(tx, sid, peer, name, spans, sent)
+                share_changes.release(tx, sid, peer, last=last)
 
-                with contextlib.suppress(CapacityError):
-                    await self._settle((share.sid, peer, name), settle)
+            try:
+                if taken:
+                    await self._settle((sid, peer, name), settle)
+            finally:
+                if not download.readers.total() and self._downloads.get((sid, peer)) is download:
+                    del self._downloads[sid, peer]
 
     async def _pay(self, sid: str) -> None:
         """Write the ends of reads of this share that could not be written, each once, whoever else pays too.

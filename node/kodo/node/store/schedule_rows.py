@@ -25,6 +25,7 @@ __all__ = [
     "page",
     "pause",
     "remove",
+    "resume",
     "sweep",
 ]
 
@@ -165,13 +166,22 @@ def move(
 def hold(connection: sqlite3.Connection, row: ScheduleRow, reason: str) -> None:
     """Note that the launch for the time at which a schedule is due waits, and for what."""
     connection.execute(
-        "UPDATE schedules SET waits=1, last_reason=? WHERE sid=? AND due=?", (reason, row.sid, row.due)
+        "UPDATE schedules SET waits=1, last_reason=? WHERE sid=? AND due=? AND paused IS NULL",
+        (reason, row.sid, row.due),
     )
 
 
-def pause(connection: sqlite3.Connection, sid: str, paused: int | None, due: int | None) -> None:
-    """Pause a schedule, or let it go on from `due`."""
-    connection.execute("UPDATE schedules SET paused=?, due=?, waits=0 WHERE sid=?", (paused, due, sid))
+def pause(connection: sqlite3.Connection, sid: str, at: int) -> None:
+    """Pause a schedule; one that is paused stays so since when it was."""
+    connection.execute("UPDATE schedules SET paused=?, waits=0 WHERE sid=? AND paused IS NULL", (at, sid))
+
+
+def resume(connection: sqlite3.Connection, sid: str, due: int | None) -> None:
+    """Let a schedule that is paused go on from `due`; one that was due for the last time is not due again."""
+    connection.execute(
+        "UPDATE schedules SET paused=NULL, due=iif(due IS NULL, NULL, ?), waits=0 WHERE sid=? AND paused IS NOT NULL",
+        (due, sid),
+    )
 
 
 def remove(connection: sqlite3.Connection, sid: str) -> bool:

@@ -150,6 +150,9 @@ class Store:
         """
 
         def work(tx: Transaction) -> Created:
+            earlier = None if key is None else tx.earlier(key)
+            if earlier is not None:
+                return Created(earlier, False)
             if also is not None:
                 tx.change(lambda connection: also(connection, run.fid))
             return tx.create(run, events, key)

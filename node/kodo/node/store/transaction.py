@@ -122,10 +122,8 @@ class Transaction:
         Raises:
             KeyReusedError: when the key came with other contents before.
         """
-        if key is not None:
-            earlier = self._once(key)
-            if earlier is not None:
-                return Created(earlier, False)
+        if key is not None and (earlier := self._once(key)) is not None:
+            return Created(earlier, False)
         cursor = self._connection.execute(
             "INSERT INTO runs (fid, principal, path, name, entry, resources, tags, state, locks, created, modified,"
             " payer, max_events, max_event_bytes, last_seq, last_rseq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0)",
@@ -354,15 +352,25 @@ class Transaction:
 
     def _once(self, key: OnceKey) -> str | None:
         """Remember `key`; give the value that it was remembered with, if it was, within `KEY_LIFE_MS`."""
+        earlier = self.earlier(key)
+        if earlier is None:
+            self._connection.execute(
+                "INSERT INTO keys (principal, key, value, digest, at) VALUES (?,?,?,?,?)",
+                (key.principal, key.key, key.value, key.digest, self._now),
+            )
+        return earlier
+
+    def earlier(self, key: OnceKey) -> str | None:
+        """Return the value that `key` was remembered with, if it was, within `KEY_LIFE_MS`.
+
+        Raises:
+            KeyReusedError: it came with other contents.
+        """
         self.forget_keys()
         row = self._connection.execute(
             "SELECT value, digest FROM keys WHERE principal=? AND key=?", (key.principal, key.key)
         ).fetchone()
         if row is None:
-            self._connection.execute(
-                "INSERT INTO keys (principal, key, value, digest, at) VALUES (?,?,?,?,?)",
-                (key.principal, key.key, key.value, key.digest, self._now),
-            )
             return None
         value, digest = row
         if digest != key.digest:

@@ -354,3 +354,15 @@ def test_what_the_node_does_with_a_piece_takes_no_time_of_its_sender() -> None:
         return count
 
     assert run_virtual(hear()) == 10
+
+
+async def test_what_is_named_in_a_launch_after_it_was_found_stale_stays(tmp_path: Path, clock: StillClock) -> None:
+    made = uploads(tmp_path, clock)
+    old, needed = await whole(made), await whole(made, b"needed")
+    clock.advance(25 * 3600)
+    stale = made.stale()
+    assert {uid for uid, _ in stale} == {old, needed}
+    made.check("ana", SCHEMA, {"doc": needed})
+    for uid, _ in stale:
+        await made.drop(uid)
+    assert [folder.name for folder in made.root.iterdir()] == [needed]

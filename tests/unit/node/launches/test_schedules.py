@@ -36,11 +36,13 @@ async def runs(node: Node) -> list[str]:
 
 
 async def asleep(node: Node) -> None:
-    """Let all that is due be settled: by the node's own task, or here where it is not that far."""
+    """Let all that is due be settled, in two looks that the node's own task takes after this was called."""
+    schedules = node.schedules
     for _ in range(2):
-        node.schedules._news.set()
-        await settled(lambda: not node.schedules._news.is_set())
-        await node.schedules._look()
+        schedules._news.set()
+        await settled(lambda: not schedules._news.is_set())
+        looks = schedules.looks
+        await settled(lambda: schedules.looks > looks)  # noqa: B023
 
 
 async def over(node: Node) -> list[str]:
@@ -329,6 +331,64 @@ async def test_a_schedule_that_is_paused_launches_nothing_and_goes_on_with_the_n
         assert await runs(node) == []
         await passes(node, clock, HOUR / 2)
         assert len(await runs(node)) == 1
+
+
+async def test_what_is_paused_or_goes_on_is_the_schedule_as_it_is_by_then(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        once = await scheduled(node, every_s=None, at=clock.ms + HOUR * 1000)
+        often = await scheduled(node)
+        read = {sid: await node.schedules.get(sid) for sid in (once, often)}
+        await passes(node, clock, HOUR)
+        assert len(await over(node)) == 2
+        due = {once: None, often: clock.ms + HOUR * 1000}
+        for sid, stale in read.items():
+            assert stale is not None
+            paused = await node.schedules.pause(stale, paused=True)
+            assert paused.due == due[sid]
+            since = paused.paused
+            clock.advance(1)
+            assert (await node.schedules.pause(stale, paused=True)).paused == since
+            await node.schedules._hold(paused, "waits")
+            assert await node.schedules.get(sid) == paused
+        [first, second] = [await node.schedules.get(often)] * 2
+        assert first is not None
+        assert second is not None
+        await node.schedules.pause(first, paused=False)
+        await passes(node, clock, HOUR)
+        assert len(await over(node)) == 3
+        going = await node.schedules.get(often)
+        assert await node.schedules.pause(second, paused=False) == going
+        ended = await node.schedules.get(once)
+        assert ended is not None
+        assert (await node.schedules.pause(ended, paused=False)).due is None
+
+
+async def test_files_go_with_the_last_launch_whenever_that_is(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [{**info("flows.read", "read"), "schema": FILE}]
+    async with node_of(tmp_path, clock, more=more) as node:
+        doc = (await node.call("input.write", **TEXT, pieces=[b"text"]))["upload"]
+        given = {"path": "flows.read", "inputs": {"doc": doc}, "every_s": None}
+        sid = await scheduled(node, **given, at=clock.ms + HOUR * 1000)
+        row = await node.schedules.get(sid)
+        assert row is not None
+        await node.schedules.pause(row, paused=True)
+        await node.schedules._move(row, row.due or 0, "settled before it was paused")
+        assert node.schedules.files() == {doc}
+        await node.call("schedule.remove", sid=sid)
+        change = node.rig.store.change
+
+        async def and_launched(work: Any) -> Any:
+            done = await change(work)
+            monkeypatch.setattr(node.rig.store, "change", change)
+            await passes(node, clock, HOUR)
+            return done
+
+        monkeypatch.setattr(node.rig.store, "change", and_launched)
+        await scheduled(node, **given, at=clock.ms + HOUR * 1000)
+        assert len(await over(node)) == 1
+        assert node.schedules.files() == frozenset()
 
 
 async def test_what_a_schedule_cannot_keep_is_refused(tmp_path: Path, clock: StillClock) -> None:

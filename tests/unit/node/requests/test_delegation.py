@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -13,10 +15,11 @@ import pytest
 
 from kodo.access.null import NullProvider
 from kodo.client.client import Client
+from kodo.node.requests import delegation
 from kodo.node.requests.delegation import Delegations
 from kodo.node.runs.flow_requests import Question
 from kodo.node.store.store import Store
-from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.errors import CallError, NotFoundError, UsageError
 from kodo.protocol.access import Grant, Principal, account_of
 from tests.unit.node.conftest import StillClock, fid_of
 from tests.unit.node.service_rig import LID, PEER, node_of
@@ -168,3 +171,58 @@ def test_who_pays_is_told_from_an_id_and_cannot_be_forged_by_a_name() -> None:
     assert account_of(asked.id) == "oidc:ana/x"
     for name in ("ana", f"oidc:ana/{fid_of(1)}", f"{fid_of(1)}", "ana/bob"):
         assert account_of(name) == name
+
+
+class Away:
+    """In the place of a client: finds the node of the other run only when it is let."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Semaphore(0)
+        self.found = asyncio.Event()
+        self.settings = SimpleNamespace(patience_s=1.0)
+
+    async def __aenter__(self) -> Any:
+        self.asked.release()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def node(self, name: str) -> Any:
+        self.asked.release()
+        await self.found.wait()
+        return SimpleNamespace(peer_id="p", on_behalf=lambda fid: SimpleNamespace(peer_id="p"))
+
+    async def find_flow(self, name: str) -> Any:
+        self.asked.release()
+        await self.found.wait()
+        raise NotFoundError("there is no such flow")
+
+
+async def test_what_a_run_asks_about_another_at_once_is_about_one_and_the_same(delegations: Delegations) -> None:
+    away = Away()
+    delegations._make_client = lambda: away  # type: ignore[assignment, return-value]
+    handle = {"node": "near.x", "peer_id": "p", "fid": fid_of(5)}
+    asked = question("events", run={**handle, "seal": delegations._sealed(fid_of(1), handle)}, after=0)
+    both = [asyncio.create_task(delegations._child(asked)) for _ in range(2)]
+    for _ in range(3):
+        await away.asked.acquire()
+    away.found.set()
+    first, second = await asyncio.gather(*both)
+    assert first is second
+
+
+async def test_launches_that_are_under_way_count(delegations: Delegations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delegation, "_MAX_CHILDREN", 1)
+    away = Away()
+    delegations._make_client = lambda: away  # type: ignore[assignment, return-value]
+    launch = question("launch", flow="near.x/f", inputs={})
+    first = asyncio.create_task(delegations.answer(launch))
+    for _ in range(2):
+        await away.asked.acquire()
+    with pytest.raises(CallError, match="429 busy"):
+        await delegations.answer(launch)
+    away.found.set()
+    for again in (first, delegations.answer(launch)):
+        with pytest.raises(NotFoundError):
+            await again

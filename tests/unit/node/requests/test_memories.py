@@ -12,6 +12,7 @@ import pytest
 from kodo.access.null import NullProvider
 from kodo.flow._runtime.memory_store import MemoryLimits
 from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
+from kodo.node.housekeeping.cleanup import Memory
 from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Asking
 from kodo.p2p.errors import CallError, CapacityError, NotFoundError, UsageError
@@ -232,3 +233,22 @@ async def test_one_who_sends_files_and_stops_keeps_no_other_from_sending(tmp_pat
                 await begin(payer, name)
         with pytest.raises(CapacityError, match="8 files are being sent"):
             await begin("eve", "a")
+
+
+@pytest.mark.parametrize("meanwhile", ["offered", "changed", "nothing"])
+async def test_a_memory_that_is_needed_after_it_was_found_stale_stays(
+    tmp_path: Path, clock: StillClock, meanwhile: str
+) -> None:
+    offered: list[str] = []
+    async with Memories(tmp_path, Provider("home"), clock) as kept:
+        await kept.put("long", "flows.a", "set", {"key": "k", "value": 1})
+        clock.advance(kept.long_s)
+        chore = Memory(kept, lambda: [], lambda: offered)
+        [stale] = await chore.stale(clock.ms)
+        if meanwhile == "offered":
+            offered.append("flows.a")
+        elif meanwhile == "changed":
+            clock.advance(1)
+            await kept.put("long", "flows.a", "set", {"key": "k", "value": 2})
+        await chore.remove(stale)
+        assert len(await kept.all()) == (0 if meanwhile == "nothing" else 1)

@@ -18,6 +18,7 @@ from tests.unit.node.conftest import StillClock
 from tests.unit.node.service_rig import Node, node_of
 from tests.unit.node.shares.share_rig import (
     DAY,
+    SIZE,
     Slow,
     downloads,
     link_of,
@@ -267,3 +268,27 @@ async def test_peers_that_resume_a_share_at_once_after_a_full_disk_are_counted_o
         await read_all()
         assert [applied.count(each) for each in owed] == [1, 1, 1]
         assert downloads(await only_share(node)) == (3, 0)
+
+
+async def test_a_read_that_begins_while_the_one_before_ends_counts(tmp_path: Path, clock: StillClock) -> None:
+    async with world(tmp_path, clock) as (node, fid):
+        await opened(node, await link_of(node, fid, downloads=1), "eve")
+        shares, [share] = node.rig.shares, await node.rig.shares.of_run(fid)
+        ended = asyncio.Event()
+
+        async def next_one() -> None:
+            await ended.wait()
+            async with shares.reading(share, "eve", "report.md") as place:
+                assert place is not None
+                await place.before(0, SIZE)
+                assert downloads(await only_share(node)) == (0, 1)
+                place.after(0, SIZE)
+
+        following = asyncio.create_task(next_one())
+        async with shares.reading(share, "eve", "report.md"):
+            await asyncio.sleep(0)
+            # Its turn comes before that of any task which this end makes.
+            ended.set()
+        await following
+        assert shares._downloads == {}
+        assert downloads(await only_share(node)) == (1, 0)

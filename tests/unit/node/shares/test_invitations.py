@@ -144,7 +144,7 @@ async def test_its_maker_sees_its_runs_only_where_that_was_said(tmp_path: Path, 
             assert (await node.refused("run.state", fid=fid)).reason == "no-such-run"
 
 
-@pytest.mark.parametrize("at", ["store.create", "store.run", "shares.of_run", "shares.add"])
+@pytest.mark.parametrize("at", ["store.create", "store.run", "shares.show"])
 async def test_its_maker_sees_a_run_whose_guest_went_away_at_once(
     tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -171,6 +171,17 @@ async def test_its_maker_sees_a_run_whose_guest_went_away_at_once(
         [row] = (await node.call("run.list"))["result"]
         state = await node.call("run.state", fid=row["fid"])
         assert (asked.cancelled(), state["own"], state["modes"]) == (True, False, ["r"])
+
+
+async def test_a_launch_that_is_sent_twice_at_once_shows_its_run_to_the_maker_once(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        sid = await opened(node, see=True, launches=1)
+        fids = await asyncio.gather(*(launch(node, sid, key="k") for _ in range(8)))
+        assert len(set(fids)) == 1
+        assert len(await node.rig.shares.of_run(fids[0])) == 1
+        assert [row["launched"] for row in (await node.call("invitation.list"))["result"]] == [1]
 
 
 async def test_what_goes_on_by_it_ends_when_it_is_revoked_or_expires(tmp_path: Path, clock: StillClock) -> None:

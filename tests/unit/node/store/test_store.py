@@ -426,3 +426,14 @@ async def test_nested_progress_is_read_back_as_it_was_followed(store: Store) -> 
     assert row is not None
     assert view.progress == row.progress == said[0]
     assert view.steps == {"all": said[0], "pages": said[2]}
+
+
+async def test_what_is_stored_with_a_run_is_stored_once_for_a_key(store: Store) -> None:
+    also: list[str] = []
+    key = OnceKey("ana", "k", fid_of(1), b"digest")
+    for number in (1, 2):
+        run = new_run(number)
+        await store.create(run, FIRST, replace(key, value=run.fid), lambda _, fid: also.append(fid))
+    with pytest.raises(KeyReusedError):
+        await store.create(new_run(3), FIRST, replace(key, digest=b"other"), lambda _, fid: also.append(fid))
+    assert also == [fid_of(1)]
