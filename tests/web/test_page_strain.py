@@ -119,6 +119,43 @@ async def test_a_file_is_pasted_into_its_field(page: Page) -> None:
     await page.sees("12 B, it is there")
 
 
+async def test_a_folder_is_chosen_or_dropped_and_files_pasted_and_all_of_it_arrives(
+    page: Page, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trip"
+    for name, size in (("b.jpg", 10), ("2024/a.jpg", 3 << 20), ("2024/deep/c.jpg", 0), (".hidden/d.jpg", 5)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * size)
+    await page.click("link", "Album")
+    await page.find("button", "Choose a folder")
+    # What the picker of the browser gives.
+    hidden = await page.send("Runtime.evaluate", {"expression": "document.querySelector('input[type=file][hidden]')"})
+    given = {"objectId": hidden["result"]["objectId"], "files": [str(folder)]}
+    await page.send("DOM.setFileInputFiles", given)
+    await page.sees("3 files, 3.0 MiB · all sent")
+    await looks_well(page)
+    # Left in the middle or not: what the node has is not sent again.
+    await page.reload()
+    field = await page.find("button", "Choose a folder")
+    quad = (await page.send("DOM.getContentQuads", {"backendNodeId": field}))["quads"][0]
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await page.send("Input.dispatchDragEvent", {"type": kind, "x": quad[0] + 5, "y": quad[1] + 5, "data": data})
+    await page.sees("3 files, 3.0 MiB · all sent")
+    await page.evaluate("""(() => {
+        const clipboardData = new DataTransfer()
+        for (const name of ['e.jpg', 'f.jpg']) clipboardData.items.add(new File(['five!'], name));
+        document.querySelector('.drop').dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }))
+    })()""")
+    await page.sees("5 files, 3.0 MiB · all sent")
+    for name in ("e.jpg", "f.jpg"):
+        await page.click("button", f"Remove {name}")
+    await page.click("button", "Launch")
+    await page.hash("#/run/")
+    for line in ("folder trip", "names 2024/a.jpg 2024/deep/c.jpg b.jpg", f"bytes {(3 << 20) + 10}"):
+        await page.sees(line)
+
+
 async def test_a_run_is_launched_and_answered_by_keyboard_alone(page: Page) -> None:
     async def reach(what: str) -> None:
         """Press Tab until the element that is meant has the focus."""

@@ -55,18 +55,20 @@ def files_in(value: Any) -> list[Path]:
     return list(found)
 
 
-def _without_folders(part: Any) -> Any:
-    """Return inputs with the files of each folder in its place. Blocks."""
+def _without_folders(part: Any, names: dict[Path, str]) -> Any:
+    """Return inputs with the files of each folder in its place, and their names from it on in `names`. Blocks."""
     if isinstance(part, Mapping):
-        return {key: _without_folders(each) for key, each in part.items()}
+        return {key: _without_folders(each, names) for key, each in part.items()}
     if not isinstance(part, (list, tuple)):
         return part
     found: list[Any] = []
     for each in part:
         if isinstance(each, Path) and each.is_dir():
-            found += _files_of(each)
+            inside = _files_of(each)
+            names.update({file: (Path(each.resolve().name) / file.relative_to(each)).as_posix() for file in inside})
+            found += inside
         else:
-            found.append(_without_folders(each))
+            found.append(_without_folders(each, names))
     return found
 
 
@@ -89,18 +91,25 @@ async def upload_inputs(
 ) -> dict[str, Any]:
     """Upload every `Path` inside `inputs`; give the inputs with the uploads' ids in their places.
 
-    A folder in a list stands for all files in it, in the order of their names.
+    A folder in a list stands for all files in it, in the order of their names, which begin with the folder's own.
 
     Raises:
         UsageError: a folder stands elsewhere, or has too many files or none.
     """
+    names: dict[Path, str] = {}
     if files_in(inputs):
-        inputs = await asyncio.to_thread(_without_folders, inputs)
+        inputs = await asyncio.to_thread(_without_folders, inputs, names)
     paths = files_in(inputs)
     ids: dict[Path, str] = {}
     for number, path in enumerate(paths, 1):
         ids[path] = await upload(
-            remote, path, patience=patience, on_progress=on_progress, file=number, files=len(paths)
+            remote,
+            path,
+            patience=patience,
+            on_progress=on_progress,
+            file=number,
+            files=len(paths),
+            name=names.get(path),
         )
 
     def fill(part: Any) -> Any:
@@ -121,6 +130,7 @@ async def upload(
     on_progress: OnProgress | None = None,
     file: int = 1,
     files: int = 1,
+    name: str | None = None,
 ) -> str:
     """Send a file and give the upload's id. What the node has already, of an earlier try too, is not sent again.
 
@@ -128,6 +138,7 @@ async def upload(
 
     Args:
         patience: seconds without progress after which a lost node is given up.
+        name: what the node calls it, with the folders that it was in; None: its name.
 
     Raises:
         UsageError: the file cannot be read.
@@ -135,7 +146,7 @@ async def upload(
         IntegrityError: the file changed while it was sent.
         NetworkError, DeadlineError: the node was lost.
     """
-    args = await _args_of(path)
+    args = {**await _args_of(path), "name": name or path.name}
     backoff = Backoff(patience, asyncio.get_running_loop().time)
     reached = -1
     while True:
@@ -155,6 +166,9 @@ async def upload(
         except CallError as error:
             if error.reason == "bad-hash":
                 raise IntegrityError(f"{path} changed while it was uploaded, or arrived wrong: {error}") from error
+            if error.reason == "bad-args" and "/" in args["name"]:  # an older node takes no folders
+                args["name"] = path.name
+                continue
             if error.reason not in ("busy", "too-slow") and error.code != 503 and not await remote.may_go_on(error):
                 raise
             lost = error

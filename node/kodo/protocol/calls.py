@@ -434,7 +434,9 @@ class InputWriteArgs(Args):
 
     upload: str | None = Field(None, pattern=UPLOAD_PATTERN)
     offset: int | None = Field(None, ge=0)
-    name: Annotated[str, Field(min_length=1, max_length=255)]
+    name: Annotated[
+        str, Field(min_length=1, max_length=512, description="of a file of a folder with that: `photos/2024/a.jpg`")
+    ]
     size: int = Field(ge=0, le=1 << 53)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole, hex")
     chunks: list[Annotated[bytes, Field(min_length=32, max_length=32)]] | None = Field(None, max_length=16384)

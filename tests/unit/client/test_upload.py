@@ -40,6 +40,7 @@ class Node:
         )
         self.uploads.open()
         self.cuts: list[int] = []
+        self.takes_folders = True
         self.received: list[int] = []
         self.launched: list[dict[str, Any]] = []
         self.host = Host(Identity.from_seed(b"n" * 32), MemoryTransport(self.network))
@@ -58,6 +59,8 @@ class Node:
             case "input.write":
                 args = parse_args("input.write", request.args)
                 assert isinstance(args, InputWriteArgs)
+                if "/" in args.name and not self.takes_folders:
+                    raise CallError(400, "bad-args", "a file's name must not contain a folder", {"arg": "name"})
                 self.received.append(0)
                 return await self.uploads.write("ana", args, self._counted(request))
         raise CallError(404, "no-such-op", request.op)
@@ -168,14 +171,30 @@ def test_a_folder_in_a_list_stands_for_the_files_in_it_and_hidden_ones_and_links
     (tmp_path / "link").symlink_to("/etc/hostname")
     inside = [tmp_path / name for name in ("a.txt", "b.txt", "deep/c.txt")]
     single = tmp_path / "a.txt"
-    assert _without_folders({"docs": [tmp_path, single], "n": [[1]]}) == {"docs": [*inside, single], "n": [[1]]}
+    names: dict[Path, str] = {}
+    found = _without_folders({"docs": [tmp_path, single], "n": [[1]]}, names)
+    assert found == {"docs": [*inside, single], "n": [[1]]}
+    assert list(names.values()) == [f"{tmp_path.name}/{name}" for name in ("a.txt", "b.txt", "deep/c.txt")]
+
+
+@pytest.mark.parametrize("takes_folders", [True, False])
+async def test_files_of_a_folder_have_its_name_where_the_node_takes_that(
+    node: Node, client: Client, tmp_path: Path, takes_folders: bool
+) -> None:
+    folder = tmp_path / "photos"
+    (folder / "2024").mkdir(parents=True)
+    (folder / "2024" / "a.jpg").write_bytes(DATA)
+    node.takes_folders = takes_folders
+    await client.launch("n.example/flows.x", inputs={"docs": [folder]})
+    [file] = node.uploads.files("ana", node.launched[0]["inputs"])
+    assert (file.name, file.path.read_bytes()) == ("photos/2024/a.jpg" if takes_folders else "a.jpg", DATA)
 
 
 def test_a_folder_without_files_or_with_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="has no files"):
-        _without_folders([tmp_path])
+        _without_folders([tmp_path], {})
     monkeypatch.setattr("kodo.client.upload.MAX_FOLDER_FILES", 1)
     for name in "ab":
         (tmp_path / name).touch()
     with pytest.raises(UsageError, match="more than 1 files"):
-        _without_folders([tmp_path])
+        _without_folders([tmp_path], {})

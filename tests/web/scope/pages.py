@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from datetime import date
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr
@@ -72,6 +74,14 @@ async def large(mib: int = 64) -> str:
     """Make one file in which no chunk is like another."""
     await output.write("large.bin", b"".join(hashlib.sha256(str(n).encode()).digest() * 32768 for n in range(mib)))
     return "Made."
+
+
+@flow(name="Album", **MADE_BY)
+async def album(photos: list[File]) -> dict[str, object]:
+    """Say which files there are in the folder that the photos have in common."""
+    folder = Path(os.path.commonpath([photo.parent for photo in photos]))
+    names = [photo.relative_to(folder).as_posix() for photo in photos]
+    return {"folder": folder.name, "names": " ".join(names), "bytes": sum(photo.stat().st_size for photo in photos)}
 
 
 class Size(Enum):

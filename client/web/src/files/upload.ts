@@ -43,7 +43,7 @@ export class ResumableUpload extends Transfer<string> implements UploadHandle {
       signal.throwIfAborted()
       throw new UsageError(`${this.name} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
     }
-    const about = { name: this.name, size: this.size, sha256: hex(hashes.sha256) }
+    let about = { name: this.name, size: this.size, sha256: hex(hashes.sha256) }
     const chunks = hashes.chunks.length <= MAX_CHUNKS ? { chunks: hashes.chunks } : {}
     const backoff = new Backoff()
     let reached = -1
@@ -60,6 +60,11 @@ export class ResumableUpload extends Transfer<string> implements UploadHandle {
         signal.throwIfAborted()
         if (error instanceof CallError && error.reason === 'bad-hash')
           throw new IntegrityError(`${this.name} changed while it was uploaded, or arrived wrong.`)
+        // An older node takes no folders.
+        if (error instanceof CallError && error.reason === 'bad-args' && about.name.includes('/')) {
+          about = { ...about, name: about.name.split('/').at(-1)! }
+          continue
+        }
         const refused = error instanceof CallError && error.reason !== 'busy' && error.reason !== 'too-slow' && error.code !== 503
         if (refused || !(error instanceof CallError || error instanceof NetworkError || error instanceof DeadlineError)) throw error
         this.become('away')

@@ -154,10 +154,12 @@ async def test_more_bytes_than_announced_are_refused(tmp_path: Path, clock: Stil
     assert (await refusal(uploads(tmp_path, clock), args_of(), DATA + b"x")).code == 413
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "..", "a\0b"])
+@pytest.mark.parametrize("name", ["/a", "a/", "a//b", "a/../b", "../x", "..", "x" * 256, "a\0b"])
 async def test_a_name_that_is_none_is_refused(tmp_path: Path, clock: StillClock, name: str) -> None:
     error = await refusal(uploads(tmp_path, clock), args_of(name=name))
     assert (error.code, error.data["arg"]) == (400, "name")
+    with pytest.raises(ValueError, match="name"):
+        Inbox().take(tmp_path, "upload-" + "0" * 26, name, 0, b"data", None)
 
 
 async def test_somebody_elses_upload_does_not_exist(tmp_path: Path, clock: StillClock) -> None:
@@ -258,6 +260,26 @@ async def test_files_travel_to_a_runner_in_pieces(tmp_path: Path, clock: StillCl
     assert filled == {"doc": str(doc), "more": [str(more)], "n": 1}
     assert (doc.read_bytes(), more.read_bytes()) == (DATA, b"")
     assert max(sizes) <= RAY_PIECE_BYTES
+
+
+async def test_files_of_a_folder_lie_in_it_at_the_runner_and_in_nobodys_way(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    made, inbox = uploads(tmp_path, clock), Inbox()
+    names = ["photos/2024/a.jpg", "photos/b.jpg", "photos/B.jpg", "photos/2024", "Photos/c.jpg", "photos/2024/a.jpg"]
+    uids = [await whole(made, name.encode() + bytes([number]), name=name) for number, name in enumerate(names)]
+
+    async def take(*piece: Any) -> None:
+        inbox.take(tmp_path / "inputs", *piece)
+
+    await send_files(made.files("ana", {"docs": uids}), take)
+    paths = [Path(path) for path in inbox.fill_in({"docs": uids})["docs"]]
+    assert [path.relative_to(tmp_path / "inputs").as_posix() for path in paths] == [
+        f"{root}/{name}" for root, name in zip("001123", names, strict=True)
+    ]
+    assert Path(os.path.commonpath(paths[:2])).name == "photos"
+    for number, (name, path) in enumerate(zip(names, paths, strict=True)):
+        assert path.read_bytes() == name.encode() + bytes([number])
 
 
 async def test_a_runner_takes_no_file_that_is_not_what_was_sent(tmp_path: Path) -> None:

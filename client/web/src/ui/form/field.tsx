@@ -148,6 +148,7 @@ export function Upload(props: FieldProps) {
             aria-required={needed}
             onChange={event => void choose(event.currentTarget.files?.[0])}
           />
+          {!state && typeof draft === 'string' && <p class="small muted">{say.form.before}</p>}
           {state && state.error === undefined && (
             <p class="small muted" role="status">
               {state.sent < state.size ? say.form.sent(bytes(state.sent), bytes(state.size)) : typeof draft === 'string' ? say.form.there(bytes(state.size)) : say.form.sending}

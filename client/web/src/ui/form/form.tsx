@@ -10,6 +10,7 @@ import { CrossIcon, PlusIcon } from '../parts/icons.tsx'
 import { Note } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 import { About, type FieldProps, Fieldset, type InnerProps, isExplained, JsonField, Labelled, titleOf, Upload } from './field.tsx'
+import { Files } from './files.tsx'
 import { beginOf, type Draft, faultsOf, type Field, fieldFor, MAX_DEPTH, put, readNumber, Unread, valueOf } from './schema.ts'
 
 interface FormProps {
@@ -141,6 +142,8 @@ function Inner(props: InnerProps) {
       return <Ways {...given} />
     case 'file':
       return <Upload {...given} />
+    case 'files':
+      return <Files {...given} />
     case 'constant':
       return null
     case 'text':
@@ -442,7 +445,7 @@ function wayOf(field: Field, draft: Draft, root: Row): number {
     if (type === 'string') return kind === 'text' || kind === 'choice'
     if (type === 'number' || type === 'bigint') return kind === 'number' || kind === 'integer'
     if (type === 'boolean') return kind === 'boolean'
-    if (type === 'list') return kind === 'list' || kind === 'choices'
+    if (type === 'list') return kind === 'list' || kind === 'files' || kind === 'choices'
     return kind === 'group' || kind === 'map'
   })
 }

@@ -7,7 +7,7 @@
 import { fieldOf, isRow, type Row, type Value } from '../../core/value.ts'
 import { brief } from '../format.ts'
 
-export type Kind = 'text' | 'number' | 'integer' | 'boolean' | 'choice' | 'choices' | 'list' | 'map' | 'group' | 'file' | 'oneOf' | 'constant' | 'json'
+export type Kind = 'text' | 'number' | 'integer' | 'boolean' | 'choice' | 'choices' | 'list' | 'map' | 'group' | 'file' | 'files' | 'oneOf' | 'constant' | 'json'
 
 /** One place of a form. */
 export interface Field {
@@ -211,7 +211,8 @@ function byType(field: Field, type: string, root: Row): void {
       const choices = fieldOf(element, 'enum')
       field.element = rowAt(schema, 'items') ?? {}
       field.prefix = rowsAt(schema, 'prefixItems')
-      field.kind = Array.isArray(choices) && choices.length <= 200 ? 'choices' : 'list'
+      const isFiles = field.prefix.length === 0 && fieldOf(element, 'format') === 'file'
+      field.kind = isFiles ? 'files' : Array.isArray(choices) && choices.length <= 200 ? 'choices' : 'list'
       if (Array.isArray(choices)) {
         field.values = choices
         field.labels = labelsOf(element, choices)
@@ -255,6 +256,7 @@ export function beginOf(schema: Row, root: Row, needed: boolean, depth = 0): Val
       return made
     }
     case 'choices':
+    case 'files':
     case 'list':
       return needed ? [] : undefined
     case 'map':
