@@ -2,7 +2,7 @@
 
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
 python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
-python -m tests.support.lab_peer dial SECONDS ADDRESS...
+python -m tests.support.lab_peer dial SECONDS ADDRESS... | nat ADDRESS...
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from typing import Any
 from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.nat import Seen, nat_kind
+from kodo.p2p.core.paths import Target
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import endpoint
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, Request
+from kodo.p2p.net.checks import Question, check
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.interfaces import local_addresses
 
 EVERY_SECONDS = 0.02
 PIECE_BYTES = 16_000
@@ -72,6 +76,14 @@ async def look() -> None:
                     session = await host.connect(node.addresses)
                     dialled = True
                     say({"at": session.remote_address[0], "announced": [each.host for each in node.addresses]})
+
+
+async def kind_of_nat(addresses: Sequence[str]) -> dict[str, Any]:
+    """Return what kind of NAT is before this host, by what the listeners at these addresses see."""
+    parsed = [Multiaddr.parse(address) for address in addresses]
+    checks = await check(Question(Target(each.host, each.port)) for each in parsed)
+    seen = [Seen((each.target.host, each.target.port), each.mapped, each.refused is not None) for each in checks]
+    return {"kind": nat_kind(seen, set(local_addresses())), "seen": [each.mapped for each in checks]}
 
 
 async def dial(addresses: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -125,6 +137,8 @@ async def main(words: Sequence[str]) -> None:
             await announce()
         case ["look"]:
             await look()
+        case ["nat", *addresses]:
+            say(await kind_of_nat(addresses))
         case ["dial", seconds, *addresses]:
             say(await dial(addresses, float(seconds)))
         case ["follow", seconds, *addresses]:

@@ -24,7 +24,8 @@ Site = Literal["a", "b"]
 REGISTRY, REGISTRY_TOO = "100.64.0.10", "100.64.0.11"
 """Where the host `registry` is."""
 _NUMBERS: dict[Site, int] = {"a": 1, "b": 2}
-_PORTS = itertools.cycle([(20_000, 29_999), (30_000, 39_999), (40_000, 49_999)])
+_PORTS = itertools.cycle([(10_000, 14_999), (15_000, 19_999), (20_000, 24_999)])
+"""Of mappings after the first: none of them is a port that hosts take by themselves."""
 
 
 class Nat(StrEnum):

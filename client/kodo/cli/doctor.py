@@ -15,11 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_node
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import KodoError
 
@@ -33,6 +34,17 @@ CLOCK_SECONDS = 60.0
 REGISTRY_SECONDS = 5.0
 
 
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="NODE",
+        help="Say how this node is reached instead: who knows it, which addresses answer, and what carries.",
+        autocompletion=complete_node,
+    ),
+]
+
+
 class Finding(NamedTuple):
     """One thing that was looked at; `todo` is empty when it is well."""
 
@@ -41,13 +53,16 @@ class Finding(NamedTuple):
     todo: str = ""
 
 
-async def doctor(context: Context) -> int:
+async def doctor(context: Context, to: To = None) -> int:
     """Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed."""
     from kodo.cli.exits import Exit
     from kodo.cli.table import Table
 
+    if to is not None:
+        return await _doctor_to(context, to)
     findings = [*_home(context.loaded.home), _disk(context), _port(context), *_ray(context.loaded.home)]
     findings += await asyncio.to_thread(lambda: list(_registries(context)))
+    findings += await _nat(context)
     findings += [_clock(context.loaded.home), await _lan(context), *await _node(context)]
     sick = [each for each in findings if each.todo]
     if context.json:
@@ -140,6 +155,76 @@ def _registries(context: Context) -> Iterator[Finding]:
         off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
         todo = "set this machine's clock (NTP), or the registry's" if off > CLOCK_SECONDS else ""
         yield Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s apart", todo)
+
+
+NATS = {
+    "open": "nothing translates this machine's addresses: others reach a node here directly, where no firewall keeps "
+    "them out",
+    "endpoint-independent": "a NAT gives this machine one address and port for everybody (endpoint-independent): "
+    "others reach a node here by that address once it has sent them something",
+    "address-dependent": "a NAT gives this machine another address or port for each host (address-dependent): nobody "
+    "who was not asked reaches a node here, unless the NAT forwards its port",
+    "address- and port-dependent": "a NAT gives this machine another port for each that it talks to (symmetric): "
+    "nobody who was not asked reaches a node here, unless the NAT forwards its port",
+    "translated": "there is a NAT before this machine; which kind is only known where two registries answer",
+    "blocked": "no registry answers over UDP: UDP is blocked here, or these registries do not offer it",
+    "unknown": "not known: no registry outside of the own network answers over UDP",
+}
+"""What each kind of NAT means for who runs a node, by `NatKind`."""
+
+
+async def _nat(context: Context) -> list[Finding]:
+    from kodo.client.reach import nat_of
+
+    return [
+        Finding("nat", f"{family.name}: {NATS[family.kind]}{_seen_at(family.seen_at)}")
+        for family in await nat_of(context.loaded.settings.registry)
+    ]
+
+
+def _seen_at(seen: Iterable[tuple[str, int]]) -> str:
+    told = ", ".join(f"{host} port {port}" for host, port in list(seen)[:4])
+    return f" (seen at {told})" if told else ""
+
+
+async def _doctor_to(context: Context, node: str) -> int:
+    """Show how a node is reached."""
+    from kodo.cli.exits import Exit
+    from kodo.cli.table import Table
+    from kodo.client.reach import reach
+
+    async with context.client() as client:
+        found = await reach(client, node)
+    if context.json:
+        context.emit({"ok": found.error is None, **found.to_json()})
+        return Exit.RUN_FAILED if found.error else Exit.OK
+    told = found.to_json()
+    places = Table("ASKED", "TIME", "TELLS")
+    for each in told["places"]:
+        tells = f"{len(each['addresses'])} of its addresses" if each["addresses"] else "nothing"
+        places.add(each["place"], f"{each['ms']} ms", each["error"] or tells)
+    context.show_table(places)
+    if told["ways"]:
+        ways = Table("ADDRESS", "ANSWER")
+        for each in told["ways"]:
+            ways.add(each["address"], _answer(each))
+        context.show()
+        context.show_table(ways)
+    context.show()
+    if found.at is None:
+        context.show(f"no session: {found.error}")
+        return Exit.RUN_FAILED
+    where = f"at {found.at[0]} port {found.at[1]}, within {told['session']['ms']} ms"
+    context.show(f"session with {found.peer_id}: {found.route}, {where}")
+    return Exit.OK
+
+
+def _answer(way: dict[str, Any]) -> str:
+    """Return what came of asking at an address, for people."""
+    if way["answered"]:
+        host, port = way["seen_at"]
+        return f"after {way['ms']} ms; it sees this machine at {host} port {port}"
+    return str(way["refused"] or "none")
 
 
 async def _lan(context: Context) -> Finding:

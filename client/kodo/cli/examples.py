@@ -53,6 +53,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "koco login --node flows.example.com --name ana",
     ),
     "up": ("koco up greeting.py", "koco up scope.yaml --port 4711", "koco up scope.yaml --auth local"),
+    "doctor": ("koco doctor", "koco doctor --to flows.example.com"),
     "backup": ("koco backup node.tar.gz", "koco backup node.tar.gz --keys"),
     "restore": ("koco restore node.tar.gz --home /var/lib/kodo",),
     "web": ("koco web", "koco web --registry https://registry.example.com --no-browser"),

@@ -26,8 +26,10 @@ __all__ = [
     "is_dtls_handshake",
     "is_dtls_plain",
     "is_stun",
+    "plain_request",
     "read_binding_request",
     "read_binding_response",
+    "read_plain_response",
 ]
 
 UFRAG_PREFIXES = ("libp2p+webrtc+v1/", "libp2p+webrtc+v2/")
@@ -271,4 +273,28 @@ def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> tuple
     mapped = message.attributes.get(_XOR_MAPPED_ADDRESS)
     if mapped is None:
         raise ValueError("a STUN response without XOR-MAPPED-ADDRESS")
+    return _read_address(mapped, transaction_id)
+
+
+def plain_request(transaction_id: bytes) -> bytes:
+    """Make the binding request that any STUN server answers: without attributes (RFC 8489, section 14).
+
+    Args:
+        transaction_id: bytes[12], random.
+    """
+    return _HEADER.pack(_BINDING_REQUEST, 0, _COOKIE) + transaction_id
+
+
+def read_plain_response(data: bytes, transaction_id: bytes) -> tuple[str, int]:
+    """Read a server's answer to `plain_request`; return our address and port as the server saw them.
+
+    Only the transaction id ties it to the request: who can read the one can forge the other.
+
+    Raises:
+        ValueError: it is not a success response, or not to `transaction_id`.
+    """
+    message = _parse(data, _BINDING_SUCCESS)
+    mapped = message.attributes.get(_XOR_MAPPED_ADDRESS)
+    if message.transaction_id != transaction_id or mapped is None:
+        raise ValueError("a STUN response to another request, or without XOR-MAPPED-ADDRESS")
     return _read_address(mapped, transaction_id)

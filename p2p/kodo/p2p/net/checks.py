@@ -1,0 +1,145 @@
+"""Asks addresses whether they answer, and from where the question came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kodo.p2p.core import stun
+from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.paths import Target
+from kodo.p2p.net import udp
+from kodo.p2p.net.endpoint import Endpoint, Source
+
+__all__ = ["CHECK_SECONDS", "Check", "Question", "check"]
+
+CHECK_SECONDS = 1.5
+"""How long answers are waited for: a round trip to anywhere, and a lost packet or two."""
+_AGAIN_SECONDS = (0.0, 0.15, 0.4, 0.9)
+"""When a question is asked that has no answer yet."""
+_MAX_QUESTIONS = 64
+_TRANSACTION_BYTES = 12
+_PRIORITY = (126 << 24) | (65535 << 8) | 255
+"""ICE's priority of a host candidate (RFC 8445, 5.1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        target: where.
+        server: whether a STUN server is there; else the listener of a node.
+    """
+
+    target: Target
+    server: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of a question.
+
+    Attributes:
+        target: who was asked.
+        mapped: IP address and port from which the question came, as the other side saw it; None without an answer.
+        seconds: from the first question to the answer; None without one.
+        refused: what the network said instead: that nobody listens there, or that no way leads there.
+    """
+
+    target: Target
+    mapped: tuple[str, int] | None = None
+    seconds: float | None = None
+    refused: str | None = None
+
+
+async def check(questions: Iterable[Question], *, seconds: float = CHECK_SECONDS) -> list[Check]:
+    """Ask all addresses at once, those of one family from one socket; comes back early when all have answered.
+
+    At most `_MAX_QUESTIONS` are asked; the others are left out. Cancelling is safe.
+    """
+    asked = list(dict.fromkeys(questions))[:_MAX_QUESTIONS]
+    checker = _Checker(asked)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await checker.run()
+    finally:
+        checker.close()
+    return [checker.answers.get(each.target, Check(each.target)) for each in asked]
+
+
+class _Checker:
+    """One round of questions."""
+
+    def __init__(self, questions: list[Question]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ufrag = stun.UFRAG_PREFIXES[1] + secrets.token_hex(16)
+        self._asked = {secrets.token_bytes(_TRANSACTION_BYTES): each for each in questions}
+        self._endpoints: dict[socket.AddressFamily, Endpoint] = {}
+        self._all_answered = asyncio.Event()
+        self._began = self._loop.time()
+        self.answers: dict[Target, Check] = {}
+
+    async def run(self) -> None:
+        for at in _AGAIN_SECONDS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._began + at):
+                    await self._all_answered.wait()
+                    return
+            for transaction, question in self._asked.items():
+                if question.target not in self.answers:
+                    self._ask(transaction, question)
+        await self._all_answered.wait()
+
+    def close(self) -> None:
+        for endpoint in self._endpoints.values():
+            endpoint.close()
+
+    def _ask(self, transaction: bytes, question: Question) -> None:
+        target = question.target
+        family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+        try:
+            if family not in self._endpoints:
+                self._endpoints[family] = Endpoint(
+                    udp.unconnected(family), self._received, lambda: None, self._failed
+                )
+        except OSError as error:
+            self._take(Check(target, refused=error.strerror or str(error)))
+            return
+        request = (
+            stun.plain_request(transaction)
+            if question.server
+            else stun.binding_request(self._ufrag, self._ufrag, transaction, tie_breaker=1, priority=_PRIORITY)
+        )
+        self._endpoints[family].send([request], Source(target.host, target.port, "", target.interface))
+
+    def _received(self, data: bytes, source: Source) -> None:
+        transaction = data[8:20]
+        question = self._asked.get(transaction)
+        if question is None or not stun.is_stun(data):
+            return
+        if (source.host, source.port) != (question.target.host, question.target.port):
+            return
+        with contextlib.suppress(ValueError):
+            if question.server:
+                mapped = stun.read_plain_response(data, transaction)
+            else:
+                mapped = stun.read_binding_response(data, transaction, self._ufrag)
+            seen = (plain_host(mapped[0]), mapped[1])
+            self._take(Check(question.target, seen, self._loop.time() - self._began))
+
+    def _failed(self, error: OSError, to: Source | None) -> None:
+        if to is not None:
+            for question in self._asked.values():
+                if (question.target.host, question.target.port) == (to.host, to.port):
+                    self._take(Check(question.target, refused=error.strerror or str(error)))
+
+    def _take(self, answer: Check) -> None:
+        self.answers.setdefault(answer.target, answer)
+        if len(self.answers) == len({each.target for each in self._asked.values()}):
+            self._all_answered.set()
