@@ -51,6 +51,8 @@ def describe(event: Event) -> str:
         case "fatal":
             where = f" ({data['where']})" if data.get("where") else ""
             return line(f"{data.get('type', '')}: {data.get('message', '')}{where}")
+        case "wait":
+            return line(data.get("text", ""))
         case "flow":
             return line(f"{data.get('name', '')} {data.get('release', '')}")
         case _:

@@ -295,7 +295,23 @@ async def _node(context: Context) -> list[Finding]:
     if twins:
         todo = "stop one of the two, for callers reach either; a second node needs a home of its own, not a copy"
         found = f"{found}; another node has the same key, at {twins}"
-    return [Finding("node", found, todo), *_webhooks(state.get("webhooks") or ())]
+    return [Finding("node", found, todo), *_room(state.get("room")), *_webhooks(state.get("webhooks") or ())]
+
+
+def _room(told: Any) -> Iterator[Finding]:
+    """What the node keeps, and whether it takes more; an earlier node does not tell."""
+    from kodo.cli.text import human_bytes, line
+
+    if not isinstance(told, Mapping):
+        return
+    kept, quota = sum((told.get("kept") or {}).values()), told.get("quota")
+    found = f"the node keeps {human_bytes(kept)}" + (f" of {human_bytes(quota)} that it may keep" if quota else "")
+    full, waiting = told.get("full"), told.get("waiting")
+    if full:
+        found += f"; {line(full, 300)}"
+    if waiting:
+        found += f"; runs that wait for room: {waiting}"
+    yield Finding("room", found, "koco cleanup --dry-run shows what would make room" if full or waiting else "")
 
 
 def _webhooks(told: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

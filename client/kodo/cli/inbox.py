@@ -65,6 +65,7 @@ async def inbox(
         if not peek:
             looked.put(found.seen)
         if watch:
+            context.say("waiting for news; Ctrl-C ends it")
             await _watch(context, client, found, peek=peek)
 
 
@@ -143,7 +144,7 @@ def _said(what: str, row: Mapping[str, Any]) -> str:
     from kodo.cli.text import line
 
     if what == "locked":
-        return line(f"? {row.get('title')}", 300)
+        return line(f"? {row.get('flow')}: {row.get('title')}", 300)
     failed = f": {row.get('error')}" if what == "error" and row.get("error") else ""
     return line(f"{'✗' if what == 'error' else '✓'} {row.get('name')} {what}{failed}", 300)
 

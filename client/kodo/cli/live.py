@@ -65,6 +65,7 @@ _KINDS: Mapping[str, tuple[str, str, str]] = {
     "unlock-timeout": ("✗", "x", "yellow"),
     "lock-timeout": ("✗", "x", "yellow"),
     "fatal": ("✗", "x", "bold red"),
+    "wait": ("◌", "o", "yellow"),
     "kill": ("■", "#", "red"),
     "log": ("·", ".", "dim"),
     "stdout": (" ", " ", "dim"),

@@ -97,6 +97,33 @@ async def cleanup(
         context.show_table(table)
     verb = "would go" if dry_run else "are gone"
     context.say(f"{answer.get('total_records')} things {verb}: {human_bytes(answer.get('bytes'))}")
+    if dry_run:
+        _show_room(context, answer)
+
+
+def _show_room(context: Context, answer: Mapping[str, Any]) -> None:
+    """Show what takes room, and which runs would make some; an earlier node does not tell."""
+    from kodo.cli.table import Table
+    from kodo.cli.text import human_bytes, human_time, line
+
+    room = answer.get("room")
+    if isinstance(room, Mapping):
+        kept = {line(part, 40): size for part, size in (room.get("kept") or {}).items()}
+        quota = f" of {human_bytes(room['quota'])}" if room.get("quota") else ""
+        parts = ", ".join(f"{part} {human_bytes(size)}" for part, size in kept.items() if size)
+        context.show(f"\nthe node keeps {human_bytes(sum(kept.values()))}{quota}: {parts}")
+        if room.get("full"):
+            context.show(line(room["full"], 300))
+    gone = {row.get("id") for row in answer.get("result") or () if row.get("kind") in ("run", "unread")}
+    if rows := [row for row in answer.get("largest") or () if row.get("fid") not in gone]:
+        context.show("finished runs that take most, and stay until they are deleted (koco delete RUN):")
+        table = Table("RUN", "FLOW", "SIZE", "ENDED", "WHOSE", "KEPT BECAUSE", ids=["RUN", "WHOSE"], title="FLOW")
+        for row in rows:
+            why = "it is shared" if row.get("shared") else "its time is not over"
+            why = why if row.get("acknowledged") or row.get("shared") else "nobody has acknowledged it"
+            size, ended = human_bytes(row.get("bytes")), human_time(row.get("ended"))
+            table.add(row.get("fid"), row.get("name"), size, ended, row.get("launcher"), why)
+        context.show_table(table)
 
 
 async def _let_go(home: Path) -> None:

@@ -276,6 +276,8 @@ async def ps(
         shown = progress_text(progress) if isinstance(progress, Mapping) else ""
         if state == "queued":
             state = f"queued ({row.get('queue_position')})"
+        elif row.get("waits"):
+            state = f"waits for {line(row['waits'], 20)}"
         if state == "error":
             shown = str(row.get("error") or "")
         runtime = human_seconds(row["runtime_s"]) if row.get("runtime_s") is not None else ""

@@ -231,14 +231,14 @@ class Node:
         store = await stack.enter_async_context(
             Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes, room=ledger)
         )
-        self._watch.count(ledger, "database", lambda: store.taken)
+        ledger.count(lambda: store.taken, "database")
         ledger.owe(lambda: store.unfolded)
         tables = AuditedTables(store.change, store.ask)
         self._provider = provider = await _provider(config, identity, home, tables, clock)
         feed = Feed(store)
         outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
-        self._watch.count(ledger, "outputs", lambda: outputs.taken)
+        ledger.count(lambda: outputs.taken, "outputs")
         uploads = Uploads(
             home / "uploads",
             clock=clock,
@@ -247,9 +247,9 @@ class Node:
             limits=UploadLimits(keep_s=config.keep_uploads_s),
         )
         uploads.open()
-        self._watch.count(ledger, "uploads", lambda: uploads.taken)
+        ledger.count(lambda: uploads.taken, "uploads")
         memories = await stack.enter_async_context(Memories(home / "memory", provider, clock, room=ledger))
-        self._watch.count(ledger, "memory", lambda: memories.taken)
+        ledger.count(lambda: memories.taken, "memory")
         ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
@@ -286,7 +286,7 @@ class Node:
                 room_of=ledger.share_of,
             )
         )
-        self._watch.count(ledger, "delegated", lambda: delegations.taken)
+        ledger.count(lambda: delegations.taken, "delegated")
         runs = Runs(
             store,
             outputs,
@@ -365,7 +365,7 @@ class Node:
             chance=random.random,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), installed_version(), clock.now_ms(), announcer.state)
-        facts.webhooks = webhooks
+        facts.webhooks, facts.ledger = webhooks, ledger
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
             Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,

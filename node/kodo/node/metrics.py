@@ -36,7 +36,6 @@ class NodeMetrics(Collector):
         load: gives the machine's load and the counts of runners.
         sessions: gives how many sessions there are.
         ledger: of the node's disk.
-        parts: what is kept: by its name, how many bytes it takes.
     """
 
     def __init__(
@@ -47,14 +46,12 @@ class NodeMetrics(Collector):
         load: Callable[[], Load],
         sessions: Callable[[], int],
         ledger: Ledger,
-        parts: Sequence[tuple[str, Callable[[], int]]],
     ):
         self._facts = facts
         self._runs = runs
         self._load = load
         self._sessions = sessions
         self._ledger = ledger
-        self._parts = parts
         self._flows: set[str] = set()
         self._launched = Counter("kodo_runs_launched", "Runs that were launched.", ["flow"], registry=registry)
         self._ended = Counter(
@@ -113,7 +110,7 @@ class NodeMetrics(Collector):
         yield _gauge("kodo_machine_cpu_ratio", "CPU of the machine in use, 0 to 1.", load.cpu / 100)
         yield _gauge("kodo_machine_memory_ratio", "Memory of the machine in use, 0 to 1.", load.memory / 100)
         yield _gauge("kodo_disk_used_ratio", "The home's disk in use, 0 to 1.", load.disk / 100)
-        yield _family("kodo_kept_bytes", "What the node keeps.", "part", {name: size() for name, size in self._parts})
+        yield _family("kodo_kept_bytes", "What the node keeps.", "part", dict(self._ledger.parts))
         yield _gauge("kodo_quota_bytes", "What it may keep; 0: no quota.", self._ledger.quota_bytes or 0)
         yield _family(
             "kodo_registry_up",

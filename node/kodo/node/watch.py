@@ -24,7 +24,6 @@ class Watch:
 
     def __init__(self) -> None:
         self.monitor: MonitorServer | None = None
-        self._parts: list[tuple[str, Callable[[], int]]] = []
         self._ready: Callable[[], Mapping[str, str]] | None = None
 
     def serve(self, address: str) -> MonitorServer:
@@ -38,11 +37,6 @@ class Watch:
 
         self.monitor = MonitorServer(parse_endpoint(address), self._failing)
         return self.monitor
-
-    def count(self, ledger: Ledger, part: str, size: Callable[[], int]) -> None:
-        """Let the ledger, and the metrics, count a part of what the node keeps."""
-        ledger.count(size)
-        self._parts.append((part, size))
 
     def begin(
         self,
@@ -58,7 +52,7 @@ class Watch:
             return
         from kodo.node.metrics import NodeMetrics
 
-        metrics = NodeMetrics(self.monitor.registry, facts, runs, meter.read, sessions, ledger, self._parts)
+        metrics = NodeMetrics(self.monitor.registry, facts, runs, meter.read, sessions, ledger)
         runs.listen(metrics.on_events)
         service.watch(metrics.on_call)
 

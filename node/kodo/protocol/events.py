@@ -78,6 +78,7 @@ def _types() -> dict[str, EventType]:
         (Kind.DATA, 2, True, True, "config agent task tool"),
         (Kind.PROCESS, 0, True, False, "progress final"),
         (Kind.PROCESS, 0, True, True, "fatal"),
+        (Kind.PROCESS, 0, False, True, "wait"),
         (Kind.PROCESS, 1, True, False, "result result-error output"),
         (Kind.PROCESS, 2, True, False, "action action-error log stdout stderr"),
         (Kind.LOCK, 0, True, True, "lock unlock unlock-deny"),

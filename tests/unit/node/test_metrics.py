@@ -26,7 +26,8 @@ def metrics_of(node: Node, tmp_path: Path) -> tuple[NodeMetrics, CollectorRegist
     facts = NodeFacts("n", "p", "0.1.0", 1_700_000_000_000, lambda: [{"url": "http://r", "online": True}])
     load = Load(cpu=50.0, memory=20.0, disk=10.0, free=2, busy=1, queued=1)
     ledger = Ledger(tmp_path, quota_bytes=1000)
-    made = NodeMetrics(registry, facts, node.rig.runs, lambda: load, lambda: 3, ledger, [("database", lambda: 77)])
+    ledger.count(lambda: 77, "database")
+    made = NodeMetrics(registry, facts, node.rig.runs, lambda: load, lambda: 3, ledger)
     return made, registry
 
 

@@ -11,16 +11,20 @@ from kodo.access.roles import check_operator
 from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.catalog.load import Load
 from kodo.node.clock import Clock
+from kodo.node.files.ledger import Ledger
 from kodo.node.housekeeping.cleanup import Stale
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.runs.runs import Runs
 from kodo.node.twins import Twins
 from kodo.node.webhooks.webhooks import Webhooks
-from kodo.p2p.errors import CallError
+from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
 from kodo.protocol.pages import fitting
 
 __all__ = ["NodeAnswers", "NodeFacts"]
+
+_LARGEST = 10
+"""Runs that are named because they take most."""
 
 _CLEANUP_ROWS = 5000
 """Rows of one answer at most; the totals count all."""
@@ -34,6 +38,7 @@ class NodeFacts:
         started_at: ms UTC.
         registries: gives each, `{url, online}`.
         twins: where other nodes with the same key were met.
+        ledger: what is known of the disk, which operators are shown.
         webhooks: what tells the operator's targets, which operators are shown.
     """
 
@@ -44,6 +49,7 @@ class NodeFacts:
     registries: Callable[[], list[dict[str, Any]]] = list
     twins: Twins | None = None
     webhooks: Webhooks | None = None
+    ledger: Ledger | None = None
 
 
 class NodeAnswers:
@@ -85,7 +91,20 @@ class NodeAnswers:
             "registries": self._facts.registries(),
             **({"twins": list(self._facts.twins.seen)} if self._facts.twins and self._facts.twins.seen else {}),
             **({"webhooks": webhooks} if webhooks else {}),
+            **({"room": self._room()} if caller.principal.operator and self._facts.ledger is not None else {}),
         }
+
+    def _room(self) -> dict[str, Any]:
+        """Return what the node keeps and may keep, in bytes, how many runs wait for room, and why none is left."""
+        ledger = self._facts.ledger
+        assert ledger is not None
+        waiting = sum(bool(live.waits) for live in self._runs.live.values())
+        told: dict[str, Any] = {"kept": dict(ledger.parts), "quota": ledger.quota_bytes, "waiting": waiting}
+        try:
+            ledger.check()
+        except CapacityError as error:
+            told["full"] = str(error)
+        return told
 
     async def _shutdown(self, caller: Caller, args: ShutdownArgs) -> dict[str, Any]:
         check_operator(caller.principal)
@@ -99,7 +118,9 @@ class NodeAnswers:
 
     async def _cleanup_list(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
         check_operator(caller.principal)
-        return _told(await self._manager.housekeeping.stale(self._kinds(args)))
+        told = _told(await self._manager.housekeeping.stale(self._kinds(args)))
+        room = {"room": self._room()} if self._facts.ledger is not None else {}
+        return {**told, **room, "largest": await self._manager.largest(_LARGEST)}
 
     async def _cleanup_run(self, caller: Caller, args: CleanupArgs) -> dict[str, Any]:
         check_operator(caller.principal)

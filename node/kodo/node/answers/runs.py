@@ -234,6 +234,7 @@ class RunAnswers:
                 "tags": list(row.tags) if each.contents else [],
                 "acknowledged": row.acknowledged is not None,
                 "queue_position": self._runs.queue.position(row.fid),
+                **self._waits(row.fid),
                 "own": each.own,
                 "launcher": each.launcher,
                 "level": each.level,
@@ -292,12 +293,17 @@ class RunAnswers:
             "contents": seen.contents,
             "level": level,
             "queue_position": self._runs.queue.position(row.fid),
+            **self._waits(row.fid),
             "own": seen.own,
             "launcher": seen.launcher,
             "modes": list(seen.modes),
         }
         answer["totals"] = {name: len(answer[name]) for name in ("locks", "outputs", "shares")}
         return fitted(answer, _LISTED)
+
+    def _waits(self, fid: str) -> dict[str, str]:
+        live = self._runs.live.get(fid)
+        return {"waits": live.waits} if live is not None and live.waits else {}
 
     async def _stream(self, caller: Caller, args: StreamArgs) -> dict[str, Any]:
         seen = await self._sight.run(caller, args.fid)

@@ -22,11 +22,15 @@ from typing import Any
 from kodo.p2p.errors import CapacityError
 from kodo.protocol.room import ClosedAtEnd, Promise, Room
 
-__all__ = ["Ledger", "NeverFitsError"]
+__all__ = ["Ledger", "NeverFitsError", "QuotaReachedError"]
 
 
 class NeverFitsError(CapacityError):
     """There is not so much room however long one waits."""
+
+
+class QuotaReachedError(CapacityError):
+    """The node keeps as much as it may."""
 
 
 class Ledger:
@@ -51,16 +55,16 @@ class Ledger:
         self.reserve_bytes = reserve_bytes
         self.quota_bytes = quota_bytes
         self._disk = disk
-        self._counts: list[Callable[[], int]] = []
+        self._counts: list[tuple[str, Callable[[], int]]] = []
         self._owed: list[Callable[[], int]] = []
         self._told: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._open: set[_Promise] = set()
         self._writing = 0
 
-    def count(self, count: Callable[[], int]) -> None:
-        """Count what one kind takes; bytes of promises that are open are left out of it. It must be quick."""
-        self._counts.append(count)
+    def count(self, count: Callable[[], int], part: str = "files") -> None:
+        """Count what one part takes; bytes of promises that are open are left out of it. It must be quick."""
+        self._counts.append((part, count))
 
     def owe(self, count: Callable[[], int]) -> None:
         """Keep room for what is written without asking, as when a write-ahead log is folded into its file."""
@@ -73,7 +77,20 @@ class Ledger:
     @property
     def taken(self) -> int:
         """The bytes that are kept."""
-        return sum(count() for count in self._counts)
+        return sum(count() for _, count in self._counts)
+
+    @property
+    def parts(self) -> list[tuple[str, int]]:
+        """The bytes that each part takes."""
+        return [(part, count()) for part, count in self._counts]
+
+    def check(self) -> None:
+        """Check that there is room for anything.
+
+        Raises:
+            CapacityError: the quota is reached, or the disk is nearly full.
+        """
+        self.promise(0).close()
 
     @property
     def owed(self) -> int:
@@ -159,7 +176,7 @@ class Ledger:
             raise NeverFitsError(f"{size} bytes can never fit: this node's quota is {limit} bytes")
         taken = self.taken + self.owed + sum(promise.size for promise in self._open)
         if taken + size > limit:
-            raise CapacityError(
+            raise QuotaReachedError(
                 f"this node's quota is reached: {taken >> 20} MiB of {limit >> 20} MiB are used;"
                 " delete or acknowledge runs, or ask its operator"
             )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from kodo.node.files.outputs import Outputs
 from kodo.node.housekeeping import cleanup
@@ -19,6 +20,7 @@ from kodo.node.housekeeping.cleanup import Chore
 from kodo.node.housekeeping.housekeeping import Housekeeping
 from kodo.node.runs.launch import bad_state, disk_full
 from kodo.node.runs.runs import Runs
+from kodo.node.store import queries
 from kodo.node.store.rows import NewEvent, RunNotOverError, RunOverError
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, CapacityError, NotFoundError
@@ -104,6 +106,11 @@ class Manager:
         except CapacityError as error:
             raise disk_full(error) from None
         return row.state
+
+    async def largest(self, count: int) -> list[dict[str, Any]]:
+        """Return the finished runs that take most; see `queries.largest`."""
+        now = self._runs.clock.now_ms()
+        return await self._store.ask(lambda connection: queries.largest(connection, count, now))
 
     async def delete(self, fid: str) -> bool:
         """Remove everything about a run that is over; cancelling does not undo it.

@@ -34,6 +34,8 @@ class LiveRun:
         moved: set after each commit.
         handed_at: lock → the steady ms at which its candidate was last handed to the runner.
         code: see `RunSpec`; of a run that an earlier process of the node launched it is not known.
+        waits: what it waits for now, `room` on the disk; else empty.
+        waited: how often that was told.
         payer: against whose bounds it counts; the account of its principal unless it is said.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
@@ -51,6 +53,8 @@ class LiveRun:
     handed_at: dict[str, int] = field(default_factory=dict)
     payer: str = ""
     code: str = ""
+    waits: str = ""
+    waited: int = 0
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 from kodo.node.clock import Clock, awake_timeout
 from kodo.node.executors.checks import Conduct, MisconductError
 from kodo.node.executors.executor import Runner, RunnerDiedError, RunnerEvent
-from kodo.node.files.ledger import NeverFitsError
+from kodo.node.files.ledger import NeverFitsError, QuotaReachedError
 from kodo.node.files.outputs import Outputs
 from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.live import LiveRun
-from kodo.node.store.rows import NewEvent, OutputRow
+from kodo.node.store.rows import NewEvent, OutputRow, RunOverError
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CapacityError, IntegrityError, NotFoundError
 from kodo.protocol.event_budget import EventBudget
@@ -28,6 +29,9 @@ _COMMIT_EVENTS = 4096
 
 _COMMIT_BYTES = 4 << 20
 """Their bytes, roughly."""
+
+_TOLD_WAITS = 20
+"""How often a run's log says that it waits for room."""
 
 _HEARD_BYTES = 1 << 20
 _HEARD_EACH_BYTES = 256
@@ -70,10 +74,12 @@ class Pump:
         while True:
             try:
                 await self._store.append(live.fid, events, outputs=outputs)
+                live.waits = ""
                 return
-            except CapacityError:
+            except CapacityError as error:
                 if self._clock.steady_ms() >= deadline or self._hurried():
                     raise
+                await self._wait_for_room(live, error)
                 logger.warning("run %s waits: the disk takes nothing", live.fid)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, 10.0)
@@ -151,7 +157,7 @@ class Pump:
                     new = conduct.check(event)
                     if event.event == "output":
                         await self._flush(live, batch)
-                        fetched = await self._fetch(runner, event.data)
+                        fetched = await self._fetch(live, runner, event.data)
                         await self.append(live, [new], [fetched])
                     else:
                         batch.append(new)
@@ -178,7 +184,22 @@ class Pump:
         except TimeoutError:
             raise RunnerDiedError("the runner does not answer") from None
 
-    async def _fetch(self, runner: Runner, data: dict[str, Any]) -> OutputRow:
+    async def _wait_for_room(self, live: LiveRun, error: CapacityError) -> None:
+        """Report that a run waits for room, in its log and beside its state: at once, and once as long as it does."""
+        if live.waits:
+            return
+        live.waits = "room"
+        live.waited += 1
+        if live.waited <= _TOLD_WAITS:
+            full = (
+                "the node's quota is reached" if isinstance(error, QuotaReachedError) else "the node's disk is full"
+            )
+            new = NewEvent.make("wait", {"for": "room", "text": f"waits for room: {full}"})
+            # The reserve may be used up too; and what has ended says so by itself.
+            with contextlib.suppress(CapacityError, RunOverError):
+                await self._store.append(live.fid, [new])
+
+    async def _fetch(self, live: LiveRun, runner: Runner, data: dict[str, Any]) -> OutputRow:
         """Fetch an output, with patience while the disk is full."""
         deadline = self._clock.steady_ms() + self._settings.disk_s * 1000
         while True:
@@ -186,9 +207,10 @@ class Pump:
                 return await self._outputs.fetch(runner, data)
             except NeverFitsError:
                 raise
-            except CapacityError:
+            except CapacityError as error:
                 if self._clock.steady_ms() >= deadline or self._hurried():
                     raise
+                await self._wait_for_room(live, error)
                 await self._clock.sleep(5.0)
             except NotFoundError as error:
                 raise IntegrityError("the file of an output is not where its runner wrote it") from error

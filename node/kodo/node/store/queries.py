@@ -26,6 +26,7 @@ __all__ = [
     "fatal_types",
     "has_traces",
     "inputs",
+    "largest",
     "obsolete",
     "old_keys",
     "once",
@@ -366,6 +367,29 @@ def _unneeded(connection: sqlite3.Connection, which: str, before: int, now: int)
             {"before": before, "now": now, "lapse": now - share_rows.DOWNLOAD_MS, "peer": ""},
         )
     )
+
+
+def largest(connection: sqlite3.Connection, count: int, now: int) -> list[dict[str, Any]]:
+    """Return the runs that are over and have the largest outputs, `count` at most, the largest first.
+
+    Of each: `fid, name, launcher, ended, acknowledged, shared, bytes`; times are ms UTC.
+    """
+    rows = connection.execute(
+        "SELECT fid, name, principal, modified, acknowledged,"
+        f" {share_rows.has_live('runs.rid')},"
+        " size + (SELECT coalesce(sum(length(data)), 0) FROM events WHERE events.rid=runs.rid)"
+        " FROM (SELECT rid AS which, sum(size) AS size FROM outputs GROUP BY rid ORDER BY size DESC LIMIT :most)"
+        " JOIN runs ON rid=which WHERE state NOT IN ('pending', 'locked') ORDER BY size DESC LIMIT :count",
+        # Of those that go on there are few.
+        {"most": count + 100, "count": count, "now": now, "lapse": now - share_rows.DOWNLOAD_MS, "peer": ""},
+    )
+    return [
+        {
+            "fid": fid, "name": name, "launcher": launcher, "ended": ended, "acknowledged": acknowledged,
+            "shared": bool(shared), "bytes": size,
+        }
+        for fid, name, launcher, ended, acknowledged, shared, size in rows
+    ]  # fmt: skip
 
 
 def old_keys(connection: sqlite3.Connection, before: int) -> tuple[int, int]:

@@ -35,8 +35,8 @@ from kodo.sqlite.writer import GroupWriter, Unit
 __all__ = ["FROM_RESERVE", "Store"]
 
 _READERS = 4
-FROM_RESERVE = frozenset(["acknowledge", "fatal", "final", "kill", "lock-timeout", "unlock-timeout"])
-"""Events that are stored although only the reserve of the disk is left: they are few, small, and end things."""
+FROM_RESERVE = frozenset(["acknowledge", "fatal", "final", "kill", "lock-timeout", "unlock-timeout", "wait"])
+"""Events that are stored although only the reserve of the disk is left: they end things, or say why not."""
 
 _LOG_FACTOR = 2
 """What is stored lies in the write-ahead log too, until that is folded into the file."""

@@ -228,6 +228,16 @@ async def test_an_output_that_does_not_fit_now_waits_for_room(tmp_path: Path, cl
         node.ledger.count(lambda: node.outputs.taken)
         second = await node.launch()
         await settled(lambda: any(due == clock.ms + 5000 for due, *_ in clock._sleepers))
-        await Manager(node.store, node.runs, node.outputs).delete(first)
+        told = await node.until(second, "wait")
+        assert told.data == {"for": "room", "text": "waits for room: the node's quota is reached"}
+        live = node.runs.live[second]
+        assert live.waits == "room"
+        clock.advance(5)  # tried again in vain, and not told again
+        await settled(lambda: any(due == clock.ms + 5000 for due, *_ in clock._sleepers))
+        manager = Manager(node.store, node.runs, node.outputs)
+        [row] = await manager.largest(10)
+        assert (row["fid"], row["bytes"] > 500_000, row["acknowledged"], row["shared"]) == (first, True, None, False)
+        await manager.delete(first)
         clock.advance(5)
-        assert [event.event for event in await node.all_events(second)][-2:] == ["output", "final"]
+        assert [event.event for event in await node.all_events(second)][-3:] == ["wait", "output", "final"]
+        assert live.waits == ""

@@ -172,7 +172,7 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, clock: St
         old.execute(f"DROP TABLE {name}")
     old.executescript(
         "DROP TABLE downloaded; DROP TABLE downloads; DROP TABLE share_to; DROP TABLE shares; DROP TABLE dead_links;"
-        "DROP TABLE debts; DROP TABLE audit; DROP TABLE schedules; DROP TABLE invitations;"
+        "DROP TABLE debts; DROP TABLE audit; DROP TABLE schedules; DROP TABLE invitations; DROP TABLE notices;"
         "DROP INDEX runs_acknowledged; ALTER TABLE runs DROP COLUMN acknowledged; ALTER TABLE runs DROP COLUMN payer;"
         "ALTER TABLE runs DROP COLUMN max_events; ALTER TABLE runs DROP COLUMN max_event_bytes; PRAGMA user_version=1"
     )
