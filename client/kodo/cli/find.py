@@ -90,7 +90,8 @@ async def show(
         str,
         typer.Argument(
             metavar="FLOW",
-            help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml.",
+            help="NODE/PATH, NODE/NAME, a name that only one flow has, or a local file: ./x.py[:flow], ./x.yaml, "
+            "./langgraph.json[:graph].",
             autocompletion=complete_flow,
         ),
     ],

@@ -26,27 +26,36 @@ if TYPE_CHECKING:
 __all__ = ["LocalFlow", "describe_local", "embedded_node", "local_entry", "prepare_node"]
 
 _FILE_AND_NAME = re.compile(r"(?s)(.+\.py)(:[A-Za-z_][\w.]*)?\Z")
+_GRAPHS = re.compile(r"(?s)(.*\blanggraph\.json)(:[^:]+)?\Z")
 
 
-def local_entry(text: str, folder: Path) -> tuple[str, Path]:
-    """Return the entry that means this local flow, and the folder that its code is imported from.
+def local_entry(text: str, folder: Path) -> tuple[str, list[Path]]:
+    """Return the entry that means this local flow, and the folders that its code is imported from, its own first.
 
-    `./dir/x.py:flow` is module `x` in `dir`, and `./dir/x.py` each `@flow` in it; a module is looked for in `folder`,
-    the working directory.
+    `./dir/x.py:flow` is module `x` in `dir`, and `./dir/x.py` each `@flow` in it; in a package it is `dir.x`.
+    A module is looked for in `folder`, the working directory.
 
     Raises:
         NotFoundError: there is no such file.
         UsageError: it is not a local flow.
     """
+    from kodo.flow._runtime.projects import roots_of_graphs
+    from kodo.flow._runtime.sources import file_of, module_of, root_of
+
     if match := _FILE_AND_NAME.match(text):
         file = _file(match[1], folder)
         if not file.stem.isidentifier():
             raise UsageError(f"{file.name} cannot be imported: its name is not a Python name")
-        return file.stem + (match[2] or ""), file.parent
+        roots = list(dict.fromkeys([file.parent, root_of(file)]))
+        return module_of(file, roots) + (match[2] or ""), roots
+    if match := _GRAPHS.match(text):
+        file = _file(match[1], folder)
+        return f"{file}{match[2] or ''}", roots_of_graphs(str(file), folder)
     if text.lower().endswith((".yaml", ".yml")):
-        return str(Path(text).expanduser()), _file(text, folder).parent
+        return str(Path(text).expanduser()), [_file(text, folder).parent]
     if ":" in text and not text.startswith((".", "/", "~")):
-        return text, folder
+        source = file_of(text, folder)
+        return text, list(dict.fromkeys([folder, *([root_of(source)] if source else [])]))
     raise UsageError(f"{text!r} is not a local flow; write ./file.py:flow, module:flow or ./file.yaml")
 
 
@@ -63,12 +72,12 @@ class LocalFlow:
 
     Attributes:
         entry: what a node is told to offer.
-        folder: where its code is imported from.
+        folders: where its code is imported from, the first is its own.
         info: what is said of it, as `FlowInfo.to_map`.
     """
 
     entry: str
-    folder: Path
+    folders: list[Path]
     info: Mapping[str, Any]
 
 
@@ -81,14 +90,16 @@ async def describe_local(flow: str) -> LocalFlow:
     """
     from kodo.node.catalog.catalog import describe_flows
 
-    entry, folder = local_entry(flow, Path.cwd())
-    infos = await describe_flows({"roots": [str(folder)], "flows": [entry], "base": str(Path.cwd())})
+    entry, folders = local_entry(flow, Path.cwd())
+    infos = await describe_flows(
+        {"roots": [str(folder) for folder in folders], "flows": [entry], "base": str(Path.cwd())}
+    )
     if len(infos) != 1:
         names = ", ".join(str(info.get("path")).rpartition(".")[2] for info in infos[:20])
         raise UsageError(f"that means {len(infos)} flows ({names}); name one: ./file.py:flow or module:flow")
     if infos[0].get("error"):
         raise UsageError(f"the flow cannot be run: {infos[0]['error']}")
-    return LocalFlow(entry, folder, infos[0])
+    return LocalFlow(entry, folders, infos[0])
 
 
 async def prepare_node() -> None:
@@ -124,7 +135,7 @@ async def embedded_node(context: Context, flow: LocalFlow, executor: str | None 
             scope=None,
             registries=(),
             entries=(flow.entry,),
-            roots=(flow.folder,),
+            roots=tuple(flow.folders),
             runner_user=None,  # it is this user's own flow
             # Everybody on this machine reaches loopback, and the other providers know users of other nodes.
             only=str(load_identity(make_home(context.loaded.home), "user").peer_id),

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["FLOW_HELP", "NODE_FLOW_HELP", "Inputs", "Texts", "Words", "WordsKept", "register"]
 
 NODE_FLOW_HELP = "NODE/PATH, NODE/NAME, or a name that only one flow has."
-FLOW_HELP = f"{NODE_FLOW_HELP[:-1].replace(', or', ',')}, or a local file: ./x.py[:flow], ./x.yaml."
+FLOW_HELP = (
+    f"{NODE_FLOW_HELP[:-1].replace(', or', ',')}, or a local file: ./x.py[:flow], ./x.yaml, ./langgraph.json[:graph]."
+)
 MAX_LISTED = 50
 """How many runs `ps` shows when nothing is said of it."""
 

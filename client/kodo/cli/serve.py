@@ -74,7 +74,8 @@ async def up(
     scope: Annotated[
         Path | None,
         typer.Argument(
-            metavar="SCOPE", help="YAML file that lists the flows, or a Python file of them. Default: the samples."
+            metavar="SCOPE",
+            help="YAML file that lists the flows, a Python file of them, or langgraph.json. Default: the samples.",
         ),
     ] = None,
     with_registry: Annotated[bool, typer.Option("--with-registry", help="Run a registry, too.")] = False,

@@ -26,8 +26,8 @@ from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.catalog.code_watch import CodeWatch, running
 from kodo.node.catalog.listing import listed
 from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
-from kodo.node.catalog.scope import Scope, default_name, load_scope
-from kodo.node.catalog.scope_code import ScopeCode
+from kodo.node.catalog.scope import Scope, default_name, load_scope, tell_strays
+from kodo.node.catalog.scope_code import ScopeCode, packages_below
 from kodo.node.clock import Clock, SystemClock
 from kodo.node.config import NodeConfig
 from kodo.node.executors.executor import Executor
@@ -258,7 +258,7 @@ class Node:
         # What other accounts and machines import cannot be kept for them.
         keeps = config.scope is not None and account is None and config.ray_address is None
         code = ScopeCode(
-            [*scope_roots, *config.roots],
+            [*packages_below(scope_roots), *config.roots],
             home / "code" if keeps else None,
             [config.scope] if config.scope else [],
             without=home,
@@ -454,7 +454,9 @@ class Node:
         roots: list[Path] = []
         if config.scope is not None:
             self._scope = load_scope(config.scope)
-            roots.append(config.scope.resolve().parent)
+            roots = self._scope.import_roots(config.scope.resolve().parent)
+        tell_strays([*roots, *config.roots])
+        self._roots = roots
         self._name = config.name or self._scope.name or default_name()
         return roots
 
@@ -463,6 +465,10 @@ class Node:
         assert self.config.scope is not None
         self._scope = await asyncio.to_thread(load_scope, self.config.scope)
         faults = await catalog.reload(store, [*self._scope.flows, *self.config.entries], self._scope)
+        base = self.config.scope.resolve().parent
+        for root in await asyncio.to_thread(self._scope.import_roots, base):
+            if root not in self._roots:
+                faults.append(f"flows are imported from {root} when the node is started again")
         executor.refresh()
         live = self._runs.live.values() if self._runs is not None else ()
         await asyncio.to_thread(code.forget, {each.code for each in [*catalog.flows, *live]})

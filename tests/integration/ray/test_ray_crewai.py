@@ -149,8 +149,9 @@ async def test_a_crews_process_connects_to_nothing_but_its_model(run):
     assert end["result"] == ["127.0.0.1"]
 
 
-async def test_the_names_in_a_crews_texts_make_the_form():
-    request = json.dumps({"roots": [str(SCOPE)], "flows": ["crew_flows:standing"]})
+async def test_the_names_in_a_crews_texts_and_the_state_of_a_flow_make_the_form():
+    lines = ["crew_flows:standing", "./pages/crew.py", "pages.crew:Count"]
+    request = json.dumps({"roots": [str(SCOPE)], "flows": lines})
     done = subprocess.run(  # noqa: ASYNC221 (nothing else runs here)
         [sys.executable, "-m", "kodo.flow._runtime.describe"],
         input=request,
@@ -159,8 +160,27 @@ async def test_the_names_in_a_crews_texts_make_the_form():
         timeout=60,
         check=True,
     )
-    (info,) = json.loads(done.stdout)["flows"]
-    assert info["schema"] == {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+    standing, pages, count = json.loads(done.stdout)["flows"]
+    form = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+    assert standing["schema"] == form
+    assert (pages["path"], pages["description"], pages.get("error")) == ("pages.crew.Pages", "Write a page.", None)
+    assert pages["schema"]["required"] == ["topic", "readers"]
+    assert list(count["schema"]["properties"]) == ["topic", "times"]
+
+
+async def test_a_crew_as_crewais_projects_have_it_runs(run):
+    with ChatServer([say("a page")]) as server:
+        variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
+        resources = {"num_cpus": 0, "runtime_env": {"env_vars": variables}}
+        made = await run("pages.crew:Pages", resources, topic="stars", readers="children")
+        end = await made.end()
+        assert "for children" in str(server.asked[0]["messages"])
+    assert (end["event"], end.get("result")) == ("final", "a page"), end
+    (task,) = told(made, "task")
+    assert (task["name"], task["description"]) == ("page", "Write a page about STARS.")
+    assert [data["name"] for data in told(made, "tool")] == ["count"]
+    end = await (await run("pages.crew:Count", topic="ab", times=2)).end()
+    assert (end["event"], end.get("result")) == ("final", "abab"), end
 
 
 async def test_a_crew_in_yaml_alone_runs(run):

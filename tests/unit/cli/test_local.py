@@ -13,12 +13,12 @@ from kodo.p2p.errors import NotFoundError, UsageError
 def test_a_file_is_a_module_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "market.py").touch()
-    assert local_entry("./flows/market.py:competitor", tmp_path) == ("market:competitor", tmp_path / "flows")
+    assert local_entry("./flows/market.py:competitor", tmp_path) == ("market:competitor", [tmp_path / "flows"])
 
 
 def test_a_file_alone_means_what_is_marked_in_it(tmp_path: Path) -> None:
     (tmp_path / "market.py").touch()
-    assert local_entry("./market.py", tmp_path) == ("market", tmp_path)
+    assert local_entry("./market.py", tmp_path) == ("market", [tmp_path])
 
 
 async def test_a_local_flow_is_described_without_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,12 +35,43 @@ async def test_a_local_flow_is_described_without_a_node(tmp_path: Path, monkeypa
 
 
 def test_a_module_is_looked_for_in_the_working_folder(tmp_path: Path) -> None:
-    assert local_entry("flows.market:competitor", tmp_path) == ("flows.market:competitor", tmp_path)
+    assert local_entry("flows.market:competitor", tmp_path) == ("flows.market:competitor", [tmp_path])
+
+
+def test_a_file_of_a_package_is_imported_from_above_it(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "pages"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "crew.py").touch()
+    assert local_entry("./src/pages/crew.py:Pages", tmp_path) == ("pages.crew:Pages", [package, tmp_path / "src"])
+    assert local_entry("crew.py", package) == ("pages.crew", [package, tmp_path / "src"])
+
+
+def test_a_file_with_relative_imports_is_imported_from_where_they_lead(tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "market.py").write_text("from .helper import x\n")
+    roots = [tmp_path / "flows", tmp_path]
+    assert local_entry("./flows/market.py", tmp_path) == ("flows.market", roots)
+    assert local_entry("market:competitor", tmp_path / "flows") == ("market:competitor", roots)
+
+
+def test_a_file_with_the_name_of_a_module_of_pythons_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "statistics.py").touch()
+    with pytest.raises(UsageError, match="has the name of a module of Python's: rename it"):
+        local_entry("./statistics.py", tmp_path)
+
+
+def test_the_graphs_of_a_project_are_imported_from_its_folders(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    file = tmp_path / "langgraph.json"
+    file.write_text('{"dependencies": [".", "langchain"], "graphs": {"agent": "./src/agent.py:graph"}}')
+    assert local_entry("./langgraph.json", tmp_path) == (str(file), [tmp_path, tmp_path / "src"])
+    assert local_entry("langgraph.json:agent", tmp_path)[0] == f"{file}:agent"
 
 
 def test_a_yaml_file_keeps_its_path(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").touch()
-    assert local_entry("./x.yaml", tmp_path) == ("x.yaml", tmp_path)
+    assert local_entry("./x.yaml", tmp_path) == ("x.yaml", [tmp_path])
 
 
 @pytest.mark.parametrize("text", ["./nope.py:f", "./nope.yaml"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kodo.flow._runtime.load import add_roots, load_entry, load_yaml
+from kodo.flow._runtime.load import load_entry, load_yaml
+from kodo.flow._runtime.sources import add_roots
 from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.p2p.errors import NotFoundError, UsageError
 

@@ -30,14 +30,15 @@ from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import (
     LoadedFlow,
     callable_of,
-    enter_scope,
     entries_of,
     load_entry,
     load_yaml,
     modules_of,
 )
 from kodo.flow._runtime.plain import plain
+from kodo.flow._runtime.projects import graphs_of, is_graphs, project_definition
 from kodo.flow._runtime.returns import returned_schema
+from kodo.flow._runtime.sources import enter_scope, forget_shared, hint_of, module_of
 from kodo.flow.adapters import is_adapted
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 from kodo.protocol.flow_info import MAX_RETURNS_CHARACTERS, FlowInfo
@@ -137,10 +138,31 @@ def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict
     """Describe what one line of a scope names."""
     if spec.endswith((".yaml", ".yml")):
         return [_described(spec, lambda: load_yaml(spec, base), strict)]
+    if is_graphs(spec):
+        return _offered_graphs(spec, base, roots, strict)
     try:
         return [_described(entry, partial(load_entry, entry), strict) for entry in entries_of(spec, base, roots)]
     except (Exception, SystemExit) as error:  # user code: a broken module must not hide the others
         return [_broken(spec, error)]
+
+
+def _offered_graphs(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+    """Describe the graphs of a `langgraph.json`."""
+    try:
+        graphs = graphs_of(spec, base)
+    except KodoError as error:
+        return [_broken(spec, error)]
+    infos: list[dict[str, Any]] = []
+    for graph in graphs:
+        module, _, attribute = graph.spec.rpartition(":")
+        try:
+            entry = f"{module_of(Path(graph.file), roots) if graph.file else module}:{attribute}"
+        except KodoError as error:
+            infos.append(_broken(f"{spec.partition(':')[0]}:{graph.name}", error))
+            continue
+        said = project_definition((base / spec).resolve(), graph.name, graph.description)
+        infos.append(_described(entry, partial(load_entry, entry, said), strict))
+    return infos
 
 
 def _offered_below(
@@ -176,6 +198,7 @@ def _alone(unit: str, offered: Callable[[], list[dict[str, Any]]], broken: Mappi
         os.environ.clear()
         os.environ.update(environment)
         sys.path[:] = path
+        forget_shared()
         with contextlib.suppress(OSError):
             os.chdir(folder)
     if "ray" in sys.modules and not had_ray:
@@ -213,6 +236,7 @@ def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[
 def _broken(spec: str, error: BaseException) -> dict[str, Any]:
     path = spec if spec.endswith((".yaml", ".yml")) else spec.replace(":", ".")
     text = str(error) if isinstance(error, KodoError) else f"{type(error).__name__}: {error}{_where(error)}"
+    text += hint_of(error)
     name = path.rpartition(".")[2] or path
     schema = {"type": "object", "properties": {}}
     return FlowInfo(path=path, name=name, entry=spec, schema=schema, error=text).to_map()

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, install
 from kodo.flow._runtime.form import InputsError, places_of, reasons_of
 from kodo.flow._runtime.kept_code import use_kept_code
-from kodo.flow._runtime.load import LoadedFlow, enter_scope, load_entry
+from kodo.flow._runtime.load import LoadedFlow, load_entry
+from kodo.flow._runtime.sources import enter_scope
 from kodo.p2p.errors import UsageError
 from kodo.protocol.uploads import wants_files
 

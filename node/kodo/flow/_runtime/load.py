@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
-import os
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,18 +14,17 @@ from typing import Any
 
 from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.kept_code import kept_text
-from kodo.flow.adapters import is_adapted, schema_by_adapter
+from kodo.flow._runtime.projects import project_definition
+from kodo.flow._runtime.sources import file_of, import_source, module_of
+from kodo.flow.adapters import is_adapted, is_crew_class, schema_by_adapter
 from kodo.flow.adapters.crew_yaml import YamlCrew
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FLOWS_ATTRIBUTE, FlowDefinition
-from kodo.flow.kodosumi.standin import install as install_kodosumi
 from kodo.p2p.errors import NotFoundError, UsageError
 from kodo.protocol.texts import several
 
 __all__ = [
     "LoadedFlow",
-    "add_roots",
     "callable_of",
-    "enter_scope",
     "entries_of",
     "load_entry",
     "load_yaml",
@@ -89,24 +85,6 @@ class LoadedFlow:
             return self.schema
         schema = form.schema() if form else schema_by_adapter(self.target)
         return schema or {"type": "object", "properties": {}, "additionalProperties": True}
-
-
-def add_roots(roots: list[str]) -> None:
-    """Put folders of sources first on the import path, in their order."""
-    for root in reversed([str(Path(root).resolve()) for root in roots]):
-        if root in sys.path:
-            sys.path.remove(root)
-        sys.path.insert(0, root)
-    importlib.invalidate_caches()
-    install_kodosumi()
-
-
-def enter_scope(roots: list[str]) -> None:
-    """Import from these folders from now on, and in the first of them, the scope's, as every process does."""
-    add_roots(roots)
-    if roots:
-        with contextlib.suppress(OSError):  # what cannot be entered cannot be imported from either
-            os.chdir(roots[0])
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:
@@ -173,8 +151,8 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
         Exception: whatever a module raises when it is imported.
     """
     module_name, _, attribute = spec.partition(":")
-    if module_name.endswith(".py"):
-        module_name = _module_of(base / module_name, roots)
+    if (file := file_of(spec, base)) is not None:
+        module_name = module_of(file, roots)
     if attribute:
         return _entries_of_attribute(module_name, attribute)
     entries = []
@@ -183,9 +161,8 @@ def entries_of(spec: str, base: Path, roots: list[str]) -> list[str]:
         if _holds_flows(value):
             apps.setdefault(id(value), _entries_of_app(module_name, name, value))
         elif (
-            isinstance(inspect.getattr_static(value, FLOW_ATTRIBUTE, None), FlowDefinition)
-            and getattr(value, "__module__", module_name) == module_name  # not what it imported from another module
-        ):
+            isinstance(inspect.getattr_static(value, FLOW_ATTRIBUTE, None), FlowDefinition) or is_crew_class(value)
+        ) and getattr(value, "__module__", module_name) == module_name:  # not what it imported from another module
             entries.append(f"{module_name}:{name}")
     entries = list(dict.fromkeys([*entries, *(entry for found in apps.values() for entry in found)]))
     if not entries:
@@ -341,28 +318,21 @@ def _yaml_schema(spec: str, properties: Any) -> dict[str, Any]:
 
 def _import(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return import_source(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise NotFoundError(f"there is no module {name} on the scope's import path") from None
         raise
 
 
-def _module_of(file: Path, roots: Sequence[str]) -> str:
-    file = file.resolve()
-    if not file.is_file():
-        raise NotFoundError(f"there is no file {file}")
-    for root in roots:
-        if file.is_relative_to(Path(root).resolve()):
-            parts = file.relative_to(Path(root).resolve()).with_suffix("").parts
-            if all(part.isidentifier() for part in parts):
-                return ".".join(parts)
-    raise UsageError(f"{file} cannot be imported: it must be below the scope's folder, in folders with plain names")
-
-
 def _guess(target: Any, attribute: str) -> FlowDefinition:
-    lines = (inspect.getdoc(target) or "").strip().splitlines() if inspect.isroutine(target) else []
-    return FlowDefinition(name=attribute.rpartition(".")[2], description=lines[0] if lines else "")
+    name, of_project = attribute.rpartition(".")[2], is_crew_class(target)
+    lines = (inspect.getdoc(target) or "").strip().splitlines() if inspect.isroutine(target) or of_project else []
+    description = lines[0] if lines else ""
+    file = getattr(sys.modules.get(target.__module__), "__file__", None) if of_project else None
+    if file:
+        return project_definition(Path(file), name, description)
+    return FlowDefinition(name=name, description=description)
 
 
 def _source(target: Any, module_name: str) -> str:

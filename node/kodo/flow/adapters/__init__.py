@@ -6,10 +6,11 @@ An adapter's module is imported only when something of its framework is run, so 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["is_adapted", "run_by_adapter", "schema_by_adapter"]
+__all__ = ["is_adapted", "is_crew_class", "run_by_adapter", "schema_by_adapter"]
 
 _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("agents", "AgentBase"): "kodo.flow.adapters.openai_agents",
@@ -37,11 +38,16 @@ def run_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Any] | Non
 
 def schema_by_adapter(target: Any) -> dict[str, Any] | None:
     """Return the JSON Schema of such an object's inputs, as far as it says; None when nothing is known of them."""
-    module = _module_for(target)
+    module = _module_of(target) if inspect.isclass(target) else _module_for(target)
     if module is None:
         return None
     schema: dict[str, Any] | None = importlib.import_module(module).schema(target)
     return schema
+
+
+def is_crew_class(target: Any) -> bool:
+    """Return whether something is a class with `@CrewBase`, of which `crew()` makes a crew."""
+    return inspect.isclass(target) and getattr(target, "is_crew_class", False) is True
 
 
 def is_adapted(kind: type) -> bool:
@@ -54,6 +60,8 @@ def _module_for(target: Any) -> str | None:
 
 
 def _module_of(kind: type) -> str | None:
+    if is_crew_class(kind):
+        return "kodo.flow.adapters.crewai"
     for base in kind.__mro__:
         found = _ADAPTERS.get((base.__module__.partition(".")[0], base.__name__))
         if found:

@@ -13,7 +13,7 @@ from typing import Any
 from kodo.p2p.errors import UsageError
 from kodo.protocol.texts import several
 
-__all__ = ["YamlCrew"]
+__all__ = ["YamlCrew", "names_in"]
 
 _AGENT = frozenset(["role", "goal", "backstory"])
 _MODELS = ("llm", "function_calling_llm")
@@ -47,7 +47,7 @@ class YamlCrew:
     def schema(self) -> dict[str, Any]:
         """Return the form of the inputs: the names in braces, as `{topic}`, in the order in which they come."""
         texts = [text for part in (*self._agents.values(), *self._tasks.values()) for text in part.values()]
-        names = list(dict.fromkeys(name for text in texts if isinstance(text, str) for name in _NAME.findall(text)))
+        names = names_in(texts)
         return {
             "type": "object",
             "properties": {name: {"type": "string"} for name in names},
@@ -79,6 +79,11 @@ class YamlCrew:
                 given["context"] = [tasks[other] for other in several(said["context"])]
             tasks[name] = crewai.Task(**given)
         return crewai.Crew(agents=list(agents.values()), tasks=list(tasks.values()), **self._options)
+
+
+def names_in(texts: list[Any]) -> list[str]:
+    """Return the names in braces in the texts of agents and tasks, as `{topic}`, in the order in which they come."""
+    return list(dict.fromkeys(name for text in texts if isinstance(text, str) for name in _NAME.findall(text)))
 
 
 def _parts(said: Mapping[str, Any], kind: str, needed: frozenset[str]) -> dict[str, dict[str, Any]]:

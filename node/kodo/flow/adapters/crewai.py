@@ -22,8 +22,14 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from kodo.flow._runtime.kept_code import kept_text
+from kodo.flow.adapters import is_crew_class
+from kodo.flow.adapters.crew_yaml import names_in
 from kodo.flow.adapters.telling import MAX_TITLE, Teller
 from kodo.flow.adapters.truncate import fit
 from kodo.flow.locks import lock
@@ -43,6 +49,8 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
         CrewError: it failed, and said a key.
         Exception: whatever it raises.
     """
+    if getattr(type(crew), "is_crew_class", False):
+        crew = crew.crew()
     teller = Teller(_keys_of(crew))
     try:
         output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
@@ -62,16 +70,50 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
 
 
 def schema(crew: Any) -> dict[str, Any] | None:
-    """Return the form of the inputs: the names in braces in the texts of a crew's agents and tasks."""
-    if not hasattr(crew, "tasks"):
+    """Return the form of the inputs: the names in braces in the texts of a crew's agents and tasks, or of the files
+    that a class with `@CrewBase` has them in; the state of a crewAI flow.
+    """
+    if is_crew_class(crew):
+        return _form_of_names(_names_in_files(crew))
+    if isinstance(state := getattr(crew, "_initial_state_t", None), type) and issubclass(state, BaseModel):
+        return _form_of_state(state)
+    if inspect.isclass(crew) or not hasattr(crew, "tasks"):
         return None
     fetch = getattr(crew, "fetch_inputs", None)
-    names = sorted(fetch()) if callable(fetch) else []
+    return _form_of_names(sorted(fetch()) if callable(fetch) else [])
+
+
+def _form_of_names(names: list[str]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {name: {"type": "string"} for name in names},
         "required": names,
     }
+
+
+def _names_in_files(kind: Any) -> list[str]:
+    """Return the names in braces in the YAML files of a class with `@CrewBase`, in the order in which they come."""
+    import yaml
+
+    texts: list[str] = []
+    for name in ("original_agents_config_path", "original_tasks_config_path"):
+        path = getattr(kind, name, None)
+        if not isinstance(path, str):
+            continue
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):  # making the crew will say what is wrong
+            said = yaml.safe_load(kept_text(Path(kind.base_directory) / path))
+            parts = said.values() if isinstance(said, dict) else ()
+            texts += [text for part in parts if isinstance(part, dict) for text in map(str, part.values())]
+    return names_in(texts)
+
+
+def _form_of_state(state: type[BaseModel]) -> dict[str, Any]:
+    """Return the form of a flow's state; crewAI sets its `id`."""
+    found = state.model_json_schema()
+    properties = {name: part for name, part in found.get("properties", {}).items() if name != "id"}
+    required = [name for name in found.get("required", ()) if name != "id"]
+    definitions = {"$defs": found["$defs"]} if "$defs" in found else {}
+    return {"type": "object", "properties": properties, "required": required, **definitions}
 
 
 async def _wait(output: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from kodo.flow._runtime.context import current
 from kodo.flow._runtime.form import InputsError as WrongInputsError
-from kodo.flow.adapters import run_by_adapter
+from kodo.flow.adapters import is_crew_class, run_by_adapter
 from kodo.flow.emit import emit
 from kodo.flow.kodosumi.app import Entry, Launch
 from kodo.flow.kodosumi.errors import InputsError
@@ -45,8 +45,8 @@ def run(entry: Entry, inputs: Mapping[str, Any]) -> Any:
     if any(about.values()):
         emit("config", {name: text for name, text in about.items() if text})
     target = _resolved(launch.entry_point)
-    if hasattr(target, "is_crew_class"):
-        target = target().crew()
+    if is_crew_class(target):
+        target = target()
     adapted = run_by_adapter(target)
     if adapted is not None:
         return adapted(target, _as_map(launch.inputs))

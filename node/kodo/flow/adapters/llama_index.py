@@ -58,7 +58,7 @@ def run(workflow: Any, inputs: Mapping[str, Any]) -> Any:
 
 def schema(workflow: Any) -> dict[str, Any] | None:
     """Return the JSON Schema of a workflow's start event, when it has one of its own."""
-    start = getattr(workflow, "start_event_class", StartEvent)
+    start: Any = StartEvent if isinstance(workflow, type) else getattr(workflow, "start_event_class", StartEvent)
     if start is StartEvent or not start.model_fields:
         return None
     found: dict[str, Any] = start.model_json_schema()

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from kodo.flow._runtime.sources import module_of
 from kodo.node.catalog.author_check import AuthorChecks
 from kodo.node.catalog.import_watch import IMPORT_SECONDS, ImportWatch
 from kodo.node.catalog.scope import FlowLimits, Scope
@@ -111,15 +112,20 @@ def bad_inputs(path: str, faults: Sequence[Mapping[str, str]], absent: Sequence[
     )
 
 
-def keep_good(flows: dict[str, Flow], before: Mapping[str, Flow]) -> tuple[set[str], list[str]]:
+def keep_good(
+    flows: dict[str, Flow], before: Mapping[str, Flow], module_of: Callable[[str], str]
+) -> tuple[set[str], list[str]]:
     """Put flows of before in the place of those that are broken now, in `flows`.
+
+    Args:
+        module_of: the module's name of a file that a line of the scope names.
 
     Returns the paths of flows that were kept, and for people what is wrong with those of now.
     """
     kept: set[str] = set()
     faults: list[str] = []
     for broken in [flow for flow in flows.values() if flow.error is not None]:
-        good = [flow for flow in before.values() if flow.error is None and _is_of(flow, broken)]
+        good = [flow for flow in before.values() if flow.error is None and _is_of(flow, broken, module_of)]
         if not good:
             continue
         del flows[broken.path]
@@ -130,7 +136,7 @@ def keep_good(flows: dict[str, Flow], before: Mapping[str, Flow]) -> tuple[set[s
     return kept, faults
 
 
-def _is_of(flow: Flow, broken: Flow) -> bool:
+def _is_of(flow: Flow, broken: Flow, module_of: Callable[[str], str]) -> bool:
     """Return whether a flow was described by the line of the scope, or in the module, that is broken now."""
     if flow.path == broken.path:
         return True
@@ -139,7 +145,7 @@ def _is_of(flow: Flow, broken: Flow) -> bool:
         return f"{module}.".startswith(spec[:-1])
     name, colon, _ = spec.partition(":")
     if name.endswith(".py"):
-        name = ".".join(part for part in Path(name).with_suffix("").parts if part != "..")
+        name = module_of(name)
     return module == name and (not colon or flow.entry.partition(":")[2] == spec.partition(":")[2])
 
 
@@ -268,7 +274,7 @@ class Catalog:
             code = await asyncio.to_thread(self._code.keep, seen)
         infos = await self._infos(specs, code)
         flows = {flow.path: replace(flow, code=code) for flow in map(Flow.from_map, infos)}
-        kept, faults = keep_good(flows, before)
+        kept, faults = keep_good(flows, before, self._module_of)
         for path, override in scope.overrides.items():
             if path in kept:
                 continue
@@ -298,6 +304,13 @@ class Catalog:
         self._flows = dict(sorted(flows.items()))
         self._specs, self._scope, self.seen = list(specs), scope, seen
         return faults
+
+    def _module_of(self, file: str) -> str:
+        base = self._base or Path(self._roots[0] if self._roots else ".")
+        try:
+            return module_of(base / file, self._roots)
+        except KodoError:  # it is gone, say
+            return ".".join(part for part in Path(file).with_suffix("").parts if part != "..")
 
     async def _infos(self, specs: Sequence[str], code: str) -> list[dict[str, Any]]:
         """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""

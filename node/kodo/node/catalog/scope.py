@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 import re
 import shlex
 import socket
@@ -12,11 +14,26 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from kodo.p2p.errors import UsageError
+from kodo.flow._runtime.projects import GRAPHS, graphs_of, is_graphs, roots_of_graphs
+from kodo.flow._runtime.sources import file_of, root_of, strays
+from kodo.p2p.errors import KodoError, UsageError
 
-__all__ = ["FlowLimits", "Override", "Resources", "Scope", "check_node_name", "default_name", "load_scope"]
+__all__ = [
+    "FlowLimits",
+    "Override",
+    "Resources",
+    "Scope",
+    "check_node_name",
+    "default_name",
+    "load_scope",
+    "tell_strays",
+]
+
+logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 20
+_MAX_STRAYS = 5
+"""Files that are named because they are not imported."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 
 
@@ -77,12 +94,35 @@ class Scope(_Strict):
         flows: what is offered: `module:attribute`, `module`, `package.*`, or a YAML file relative to this one.
         overrides: by a flow's path.
         files: patterns of files below the scope's folder that travel to a Ray cluster, besides what flows import.
+        roots: folders to import from besides the scope's own, relative to it, e.g. `src`.
     """
 
     name: Annotated[str, AfterValidator(check_node_name)] | None = None
     flows: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=10_000)
     overrides: dict[str, Override] = Field(default_factory=dict)
     files: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=1000)
+    roots: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=100)
+
+    def import_roots(self, base: Path) -> list[Path]:
+        """Return the folders that flows are imported from: `base`, the scope's own, comes first. Reads files.
+
+        Raises:
+            UsageError: one of `roots` is no folder.
+        """
+        named = [(base / name).resolve() for name in self.roots]
+        missing = next((place for place in named if not place.is_dir()), None)
+        if missing is not None:
+            raise UsageError(f"`roots` in the scope file: there is no folder {missing}")
+        implied: list[Path] = []
+        for spec in self.flows:
+            if is_graphs(spec):
+                with contextlib.suppress(KodoError):  # describing it will say so
+                    implied += roots_of_graphs(spec, base)
+                    files = [graph.file for graph in graphs_of(spec, base) if graph.file]
+                    implied += [root for file in files if (root := root_of(Path(file))) != Path(file).parent]
+            elif (source := file_of(spec, base)) is not None and (root := root_of(source)) != source.parent:
+                implied.append(root)
+        return list(dict.fromkeys([base.resolve(), *named, *implied]))
 
 
 _KEYS = {
@@ -94,13 +134,13 @@ _KEYS = {
 
 
 def load_scope(path: Path) -> Scope:
-    """Read and check a scope file. A Python file is the scope of the flows in it.
+    """Read and check a scope file. A Python file, or a `langgraph.json`, is the scope of the flows in it.
 
     Raises:
         UsageError: saying which file, which place, and what would be right.
     """
-    if path.suffix == ".py":
-        return _scope_of_module(path)
+    if path.suffix == ".py" or path.name == GRAPHS:
+        return _scope_of_file(path)
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
@@ -119,12 +159,18 @@ def load_scope(path: Path) -> Scope:
         raise UsageError(f"the scope {path}: {_explain(error)}") from None
 
 
-def _scope_of_module(path: Path) -> Scope:
+def tell_strays(roots: list[Path]) -> None:
+    """Log which files in some folders are not imported, because a module of Python's has their name."""
+    for path in strays(roots)[:_MAX_STRAYS]:
+        logger.warning("%s is not imported, since a module of Python's has its name: rename it", path)
+
+
+def _scope_of_file(path: Path) -> Scope:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    if not path.stem.isidentifier():
+    if path.suffix == ".py" and not path.stem.isidentifier():
         raise UsageError(f"{path} cannot be imported: its name is not a Python name")
-    return Scope(flows=[path.stem])
+    return Scope(flows=[path.name])
 
 
 def _explain(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kodo.flow._runtime.kept_code import pack_code
 from kodo.p2p.net.files import whole_file
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "ScopeCode", "Seen"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "ScopeCode", "Seen", "packages_below"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,17 @@ class ScopeCode:
                 MAX_BYTES >> 20,
             )
         return seen
+
+
+def packages_below(roots: Sequence[Path]) -> list[Path]:
+    """Return the folders with a scope's sources: of a root above its own, the first, the package that leads there."""
+    own = roots[0] if roots else None
+    return [
+        root / own.relative_to(root).parts[0]
+        if own is not None and root != own and own.is_relative_to(root)
+        else root
+        for root in roots
+    ]
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -16,7 +16,7 @@ PROGRAM = """
 import importlib, json, sys
 from pathlib import Path
 from kodo.flow._runtime.kept_code import kept_text, use_kept_code
-from kodo.flow._runtime.load import add_roots
+from kodo.flow._runtime.sources import add_roots
 kept, root, *names = sys.argv[1:]
 add_roots([root])
 use_kept_code(kept)

@@ -57,7 +57,7 @@ def test_a_python_file_is_the_scope_of_its_flows(tmp_path: Path) -> None:
     path = tmp_path / "greeting.py"
     path.write_text("raise RuntimeError('a scope is read, not imported')")
     scope = load_scope(path)
-    assert (scope.name, scope.flows) == (None, ["greeting"])
+    assert (scope.name, scope.flows) == (None, ["greeting.py"])
 
 
 @pytest.mark.parametrize("name", ["my-flows.py", "1st.py", ".py", "a b.py"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kodo.node.catalog import scope_code
-from kodo.node.catalog.scope_code import ScopeCode
+from kodo.node.catalog.scope_code import ScopeCode, packages_below
 
 
 def files(code: ScopeCode, root: Path) -> list[str]:
@@ -87,3 +87,9 @@ def test_a_disk_that_takes_nothing_is_told_and_no_code_is_kept(
     made(tmp_path, "a.py", "file")
     assert ScopeCode([tmp_path], tmp_path / "file" / "code").keep({}) == ""
     assert "cannot be kept" in caplog.text
+
+
+def test_of_a_root_above_the_scopes_folder_only_the_package_that_leads_there_counts(tmp_path: Path):
+    own = tmp_path / "app" / "flows"
+    assert packages_below([own, tmp_path, tmp_path / "src"]) == [own, tmp_path / "app", tmp_path / "src"]
+    assert packages_below([]) == []

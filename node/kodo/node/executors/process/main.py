@@ -27,7 +27,7 @@ from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.kept_code import use_kept_code
-from kodo.flow._runtime.load import enter_scope
+from kodo.flow._runtime.sources import enter_scope
 from kodo.node.executors.process.wire import FrameReader, pack_answer, pack_refusal
 from kodo.node.executors.runner.service import RunnerService
 from kodo.node.executors.runner.storage import FOLDER, own_storage

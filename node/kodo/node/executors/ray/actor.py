@@ -19,9 +19,9 @@ from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.child import connect_children
 from kodo.flow._runtime.context import emit_here, install
 from kodo.flow._runtime.kept_code import CODE, use_kept_code
-from kodo.flow._runtime.load import add_roots, enter_scope
 from kodo.flow._runtime.log_events import log_as_events
 from kodo.flow._runtime.node_requests import pack_error
+from kodo.flow._runtime.sources import add_roots, enter_scope
 from kodo.node.executors.ray.task import TaskContext
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.service import FLUSH_TIMEOUT, RunnerService

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import faulthandler
 import functools
-import importlib
 import os
 import platform
 import shutil
@@ -33,6 +32,7 @@ from kodo.flow._runtime.load import LoadedFlow, load_entry
 from kodo.flow._runtime.log_events import log_as_events, own_packages
 from kodo.flow._runtime.pending import tell_forgotten
 from kodo.flow._runtime.results import result_of
+from kodo.flow._runtime.sources import import_source
 from kodo.flow._runtime.spool import SPOOL_FILE
 from kodo.flow._runtime.terminal_input import ask_by_locks
 from kodo.node.executors.crash import CRASH_FILE
@@ -292,7 +292,7 @@ class RunnerService:
         for module in dict.fromkeys(map(group_of, entries)):
             try:
                 own_packages.add(module.partition(".")[0])
-                importlib.import_module(module)
+                import_source(module)
             except BaseException:  # user code, SystemExit included
                 self._imported = False
         warm_up()
