@@ -83,6 +83,8 @@ async def take(world: World, registry: str, code: str, folder: Path, words: list
     await page.sees("For koco")
     link = await page.evaluate("document.querySelector('dialog code').textContent")
     await page.press("Escape")
+    await take_invitation(world, page, folder, words)
+    await take_schedule(page, folder, words)
     await go(page, "#/runs", "By flow")
     await shoot(page, folder, "runs", words)
     await go(page, "#/inbox", "Waiting for you")
@@ -106,6 +108,38 @@ async def take(world: World, registry: str, code: str, folder: Path, words: list
     await shoot(operator, folder, "registry", words)
     await operator.close()
     await page.close()
+
+
+async def take_invitation(world: World, page: Page, folder: Path, words: list[str]) -> None:
+    """Invite somebody, and look at what they see."""
+    await go(page, "#/flows", "Nested form")
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    await page.fill("textbox", "N", "10")
+    await page.click("button", "Invite…")
+    await page.fill("textbox", "What whoever opens it is told first", "Try it with a number of your own.")
+    await page.click("button", "Make the invitation")
+    await page.click("button", "Show as a QR code")
+    await page.find("image", "The link as a QR code")
+    await shoot(page, folder, "invite", words)
+    link = await page.evaluate("document.querySelector('dialog code').textContent")
+    await page.press("Escape")
+    guest = await world.browser.page(link, context=await world.browser.context())
+    await guest.find("button", "Launch")
+    await shoot(guest, folder, "invitation", words)
+    await guest.close()
+
+
+async def take_schedule(page: Page, folder: Path, words: list[str]) -> None:
+    """Schedule a flow, and look at the list."""
+    await page.click("button", "Schedule…")
+    await page.choose("When", "Monday to Friday")
+    await page.fill("textbox", "Time zone", "Europe/Berlin")
+    await shoot(page, folder, "schedule", words)
+    await page.click("button", "Schedule it")
+    await page.click("link", "Schedules")
+    await page.find("button", "Pause: Tally")
+    await shoot(page, folder, "schedules", words)
 
 
 async def pictures(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.links import PageHost, page_link, show_link
 from kodo.cli.running import NODE_FLOW_HELP, Inputs, Words, WordsKept
 
 if TYPE_CHECKING:
@@ -44,16 +45,20 @@ async def invite(
     see: Annotated[
         bool, typer.Option("--see", help="See its runs yourself, with their inputs. Its holder is told.")
     ] = False,
+    host: PageHost = None,
     qr: Annotated[bool, typer.Option("--qr", help="Also show the link as a QR code.")] = False,
 ) -> None:
     """Make a link by which others launch a flow in your name, without an account, and see those runs only."""
     from kodo.cli.launching import given_inputs
     from kodo.cli.text import human_time, shell_word
     from kodo.client.invitations import expiry_seconds
+    from kodo.client.links import page_url
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
 
     expiry_seconds(expires)
+    if host is not None:
+        host = page_url(host)
     if qr and context.json:
         raise UsageError("--qr shows a link at a terminal; leave it out, or leave out --json")
     if is_local_flow(flow) and context.node is None:
@@ -66,17 +71,12 @@ async def invite(
         made = await client.invitations.add(
             found, launches=launches, expires=expires, level=level, note=note, see=see, inputs=values
         )
+    page = page_link(context, made.link, made.at, host)
     if context.json:
-        context.emit(made.told)
+        context.emit({**made.told, "page": page})
         return
-    context.show(made.link)
-    if qr:
-        from kodo.cli.qr import drawn_for
-
-        print(drawn_for(made.link))
-    context.say(
-        "whoever has this link opens it with: koco open -, and enters it; they all see the runs launched by it"
-    )
+    opens = "whoever has this link opens it with: koco open -, and enters it; they all see the runs launched by it"
+    show_link(context, made.link, page, host, opens, qr=qr)
     end = shell_word(f"{found.remote.reach}/{made.sid}")
     until = human_time(made.told.get("expires_at"))
     context.say(

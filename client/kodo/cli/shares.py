@@ -8,11 +8,11 @@ import typer
 
 from kodo.cli.command import command
 from kodo.cli.complete import complete_run
+from kodo.cli.links import PageHost, page_link, show_link
 from kodo.cli.outputs import Out
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client.links import Share
 
 __all__ = ["register"]
 
@@ -60,14 +60,7 @@ async def share(
             help="r: read only. x: users and roles may also answer the run's questions and kill it.",
         ),
     ] = "r",
-    host: Annotated[
-        str | None,
-        typer.Option(
-            "--host",
-            metavar="URL",
-            help="Make a link that opens in kodo's page at this address: a registry's, or that of `koco web`.",
-        ),
-    ] = None,
+    host: PageHost = None,
     qr: Annotated[bool, typer.Option("--qr", help="Also show the link as a QR code, to be read by a phone.")] = False,
 ) -> None:
     """Share a run with users or roles, or by a link."""
@@ -88,46 +81,17 @@ async def share(
     async with context.client() as client:
         found = await client.run(fid)
         made = await found.share(to or None, level=level, mode=mode, expires=expires, downloads=downloads)
-    page = _page_link(context, made, host)
+    page = None if made.link is None else page_link(context, made.link, made.at, host)
     if context.json:
         terms = {"fid": made.fid, "level": made.level, "mode": made.mode, "expires_at": made.expires_at}
         context.emit({"sid": made.sid, "link": made.link, "page": page, "token": made.token, **terms})
         return
     if made.link is not None:
-        context.show(made.link if host is None or page is None else page)
-        context.say("to fetch the files: koco get - --out DIR, and enter this link")
-        if qr:
-            from kodo.cli.qr import drawn_for
-
-            # A phone has no koco: what it can open is the page.
-            print(drawn_for(page if page is not None and (host is not None or page == made.link) else made.link))
-        if page is not None and host is None and page != made.link:
-            context.say(f"in a browser of this machine, while `koco web` runs: {page}")
-        if host is not None and not _is_private(host):
-            context.say("warning: without https anybody on the way can alter that page; prefer an https address")
+        show_link(
+            context, made.link, page, host, "to fetch the files: koco get - --out DIR, and enter this link", qr=qr
+        )
     end = f"koco unshare {shlex.quote(found.address.rpartition('/')[0] + '/' + made.sid)}"
     context.say(f"share {made.sid}, until {human_time(made.expires_at)}; end it with: {end}")
-
-
-def _is_private(host: str) -> bool:
-    # Imported here: it brings what speaks with registries, and few links name a page.
-    from kodo.registry.client.signed_requests import is_private
-
-    return is_private(host)
-
-
-def _page_link(context: Context, made: Share, host: str | None) -> str | None:
-    """Return the link for a browser: at `host`, else at an https registry, else at this machine's own page."""
-    from kodo.web.port import ADDRESS, last_port
-
-    if made.link is None:
-        return None
-    if host is not None:
-        return made.at(host)
-    if made.link.startswith("https://"):
-        return made.link
-    port = last_port(context.loaded.home)
-    return None if port is None else made.at(f"http://{ADDRESS}:{port}")
 
 
 async def shares(

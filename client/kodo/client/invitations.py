@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from kodo.client.flow import FlowOnNode
 from kodo.client.inputs import to_inputs
-from kodo.client.links import LinkedNode
+from kodo.client.links import LinkedNode, page_url
 from kodo.client.resolve import safe_text
 from kodo.client.run import Run
 from kodo.client.upload import upload_inputs
 from kodo.p2p.errors import PeerError, UsageError
 from kodo.protocol.bounds import MAX_SHARE_SECONDS
+from kodo.protocol.link import write_link
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
@@ -38,6 +39,14 @@ class Invitation:
 
     def __str__(self) -> str:
         return self.link
+
+    def at(self, host: str) -> str:
+        """Return the link that opens in kodo's page at `host`, a URL such as `https://flows.example.com`.
+
+        Raises:
+            UsageError: `host` is no URL of a page.
+        """
+        return write_link(str(self.told.get("token")), page_url(host), invites=True)
 
 
 def expiry_seconds(text: str | float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from kodo.access.audit import AuditedTables
@@ -122,7 +123,7 @@ class Service:
             MemoryAnswers(memories, catalog),
             OutputAnswers(sight, store, outputs, uploads, catalog, runs, shares),
             sharing,
-            InvitationAnswers(invitations, launcher, catalog, sharing.link),
+            InvitationAnswers(invitations, launcher, catalog, partial(sharing.link, invites=True)),
         )
         self._handlers = audit.audited({op: made for group in groups for op, made in group.handlers().items()})
         assert self._handlers.keys() == OPS.keys()

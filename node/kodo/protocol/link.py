@@ -1,7 +1,8 @@
 """A share's link: a capability in one line of text.
 
     https://HOST/#get=TOKEN     a page at HOST opens it; what stands behind `#` is never sent there
-    kodo:TOKEN                  the same for `koco get`
+    https://HOST/#open=TOKEN    the same for an invitation
+    kodo:TOKEN                  for `koco get` and `koco open`
 
     TOKEN = base64url(msgpack [version, peer id, fid, secret, [address hint …], registry hint | nil])
 
@@ -45,7 +46,8 @@ MAX_LINK_CHARACTERS = MAX_TOKEN_CHARACTERS + 512
 MAX_REGISTRY_CHARACTERS = 256
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
-_FRAGMENT = "get="
+_FRAGMENTS = ("get=", "open=")
+"""Of a run, and of an invitation."""
 _SCHEME = "kodo:"
 
 
@@ -131,9 +133,13 @@ def decode_token(token: str) -> Link:
     return link
 
 
-def write_link(token: str, page: str | None = None) -> str:
-    """Return the link of a token: for a page at `page` (a URL such as `https://example.com`), else `kodo:TOKEN`."""
-    return f"{_SCHEME}{token}" if page is None else f"{page.rstrip('/')}/#{_FRAGMENT}{token}"
+def write_link(token: str, page: str | None = None, *, invites: bool = False) -> str:
+    """Return the link of a token: for a page at `page` (a URL such as `https://example.com`), else `kodo:TOKEN`.
+
+    Args:
+        invites: the token is of an invitation.
+    """
+    return f"{_SCHEME}{token}" if page is None else f"{page.rstrip('/')}/#{_FRAGMENTS[invites]}{token}"
 
 
 def parse_link(text: str) -> Link:
@@ -149,11 +155,11 @@ def parse_link(text: str) -> Link:
         return decode_token(text[len(_SCHEME) :])
     if text[:8].lower().startswith(("https://", "http://")):
         _, _, fragment = text.partition("#")
-        if not fragment.startswith(_FRAGMENT):
-            raise ValueError("the link has no #get=TOKEN at its end: was it copied whole?")
-        return decode_token(fragment[len(_FRAGMENT) :])
+        if not fragment.startswith(_FRAGMENTS):
+            raise ValueError("the link has no #get=TOKEN or #open=TOKEN at its end: was it copied whole?")
+        return decode_token(fragment.partition("=")[2])
     if ":" in text or "/" in text:
-        raise ValueError("a link is https://HOST/#get=TOKEN or kodo:TOKEN")
+        raise ValueError("a link is https://HOST/#get=TOKEN, https://HOST/#open=TOKEN or kodo:TOKEN")
     return decode_token(text)
 
 

@@ -61,8 +61,10 @@ def test_the_forms_of_a_link_mean_the_same() -> None:
         f" KODO:{token}\n",
         f"https://flows.example.com/#get={token}",
         f"http://127.0.0.1:8080/page?lang=en#get={token}",
+        write_link(token, "https://flows.example.com/", invites=True),
     ):
         assert parse_link(text) == link
+    assert write_link(token, "https://flows.example.com/", invites=True) == f"https://flows.example.com/#open={token}"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 /**
- * A share's link: a capability in one line of text, as `kodo.protocol.link` writes it.
+ * A share's link: a capability in one line of text, as `kodo.protocol.link` writes it. `#get=` is for a run, `#open=`
+ * for an invitation; both are read the same way.
  *
- *     https://HOST/#get=TOKEN     kodo:TOKEN
+ *     https://HOST/#get=TOKEN     https://HOST/#open=TOKEN     kodo:TOKEN
  *     TOKEN = base64url(msgpack [version, peer id, fid, secret, [address hint …], registry hint | nil])
  */
 import { base58, base64url, fromBase64url } from './bytes.ts'
@@ -96,10 +97,9 @@ export function parseLink(text: string): Link {
   if (trimmed.length > MAX_LINK_CHARACTERS) throw new UsageError('The link is too long.')
   if (/^kodo:/i.test(trimmed)) return decodeToken(trimmed.slice(5))
   if (/^https?:\/\//i.test(trimmed)) {
-    const fragment = trimmed.slice(trimmed.indexOf('#') + 1)
-    if (!trimmed.includes('#') || !fragment.startsWith('get='))
-      throw new UsageError('The link has no #get=TOKEN at its end: was it copied whole?')
-    return decodeToken(fragment.slice(4))
+    const token = /^[^#]*#(?:get|open)=(.*)$/s.exec(trimmed)?.[1]
+    if (token === undefined) throw new UsageError('The link has no #get=TOKEN or #open=TOKEN at its end: was it copied whole?')
+    return decodeToken(token)
   }
   if (/[:/]/.test(trimmed)) throw new UsageError('A link is https://HOST/#get=TOKEN or kodo:TOKEN.')
   return decodeToken(trimmed)

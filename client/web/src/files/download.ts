@@ -2,7 +2,7 @@
 import { hex, utf8 } from '../core/bytes.ts'
 import { checkOutputName, fileName } from '../core/names.ts'
 import type { DownloadHandle, DownloadOptions, DownloadResult } from '../net/api.ts'
-import type { RemoteNode } from '../net/node.ts'
+import type { NodeCalls } from '../net/node_calls.ts'
 import { CHUNK_BYTES, digest } from './hash.ts'
 import { type Sink, openSink } from './sinks.ts'
 import { type Manifest, fetchManifest, isChunk, verified } from './source.ts'
@@ -12,7 +12,7 @@ export class ChunkedDownload extends Transfer<DownloadResult> implements Downloa
   #size: number | undefined
 
   constructor(
-    readonly node: RemoteNode,
+    readonly node: NodeCalls,
     readonly fid: string,
     readonly name: string,
     readonly options: DownloadOptions

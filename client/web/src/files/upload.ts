@@ -4,7 +4,7 @@ import { CallError, DeadlineError, IntegrityError, NetworkError, PeerError, Usag
 import { fieldOf, isRow } from '../core/value.ts'
 import type { UploadHandle } from '../net/api.ts'
 import { Backoff } from '../net/backoff.ts'
-import type { RemoteNode } from '../net/node.ts'
+import type { NodeCalls } from '../net/node_calls.ts'
 import { hashFile } from './hash.ts'
 import { Transfer } from './transfer.ts'
 
@@ -26,7 +26,7 @@ export class ResumableUpload extends Transfer<string> implements UploadHandle {
   readonly size: number
 
   constructor(
-    readonly node: RemoteNode,
+    readonly node: NodeCalls,
     readonly file: Blob,
     readonly name: string,
     options: { signal?: AbortSignal }
@@ -104,7 +104,7 @@ export class ResumableUpload extends Transfer<string> implements UploadHandle {
     moved()
     try {
       const args = { ...about, upload: place.upload, offset: place.offset }
-      const call = session.call('input.write', args, { upload: pieces(), signal: AbortSignal.any([signal, stalled.signal]) })
+      const call = session.call('input.write', this.node.about('input.write', args), { upload: pieces(), signal: AbortSignal.any([signal, stalled.signal]) })
       const answer = this.#read(await call.done())
       if (!answer.complete) throw new IntegrityError(`${this.name} is shorter than it was when its upload began.`)
     } finally {

@@ -51,7 +51,7 @@ export interface Engine {
   readonly issuerLogin: IssuerLogin
   /** Return the clients made so far. */
   nodes(): readonly NodeClient[]
-  /** Open a shared run: dials its node, and opens the link again in each new session. */
+  /** Open a shared run, or an invitation: dials its node, and opens the link again in each new session. */
   openLink(link: Link, options?: CallOptions): Promise<LinkedRun>
   /** Return what kind of connection this browser and page can make, before anything is dialled. */
   capabilities(): Promise<Capabilities>
@@ -294,11 +294,15 @@ export interface UploadHandle extends Listenable<TransferNews> {
 }
 
 export interface LinkedRun {
+  /** Of an invitation: its calls are about the runs that were launched by it. */
   readonly node: NodeClient
   readonly link: Link
+  /** The run, or the sid of the invitation. */
   readonly fid: string
   /** The answer of `share.open`: `fid, sid, node, level, mode, expires_at`. */
   readonly told: Row
+  /** What an invitation says: `path, name, description, schema, inputs, note, launches, launched, see, state, by`. */
+  readonly invitation: Row | undefined
 }
 
 /** This browser's Ed25519 key: made at first use, kept in IndexedDB, never readable by the page. */

@@ -7,6 +7,7 @@ import { sinks } from '../files/sinks.ts'
 import type { CallOptions, Capabilities, Engine, EngineOptions, LinkedRun, NodeTarget, UnfinishedDownload } from './api.ts'
 import { Database } from './database.ts'
 import { Identity } from './identity.ts'
+import { InvitedNode } from './invited.ts'
 import { type NodeContext, RemoteNode } from './node.ts'
 import { IssuerLogin } from './oidc.ts'
 import { SignedRegistry } from './operator.ts'
@@ -85,8 +86,10 @@ class WebEngine implements Engine {
       const told = await node.openLink(link.fid, link.secret, options)
       const said = fieldOf(told, 'node')
       if (said !== undefined && isRow(said) && textOf(said, 'name') !== '') node.learn({ peerId: link.peerId, addrs: [], label: textOf(said, 'name') })
+      const invitation = fieldOf(told, 'invitation')
+      if (invitation !== undefined && isRow(invitation)) return { node: new InvitedNode(node, link.fid), link, fid: link.fid, told, invitation }
       await this.knownRuns.remember(link.fid, node.target)
-      return { node, link, fid: link.fid, told }
+      return { node, link, fid: link.fid, told, invitation: undefined }
     } catch (error) {
       if (!(error instanceof UnreachableError) || link.registry === undefined) throw error
       throw new UnreachableError(`${error.message} The link says that a registry may know where it is now: ${link.registry}`)

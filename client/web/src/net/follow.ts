@@ -5,7 +5,7 @@ import { fieldOf, isRow } from '../core/value.ts'
 import type { FollowedRun, FollowNews, FollowOptions, FollowStatus, NodeClient } from './api.ts'
 import { Backoff } from './backoff.ts'
 import { Listeners } from './listeners.ts'
-import type { RemoteNode } from './node.ts'
+import type { NodeCalls } from './node_calls.ts'
 
 const KEEP_EVENTS = 200_000
 /** Bytes of events, as they came over the wire, that are kept for showing. */
@@ -25,7 +25,7 @@ export function seenUpTo(seq: number): Uint8Array {
 export class Follow implements FollowedRun {
   readonly view = new RunView()
   readonly #events: RunEvent[] = []
-  readonly #node: RemoteNode
+  readonly #node: NodeCalls
   readonly #news = new Listeners<FollowNews>()
   readonly #stopped = new AbortController()
   readonly #live: boolean
@@ -44,7 +44,7 @@ export class Follow implements FollowedRun {
   #bounded = true
 
   constructor(
-    node: RemoteNode,
+    node: NodeCalls,
     readonly fid: string,
     options: FollowOptions
   ) {
@@ -144,7 +144,7 @@ export class Follow implements FollowedRun {
   async #stream(backoff: Backoff, signal: AbortSignal): Promise<void> {
     const session = await this.#node.session(signal)
     const args = { fid: this.fid, after: this.#last, follow: this.#live, ...(this.#bounded ? { ahead: AHEAD } : {}) }
-    const call = session.call('run.stream', args, { open: this.#bounded, signal })
+    const call = session.call('run.stream', this.#node.about('run.stream', args), { open: this.#bounded, signal })
     try {
       await call.taken()
       this.#become('following')

@@ -2,30 +2,14 @@
 import { CallError, DeadlineError, IdentityError, NetworkError, PeerError, UnreachableError } from '../core/errors.ts'
 import { type Multiaddr, parseMultiaddr } from '../core/multiaddr.ts'
 import { hex } from '../core/bytes.ts'
-import { type Bytes, type Row, type Sendable, type Value, fieldOf, isRow } from '../core/value.ts'
-import { ChunkedDownload } from '../files/download.ts'
-import { readWhole } from '../files/source.ts'
-import { ResumableUpload } from '../files/upload.ts'
-import { ZipDownload } from '../files/zip.ts'
-import type {
-  CallOptions,
-  DownloadHandle,
-  DownloadOptions,
-  FollowedRun,
-  FollowOptions,
-  NodeClient,
-  NodeNews,
-  NodeStatus,
-  NodeTarget,
-  StreamOptions,
-  UploadHandle
-} from './api.ts'
+import { type Bytes, type Row, fieldOf } from '../core/value.ts'
+import type { CallOptions, NodeNews, NodeStatus, NodeTarget } from './api.ts'
 import { sleep } from './backoff.ts'
 import { abortError } from './calls.ts'
 import { dial } from './dial.ts'
-import { Follow } from './follow.ts'
 import { Listeners } from './listeners.ts'
 import { type LoginContext, LoginKeeper } from './logins.ts'
+import { NodeCalls } from './node_calls.ts'
 import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
 
@@ -34,17 +18,8 @@ const DIAL_MS = 10_000
 const STAGGER_MS = 100
 const MOST_DIALS = 16
 const CALL_MS = 30_000
-/** How often one call is made when its session breaks. */
-const ATTEMPTS = 3
-const MAX_PAGE = 500
-const MAX_ROWS = 100_000
 /** Most addresses that are remembered of a node. */
 const MAX_ADDRESSES = 16
-/** What may be done twice. */
-const REPEATABLE = /(\.(list|state|get|schema|info|whoami|manifest|open|ack|revoke))$/
-
-type Args = { readonly [key: string]: Sendable }
-
 /** What a node's client needs of the engine. */
 export interface NodeContext extends LoginContext {
   pins: PinStore
@@ -52,7 +27,7 @@ export interface NodeContext extends LoginContext {
   findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
 }
 
-export class RemoteNode implements NodeClient {
+export class RemoteNode extends NodeCalls {
   readonly logins: LoginKeeper
   readonly #context: NodeContext
   readonly #news = new Listeners<NodeNews>()
@@ -72,6 +47,7 @@ export class RemoteNode implements NodeClient {
     readonly peerId: string,
     context: NodeContext
   ) {
+    super()
     this.#context = context
     const desk = { place: peerId, peerId: () => Promise.resolve(peerId), ask: this.ask.bind(this) }
     this.logins = new LoginKeeper(desk, context)
@@ -263,81 +239,6 @@ export class RemoteNode implements NodeClient {
   /** Return why a run that came by a link is not seen any more, where that is why. */
   whyGone(fid: string): CallError | undefined {
     return [...this.#links.values()].find(link => link.fid === fid && link.dead)?.dead
-  }
-
-  async connect(options: CallOptions = {}): Promise<void> {
-    await this.session(options.signal)
-  }
-
-  async call(op: string, args: Args = {}, options: CallOptions = {}): Promise<Value> {
-    const repeat = options.repeat ?? (REPEATABLE.test(op) || args['key'] !== undefined)
-    for (let attempt = 1; ; attempt++) {
-      const session = await this.session(options.signal)
-      try {
-        return await session.call(op, args, { timeout: options.timeout ?? CALL_MS, signal: options.signal }).done()
-      } catch (error) {
-        if (attempt === ATTEMPTS) throw error
-        if (error instanceof CallError && error.code === 401 && !op.startsWith('auth.') && (await this.logins.again(session))) continue
-        if (!(error instanceof NetworkError) || !repeat) throw error
-      }
-    }
-  }
-
-  async ask(op: string, args: Args = {}, options: CallOptions = {}): Promise<Row> {
-    const answer = await this.call(op, args, options)
-    if (!isRow(answer)) throw new PeerError(`the answer to ${op} is no map`)
-    return answer
-  }
-
-  async *stream(op: string, args: Args = {}, options: StreamOptions = {}): AsyncGenerator<Value> {
-    const session = await this.session(options.signal)
-    const call = session.call(op, args, { signal: options.signal, ...(options.limit === undefined ? {} : { limit: options.limit }) })
-    for await (const batch of call.batches()) yield* batch
-  }
-
-  async *pages(op: string, args: Args = {}, options: CallOptions = {}): AsyncGenerator<Row> {
-    let [page, given, size] = [1, 0, MAX_PAGE]
-    while (given < MAX_ROWS) {
-      let answer: Row
-      try {
-        answer = await this.ask(op, { ...args, p: page, pp: size }, options)
-      } catch (error) {
-        const fit = error instanceof CallError && error.reason === 'page-too-large' ? fieldOf(error.data, 'pp') : undefined
-        if (typeof fit !== 'number' || !(fit > 0 && fit < size)) throw error
-        // Pages begin at multiples of their size: the next has to begin where the last one ended.
-        size = Math.floor(fit)
-        while (given % size !== 0) size--
-        page = given / size + 1
-        continue
-      }
-      const rows = fieldOf(answer, 'result')
-      if (!Array.isArray(rows) || !rows.every(isRow)) throw new PeerError(`the answer to ${op} has no rows`)
-      given += rows.length
-      yield* rows
-      const total = fieldOf(answer, 'total_pages')
-      if (rows.length === 0 || page >= (typeof total === 'number' ? total : 1)) return
-      page++
-    }
-  }
-
-  follow(fid: string, options: FollowOptions = {}): FollowedRun {
-    return new Follow(this, fid, options)
-  }
-
-  download(fid: string, name: string, options: DownloadOptions = {}): DownloadHandle {
-    return new ChunkedDownload(this, fid, name, options)
-  }
-
-  downloadZip(fid: string, names: readonly string[], options: DownloadOptions = {}): DownloadHandle {
-    return new ZipDownload(this, fid, names, options)
-  }
-
-  read(fid: string, name: string, options: { maxBytes?: number; signal?: AbortSignal } = {}): Promise<Bytes> {
-    return readWhole(this, fid, name, options)
-  }
-
-  upload(file: Blob, name: string, options: { signal?: AbortSignal } = {}): UploadHandle {
-    return new ResumableUpload(this, file, name, options)
   }
 
   close(): void {

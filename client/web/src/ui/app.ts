@@ -65,10 +65,17 @@ export async function patiently<Result>(read: () => Promise<Result>, stop: Abort
 }
 
 /** Refuse a node whose name was another peer id before. */
-export async function checkPin(name: string, peerId: string): Promise<void> {
+async function checkPin(name: string, peerId: string): Promise<void> {
   const pinned = name ? await engine().pins.get(name) : undefined
   if (pinned !== undefined && pinned !== peerId)
     throw new IdentityError(`The name ${name} belonged to the node ${pinned} before, and now ${peerId} claims it.`, pinned, peerId)
+}
+
+/** Return a node that is to get inputs: held to the name that the person saw it by. */
+export async function chosenNode(peerId: string): Promise<NodeClient> {
+  const called = book.peek().get(peerId)?.name ?? ''
+  await checkPin(called, peerId)
+  return nodeOf(peerId, called || undefined)
 }
 
 /** An error in words for people: what happened, and what may help. */

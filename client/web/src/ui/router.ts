@@ -7,8 +7,9 @@ export type Route =
   /** `like`: the fid of a run whose inputs the form begins with. */
   | { page: 'flow'; node: string; path: string; like: string | undefined }
   | { page: 'run'; node: string; fid: string; lock: string | undefined }
-  | { page: 'link'; fid: string }
-  | { page: 'runs' | 'inbox' | 'me' | 'nodes' | 'registry' }
+  /** `fid`: of the run, or the sid of an invitation; `run`: one that was launched by it. */
+  | { page: 'link'; fid: string; run: string | undefined }
+  | { page: 'runs' | 'schedules' | 'invitations' | 'inbox' | 'me' | 'nodes' | 'registry' }
   | { page: 'node'; node: string }
   | { page: 'unknown' }
 
@@ -44,11 +45,13 @@ export function parseRoute(hash: string): Route {
       }
       break
     case 'link':
-      if (isId(node)) return { page: 'link', fid: node }
+      if (isId(node) && (last === '' || isId(last))) return { page: 'link', fid: node, run: last || undefined }
       break
     case 'nodes':
       return node ? { page: 'node', node } : { page: 'nodes' }
     case 'runs':
+    case 'schedules':
+    case 'invitations':
     case 'inbox':
     case 'me':
     case 'registry':
@@ -68,8 +71,11 @@ export const paths = {
   flow: (node: string, path: string, like?: string) => `#/flow/${part(node)}/${part(path)}${like === undefined ? '' : `?like=${part(like)}`}`,
   /** Of a run; with a lock, of that question. */
   run: (node: string, fid: string, lock?: string) => `#/run/${part(node)}/${part(fid)}${lock === undefined ? '' : `?lock=${part(lock)}`}`,
-  link: (fid: string) => `#/link/${part(fid)}`,
+  /** Of a link; with a run, of one that was launched by that invitation. */
+  link: (fid: string, run?: string) => `#/link/${part(fid)}${run === undefined ? '' : `/${part(run)}`}`,
   runs: '#/runs',
+  schedules: '#/schedules',
+  invitations: '#/invitations',
   inbox: '#/inbox',
   me: '#/me',
   nodes: '#/nodes',
@@ -92,7 +98,7 @@ export function takeSecrets(hash: string): Brought {
   let rest = hash.replace(/^#/, '')
   const key = /^\/?key=([\w-]{1,200})/.exec(rest)
   if (key) rest = rest.slice(key[0].length).replace(/^[/&]*#?/, '')
-  const get = /^\/?get=([^&#/\s]{0,8192})/.exec(rest)
+  const get = /^\/?(?:get|open)=([^&#/\s]{0,8192})/.exec(rest)
   if (get) rest = ''
   return { key: key?.[1], get: get?.[1], rest: rest && `#${rest}` }
 }

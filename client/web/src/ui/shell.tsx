@@ -1,5 +1,4 @@
 /** What stands around every page: navigation, what is told to screen readers, what the browser lacks. */
-import type { ComponentType } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { announced, engine } from './app.ts'
 import { FlowPage } from './flows/flow.tsx'
@@ -7,26 +6,16 @@ import { FlowsPage } from './flows/flows.tsx'
 import { waiting } from './inbox/state.ts'
 import { LinkPage } from './link/link.tsx'
 import { Mark } from './parts/icons.tsx'
-import { Empty, Note, Skeletons, useTask } from './parts/parts.tsx'
+import { later } from './parts/later.tsx'
+import { Empty, Note, useTask } from './parts/parts.tsx'
 import { paths, route, type Route } from './router.ts'
 import { RunPage } from './run/run.tsx'
 import { say } from './texts.ts'
 import type { Capabilities } from '../net/api.ts'
 
-/** A page of less use at first: loaded when somebody goes there. */
-function later<Props extends object>(load: () => Promise<ComponentType<Props>>): ComponentType<Props> {
-  let loaded: ComponentType<Props> | undefined
-  return function Later(props: Props) {
-    const [Shown, setShown] = useState<ComponentType<Props> | undefined>(() => loaded)
-    useTask(async () => {
-      loaded = await load()
-      setShown(() => loaded)
-    }, [])
-    return Shown ? <Shown {...props} /> : <Skeletons label={say.loading} rows={2} />
-  }
-}
-
 const RunsPage = later(async () => (await import('./runs/page.tsx')).RunsPage)
+const SchedulesPage = later(async () => (await import('./runs/schedules.tsx')).SchedulesPage)
+const InvitationsPage = later(async () => (await import('./runs/invitations.tsx')).InvitationsPage)
 const InboxPage = later(async () => (await import('./inbox/page.tsx')).InboxPage)
 const MePage = later(async () => (await import('./me/me.tsx')).MePage)
 const NodesPage = later(async () => (await import('./nodes/page.tsx')).NodesPage)
@@ -42,9 +31,13 @@ function Page({ at }: { at: Route }) {
     case 'run':
       return <RunPage key={`${at.node} ${at.fid}`} node={at.node} fid={at.fid} lock={at.lock} />
     case 'link':
-      return <LinkPage key={at.fid} fid={at.fid} />
+      return <LinkPage key={at.fid} fid={at.fid} run={at.run} />
     case 'runs':
       return <RunsPage />
+    case 'schedules':
+      return <SchedulesPage />
+    case 'invitations':
+      return <InvitationsPage />
     case 'inbox':
       return <InboxPage />
     case 'me':
@@ -69,7 +62,7 @@ function Page({ at }: { at: Route }) {
 
 const TABS: { href: string; word: string; pages: Route['page'][]; end?: boolean }[] = [
   { href: paths.flows(), word: say.flows, pages: ['flows', 'flow'] },
-  { href: paths.runs, word: say.runs, pages: ['runs', 'run'] },
+  { href: paths.runs, word: say.runs, pages: ['runs', 'run', 'schedules', 'invitations'] },
   { href: paths.inbox, word: say.inbox, pages: ['inbox'] },
   { href: paths.nodes, word: say.nodes, pages: ['nodes', 'node', 'registry'], end: true },
   { href: paths.me, word: say.me, pages: ['me'] }
@@ -79,6 +72,8 @@ const TITLES: Partial<Record<Route['page'], string>> = {
   flows: say.flows,
   flow: say.flows,
   runs: say.runs,
+  schedules: say.schedule.listTitle,
+  invitations: say.invite.listTitle,
   inbox: say.inbox,
   me: say.me,
   nodes: say.nodes,

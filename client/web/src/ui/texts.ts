@@ -1,8 +1,9 @@
-/** Every text of the page: English now, and ready for other languages. */
-
-const many = (count: number, one: string, more: string): string => `${count.toLocaleString('en')} ${count === 1 ? one : more}`
+/** Every text of the page, with those of `texts_everyday.ts`: English now, and ready for other languages. */
+import { everyday, many } from './texts_everyday.ts'
 
 export const say = {
+  ...everyday,
+
   title: 'kodo',
   skip: 'Skip to the page',
   navigation: 'Pages',
@@ -250,8 +251,6 @@ export const say = {
     title: 'Share this run',
     text: 'Whoever has the link sees this run and downloads its outputs, straight from the node, until it ends.',
     level: 'What the link shows',
-    levels: ['State, inputs and result', 'Also files', 'Everything, logs too'],
-    expires: 'It ends after',
     downloads: 'Downloads',
     downloadsHint: 'as many as wanted',
     downloadsAbout: 'How many people may download everything.',
@@ -264,10 +263,7 @@ export const say = {
     share: 'Share it',
     shared: (whom: string) => `Shared with ${whom}. It is in their list of runs.`,
     make: 'Make the link',
-    page: 'For a browser',
-    koco: 'For koco',
-    once: 'It is shown only now. Whoever has it needs no login.',
-    local: 'The browser link opens on this machine only: send the other one, for `koco get` or the page of `koco web`.'
+    once: 'It is shown only now. Whoever has it needs no login.'
   },
 
   link: {
@@ -281,13 +277,12 @@ export const say = {
     dead: {
       expired: { title: 'This link has expired', text: 'Ask whoever sent it for a new one.' },
       'used-up': { title: 'This link is used up', text: 'It was made for a limited number of downloads, and all were made.' },
-      revoked: { title: 'This link was revoked', text: 'Whoever shared the run has ended the link.' },
+      revoked: { title: 'This link was revoked', text: 'Whoever made the link has ended it.' },
       deleted: { title: 'The run of this link was deleted', text: 'Its node has nothing of it any more.' },
       'no-such-link': { title: 'The node knows no such link', text: 'It may have been cut when it was copied, or it ended long ago.' }
     } as Record<string, { title: string; text: string }>,
     awayTitle: 'The node of this link is away',
     awayText: 'It does not answer at any address in the link. Files come straight from it, so try again when it is back.',
-    invitation: { title: 'This link is an invitation to a flow', text: 'Open it in a terminal: koco open -, and enter the link.' },
     lost: { title: 'This link has to be opened again', text: 'Its secret was never kept. Open the link once more from where you got it.' }
   },
 
@@ -309,6 +304,7 @@ export const say = {
     selectAll: 'Select all',
     selected: (count: number) => many(count, 'run selected', 'runs selected'),
     awayNodes: (names: string) => `No answer from: ${names}. Their runs are not shown.`,
+    awayOthers: (names: string) => `No answer from: ${names}. What is there is not shown.`,
     deleteMany: (count: number) => `Delete ${many(count, 'run', 'runs')}?`,
     killMany: (count: number) => `Kill ${many(count, 'run', 'runs')}?`,
     failed: (count: number) => `${many(count, 'run was', 'runs were')} not changed:`

@@ -25,6 +25,7 @@ test('links are read as the vectors say', () => {
     )
     assert.deepEqual(parseLink(` ${vector.link}\n`), link)
     assert.deepEqual(parseLink(vector.token), link)
+    assert.deepEqual(parseLink(`https://example.com/#open=${vector.token}`), link)
   }
 })
 
@@ -37,6 +38,6 @@ for (const { why, token } of refused)
   })
 
 test('what is no link is refused', () => {
-  for (const text of ['', 'https://example.com/', 'https://example.com/#open=x', 'ftp://x/#get=y', 'a/b', 'x'.repeat(5000)])
+  for (const text of ['', 'https://example.com/', 'https://example.com/#open=x', 'https://example.com/#got=x', 'ftp://x/#get=y', 'a/b', 'x'.repeat(5000)])
     assert.throws(() => parseLink(text), UsageError, text)
 })

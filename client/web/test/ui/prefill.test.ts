@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { pasted, withoutSecrets } from '../../src/ui/flows/prefill.ts'
+import { completed, pasted, withoutSecrets } from '../../src/ui/flows/prefill.ts'
 
 const MASK = '••••••••'
 
@@ -15,4 +15,11 @@ test('a form begins with the inputs of a run but for those that hold secrets', (
 test('what is pasted is one JSON object', () => {
   assert.deepEqual(pasted(' {"n": 1, "token": "••••••••"} '), { n: 1 })
   for (const text of ['', '[1]', '1', 'null', '"text"', '{n: 1}', '{"n": 1} x']) assert.throws(() => pasted(text), SyntaxError, text)
+})
+
+test('what was filled in stands beside what the form begins with', () => {
+  const schema = { type: 'object', properties: { n: { type: 'integer', default: 3 }, on: { type: 'boolean' }, name: { type: 'string' } }, required: ['on', 'name'] }
+  assert.deepEqual(completed(schema, { name: 'Ada' }), { n: 3, on: false, name: 'Ada' })
+  assert.deepEqual(completed(schema, { n: 4 }), { n: 4, on: false })
+  assert.deepEqual(completed({}, { x: 1 }), { x: 1 })
 })

@@ -15,7 +15,6 @@ from kodo.node.store.invitation_rows import InvitationRow
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import InviteArgs, PageArgs
-from kodo.protocol.link import write_link
 from kodo.protocol.pages import paged
 from kodo.protocol.uploads import find_uploads
 
@@ -92,13 +91,7 @@ class InvitationAnswers:
             expires=0,
         )
         made, secret = await self._invitations.add(row, args.expires_s)
-        token = self._link(made.sid, secret)["token"]
-        # No page opens invitations, so that the link is for the library and the command line alone.
-        return {
-            **invitation_fields(made, self._invitations.state(made)),
-            "token": token,
-            "link": write_link(token, None),
-        }
+        return {**invitation_fields(made, self._invitations.state(made)), **self._link(made.sid, secret)}
 
     async def _list(self, caller: Caller, args: PageArgs) -> dict[str, Any]:
         total, rows = await self._invitations.page(caller.principal.id, args.p, args.pp)

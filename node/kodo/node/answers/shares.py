@@ -116,7 +116,7 @@ class ShareAnswers:
             if not await self._provider.knows("role", name):
                 raise CallError(404, "no-such-role", f"there is no role {name[:80]!r} here")
 
-    def link(self, fid: str, secret: bytes) -> dict[str, str]:
+    def link(self, fid: str, secret: bytes, *, invites: bool = False) -> dict[str, str]:
         """Return the token and link to a run, or to an invitation by its sid."""
         peer_id = PeerId.parse(self._node["peer_id"])
         addresses = for_others(self._addresses())
@@ -125,7 +125,7 @@ class ShareAnswers:
         token = encode_token(_known(peer_id, fid, secret, hints, registries))
         # A page is served where a registry is; without https it could not be trusted to be the one that was meant.
         page = next((url for url in registries if url.startswith("https://")), None)
-        return {"token": token, "link": write_link(token, page)}
+        return {"token": token, "link": write_link(token, page, invites=invites)}
 
     async def _list(self, caller: Caller, args: ShareListArgs) -> dict[str, Any]:
         if args.fid is None:

@@ -1,13 +1,14 @@
 /** One flow: what it does, its form, and the same for a terminal and for Python. */
 import { useState } from 'preact/hooks'
 import { fieldOf, isRow, numberOf, textOf, type Row, type Value } from '../../core/value.ts'
-import { checkPin, engine, findNode, nodeOf, patiently } from '../app.ts'
+import { chosenNode, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
 import { Form } from '../form/form.tsx'
 import { fieldFor } from '../form/schema.ts'
 import { PasteInputs } from './paste.tsx'
-import { withoutSecrets } from './prefill.ts'
+import { completed, withoutSecrets } from './prefill.ts'
 import { exact, isTime, json, oneLine } from '../format.ts'
+import { later } from '../parts/later.tsx'
 import { CopyLine, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
 import { host } from '../host.ts'
 import { go, paths } from '../router.ts'
@@ -16,6 +17,9 @@ import { Login } from '../me/login.tsx'
 import { CallError } from '../../core/errors.ts'
 
 const text = say.flow
+
+const ScheduleDialog = later(async () => (await import('./schedule.tsx')).ScheduleDialog)
+const InviteDialog = later(async () => (await import('./invite.tsx')).InviteDialog)
 
 interface FlowPageProps {
   peerId: string
@@ -72,10 +76,12 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
   const schema = given !== undefined && isRow(given) ? given : {}
   const example = fieldOf(told, 'example')
   const hasExample = example !== undefined && isRow(example) && Object.keys(example).length > 0
-  const [filled, setFilled] = useState<Value | undefined>(earlier)
+  const [filled, setFilled] = useState<Row | undefined>(() => earlier && completed(schema, earlier))
   const [fills, setFills] = useState(0)
-  const fill = (inputs: Value) => {
-    setFilled(inputs)
+  /** What is asked further of what was filled in. */
+  const [asked, setAsked] = useState<{ what: 'schedule' | 'invite'; inputs: Value } | undefined>()
+  const fill = (inputs: Row) => {
+    setFilled(completed(schema, inputs))
     setFills(fills + 1)
   }
   const [key] = useState(() => crypto.randomUUID())
@@ -85,12 +91,9 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
   const published = numberOf(told, 'published')
 
   const launch = async (inputs: Value) => {
-    const called = book.peek().get(peerId)?.name ?? ''
-    await checkPin(called, peerId)
-    const target = nodeOf(peerId, called || undefined)
-    const answer = await target.ask('run.launch', { path, inputs, key, strict: true })
+    const answer = await (await chosenNode(peerId)).ask('run.launch', { path, inputs, key, strict: true })
     const fid = textOf(answer, 'fid')
-    remember(peerId, called, [], { used: true })
+    remember(peerId, '', [], { used: true })
     await engine().knownRuns.remember(fid, { peerId, addrs: book.peek().get(peerId)?.addrs ?? [] })
     go(paths.run(peerId, fid))
   }
@@ -104,6 +107,8 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
           {textOf(told, 'organization') && ` · ${oneLine(textOf(told, 'organization'), 80)}`}
         </p>
       </PageHead>
+      {asked?.what === 'schedule' && <ScheduleDialog {...{ peerId, path, name }} inputs={asked.inputs} close={() => setAsked(undefined)} />}
+      {asked?.what === 'invite' && <InviteDialog {...{ peerId, path, name }} inputs={asked.inputs} close={() => setAsked(undefined)} />}
       <div class="two">
         <section class="card stack" aria-labelledby="inputs">
           <h2 id="inputs">{text.inputs}</h2>
@@ -118,6 +123,10 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
             node={node}
             action={text.launch}
             send={launch}
+            others={[
+              { action: say.schedule.act, send: inputs => setAsked({ what: 'schedule', inputs }) },
+              { action: say.invite.act, partial: true, send: inputs => setAsked({ what: 'invite', inputs }) }
+            ]}
             aside={
               hasExample && filled === undefined ? (
                 <button type="button" class="button plain" onClick={() => fill(example)}>

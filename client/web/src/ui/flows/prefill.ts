@@ -1,5 +1,6 @@
 /** What a form begins with: the inputs of an earlier run, or what was pasted. Pure. */
 import { isRow, type Row, type Value } from '../../core/value.ts'
+import { beginOf } from '../form/schema.ts'
 
 /** Stands in the place of a secret wherever inputs are shown. */
 const MASK = '••••••••'
@@ -17,6 +18,12 @@ function isMasked(value: Value, depth = 0): boolean {
 /** Return the inputs of a run without those that hold secrets: they are to be given again. */
 export function withoutSecrets(inputs: Row): Row {
   return Object.fromEntries(Object.entries(inputs).filter(([, value]) => !isMasked(value)))
+}
+
+/** Return what a form begins with that was filled in in part: the rest as it begins else. */
+export function completed(schema: Row, inputs: Row): Row {
+  const begun = beginOf(schema, schema, true)
+  return { ...(begun !== undefined && isRow(begun) ? begun : {}), ...inputs }
 }
 
 /** Read inputs that were pasted. @throws SyntaxError when it is not JSON, or no object. */

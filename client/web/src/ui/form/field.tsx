@@ -12,6 +12,8 @@ export interface Place {
   root: Row
   node: NodeClient
   faults: ReadonlyMap<string, string>
+  /** Places that have a field, which shows its fault. */
+  met: Set<string>
 }
 
 export interface InnerProps {

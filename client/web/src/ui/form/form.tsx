@@ -24,12 +24,16 @@ interface FormProps {
   /** The word on the button. */
   action: string
   disabled?: boolean
-  send: (value: Value) => Promise<void>
+  send: Send
+  /** What else can be done with what was filled in; `partial`: fields that are needed may be empty. */
+  others?: readonly { action: string; partial?: boolean; send: Send }[]
   aside?: ComponentChildren
 }
 
+type Send = (value: Value) => Promise<void> | void
+
 /** The form with its button. What the node refuses is shown beside the fields, and nothing typed is lost. */
-export function Form({ schema, name, initial, node, action, disabled = false, send, aside }: FormProps) {
+export function Form({ schema, name, initial, node, action, disabled = false, send, others = [], aside }: FormProps) {
   const draft = useSignal<Draft>(undefined)
   const begun = useMemo(() => ((draft.value = (initial ?? beginOf(schema, schema, true)) as Draft), true), [schema, initial])
   const [faults, setFaults] = useState<ReadonlyMap<string, string>>(new Map())
@@ -42,9 +46,10 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
     announce(say.form.faults(found.size))
     requestAnimationFrame(() => form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus())
   }
-  const submit = async () => {
+  const met = useMemo(() => new Set<string>(), [schema])
+  const submit = async (given: Send, partial = false) => {
     setError(undefined)
-    const found = faultsOf(schema, schema, draft.value, say.needed)
+    const found = faultsOf(schema, schema, draft.value, partial ? undefined : say.needed)
     if (found.size > 0) {
       show(found)
       return
@@ -52,7 +57,7 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
     setFaults(new Map())
     setBusy(true)
     try {
-      await send(valueOf(draft.value) ?? null)
+      await given(valueOf(draft.value) ?? null)
     } catch (refused) {
       setError(refused)
       const places = placesOf(refused)
@@ -62,7 +67,8 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
     }
   }
 
-  const elsewhere = [...faults].filter(([at]) => at === '' && fieldFor(schema, schema, name).kind === 'group')
+  // What is wrong with no field that is shown stands below the form.
+  const elsewhere = [...faults].filter(([at]) => !met.has(at) || (at === '' && fieldFor(schema, schema, name).kind === 'group'))
   const told = error === undefined ? undefined : explain(error)
   return (
     <form
@@ -71,7 +77,7 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
       noValidate
       onSubmit={event => {
         event.preventDefault()
-        if (!busy && !disabled) void submit()
+        if (!busy && !disabled) void submit(send)
       }}
     >
       {begun && (
@@ -83,17 +89,18 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
           set={value => (draft.value = value)}
           needed
           depth={0}
-          place={{ root: schema, node, faults }}
+          place={{ root: schema, node, faults, met }}
         />
       )}
       {told && (
         <Note kind="bad" title={told.title}>
-          {told.text && <p>{told.text}</p>}
+          {told.text && faults.size === 0 && <p>{told.text}</p>}
           {error instanceof Error && 'data' in error && <Reasons data={error.data} />}
         </Note>
       )}
       {elsewhere.map(([at, message]) => (
         <p key={at} class="fault">
+          {at && `${at.slice(1)}: `}
           {message}
         </p>
       ))}
@@ -101,6 +108,11 @@ export function Form({ schema, name, initial, node, action, disabled = false, se
         <button type="submit" class="button main" disabled={busy || disabled}>
           {busy ? say.form.busy(action) : action}
         </button>
+        {others.map(other => (
+          <button key={other.action} type="button" class="button" disabled={busy || disabled} onClick={() => void submit(other.send, other.partial)}>
+            {other.action}
+          </button>
+        ))}
         {aside}
       </div>
     </form>
@@ -122,6 +134,7 @@ function Reasons({ data }: { data: unknown }) {
 
 function Inner(props: InnerProps) {
   const { schema, place, name, depth } = props
+  place.met.add(props.at)
   const field = useMemo(() => fieldFor(schema, place.root, name), [schema, place.root, name])
   if (depth > MAX_DEPTH) return <JsonField {...props} field={field} />
   const given = { ...props, field }

@@ -297,8 +297,11 @@ export class Unread {
 /** What the form holds while it is filled in. */
 export type Draft = Value | Unread | undefined | Draft[] | { [key: string]: Draft }
 
-/** Find what is wrong without asking the node: needed fields that are empty, and texts that are no numbers. */
-export function faultsOf(schema: Row, root: Row, draft: Draft, needed: string): Map<string, string> {
+/**
+ * Find what is wrong without asking the node: needed fields that are empty, and texts that are no numbers. `needed` says
+ * that a field is needed; without it all may be empty.
+ */
+export function faultsOf(schema: Row, root: Row, draft: Draft, needed: string | undefined): Map<string, string> {
   const faults = new Map<string, string>()
   const look = (each: Row, value: Draft, at: string, must: boolean, depth: number): void => {
     if (value instanceof Unread) {
@@ -308,7 +311,7 @@ export function faultsOf(schema: Row, root: Row, draft: Draft, needed: string): 
     if (depth > MAX_DEPTH) return
     const field = fieldFor(each, root, '')
     if (value === undefined || (value === '' && must && field.kind !== 'text')) {
-      if (must) faults.set(at, needed)
+      if (must && needed !== undefined) faults.set(at, needed)
       return
     }
     if (field.kind === 'group' && isRow(value))

@@ -19,6 +19,7 @@ export function InboxPage() {
     await Promise.all([
       look(stop),
       listRuns(
+        {},
         (peerId, found) => !stop.aborted && setRows(known => new Map(known).set(peerId, found)),
         () => undefined,
         stop

@@ -1,11 +1,12 @@
 /** The page of a link: a run that somebody shared, straight from its node. */
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useMemo, useState } from 'preact/hooks'
 import { CallError, KodoError, NetworkError, DeadlineError } from '../../core/errors.ts'
 import { fieldOf, numberOf, textOf } from '../../core/value.ts'
 import type { LinkedRun } from '../../net/api.ts'
 import { engine, patiently } from '../app.ts'
 import { remember } from '../book.ts'
 import { oneLine } from '../format.ts'
+import { later } from '../parts/later.tsx'
 import { Empty, Failure, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { Run } from '../run/run.tsx'
 import { say } from '../texts.ts'
@@ -13,7 +14,10 @@ import { openedLink } from './open.ts'
 
 const text = say.link
 
-export function LinkPage({ fid }: { fid: string }) {
+const InvitationPage = later(async () => (await import('./invitation.tsx')).InvitationPage)
+
+/** `run`: one that was launched by the invitation that the link is. */
+export function LinkPage({ fid, run }: { fid: string; run: string | undefined }) {
   const link = useMemo(() => openedLink(fid), [fid])
   const [opened, setOpened] = useState<LinkedRun | undefined>()
   const [error, setError] = useState<unknown>()
@@ -40,32 +44,20 @@ export function LinkPage({ fid }: { fid: string }) {
     )
   if (error !== undefined) return <Dead error={error} again={() => setTurn(turn + 1)} />
   if (!opened) return <Skeletons label={text.opening} rows={2} />
-  if (fieldOf(opened.told, 'invitation') !== undefined)
-    return (
-      <Empty title={text.invitation.title}>
-        <p>{text.invitation.text}</p>
-      </Empty>
-    )
+  if (opened.invitation) return <InvitationPage opened={opened} invitation={opened.invitation} run={run} ended={setError} />
   return <Opened run={opened} failed={setError} />
 }
 
 function Opened({ run, failed }: { run: LinkedRun; failed: (error: unknown) => void }) {
   const { node, told } = run
   const level = numberOf(told, 'level') ?? 1
-  // A link that ends while it is looked at says so in place of a general refusal.
-  useEffect(() => {
-    const followed = node.follow(run.fid, { after: Number.MAX_SAFE_INTEGER, live: false })
-    followed.done().catch((error: unknown) => {
-      if (error instanceof CallError && error.code === 410) failed(error)
-    })
-    return () => followed.stop()
-  }, [run])
   return (
     <Run
       node={node}
       fid={run.fid}
       linked={{
-        level,
+        acts: false,
+        ended: failed,
         head: (
           <p>
             {text.title}. {text.from} <strong>{oneLine(textOf(told, 'node') || node.label, 80)}</strong>

@@ -48,13 +48,21 @@ async function peerOf(named: string): Promise<string> {
   return [...book.peek().values()].find(each => each.name === named)?.peerId ?? named
 }
 
+interface Linked {
+  head: preact.ComponentChildren
+  /** Whether its questions may be answered and it may be killed, as by an invitation; nothing else is changed by a link. */
+  acts: boolean
+  /** Called when the link has ended while the run was looked at. */
+  ended: (error: unknown) => void
+}
+
 interface RunProps {
   node: NodeClient
   fid: string
   /** The question that the address leads to. */
   wanted?: string | undefined
-  /** Of a link: what the share says. Nothing of the run can be changed then. */
-  linked?: { level: number; head: preact.ComponentChildren }
+  /** Of a link: what the share says. */
+  linked?: Linked
 }
 
 export function Run({ node, fid, wanted, linked }: RunProps) {
@@ -85,11 +93,15 @@ export function Run({ node, fid, wanted, linked }: RunProps) {
 
   const name = textOf(view.flow, 'name') || textOf(told?.row ?? {}, 'name') || fid
   useEffect(() => {
+    if (run.error instanceof CallError && run.error.code === 410) linked?.ended(run.error)
+  }, [run.error])
+  useEffect(() => {
     document.title = `${state} · ${oneLine(name, 80)} – kodo`
   }, [state, name])
   useEffect(() => {
     const path = textOf(view.flow, 'path')
-    if (path) remember(node.peerId, node.label === node.peerId ? '' : node.label, [], { used: true })
+    // At the node of a link nobody need have runs of their own.
+    if (path && !linked) remember(node.peerId, node.label === node.peerId ? '' : node.label, [], { used: true })
   }, [view.flow, node])
 
   if (run.status === 'failed' && view.lastSeq === 0 && run.error) {
@@ -107,7 +119,7 @@ export function Run({ node, fid, wanted, linked }: RunProps) {
   }
   const final = view.final && fieldOf(view.final, 'result')
   const isOwn = !linked && (told?.own ?? true)
-  const canAnswer = !linked
+  const canAnswer = linked?.acts ?? true
   const locks = [...view.locks.values()]
   // Until then a question may be open that has not been read yet.
   const isRead = told !== undefined && view.lastSeq >= (numberOf(told.row, 'last_seq') ?? 0)
@@ -119,6 +131,7 @@ export function Run({ node, fid, wanted, linked }: RunProps) {
           <p>{text.away}</p>
         </Note>
       )}
+      {run.status === 'failed' && run.error && <Failure error={run.error} />}
       {view.fatal && <Fatal fatal={view.fatal} />}
       {canAnswer && <Questions node={node} fid={fid} locks={locks} over={view.over} wanted={wanted} isRead={isRead} />}
       <Outputs node={node} fid={fid} outputs={[...view.outputs.values()]} over={view.over} result={final} linked={linked !== undefined} />
@@ -198,7 +211,7 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
   }
   return (
     <>
-      <PageHead title={oneLine(name, 160)} aside={isOwn ? <Buttons {...{ state, save, changed, ask: setAsked, again: () => act(again) }} /> : null}>
+      <PageHead title={oneLine(name, 160)} aside={isOwn || linked?.acts ? <Buttons {...{ state, save, changed, isOwn, ask: setAsked, again: () => act(again) }} /> : null}>
         {linked?.head ?? (
           <p>
             {text.node} <a href={paths.flows('', node.peerId)}>{oneLine(nameOf(node.peerId), 80)}</a>
@@ -303,21 +316,26 @@ interface ButtonsProps {
   again: () => void
   /** Where the form of the flow is, with the inputs of this run; undefined while the flow is not known. */
   changed: string | undefined
+  isOwn: boolean
   save: () => void
 }
 
-function Buttons({ state, ask, again, changed, save }: ButtonsProps) {
+function Buttons({ state, ask, again, changed, isOwn, save }: ButtonsProps) {
   const over = state === 'done' || state === 'error'
   return (
     <div class="row">
-      <button type="button" class="button" onClick={() => ask('share')}>
-        <ShareIcon />
-        {text.share}
-      </button>
-      <button type="button" class="button" onClick={again}>
-        {text.again}
-      </button>
-      {changed !== undefined && (
+      {isOwn && (
+        <>
+          <button type="button" class="button" onClick={() => ask('share')}>
+            <ShareIcon />
+            {text.share}
+          </button>
+          <button type="button" class="button" onClick={again}>
+            {text.again}
+          </button>
+        </>
+      )}
+      {isOwn && changed !== undefined && (
         <a class="button" href={changed} title={text.changeAbout}>
           {text.change}
         </a>
@@ -325,11 +343,12 @@ function Buttons({ state, ask, again, changed, save }: ButtonsProps) {
       <button type="button" class="button" title={text.exportAbout} onClick={save}>
         {text.export}
       </button>
-      {over ? (
+      {over && isOwn && (
         <button type="button" class="button danger" onClick={() => ask('delete')}>
           {text.delete}
         </button>
-      ) : (
+      )}
+      {!over && (
         <button type="button" class="button danger" onClick={() => ask('kill')}>
           {text.kill}
         </button>

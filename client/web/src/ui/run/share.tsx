@@ -1,19 +1,12 @@
 /** Sharing a run: by a link, which its node makes and which is shown once, or with users and roles. */
 import { useId, useState } from 'preact/hooks'
-import { textOf } from '../../core/value.ts'
+import { textOf, type Row } from '../../core/value.ts'
 import type { NodeClient } from '../../net/api.ts'
-import { host } from '../host.ts'
-import { CopyLine, Dialog, Failure } from '../parts/parts.tsx'
+import { ExpiryField, LevelField, MadeLink } from '../parts/made.tsx'
+import { Dialog, Failure } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 
 const text = say.share
-const HOURS: [number, string][] = [
-  [1, '1 hour'],
-  [24, '1 day'],
-  [168, '7 days'],
-  [720, '30 days']
-]
-
 const BUILT_IN = ['operator', 'developer', 'user']
 
 /** Read for whom a share is: `user:NAME`, `role:NAME`, a peer id, the name of a built-in role, or a user's name. */
@@ -32,7 +25,7 @@ export function ShareDialog({ node, fid, level: most, close }: { node: NodeClien
   const [level, setLevel] = useState(Math.min(1, most))
   const [hours, setHours] = useState(168)
   const [downloads, setDownloads] = useState('')
-  const [token, setToken] = useState('')
+  const [made, setMade] = useState<Row | undefined>()
   const [named, setNamed] = useState(false)
   const [typed, setTyped] = useState('')
   const [acting, setActing] = useState(false)
@@ -48,14 +41,13 @@ export function ShareDialog({ node, fid, level: most, close }: { node: NodeClien
       const whom = named ? { to, mode: acting ? 'x' : 'r' } : { link: true }
       const answer = await node.ask('run.share', { fid, ...whom, level, expires_s: hours * 3600, ...(count > 0 && { downloads: count }) }, { repeat: false })
       if (named) setShared(true)
-      else setToken(textOf(answer, 'token'))
+      else setMade(answer)
     } catch (failed) {
       setError(failed)
     } finally {
       setBusy(false)
     }
   }
-  const isLocal = host.value.kind !== 'registry' || /^https?:\/\/(127\.|localhost|\[::1\])/.test(location.origin)
   return (
     <Dialog title={text.title} close={close}>
       {shared ? (
@@ -67,19 +59,8 @@ export function ShareDialog({ node, fid, level: most, close }: { node: NodeClien
             </button>
           </div>
         </div>
-      ) : token ? (
-        <div class="stack" role="status">
-          <p>{text.once}</p>
-          <div class="stack tight">
-            <h3>{text.page}</h3>
-            <CopyLine text={`${location.origin}/#get=${token}`} label={text.page} />
-          </div>
-          <div class="stack tight">
-            <h3>{text.koco}</h3>
-            <CopyLine text={`kodo:${token}`} label={text.koco} />
-          </div>
-          {isLocal && <p class="small muted">{text.local}</p>}
-        </div>
+      ) : made ? (
+        <MadeLink token={textOf(made, 'token')} link={textOf(made, 'link')} opens="get" about={text.once} />
       ) : (
         <form
           class="form"
@@ -111,26 +92,8 @@ export function ShareDialog({ node, fid, level: most, close }: { node: NodeClien
               </div>
             </>
           )}
-          <div class="field">
-            <label for={`${id}-level`}>{text.level}</label>
-            <select id={`${id}-level`} class="input" value={String(level)} onChange={event => setLevel(Number(event.currentTarget.value))}>
-              {text.levels.slice(0, most + 1).map((word, index) => (
-                <option key={index} value={String(index)}>
-                  {word}
-                </option>
-              ))}
-            </select>
-          </div>
-          <div class="field">
-            <label for={`${id}-hours`}>{text.expires}</label>
-            <select id={`${id}-hours`} class="input" value={String(hours)} onChange={event => setHours(Number(event.currentTarget.value))}>
-              {HOURS.map(([count, word]) => (
-                <option key={count} value={String(count)}>
-                  {word}
-                </option>
-              ))}
-            </select>
-          </div>
+          <LevelField label={text.level} level={level} most={most} set={setLevel} />
+          <ExpiryField hours={hours} set={setHours} />
           <div class="field">
             <label for={`${id}-downloads`}>{text.downloads}</label>
             <input

@@ -27,6 +27,7 @@ export function RunsPage() {
       setLooking(true)
       setAway([])
       await listRuns(
+        {},
         (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
         name => setAway(before => [...before, name]),
         stop
@@ -67,7 +68,19 @@ export function RunsPage() {
   const isEmpty = all.length === 0 && !looking
   return (
     <>
-      <PageHead title={text.title}>
+      <PageHead
+        title={text.title}
+        aside={
+          <div class="row">
+            <a class="button" href={paths.schedules}>
+              {say.schedule.listTitle}
+            </a>
+            <a class="button" href={paths.invitations}>
+              {say.invite.listTitle}
+            </a>
+          </div>
+        }
+      >
         <p>{text.text}</p>
       </PageHead>
       {all.length > 0 && (

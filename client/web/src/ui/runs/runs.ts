@@ -1,5 +1,5 @@
 /** One's runs, and those shared with one: on all nodes that this browser has used, and on those nearby. */
-import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
+import { fieldOf, numberOf, textOf, type Row, type Sendable } from '../../core/value.ts'
 import { nodeOf } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
 import { host } from '../host.ts'
@@ -25,7 +25,8 @@ const MOST_EACH = 1000
 const MAX_NODES = 32
 const MAX_NEAR = 64
 
-function runOf(row: Row, peerId: string): RunRow {
+/** Read a row of `run.list`. */
+export function readRun(row: Row, peerId: string): RunRow {
   const fid = textOf(row, 'fid')
   const error = fieldOf(row, 'error')
   const progress = fieldOf(row, 'progress')
@@ -77,13 +78,19 @@ export async function askNodes(ask: (peerId: string) => Promise<boolean>, away: 
   await Promise.all([near(), ...asked])
 }
 
-/** List the runs of all nodes; rows are told as they come, and so are the names of nodes that do not answer. */
-export async function listRuns(tell: (peerId: string, rows: RunRow[]) => void, away: (name: string) => void, stop: AbortSignal): Promise<void> {
+/** Read the rows of a paged op everywhere, at most some of each node; told as they come, and so are the names of nodes that do not answer. */
+export async function listRows(
+  op: string,
+  args: { readonly [key: string]: Sendable },
+  tell: (peerId: string, rows: Row[]) => void,
+  away: (name: string) => void,
+  stop: AbortSignal
+): Promise<void> {
   await askNodes(
     async peerId => {
-      const rows: RunRow[] = []
-      for await (const row of nodeOf(peerId).pages('run.list', { pp: 200 }, { signal: stop, timeout: 15_000 })) {
-        rows.push(runOf(row, peerId))
+      const rows: Row[] = []
+      for await (const row of nodeOf(peerId).pages(op, { ...args, pp: 200 }, { signal: stop, timeout: 15_000 })) {
+        rows.push(row)
         if (rows.length >= MOST_EACH) break
       }
       tell(peerId, rows)
@@ -93,6 +100,10 @@ export async function listRuns(tell: (peerId: string, rows: RunRow[]) => void, a
     stop
   )
 }
+
+/** List the runs of all nodes: as `listRows`. */
+export const listRuns = (args: { readonly [key: string]: Sendable }, tell: (peerId: string, rows: RunRow[]) => void, away: (name: string) => void, stop: AbortSignal): Promise<void> =>
+  listRows('run.list', args, (peerId, rows) => tell(peerId, rows.map(row => readRun(row, peerId))), away, stop)
 
 export interface FlowStats {
   name: string

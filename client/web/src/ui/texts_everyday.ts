@@ -1,0 +1,101 @@
+/** Texts of what is done with flows and runs beside launching one: links, invitations, schedules. */
+
+export const many = (count: number, one: string, more: string): string => `${count.toLocaleString('en')} ${count === 1 ? one : more}`
+
+export const everyday = {
+  made: {
+    expires: 'It ends after',
+    levels: ['State, inputs and result', 'Also files', 'Everything, logs too'],
+    page: 'For a browser',
+    koco: 'For koco',
+    local: {
+      get: 'The browser link opens on this machine only: send the other one, for `koco get` or the page of `koco web`.',
+      open: 'The browser link opens on this machine only: send the other one, for `koco open` or the page of `koco web`.'
+    },
+    draw: 'Show as a QR code',
+    code: 'The link as a QR code',
+    codePage: 'A phone opens the link in its browser.',
+    codeKoco: 'It holds the link for koco. A phone that is to open it needs this page at an address with https, such as a registry’s.',
+    tooLong: 'The link is too long for a QR code: copy it.'
+  },
+
+  schedule: {
+    act: 'Schedule…',
+    title: (flow: string) => `Schedule ${flow}`,
+    text: 'The node launches the flow at these times with what you have filled in, while this page is closed. A schedule keeps no secrets.',
+    when: 'When',
+    kinds: { daily: 'Every day', weekdays: 'Monday to Friday', weekly: 'Once a week', every: 'Again and again', once: 'Once', cron: 'Cron fields' },
+    on: (day: string) => `Every ${day}`,
+    every: (time: string) => `Every ${time}`,
+    day: 'Day',
+    days: { MON: 'Monday', TUE: 'Tuesday', WED: 'Wednesday', THU: 'Thursday', FRI: 'Friday', SAT: 'Saturday', SUN: 'Sunday' } as Record<string, string>,
+    time: 'Time',
+    count: 'Every',
+    unit: 'Unit',
+    units: { minutes: 'minutes', hours: 'hours', days: 'days' },
+    counted: {
+      minutes: (count: number) => many(count, 'minute', 'minutes'),
+      hours: (count: number) => many(count, 'hour', 'hours'),
+      days: (count: number) => many(count, 'day', 'days')
+    },
+    at: 'Date and time, as this device counts them',
+    cron: 'Fields',
+    cronAbout: 'Minute, hour, day of month, month, day of week, such as 0 7 * * MON-FRI.',
+    tz: 'Time zone',
+    missed: 'Times at which the node was down',
+    misses: { once: 'Launch one run when it is back', skip: 'Launch nothing' },
+    overlap: 'When the last run still goes on',
+    overlaps: { skip: 'Skip this time', queue: 'Launch when it is over', allow: 'Launch beside it' },
+    make: 'Schedule it',
+    made: 'It is scheduled. It is due next at:',
+    never: 'never again',
+    listTitle: 'Schedules',
+    listText: 'What nodes launch for you at times.',
+    listNone: 'Nothing is scheduled',
+    listNoneText: 'Open a flow, fill in its form, and choose “Schedule…”.',
+    next: 'Next',
+    last: 'Last',
+    notYet: 'not yet',
+    paused: 'paused',
+    waits: 'when the last run is over',
+    change: 'Change',
+    pause: 'Pause',
+    resume: 'Resume',
+    remove: 'Delete',
+    removeTitle: (flow: string) => `Delete the schedule of ${flow}?`,
+    removeText: 'It launches nothing more. Runs that it has launched go on.'
+  },
+
+  invite: {
+    act: 'Invite…',
+    title: (flow: string) => `Invite to ${flow}`,
+    text: 'Whoever has the link launches this flow in your name, without an account, and sees those runs only. Its form begins with what you have filled in; secrets and files cannot be sent along.',
+    launches: 'How many runs it may launch',
+    level: 'What it shows of these runs',
+    note: 'What whoever opens it is told first',
+    see: 'Show these runs to me, too, with their inputs; whoever opens the link is told',
+    make: 'Make the invitation',
+    once: 'It is shown only now. All who have it share its launches and see each other’s runs, so make one for each person.',
+    by: 'invites you to run this flow',
+    noted: (by: string) => `${by} says`,
+    seen: 'Everybody who has this link sees the runs that are launched by it. Who made it sees them, too.',
+    unseen: 'Everybody who has this link sees the runs that are launched by it. Who made it does not.',
+    usedUp: 'This invitation is used up',
+    usedUpText: 'It allows no more launches. The runs that were launched by it can still be opened.',
+    launched: (done: number, all: number) => `${done} of ${many(all, 'launch', 'launches')} made`,
+    runs: 'Launched by this invitation',
+    none: 'Nothing yet.',
+    back: 'The invitation',
+    keep: 'Keep the link: it is the way back to these runs.',
+    listTitle: 'Invitations',
+    listText: 'Links by which others launch a flow in your name.',
+    listNone: 'You have invited nobody yet',
+    listNoneText: 'Open a flow, fill in what its form is to begin with, and choose “Invite…”.',
+    flow: 'Flow',
+    used: 'Launched',
+    ends: 'Ends',
+    end: 'End it',
+    endTitle: 'End this invitation?',
+    endText: 'Nothing more is launched or shown by it. Runs that it has launched go on.'
+  }
+}

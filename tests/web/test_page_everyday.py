@@ -1,0 +1,106 @@
+"""What people do with flows day by day in the page: invite others, schedule, launch for many rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.page import Page
+from tests.support.page_world import World, looks_well, until_saved
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(opened: Page) -> Page:
+    return opened
+
+
+async def test_an_invitation_lets_somebody_launch_answer_and_download_until_it_ends(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    await page.fill("textbox", "N", "x")
+    await page.click("button", "Invite…")
+    await page.sees("This is not a whole number.")
+    await page.fill("textbox", "N", "3")
+    await page.click("button", "Invite…")
+    await page.fill("textbox", "How many runs it may launch", "2")
+    await page.fill("textbox", "What whoever opens it is told first", "Only a try")
+    await looks_well(page)
+    await page.click("button", "Make the invitation")
+    await page.click("button", "Show as a QR code")
+    await page.find("image", "The link as a QR code")
+    await looks_well(page)
+    link = await page.evaluate("document.querySelector('dialog code').textContent")
+    assert link.startswith(f"{world.origin}#open=")
+    await page.press("Escape")
+
+    other = await world.browser.page(link, context=await world.browser.context())
+    await other.sees("Only a try")
+    assert "open=" not in await other.evaluate("location.href")
+    assert not any("open=" in each for each in other.requests)
+    await looks_well(other)
+    await other.fill("textbox", "N", "4")
+    await other.click("checkbox", "Ask")
+    await other.click("button", "Launch")
+    await other.click("checkbox", "Approved", within=("region", "Questions"))
+    await other.click("button", "Answer")
+    await other.sees("Counted to 4")
+    assert await other.all("button", "Share") == await other.all("button", "Delete") == []
+    await other.downloads(tmp_path)
+    await other.click("button", "Download all")
+    await other.sees("verified")
+    await until_saved(tmp_path / "tally.txt")
+    await other.reload()  # the run is found again by the link that this tab keeps
+    await other.sees("Counted to 4")
+    await other.click("link", "The invitation")
+    await other.sees("1 of 2 launches made")
+    await other.click("button", "Launch")
+    await other.sees("Counted to 3")
+    await other.click("link", "The invitation")
+    await other.sees("This invitation is used up")
+
+    await page.click("link", "Runs")
+    await page.click("link", "Invitations")
+    await page.sees("used-up")
+    await looks_well(page)
+    await page.click("button", "End it: Tally")
+    await page.click("button", "End it")
+    await page.sees("revoked")
+    await other.evaluate("document.querySelector('main li a').click()")
+    await other.sees("This link was revoked")
+    assert other.complaints == []
+    await other.close()
+
+
+async def test_what_was_filled_in_is_scheduled_paused_and_deleted(world: World, page: Page) -> None:
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    await page.click("button", "Schedule…")
+    await page.sees("This is needed.")
+    await page.fill("textbox", "N", "3")
+    await page.click("button", "Schedule…")
+    await page.choose("When", "Cron fields")
+    await page.fill("textbox", "Fields", "61 * * * *")
+    await page.click("button", "Schedule it")
+    await page.find("alert")
+    await page.choose("When", "Monday to Friday")
+    await page.fill("textbox", "Time zone", "Europe/Berlin")
+    await looks_well(page)
+    await page.click("button", "Schedule it")
+    await page.sees("It is due next at:")
+    await page.click("link", "Schedules")
+    await page.sees("Monday to Friday, 07:00 (Europe/Berlin)")
+    await page.sees("not yet")
+    await looks_well(page)
+    await page.click("button", "Pause: Tally")
+    await page.sees("paused")
+    await page.click("button", "Resume: Tally")
+    await page.find("button", "Pause: Tally")
+    await page.click("button", "Delete: Tally")
+    await page.click("button", "Delete")
+    await page.sees("Nothing is scheduled")
