@@ -402,6 +402,15 @@ async def registry(
             help="Trust the X-Forwarded-For of the reverse proxy at this address; may be repeated.",
         ),
     ] = None,
+    relay: Annotated[
+        str | None,
+        typer.Option(
+            "--relay",
+            metavar="off|RATE",
+            help="Relay at most so many bytes a second for nodes that are not reached directly, e.g. 10MB, over the"
+            " UDP port of the same number; or nothing.",
+        ),
+    ] = None,
     tls_cert: Annotated[
         str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain for HTTPS, a PEM file.")
     ] = None,
@@ -439,6 +448,7 @@ async def registry(
         **given_words,
         mesh_interval=mesh_interval,
         probe=probe,
+        relay=relay,
         tls_cert=tls_cert,
         tls_key=tls_key,
         auth=auth,

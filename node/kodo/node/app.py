@@ -26,6 +26,7 @@ from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.catalog.code_watch import CodeWatch, running
 from kodo.node.catalog.listing import listed
 from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
+from kodo.node.catalog.relays import Relays, addresses_told
 from kodo.node.catalog.scope import Scope, default_name, load_scope, tell_strays
 from kodo.node.catalog.scope_code import ScopeCode, packages_below
 from kodo.node.clock import Clock, SystemClock
@@ -60,7 +61,7 @@ from kodo.node.webhooks.notices import Source
 from kodo.node.webhooks.targets import targets_of
 from kodo.node.webhooks.webhooks import Webhooks
 from kodo.p2p.core.identity import Identity
-from kodo.p2p.core.multiaddr import Multiaddr, for_others
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import how_to_install, installed_version
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
@@ -356,9 +357,7 @@ class Node:
         announcer = Announcer(
             identity,
             config.registry,
-            said=lambda: Said(
-                self._name, tuple(map(str, for_others(host.addresses())[:32])), listed(catalog.flows).records
-            ),
+            said=lambda: Said(self._name, addresses_told(host), listed(catalog.flows).records),
             ping=meter.ping,
             next_seq=lambda: store.count("record"),
             clock=clock,
@@ -377,11 +376,14 @@ class Node:
         if config.lan or config.registry:
             find = partial(addresses_of, identity.peer_id, config.registry, lan=config.lan)
             dial = partial(reached, partial(_outgoing, config, identity))
-            self._twins = facts.twins = await stack.enter_async_context(Twins(find, host.addresses, dial, clock))
+            self._twins = facts.twins = await stack.enter_async_context(Twins(find, host.all_addresses, dial, clock))
         self.waits_for = "its port"
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
+        await stack.enter_async_context(
+            Relays(identity, config.registry, host, announcer.taken, announcer.look_again, clock)
+        )
         if config.scope is not None:
             watch = CodeWatch(
                 code,
@@ -438,7 +440,7 @@ class Node:
         return executor
 
     async def _welcome(self, session: Session) -> None:
-        if self._twins is not None and str(session.remote_peer) == self.peer_id:
+        if self._twins is not None and str(session.remote_peer) == self.peer_id and session.route != "relay":
             self._twins.met(*session.remote_address[:2])
         if self._service is not None:
             await self._service.admit(session)

@@ -142,6 +142,9 @@ async def reached(client: Callable[[], Client], address: Multiaddr) -> tuple[str
     """Dial an address with a new client of this key; give the IP address and port of whoever has proved it, too."""
     async with asyncio.timeout(_DIAL_S), client() as opened:
         session = await (await opened.node(str(address))).session()
+        if session.route == "relay":
+            # Through a relay that this node was attached to before its start, that is most likely itself.
+            raise NetworkError("a relay does not tell whose address is at its other end")
         return session.remote_address[0], session.remote_address[1]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kodo.settings.units import parse_bytes, parse_seconds
 
@@ -15,6 +15,7 @@ __all__ = [
     "SECRETS",
     "Bytes",
     "File",
+    "Rate",
     "Seconds",
     "SettingsModel",
     "Truth",
@@ -68,6 +69,10 @@ def _parse_size(value: object) -> object:
     return size
 
 
+def _parse_rate(value: object) -> object:
+    return 0 if value in ("off", False) else _parse_size(value)
+
+
 def _parse_duration(value: object) -> object:
     seconds = parse_seconds(value)
     if isinstance(seconds, str):
@@ -82,6 +87,8 @@ def _parse_file(value: object) -> object:
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 """Several words: separated by spaces, or a list."""
 Bytes = Annotated[int, BeforeValidator(_parse_size)]
+Rate = Annotated[int, Field(ge=0), BeforeValidator(_parse_rate)]
+"""Bytes a second; 0, or `off`, for nothing."""
 Seconds = Annotated[float, BeforeValidator(_parse_duration)]
 Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kodo.settings.access import AccessSettings
-from kodo.settings.fields import File, Seconds, Words
+from kodo.settings.fields import File, Rate, Seconds, Words
 from kodo.settings.operating import OperatingSettings
 
 __all__ = ["RegistrySettings"]
@@ -26,6 +26,11 @@ class RegistrySettings(AccessSettings, OperatingSettings):
         description="How long to wait before asking a registry again that did not answer.",
     )
     probe_s: Seconds | None = Field(default=None, ge=1, description="How often to dial each node. Default: never.")
+    relay_bytes: Rate = Field(
+        default=40_000_000,
+        description="What it relays in one second at most, for nodes that are not reached directly, e.g. `10MB`, over"
+        " the UDP port of the same number as its TCP port. `off`: nothing.",
+    )
     tls_cert: File | None = Field(
         default=None, description="TLS certificate chain: a PEM file. With it, the registry speaks HTTPS."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import time
@@ -20,9 +21,11 @@ from kodo.access.oidc import OidcConfig, OidcProvider
 from kodo.access.provider import Provider
 from kodo.p2p.core.hosts import is_local, is_own_host, plain_host
 from kodo.p2p.core.identity import Identity, PeerId
+from kodo.p2p.core.relay import RelayBounds
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
+from kodo.p2p.net.relay import RelayServer
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.http.app import Service, make_app
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from kodo.monitor.server import MonitorServer
 
 __all__ = ["DEFAULT_PORT", "Registry", "RegistryConfig"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8360
 MAX_HEARTBEAT_S = 150
@@ -157,6 +162,8 @@ class Registry:
         self._address: tuple[str, int] | None = None
         self._counts: dict[str, int] = {}
         self._counted_at = -_COUNT_S
+        self.relay: RelayServer | None = None
+        """What passes on packets to nodes that are not reached directly; None: it could not be opened."""
         self.monitor: MonitorServer | None = None
         """What serves its metrics, if that was asked for."""
 
@@ -209,6 +216,7 @@ class Registry:
         async with contextlib.AsyncExitStack() as stack:
             listener = stack.enter_context(await _listen(config.host, config.port))
             host, port = listener.getsockname()[:2]
+            self.relay = self._open_relay(stack, host, port)
             bounds = Bounds(nodes=config.max_nodes, flows=config.max_flows, read_s=config.search_s)
             self.waits_for = "its database to open, which takes longer after an upgrade"
             store = await stack.enter_async_context(Store(config.database, bounds))
@@ -238,6 +246,7 @@ class Registry:
                 origins=frozenset(origin.lower() for origin in config.origins),
                 hosts=frozenset(name.lower() for name in config.hosts),
                 proxies=config.proxies,
+                relay=self.relay,
             )
             if config.metrics is not None:
                 service.told = await self._watch(stack, store, config.metrics)
@@ -262,6 +271,26 @@ class Registry:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+    def _open_relay(self, stack: contextlib.AsyncExitStack, host: str, port: int) -> RelayServer | None:
+        """Open the UDP port of the same number; a registry without one does all else."""
+        config = self.config
+        hosts = ["0.0.0.0", "::"] if host == "::" or config.proxies else [host]  # a proxy passes on no UDP
+        rate = config.relay_bytes
+        least = RelayBounds()
+        bounds = RelayBounds(
+            rate=rate or None,
+            rate_per_node=min(rate, least.rate_per_node),
+            rate_per_channel=min(rate, least.rate_per_channel),
+        )
+        relay = RelayServer(bounds)
+        try:
+            relay.open(hosts, port)
+        except UsageError as error:
+            logger.warning("nodes that are not reached directly are not relayed to: %s", error)
+            return None
+        stack.callback(relay.close)
+        return relay
 
     async def _provider(self, store: Store, owner: str, own: str) -> Provider:
         config, clock = self.config, asyncio.get_running_loop().time

@@ -36,7 +36,7 @@ async def offer(http, body=SEALED, to=NODE, **headers):
 async def test_an_offer_goes_to_the_node_and_its_answer_comes_back(http, host, caplog):
     caplog.set_level(logging.DEBUG, "kodo")
     socket, said = await enter(http, host)
-    assert unpack(said.data) == {"waiting": True}
+    assert unpack(said.data)["waiting"] is True
     calling = asyncio.ensure_future(offer(http))
     frame = unpack(await socket.receive_bytes(timeout=10))
     assert frame["offer"] == SEALED

@@ -115,7 +115,9 @@ def test_dialer_and_listener_understand_each_others_stun(server, client, transac
     data = binding_request(server, client, transaction, tie_breaker=7, priority=9, nominate=nominate)
     request = read_binding_request(data)
     assert (request.server_ufrag, request.client_ufrag, request.transaction_id) == (server, client, transaction)
-    seen_host, seen_port = read_binding_response(binding_response(request, (str(host), port)), transaction, server)
+    seen_host, seen_port = read_binding_response(
+        binding_response(request, (str(host), port)), transaction, server
+    ).address
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     assert (ipaddress.ip_address(seen_host), seen_port) == (mapped or host, port)
 
@@ -160,7 +162,7 @@ def test_answers_of_another_library_are_read_and_ours_by_it(server, transaction,
         {"XOR-MAPPED-ADDRESS": (str(host).partition("%")[0], port)},
     )
     message.add_message_integrity(server.encode())
-    seen_host, seen_port = read_binding_response(bytes(message), transaction, server)
+    seen_host, seen_port = read_binding_response(bytes(message), transaction, server).address
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     assert (ipaddress.ip_address(seen_host), seen_port) == (mapped or host, port)
 

@@ -70,6 +70,8 @@ class _Attended:
     url: str
     online: bool = False
     ever: bool = False
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the registry has our record."""
     refused: dict[str, list[str]] = field(default_factory=dict)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when what the node says may have changed: it is said at once."""
@@ -150,6 +152,10 @@ class Announcer:
         for registry in self._registries:
             registry.hurry.set()
 
+    async def taken(self, url: str) -> None:
+        """Wait until a registry has our record; cancelling is safe."""
+        await next(registry for registry in self._registries if registry.url == url).taken.wait()
+
     def state(self) -> list[dict[str, Any]]:
         """Return what `node.state` shows: each registry, without what a URL hides, and whether it has our record."""
         return [{"url": _shown(registry.url), "online": registry.online} for registry in self._registries]
@@ -178,6 +184,7 @@ class Announcer:
                 logger.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
                 wait, pause = _LONGEST_PAUSE_S, _LONGEST_PAUSE_S
             registry.online = False
+            registry.taken.clear()
             await self._pause(registry, wait)
 
     async def _pause(self, registry: _Attended, seconds: float) -> None:
@@ -194,6 +201,7 @@ class Announcer:
         signed = await self._record()
         answer = await client.up(signed.data)
         registry.online = registry.ever = True
+        registry.taken.set()
         refused = {flow.path: flow.missing for flow in answer.refused}
         if refused != registry.refused:
             registry.refused = refused

@@ -57,9 +57,11 @@ _LEAST_WAIT, _MOST_WAIT = 0.2, 1.0
 class Rank(IntEnum):
     """How good a path is."""
 
-    FAR = 0
+    RELAYED = 0
+    """Through a relay, as the answer to a check tells."""
+    FAR = 1
     """Through routers."""
-    NEAR = 1
+    NEAR = 2
     """Within a network that this machine is in, or within the machine."""
 
 
@@ -245,10 +247,14 @@ class Paths:
         self._heard_at = now
         self._quiet = self._unanswered = 0
 
-    def answered(self, target: Target, mapped: tuple[str, int], now: float, rtt: float) -> Change:
-        """Take the answer to a check, which tells from where the check arrived."""
+    def answered(
+        self, target: Target, mapped: tuple[str, int], now: float, rtt: float, *, relayed: bool = False
+    ) -> Change:
+        """Take the answer to a check, which tells from where the check arrived, and whether through a relay."""
         known = self._known[target]
         known.refused = False
+        if relayed:
+            known.candidate = replace(known.candidate, rank=Rank.RELAYED)
         if target == self.current:
             self._rtt = rtt
             self._unanswered = 0

@@ -13,12 +13,23 @@ import ipaddress
 import re
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kodo.p2p.core.hosts import plain_host
 
 __all__ = [
+    "BINDING_ERROR",
+    "BINDING_REQUEST",
+    "BINDING_SUCCESS",
+    "ERROR_CODE",
+    "NONCE",
     "UFRAG_PREFIXES",
+    "USERNAME",
+    "XOR_MAPPED_ADDRESS",
+    "Attributes",
+    "BindingAnswer",
     "BindingRequest",
+    "Message",
     "binding_request",
     "binding_response",
     "is_binding_request",
@@ -26,10 +37,15 @@ __all__ = [
     "is_dtls_handshake",
     "is_dtls_plain",
     "is_stun",
+    "pack_address",
+    "pack_message",
+    "parse_message",
     "plain_request",
+    "read_address",
     "read_binding_request",
     "read_binding_response",
     "read_plain_response",
+    "read_username",
 ]
 
 UFRAG_PREFIXES = ("libp2p+webrtc+v1/", "libp2p+webrtc+v2/")
@@ -39,11 +55,14 @@ MAX_STUN_BYTES = 1280
 _HEADER = struct.Struct("!HHI")
 _HEADER_BYTES = 20
 _COOKIE = 0x2112A442
-_BINDING_REQUEST, _BINDING_SUCCESS = 0x0001, 0x0101
+BINDING_REQUEST, BINDING_SUCCESS, BINDING_ERROR = 0x0001, 0x0101, 0x0111
 _TRANSACTION_ID_BYTES = 12
 # RFC 8489, section 18.3, and RFC 8445, section 16.1.
-_USERNAME, _MESSAGE_INTEGRITY, _XOR_MAPPED_ADDRESS = 0x0006, 0x0008, 0x0020
-_PRIORITY, _USE_CANDIDATE, _FINGERPRINT, _ICE_CONTROLLING = 0x0024, 0x0025, 0x8028, 0x802A
+USERNAME, _MESSAGE_INTEGRITY, ERROR_CODE, NONCE, XOR_MAPPED_ADDRESS = 0x0006, 0x0008, 0x0009, 0x0015, 0x0020
+_PRIORITY, _USE_CANDIDATE, _FINGERPRINT, _ICE_CONTROLLED, _ICE_CONTROLLING = 0x0024, 0x0025, 0x8028, 0x8029, 0x802A
+_RELAYED = 0xC0DE
+"""Without a value, in the answer to a check: it came through a relay. Who does not know the attribute passes it over
+(RFC 8489, section 18.3: comprehension-optional, by designated expert)."""
 _FINGERPRINT_XOR = 0x5354554E
 _INTEGRITY_BYTES, _FINGERPRINT_BYTES = 24, 8
 """With the header of the attribute."""
@@ -98,13 +117,32 @@ class BindingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class Message:
     """A message that was read: its attributes up to MESSAGE-INTEGRITY, and what that covers (None without one)."""
 
     transaction_id: bytes
     attributes: dict[int, bytes]
     integrity: bytes
     covered: bytes | None
+
+    def is_made_with(self, key: str) -> bool:
+        """Whether it has a MESSAGE-INTEGRITY that holds under a password."""
+        return self.covered is not None and hmac.compare_digest(self.integrity, _digest(self.covered, key))
+
+
+class BindingAnswer(NamedTuple):
+    """What the answer to a check says.
+
+    Attributes:
+        address: IP address and port from which the check came, as the other side saw it.
+        relayed: whether the check came through a relay.
+    """
+
+    address: tuple[str, int]
+    relayed: bool
+
+
+Attributes = list[tuple[int, bytes]]
 
 
 def _digest(covered: bytes, key: str) -> bytes:
@@ -119,7 +157,7 @@ def _fingerprint(before: bytes) -> int:
     return binascii.crc32(before[:2] + length + before[4:]) ^ _FINGERPRINT_XOR
 
 
-def _parse(data: bytes, message_type: int) -> _Message:
+def parse_message(data: bytes, message_type: int) -> Message:
     """Parse a message of one type, within the size bound; every fault is a ValueError.
 
     Attributes that are not known here are passed over, and of several of one type the first counts (section 14). What
@@ -148,19 +186,21 @@ def _parse(data: bytes, message_type: int) -> _Message:
             else:
                 attributes.setdefault(kind, value)
         at += 4 + length + -length % 4
-    return _Message(data[8:_HEADER_BYTES], attributes, integrity, covered)
+    return Message(data[8:_HEADER_BYTES], attributes, integrity, covered)
 
 
-def _check_integrity(message: _Message, key: str) -> None:
-    if message.covered is None or not hmac.compare_digest(message.integrity, _digest(message.covered, key)):
+def _check_integrity(message: Message, key: str) -> None:
+    if not message.is_made_with(key):
         raise ValueError("a STUN message lacks a valid MESSAGE-INTEGRITY")
 
 
-def _message(message_type: int, transaction_id: bytes, attributes: list[tuple[int, bytes]], key: str) -> bytes:
-    """Make a message with MESSAGE-INTEGRITY and FINGERPRINT."""
+def pack_message(message_type: int, transaction_id: bytes, attributes: Attributes, key: str | None) -> bytes:
+    """Make a message, with a key also MESSAGE-INTEGRITY and FINGERPRINT."""
     body = b"".join(
         struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4) for kind, value in attributes
     )
+    if key is None:
+        return _HEADER.pack(message_type, len(body), _COOKIE) + transaction_id + body
     length = len(body) + _INTEGRITY_BYTES + _FINGERPRINT_BYTES
     covered = _HEADER.pack(message_type, length, _COOKIE) + transaction_id + body
     digest = _digest(covered, key)
@@ -174,13 +214,23 @@ def _xor(data: bytes, transaction_id: bytes) -> bytes:
     return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(data), "big")
 
 
-def _pack_address(address: tuple[str, int], transaction_id: bytes) -> bytes:
+def pack_address(address: tuple[str, int], transaction_id: bytes) -> bytes:
+    """Return an address as the value of XOR-MAPPED-ADDRESS.
+
+    Raises:
+        ValueError: it is not an IP address.
+    """
     host = ipaddress.ip_address(plain_host(address[0]))
     family = _IPV4 if host.version == 4 else _IPV6
     return struct.pack("!BBH", 0, family, address[1] ^ _COOKIE >> 16) + _xor(host.packed, transaction_id)
 
 
-def _read_address(value: bytes, transaction_id: bytes) -> tuple[str, int]:
+def read_address(value: bytes, transaction_id: bytes) -> tuple[str, int]:
+    """Read the value of XOR-MAPPED-ADDRESS.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     if len(value) < 4:
         raise ValueError("malformed STUN message: an address is too short")
     _, family, port = struct.unpack_from("!BBH", value)
@@ -190,6 +240,11 @@ def _read_address(value: bytes, transaction_id: bytes) -> tuple[str, int]:
     return plain_host(str(host)), port ^ _COOKIE >> 16
 
 
+def read_username(message: Message) -> str:
+    """Return the USERNAME; empty without one. What is no ASCII is replaced: it is no ICE character either."""
+    return message.attributes.get(USERNAME, b"").decode("ascii", "replace")
+
+
 def read_binding_request(data: bytes) -> BindingRequest:
     """Read what a dialer sends to a listener.
 
@@ -197,9 +252,8 @@ def read_binding_request(data: bytes) -> BindingRequest:
         ValueError: it is not a binding request, its USERNAME is not `server:client` in ICE characters with a known
             prefix, or its MESSAGE-INTEGRITY does not hold under the server's ufrag.
     """
-    message = _parse(data, _BINDING_REQUEST)
-    # What is no ASCII is no ICE character either.
-    username = message.attributes.get(_USERNAME, b"").decode("ascii", "replace")
+    message = parse_message(data, BINDING_REQUEST)
+    username = read_username(message)
     match = _UFRAGS.fullmatch(username)
     if match is None:
         raise ValueError("the USERNAME is not two ICE ufrags")
@@ -210,15 +264,17 @@ def read_binding_request(data: bytes) -> BindingRequest:
     return BindingRequest(message.transaction_id, username, server_ufrag, client_ufrag)
 
 
-def binding_response(request: BindingRequest, address: tuple[str, int]) -> bytes:
-    """Answer `request`, which came from `address` (IP address, port).
+def binding_response(request: BindingRequest, address: tuple[str, int], *, relayed: bool = False) -> bytes:
+    """Answer `request`, which came from `address` (IP address, port), and perhaps through a relay.
 
     Raises:
         ValueError: `address` is not an IP address.
     """
-    mapped = _pack_address(address, request.transaction_id)
-    attributes = [(_XOR_MAPPED_ADDRESS, mapped)]
-    return _message(_BINDING_SUCCESS, request.transaction_id, attributes, request.server_ufrag)
+    mapped = pack_address(address, request.transaction_id)
+    attributes = [(XOR_MAPPED_ADDRESS, mapped)]
+    if relayed:
+        attributes.append((_RELAYED, b""))
+    return pack_message(BINDING_SUCCESS, request.transaction_id, attributes, request.server_ufrag)
 
 
 def binding_request(
@@ -229,10 +285,12 @@ def binding_request(
     tie_breaker: int,
     priority: int,
     nominate: bool = True,
+    controlling: bool = True,
 ) -> bytes:
     """Make the dialer's binding request: controlling, nominating its one pair unless told otherwise.
 
     Args:
+        controlling: False for a request that the listener's side makes, to see who answers; it nominates nothing.
         transaction_id: bytes[12], random.
         tie_breaker: 64 bits, random, the same for all requests of a session (RFC 8445, section 7.1.3).
         priority: of the dialer's candidate as peer-reflexive, 32 bits (RFC 8445, section 7.1.1).
@@ -248,17 +306,17 @@ def binding_request(
     if tie_breaker < 0 or tie_breaker >> 64 or priority < 0 or priority >> 32:
         raise ValueError("the tie breaker has 64 bits, the priority 32")
     attributes = [
-        (_USERNAME, username.encode("ascii")),
+        (USERNAME, username.encode("ascii")),
         (_PRIORITY, priority.to_bytes(4, "big")),
-        (_ICE_CONTROLLING, tie_breaker.to_bytes(8, "big")),
+        (_ICE_CONTROLLING if controlling else _ICE_CONTROLLED, tie_breaker.to_bytes(8, "big")),
     ]
-    if nominate:
+    if nominate and controlling:
         attributes.append((_USE_CANDIDATE, b""))
-    return _message(_BINDING_REQUEST, transaction_id, attributes, server_ufrag)
+    return pack_message(BINDING_REQUEST, transaction_id, attributes, server_ufrag)
 
 
-def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> tuple[str, int]:
-    """Read the answer to our request; return our address and port as the listener saw them.
+def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> BindingAnswer:
+    """Read the answer to our request.
 
     Args:
         key: the listener's password, which is its ufrag.
@@ -266,14 +324,14 @@ def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> tuple
     Raises:
         ValueError: it is not a success response, not to `transaction_id`, or its MESSAGE-INTEGRITY does not hold.
     """
-    message = _parse(data, _BINDING_SUCCESS)
+    message = parse_message(data, BINDING_SUCCESS)
     if message.transaction_id != transaction_id:
         raise ValueError("a STUN response to another request")
     _check_integrity(message, key)
-    mapped = message.attributes.get(_XOR_MAPPED_ADDRESS)
+    mapped = message.attributes.get(XOR_MAPPED_ADDRESS)
     if mapped is None:
         raise ValueError("a STUN response without XOR-MAPPED-ADDRESS")
-    return _read_address(mapped, transaction_id)
+    return BindingAnswer(read_address(mapped, transaction_id), _RELAYED in message.attributes)
 
 
 def plain_request(transaction_id: bytes) -> bytes:
@@ -282,7 +340,7 @@ def plain_request(transaction_id: bytes) -> bytes:
     Args:
         transaction_id: bytes[12], random.
     """
-    return _HEADER.pack(_BINDING_REQUEST, 0, _COOKIE) + transaction_id
+    return pack_message(BINDING_REQUEST, transaction_id, [], None)
 
 
 def read_plain_response(data: bytes, transaction_id: bytes) -> tuple[str, int]:
@@ -293,8 +351,8 @@ def read_plain_response(data: bytes, transaction_id: bytes) -> tuple[str, int]:
     Raises:
         ValueError: it is not a success response, or not to `transaction_id`.
     """
-    message = _parse(data, _BINDING_SUCCESS)
-    mapped = message.attributes.get(_XOR_MAPPED_ADDRESS)
+    message = parse_message(data, BINDING_SUCCESS)
+    mapped = message.attributes.get(XOR_MAPPED_ADDRESS)
     if message.transaction_id != transaction_id or mapped is None:
         raise ValueError("a STUN response to another request, or without XOR-MAPPED-ADDRESS")
-    return _read_address(mapped, transaction_id)
+    return read_address(mapped, transaction_id)

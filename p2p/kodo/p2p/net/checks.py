@@ -129,7 +129,7 @@ class _Checker:
             if question.server:
                 mapped = stun.read_plain_response(data, transaction)
             else:
-                mapped = stun.read_binding_response(data, transaction, self._ufrag)
+                mapped = stun.read_binding_response(data, transaction, self._ufrag).address
             seen = (plain_host(mapped[0]), mapped[1])
             self._take(Check(question.target, seen, self._loop.time() - self._began))
 

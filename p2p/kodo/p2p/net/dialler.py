@@ -19,7 +19,9 @@ from collections.abc import Sequence
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.paths import Candidate, Change, Paths, Rank, Target
+from kodo.p2p.core.relay_wire import tag_of
 from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
@@ -41,9 +43,12 @@ class Dialler:
 
     It repeats the first DTLS datagram until something is heard: a busy listener ignores a ClientHello, and OpenSSL
     would repeat it after 1, 2, 4 … seconds, all dialers in step.
+
+    Args:
+        peer: whom it looks for, if that is known: a relay among the addresses has to be told.
     """
 
-    def __init__(self, candidates: Sequence[Candidate] = ()) -> None:
+    def __init__(self, candidates: Sequence[Candidate] = (), peer: PeerId | None = None) -> None:
         self.link: WebRtcLink | None = None
         self.resolving = 0
         """Names whose addresses are still being looked up."""
@@ -54,6 +59,8 @@ class Dialler:
         self._to = Source("", 0)
         # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
         self._ufrag = stun.UFRAG_PREFIXES[1] + secrets.token_hex(16)
+        if peer is not None:
+            self._ufrag += f"/{tag_of(peer)}"
         self._tie_breaker = int.from_bytes(secrets.token_bytes(8), "big")
         self._under_way: OrderedDict[bytes, tuple[Target, float]] = OrderedDict()
         self._found: asyncio.Future[None] = self._loop.create_future()
@@ -99,11 +106,18 @@ class Dialler:
 
     @property
     def route(self) -> str:
-        """Name the path that is taken: `lan` or `direct`."""
-        current = self._paths.current
-        if current is not None and self._paths.rank_of(current) is Rank.NEAR:
-            return "lan"
+        """Name the path that is taken: `lan`, `direct` or `relay`."""
+        match self._rank:
+            case Rank.NEAR:
+                return "lan"
+            case Rank.RELAYED:
+                return "relay"
         return udp.route_to(self._to.host)
+
+    @property
+    def _rank(self) -> Rank | None:
+        current = self._paths.current
+        return None if current is None else self._paths.rank_of(current)
 
     def close(self) -> None:
         """Close the sockets; idempotent."""
@@ -202,13 +216,13 @@ class Dialler:
         if asked is None or asked[0] != target:
             return
         try:
-            mapped = stun.read_binding_response(data, transaction, self._ufrag)
+            answer = stun.read_binding_response(data, transaction, self._ufrag)
         except ValueError:
             return
         del self._under_way[transaction]
         now = self._loop.time()
         self._update()
-        change = self._paths.answered(target, mapped, now, now - asked[1])
+        change = self._paths.answered(target, answer.address, now, now - asked[1], relayed=answer.relayed)
         if change is Change.MOVED:
             self._out = self._endpoint_to(target)
             self._to = Source(target.host, target.port, "", target.interface)
@@ -268,7 +282,9 @@ class Dialler:
             self._loop.call_soon(self._check_due)
 
     def send_whole(self, datagram: bytes) -> bool:
-        """Send a datagram of the link that is not to be fragmented."""
+        """Send a datagram of the link that is not to be fragmented; a relay would let it be, beyond itself."""
+        if self._rank is Rank.RELAYED:
+            return False
         return self._out is None or self._out.send_whole(datagram, self._to)
 
     def send_split(self, datagrams: list[bytes]) -> None:

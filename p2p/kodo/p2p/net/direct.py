@@ -22,7 +22,7 @@ from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.dialler import Dialler
 from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
 from kodo.p2p.net.link import WebRtcLink
-from kodo.p2p.net.listener import WebRtcListener
+from kodo.p2p.net.listener import LiveLinks, WebRtcListener
 from kodo.p2p.net.transport import Limits, Link
 
 __all__ = ["WebRtcTransport"]
@@ -46,6 +46,7 @@ class WebRtcTransport:
         self._certificate = certificate or Certificate.generate()
         self._dialling_certificate = Certificate.generate()
         self._admits = admits
+        self._live = LiveLinks()
 
     def address_for(self, host: str, port: int) -> Multiaddr:
         """Return the address at which a listener on this host and port is reached."""
@@ -62,6 +63,7 @@ class WebRtcTransport:
             accept,
             self._admits,
             budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),
+            live=self._live,
         )
         await listener.open(host, port)
         return listener
@@ -71,7 +73,7 @@ class WebRtcTransport:
         wrong: set[Target] = set()
         failed: IdentityError | None = None
         while True:
-            dialler = Dialler()
+            dialler = Dialler(peer=addresses[0].peer_id)
             try:
                 async with asyncio.timeout(None if failed is None else OTHERS_SECONDS):
                     return await self._dial(dialler, addresses, wrong, identity, limits)

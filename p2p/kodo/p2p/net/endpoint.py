@@ -18,7 +18,19 @@ from typing import NamedTuple
 from kodo.p2p.net import udp
 from kodo.p2p.net.unexpected import note
 
-__all__ = ["Endpoint", "Source"]
+__all__ = ["Endpoint", "Source", "Via"]
+
+
+class Via(NamedTuple):
+    """Through what a datagram comes that is relayed.
+
+    Attributes:
+        relay: where the relay is.
+        channel: what the relay calls the other end.
+    """
+
+    relay: Source
+    channel: int
 
 
 class Source(NamedTuple):
@@ -29,12 +41,14 @@ class Source(NamedTuple):
         port: UDP.
         local: the address of this machine that it came to, and that an answer comes from; "" for whichever.
         interface: number of the network interface where `host` is a link-local IPv6 address, else 0.
+        via: the relay through which it goes; endpoints send to that, and know nothing of it.
     """
 
     host: str
     port: int
     local: str = ""
     interface: int = 0
+    via: Via | None = None
 
 
 DRAIN_DATAGRAMS = 64

@@ -20,7 +20,7 @@ from kodo.p2p.net import identify
 from kodo.p2p.net.interfaces import local_addresses
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
-from kodo.p2p.net.transport import Limits, Link, Listener, Transport
+from kodo.p2p.net.transport import Attached, Limits, Link, Listener, Transport
 
 __all__ = ["Host", "forked_error"]
 
@@ -68,6 +68,7 @@ class Host:
         self._listeners: list[Listener] = []
         self._sessions: set[Session] = set()
         self._by_peer: dict[PeerId, Session] = {}
+        self._attached: dict[tuple[str, int], Attached] = {}
         self._dialling: dict[PeerId | Multiaddr, asyncio.Lock] = {}
         self._stack = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
@@ -161,6 +162,40 @@ class Host:
             for each in local_addresses(6 if ":" in host else 4) if wildcard else [host]:
                 found[self._transport.address_for(each, port).with_peer(self.peer_id)] = None
         return sorted(found, key=lambda address: is_own_host(address.host))
+
+    # relays
+
+    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> None:
+        """Be reached through a relay too; one listener of each address family is.
+
+        Args:
+            relay: IP address and UDP port.
+            token: that the relay gave to this peer; one given later replaces it.
+            changed: called when `relay_addresses` has changed.
+        """
+        for listener in self._listeners:
+            attached = listener.attach(relay, token, changed)
+            if attached is not None:
+                self._attached[relay] = attached
+                return
+
+    def detach(self, relay: tuple[str, int]) -> None:
+        """Undo `attach`; idempotent."""
+        self._attached.pop(relay, None)
+        for listener in self._listeners:
+            listener.detach(relay)
+
+    def all_addresses(self) -> list[Multiaddr]:
+        """Return the full addresses of this host now, those at relays included."""
+        return [*self.addresses(), *self.relay_addresses()]
+
+    def relay_addresses(self) -> list[Multiaddr]:
+        """Return the full addresses at which relays pass on what is for this host."""
+        return [
+            self._transport.address_for(*relay).with_peer(self.peer_id)
+            for relay, attached in self._attached.items()
+            if attached.address is not None
+        ]
 
     def _accept(self, link: Link) -> None:
         session = self._adopt(link)

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
-from kodo.p2p.core import stun
+from kodo.p2p.core import relay_wire, stun
 from kodo.p2p.core.hosts import plain_host, source_block
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
+from kodo.p2p.net.attachment import Attachment
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
@@ -31,7 +32,7 @@ from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.transport import Limits, Link
 from kodo.p2p.net.ways import Stray
 
-__all__ = ["WebRtcListener"]
+__all__ = ["LiveLinks", "WebRtcListener"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +61,17 @@ class _SourceWay:
     """The way to the source that a link's peer has now; see `ways.Way`."""
 
     def __init__(self, listener: WebRtcListener, known: _Source, source: Source) -> None:
-        self._listener = listener
+        self.listener = listener
         self.known = known
         self.source = self.proved_source = source
         self.moved_at: float | None = None
 
-    def follow(self, known: _Source, source: Source, now: float) -> None:
+    def follow(self, listener: WebRtcListener, known: _Source, source: Source, now: float) -> None:
         """Lead to another source, which has to prove its address, whatever it or another there has proved before."""
         known.link, self.known.link = self.known.link, None
         known.proved = self.known.proved = False
         self.known.budget = 0  # what came while nothing was counted buys nothing later
-        self.known, self.source, self.moved_at = known, source, now
+        self.listener, self.known, self.source, self.moved_at = listener, known, source, now
 
     def proved(self) -> None:
         self.known.proved = True
@@ -98,18 +99,26 @@ class _SourceWay:
         return True
 
     def send(self, datagrams: list[bytes]) -> None:
-        endpoint = self._listener.endpoint
-        if endpoint is not None and (self.known.proved or self._admitted(sum(map(len, datagrams)))):
-            endpoint.send(datagrams, self.source)
+        if self.known.proved or self._admitted(sum(map(len, datagrams))):
+            self.listener.send(datagrams, self.source)
 
     def send_whole(self, datagram: bytes) -> bool:
-        endpoint = self._listener.endpoint
+        endpoint = self.listener.endpoint
+        if self.source.via is not None:
+            return False  # a relay would let it be fragmented, beyond itself
         return endpoint is None or (self._admitted(len(datagram)) and endpoint.send_whole(datagram, self.source))
 
     def send_split(self, datagrams: list[bytes]) -> None:
-        endpoint = self._listener.endpoint
-        if endpoint is not None and self._admitted(sum(map(len, datagrams))):
-            endpoint.send_split(datagrams, self.source)
+        if self._admitted(sum(map(len, datagrams))):
+            self.listener.send(datagrams, self.source, split=True)
+
+
+class LiveLinks:
+    """The links of all listeners of one node: a peer may go on at another one, as where it changes to IPv6."""
+
+    def __init__(self) -> None:
+        self.by_username: dict[str, list[WebRtcLink]] = {}
+        self.ways: dict[WebRtcLink, _SourceWay] = {}
 
 
 class WebRtcListener:
@@ -124,6 +133,7 @@ class WebRtcListener:
         admits: Callable[[str], bool],
         *,
         budget: Budget | None = None,
+        live: LiveLinks | None = None,
     ) -> None:
         self._identity = identity
         self._certificate = certificate
@@ -137,8 +147,9 @@ class WebRtcListener:
         self._touched: set[WebRtcLink] = set()
         self._sources: OrderedDict[Source, _Source] = OrderedDict()
         self._first_seen: OrderedDict[str, float] = OrderedDict()
-        self._live: dict[str, list[WebRtcLink]] = {}
-        self._ways: dict[WebRtcLink, _SourceWay] = {}
+        live = live or LiveLinks()
+        self._live, self._ways = live.by_username, live.ways
+        self._attachments: dict[tuple[str, int], Attachment] = {}
         self._handshaking: Counter[str] = Counter()
         self._links: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,8 +164,29 @@ class WebRtcListener:
         self.endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
         self.address = self.endpoint.address[:2]
 
+    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> Attachment | None:
+        """Attach to a relay; see `transport.Listener`."""
+        if (":" in relay[0]) != (":" in self.address[0]):
+            return None
+        attachment = self._attachments.get(relay)
+        if attachment is None:
+            tag = relay_wire.tag_of(self._identity.peer_id)
+            attachment = Attachment(relay, tag, token, lambda data, to: self.send([data], to), changed)
+            self._attachments[relay] = attachment
+        else:
+            attachment.renew(token)
+        return attachment
+
+    def detach(self, relay: tuple[str, int]) -> None:
+        """Attach to a relay no longer; see `transport.Listener`."""
+        attachment = self._attachments.pop(relay, None)
+        if attachment is not None:
+            attachment.close()
+
     async def aclose(self) -> None:
         """Stop accepting, end handshakes; the socket stays for the links that live, and closes with the last."""
+        for relay in list(self._attachments):
+            self.detach(relay)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -170,13 +202,20 @@ class WebRtcListener:
     # datagrams
 
     def _datagram_received(self, data: bytes, source: Source) -> None:
+        if relay_wire.is_frame(data):
+            self._take_frame(data, source)
+            return
         known = self._sources.get(source)
         if known is not None and (link := known.link) is not None and stun.is_dtls(data):
             known.budget += AMPLIFICATION * len(data)
             link.datagram_received(data)
             self._touched.add(link)
-        elif stun.is_stun(data):
+        elif stun.is_binding_request(data):
             self._check(data, source)
+        elif stun.is_stun(data):
+            attachment = self._attachments.get((source.host, source.port))
+            if attachment is not None:
+                attachment.answered(data)
         elif known is not None and known.link is None and stun.is_dtls(data):
             known.budget += AMPLIFICATION * len(data)
             if stun.is_dtls_plain(data):
@@ -193,9 +232,27 @@ class WebRtcListener:
             except Exception as error:
                 link.fail(error)
 
-    def _send(self, datagrams: list[bytes], source: Source) -> None:
-        if self.endpoint is not None:
+    def send(self, datagrams: list[bytes], source: Source, *, split: bool = False) -> None:
+        """Send to a source, through the relay if it is there.
+
+        Args:
+            split: whether the network may have to fragment them.
+        """
+        if self.endpoint is None:
+            return
+        if (via := source.via) is not None:
+            source, datagrams = via.relay, relay_wire.frame(via.channel, datagrams)
+        if split:
+            self.endpoint.send_split(datagrams, source)
+        else:
             self.endpoint.send(datagrams, source)
+
+    def _take_frame(self, data: bytes, source: Source) -> None:
+        """Take what a relay passes on as if it came from the dialler itself, as another one of its addresses."""
+        attachment = self._attachments.get((source.host, source.port)) if source.via is None else None
+        relayed = attachment.read(data, source) if attachment is not None else None
+        if relayed is not None:
+            self._datagram_received(*relayed)
 
     def _check(self, data: bytes, source: Source) -> None:
         if not self._admits(plain_host(source.host)):
@@ -222,9 +279,10 @@ class WebRtcListener:
         elif known.username == username:
             known.link.heard()
         known.budget += AMPLIFICATION * len(data)
-        answer = stun.binding_response(request, (source.host, source.port))
+        relayed = source.via is not None
+        answer = stun.binding_response(request, (source.host, source.port), relayed=relayed)
         known.budget -= len(answer)
-        self._send([answer], source)
+        self.send([answer], source)
 
     def _forget_sources(self) -> None:
         excess = max(0, len(self._sources) - self._limits.usernames)
@@ -260,8 +318,8 @@ class WebRtcListener:
                 self._follow(link, way, known, source, now)
 
     def _follow(self, link: WebRtcLink, way: _SourceWay, known: _Source, source: Source, now: float) -> None:
-        way.follow(known, source, now)
-        link.moved((plain_host(source.host), source.port), udp.route_to(source.host))
+        way.follow(self, known, source, now)
+        link.moved((plain_host(source.host), source.port), _route_to(source))
 
     # handshakes
 
@@ -275,11 +333,11 @@ class WebRtcListener:
             return
         connection = None
         if in_progress >= self._limits.cookies_above:
-            connection, answer = self._gate.feed(source, data)
+            connection, answer = self._gate.feed((source.host, source.port), data)
             if connection is None:
                 if answer and known.budget >= len(answer):
                     known.budget -= len(answer)
-                    self._send([answer], source)
+                    self.send([answer], source)
                 return
             known.proved = True
 
@@ -291,7 +349,7 @@ class WebRtcListener:
             way,
             (plain_host(source.host), source.port),
             server=True,
-            route=udp.route_to(source.host),
+            route=_route_to(source),
             connection=connection,
             budget=self._budget,
         )
@@ -336,5 +394,10 @@ class WebRtcListener:
         if self._links[block] <= 0:
             del self._links[block]
         way.known.link = None
-        if self._sources.get(way.source) is way.known:
-            del self._sources[way.source]
+        sources = way.listener._sources
+        if sources.get(way.source) is way.known:
+            del sources[way.source]
+
+
+def _route_to(source: Source) -> str:
+    return udp.route_to(source.host) if source.via is None else "relay"

@@ -94,6 +94,12 @@ class MemoryListener:
         self._network = network
         network.listeners[address] = self
 
+    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> None:
+        """Return None: there are no relays in memory."""
+
+    def detach(self, relay: tuple[str, int]) -> None:
+        """Do nothing; see `attach`."""
+
     async def aclose(self) -> None:
         """Stop listening."""
         self._network.listeners.pop(self.address, None)

@@ -15,7 +15,7 @@ from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.budget import PROCESS_BYTES, SOURCE_BYTES
 
-__all__ = ["Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Transport"]
+__all__ = ["Attached", "Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +169,34 @@ class Link(Protocol):
         ...
 
 
+class Attached(Protocol):
+    """A listener at one relay."""
+
+    relay: tuple[str, int]
+    address: tuple[str, int] | None
+    """Where the relay sees the listener; None while it does not answer."""
+
+
 class Listener(Protocol):
     """Accepts links on one socket address."""
 
     address: tuple[str, int]
+
+    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> Attached | None:
+        """Be reached through a relay too, by the token that it gave; a token given later replaces the one before.
+
+        Args:
+            relay: IP address and UDP port.
+            changed: called whenever what `Attached.address` says has changed.
+
+        Returns:
+            None where this listener cannot reach that relay.
+        """
+        ...
+
+    def detach(self, relay: tuple[str, int]) -> None:
+        """Undo `attach`; idempotent."""
+        ...
 
     async def aclose(self) -> None:
         """Stop listening and end handshakes; links that exist are ended by their sessions."""

@@ -24,6 +24,7 @@ from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
+from kodo.p2p.net.relay import RelayServer
 from kodo.registry.federation import Federation
 from kodo.registry.http.access import AccessRoutes
 from kodo.registry.http.admin import Admin
@@ -87,6 +88,7 @@ class Service:
         bodies: how many are being read, by the address they come from.
         reading: how many other registries wait for news, likewise.
         told: called with each request that was answered: its route, method, status, and seconds.
+        relay: to which nodes that wait here may attach.
     """
 
     store: Store
@@ -109,6 +111,7 @@ class Service:
     bodies: Counter[str] = field(default_factory=Counter)
     reading: Counter[str] = field(default_factory=Counter)
     told: Callable[[str, str, int, float], None] | None = None
+    relay: RelayServer | None = None
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
@@ -186,7 +189,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
     async def taken(peer_id: str) -> None:
         await service.store.signed_record(peer_id)
 
-    rendezvous = Rendezvous(taken=taken, read_body=_body, clock=service.clock)
+    rendezvous = Rendezvous(taken=taken, read_body=_body, clock=service.clock, relay=service.relay)
     app.on_shutdown.append(rendezvous.aclose)
     app.add_routes(
         [

@@ -7,13 +7,15 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import WSMsgType, hdrs, web
 
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import CallError, DeadlineError, PeerError
+from kodo.p2p.errors import CallError, CapacityError, DeadlineError, PeerError
+from kodo.p2p.net.relay import RelayServer
 from kodo.registry.problems import problem
 from kodo.registry.records.signed import pack
 from kodo.registry.rendezvous import (
@@ -48,11 +50,13 @@ class Rendezvous:
         clock: gives ms UTC.
         offers: how often one source may post.
         entries: how often one source may open a WebSocket.
+        relay: to which nodes that wait may attach.
     """
 
     taken: Callable[[str], Awaitable[None]]
     read_body: Callable[[web.Request, int], Awaitable[bytes]]
     clock: Callable[[], int]
+    relay: RelayServer | None = None
     lobby: Lobby = field(default_factory=Lobby)
     offers: Throttle = field(default_factory=lambda: Throttle(burst=30, every_ms=1000))
     entries: Throttle = field(default_factory=lambda: Throttle(burst=30, every_ms=1000))
@@ -139,11 +143,12 @@ class Rendezvous:
             await socket.close(code=_NOT_TAKEN, message=error.reason.encode())
             return
         try:
-            async with asyncio.TaskGroup() as group:
+            async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+                said = {"waiting": True, **self._offered(stack, PeerId.parse(peer_id))}
                 reading = group.create_task(self._read(socket, guest))
                 leaving = group.create_task(replaced.wait())
                 with contextlib.suppress(ConnectionError):
-                    await socket.send_bytes(pack({"waiting": True}))
+                    await socket.send_bytes(pack(said))
                 await asyncio.wait([leaving, reading], return_when=asyncio.FIRST_COMPLETED)
                 leaving.cancel()
                 reading.cancel()
@@ -151,6 +156,17 @@ class Rendezvous:
             self.lobby.exit(guest)
         if replaced.is_set():
             await socket.close(code=_REPLACED, message=b"the node waits by another socket")
+
+    def _offered(self, stack: contextlib.AsyncExitStack, peer_id: PeerId) -> dict[str, Any]:
+        """Let a node attach to the relay until the stack closes; return what it is told of that."""
+        relay = self.relay
+        if relay is None or not relay.port:
+            return {}
+        try:
+            token = stack.enter_context(relay.admitted(peer_id))
+        except CapacityError:
+            return {}
+        return {"relay": {"port": relay.port, "token": token, "carries": relay.carries}}
 
     async def _read(self, socket: web.WebSocketResponse, guest: Guest) -> None:
         try:

@@ -20,6 +20,7 @@ from kodo.protocol.flow_info import (
 from kodo.registry.records.signed import MAX_INT, MAX_NOTE_BYTES, Plain, Signed, Time, pack, sign, verify
 
 __all__ = [
+    "MAX_ADDRESSES",
     "MAX_FLOWS",
     "MAX_NOTE_BYTES",
     "MAX_RECORD_BYTES",

@@ -1,0 +1,431 @@
+"""A relay between diallers and nodes that are attached to it: who is attached, who talks to whom, how much. Pure.
+
+`relay_wire` says what the packets are. To a node goes only what names it by its tag, or came on a channel that such a
+check has opened. To a dialler goes only what its node sends; and until it has answered a check of the relay's own,
+which only whoever receives at its address can, at most `AMPLIFICATION` times what came from there. So nobody is sent
+anything because somebody else has written his address on a packet. What the relay carries it can neither read nor
+change: DTLS and Noise end at the node.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from kodo.p2p.core import relay_wire, stun
+from kodo.p2p.core.hosts import plain_host, source_block
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.errors import CapacityError
+
+__all__ = ["AMPLIFICATION", "Address", "Relay", "RelayBounds"]
+
+AMPLIFICATION: Final = 3
+"""As in RFC 9000, 8.1."""
+NONCE_SECONDS: Final = 60.0
+"""A nonce is taken for this long at least, and for twice as long at most."""
+STAY_SECONDS: Final = 60.0
+"""How long a node stays attached after its last request, and after its registry has lost sight of it."""
+UNPROVED_SECONDS: Final = 5.0
+"""How long a dialler that has not shown that it receives keeps its channel without a further check."""
+_MAX_DATAGRAM = 4096
+"""Longer ones are dropped: a link's datagrams are a third of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayBounds:
+    """How much a relay does.
+
+    Attributes:
+        nodes: that are admitted at once.
+        channels: in all.
+        channels_each: of one node.
+        channels_per_source: of one IPv4 address, or IPv6 /64.
+        new_per_s: channels that are opened to one node, a second; as many at once.
+        idle_s: seconds without anything from its dialler after which a channel ends.
+        rate: bytes a second in all, both directions together; None: nothing is relayed.
+        rate_per_node: the same of one node.
+        rate_per_channel: the same of one dialler.
+        burst: bytes that may come at once beyond each rate.
+    """
+
+    nodes: int = 10_000
+    channels: int = 20_000
+    channels_each: int = 64
+    channels_per_source: int = 64
+    new_per_s: int = 16
+    idle_s: float = 30.0
+    rate: int | None = 40_000_000
+    rate_per_node: int = 8_000_000
+    rate_per_channel: int = 2_000_000
+    burst: int = 512 << 10
+
+
+class Address(Hashable, Protocol):
+    """Where a datagram comes from, or goes."""
+
+    @property
+    def host(self) -> str:
+        """IP address."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """UDP."""
+        ...
+
+
+class _Bucket:
+    """So much a second, and a burst at once."""
+
+    __slots__ = ("at", "burst", "level", "rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate, self.burst, self.level, self.at = rate, burst, burst, now
+
+    def has(self, amount: float, now: float) -> bool:
+        if now > self.at:
+            self.level = min(self.burst, self.level + (now - self.at) * self.rate)
+            self.at = now
+        return self.level >= amount
+
+
+@dataclass(slots=True, eq=False)
+class _Leg:
+    """From where a node is attached, in one address family."""
+
+    address: Address
+    attached_at: float
+    number: int
+
+
+class _Node:
+    """A node that is admitted, and attached if it has legs."""
+
+    __slots__ = ("channels", "left_at", "legs", "new", "next", "rate", "tag", "token")
+
+    def __init__(self, tag: str, token: str, bounds: RelayBounds, now: float) -> None:
+        self.tag, self.token = tag, token
+        self.legs: dict[int, _Leg] = {}
+        self.channels: dict[int, _Channel] = {}
+        self.new = _Bucket(bounds.new_per_s, bounds.new_per_s, now)
+        self.rate = _Bucket(bounds.rate_per_node, bounds.burst, now)
+        self.next = relay_wire.FIRST_CHANNEL
+        self.left_at: float | None = None
+
+
+class _Channel:
+    """What one dialler and one node say to each other."""
+
+    __slots__ = (
+        "budget", "challenge", "dialler", "heard_at", "inbound", "leg", "node", "number", "outbound", "proved",
+        "rate", "ufrag",
+    )  # fmt: skip
+
+    def __init__(self, number: int, node: _Node, dialler: Address, bounds: RelayBounds, now: float) -> None:
+        self.number, self.node, self.dialler = number, node, dialler
+        self.leg: _Leg | None = None
+        self.ufrag = ""
+        self.challenge = b""
+        self.budget = 0
+        self.proved = False
+        self.heard_at = now
+        self.rate = _Bucket(bounds.rate_per_channel, bounds.burst, now)
+        self.inbound: list[bytes] = []
+        """Frames to the node that wait for the end of the batch."""
+        self.outbound: list[bytes] = []
+        """Datagrams to the dialler, likewise."""
+
+
+class Relay:
+    """One relay. Give it what comes, `take` what goes after each batch, call `expire` every few seconds.
+
+    Args:
+        secret: nobody else's, bytes[32].
+    """
+
+    def __init__(self, secret: bytes, bounds: RelayBounds, now: float) -> None:
+        self.bounds = bounds
+        self.relayed = self.dropped = 0
+        """Bytes, since the beginning."""
+        self._secret = secret
+        self._nodes: dict[str, _Node] = {}
+        self._at: dict[Address, _Node] = {}
+        self._channels: dict[Address, _Channel] = {}
+        self._sources: Counter[str] = Counter()
+        self._rate = _Bucket(bounds.rate or 0, bounds.burst, now)
+        self._busy: dict[_Channel, None] = {}
+        self._answers: list[tuple[Address, bytes]] = []
+
+    # who may attach
+
+    def admit(self, peer_id: PeerId, token: str, now: float) -> None:
+        """Let a node attach by a token, which replaces the one that it had.
+
+        Raises:
+            CapacityError: too many nodes are attached.
+        """
+        tag = relay_wire.tag_of(peer_id)
+        node = self._nodes.get(tag)
+        if node is None:
+            if len(self._nodes) >= self.bounds.nodes:
+                raise CapacityError("too many nodes are attached to this relay")
+            self._nodes[tag] = _Node(tag, token, self.bounds, now)
+            return
+        node.token, node.left_at = token, None
+        for leg in node.legs.values():
+            leg.number = 0
+
+    def dismiss(self, peer_id: PeerId, token: str, now: float) -> None:
+        """Let a node go in `STAY_SECONDS`, unless it was admitted anew with another token."""
+        node = self._nodes.get(relay_wire.tag_of(peer_id))
+        if node is not None and node.token == token:
+            node.left_at = now
+
+    @property
+    def attached(self) -> int:
+        """How many nodes are attached."""
+        return sum(bool(node.legs) for node in self._nodes.values())
+
+    @property
+    def channels(self) -> int:
+        """How many diallers are connected to nodes."""
+        return len(self._channels)
+
+    # what comes
+
+    def received(self, data: bytes, source: Address, now: float) -> None:
+        """Take one datagram. What is not understood is passed over."""
+        if not data or len(data) > _MAX_DATAGRAM:
+            return
+        if data[0] >= 64:
+            node = self._at.get(source)
+            if node is not None:
+                self._from_node(node, data)
+        elif data[0] >= 20:
+            channel = self._channels.get(source)
+            if channel is not None:
+                self._to_node(channel, data, now)
+        elif stun.is_stun(data):
+            try:
+                self._take_stun(data, source, now)
+            except ValueError:
+                return
+
+    def _from_node(self, node: _Node, data: bytes) -> None:
+        channel = node.channels.get(int.from_bytes(data[:2], "big"))
+        if channel is None or int.from_bytes(data[2:4], "big") + 4 != len(data):
+            return
+        payload = data[4:]
+        if not payload or payload[0] >= 64:
+            return  # neither DTLS nor STUN
+        if not channel.proved:
+            if channel.budget < len(payload):
+                self.dropped += len(payload)
+                return
+            channel.budget -= len(payload)
+        channel.outbound.append(payload)
+        self._busy[channel] = None
+
+    def _to_node(self, channel: _Channel, data: bytes, now: float) -> None:
+        channel.heard_at = now
+        if not channel.proved:
+            channel.budget += AMPLIFICATION * len(data)
+        channel.inbound += relay_wire.frame(channel.number, (data,))
+        self._busy[channel] = None
+
+    def _take_stun(self, data: bytes, source: Address, now: float) -> None:
+        if not stun.is_binding_request(data):
+            channel = self._channels.get(source)
+            if channel is None:
+                return
+            if data[8:20] != channel.challenge:
+                self._to_node(channel, data, now)
+                return
+            stun.read_binding_response(data, channel.challenge, channel.ufrag)
+            channel.heard_at = now
+            channel.proved = True
+            return
+        message = stun.parse_message(data, stun.BINDING_REQUEST)
+        username = stun.read_username(message)
+        if not username:
+            mapped = stun.pack_address((source.host, source.port), message.transaction_id)
+            attributes: stun.Attributes = [(stun.XOR_MAPPED_ADDRESS, mapped)]
+            answer = stun.pack_message(stun.BINDING_SUCCESS, message.transaction_id, attributes, None)
+            self._answers.append((source, answer))
+        elif username.startswith(relay_wire.ATTACH_PREFIX):
+            self._attach(message, username.removeprefix(relay_wire.ATTACH_PREFIX), source, now)
+        elif self.bounds.rate is not None:
+            request = stun.read_binding_request(data)
+            tag = relay_wire.tag_in(request.server_ufrag)
+            if tag is not None:
+                self._check(request.server_ufrag, tag, data, source, now)
+
+    # nodes
+
+    def _attach(self, message: stun.Message, tag: str, source: Address, now: float) -> None:
+        node = self._nodes.get(tag)
+        if node is None or not message.is_made_with(node.token):
+            return
+        turn = int(now // NONCE_SECONDS)
+        nonce = message.attributes.get(stun.NONCE, b"")
+        if not any(hmac.compare_digest(nonce, self._nonce(source, each)) for each in (turn, turn - 1)):
+            fresh = self._nonce(source, turn)
+            self._answers.append((source, relay_wire.unattached_answer(message.transaction_id, fresh, node.token)))
+            return
+        number, family = int.from_bytes(message.transaction_id, "big"), 6 if ":" in plain_host(source.host) else 4
+        leg = node.legs.get(family)
+        if leg is not None and number <= leg.number:
+            return
+        if leg is None:
+            leg = node.legs[family] = _Leg(source, now, number)
+        elif leg.address != source:
+            self._at.pop(leg.address, None)
+        leg.address, leg.attached_at, leg.number = source, now, number
+        before = self._at.get(source)
+        if before is not None and before is not node:
+            self._detach(before, source)
+        self._at[source] = node
+        answer = relay_wire.attached_answer(message.transaction_id, (source.host, source.port), node.token)
+        self._answers.append((source, answer))
+
+    def _nonce(self, source: Address, turn: int) -> bytes:
+        text = f"nonce {source.host} {source.port} {turn}"
+        return hmac.digest(self._secret, text.encode(), "sha256")[:16].hex().encode("ascii")
+
+    def _detach(self, node: _Node, address: Address) -> None:
+        node.legs = {family: leg for family, leg in node.legs.items() if leg.address != address}
+
+    # diallers
+
+    def _check(self, ufrag: str, tag: str, data: bytes, source: Address, now: float) -> None:
+        node = self._nodes.get(tag)
+        if node is None or not node.legs:
+            return
+        channel = self._channels.get(source)
+        if channel is not None and channel.node is not node:
+            if channel.proved:
+                return  # somebody else may have written this address on a check to another node
+            self._end(channel)
+            channel = None
+        if channel is None:
+            channel = self._open(node, source, now)
+            if channel is None:
+                return
+        if channel.leg not in node.legs.values():
+            family = 6 if ":" in plain_host(source.host) else 4
+            channel.leg = node.legs.get(family) or next(iter(node.legs.values()))
+        channel.heard_at = now
+        channel.inbound.append(
+            relay_wire.frame_of_check(channel.number, (source.host, source.port), data, node.token)
+        )
+        self._busy[channel] = None
+        if not channel.proved:
+            channel.budget += AMPLIFICATION * len(data)
+            channel.ufrag = ufrag
+            self._challenge(channel)
+
+    def _challenge(self, channel: _Channel) -> None:
+        """Ask the dialler to show that it receives; it answers as to any check."""
+        dialler = channel.dialler
+        text = f"challenge {dialler.host} {dialler.port} {channel.ufrag}"
+        channel.challenge = hmac.digest(self._secret, text.encode(), "sha256")[:12]
+        asked = stun.binding_request(
+            channel.ufrag, channel.ufrag, channel.challenge, tie_breaker=0, priority=1, controlling=False
+        )
+        if channel.budget >= len(asked):
+            channel.budget -= len(asked)
+            self._answers.append((dialler, asked))
+
+    def _open(self, node: _Node, source: Address, now: float) -> _Channel | None:
+        """Return a new channel, unless there are too many."""
+        bounds, block = self.bounds, source_block(source.host)
+        if len(self._channels) >= bounds.channels or self._sources[block] >= bounds.channels_per_source:
+            return None
+        if len(node.channels) >= bounds.channels_each:
+            unproved = [channel for channel in node.channels.values() if not channel.proved]
+            if not unproved:
+                return None
+            self._end(min(unproved, key=lambda channel: channel.heard_at))
+        if not node.new.has(1, now):
+            return None
+        node.new.level -= 1
+        # Numbers are used anew as late as possible: what is under way on an old one reaches nobody else.
+        while node.next in node.channels:
+            node.next = self._after(node.next)
+        channel = _Channel(node.next, node, source, bounds, now)
+        node.next = self._after(node.next)
+        node.channels[channel.number] = self._channels[source] = channel
+        self._sources[block] += 1
+        return channel
+
+    @staticmethod
+    def _after(number: int) -> int:
+        return number + 1 if number < relay_wire.LAST_CHANNEL else relay_wire.FIRST_CHANNEL
+
+    def _end(self, channel: _Channel) -> None:
+        channel.node.channels.pop(channel.number, None)
+        if self._channels.pop(channel.dialler, None) is not None:
+            block = source_block(channel.dialler.host)
+            self._sources[block] -= 1
+            if self._sources[block] <= 0:
+                del self._sources[block]
+        self._busy.pop(channel, None)
+
+    # what goes
+
+    def take(self, now: float) -> list[tuple[Address, list[bytes]]]:
+        """Return what is to be sent, by receiver; what is over a rate is dropped."""
+        going: dict[Address, list[bytes]] = {}
+        answers, self._answers = self._answers, []
+        for address, answer in answers:
+            going.setdefault(address, []).append(answer)
+        busy, self._busy = self._busy, {}
+        for channel in busy:
+            inbound, channel.inbound = channel.inbound, []
+            outbound, channel.outbound = channel.outbound, []
+            if inbound and channel.leg is not None and (admitted := self._admitted(channel, inbound, now)):
+                going.setdefault(channel.leg.address, []).extend(admitted)
+            if outbound and (admitted := self._admitted(channel, outbound, now)):
+                going.setdefault(channel.dialler, []).extend(admitted)
+        return list(going.items())
+
+    def _admitted(self, channel: _Channel, datagrams: list[bytes], now: float) -> list[bytes]:
+        buckets = (channel.rate, channel.node.rate, self._rate)
+        size = sum(map(len, datagrams))
+        if not all(bucket.has(size, now) for bucket in buckets):
+            room = min(bucket.level for bucket in buckets)
+            kept, size, dropped = [], 0, 0
+            for data in datagrams:
+                if size + len(data) <= room:
+                    kept.append(data)
+                    size += len(data)
+                else:
+                    dropped += len(data)
+            datagrams = kept
+            self.dropped += dropped
+        for bucket in buckets:
+            bucket.level -= size
+        self.relayed += size
+        return datagrams
+
+    def expire(self, now: float) -> None:
+        """Forget who has said nothing for long."""
+        for channel in list(self._channels.values()):
+            if now - channel.heard_at >= (self.bounds.idle_s if channel.proved else UNPROVED_SECONDS):
+                self._end(channel)
+        for node in list(self._nodes.values()):
+            for family, leg in list(node.legs.items()):
+                if now - leg.attached_at >= STAY_SECONDS:
+                    del node.legs[family]
+                    if self._at.get(leg.address) is node:
+                        del self._at[leg.address]
+            if node.left_at is not None and now - node.left_at >= STAY_SECONDS:
+                for channel in list(node.channels.values()):
+                    self._end(channel)
+                for leg in node.legs.values():
+                    if self._at.get(leg.address) is node:
+                        del self._at[leg.address]
+                del self._nodes[node.tag]

@@ -1,0 +1,130 @@
+"""A listener that is attached to a relay: how it stays so, and what comes to it from there.
+
+`core.relay_wire` says what the packets are. While the relay answers, it is asked again every `EVERY_SECONDS`, which
+also keeps the NAT between from forgetting the way; and at once when this machine's networks change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from kodo.p2p.core import relay_wire
+from kodo.p2p.net.endpoint import Source, Via
+from kodo.p2p.net.interfaces import on_networks_changed
+
+__all__ = ["Attachment"]
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 15.0
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
+LOST_AFTER = 4
+"""Requests in a row without an answer after which the listener counts as not attached."""
+DIALLERS = 256
+"""Diallers whose channels are known; a relay has fewer of one node."""
+
+
+class Attachment:
+    """One listener at one relay. `close` it.
+
+    Args:
+        relay: its IP address and UDP port.
+        tag: of the node that listens.
+        token: that the relay gave to the node.
+        send: sends a datagram from the listener's socket.
+        changed: called when it is attached or is so no longer, and when its own address has changed.
+    """
+
+    def __init__(
+        self,
+        relay: tuple[str, int],
+        tag: str,
+        token: str,
+        send: Callable[[bytes, Source], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.relay = relay
+        self.address: tuple[str, int] | None = None
+        """The listener's own address as the relay sees it; None while it is not attached."""
+        self._tag = tag
+        self._token = token
+        self._send = send
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._nonce = b""
+        self._unanswered = 0
+        self._diallers: OrderedDict[int, tuple[str, int]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._forget_networks = on_networks_changed(self._ask)
+        self._ask()
+
+    def renew(self, token: str) -> None:
+        """Attach with another token from now on: the relay has been started anew, or knows of another connection."""
+        self._token, self._number, self._nonce = token, 0, b""
+        self._ask()
+
+    def close(self) -> None:
+        """Let the relay forget the listener; idempotent."""
+        self._forget_networks()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.address = None
+
+    def _ask(self) -> None:
+        self._number += 1
+        self._unanswered += 1
+        if self._unanswered > LOST_AFTER and self.address is not None:
+            self.address = None
+            logger.info("the relay at %s port %d does not answer any more", *self.relay)
+            self._changed()
+        request = relay_wire.attach_request(self._tag, self._token, self._number, self._nonce)
+        self._send(request, Source(*self.relay))
+        self._ask_in(min(FIRST_RETRY_SECONDS * 2.0 ** min(self._unanswered - 1, 8), LAST_RETRY_SECONDS))
+
+    def _ask_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._ask)
+
+    def answered(self, data: bytes) -> None:
+        """Take a STUN message that came from the relay and is no request."""
+        try:
+            answer = relay_wire.read_attach_answer(data, self._token)
+        except ValueError:
+            return
+        if answer.number != self._number or self._timer is None:
+            return
+        if answer.address is None:
+            fresh = answer.nonce != self._nonce
+            self._nonce = answer.nonce
+            if fresh:
+                self._unanswered = 0
+                self._ask()
+            return
+        self._unanswered = 0
+        self._ask_in(EVERY_SECONDS)
+        if answer.address != self.address:
+            self.address = answer.address
+            self._changed()
+
+    def read(self, data: bytes, relay: Source) -> tuple[bytes, Source] | None:
+        """Return a dialler's datagram in a frame, and where it comes from; None if it is nobody's."""
+        try:
+            channel, payload = relay_wire.read_frame(data)
+            if channel == relay_wire.CHECK_CHANNEL:
+                channel, address, payload = relay_wire.read_check(payload, self._token)
+                self._diallers[channel] = address
+                self._diallers.move_to_end(channel)
+                if len(self._diallers) > DIALLERS:
+                    self._diallers.popitem(last=False)
+        except ValueError:
+            return None
+        dialler = self._diallers.get(channel)
+        if dialler is None:
+            return None
+        return payload, Source(dialler[0], dialler[1], "", 0, Via(relay, channel))

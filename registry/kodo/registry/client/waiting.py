@@ -1,0 +1,126 @@
+"""A node that waits at a registry: by a WebSocket that proves its peer id, over which it gets its relay's token."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
+from kodo.registry.records.signed import pack, sign, unpack
+from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, Presence
+
+__all__ = ["OfferedRelay", "wait_at"]
+
+_BEGIN_S = 10.0
+_ALIVE_S = 30.0
+"""Seconds between pings; a registry that answers none has gone."""
+_MAX_TOKEN = 128
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedRelay:
+    """The relay of a registry.
+
+    Attributes:
+        hosts: its IP addresses, at most one of each family.
+        port: UDP.
+        token: by which this node attaches to it.
+        carries: whether it relays; else it only tells nodes their address.
+    """
+
+    hosts: tuple[str, ...]
+    port: int
+    token: str
+    carries: bool
+
+
+async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | None], None]) -> None:
+    """Wait at a registry until the connection ends. Cancelling is safe.
+
+    Args:
+        told: called once the registry knows that the node waits, with its relay if it has one.
+
+    Raises:
+        UnreachableError: no connection could be made.
+        BrokenSessionError: the connection broke, or the registry has ended it.
+        DeadlineError: the registry does not answer.
+        PeerError: it says what a registry does not say.
+    """
+    at = URL(url.rstrip("/") + "/rendezvous")
+    try:
+        async with (
+            aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
+            asyncio.timeout(_BEGIN_S) as deadline,
+            http.ws_connect(at, heartbeat=_ALIVE_S, max_msg_size=MAX_FRAME_BYTES, compress=0) as opened,
+        ):
+            challenge = _field(await _frame(opened, url), "challenge", bytes)
+            if len(challenge) != CHALLENGE_BYTES:
+                raise PeerError(f"{url} sent a challenge of {len(challenge)} bytes")
+            host = f"{at.host_subcomponent}:{at.port}" if at.explicit_port else f"{at.host_subcomponent}"
+            proof = Presence(peer_id=str(identity.peer_id), host=host.lower(), challenge=challenge)
+            await opened.send_bytes(sign(proof, identity))
+            said = await _frame(opened, url)
+            if said.get("waiting") is not True:
+                raise PeerError(f"{url} does not say that it lets this node wait")
+            told(await _relay(opened, said.get("relay"), at))
+            deadline.reschedule(None)
+            while True:
+                # Sealed offers are for other programs.
+                await opened.send_bytes(pack({"id": _field(await _frame(opened, url), "id", int), "refused": True}))
+    except TimeoutError as error:
+        raise DeadlineError(f"{url} did not answer within {_BEGIN_S:g} s") from error
+    except aiohttp.ClientConnectorError as error:
+        raise UnreachableError(f"no registry answers at {url}: {error.strerror or error}") from error
+    except (aiohttp.ClientError, ConnectionError) as error:
+        raise BrokenSessionError(f"the connection to {url} broke: {error}") from error
+
+
+async def _frame(opened: aiohttp.ClientWebSocketResponse, url: str) -> dict[str, Any]:
+    message = await opened.receive()
+    if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+        reason = f": {message.extra}" if message.type is aiohttp.WSMsgType.CLOSE and message.extra else ""
+        raise BrokenSessionError(f"{url} lets this node wait no longer{reason[:200]}")
+    if message.type is not aiohttp.WSMsgType.BINARY:
+        raise BrokenSessionError(f"the connection to {url} broke")
+    said = unpack(message.data)
+    if not isinstance(said, dict):
+        raise PeerError(f"{url} sent something else than a map")
+    return said
+
+
+def _field(said: dict[str, Any], name: str, kind: type) -> Any:
+    value = said.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise PeerError(f"a registry sent no {name}")
+    return value
+
+
+async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) -> OfferedRelay | None:
+    """Read what is said of a relay. It is where the registry is: at the address that answered, and at its others."""
+    if not isinstance(said, dict):
+        return None
+    port, token, carries = said.get("port"), said.get("token"), said.get("carries")
+    if not isinstance(port, int) or not 1 <= port <= 65535 or not isinstance(carries, bool):
+        raise PeerError("a registry says of its relay no port, or not whether it carries")
+    if not isinstance(token, str) or not token.isascii() or not 16 <= len(token) <= _MAX_TOKEN:
+        raise PeerError("a registry gave no token for its relay")
+    found: dict[bool, str] = {}
+    peer = opened.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        found[":" in peer[0]] = plain_host(peer[0])
+    try:
+        loop = asyncio.get_running_loop()
+        others = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
+    except OSError:
+        others = []
+    for *_, name in others:
+        found.setdefault(":" in str(name[0]), plain_host(str(name[0])))
+    return OfferedRelay(tuple(found.values()), port, token, carries)

@@ -1,0 +1,380 @@
+"""A relay: whom it serves, and what those get who would use it for harm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kodo.p2p.core import relay_wire, stun
+from kodo.p2p.core.identity import Identity, PeerId
+from kodo.p2p.core.relay import AMPLIFICATION, NONCE_SECONDS, STAY_SECONDS, UNPROVED_SECONDS, Relay, RelayBounds
+from kodo.p2p.errors import CapacityError
+
+
+class At(NamedTuple):
+    host: str
+    port: int
+
+
+NODE, OTHER_NODE = (Identity.from_seed(bytes([each]) * 32).peer_id for each in (1, 2))
+AT_NODE, AT_OTHER, DIALLER, VICTIM = (
+    At("192.0.2.1", 1),
+    At("192.0.2.2", 2),
+    At("198.51.100.1", 3),
+    At("203.0.113.9", 53),
+)
+ELSEWHERE = At("192.0.2.7", 1)
+TOKEN, OTHER_TOKEN = "t" * 32, "o" * 32
+HELLO, RECORD = b"\x16" + bytes(199), b"\x17" + bytes(999)
+FIRST = relay_wire.FIRST_CHANNEL
+
+
+def ufrag_to(peer: PeerId, number: int = 0) -> str:
+    return f"{stun.UFRAG_PREFIXES[1]}{number:032x}/{relay_wire.tag_of(peer)}"
+
+
+def check_to(peer: PeerId, number: int = 0) -> bytes:
+    ufrag = ufrag_to(peer, number)
+    return stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1)
+
+
+class Scene:
+    """A relay, to which one node is attached."""
+
+    def __init__(self, **bounds: float | None) -> None:
+        self.now = 1000.0
+        self.relay = Relay(bytes(32), RelayBounds(**bounds), self.now)  # type: ignore[arg-type]
+        self.sent: Counter[At] = Counter()
+        self.numbers: Counter[str] = Counter()
+        self.relay.admit(NODE, TOKEN, self.now)
+        self.attach(NODE, TOKEN, AT_NODE)
+
+    def give(self, source: At, *datagrams: bytes) -> dict[At, list[bytes]]:
+        """Have the relay receive a batch; return what it sends because of it."""
+        for data in datagrams:
+            self.relay.received(data, source, self.now)
+        sent: dict[At, list[bytes]] = {}
+        for to, going in self.relay.take(self.now):
+            assert isinstance(to, At)
+            sent[to] = going
+            self.sent[to] += sum(map(len, going))
+        return sent
+
+    def ask(self, peer: PeerId, token: str, source: At, nonce: bytes = b"") -> bytes:
+        """Return a request to attach."""
+        self.numbers[token] += 1
+        return relay_wire.attach_request(relay_wire.tag_of(peer), token, self.numbers[token], nonce)
+
+    def attach(self, peer: PeerId, token: str, source: At) -> bytes:
+        """Attach a node as it does; return the request that the relay has taken."""
+        [answer] = self.give(source, self.ask(peer, token, source))[source]
+        request = self.ask(peer, token, source, relay_wire.read_attach_answer(answer, token).nonce)
+        [answer] = self.give(source, request)[source]
+        assert relay_wire.read_attach_answer(answer, token).address == tuple(source)
+        return request
+
+    def connect(self, source: At = DIALLER, number: int = 0, *, proves: bool = True) -> int:
+        """Have a dialler check, and show that it receives; return its channel."""
+        sent = self.give(source, check_to(NODE, number))
+        [data] = sent[AT_NODE]
+        introduced = relay_wire.read_check(relay_wire.read_frame(data)[1], TOKEN)
+        assert introduced == (introduced.channel, tuple(source), check_to(NODE, number))
+        if proves:
+            [asked] = sent[source]
+            request = stun.read_binding_request(asked)
+            assert self.give(source, stun.binding_response(request, tuple(source))) == {}
+        return introduced.channel
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.relay.expire(self.now)
+
+
+def test_what_a_dialler_and_a_node_say_reaches_the_other() -> None:
+    it = Scene()
+    channel = it.connect()
+    assert it.give(DIALLER, HELLO, RECORD) == {AT_NODE: relay_wire.frame(channel, [HELLO, RECORD])}
+    assert it.give(AT_NODE, *relay_wire.frame(channel, [RECORD] * 3)) == {DIALLER: [RECORD] * 3}
+    # A listener that is a full ICE agent checks its dialler, and is answered.
+    answer = stun.binding_response(stun.read_binding_request(check_to(NODE)), tuple(AT_NODE))
+    assert it.give(DIALLER, answer) == {AT_NODE: relay_wire.frame(channel, [answer])}
+
+
+def test_diallers_of_one_node_have_channels_of_their_own() -> None:
+    it = Scene()
+    diallers = [At("198.51.100.1", port) for port in range(1, 11)]
+    channels = [it.connect(each) for each in diallers]
+    assert len(set(channels)) == 10
+    for each, channel in zip(diallers, channels, strict=True):
+        assert it.give(AT_NODE, *relay_wire.frame(channel, [RECORD])) == {each: [RECORD]}
+
+
+def test_who_asks_for_his_address_is_told() -> None:
+    it = Scene(rate=None)
+    request = stun.plain_request(b"t" * 12)
+    [answer] = it.give(DIALLER, request)[DIALLER]
+    message = stun.parse_message(answer, stun.BINDING_SUCCESS)
+    assert stun.read_address(message.attributes[stun.XOR_MAPPED_ADDRESS], b"t" * 12) == tuple(DIALLER)
+    assert len(answer) <= AMPLIFICATION * len(request)
+
+
+def test_a_relay_that_is_off_relays_nothing_and_attaches_nodes() -> None:
+    it = Scene(rate=None)
+    assert it.relay.attached == 1
+    assert it.give(DIALLER, check_to(NODE), HELLO) == {}
+
+
+# attaching
+
+
+def test_a_node_moves_and_its_diallers_stay() -> None:
+    it = Scene()
+    channel = it.connect()
+    it.attach(NODE, TOKEN, ELSEWHERE)
+    assert it.give(DIALLER, RECORD) == {ELSEWHERE: relay_wire.frame(channel, [RECORD])}
+    assert it.give(ELSEWHERE, *relay_wire.frame(channel, [RECORD])) == {DIALLER: [RECORD]}
+    assert it.give(AT_NODE, *relay_wire.frame(channel, [RECORD])) == {}
+
+
+def test_a_node_is_attached_in_both_address_families() -> None:
+    it = Scene()
+    over_v6, dialler = At("2001:db8::1", 1), At("2001:db8::9", 9)
+    it.attach(NODE, TOKEN, over_v6)
+    assert AT_NODE in it.give(DIALLER, check_to(NODE))
+    assert over_v6 in it.give(dialler, check_to(NODE))
+    assert it.relay.attached == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "token"),
+    [(NODE, OTHER_TOKEN), (OTHER_NODE, TOKEN), (NODE, "guessed" * 4), (OTHER_NODE, OTHER_TOKEN + "x")],
+    ids=["another's token", "another's tag", "a guessed token", "a token that is not quite right"],
+)
+def test_nobody_attaches_with_what_is_not_his(peer: PeerId, token: str) -> None:
+    it = Scene()
+    it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+    assert it.give(ELSEWHERE, it.ask(peer, token, ELSEWHERE)) == {}
+    assert it.relay.attached == 1
+    assert AT_NODE in it.give(DIALLER, check_to(NODE))
+
+
+def test_a_request_that_somebody_copied_attaches_nobody() -> None:
+    it = Scene()
+    copied = it.attach(NODE, TOKEN, AT_NODE)
+    # From another address the nonce does not hold; the answer is for who has the token.
+    [answer] = it.give(ELSEWHERE, copied)[ELSEWHERE]
+    assert relay_wire.read_attach_answer(answer, TOKEN).address is None
+    assert len(answer) <= AMPLIFICATION * len(copied)
+    assert AT_NODE in it.give(DIALLER, check_to(NODE))
+    # And once the node is elsewhere, it does not bring it back to where it was.
+    it.attach(NODE, TOKEN, ELSEWHERE)
+    assert it.give(AT_NODE, copied) == {}
+    assert ELSEWHERE in it.give(At("198.51.100.1", 4), check_to(NODE))
+
+
+def test_an_old_nonce_is_taken_no_longer() -> None:
+    it = Scene()
+    [answer] = it.give(AT_NODE, it.ask(NODE, TOKEN, AT_NODE))[AT_NODE]
+    nonce = relay_wire.read_attach_answer(answer, TOKEN).nonce
+    it.now += 2 * NONCE_SECONDS
+    [answer] = it.give(AT_NODE, it.ask(NODE, TOKEN, AT_NODE, nonce))[AT_NODE]
+    assert relay_wire.read_attach_answer(answer, TOKEN).address is None
+
+
+def test_a_node_that_says_nothing_more_is_attached_no_longer() -> None:
+    it = Scene()
+    it.wait(STAY_SECONDS - 1)
+    assert it.relay.attached == 1
+    it.wait(1)
+    assert it.relay.attached == 0
+    assert it.give(DIALLER, check_to(NODE)) == {}
+    it.attach(NODE, TOKEN, AT_NODE)
+    assert AT_NODE in it.give(DIALLER, check_to(NODE))
+
+
+def test_a_node_that_left_may_stay_a_little_and_come_back() -> None:
+    it = Scene()
+    channel = it.connect()
+    it.relay.dismiss(NODE, TOKEN, it.now)
+    it.relay.admit(NODE, OTHER_TOKEN, it.now)
+    it.relay.dismiss(NODE, TOKEN, it.now)  # of the connection before: it counts no more
+    it.attach(NODE, OTHER_TOKEN, AT_NODE)
+    assert it.give(AT_NODE, *relay_wire.frame(channel, [RECORD])) == {DIALLER: [RECORD]}
+    it.wait(STAY_SECONDS - 1)
+    it.attach(NODE, OTHER_TOKEN, AT_NODE)
+    assert it.relay.attached == 1
+    it.relay.dismiss(NODE, OTHER_TOKEN, it.now)
+    it.wait(STAY_SECONDS)
+    assert (it.relay.attached, it.relay.channels) == (0, 0)
+    assert it.give(AT_NODE, it.ask(NODE, OTHER_TOKEN, AT_NODE)) == {}
+
+
+def test_only_so_many_nodes_are_admitted() -> None:
+    it = Scene(nodes=1)
+    with pytest.raises(CapacityError):
+        it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+    it.relay.admit(NODE, OTHER_TOKEN, it.now)
+
+
+# third parties
+
+
+def test_whose_address_is_on_a_forged_check_gets_little_however_much_the_node_sends() -> None:
+    it = Scene()
+    given_bytes = 0
+    for number in range(50):
+        check = check_to(NODE, number)
+        channel = it.connect(VICTIM, number, proves=False)
+        it.give(VICTIM, HELLO)
+        given_bytes += len(check) + len(HELLO)
+        it.give(AT_NODE, *relay_wire.frame(channel, [RECORD] * 20))
+        it.now += 0.1
+    assert 0 < it.sent[VICTIM] <= AMPLIFICATION * given_bytes
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["check", "hello", "record", "node", "stun", "junk", "wait"]), st.integers(0, 3)),
+        max_size=60,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_comes_an_address_that_proves_nothing_gets_at_most_three_times_what_came_from_it(
+    steps: list[tuple[str, int]],
+) -> None:
+    it = Scene(idle_s=3.0)
+    given_bytes = 0
+    for step, number in steps:
+        if step == "wait":
+            it.wait(float(number))
+            continue
+        data = {
+            "check": check_to((NODE, OTHER_NODE)[number % 2], number),
+            "hello": HELLO,
+            "record": RECORD,
+            "stun": stun.pack_message(stun.BINDING_REQUEST, bytes([number]) * 12, [], None),
+            "junk": bytes([number * 60]) * 30,
+            "node": relay_wire.frame(FIRST + number, [RECORD])[0],
+        }[step]
+        if step == "node":
+            it.give(AT_NODE, data)
+        else:
+            given_bytes += len(data)
+            it.give(VICTIM, data)
+        assert it.sent[VICTIM] <= AMPLIFICATION * given_bytes
+
+
+@pytest.mark.parametrize("data", [HELLO, RECORD, *relay_wire.frame(FIRST, [RECORD]), b"", b"\x40", b"\0\1\0\0" * 5])
+def test_to_a_node_goes_nothing_of_those_who_did_not_name_it(data: bytes) -> None:
+    it = Scene()
+    it.connect()
+    assert it.give(VICTIM, data) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *relay_wire.frame(FIRST + 1, [RECORD]),  # nobody's channel
+        *relay_wire.frame(relay_wire.CHECK_CHANNEL, [RECORD]),
+        *relay_wire.frame(FIRST, [relay_wire.frame(FIRST, [RECORD])[0]]),  # a frame within
+        *relay_wire.frame(FIRST, [b""]),
+        *relay_wire.frame(FIRST, [bytes(5000)]),
+        relay_wire.frame(FIRST, [RECORD])[0][:-1],
+        relay_wire.frame(FIRST, [RECORD])[0] + b"\0",
+    ],
+)
+def test_to_a_dialler_goes_nothing_but_what_its_node_may_send(data: bytes) -> None:
+    it = Scene()
+    assert it.connect() == FIRST
+    assert it.give(AT_NODE, data) == {}
+    # Nor what another node sends on the same channel.
+    it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+    it.attach(OTHER_NODE, OTHER_TOKEN, AT_OTHER)
+    assert it.give(AT_OTHER, *relay_wire.frame(FIRST, [RECORD])) == {}
+
+
+def test_a_dialler_that_talks_is_not_given_to_another_node_by_a_check_in_its_name() -> None:
+    it = Scene()
+    channel = it.connect()
+    it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+    it.attach(OTHER_NODE, OTHER_TOKEN, AT_OTHER)
+    assert it.give(DIALLER, check_to(OTHER_NODE)) == {}
+    assert it.give(DIALLER, RECORD) == {AT_NODE: relay_wire.frame(channel, [RECORD])}
+
+
+# floods
+
+
+def test_channels_are_bounded_and_those_who_prove_nothing_make_room() -> None:
+    it = Scene(channels_each=8, new_per_s=1000)
+    own = it.connect()
+    for port in range(1, 100):
+        it.connect(At(f"203.0.113.{port}", 7), port, proves=False)
+    assert it.relay.channels == 8
+    assert it.give(AT_NODE, *relay_wire.frame(own, [RECORD])) == {DIALLER: [RECORD]}
+    for port in range(100, 107):
+        it.connect(At(f"203.0.113.{port}", 7), port)
+    assert it.give(At("203.0.113.200", 7), check_to(NODE)) == {}
+    it.wait(UNPROVED_SECONDS)
+    assert it.relay.channels == 8
+
+
+@pytest.mark.parametrize(
+    ("bounds", "sources", "most"),
+    [
+        ({"new_per_s": 4}, [At(f"198.51.100.{n}", 1) for n in range(1, 20)], 4),
+        ({"channels_per_source": 3}, [At("198.51.100.1", n) for n in range(1, 20)], 3),
+        ({"channels_per_source": 3}, [At(f"2001:db8::{n:x}", 1) for n in range(1, 20)], 3),
+        ({"channels": 5}, [At(f"198.51.100.{n}", 1) for n in range(1, 20)], 5),
+    ],
+    ids=["new in a second", "of one address", "of one /64", "in all"],
+)
+def test_beyond_a_bound_checks_are_ignored(bounds: dict[str, float], sources: list[At], most: int) -> None:
+    it = Scene(**bounds)
+    assert sum(AT_NODE in it.give(source, check_to(NODE)) for source in sources) == most
+    it.wait(31)
+    assert it.relay.channels == 0
+    assert AT_NODE in it.give(sources[-1], check_to(NODE))
+
+
+def test_a_channel_ends_when_its_dialler_has_said_nothing_for_long() -> None:
+    it = Scene(idle_s=30)
+    channel = it.connect()
+    for _ in range(10):
+        it.wait(29)
+        it.attach(NODE, TOKEN, AT_NODE)
+        assert it.give(DIALLER, RECORD) == {AT_NODE: relay_wire.frame(channel, [RECORD])}
+    it.wait(30)
+    assert it.give(AT_NODE, *relay_wire.frame(channel, [RECORD])) == {}
+    assert it.give(DIALLER, RECORD) == {}
+
+
+@pytest.mark.parametrize("bound", ["rate", "rate_per_node", "rate_per_channel"])
+@pytest.mark.parametrize("to_node", [True, False])
+def test_what_is_over_a_rate_is_dropped(bound: str, to_node: bool) -> None:
+    it = Scene(**{bound: 100_000, "burst": 50_000})
+    channel = it.connect()
+    start = it.relay.relayed
+    for _ in range(100):
+        it.now += 0.1
+        if to_node:
+            it.give(DIALLER, *[RECORD] * 40)
+        else:
+            it.give(AT_NODE, *relay_wire.frame(channel, [RECORD] * 40))
+    relayed = it.relay.relayed - start
+    assert 0.9 * 1_000_000 < relayed < 1_050_000
+    assert relayed + it.relay.dropped == pytest.approx(4_000_000, rel=0.01)
+
+
+def test_channel_numbers_come_back_as_late_as_possible() -> None:
+    it = Scene(new_per_s=10_000, burst=1 << 30)
+    numbers = []
+    for port in range(1, relay_wire.LAST_CHANNEL - FIRST + 3):
+        numbers.append(it.connect(At("198.51.100.1", port), proves=False))
+        it.relay.expire(it.now + UNPROVED_SECONDS)
+    assert numbers[-1] == FIRST
+    assert len(set(numbers)) == len(numbers) - 1

@@ -1,0 +1,266 @@
+"""Sessions through a relay: whoever cannot be reached otherwise is, and whoever can moves on to a better way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from kodo.p2p.core import relay_wire, stun
+from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.core.relay import AMPLIFICATION, RelayBounds
+from kodo.p2p.errors import UnreachableError
+from kodo.p2p.net.attachment import EVERY_SECONDS
+from kodo.p2p.net.calls import Call
+from kodo.p2p.net.host import Host
+from kodo.p2p.net.relay import RelayServer
+from kodo.p2p.net.session import Session
+from tests.support.air import NODE, PORT, Address, Air, air_pair
+from tests.support.peers import CLIENT
+from tests.support.virtual_time import run_virtual
+
+RELAY, RELAY_PORT = "203.0.113.1", 8360
+AT_RELAY = (RELAY, RELAY_PORT)
+DIRECT = "lan"
+"""What addresses for documentation count as."""
+ELSEWHERE, VICTIM = "198.51.100.2", ("203.0.113.9", 53)
+
+
+class Scene:
+    """A node that only a relay reaches, and a user."""
+
+    def __init__(self, air: Air, node: Host, user: Host, address: Multiaddr) -> None:
+        self.air, self.node, self.user, self.direct = air, node, user, address
+        self.server = RelayServer()
+        self.changes = 0
+        self.changed = asyncio.Event()
+        self.blocks = True
+        self._node_to_relay: list[bytes] = []
+        air.drop = self._drop
+
+    def _drop(self, data: bytes, source: Address, to: Address) -> bool:
+        return self.blocks and NODE in (source[0], to[0]) and RELAY not in (source[0], to[0])
+
+    async def attach(self, bounds: RelayBounds | None = None) -> Multiaddr:
+        """Start the relay and attach the node; return the address to dial."""
+        self.server = RelayServer(bounds)
+        self.server.open([RELAY], RELAY_PORT)
+        self.admit()
+        async with asyncio.timeout(10):
+            await self.changed.wait()
+        [address] = self.node.relay_addresses()
+        return address
+
+    def admit(self) -> None:
+        self.token = "t" + str(self.changes).zfill(31)
+        self.server.core.admit(self.node.peer_id, self.token, asyncio.get_running_loop().time())
+        self.node.attach(AT_RELAY, self.token, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self.changed.set()
+
+
+Play = Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Play a scene in virtual time."""
+
+    async def whole(work: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+        async with asyncio.timeout(600), air_pair(monkeypatch) as parts:
+            scene = Scene(*parts)
+            try:
+                await work(scene)
+            finally:
+                scene.server.close()
+
+    return lambda work: run_virtual(whole(work))
+
+
+async def pull(session: Session, n: int = 1, size: int = 0, every: float = 0.0) -> float:
+    """Have the node send so many items; return the longest wait for one."""
+    loop, longest, count = asyncio.get_running_loop(), 0.0, 0
+    async with Call(session, "any", {"n": n, "size": size, "every": every}, timeout=None) as call:
+        last = loop.time()
+        async for _ in call:
+            longest, last, count = max(longest, loop.time() - last), loop.time(), count + 1
+    assert count == n
+    return longest
+
+
+def test_a_node_that_nothing_else_reaches_is_reached_through_the_relay(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        with pytest.raises(UnreachableError):
+            await it.user.connect([it.direct], timeout=2)
+        session = await it.user.connect([address, it.direct])
+        await pull(session, 200, 5000)
+        [at_node] = it.node.sessions
+        assert (session.route, at_node.route) == ("relay", "relay")
+        # The node sees the user, not the relay: bounds are by who comes.
+        assert at_node.remote_address[0] == it.air.home
+
+    play(scene)
+
+
+def test_a_session_moves_to_the_direct_way_when_there_is_one(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        session = await it.user.connect([address, it.direct])
+        assert session.route == "relay"
+        it.blocks = False
+        await pull(session, 1200, every=0.02)
+        [at_node] = it.node.sessions
+        assert (session.route, at_node.route) == (DIRECT, DIRECT)
+        # And back, when it has gone: nothing is lost.
+        it.blocks = True
+        assert await pull(session, 300, every=0.02) < 2
+        assert (session.route, at_node.route) == ("relay", "relay")
+        assert [at_node] == it.node.sessions
+
+    play(scene)
+
+
+def test_a_relay_that_is_mute_costs_nothing_where_another_way_exists(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        loop, took = asyncio.get_running_loop(), []
+        relayed = await it.attach()
+        it.blocks = False
+        for addresses in ([it.direct], [relayed, it.direct]):
+            it.air.blocked = {RELAY} if len(addresses) > 1 else set()
+            began = loop.time()
+            session = await it.user.connect(addresses)
+            took.append(loop.time() - began)
+            assert session.route == DIRECT
+            await session.aclose()
+        assert took[1] == pytest.approx(took[0], abs=0.001)
+
+    play(scene)
+
+
+def test_a_session_goes_on_when_the_relay_is_started_anew(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        session = await it.user.connect([address])
+
+        async def restart() -> None:
+            await asyncio.sleep(2)
+            it.server.close()
+            it.server = RelayServer()
+            it.server.open([RELAY], RELAY_PORT)
+            it.admit()
+
+        _, longest = await asyncio.gather(restart(), pull(session, 300, every=0.02))
+        assert longest < 2
+        assert len(it.node.sessions) == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize("how", ["rebind", "move"])
+def test_a_relayed_session_goes_on_when_the_user_moves(play: Play, how: str) -> None:
+    async def scene(it: Scene) -> None:
+        it.air.nat = True
+        session = await it.user.connect([await it.attach()])
+
+        async def move() -> None:
+            await asyncio.sleep(2)
+            if how == "move":
+                it.air.home = ELSEWHERE
+            it.air.rebind()
+
+        _, longest = await asyncio.gather(move(), pull(session, 300, every=0.02))
+        assert longest < 1
+        assert len(it.node.sessions) == 1
+
+    play(scene)
+
+
+def test_the_node_keeps_attached_and_says_when_the_relay_has_gone(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        await it.attach()
+        await asyncio.sleep(10 * EVERY_SECONDS)
+        assert it.server.core.attached == 1
+        assert it.changes == 1
+        it.air.blocked = {RELAY}
+        await asyncio.sleep(3 * EVERY_SECONDS)
+        assert it.node.relay_addresses() == []
+        it.air.blocked = set()
+        await asyncio.sleep(EVERY_SECONDS)
+        assert len(it.node.relay_addresses()) == 1
+        assert it.changes == 3
+
+    play(scene)
+
+
+def test_a_node_that_is_let_go_is_reached_no_longer(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        it.node.detach(AT_RELAY)
+        assert it.node.relay_addresses() == []
+        it.server.core.dismiss(it.node.peer_id, it.token, asyncio.get_running_loop().time())
+        await asyncio.sleep(120)
+        assert it.server.core.attached == 0
+        with pytest.raises(UnreachableError):
+            await it.user.connect([address], timeout=2)
+
+    play(scene)
+
+
+def test_nothing_is_relayed_for_another_tag(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        with pytest.raises(UnreachableError):
+            await it.user.connect([address.with_peer(CLIENT.peer_id)], timeout=2)
+
+    play(scene)
+
+
+def test_whose_address_somebody_else_has_written_on_a_check_is_sent_little(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        await it.attach()
+        sent = 0
+        for number in range(20):
+            ufrag = f"{stun.UFRAG_PREFIXES[1]}{number:032x}/{relay_wire.tag_of(it.node.peer_id)}"
+            check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1)
+            it.air.carry(check, VICTIM, AT_RELAY)
+            sent += len(check)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        assert 0 < it.air.received[VICTIM] <= AMPLIFICATION * sent
+
+    play(scene)
+
+
+def test_frames_of_others_than_the_relay_mean_nothing_to_a_node(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        address = await it.attach()
+        session = await it.user.connect([address])
+        check = stun.binding_request("x" * 30, "x" * 30, b"t" * 12, tie_breaker=1, priority=1)
+        forged = [
+            relay_wire.frame_of_check(0x4001, VICTIM, check, "another token"),
+            relay_wire.frame_of_check(0x4777, VICTIM, check, "another token"),
+            *relay_wire.frame(0x4777, [b"\x16" + bytes(100)]),
+            *relay_wire.frame(0x4001, [relay_wire.frame(0x4001, [b"\x16" * 100])[0]]),
+            b"\x40",
+            b"\x40\x01\xff\xff",
+        ]
+        for source in (AT_RELAY, VICTIM):
+            for data in forged:
+                it.air.carry(data, source, (NODE, PORT))
+        await asyncio.sleep(1)
+        assert it.air.received[VICTIM] == 0
+        await pull(session, 10)
+
+    play(scene)
+
+
+def test_a_peer_id_has_one_tag_which_ends_a_ufrag() -> None:
+    tag = relay_wire.tag_of(PeerId(bytes(32)))
+    assert len(tag) == relay_wire.TAG_CHARACTERS
+    assert relay_wire.tag_in(f"{stun.UFRAG_PREFIXES[1]}{'0' * 32}/{tag}") == tag
