@@ -494,7 +494,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "login")(login)
     command(app, "logout")(logout)
-    command(app, "whoami")(whoami)
+    command(app, "whoami", bounded=True)(whoami)
     groups: dict[str, tuple[str, dict[str, Any]]] = {
         "user": (
             "Manage the users of a node, or of a registry with --registry, that runs with --auth local.",

@@ -49,7 +49,10 @@ Lan = Annotated[
 Timeout = Annotated[
     str | None,
     typer.Option(
-        "--timeout", metavar="SECONDS", help="How long a call may take, e.g. 30 or 2m.", rich_help_panel=HELP_COMMON
+        "--timeout",
+        metavar="SECONDS",
+        help="How long a call or search may take, and a list in all, e.g. 30 or 2m.",
+        rich_help_panel=HELP_COMMON,
     ),
 ]
 Home = Annotated[
@@ -73,12 +76,13 @@ COMMON: dict[str, tuple[Any, Any]] = {
 
 
 def command(
-    app: typer.Typer, name: str, *, filters: bool = False, **options: Any
+    app: typer.Typer, name: str, *, filters: bool = False, bounded: bool = False, **options: Any
 ) -> Callable[[Callable[..., Awaitable[int | None]]], Any]:
     """Make `async def name(context, …) -> exit code or None` a command of `app`.
 
     Args:
         filters: it takes the options of `run_filters`, and is called with what they mean as `wanted`.
+        bounded: all of it is over within `--timeout`; else that is for each call and search alone.
     """
 
     def register(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
@@ -89,7 +93,7 @@ def command(
         def run(**values: Any) -> None:
             from kodo.cli.runtime import execute
 
-            common = {key: values.pop(key) for key in COMMON}
+            common = {key: values.pop(key) for key in COMMON} | {"bounded": bounded}
             if filters:
                 options = {key: values.pop(key) for key in FILTERS}
                 raise typer.Exit(execute(partial(_with_selection, function, options), values, common))

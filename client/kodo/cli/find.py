@@ -170,6 +170,6 @@ def _first_line(text: object) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "nodes")(nodes)
-    command(app, "flows")(flows)
-    command(app, "show")(show)
+    command(app, "nodes", bounded=True)(nodes)
+    command(app, "flows", bounded=True)(flows)
+    command(app, "show", bounded=True)(show)

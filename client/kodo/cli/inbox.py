@@ -183,5 +183,5 @@ def _show(context: Context, found: Inbox) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "inbox")(inbox)
+    command(app, "inbox", bounded=True)(inbox)
     command(app, "notify")(notify)

@@ -231,5 +231,5 @@ async def _follow(
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "invite")(invite)
-    command(app, "invitations")(invitations)
+    command(app, "invitations", bounded=True)(invitations)
     command(app, "open")(open_link)

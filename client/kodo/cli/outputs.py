@@ -214,5 +214,5 @@ def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "outputs")(outputs)
+    command(app, "outputs", bounded=True)(outputs)
     command(app, "download", filters=True)(download)

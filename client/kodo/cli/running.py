@@ -487,4 +487,4 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     for function in (run, state, follow, locks, answer, restart):
         command(app, function.__name__)(function)
-    command(app, "ps", filters=True)(ps)
+    command(app, "ps", filters=True, bounded=True)(ps)

@@ -17,6 +17,7 @@ from kodo.cli.exits import Exit, failure_of
 from kodo.cli.logs import log_commands, logs_json
 from kodo.cli.text import line, lines, to_json
 from kodo.client.config import Loaded, load_settings
+from kodo.p2p.errors import DeadlineError
 
 if TYPE_CHECKING:
     from kodo.cli.table import Table
@@ -108,6 +109,8 @@ def execute(
         flags = {name: common[name] for name in ("node", "registry", "lan", "timeout")}
         loaded = load_settings(common["home"], flags)
         context = Context(loaded, json=json, verbose=verbose)
+        if common.get("bounded") and common["timeout"] is not None:
+            function = _within(loaded.settings.timeout_s, function)
         with asyncio.Runner() as runner:
             return runner.run(_main(function, values, context))
     except BaseException as error:
@@ -120,6 +123,21 @@ def execute(
             with contextlib.suppress(OSError):
                 print(f"koco: {unread}", file=sys.stderr, flush=True)
         return close_pipe()
+
+
+def _within(seconds: float, function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
+    """Make a command that ends with an error unless it is done in time."""
+
+    async def bounded(*args: Any, **values: Any) -> int | None:
+        try:
+            async with asyncio.timeout(seconds) as bound:
+                return await function(*args, **values)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise DeadlineError(f"not done within {seconds:g} s, the time that --timeout gives it") from None
+
+    return bounded
 
 
 async def _main(function: Callable[..., Awaitable[int | None]], values: Mapping[str, Any], context: Context) -> int:

@@ -205,6 +205,6 @@ async def get(
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "share")(share)
-    command(app, "shares")(shares)
+    command(app, "shares", bounded=True)(shares)
     command(app, "unshare")(unshare)
     command(app, "get")(get)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +18,18 @@ from kodo.client.known_nodes import KnownNodes
 from kodo.client.matching import named, nearest
 from kodo.client.near import Answers, NearNodes, rows_of
 from kodo.client.peer import RemoteNode
-from kodo.client.resolve import Finder, Resolver, Target, parse_flow, safe_text
+from kodo.client.resolve import (
+    FarFinder,
+    Finder,
+    Resolver,
+    StillAwayError,
+    Target,
+    parse_flow,
+    safe_text,
+    wait_for_far,
+)
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import CallError, KodoError, NotFoundError, PeerError, UsageError
+from kodo.p2p.errors import CallError, DeadlineError, KodoError, NotFoundError, PeerError, UsageError
 from kodo.settings.client import ClientSettings
 
 __all__ = ["Directory"]
@@ -75,7 +85,7 @@ class Directory:
             near += finders
             seen += finders
         elif settings.lan:
-            self._lan = LanFinder(settings.browse_s)
+            self._lan = LanFinder(min(settings.browse_s, settings.timeout_s / 2))
             near.append(self._lan)
             seen.append(self._lan.glance(self._neighbours))
         self.places = places
@@ -83,8 +93,8 @@ class Directory:
         """Where near nodes are."""
         self._seen = Resolver(seen, known)
         """Where near nodes are seen at a glance: looks no longer once those are there that this user knows."""
-        self._seen_everywhere = Resolver([*seen, *self.registries], known)
-        self.everywhere = Resolver([*near, *self.registries], known)
+        self._seen_everywhere = Resolver(seen, known, far=self.registries)
+        self.everywhere = Resolver(near, known, far=self.registries)
         """Where nodes are, registries asked too."""
         self.nearby = NearNodes(self.near, known, self.remote, self._seen)
 
@@ -106,7 +116,7 @@ class Directory:
             wanted = NodeFilter(query)
             narrowed = [registry.narrowed(query) for registry in self.registries]
             found = [each for each in await self._seen.all() if wanted.fits(each.as_row())]
-            found += await Resolver(narrowed, self._known).all()
+            found += await Resolver((), self._known, far=narrowed).all()
         else:
             narrowed, found = self.registries, await self._seen_everywhere.all()
         tell_refused(narrowed, found=bool(found))
@@ -117,8 +127,28 @@ class Directory:
             row["source"] = "registry" if each.source == "registry" else "lan"
         return sorted(rows.values(), key=lambda row: (str(row["name"]), row["peer_id"]))
 
+    @contextlib.asynccontextmanager
+    async def _in_time(self, text: str) -> AsyncIterator[None]:
+        """Bound how long something is looked for.
+
+        Raises:
+            DeadlineError: it took longer than the settings allow.
+        """
+        seconds = self._settings.timeout_s
+        try:
+            async with asyncio.timeout(seconds) as bound:
+                yield
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise DeadlineError(f"{safe_text(text)!r} was not found within {seconds:g} s") from None
+
     async def node(self, text: str) -> RemoteNode:
         """Find the node that NODE means; see `Client.node`."""
+        async with self._in_time(text):
+            return await self._node(text)
+
+    async def _node(self, text: str) -> RemoteNode:
         connected = self._connected(text)
         if connected is not None:
             return connected
@@ -248,24 +278,41 @@ class Directory:
             for row in await ask(await self.node(node)):
                 yield row
             return
-        near = await self.nearby.ask(ask, "flow.list", everybody=everybody)
-        refused, answered = near.refused, bool(near.given)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        listed: dict[asyncio.Task[list[dict[str, Any]]], FarFinder] = {
+            asyncio.create_task(_listed(registry, search, query, by)): registry for registry in self.registries
+        }
         seen: set[tuple[str, str]] = set()
-        for _, rows in near.given:
-            for row in rows:
-                seen.add((row["peer_id"], str(row.get("path"))))
-                yield row
-        for registry in self.registries:
-            try:
-                async for row in registry.flows(search=search, query=query, by=by):
+        try:
+            near = await self.nearby.ask(ask, "flow.list", everybody=everybody)
+            refused, answered = near.refused, bool(near.given)
+            for _, rows in near.given:
+                for row in rows:
+                    seen.add((row["peer_id"], str(row.get("path"))))
+                    yield row
+            await wait_for_far(listed, began, found=bool(seen))
+        finally:
+            for task in listed:
+                task.cancel()
+            await asyncio.gather(*listed, return_exceptions=True)
+        for task, registry in listed.items():
+            if task.cancelled():
+                continue  # it was left out
+            error = task.exception()
+            if error is None:
+                answered = True
+                for row in task.result():
                     key = (str(row.get("peer_id")), str(row.get("path")))
                     if key not in seen:
                         seen.add(key)
                         yield {**row, "source": "registry"}
-                answered = True
-            except (KodoError, TimeoutError) as error:
-                if isinstance(error, CallError) and error.code == 400:
-                    refused = refused or error
+                continue
+            if not isinstance(error, (KodoError, TimeoutError)):
+                raise error
+            if isinstance(error, CallError) and error.code == 400:
+                refused = refused or error
+            if not isinstance(error, StillAwayError):
                 logger.warning("%s: %s", registry.label, error)
         if refused is not None and not answered:
             raise refused
@@ -273,6 +320,10 @@ class Directory:
 
     async def find_flow(self, flow: str, node: str | None = None) -> FlowOnNode:
         """Find the flow that FLOW means, and its form; see `Client.find_flow`."""
+        async with self._in_time(flow):
+            return await self._find_flow(flow, node)
+
+    async def _find_flow(self, flow: str, node: str | None) -> FlowOnNode:
         node = node or self._settings.node
         if node is not None:
             return await flow_on(await self.node(node), flow)
@@ -318,6 +369,13 @@ class Directory:
 
     async def _all_flows(self) -> list[dict[str, Any]]:
         return [row async for row in self.flows(everybody=True)]
+
+
+async def _listed(
+    registry: RegistryFinder, search: str | None, query: str | None, by: str | None
+) -> list[dict[str, Any]]:
+    """Return the rows of a registry's catalogue."""
+    return [row async for row in registry.flows(search=search, query=query, by=by)]
 
 
 async def _described(remote: RemoteNode) -> dict[str, Any]:

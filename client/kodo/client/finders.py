@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kodo.client.resolve import Found, Wanted
+from kodo.client.resolve import Found, StillAwayError, Wanted
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.errors import CallError, NotFoundError, UnreachableError
+from kodo.p2p.errors import CallError, DeadlineError, NotFoundError, UnreachableError
 from kodo.p2p.net.interfaces import local_addresses
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ SECOND_CLAIM_SECONDS = 0.3
 
 GLANCE_SECONDS = 0.25
 """How long to listen at least: a question goes out within 120 ms (RFC 6762, 5.2), an answer within 120 ms of it."""
+
+AWAY_SECONDS = 30.0
+"""How long a registry is not asked again that has just not answered: a command asks several times."""
 
 MAX_ROWS = 10_000
 """Bound of what is taken from one registry for one listing."""
@@ -206,28 +209,67 @@ class RegistryFinder:
         """Why a listing gave nothing the last time: this user may not read it."""
         self._timeout = timeout
         self._query = query
+        self._answering = False
+        self._away_until = [0.0]
+        """In the loop's time; shared with those that `narrowed` made."""
+
+    @property
+    def answering(self) -> bool:
+        """See `resolve.FarFinder`."""
+        return self._answering
+
+    def leave_out(self, seconds: float) -> None:
+        """See `resolve.FarFinder`."""
+        self._is_away()
+        logger.warning("%s: no answer within %.1f s; it is left out", self.label, seconds)
 
     def narrowed(self, query: str) -> RegistryFinder:
         """Return a finder in the same registry that lists only what `query` holds for."""
-        return RegistryFinder(self.url, self._timeout, query=query, claimant=self.claimant)
+        made = RegistryFinder(self.url, self._timeout, query=query, claimant=self.claimant)
+        made._away_until = self._away_until
+        return made
+
+    def _begin(self) -> None:
+        """Begin to ask.
+
+        Raises:
+            StillAwayError: it has just not answered.
+        """
+        self.refused = None
+        self._answering = False
+        if asyncio.get_running_loop().time() < self._away_until[0]:
+            raise StillAwayError(f"{self.label} did not answer a moment ago")
+
+    def _is_away(self) -> None:
+        self._away_until[0] = asyncio.get_running_loop().time() + AWAY_SECONDS
+
+    def _answers(self) -> None:
+        self._answering = True
+
+    def _rows(self, ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:
+        return _rows(ask, self._answers, **filters)
 
     async def find(self, wanted: Wanted | None) -> list[Found]:
         """Ask; what is wanted is taken from its signed record, a listing from the registry's rows."""
-        self.refused = None
+        self._begin()
         try:
             async with asyncio.timeout(self._timeout), self._open() as registry:
                 if wanted is None:
-                    listed = _rows(registry.nodes, query=self._query)
+                    listed = self._rows(registry.nodes, query=self._query)
                     return [found async for row in listed if (found := found_in(row)) is not None]
                 if wanted.peer_id is not None:
                     peers = [str(wanted.peer_id)]
                 else:
                     search = wanted.name or ""
-                    rows = [row async for row in _rows(registry.nodes, search=search)]
+                    rows = [row async for row in self._rows(registry.nodes, search=search)]
                     peers = [str(row.get("peer_id")) for row in rows if row.get("name") == wanted.name]
                 return [found for peer in peers if (found := await self._record(registry, peer)) is not None]
         except TimeoutError:
+            self._is_away()
             raise UnreachableError(f"no answer within {self._timeout:g} s") from None
+        except (UnreachableError, DeadlineError):
+            self._is_away()
+            raise
         except CallError as error:
             if not self._note(error) or wanted is not None:
                 raise
@@ -256,11 +298,14 @@ class RegistryFinder:
 
     async def flows(self, *, search: str | None, query: str | None, by: str | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the rows of its catalogue that fit."""
-        self.refused = None
+        self._begin()
         async with self._open() as registry:
             try:
-                async for row in _rows(registry.flows, search=search, query=query, by=by):
+                async for row in self._rows(registry.flows, search=search, query=query, by=by):
                     yield row
+            except (UnreachableError, DeadlineError):
+                self._is_away()
+                raise
             except CallError as error:
                 if not self._note(error):
                     raise
@@ -279,10 +324,11 @@ def tell_refused(registries: Sequence[RegistryFinder], *, found: bool) -> None:
             logger.warning("%s: %s", registry.label, registry.refused)
 
 
-async def _rows(ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:
+async def _rows(ask: Any, answered: Callable[[], None], **filters: str | None) -> AsyncIterator[dict[str, Any]]:
     page, given = 1, 0
     while given < MAX_ROWS:
         answer = await ask(p=page, pp=500, **{key: value for key, value in filters.items() if value is not None})
+        answered()
         for row in answer.result:
             if isinstance(row, Mapping):
                 given += 1

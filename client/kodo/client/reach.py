@@ -21,6 +21,7 @@ from kodo.p2p.core.paths import Target
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.checks import Check, Question, check
 from kodo.p2p.net.interfaces import link_local_interfaces, local_addresses
+from kodo.p2p.net.names import look_up
 
 __all__ = ["Family", "Place", "Reach", "Way", "nat_of", "reach"]
 
@@ -184,13 +185,12 @@ async def _targets(address: Multiaddr) -> list[Target]:
     return [Target(host, address.port) for host in await _resolved(address.host, socket.AF_INET)]
 
 
-async def _resolved(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[str]:
+async def _resolved(host: str, family: int = socket.AF_UNSPEC) -> list[str]:
     """Return the addresses of a name; none when nobody tells them in time."""
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
-            rows = await loop.getaddrinfo(host, None, family=family, type=socket.SOCK_DGRAM)
-    except (OSError, TimeoutError, UnicodeError):
+            rows = await look_up(host, 0, family=family, kind=socket.SOCK_DGRAM)
+    except (OSError, TimeoutError):
         return []
     return list(dict.fromkeys(str(name[0]) for *_, name in rows))[:_RESOLVED]
 

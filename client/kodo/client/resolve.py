@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -29,10 +29,12 @@ from kodo.p2p.errors import IdentityError, KodoError, NotFoundError, Unreachable
 from kodo.protocol.ids import is_id
 
 __all__ = [
+    "FarFinder",
     "Finder",
     "Found",
     "Reference",
     "Resolver",
+    "StillAwayError",
     "Target",
     "Wanted",
     "is_local_flow",
@@ -41,6 +43,7 @@ __all__ = [
     "parse_schedule",
     "parse_share",
     "safe_text",
+    "wait_for_far",
 ]
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,12 @@ Source = Literal["home", "lan", "registry"]
 
 LINGER_SECONDS = 1.5
 """How long the other places are still asked once one has answered for a name that is not pinned yet."""
+FAR_SECONDS = 0.5
+"""How long a far place that says nothing is waited for when the near ones have answered and know something."""
+FAR_LEAST_SECONDS = 1.5
+"""How long a far place has at least to say something: a round trip or three to anywhere."""
+SILENT_SECONDS = 5.0
+"""How long it has where nothing was found near."""
 
 _ADDRESS = re.compile(r"(/(?:ip4|ip6|dns4)/.+?/p2p/[^/]+)(?:/(.*))?\Z", re.DOTALL)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
@@ -129,6 +138,44 @@ class Finder(Protocol):
             KodoError: this place could not be asked.
         """
         ...
+
+
+class FarFinder(Finder, Protocol):
+    """A place that others are not kept waiting for: it may be there, take what it is asked, and say nothing."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether something of the answer has come since it was asked last."""
+        ...
+
+    def leave_out(self, seconds: float) -> None:
+        """Take note, and tell, that it said nothing for so long."""
+        ...
+
+
+class StillAwayError(UnreachableError):
+    """A place did not answer a moment ago, which was told then, and is not asked again yet."""
+
+
+async def wait_for_far(asked: Mapping[asyncio.Task[Any], FarFinder], began: float, *, found: bool) -> None:
+    """Wait for far places after near ones have answered. Who has said nothing in time is cancelled, and left out.
+
+    Args:
+        asked: what waits for each of them.
+        began: when they were asked, in the loop's time.
+        found: whether the near ones know something.
+    """
+    now = asyncio.get_running_loop().time()
+    until = max(now + FAR_SECONDS, began + FAR_LEAST_SECONDS) if found else max(now, began + SILENT_SECONDS)
+    pending = {task for task in asked if not task.done()}
+    if pending:
+        _, pending = await asyncio.wait(pending, timeout=until - now)
+    for task in pending:
+        if not asked[task].answering:
+            task.cancel()
+            asked[task].leave_out(until - began)
+    if pending:
+        await asyncio.wait(pending)
 
 
 def safe_text(value: object, limit: int = 200) -> str:
@@ -213,10 +260,19 @@ class Resolver:
         finders: the places; one that fails is told of in the log and does not hurt.
         known: the pins.
         linger: seconds, `LINGER_SECONDS`.
+        far: further places, which near ones need not wait for.
     """
 
-    def __init__(self, finders: Sequence[Finder], known: KnownNodes, *, linger: float = LINGER_SECONDS):
+    def __init__(
+        self,
+        finders: Sequence[Finder],
+        known: KnownNodes,
+        *,
+        linger: float = LINGER_SECONDS,
+        far: Sequence[FarFinder] = (),
+    ):
         self._finders = finders
+        self._far = far
         self._known = known
         self._linger = linger
 
@@ -275,6 +331,18 @@ class Resolver:
             raise UnreachableError(f"the node {name!r} was not found{hint}")
         raise NotFoundError(f"no node named {name!r} was found; `koco nodes` lists the nodes{hint}")
 
+    async def _after(
+        self,
+        near: Collection[asyncio.Task[None]],
+        far: Mapping[asyncio.Task[None], FarFinder],
+        began: float,
+        found: Sequence[Found],
+    ) -> None:
+        """Leave out far places that say nothing, once the near ones have answered."""
+        if near:
+            await asyncio.wait(near)
+        await wait_for_far(far, began, found=bool(found))
+
     async def _ask(
         self, wanted: Wanted | None, settled: Callable[[Sequence[Found]], bool]
     ) -> tuple[list[Found], list[str]]:
@@ -285,29 +353,39 @@ class Resolver:
         async def ask(finder: Finder) -> None:
             try:
                 rows = await finder.find(wanted)
+            except StillAwayError:
+                away.append(finder.label)
+                return
             except KodoError as error:
                 logger.warning("%s: %s", finder.label, error)
                 away.append(finder.label)
                 return
             found.extend(row for row in rows if wanted is None or wanted.fits(row.name, row.peer_id))
 
-        tasks = {asyncio.ensure_future(ask(finder)) for finder in self._finders}
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        far: dict[asyncio.Task[None], FarFinder] = {asyncio.create_task(ask(finder)): finder for finder in self._far}
+        near = {asyncio.create_task(ask(finder)) for finder in self._finders}
+        far_waits = asyncio.ensure_future(self._after(near, far, began, found))
+        tasks = {*near, *far}
         try:
             pending, until = tasks, None
-            loop = asyncio.get_running_loop()
             while pending and not settled(found):
                 if wanted is not None and found and until is None:
                     until = loop.time() + self._linger
                 left = None if until is None else max(until - loop.time(), 0)
                 done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    task.result()
+                    if task.cancelled():
+                        away.append(far[task].label)
+                    else:
+                        task.result()
                 if not done:
                     break
         finally:
-            for task in tasks:
+            for task in (far_waits, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(far_waits, *tasks, return_exceptions=True)
         return found, away
 
 

@@ -114,7 +114,7 @@ class WebServer:
                 client = RegistryClient(url, timeout=timeout, claimant=claimant)
                 registries.append(await stack.enter_async_context(client))
                 finders.append(RegistryFinder(url, timeout, claimant=claimant))
-            everywhere = Resolver([*near, *finders], known)
+            everywhere = Resolver(near, known, far=finders)
             api = Api(self._keys, Resolver(near, known), everywhere, registries, settings.lan, config.configs)
             stack.push_async_callback(api.aclose)
             app = web.Application(

@@ -17,7 +17,7 @@ class ClientSettings(NetworkSettings):
         default=None, min_length=1, description="The node that is meant where a command names none."
     )
     timeout_s: Seconds = Field(
-        default=30.0, gt=0, le=86400, description="How long a call, or dialling a node, may take."
+        default=30.0, gt=0, le=86400, description="How long a call, a search or dialling a node may take."
     )
     browse_s: Seconds = Field(
         default=1.5,

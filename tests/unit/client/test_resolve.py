@@ -22,6 +22,7 @@ from kodo.client.resolve import (
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import IdentityError, NotFoundError, UnreachableError, UsageError
+from tests.support.virtual_time import run_virtual
 
 FID = "01jd2n8x4q5w6e7r8t9y0abcde"
 
@@ -205,3 +206,87 @@ def test_a_share_is_named_as_a_run_is() -> None:
 
 def test_an_address_with_a_yaml_path_is_not_local() -> None:
     assert not is_local_flow(f"{address(1)}/flows/x.yaml")
+
+
+class Far(Place):
+    """A far place that says its first word after `first` seconds and is done after `whole`; None: never."""
+
+    def __init__(self, *found: Found, first: float | None = None, whole: float | None = None):
+        super().__init__(*found)
+        self.label = "a far place"
+        self.first, self.whole = first, whole
+        self.answering = False
+        self.left_out: list[float] = []
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        waits = asyncio.Event().wait
+        await (waits() if self.first is None else asyncio.sleep(self.first))
+        self.answering = True
+        await (waits() if self.whole is None else asyncio.sleep(self.whole - (self.first or 0)))
+        return list(self.found)
+
+    def leave_out(self, seconds: float) -> None:
+        self.left_out.append(seconds)
+
+
+class Near(Place):
+    """A near place that takes its time."""
+
+    def __init__(self, *found: Found, seconds: float):
+        super().__init__(*found)
+        self.seconds = seconds
+
+    async def find(self, wanted: Wanted | None) -> list[Found]:
+        await asyncio.sleep(self.seconds)
+        return list(self.found)
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "takes", "numbers"),
+    [
+        (Near(found(1), seconds=1.5), [Far()], 2.0, [1]),
+        (Near(found(1), seconds=0.25), [Far()], 1.5, [1]),
+        (Near(found(1), seconds=1.5), [Far(), Far(), Far()], 2.0, [1]),
+        (Near(seconds=4.5), [Far()], 5.0, []),
+        (Near(seconds=0.0), [Far(found(2), first=0.1, whole=0.1)], 0.1, [2]),
+        (Near(found(1), seconds=1.5), [Far(found(2), first=1.0, whole=7.0), Far()], 7.0, [1, 2]),
+        (Near(found(1), seconds=0.25), [Far(found(2), first=1.4, whole=1.4)], 1.4, [1, 2]),
+        (Near(seconds=0.0), [Far(found(2), first=4.0, whole=9.0)], 9.0, [2]),
+    ],
+    ids=[
+        "silent",
+        "silent after a glance",
+        "three silent",
+        "silent and nothing near",
+        "at once",
+        "slow and silent",
+        "far away",
+        "slow and nothing near",
+    ],
+)
+def test_a_list_waits_for_far_places_that_answer_and_not_for_those_that_say_nothing(
+    known: KnownNodes, near: Near, far: list[Far], takes: float, numbers: list[int]
+) -> None:
+    async def main() -> None:
+        began = asyncio.get_running_loop().time()
+        rows = await Resolver([near], known, far=far).all()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(takes)
+        assert [each.peer_id for each in rows] == [peer(number) for number in numbers]
+        assert [bool(each.left_out) for each in far] == [each.first is None for each in far]
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("name", ["n", "mistyped"])
+def test_a_name_is_looked_for_no_longer_for_a_far_place_that_says_nothing(known: KnownNodes, name: str) -> None:
+    async def main() -> None:
+        looked = Resolver([Near(found(1), seconds=0.5), Near(seconds=4.5)], known, far=[Far(), Far(), Far()])
+        began = asyncio.get_running_loop().time()
+        if name == "n":
+            assert (await looked.node(name)).peer_id == peer(1)
+        else:
+            with pytest.raises(NotFoundError, match="a far place, a far place, a far place could not be asked"):
+                await looked.node(name)
+        assert asyncio.get_running_loop().time() - began <= (2.0 if name == "n" else 5.0)
+
+    run_virtual(main())

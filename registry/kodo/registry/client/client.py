@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yarl import URL
 
@@ -23,6 +25,7 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
+from kodo.p2p.net.names import look_up
 from kodo.registry.client.signed_requests import Claimant, check_private_url, is_private
 from kodo.registry.records.mesh import Batch
 from kodo.registry.records.record import MAX_RECORD_BYTES, NodeRecord, verify_record
@@ -118,6 +121,24 @@ class Page(_Answer):
 _Model = TypeVar("_Model", bound=_Answer)
 
 
+class _Resolver(AbstractResolver):
+    """Looks up names by threads that nobody has to wait for: neither who cancels a call nor the loop's end."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host."""
+        return [
+            ResolveResult(
+                hostname=host, host=name[0], port=name[1], family=found, proto=proto, flags=socket.AI_NUMERICHOST
+            )
+            for found, _, proto, _, name in await look_up(host, port, family=family)
+        ]
+
+    async def close(self) -> None:
+        """Leave nothing behind: there is nothing."""
+
+
 class RegistryClient:
     """One registry; `async with`. Cancelling any call is safe.
 
@@ -152,7 +173,11 @@ class RegistryClient:
 
     async def __aenter__(self) -> RegistryClient:
         self._session = aiohttp.ClientSession(
-            auto_decompress=True, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
+            connector=aiohttp.TCPConnector(resolver=_Resolver()),
+            auto_decompress=True,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            raise_for_status=False,
         )
         return self
 
