@@ -137,11 +137,15 @@ def _command(address: str, example: Any) -> str:
 
 def _input_rows(schema: Mapping[str, Any]) -> list[str]:
     from kodo.cli.text import compact, line
-    from kodo.client.schemas import branches, help_texts, properties, resolve
+    from kodo.client.schemas import branches, group_of, help_texts, properties, resolve
 
     required = schema.get("required")
     rows = []
+    heading = ""
     for name, inner in properties(schema).items():
+        if (group := group_of(inner)) and group != heading:
+            rows.append(line(f"— {group} —"))
+        heading = group
         field = resolve(inner, schema)
         kinds = " or ".join(map(_kind, branches(field, schema)))
         needed = "needed" if isinstance(required, list) and name in required else "optional"

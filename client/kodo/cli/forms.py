@@ -16,6 +16,7 @@ from kodo.client.schemas import (
     Schema,
     branches,
     choices,
+    group_of,
     help_texts,
     is_object,
     is_secret,
@@ -47,7 +48,10 @@ async def fill_missing(schema: Schema, given: Mapping[str, Any], ask: Ask, say: 
     """Ask for the required fields that are not given; give all of them together."""
     fields = properties(schema)
     answers = dict(given)
-    for name in missing_inputs(schema, given):
+    missing = set(missing_inputs(schema, given))
+    heading = ""
+    for name in [name for name in fields if name in missing]:
+        heading = _say_group(fields[name], heading, say)
         answers[name] = await _ask_field(name, fields[name], schema, ask, say, _NOTHING, required=True)
     return answers
 
@@ -98,13 +102,23 @@ async def _ask_object(
     required = schema.get("required")
     needed = set(map(str, required)) if isinstance(required, list) else set()
     answers: dict[str, Any] = {}
+    heading = ""
     for field, inner in list(properties(schema).items())[:MAX_FIELDS]:
+        heading = _say_group(inner, heading, say)
         label = field if outermost else f"{name}.{field}"
         known = default.get(field, _NOTHING) if isinstance(default, Mapping) else _NOTHING
         value = await _ask_field(label, inner, root, ask, say, known, required=field in needed, depth=depth + 1)
         if value is not _NOTHING:
             answers[field] = value
     return answers
+
+
+def _say_group(field: Any, heading: str, say: Say) -> str:
+    """Show the heading of a field's group where it is not that of the field before; return it."""
+    group = group_of(field)
+    if group and group != heading:
+        say(f"— {line(group, 120)} —")
+    return group
 
 
 async def _ask_yes(question: str, ask: Ask, say: Say) -> bool:

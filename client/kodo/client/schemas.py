@@ -16,6 +16,7 @@ __all__ = [
     "Schema",
     "branches",
     "choices",
+    "group_of",
     "help_texts",
     "is_object",
     "is_secret",
@@ -52,10 +53,22 @@ def resolve(schema: Any, root: Schema) -> Schema:
 
 
 def properties(schema: Schema) -> dict[str, Any]:
-    """Return the named fields of an object's schema."""
+    """Return the named fields of an object's schema, in their order; those of a group stand together."""
     found = schema.get("properties")
     named = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
-    return dict(sorted(named.items(), key=lambda each: _order(each[1])))
+    ordered = sorted(named.items(), key=lambda each: _order(each[1]))
+    first: dict[str, int] = {}
+    for place, (_, inner) in enumerate(ordered):
+        first.setdefault(group_of(inner), place)
+    placed = enumerate(ordered)
+    grouped = sorted(placed, key=lambda each: first[group] if (group := group_of(each[1][1])) else each[0])
+    return dict(field for _, field in grouped)
+
+
+def group_of(schema: Any) -> str:
+    """Return the heading under which a field stands with others: `group`, also as `ui:group`; empty: none."""
+    found = schema.get("group", schema.get("ui:group")) if isinstance(schema, Mapping) else None
+    return found.strip() if isinstance(found, str) else ""
 
 
 def _order(schema: Any) -> float:

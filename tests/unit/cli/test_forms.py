@@ -164,6 +164,30 @@ async def test_what_an_author_says_of_fields_is_shown_in_their_order() -> None:
     ]
 
 
+GROUPED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "city": {"type": "string", "group": "Hotel"},
+        "train": {"type": "string", "ui:group": "Way"},
+        "stars": {"type": "integer", "group": " Hotel ", "propertyOrder": 1},
+        "note": {"type": "string", "group": 7},
+        "seat": {"type": "string", "group": "Way"},
+    },
+    "required": ["name", "seat", "city", "train", "stars"],
+}
+
+
+@pytest.mark.parametrize("ask", [fill_missing, None])
+async def test_fields_of_a_group_stand_together_under_its_heading(ask: Any) -> None:
+    person = Person("3", "Ulm", "ana", "RE 5", "window", "")
+    filled = await (fill_missing(GROUPED, {}, person.ask, person.say) if ask else fill(person, GROUPED))
+    assert filled == {"stars": 3, "city": "Ulm", "name": "ana", "train": "RE 5", "seat": "window"}
+    names = ["stars (whole number)", "city", "name", "train", "seat", "note [leave out]"]
+    assert [asked.removesuffix(": ") for asked in person.asked] == names[: 5 if ask else 6]
+    assert person.shown == ["— Hotel —", "— Way —"]
+
+
 @pytest.mark.parametrize("names", [None, "Train", ["Train"], ["Train", "Bicycle", "Car"], 7])
 def test_names_that_do_not_fit_the_values_are_left_out(names: Any) -> None:
     assert labels({"enum": ["t", "b"], "enumNames": names}) is None

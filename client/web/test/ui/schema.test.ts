@@ -92,6 +92,12 @@ test('fields have the order that the author gave them', () => {
   assert.deepEqual(fieldFor({ type: 'object', properties }, {}, 'x').members.map(member => member.name), ['c', 'b', 'a', 'd'])
 })
 
+test('fields of a group stand together where its first one does', () => {
+  const properties: Row = { name: {}, city: { group: 'Hotel' }, train: { 'ui:group': 'Way' }, stars: { group: ' Hotel ', propertyOrder: 1 }, note: { group: 7 }, seat: { group: 'Way' } }
+  const members = fieldFor({ type: 'object', properties }, {}, 'x').members.map(member => [member.name, member.group])
+  assert.deepEqual(members, [['stars', 'Hotel'], ['city', 'Hotel'], ['name', ''], ['train', 'Way'], ['seat', 'Way'], ['note', '']])
+})
+
 test('examples, help and texts of several lines are the words that forms use', () => {
   const field = fieldFor({ type: 'string', 'ui:placeholder': 'Ulm', 'ui:help': 'A town.', 'ui:widget': 'textarea' }, {}, 'x')
   assert.deepEqual([field.placeholder, field.help, field.long], ['Ulm', 'A town.', true])

@@ -292,6 +292,17 @@ function Choices(props: FieldProps) {
   )
 }
 
+/** Fields that stand together, as `fieldFor` has them beside each other, under their heading. */
+function grouped(members: Field['members']): { group: string; members: Field['members'] }[] {
+  const found: { group: string; members: Field['members'] }[] = []
+  for (const member of members) {
+    const last = found.at(-1)
+    if (last?.group === member.group) last.members.push(member)
+    else found.push({ group: member.group, members: [member] })
+  }
+  return found
+}
+
 function Group(props: FieldProps) {
   const { field, draft, set, at, place, depth, needed } = props
   const row = draft !== undefined && draft !== null && isRow(draft) ? (draft as { [key: string]: Draft }) : undefined
@@ -309,19 +320,29 @@ function Group(props: FieldProps) {
         </button>
       </Fieldset>
     )
-  const members = field.members.map(member => (
+  const inner = (member: Field['members'][number]) => (
     <Inner
       key={member.name}
       schema={member.schema}
       name={member.name}
       at={`${at}/${escapePointer(member.name)}`}
-      draft={row ? (fieldOf(row as Row, member.name) as Draft) : undefined}
+      draft={row ? (fieldOf(row as Row, member.name)) : undefined}
       set={value => change(member.name, value)}
       needed={member.needed}
       depth={depth + 1}
       place={place}
     />
-  ))
+  )
+  const members = grouped(field.members).map(each =>
+    each.group === '' ? (
+      each.members.map(inner)
+    ) : (
+      <fieldset key={`group ${each.group}`} class="fieldset">
+        <legend>{brief(each.group, 120)}</legend>
+        {each.members.map(inner)}
+      </fieldset>
+    )
+  )
   if (depth === 0) return <div class="stack">{members}</div>
   return (
     <Fieldset props={props}>

@@ -24,7 +24,7 @@ export interface Field {
   /** Values of `choice` and of the elements of `choices`; the value of `constant`. */
   values: Value[]
   /** Of `group`: names, fields, and whether each is needed. */
-  members: { name: string; schema: Row; needed: boolean }[]
+  members: { name: string; schema: Row; needed: boolean; group: string }[]
   /** Of `list` and `map`: the schema of each element. */
   element: Row
   /** Of `list`: fixed elements at its begin. */
@@ -184,6 +184,11 @@ function orderOf(schema: Value): number {
   return typeof place === 'number' ? place : Number.POSITIVE_INFINITY
 }
 
+/** The heading under which a field stands with others; empty for none. */
+function groupOf(schema: Value): string {
+  return isRow(schema) ? (textAt(schema, 'group') || textAt(schema, 'ui:group')).trim() : ''
+}
+
 function wayTitle(schema: Row, index: number): string {
   const type = fieldOf(schema, 'type')
   return typeof type === 'string' ? type : `variant ${index + 1}`
@@ -223,11 +228,15 @@ function byType(field: Field, type: string, root: Row): void {
       const properties = rowAt(schema, 'properties') ?? {}
       const required = new Set(namesAt(schema, 'required'))
       const more = fieldOf(schema, 'additionalProperties')
-      field.members = Object.entries(properties)
+      const ordered = Object.entries(properties)
         .map(([name, inner]): [string, Value] => [name, inner ?? null])
         .sort((one, other) => (orderOf(one[1]) === orderOf(other[1]) ? 0 : orderOf(one[1]) - orderOf(other[1])))
         .slice(0, MAX_MEMBERS)
-        .map(([name, inner]) => ({ name, schema: isRow(inner) ? inner : {}, needed: required.has(name) }))
+        .map(([name, inner]) => ({ name, schema: isRow(inner) ? inner : {}, needed: required.has(name), group: groupOf(inner) }))
+      const first = new Map<string, number>()
+      ordered.forEach(({ group }, place) => first.set(group, first.get(group) ?? place))
+      const places = ordered.map(({ group }, place) => (group === '' ? place : (first.get(group) ?? place)))
+      field.members = ordered.map((member, index) => ({ member, place: places[index] ?? index })).sort((one, other) => one.place - other.place).map(({ member }) => member)
       if (field.members.length > 0) field.kind = 'group'
       else if (more === false) field.kind = 'group'
       else {
