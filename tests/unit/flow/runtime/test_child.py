@@ -108,6 +108,51 @@ in_child(refused)
     assert "the flow's own process" in data["why"]
 
 
+# Where functions are found again by processes that are not forked.
+WORK = """
+from kodo.flow import action, lock, memory, output
+
+def says(number):
+    action(n=number)
+    refused = []
+    for name, ask in ASKED.items():
+        try:
+            ask()
+        except Exception as error:
+            refused.append([name, type(error).__name__, "the flow's own process" in str(error)])
+    action(refused=refused)
+
+ASKED = {
+    "lock": lambda: lock("Go on?"),
+    "output": lambda: output.write("a.md", "x"),
+    "memory": lambda: memory.long.get("a"),
+}
+"""
+REFUSED = [[name, "UsageError", True] for name in ("lock", "output", "memory")]
+STARTED = {
+    "process": "work = context.Process(target=says, args=(1,)); work.start(); work.join()",
+    "pool": "with context.Pool(1) as pool: pool.map(says, [1])",
+    "executor": "with ProcessPoolExecutor(1, mp_context=context) as pool: pool.submit(says, 1).result()",
+}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("way", STARTED)
+def test_children_of_every_kind_are_heard_and_told_what_is_for_the_flows_own_process(
+    way: str, method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    body = f"""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+sys.path.insert(0, {str(tmp_path)!r})
+from work import says
+context = multiprocessing.get_context({method!r})
+{STARTED[way]}
+"""
+    assert heard(body, tmp_path) == [["action", {"n": 1}], ["action", {"refused": REFUSED}]]
+
+
 def test_a_program_that_a_flow_starts_is_heard(tmp_path: Path) -> None:
     program = "from kodo.flow import action; action('x')"
     body = f"import subprocess\nsubprocess.run([sys.executable, '-c', {program!r}], check=True)"
