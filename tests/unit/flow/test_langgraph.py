@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
@@ -66,6 +67,32 @@ def test_a_chat_takes_a_text_or_messages_with_roles(messages: Any):
     result = run(CHAT, messages=messages).result
     said = [message["content"] for message in result["messages"]]
     assert said[-2:] == ["hello", f"{len(said) - 1}: hello"]
+
+
+def makes() -> CompiledStateGraph:
+    return CHAT
+
+
+async def makes_later() -> CompiledStateGraph[Any, Any, Any, Any]:
+    return CHAT
+
+
+@pytest.mark.parametrize("factory", [makes, makes_later])
+def test_what_a_factory_says_that_it_makes_has_the_form_and_takes_the_inputs(factory: Any):
+    assert loaded(factory).inputs_schema() == loaded(CHAT).inputs_schema()
+    result = run(factory, messages="hello").result
+    assert [message["content"] for message in result["messages"]] == ["hello", "1: hello"]
+
+
+def test_a_factory_that_makes_nothing_here_takes_anything_and_one_with_parameters_has_a_form_of_its_own():
+    def needs_a_key() -> CompiledStateGraph:
+        raise RuntimeError("no key")
+
+    def asks(topic: str) -> CompiledStateGraph:
+        raise RuntimeError("not called for its form")
+
+    assert fits(needs_a_key, {"messages": 3})
+    assert list(loaded(asks).inputs_schema()["properties"]) == ["topic"]
 
 
 @pytest.mark.parametrize("wrong", [{}, {"messages": 3}, {"messages": [{"role": "robot", "content": "x"}]}])

@@ -39,6 +39,8 @@ def _invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
     adapted = run_by_adapter(target)
     if adapted is not None:
         return adapted(target, inputs)
+    if loaded.is_factory:
+        return _run_to_the_end(loaded.target(), inputs)
     form = loaded.form()
     function, takes_map = callable_of(target)
     if form is None or takes_map:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kodo.flow._runtime.form import Form
+from kodo.flow._runtime.form import Form, hints_of
 from kodo.flow._runtime.kept_code import kept_text
 from kodo.flow._runtime.projects import project_definition
 from kodo.flow._runtime.sources import file_of, import_source, module_of
@@ -67,12 +70,27 @@ class LoadedFlow:
         """
         function, takes_map = callable_of(self.target)
         _check_class(self.target)
-        if takes_map:
+        if takes_map or self.is_factory:
             return None
         unbound = inspect.isclass(self.target) and inspect.isfunction(
             inspect.getattr_static(self.target, function.__name__, None)
         )
         return Form(function, int(unbound))
+
+    @property
+    def is_factory(self) -> bool:
+        """Whether it is a function without parameters that says it returns a crew, a graph or the like.
+
+        What it makes is run with the inputs, and has the form.
+        """
+        if not inspect.isroutine(self.target) or inspect.isgeneratorfunction(self.target):
+            return False
+        try:
+            hint = hints_of(self.target).get("return")
+            made = typing.get_origin(hint) or hint
+            return inspect.isclass(made) and is_adapted(made) and not inspect.signature(self.target).parameters
+        except (NameError, TypeError, ValueError):
+            return False
 
     def inputs_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its inputs; one that takes anything where nothing is known of them.
@@ -83,8 +101,22 @@ class LoadedFlow:
         form = self.form()
         if self.schema is not None:
             return self.schema
-        schema = form.schema() if form else schema_by_adapter(self.target)
+        schema = (
+            form.schema()
+            if form
+            else _schema_made(self.target)
+            if self.is_factory
+            else schema_by_adapter(self.target)
+        )
         return schema or {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+def _schema_made(factory: Callable[[], Any]) -> dict[str, Any] | None:
+    """Return the form of what a factory makes; None where it cannot make it here, as without its model's key."""
+    with contextlib.suppress(Exception):
+        made = factory()
+        return schema_by_adapter(asyncio.run(made) if inspect.iscoroutine(made) else made)
+    return None
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:
