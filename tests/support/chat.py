@@ -29,7 +29,10 @@ def fail(status: int, message: str) -> dict[str, Any]:
 
 
 class ChatServer:
-    """Gives the answers of `script` in order, the last one again and again; keeps what it was asked."""
+    """Gives the answers of `script` in order, the last one again and again; keeps what it was asked.
+
+    All texts have the same vector.
+    """
 
     def __init__(self, script: Sequence[dict[str, Any]]):
         self.asked: list[dict[str, Any]] = []
@@ -40,6 +43,9 @@ class ChatServer:
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.keys.append(self.headers.get("Authorization", ""))
+                if self.path.endswith("/embeddings"):
+                    self._embed(request)
+                    return
                 message = lines[min(len(outer.asked), len(lines) - 1)]
                 outer.asked.append(request)
                 if "status" in message:
@@ -55,6 +61,13 @@ class ChatServer:
                     self._stream({**kind, "object": "chat.completion.chunk"}, [delta, last])
                     return
                 self._answer(200, {**kind, "choices": [choice], "usage": usage})
+
+            def _embed(self, request: dict[str, Any]) -> None:
+                texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
+                size = request.get("dimensions") or 8
+                found = [{"object": "embedding", "index": n, "embedding": [1.0] * size} for n in range(len(texts))]
+                usage = {"prompt_tokens": 1, "total_tokens": 1}
+                self._answer(200, {"object": "list", "data": found, "model": request["model"], "usage": usage})
 
             def _stream(self, kind: dict[str, Any], choices: list[dict[str, Any]]) -> None:
                 self.send_response(200)
