@@ -223,6 +223,13 @@ class ProcessContract(ExecutorContract):
         assert (noisy["prompt"], quiet["prompt"]) == ("Be kind.", "Be kind.")
         assert (noisy["works in"], quiet["works in"]) == ("work", "work")
 
+    async def test_a_breakpoint_without_a_terminal_is_skipped_and_told(self, bench: Bench) -> None:
+        async with bench.open() as executor:
+            events = await self.read(await self.launch(executor, bench, "stops"), "final")
+            [log] = [event for event in events if event.event == "log"]
+            assert log.data["text"].startswith("breakpoint() at contract_flows.py:")
+            assert events[-1].event == "final"
+
     async def test_a_run_takes_the_code_that_was_kept_for_it(self, bench: Bench, tmp_path: Path) -> None:
         source = Path(__file__).parent / "scope" / "contract_quiet.py"
         text = source.read_text()

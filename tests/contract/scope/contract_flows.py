@@ -29,6 +29,11 @@ def fail() -> None:
 
 
 @flow
+def stops() -> None:
+    breakpoint()
+
+
+@flow
 def write() -> None:
     output.write("data.bin", bytes(i % 251 for i in range(100_000)))
 

@@ -29,7 +29,9 @@ def stop_at_breakpoints(warn: Callable[[str], object]) -> None:
 
     def stop(*args: Any, **options: Any) -> Any:
         """Stop in the debugger."""
-        if os.environ.get("PYTHONBREAKPOINT"):
+        chosen = os.environ.get("PYTHONBREAKPOINT", "")
+        # Ray names its own debugger in each worker and driver: nobody chose it, and it would wait for ever.
+        if chosen and not chosen.startswith("ray."):
             return sys.__breakpointhook__(*args, **options)
         frame = sys._getframe(1)
         place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
