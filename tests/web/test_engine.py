@@ -91,6 +91,58 @@ async def test_an_identity_that_can_be_moved_is_the_same_elsewhere(page: Page) -
     )
 
 
+async def test_a_locked_key_is_used_by_nobody_without_its_password(page: Page, node: Node) -> None:
+    answer = await page.run(
+        """
+        const here = openEngine(), tab = openEngine(), name = error => error.name
+        const early = await here.identity.lock('correct horse').catch(name)
+        await here.identity.createMovable('correct horse')
+        const peer = await here.identity.peerId()
+        const wrong = await here.identity.lock('wrong').catch(name)
+        const states = [await here.identity.lockState()]
+        await tab.node(target).call('node.state')
+        const told = new Promise(resolve => tab.identity.onChange(() => resolve()))
+        await here.identity.lock('correct horse')
+        await told
+        states.push(await here.identity.lockState(), await tab.identity.lockState())
+        const refused = []
+        for (const each of [here, tab, openEngine()])
+          for (const ask of [() => each.identity.peerId(), () => each.node(target).call('node.state')])
+            refused.push(await ask().catch(name))
+        const open = indexedDB.open('kodo')
+        await new Promise(resolve => open.onsuccess = resolve)
+        const get = open.result.transaction('keys').objectStore('keys').get('identity')
+        await new Promise(resolve => get.onsuccess = resolve)
+        const stored = Object.keys(get.result)
+        const shut = await here.identity.unlock('wrong').catch(name)
+        await here.identity.unlock('correct horse')
+        await here.node(target).call('node.state')
+        states.push(await here.identity.lockState(), await tab.identity.lockState())
+        const same = await here.identity.peerId() === peer
+        here.identity.lockNow()
+        states.push(await here.identity.lockState())
+        await here.identity.removeLock('correct horse')
+        const kept = await openEngine().identity.peerId() === peer
+        await here.identity.lock('correct horse')
+        await here.identity.forget()
+        const other = await here.identity.peerId() !== peer
+        return { early, wrong, states, refused, stored, shut, same, kept, other }
+        """,
+        target=target(node),
+    )
+    assert answer == {
+        "early": "UsageError",
+        "wrong": "UsageError",
+        "states": ["open", "locked", "locked", "unlocked", "locked", "locked"],
+        "refused": ["LockedError"] * 6,
+        "stored": ["backup"],
+        "shut": "UsageError",
+        "same": True,
+        "kept": True,
+        "other": True,
+    }
+
+
 async def test_a_run_is_launched_and_followed_to_its_end(page: Page, node: Node) -> None:
     answer = await page.run(
         """

@@ -294,6 +294,38 @@ async def test_every_other_page_is_reached_and_looks_well(world: World, page: Pa
     await page.gives("document.documentElement.dataset.theme", "dark")
 
 
+async def test_a_locked_key_asks_each_tab_for_its_password(world: World, page: Page) -> None:
+    password = "correct horse battery"
+    await page.click("link", "Me")
+    await page.sees("Only an identity that has a password can be locked")
+    await page.fill("textbox", "Password", password)
+    await page.click("button", "Make a movable identity")
+    await page.click("button", "Make a movable identity", within=("dialog", "Change your identity?"))
+    await page.fill("textbox", "Password of your identity", password)
+    await page.click("button", "Lock")
+    await page.find("button", "Unlock")
+    await looks_well(page)
+    second = await world.same_profile(page, world.origin + "#/runs")
+    for tab, typed in ((page, password), (second, "wrong")):
+        await tab.fill("textbox", "Password of your identity", typed)
+        await tab.click("button", "Unlock")
+    await page.find("button", "Lock now")
+    await looks_well(page)
+    await second.sees("The password is wrong")
+    await second.fill("textbox", "Password of your identity", password)
+    await second.click("button", "Unlock")
+    await second.find("heading", "Runs")
+    await page.click("button", "Lock now")
+    await second.find("button", "Unlock")
+    await second.click("DisclosureTriangle", "You do not know the password?")
+    await second.click("button", "Forget this identity")
+    await second.click("button", "Forget this identity", within=("dialog", "Forget this identity for good?"))
+    for tab in (second, page):
+        await tab.find("link", "Me")
+        await tab.wait("!document.body.innerText.includes('key is locked')")
+    await second.close()
+
+
 async def test_the_page_is_used_by_keyboard_alone(page: Page) -> None:
     await page.find("link", "Tally")
     await page.evaluate("document.activeElement.blur()")

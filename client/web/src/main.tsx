@@ -1,7 +1,7 @@
 /** The page's entry. Keys and tokens leave the address bar before anything else happens. */
 import { render } from 'preact'
 import { openEngine } from './net/engine.ts'
-import { engine, loginFailure, nodeOf, setEngine, startClock } from './ui/app.ts'
+import { engine, loginFailure, nodeOf, setEngine, startClock, watchLock } from './ui/app.ts'
 import { host, openHost, serveRegistry } from './ui/host.ts'
 import { watchInbox } from './ui/inbox/state.ts'
 import { openBrought } from './ui/link/open.ts'
@@ -45,6 +45,7 @@ async function begin(root: HTMLElement): Promise<void> {
       ...(host.value.issuers && { issuers: host.value.issuers })
     })
   )
+  await watchLock()
   const [own] = engine().registries
   if (own) serveRegistry(own)
   if (back !== undefined) await comeBack(back)

@@ -3,6 +3,7 @@
  *
  *     KodoError
  *      ├ UsageError          this program was asked for what cannot be
+ *      │  └ LockedError      the key of this browser wants its password
  *      ├ PeerError           the other side broke the protocol
  *      ├ IdentityError       somebody else answers than was meant
  *      ├ NetworkError        the way broke, or nobody answers
@@ -23,6 +24,11 @@ export class KodoError extends Error {
 /** This program was asked for what cannot be. */
 export class UsageError extends KodoError {
   override name = 'UsageError'
+}
+
+/** The key of this browser wants its password first. */
+export class LockedError extends UsageError {
+  override name = 'LockedError'
 }
 
 /** The other side broke the protocol. */

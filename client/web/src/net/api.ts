@@ -317,7 +317,26 @@ export interface IdentityStore {
   backup(): Promise<string>
   /** Use the identity of a backup; returns its peer id. Open sessions end. @throws UsageError: wrong password, or no backup. */
   restore(backup: string, password: string): Promise<string>
+  /**
+   * `locked`: until `unlock`, whatever needs the key is a `LockedError`. `unlocked`: it was opened by its password, for
+   * this page's life. `open`: it wants no password.
+   */
+  lockState(): Promise<LockState>
+  /** Keep nothing of the key but the sealed backup, in every tab. @throws UsageError: wrong password, or it cannot be moved. */
+  lock(password: string): Promise<void>
+  /** Forget an unlocked key in every tab, until its password is given again. */
+  lockNow(): void
+  /** Open the key for this page's life. @throws UsageError: wrong password. */
+  unlock(password: string): Promise<void>
+  /** Keep the key again so that it wants no password. @throws UsageError: wrong password. */
+  removeLock(password: string): Promise<void>
+  /** Forget the identity, with its logins, for good; the next use makes another one. */
+  forget(): Promise<void>
+  /** Be told when another tab, or this one, locks or changes the identity. */
+  onChange(listener: () => void): () => void
 }
+
+export type LockState = 'open' | 'locked' | 'unlocked'
 
 export interface Pin {
   name: string

@@ -14,14 +14,14 @@ const settled = <Result>(request: IDBRequest<Result>): Promise<Result> =>
 
 /** A few stores of values by key. Opened at first use; where the browser keeps nothing, it is kept for this page only. */
 export class Database {
-  readonly #name: string
+  readonly name: string
   #opened: Promise<IDBDatabase> | undefined
   /** Where IndexedDB is refused (a private window of some browsers): values of this page's life. */
   readonly #memory = new Map<string, unknown>()
   #volatile = false
 
   constructor(name: string) {
-    this.#name = name
+    this.name = name
   }
 
   /** Whether values are forgotten when the page is closed. */
@@ -33,7 +33,7 @@ export class Database {
     if (this.#volatile) return undefined
     try {
       this.#opened ??= new Promise((resolve, reject) => {
-        const request = indexedDB.open(this.#name, VERSION)
+        const request = indexedDB.open(this.name, VERSION)
         request.onupgradeneeded = () => {
           for (const store of STORES) if (!request.result.objectStoreNames.contains(store)) request.result.createObjectStore(store)
         }

@@ -127,6 +127,7 @@ class WebEngine implements Engine {
   close(): void {
     for (const node of this.#nodes.values()) node.close()
     this.#database.close()
+    this.identity.close()
   }
 }
 

@@ -1,12 +1,13 @@
 /** This browser's key. One that nobody can read cannot be moved either: what can be moved is sealed when it is made. */
 import { base64url, fromBase64url } from '../core/bytes.ts'
-import { UsageError } from '../core/errors.ts'
+import { LockedError, UsageError } from '../core/errors.ts'
 import type { Signer } from '../core/noise.ts'
 import { peerIdOf } from '../core/peerid.ts'
 import type { Bytes } from '../core/value.ts'
-import type { IdentityStore } from './api.ts'
+import type { IdentityStore, LockState } from './api.ts'
 import { type KeptKey, keepSeed, makeKey, signerOf, subtle } from './crypto.ts'
 import type { Database } from './database.ts'
+import { Listeners } from './listeners.ts'
 
 /** OWASP's number for PBKDF2-HMAC-SHA256. */
 const ROUNDS = 600_000
@@ -14,10 +15,14 @@ const MAX_ROUNDS = 10_000_000
 const KEY = 'identity'
 
 interface Kept {
-  key: KeptKey
+  /** Missing where the key is locked: then there is nothing but the sealed seed. */
+  key?: KeptKey
   /** The sealed seed, where there is one. */
   backup?: string
 }
+
+/** What tabs tell each other: the identity is another one now, or shall be locked. */
+const CHANNEL = 'kodo-identity'
 
 interface Backup {
   kodo: 'identity'
@@ -88,12 +93,40 @@ async function unseal(text: string, password: string): Promise<Bytes> {
 export class Identity implements IdentityStore {
   readonly #database: Database
   readonly #replaced: () => void
+  readonly #changes = new Listeners<undefined>()
+  readonly #tabs: BroadcastChannel
   #signer: Promise<Signer> | undefined
 
-  /** @param replaced is called when another key is used from now on. */
+  /** @param replaced is called when another key, or none, is used from now on. */
   constructor(database: Database, replaced: () => void) {
     this.#database = database
     this.#replaced = replaced
+    this.#tabs = new BroadcastChannel(`${CHANNEL} ${database.name}`)
+    this.#tabs.onmessage = () => this.#drop()
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#changes.on(listener)
+  }
+
+  close(): void {
+    this.#tabs.close()
+  }
+
+  /** Use the key no longer that this page has in its memory. */
+  #drop(): void {
+    this.#signer = undefined
+    this.#replaced()
+    this.#changes.tell(undefined)
+  }
+
+  #dropEverywhere(): void {
+    this.#tabs.postMessage('changed')
+    this.#drop()
+  }
+
+  async #kept(): Promise<Kept | undefined> {
+    return (await this.#database.get('keys', KEY)) as Kept | undefined
   }
 
   /** Return what signs; makes the key at first use. */
@@ -106,10 +139,54 @@ export class Identity implements IdentityStore {
   }
 
   async #load(): Promise<Signer> {
-    const known = (await this.#database.get('keys', KEY)) as Kept | undefined
+    const known = await this.#kept()
     // Two tabs may make one at once: the first that is kept is both's.
     const kept = known ?? ((await this.#database.putNew('keys', KEY, { key: await makeKey() })) as Kept)
+    if (!kept.key) throw new LockedError('The key of this browser is locked. Unlock it by its password.')
     return signerOf(kept.key)
+  }
+
+  async lockState(): Promise<LockState> {
+    const kept = await this.#kept()
+    if (!kept || kept.key) return 'open'
+    return this.#signer === undefined ? 'locked' : 'unlocked'
+  }
+
+  async lock(password: string): Promise<void> {
+    const backup = await this.backup()
+    // Whoever has forgotten the password learns it now, and not when it is too late.
+    await unseal(backup, password)
+    await this.#database.put('keys', KEY, { backup })
+    this.#dropEverywhere()
+  }
+
+  lockNow(): void {
+    this.#dropEverywhere()
+  }
+
+  async unlock(password: string): Promise<void> {
+    const key = await this.#opened(await this.backup(), password)
+    this.#signer = signerOf(key)
+    await this.#signer
+    this.#changes.tell(undefined)
+  }
+
+  async removeLock(password: string): Promise<void> {
+    const backup = await this.backup()
+    await this.#use({ key: await this.#opened(backup, password), backup })
+  }
+
+  async forget(): Promise<void> {
+    await this.#database.remove('keys', KEY)
+    for (const [place] of await this.#database.entries('logins')) await this.#database.remove('logins', place)
+    this.#dropEverywhere()
+  }
+
+  /** Open a backup as a key, which is that of the peer id in it. */
+  async #opened(backup: string, password: string): Promise<KeptKey> {
+    const key = await keepSeed(await unseal(backup, password))
+    if (peerIdOf((await signerOf(key)).publicKey) !== readBackup(backup).peer_id) throw new UsageError('That backup is damaged.')
+    return key
   }
 
   async peerId(): Promise<string> {
@@ -117,11 +194,11 @@ export class Identity implements IdentityStore {
   }
 
   async movable(): Promise<boolean> {
-    return ((await this.#database.get('keys', KEY)) as Kept | undefined)?.backup !== undefined
+    return (await this.#kept())?.backup !== undefined
   }
 
   async backup(): Promise<string> {
-    const backup = ((await this.#database.get('keys', KEY)) as Kept | undefined)?.backup
+    const backup = (await this.#kept())?.backup
     if (backup === undefined) throw new UsageError('This identity was made so that it cannot be moved. Make one that can.')
     return backup
   }
@@ -135,16 +212,12 @@ export class Identity implements IdentityStore {
   }
 
   async restore(backup: string, password: string): Promise<string> {
-    const key = await keepSeed(await unseal(backup, password))
-    const peerId = peerIdOf((await signerOf(key)).publicKey)
-    if (peerId !== readBackup(backup).peer_id) throw new UsageError('That backup is damaged.')
-    await this.#use({ key, backup })
-    return peerId
+    await this.#use({ key: await this.#opened(backup, password), backup })
+    return readBackup(backup).peer_id
   }
 
   async #use(kept: Kept): Promise<void> {
     await this.#database.put('keys', KEY, kept)
-    this.#signer = undefined
-    this.#replaced()
+    this.#dropEverywhere()
   }
 }

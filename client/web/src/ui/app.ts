@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals'
 import { CallError, DeadlineError, IdentityError, NetworkError, UsageError } from '../core/errors.ts'
 import { fieldOf, isRow, textOf } from '../core/value.ts'
-import type { Engine, NodeClient } from '../net/api.ts'
+import type { Engine, LockState, NodeClient } from '../net/api.ts'
 import { book, remember } from './book.ts'
 import { host } from './host.ts'
 import { say } from './texts.ts'
@@ -18,6 +18,19 @@ export function setEngine(engine: Engine): void {
 export function engine(): Engine {
   if (!opened) throw new UsageError('The page has not begun yet.')
   return opened
+}
+
+/** Whether the key of this browser wants its password first. */
+export const lockState = signal<LockState>('open')
+
+/** Keep `lockState` true, whichever tab changes it. */
+export async function watchLock(): Promise<void> {
+  const { identity } = engine()
+  const look = async () => {
+    lockState.value = await identity.lockState()
+  }
+  identity.onChange(() => void look())
+  await look()
 }
 
 /** Why a login at an issuer failed, once the browser came back from there. */

@@ -1,6 +1,6 @@
 /** What stands around every page: navigation, what is told to screen readers, what the browser lacks. */
 import { useEffect, useState } from 'preact/hooks'
-import { announced, engine } from './app.ts'
+import { announced, engine, lockState } from './app.ts'
 import { FlowPage } from './flows/flow.tsx'
 import { FlowsPage } from './flows/flows.tsx'
 import { waiting } from './inbox/state.ts'
@@ -18,6 +18,7 @@ const SchedulesPage = later(async () => (await import('./runs/schedules.tsx')).S
 const InvitationsPage = later(async () => (await import('./runs/invitations.tsx')).InvitationsPage)
 const InboxPage = later(async () => (await import('./inbox/page.tsx')).InboxPage)
 const MePage = later(async () => (await import('./me/me.tsx')).MePage)
+const LockedPage = later(async () => (await import('./me/lock.tsx')).LockedPage)
 const NodesPage = later(async () => (await import('./nodes/page.tsx')).NodesPage)
 const RegistryPage = later(async () => (await import('./registry/page.tsx')).RegistryPage)
 const NodePage = later(async () => (await import('./nodes/node.tsx')).NodePage)
@@ -115,7 +116,7 @@ export function Shell() {
       </header>
       <main class="page" id="page" tabIndex={-1}>
         <Lacks />
-        <Page at={at} />
+        {lockState.value === 'locked' ? <LockedPage /> : <Page at={at} />}
       </main>
       <Told />
     </div>

@@ -333,6 +333,25 @@ export const say = {
     until: 'until'
   },
 
+  lock: {
+    title: 'This browser’s key is locked',
+    text: 'Nodes know you by this key. Give its password, and this tab uses it until you close it or load it again.',
+    password: 'Password of your identity',
+    unlock: 'Unlock',
+    forgot: 'You do not know the password?',
+    forgotText:
+      'Nobody can find it out, and the backup file needs the same one. You can only go on as somebody new: runs and logins of this identity are then out of this browser’s reach. Your runs go on, and users of a node get a new code from its operator.',
+    forget: 'Forget this identity',
+    forgetTitle: 'Forget this identity for good?',
+    card: 'Lock the key of this browser',
+    about: 'Whoever uses this browser, or gets a copy of its files, is you to nodes. A locked key is kept sealed by the password of your identity, and each tab asks for it. Files that were downloaded, and names of nodes, are not sealed.',
+    first: 'Only an identity that has a password can be locked: make a movable one above, and save its backup.',
+    lock: 'Lock',
+    now: 'Lock now',
+    stop: 'Ask for no password any more',
+    locked: 'It is locked: each tab asks for the password.'
+  },
+
   meText: {
     title: 'Me',
     text: 'Who you are to nodes: a key that this browser made and never shows to anybody.',

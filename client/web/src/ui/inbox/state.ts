@@ -1,7 +1,7 @@
 /** What waits for the person, on all nodes that were of use; asked for now and then. */
 import { signal } from '@preact/signals'
 import { numberOf, textOf } from '../../core/value.ts'
-import { nodeOf } from '../app.ts'
+import { lockState, nodeOf } from '../app.ts'
 import { nameOf } from '../book.ts'
 import { usedNodes } from '../runs/runs.ts'
 import { keep, kept } from '../storage.ts'
@@ -83,7 +83,7 @@ export function watchInbox(): void {
   const stop = new AbortController()
   let busy = false
   const turn = async () => {
-    if (busy || (document.hidden && !notifies.peek())) return
+    if (busy || lockState.peek() === 'locked' || (document.hidden && !notifies.peek())) return
     busy = true
     await look(stop.signal).catch(() => undefined)
     busy = false

@@ -8,6 +8,7 @@ import { oneLine } from '../format.ts'
 import { Confirm, CopyLine, Failure, PageHead, Time, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 import { setTheme, theme } from '../theme.ts'
+import { LockCard } from './lock.tsx'
 import { Login, waysOf } from './login.tsx'
 
 const text = say.meText
@@ -90,6 +91,7 @@ export function MePage() {
         </div>
       </section>
       <Move peerId={peerId} again={again} />
+      <LockCard peerId={peerId} />
     </>
   )
 }
