@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -84,31 +86,50 @@ def in_wheel(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().partition("/")[2]
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a module; all of them are kept while these tests run, since each rule goes through all."""
+    return ast.parse(path.read_bytes())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_trees() -> Iterator[None]:
+    yield
+    parsed.cache_clear()
+    imported.cache_clear()
+
+
 def module_name(path: Path) -> str:
     return in_wheel(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """The top-level names of all that a module imports, wherever in it."""
-    for node in ast.walk(tree):
+    found = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+            found.add(node.module.partition(".")[0])
+    return frozenset(found)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file or folder belongs to the project, by its name."""
+    return name not in NOT_OURS and not name.startswith(".venv") and not name.endswith(("_cache", ".egg-info"))
 
 
 def texts() -> Iterator[tuple[str, str]]:
     """Every text file of the project, by its path."""
-    for path in sorted(ROOT.rglob("*")):
-        relative = path.relative_to(ROOT)
-        if NOT_OURS & set(relative.parts) or not path.is_file():
-            continue
-        if any(part.startswith(".venv") or part.endswith(("_cache", ".egg-info")) for part in relative.parts):
-            continue
-        try:
-            yield relative.as_posix(), path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
+    for place, folders, names in os.walk(ROOT):
+        folders[:] = sorted(filter(is_ours, folders))
+        for path in (Path(place) / name for name in sorted(filter(is_ours, names))):
+            try:
+                if path.is_file():
+                    yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
 
 
 @pytest.mark.parametrize("root", SOURCE_ROOTS)
@@ -150,7 +171,7 @@ def test_public_names_are_listed_and_exist(path: Path) -> None:
     if path.name == "__main__.py" or module_name(path) in APART:
         return
     module = importlib.import_module(module_name(path))
-    tree = ast.parse(path.read_bytes())
+    tree = parsed(path)
     definitions = [
         node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     ]
@@ -161,7 +182,7 @@ def test_public_names_are_listed_and_exist(path: Path) -> None:
 
 
 def test_what_modules_take_of_each_other_is_listed() -> None:
-    trees = {module_name(path): ast.parse(path.read_bytes()) for path in shipped()}
+    trees = {module_name(path): parsed(path) for path in shipped()}
     public = {name: listed(name, tree) for name, tree in trees.items()}
     unlisted = [
         f"{name} takes {node.module}.{alias.name}"
@@ -186,7 +207,7 @@ def test_a_heavy_library_is_imported_in_its_place_only(library: str) -> None:
     elsewhere = [
         in_wheel(path)
         for path in shipped()
-        if library in set(imported(ast.parse(path.read_bytes())))
+        if library in imported(path)
         and not any(
             in_wheel(path) == place or (place[-1] == "/" and in_wheel(path).startswith(place)) for place in allowed
         )
@@ -215,7 +236,7 @@ def makes_files(tree: ast.AST) -> bool:
 
 
 def test_keys_and_secrets_are_made_in_one_place() -> None:
-    found = {in_wheel(path) for path in shipped() if makes_files(ast.parse(path.read_bytes()))}
+    found = {in_wheel(path) for path in shipped() if makes_files(parsed(path))}
     assert found == set(FILE_MAKERS)
 
 
@@ -231,7 +252,7 @@ def test_a_module_of_tests_stays_readable() -> None:
 
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    tree = ast.parse(path.read_bytes())
+    tree = parsed(path)
     assert not tree.body or ast.get_docstring(tree)
 
 
@@ -246,7 +267,7 @@ def test_contexts_are_entered_by_async_with() -> None:
         ours = ast.unparse(node.func.value) == "super()"
         return node.func.attr in ("__aenter__", "__aexit__", "__enter__", "__exit__") and not ours
 
-    found = {in_wheel(path) for path in shipped() if any(map(by_hand, ast.walk(ast.parse(path.read_bytes()))))}
+    found = {in_wheel(path) for path in shipped() if any(map(by_hand, ast.walk(parsed(path))))}
     assert found == set(ENTERING_BY_HAND)
 
 
@@ -268,7 +289,7 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_docstrings_begin_with_a_verb_that_programmers_expect(path: Path) -> None:
     # "Return", "Make", "Report": what a function gives is what it returns.
-    found = [doc for doc in docstrings(ast.parse(path.read_bytes())) if re.match(r"(Give|Say|Have)s?\b", doc)]
+    found = [doc for doc in docstrings(parsed(path)) if re.match(r"(Give|Say|Have)s?\b", doc)]
     own = ("Give a user roles", "Give a role grants")  # what `koco user grant` does
     assert [doc for doc in found if not doc.startswith(own)] == []
 
@@ -291,7 +312,7 @@ def test_files_get_their_names_by_the_one_helper() -> None:
         # Of a path `replace` takes one argument, of a text two, of a record names.
         return node.func.attr == "rename" or (node.func.attr == "replace" and (system or len(node.args) == 1))
 
-    found = {in_wheel(path) for path in shipped() if any(map(renames, ast.walk(ast.parse(path.read_bytes()))))}
+    found = {in_wheel(path) for path in shipped() if any(map(renames, ast.walk(parsed(path))))}
     assert found == set(RENAMING)
 
 
@@ -429,7 +450,7 @@ def unquoted(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_what_is_not_ours_is_quoted_in_every_command_that_is_shown(path: Path) -> None:
-    assert list(unquoted(ast.parse(path.read_text()))) == []
+    assert list(unquoted(parsed(path))) == []
 
 
 @pytest.mark.parametrize(
