@@ -16,9 +16,13 @@ from kodo.registry.records.record import (
     sign_heartbeat,
     sign_record,
 )
+from kodo.registry.store.changes import Bounds
 
 NOW = 1_800_000_000_000
 """Where test clocks stand, ms UTC."""
+
+UNHURRIED = Bounds(read_s=60.0)
+"""What a registry keeps, with so much work for each page that no busy machine comes near it."""
 
 
 def identity(number: int = 1) -> Identity:

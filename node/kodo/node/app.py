@@ -8,7 +8,6 @@ import logging
 import os
 import random
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -191,12 +190,12 @@ class Node:
     @property
     def keeps_runs(self) -> bool:
         """Whether runs that have begun go on when the node is stopped."""
-        return self._runs is not None and self._runs.settings.keep_runs
+        return self._runs is not None and self._runs.keep_runs
 
     def keep_runs(self) -> None:
         """Let runs that have begun go on when the node is stopped."""
         assert self._runs is not None, "the node is not open"
-        self._runs.settings = replace(self._runs.settings, keep_runs=True)
+        self._runs.keep_runs = True
 
     def describe_stop(self) -> str:
         """Return one line for the operator: what a stop now does to the runs that have begun; empty without any."""

@@ -1,6 +1,7 @@
 """A flow with a pip requirement of its own gets a runner in an environment of its own."""
 
 import zipfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,6 +11,14 @@ pytest.importorskip("virtualenv")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DIST = "needed-1.0.dist-info/"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_attempt() -> Iterator[None]:
+    """Have this Ray try once what it otherwise tries three times: an environment each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIME_ENV_RETRY_TIMES", "1")
+        yield
 
 
 async def test_a_flow_imports_what_it_asked_pip_for(run, tmp_path):

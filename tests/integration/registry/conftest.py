@@ -33,6 +33,7 @@ def config(tmp_path):
         home=tmp_path / "registry",
         port=0,
         name="test registry",
+        search_s=60.0,
         hosts=frozenset({"Registry.Example"}),
         proxies=frozenset({"127.0.0.1"}),
     )

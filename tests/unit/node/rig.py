@@ -118,7 +118,7 @@ class Rig:
 
     async def gone(self, fid: str) -> None:
         """Wait until the node has let go of a run that is over, and of its runner."""
-        await settled(lambda: fid not in self.runs.live and not self.runs._releasing)
+        await settled(lambda: fid not in self.runs.live and not self.runs._driver.releasing)
 
     def runner(self, fid: str) -> InProcessRunner:
         return self.executor.runners[fid]  # type: ignore[no-any-return]

@@ -165,6 +165,7 @@ async def node_of(
     contents_for: Sequence[str] = (),
     auth: str = "null",
     only: str | None = None,
+    bounds: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Node]:
     async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [info("flows.work", "work"), info("flows.ask", "ask"), *more]
@@ -172,7 +173,7 @@ async def node_of(
     flows = {"work": work, "ask": ask, "read": read, "linger": linger}
     async with (
         contextlib.AsyncExitStack() as stack,
-        rig_of(tmp_path, clock, flows, RunSettings(versions={"kodo": "0.1.0"})) as rig,
+        rig_of(tmp_path, clock, flows, RunSettings(versions={"kodo": "0.1.0"}, **(bounds or {}))) as rig,
     ):
         catalog = Catalog(["x"], scope=Scope(overrides=overrides or {}), describe=describe)  # type: ignore[arg-type]
         stack.callback(catalog.judge.close)

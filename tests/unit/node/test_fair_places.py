@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -212,8 +211,7 @@ def test_whose_bounds_hold_is_the_account_or_of_who_has_not_logged_in_the_addres
 
 
 async def test_peers_of_one_address_have_one_share_of_a_nodes_runs(tmp_path: Path, clock: StillClock) -> None:
-    async with node_of(tmp_path, clock) as node:
-        node.rig.runs.settings = replace(node.rig.runs.settings, max_live=8, max_live_each=5)
+    async with node_of(tmp_path, clock, bounds={"max_live": 8, "max_live_each": 5}) as node:
         for number in range(5):
             await node.call("run.launch", f"peer{number}", path="flows.ask", inputs={"n": 1})
         assert (await node.refused("run.launch", "peer5", path="flows.ask", inputs={"n": 1})).reason == "busy"

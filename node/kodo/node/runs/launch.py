@@ -1,4 +1,10 @@
-"""What a launch is about, the bounds that it is held to, and the words in which it is refused."""
+"""What a launch is about, the bounds that it is held to, and the words in which it is refused.
+
+    Order ──► NewRun ⊂ RunRow ──► LiveRun ──► RunSpec
+    asked     stored              in memory   for its process
+
+Each of them is made of the one before, in one place: `Order.new_run`, `NewRun.stored`, `LiveRun.spec`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kodo.node.store.rows import NewEvent
+from kodo.node.store.rows import NewEvent, NewRun
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["Order", "RunSettings", "ask_inputs", "bad_state", "disk_full", "stopping", "too_large"]
+__all__ = ["Order", "RunSettings", "bad_state", "disk_full", "stopping", "too_large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,39 @@ class Order:
     limit: int | None = None
     check: Callable[[], Awaitable[None]] | None = None
 
+    def new_run(self, fid: str, settings: RunSettings) -> NewRun:
+        """Return what is stored of it, as the run `fid`; its inputs are in the run's events."""
+        return NewRun(
+            fid=fid,
+            principal=self.principal,
+            path=self.path,
+            name=self.name,
+            entry=self.entry,
+            resources=self.resources,
+            tags=self.tags,
+            payer=self.payer,
+            max_events=settings.max_events,
+            max_event_bytes=settings.max_event_bytes,
+        )
 
-def ask_inputs(lid: str, order: Order) -> NewEvent:
-    """Return the lock that demands the inputs which an order lacks."""
-    data = {"lid": lid, "title": f"Inputs of {order.name}"[:512], "schema": order.demand}
-    return NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S})
+    def first_events(self, versions: Mapping[str, Any], new_id: Callable[[], str]) -> list[NewEvent]:
+        """Return the events that the run begins with; the last one is a lock if inputs are missing.
+
+        Args:
+            new_id: gives the lock's id.
+
+        Raises:
+            ValueError: the inputs, or what is said of the flow, fit no event.
+        """
+        first = [
+            NewEvent.make("version", dict(versions)),
+            NewEvent.make("flow", self.about),
+            NewEvent.make("inputs", self.inputs),
+        ]
+        if self.demand is not None:
+            data = {"lid": new_id(), "title": f"Inputs of {self.name}"[:512], "schema": self.demand}
+            first.append(NewEvent.make("lock", {**data, "expires_s": LOCK_EXPIRES_S, "verdict_s": LOCK_VERDICT_S}))
+        return first
 
 
 def stopping() -> CallError:

@@ -6,10 +6,12 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from kodo.node.executors.executor import Runner
+from kodo.node.executors.executor import InputFile, Runner, RunSpec
+from kodo.node.runs.launch import RunSettings
 from kodo.node.store.rows import RunRow
 from kodo.protocol.access import account_of
 from kodo.protocol.events import Event, RunView
+from kodo.protocol.secrets import Secrets
 
 __all__ = ["STDERR_LINES", "LiveRun"]
 
@@ -36,7 +38,6 @@ class LiveRun:
         code: see `RunSpec`; of a run that an earlier process of the node launched it is not known.
         waits: what it waits for now, `room` on the disk; else empty.
         waited: how often that was told.
-        payer: against whose bounds it counts; the account of its principal unless it is said.
         stderr: the last lines that it printed there, for the case that its process dies.
     """
 
@@ -51,19 +52,43 @@ class LiveRun:
     claimed: set[str] = field(default_factory=set)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     handed_at: dict[str, int] = field(default_factory=dict)
-    payer: str = ""
     code: str = ""
     waits: str = ""
     waited: int = 0
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
 
-    def __post_init__(self) -> None:
-        self.payer = self.payer or self.row.payer or account_of(self.row.principal)
-
     @property
     def fid(self) -> str:
         """The run's id."""
         return self.row.fid
+
+    @property
+    def payer(self) -> str:
+        """Against whose bounds it counts."""
+        return self.row.payer or account_of(self.row.principal)
+
+    def spec(self, settings: RunSettings, files: tuple[InputFile, ...], secrets: Secrets) -> RunSpec:
+        """Return what a runner needs of this run.
+
+        Args:
+            files: the uploads among its inputs.
+            secrets: what belongs in the place of each `MASK` in them.
+        """
+        row = self.row
+        return RunSpec(
+            fid=row.fid,
+            path=row.path,
+            entry=row.entry,
+            inputs=self.view.inputs,
+            resources=row.resources,
+            files=files,
+            secrets=secrets,
+            # As they were when it was launched: a process of this node that takes it up knows them too.
+            max_events=row.max_events or settings.max_events,
+            max_event_bytes=row.max_event_bytes or settings.max_event_bytes,
+            node=str(settings.versions.get("node", "")),
+            code=self.code,
+        )
 
     def apply(self, events: list[Event]) -> None:
         """Take events that were committed."""

@@ -131,7 +131,7 @@ class Locks:
         if key is not None:
             try:
                 # The lock may be closed by now, and with it what of its answer was secret.
-                vault = self._runs.vault
+                vault = self._runs.secrets.vault
                 digest = digest_of(candidate) if vault is None else vault.digest(candidate)
             except (TypeError, ValueError, OverflowError):
                 raise CallError(400, "bad-candidate", "the answer is not plain data") from None
@@ -187,8 +187,8 @@ class Locks:
         self._await(live.fid, lid, cid)
         earlier: str | None = cid
         try:
-            if secrets and self._runs.vault is not None:
-                await self._runs.vault.put(live.fid, cid, secrets)
+            if secrets and self._runs.secrets.vault is not None:
+                await self._runs.secrets.vault.put(live.fid, cid, secrets)
             if once is None:
                 await self._store.append(live.fid, [new])
                 earlier = None
@@ -196,10 +196,10 @@ class Locks:
                 earlier = await self._store.append_once(live.fid, [new], once)
         except RunOverError:
             # They may have come after those of the run were erased.
-            await self._runs.forget_secrets(live.fid)
+            await self._runs.secrets.forget(live.fid)
             raise CallError(410, "expired", "the run is over") from None
         except KeyReusedError as error:
-            await self._runs.forget_secrets(live.fid, cid)
+            await self._runs.secrets.forget(live.fid, cid)
             raise CallError(409, "key-reused", str(error)) from None
         except CapacityError as error:
             if secrets:
@@ -210,7 +210,7 @@ class Locks:
             if earlier is not None:
                 self._awaited.get((live.fid, lid), {}).pop(cid, None)
         if earlier is not None:
-            await self._runs.forget_secrets(live.fid, cid)
+            await self._runs.secrets.forget(live.fid, cid)
             return earlier
         live.handed_at[lid] = self._runs.clock.steady_ms()
         self._changed.set()
@@ -222,12 +222,12 @@ class Locks:
         await self._runs.patiently(self._store.settle)
         stored = await self._store.every(live.fid, ["candidate"])
         if live.fid not in self._runs.live:
-            await self._runs.forget_secrets(live.fid)
+            await self._runs.secrets.forget(live.fid)
         elif all(event.data["cid"] != cid for event in stored):
-            await self._runs.forget_secrets(live.fid, cid)
+            await self._runs.secrets.forget(live.fid, cid)
 
     async def _hand(self, live: LiveRun, lid: str, cid: str, answer: Any) -> None:
-        runner, vault = live.runner, self._runs.vault
+        runner, vault = live.runner, self._runs.secrets.vault
         secrets = await vault.get(live.fid, cid) if vault is not None and masked(answer) else []
         if runner is not None:
             await _bounded(lambda: runner.answer(lid, cid, answer, secrets))
@@ -238,7 +238,7 @@ class Locks:
     async def _take_inputs(self, live: LiveRun, lid: str, cid: str, answer: dict[str, Any], secrets: Secrets) -> None:
         inputs = {**live.view.inputs, **answer}
         try:
-            known = await self._runs.secrets_of(live)
+            known = await self._runs.secrets.of(live)
             verdict = [
                 NewEvent.make("unlock", {"lid": lid, "cid": cid, "answer": answer}),
                 NewEvent.make("inputs", inputs),
@@ -247,8 +247,8 @@ class Locks:
             if found is None:
                 return
             reasons = found
-            if secrets and not reasons and self._runs.vault is not None:
-                await self._runs.vault.put(live.fid, INPUTS, [*known, *secrets])
+            if secrets and not reasons and self._runs.secrets.vault is not None:
+                await self._runs.secrets.vault.put(live.fid, INPUTS, [*known, *secrets])
         except (ValueError, CapacityError, IntegrityError) as error:
             reasons = [str(error)]
         if reasons:
@@ -256,7 +256,7 @@ class Locks:
         try:
             await self._runs.append(live, verdict)
         except RunOverError:
-            await self._runs.forget_secrets(live.fid)
+            await self._runs.secrets.forget(live.fid)
 
     async def _faults_in_turn(self, live: LiveRun, lid: str, cid: str, inputs: dict[str, Any]) -> list[str] | None:
         """Return what is wrong with inputs, however busy the node is; None: the time for a verdict was over first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,8 +155,7 @@ async def test_a_restart_is_on_the_same_behalf_or_ones_own(tmp_path: Path, clock
 
 
 async def test_however_many_runs_a_node_says_it_acts_for_its_bound_is_one(tmp_path: Path, clock: StillClock) -> None:
-    async with node_of(tmp_path, clock) as node:
-        node.rig.runs.settings = replace(node.rig.runs.settings, max_live_each=3)
+    async with node_of(tmp_path, clock, bounds={"max_live_each": 3}) as node:
         for number in range(3):
             chain = [{"peer_id": "far", "fid": fid_of(number)}]
             await node.call("run.launch", "far", path="flows.ask", inputs={"n": 1}, chain=chain)

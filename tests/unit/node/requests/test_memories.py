@@ -158,7 +158,7 @@ async def test_a_node_that_comes_back_answers_what_was_asked_before(tmp_path: Pa
     async with InProcessExecutor({"waits": waits}) as executor:
         world = World(tmp_path, clock, executor)
         async with world.memories() as kept, world.node(kept) as made:
-            made.runs.settings = made.runs.settings.__class__(keep_runs=True)
+            made.runs.keep_runs = True
             fid = await made.launch("waits")
             await begun.wait()
         go_on.set()

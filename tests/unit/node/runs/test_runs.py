@@ -444,7 +444,7 @@ async def test_a_kill_that_was_cut_by_a_crash_is_finished(tmp_path: Path, clock:
         async with rig(tmp_path, executor, clock, KEEP) as node:
             fid = await node.launch()
             await node.until(fid, "log")
-            await node.runs._halt(node.runs.live[fid])
+            await node.runs._driver.halt(node.runs.live[fid])
             await node.store.append(fid, [NewEvent.make("kill", {"by": "ana"})])
         async with rig(tmp_path, executor, clock, KEEP) as node:
             events = await node.all_events(fid)

@@ -307,4 +307,4 @@ async def test_the_secrets_of_an_answer_that_is_stored_although_the_disk_failed_
         await made.store.settle()
         await settled(lambda: not made.runs._tasks._group or len(os.listdir(tmp_path / "secrets")) == 1)
         [candidate] = await made.store.every(fid, ["candidate"])
-        assert await made.runs.vault.get(fid, candidate.data["cid"]) == [[[], CANARY]]  # type: ignore[union-attr]
+        assert await made.runs.secrets.vault.get(fid, candidate.data["cid"]) == [[[], CANARY]]  # type: ignore[union-attr]

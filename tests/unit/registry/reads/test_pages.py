@@ -9,9 +9,8 @@ from kodo.registry.reads.flow_pages import FLOW_KEYS
 from kodo.registry.reads.node_pages import NODE_KEYS
 from kodo.registry.reads.pages import COUNT_LIMIT, PageRequest, parse_page
 from kodo.registry.records.record import verify_record
-from kodo.registry.store.changes import Bounds
 from kodo.registry.store.store import Store
-from tests.support.records import NOW, address, flow, identity, signed_record
+from tests.support.records import NOW, UNHURRIED, address, flow, identity, signed_record
 
 FLOWS = {
     1: [
@@ -26,7 +25,6 @@ FLOWS = {
     ],
 }
 NAMES = {1: "alpha.example.com", 2: "Beta.example.com"}
-UNHURRIED = Bounds(read_s=60.0)
 
 
 @pytest.fixture

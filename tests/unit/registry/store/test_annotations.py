@@ -5,7 +5,7 @@ from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS
 from kodo.registry.reads.pages import PageRequest, parse_page
 from kodo.registry.records.record import verify_record
 from kodo.registry.store.store import Store
-from tests.support.records import NOW, flow, identity, signed_record
+from tests.support.records import NOW, UNHURRIED, flow, identity, signed_record
 
 PEER = str(identity().peer_id)
 OTHER = str(identity(2).peer_id)
@@ -17,7 +17,7 @@ async def put(store, signed):
 
 @pytest.fixture
 async def store(tmp_path):
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         await put(store, signed_record(identity(), flow("a", tags=("own",)), flow("b", name="Second")))
         await put(store, signed_record(identity(2), flow("c"), name="other.example.com"))
         yield store

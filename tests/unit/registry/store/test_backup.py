@@ -8,7 +8,7 @@ from kodo.registry.reads.pages import PageRequest
 from kodo.registry.records.record import verify_record
 from kodo.registry.store.backup import back_up
 from kodo.registry.store.store import Store
-from tests.support.records import NOW, flow, identity, signed_record
+from tests.support.records import NOW, UNHURRIED, flow, identity, signed_record
 
 
 async def put(store, number, *flows):
@@ -18,7 +18,7 @@ async def put(store, number, *flows):
 
 async def test_a_backup_of_a_registry_that_runs_is_a_registry(tmp_path):
     copy = tmp_path / "copy.db"
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         await put(store, 1, flow("a"))
         size = back_up(tmp_path / "registry.db", copy)
         await put(store, 2, flow("b"))
@@ -31,7 +31,7 @@ async def test_a_backup_of_a_registry_that_runs_is_a_registry(tmp_path):
         (tmp_path / "second.db", ["a", "b"]),
         (tmp_path / "registry.db", ["a", "b"]),
     ):
-        async with Store(file) as store:
+        async with Store(file, UNHURRIED) as store:
             # Its changes are counted anew, so that readers with a cursor of the other file miss none.
             epochs.add((await store.mesh.page(str(identity(3).peer_id), 0, None, NOW)).epoch)
             assert len(epochs) == 1 + [copy, tmp_path / "second.db", tmp_path / "registry.db"].index(file)
@@ -49,7 +49,7 @@ def damage(database):
 
 async def damaged(tmp_path):
     database = tmp_path / "registry.db"
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         for number in range(1, 30):
             await put(store, number, *(flow(f"f{at}", description="words " * 100) for at in range(10)))
     damage(database)
@@ -70,7 +70,7 @@ async def test_damage_is_told_as_such(tmp_path):
     database = await damaged(tmp_path)
 
     async def read():
-        async with Store(database) as store:
+        async with Store(database, UNHURRIED) as store:
             for search in (None, "words", "?o*"):
                 await store.search(PageRequest(search=search, pp=500), NOW)
 

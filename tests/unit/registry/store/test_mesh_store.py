@@ -10,7 +10,7 @@ from kodo.registry.records.signed import sign
 from kodo.registry.store import mesh_store
 from kodo.registry.store.mesh_store import SILENT_S, Bell, Cursor, check_item
 from kodo.registry.store.store import Store
-from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
+from tests.support.records import NOW, UNHURRIED, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 NODE = str(identity().peer_id)
 A, B, OWN = (str(identity(number).peer_id) for number in (101, 102, 103))
@@ -18,7 +18,7 @@ A, B, OWN = (str(identity(number).peer_id) for number in (101, 102, 103))
 
 @pytest.fixture
 async def store(tmp_path):
-    async with Store(tmp_path / "registry.db") as store:
+    async with Store(tmp_path / "registry.db", UNHURRIED) as store:
         yield store
 
 

@@ -12,7 +12,7 @@ from kodo.registry.records.record import verify_record
 from kodo.registry.store.file import SCHEMA_VERSION
 from kodo.registry.store.mesh_changes import MESH_DDL
 from kodo.registry.store.store import Store
-from tests.support.records import NOW, flow, identity, signed_record
+from tests.support.records import NOW, UNHURRIED, flow, identity, signed_record
 
 VERSION_1 = Path(__file__).parents[3] / "support" / "registry_v1.sql"
 SIGNED = signed_record(identity(), flow("a", name="Straße"), flow("b", tags=('say "hi"',)), ttl_s=86400)
@@ -70,7 +70,7 @@ def shape(database):
 async def test_a_file_of_an_earlier_release_is_taken_over_whole(tmp_path, version):
     database = tmp_path / "old.db"
     old_file(database, version)
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         assert await store.signed_record(str(identity().peer_id)) == SIGNED
         assert await store.counts(NOW) == {"online": 1, "unknown": 0, "offline": 1, "flows": 3}
         assert await store.counts(NOW + 300_000) == {"online": 0, "unknown": 1, "offline": 1, "flows": 3}
@@ -110,5 +110,5 @@ async def test_a_crash_in_the_middle_of_it_leaves_the_old_file(tmp_path, monkeyp
         await Store(database).__aenter__()
     assert shape(database) == before
     monkeypatch.undo()
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         assert (await store.counts(NOW))["flows"] == 3

@@ -1,5 +1,6 @@
 import sqlite3
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from kodo.p2p.errors import CallError, UsageError
 from kodo.registry.reads.pages import PageRequest
 from kodo.registry.records.record import verify_goodbye, verify_heartbeat, verify_record
 from kodo.registry.store.store import Bounds, Store
-from tests.support.records import NOW, flow, identity, signed_goodbye, signed_heartbeat, signed_record
+from tests.support.records import NOW, UNHURRIED, flow, identity, signed_goodbye, signed_heartbeat, signed_record
 
 GAP_MS = 30_000
 
@@ -19,7 +20,7 @@ def database(tmp_path):
 
 @pytest.fixture
 async def store(database):
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         yield store
 
 
@@ -150,7 +151,7 @@ async def test_a_name_stays_bound_when_its_peer_goes_by_another(store):
 
 
 async def test_one_peer_cannot_collect_names(database):
-    async with Store(database, Bounds(names=2)) as store:
+    async with Store(database, replace(UNHURRIED, names=2)) as store:
         for seq in (1, 2):
             await put(store, signed_record(seq=seq, name=f"n{seq}"))
         with refuses(409, "too-many-names"):
@@ -159,7 +160,7 @@ async def test_one_peer_cannot_collect_names(database):
 
 
 async def test_a_full_registry_takes_known_nodes_only(database):
-    async with Store(database, Bounds(nodes=1)) as store:
+    async with Store(database, replace(UNHURRIED, nodes=1)) as store:
         await put(store, signed_record(identity(1)))
         with refuses(507, "registry-full"):
             await put(store, signed_record(identity(2), name="other"))
@@ -169,7 +170,7 @@ async def test_a_full_registry_takes_known_nodes_only(database):
 
 
 async def test_a_full_registry_forgets_who_has_been_silent_for_a_day(database):
-    async with Store(database, Bounds(nodes=2, flows=3)) as store:
+    async with Store(database, replace(UNHURRIED, nodes=2, flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b"), ttl_s=7 * 86400))
         await put(store, signed_record(identity(2), flow("c"), name="two", ttl_s=7 * 86400), NOW + 1000)
         late = NOW + 86_400_000
@@ -189,7 +190,7 @@ async def test_a_full_registry_forgets_who_has_been_silent_for_a_day(database):
 
 
 async def test_a_full_registry_forgets_first_who_never_answered_a_probe(database):
-    async with Store(database, Bounds(nodes=2)) as store:
+    async with Store(database, replace(UNHURRIED, nodes=2)) as store:
         await put(store, signed_record(identity(1), name="one"))
         await put(store, signed_record(identity(2), name="two"))
         await store.measured(str(identity(1).peer_id), 0.1, NOW)
@@ -203,7 +204,7 @@ async def test_a_full_registry_forgets_first_who_never_answered_a_probe(database
 
 
 async def test_flows_find_room_where_nodes_that_never_answered_had_theirs(database):
-    async with Store(database, Bounds(flows=3)) as store:
+    async with Store(database, replace(UNHURRIED, flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b"), name="one"))
         await store.measured(str(identity(1).peer_id), None, NOW)
         accepted = await put(store, signed_record(identity(2), *map(flow, "cde"), name="two"))
@@ -211,7 +212,7 @@ async def test_flows_find_room_where_nodes_that_never_answered_had_theirs(databa
 
 
 async def test_flows_find_room_where_silent_nodes_had_theirs(database):
-    async with Store(database, Bounds(flows=3)) as store:
+    async with Store(database, replace(UNHURRIED, flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b"), ttl_s=7 * 86400))
         late = NOW + 86_400_000
         accepted = await put(store, signed_record(identity(2), *map(flow, "cde"), name="two", ttl_s=7 * 86400), late)
@@ -220,7 +221,7 @@ async def test_flows_find_room_where_silent_nodes_had_theirs(database):
 
 
 async def test_flows_over_the_bound_are_refused_with_that_reason(database):
-    async with Store(database, Bounds(flows=3)) as store:
+    async with Store(database, replace(UNHURRIED, flows=3)) as store:
         await put(store, signed_record(identity(1), flow("a"), flow("b")))
         signed = signed_record(identity(2), flow("c"), flow("d"), name="other")
         for _ in range(2):
@@ -363,10 +364,10 @@ async def test_counts_tell_states_apart(store):
 
 async def test_everything_is_there_after_a_restart(database):
     signed = signed_record(identity(), flow("a"))
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         await put(store, signed)
         await beat(store, NOW + 60_000, at=77)
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         assert await store.signed_record(str(identity().peer_id)) == signed
         assert await paths(store, "competitor") == ["a"]
         with refuses(409, "not-rising"):
@@ -414,7 +415,7 @@ async def test_a_file_of_a_later_release_is_left_alone(database):
 
 
 async def test_a_closed_store_refuses_and_closes_again(database):
-    async with Store(database) as store:
+    async with Store(database, UNHURRIED) as store:
         pass
     await store.aclose()
     with refuses(503, "closed"):
