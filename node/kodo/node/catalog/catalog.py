@@ -45,6 +45,9 @@ NO_RAY = "it imports ray or asks for resources, and this node runs flows without
 _MAX_BROKEN = 16
 """Units that may end or hold up the process that describes flows before each line of the scope gets its own."""
 
+_MAX_APART = 16
+"""Flows and modules that fail among others and are tried again in a process of their own, within a minute."""
+
 _MAX_ANSWER = 64 << 20
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
 
@@ -152,6 +155,9 @@ def _is_of(flow: Flow, broken: Flow, module_of: Callable[[str], str]) -> bool:
 async def describe_flows(request: Mapping[str, Any], *, account: Account | None = None) -> list[dict[str, Any]]:
     """Describe flows by `python -m kodo.flow._runtime.describe`; return a map of each `FlowInfo`.
 
+    One process imports them all. What fails there is tried in a process of its own, since a module can break Python
+    for those that come after it.
+
     Args:
         account: under which the flows' code is imported; None: this process's.
 
@@ -159,6 +165,37 @@ async def describe_flows(request: Mapping[str, Any], *, account: Account | None 
         KodoError: the process failed, did not end in time, or told more than `_MAX_ANSWER` bytes.
     """
     broken: dict[str, str] = {}
+    infos = await _described_together(request, account, broken)
+    # Those that were read and only lack something have a source.
+    failed = [each for each in infos if each.get("error") and not each.get("source") and each["entry"] not in broken]
+    until = asyncio.get_running_loop().time() + IMPORT_SECONDS
+    found: dict[str, dict[str, Any]] = {}
+    for info in infos:
+        again = info in failed[:_MAX_APART] and len(infos) > 1 and asyncio.get_running_loop().time() < until
+        for each in await _described_apart(request, account, info) if again else [info]:
+            found.setdefault(str(each["path"]), each)
+    return list(found.values())
+
+
+async def _described_apart(
+    request: Mapping[str, Any], account: Account | None, failed: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Describe what failed among others in a process of its own; what fails there as well is given as it was."""
+    try:
+        infos = await _described_together({**request, "flows": [failed["entry"]]}, account, {})
+    except KodoError:
+        return [failed]
+    return [failed] if any(info.get("error") for info in infos) else infos
+
+
+async def _described_together(
+    request: Mapping[str, Any], account: Account | None, broken: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Describe flows in one process; `broken` gets the units that end it or hold it up, which are left out then.
+
+    Raises:
+        KodoError: as `describe_flows`.
+    """
     while True:
         try:
             with ImportWatch() as watch:

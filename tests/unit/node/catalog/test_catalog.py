@@ -104,6 +104,24 @@ async def test_a_module_that_ends_its_process_is_told_of(tmp_path: Path) -> None
     }
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys; sys.meta_path.clear()",
+        "import sys; sys.modules.clear()",
+        "import sys; sys.setrecursionlimit(60)",
+        "import inspect; inspect.isclass = None",
+        "import ctypes; ctypes.string_at(0)",
+    ],
+)
+async def test_a_module_that_breaks_python_takes_no_other_along(tmp_path: Path, code: str) -> None:
+    (tmp_path / "breaks.py").write_text(code)
+    (tmp_path / "good.py").write_text(GOOD)
+    breaks, good = await describe_flows({"roots": [str(tmp_path)], "flows": ["breaks", "good"]})
+    assert breaks["error"]
+    assert (good["path"], good.get("error")) == ("good.offered", None)
+
+
 async def test_a_module_that_hangs_is_named_and_given_up_and_the_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
