@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class World:
         assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-4000:])
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def run(self, *inputs: str, at: dict[int, Any] | None = None) -> dict[str, Any]:
+    def run(self, *inputs: str, at: dict[int, Callable[[], None]] | None = None) -> dict[str, Any]:
         """Run the flow as the user, do things after some of its events, and return how it ended."""
         process = subprocess.Popen(
             self._command("run", f"{NODE}/Ticks", *inputs, "--registry", URL), **self._settings(stderr=None)
@@ -79,6 +79,14 @@ class World:
                     at[len(lines)]()
         assert process.returncode == 0, lines
         return lines[-1]
+
+    def reached(self) -> None:
+        """Wait until the relay has heard from where the node is now."""
+        deadline = time.monotonic() + READY_SECONDS
+        while subprocess.run(
+            self._command("doctor", "--to", NODE, "--registry", URL), **self._settings(), check=False, timeout=60
+        ).returncode:
+            assert time.monotonic() < deadline
 
     def _command(self, *words: str) -> list[str]:
         return self.net.lab.command("a", KOCO, *words, "--json")
@@ -126,4 +134,16 @@ def test_behind_symmetric_nats_a_run_goes_over_the_relay(world: World) -> None:
 def test_a_run_goes_on_when_the_users_nat_forgets_him_and_when_he_moves(world: World) -> None:
     become(world, (Nat.SYM, Nat.SYM))
     ended = world.run("count=60", at={10: lambda: world.net.rebind("a"), 25: lambda: world.net.renumber("a")})
+    assert (ended["state"], ended["route"]) == ("done", "relay")
+
+
+def test_behind_other_nats_a_run_leaves_the_relay(world: World) -> None:
+    become(world, (Nat.CONE, Nat.CONE))
+    world.reached()
+    ended = world.run("count=60", "size=300000")
+    assert (ended["state"], ended["route"]) == ("done", "punched")
+    [output] = ended["outputs"]
+    assert output["size"] == 300_000
+    # And goes back to it when the user's NAT begins to give each destination another port.
+    ended = world.run("count=80", at={40: lambda: world.net.become("a", Nat.SYM)})
     assert (ended["state"], ended["route"]) == ("done", "relay")

@@ -19,6 +19,7 @@ from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.transport import Punch
 from tests.support.peers import CLIENT, SERVER
 
 __all__ = ["NODE", "PORT", "USER", "Air", "AirEndpoint", "air_pair"]
@@ -37,6 +38,7 @@ class Air:
         blocked: addresses to which nothing gets.
         drop: sees each packet, where it seems to come from, and where it goes; what it says yes to is dropped.
         received: bytes that each address was sent.
+        opened: addresses towards which a packet went that passes a few routers only.
     """
 
     def __init__(self, delay_s: float) -> None:
@@ -46,6 +48,7 @@ class Air:
         self.blocked: set[str] = set()
         self.drop: Callable[[bytes, Address, Address], bool] = lambda data, source, to: False
         self.received: Counter[Address] = Counter()
+        self.opened: set[Address] = set()
         self.there: dict[Address, AirEndpoint] = {}
         self._inner: dict[Address, int] = {}
         self._outer: dict[int, Address] = {}
@@ -115,6 +118,11 @@ class AirEndpoint:
 
     send_split = send
 
+    def send_near(self, datagram: bytes, to: Source, hops: int) -> None:
+        assert len(datagram) == 20
+        assert hops < 5
+        self.air.opened.add((to.host, to.port))
+
     def send_whole(self, datagram: bytes, to: Source) -> bool:
         self.send([datagram], to)
         return True
@@ -136,7 +144,7 @@ async def _answer(request: Request) -> None:
 
 @contextlib.asynccontextmanager
 async def air_pair(
-    patch: pytest.MonkeyPatch, *, delay_s: float = 0.02
+    patch: pytest.MonkeyPatch, *, delay_s: float = 0.02, punch: Punch = "never"
 ) -> AsyncIterator[tuple[Air, Host, Host, Multiaddr]]:
     """Make a node that listens and a user, who may move; gives both hosts and the node's address."""
     air = Air(delay_s)
@@ -146,7 +154,7 @@ async def air_pair(
         patch.setattr(module, "Endpoint", lambda *args: AirEndpoint(air, *args))
     # A machine with no network but the one that the user is in.
     patch.setattr("kodo.p2p.net.direct.local_networks", list)
-    async with Host(SERVER, WebRtcTransport()) as node, Host(CLIENT, WebRtcTransport()) as user:
+    async with Host(SERVER, WebRtcTransport(punch=punch)) as node, Host(CLIENT, WebRtcTransport()) as user:
         node.handle(CALL_PROTOCOL, CallServer(_answer))
         [address] = await node.listen([NODE], PORT)
         yield air, node, user, address

@@ -223,7 +223,8 @@ def _answer(way: dict[str, Any]) -> str:
     """Return what came of asking at an address, for people."""
     if way["answered"]:
         host, port = way["seen_at"]
-        return f"after {way['ms']} ms; it sees this machine at {host} port {port}"
+        over = " over the registry's relay" if way["relayed"] else ""
+        return f"after {way['ms']} ms{over}; it sees this machine at {host} port {port}"
     return str(way["refused"] or "none")
 
 

@@ -83,7 +83,6 @@ class RemoteNode:
         name: the name it was asked for by, which is pinned once it proved its key.
         label: the name that it claims where it was found; for people to read.
         new: it was asked for by a name that was pinned to nobody before.
-        route: the way of the latest session.
     """
 
     def __init__(
@@ -100,7 +99,8 @@ class RemoteNode:
         self.peer_id: PeerId = target.peer_id
         self.name = target.name
         self.label: str | None = None
-        self.route: str | None = None
+        self._session: Session | None = None
+        """The latest one."""
         self._addresses = target.addresses
         self._given = str(target.addresses[0]) if target.given else None
         self._pin = target.name
@@ -137,6 +137,11 @@ class RemoteNode:
         return self._given or str(self)
 
     @property
+    def route(self) -> str | None:
+        """The way that the latest session's packets take now, or took last; None before the first."""
+        return None if self._session is None else self._session.route
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses that are dialled now."""
         return tuple(map(str, self._addresses))
@@ -169,7 +174,7 @@ class RemoteNode:
         if self._pin is not None:
             self._known.pin(self._pin, self.peer_id)
             self._pin = None
-        self.route = session.route
+        self._session = session
         self._remember_place()
         if self._logins is not None:
             async with self._logging_in:

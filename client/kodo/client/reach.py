@@ -61,7 +61,7 @@ class Reach:
     Attributes:
         name: what was asked for.
         peer_id: who that is, where it is known.
-        route: how the session's packets go: `lan`, `direct`; None when there is no session.
+        route: how the session's packets go: `lan`, `direct`, `punched` or `relay`; None when there is no session.
         at: IP address and port at which the session is.
         seconds: how long the session took to open.
         error: why there is no session.
@@ -101,6 +101,7 @@ def _way_to_json(way: Way) -> dict[str, Any]:
     return {
         "address": way.address,
         "answered": answer is not None,
+        "relayed": answer is not None and answer.relayed,
         "ms": None if answer is None or answer.seconds is None else _ms(answer.seconds),
         "seen_at": None if answer is None or answer.mapped is None else list(answer.mapped),
         "refused": None if answer is not None else refused if way.checks else "its name does not resolve",
@@ -149,7 +150,7 @@ async def reach(client: Client, text: str) -> Reach:
     if found.peer_id is None and len(claims) == 1:
         found.peer_id = next(iter(claims))
     if found.peer_id is not None:
-        found.ways = await _ways(tuple(claims.get(found.peer_id, ())))
+        found.ways = await _ways(tuple(claims.get(found.peer_id, ())), found.peer_id)
     await _open(client, found)
     return found
 
@@ -166,10 +167,11 @@ def _wanted(client: Client, text: str) -> tuple[Wanted, Multiaddr | None]:
     return Wanted(name=text, pinned=client.known.get(text)), None
 
 
-async def _ways(addresses: Sequence[Multiaddr]) -> list[Way]:
+async def _ways(addresses: Sequence[Multiaddr], peer_id: PeerId) -> list[Way]:
     """Ask every address whether a node's listener answers there."""
     targets = dict(zip(addresses, await asyncio.gather(*map(_targets, addresses)), strict=True))
-    answers = {each.target: each for each in await check(Question(each) for of in targets.values() for each in of)}
+    questions = [Question(each) for of in targets.values() for each in of]
+    answers = {each.target: each for each in await check(questions, peer=peer_id)}
     ways = []
     for address, of in targets.items():
         shown = str(address).partition("/certhash/")[0]

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def route(self) -> str | None:
-        """The way of the latest session: `lan`, `direct` or `relay`; None before the first."""
+        """The way that the latest session takes: `lan`, `direct`, `punched` or `relay`; None before the first."""
         return self._remote.route
 
     @property

@@ -270,7 +270,8 @@ class Node:
         executor = await self._open_executor(
             stack, identity, [*scope_roots, *config.roots], catalog.load(store), account
         )
-        transport = self._transport or WebRtcTransport(load_certificate(home), admits=provider.admits)
+        certificate, punch = load_certificate(home), config.chosen_punch
+        transport = self._transport or WebRtcTransport(certificate, admits=provider.admits, punch=punch)
         self._host = host = await stack.enter_async_context(Host(identity, transport, welcome=self._welcome))
         keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
         delegations = await stack.enter_async_context(
@@ -380,9 +381,8 @@ class Node:
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
-        await stack.enter_async_context(
-            Relays(identity, config.registry, host, announcer.taken, announcer.look_again, clock)
-        )
+        relays = Relays(identity, config.registry, host, announcer.taken, announcer.look_again, clock)
+        await stack.enter_async_context(relays)
         if config.scope is not None:
             watch = CodeWatch(
                 code,

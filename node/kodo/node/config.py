@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -58,6 +58,11 @@ class NodeConfig(NodeSettings):
         description="With the provider `null`: the one peer id whose calls are answered. Default: everybody's.",
     )
     oidc: OidcConfig | None = Field(default=None, description="The issuer, with the provider `oidc`.")
+
+    @property
+    def chosen_punch(self) -> Literal["early", "after-login", "never"]:
+        """When relayed peers learn where the node is: `punch`, or what that is by default here."""
+        return self.punch or ("early" if self.auth == "null" else "after-login")
 
     @property
     def chosen_executor(self) -> str:

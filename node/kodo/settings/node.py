@@ -32,6 +32,12 @@ class NodeSettings(NetworkSettings, AccessSettings, OperatingSettings):
         default=0, ge=0, le=65535, description="UDP port. 0: the port used last if it is free, else any."
     )
     open: Truth = Field(default=False, description="Admit peers from everywhere, not only from the local network.")
+    punch: Literal["early", "after-login", "never"] | None = Field(
+        default=None,
+        description="When a peer that comes over a registry's relay learns the node's public address, to go on "
+        "without the relay: `early`, `after-login` or `never`. Default: `early` with `auth` `null`, else "
+        "`after-login`.",
+    )
     contents_for: Roles = Field(
         default=(),
         description="Roles (`developer`, `operator`) that may read the contents of others' runs; launchers are told.",

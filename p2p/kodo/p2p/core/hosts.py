@@ -11,6 +11,7 @@ __all__ = [
     "is_local",
     "is_loopback",
     "is_own_host",
+    "may_be_sent_to",
     "plain_host",
     "source_block",
     "source_of",
@@ -66,6 +67,26 @@ def is_local(host: str) -> bool:
     except ValueError:
         return False
     return not address.is_unspecified and (address.is_loopback or address.is_link_local or address.is_private)
+
+
+def may_be_sent_to(host: str, port: int, *, because_of: str) -> bool:
+    """Return whether packets may go where somebody else says that a peer is.
+
+    Never to loopback, link-local or multicast addresses nor to ports of system services, and to private addresses
+    only because of somebody who has one.
+
+    Args:
+        because_of: the address of who says so.
+
+    Raises:
+        ValueError: one of the addresses is none.
+    """
+    address = ipaddress.ip_address(plain_host(host))
+    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    if port < 1024 or (address.is_reserved and address.version == 4):
+        return False
+    return not address.is_private or is_local(because_of)
 
 
 def is_own_host(host: str) -> bool:

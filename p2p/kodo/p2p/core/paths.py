@@ -59,9 +59,11 @@ class Rank(IntEnum):
 
     RELAYED = 0
     """Through a relay, as the answer to a check tells."""
-    FAR = 1
+    PUNCHED = 1
+    """Through a NAT that the peer has opened for us; without that it would be as good as none."""
+    FAR = 2
     """Through routers."""
-    NEAR = 2
+    NEAR = 3
     """Within a network that this machine is in, or within the machine."""
 
 

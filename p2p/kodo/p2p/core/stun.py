@@ -63,6 +63,8 @@ _PRIORITY, _USE_CANDIDATE, _FINGERPRINT, _ICE_CONTROLLED, _ICE_CONTROLLING = 0x0
 _RELAYED = 0xC0DE
 """Without a value, in the answer to a check: it came through a relay. Who does not know the attribute passes it over
 (RFC 8489, section 18.3: comprehension-optional, by designated expert)."""
+_OWN_ADDRESS = 0xC0DF
+"""Beside `_RELAYED`, encoded as XOR-MAPPED-ADDRESS: where the listener is seen, whose NAT lets the dialer in."""
 _FINGERPRINT_XOR = 0x5354554E
 _INTEGRITY_BYTES, _FINGERPRINT_BYTES = 24, 8
 """With the header of the attribute."""
@@ -136,10 +138,12 @@ class BindingAnswer(NamedTuple):
     Attributes:
         address: IP address and port from which the check came, as the other side saw it.
         relayed: whether the check came through a relay.
+        own: where the other side is itself, if it came through a relay and the other side says so.
     """
 
     address: tuple[str, int]
     relayed: bool
+    own: tuple[str, int] | None = None
 
 
 Attributes = list[tuple[int, bytes]]
@@ -264,8 +268,13 @@ def read_binding_request(data: bytes) -> BindingRequest:
     return BindingRequest(message.transaction_id, username, server_ufrag, client_ufrag)
 
 
-def binding_response(request: BindingRequest, address: tuple[str, int], *, relayed: bool = False) -> bytes:
+def binding_response(
+    request: BindingRequest, address: tuple[str, int], *, relayed: bool = False, own: tuple[str, int] | None = None
+) -> bytes:
     """Answer `request`, which came from `address` (IP address, port), and perhaps through a relay.
+
+    Args:
+        own: where the listener itself may be reached too.
 
     Raises:
         ValueError: `address` is not an IP address.
@@ -274,6 +283,8 @@ def binding_response(request: BindingRequest, address: tuple[str, int], *, relay
     attributes = [(XOR_MAPPED_ADDRESS, mapped)]
     if relayed:
         attributes.append((_RELAYED, b""))
+    if own is not None:
+        attributes.append((_OWN_ADDRESS, pack_address(own, request.transaction_id)))
     return pack_message(BINDING_SUCCESS, request.transaction_id, attributes, request.server_ufrag)
 
 
@@ -331,7 +342,12 @@ def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> Bindi
     mapped = message.attributes.get(XOR_MAPPED_ADDRESS)
     if mapped is None:
         raise ValueError("a STUN response without XOR-MAPPED-ADDRESS")
-    return BindingAnswer(read_address(mapped, transaction_id), _RELAYED in message.attributes)
+    own = message.attributes.get(_OWN_ADDRESS)
+    return BindingAnswer(
+        read_address(mapped, transaction_id),
+        _RELAYED in message.attributes,
+        None if own is None else read_address(own, transaction_id),
+    )
 
 
 def plain_request(transaction_id: bytes) -> bytes:

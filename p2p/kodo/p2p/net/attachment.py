@@ -1,7 +1,8 @@
 """A listener that is attached to a relay: how it stays so, and what comes to it from there.
 
 `core.relay_wire` says what the packets are. While the relay answers, it is asked again every `EVERY_SECONDS`, which
-also keeps the NAT between from forgetting the way; and at once when this machine's networks change.
+also keeps the NAT between from forgetting the way, more often while somebody is there, and at once when this
+machine's networks change.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ __all__ = ["Attachment"]
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 15.0
+EVERY_SECONDS, BUSY_SECONDS = 15.0, 2.5
+"""Between two requests; the latter while diallers talk to the node, whose NAT may forget it at any time."""
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
 LOST_AFTER = 4
 """Requests in a row without an answer after which the listener counts as not attached."""
@@ -57,6 +59,8 @@ class Attachment:
         self._number = 0
         self._nonce = b""
         self._unanswered = 0
+        self._busy = self._was_busy = False
+        """Whether a dialler was heard since the last request."""
         self._diallers: OrderedDict[int, tuple[str, int]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._forget_networks = on_networks_changed(self._ask)
@@ -84,6 +88,7 @@ class Attachment:
             self._changed()
         request = relay_wire.attach_request(self._tag, self._token, self._number, self._nonce)
         self._send(request, Source(*self.relay))
+        self._was_busy, self._busy = self._busy, False
         self._ask_in(min(FIRST_RETRY_SECONDS * 2.0 ** min(self._unanswered - 1, 8), LAST_RETRY_SECONDS))
 
     def _ask_in(self, seconds: float) -> None:
@@ -107,7 +112,7 @@ class Attachment:
                 self._ask()
             return
         self._unanswered = 0
-        self._ask_in(EVERY_SECONDS)
+        self._ask_in(BUSY_SECONDS if self._was_busy else EVERY_SECONDS)
         if answer.address != self.address:
             self.address = answer.address
             self._changed()
@@ -127,4 +132,9 @@ class Attachment:
         dialler = self._diallers.get(channel)
         if dialler is None:
             return None
+        if not self._busy:
+            self._busy = True
+            if not self._was_busy and self._timer is not None and not self._unanswered:
+                self._was_busy = True
+                self._ask_in(BUSY_SECONDS)
         return payload, Source(dialler[0], dialler[1], "", 0, Via(relay, channel))

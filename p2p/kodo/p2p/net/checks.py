@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.paths import Target
+from kodo.p2p.core.relay_wire import tag_of
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
 
@@ -49,21 +51,28 @@ class Check:
         mapped: IP address and port from which the question came, as the other side saw it; None without an answer.
         seconds: from the first question to the answer; None without one.
         refused: what the network said instead: that nobody listens there, or that no way leads there.
+        relayed: whether the answer came through a relay.
     """
 
     target: Target
     mapped: tuple[str, int] | None = None
     seconds: float | None = None
     refused: str | None = None
+    relayed: bool = False
 
 
-async def check(questions: Iterable[Question], *, seconds: float = CHECK_SECONDS) -> list[Check]:
+async def check(
+    questions: Iterable[Question], *, seconds: float = CHECK_SECONDS, peer: PeerId | None = None
+) -> list[Check]:
     """Ask all addresses at once, those of one family from one socket; comes back early when all have answered.
 
     At most `_MAX_QUESTIONS` are asked; the others are left out. Cancelling is safe.
+
+    Args:
+        peer: whose addresses they are, if that is known: a relay among them has to be told.
     """
     asked = list(dict.fromkeys(questions))[:_MAX_QUESTIONS]
-    checker = _Checker(asked)
+    checker = _Checker(asked, peer)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -76,9 +85,11 @@ async def check(questions: Iterable[Question], *, seconds: float = CHECK_SECONDS
 class _Checker:
     """One round of questions."""
 
-    def __init__(self, questions: list[Question]) -> None:
+    def __init__(self, questions: list[Question], peer: PeerId | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._ufrag = stun.UFRAG_PREFIXES[1] + secrets.token_hex(16)
+        if peer is not None:
+            self._ufrag += f"/{tag_of(peer)}"
         self._asked = {secrets.token_bytes(_TRANSACTION_BYTES): each for each in questions}
         self._endpoints: dict[socket.AddressFamily, Endpoint] = {}
         self._all_answered = asyncio.Event()
@@ -127,11 +138,12 @@ class _Checker:
             return
         with contextlib.suppress(ValueError):
             if question.server:
-                mapped = stun.read_plain_response(data, transaction)
+                mapped, relayed = stun.read_plain_response(data, transaction), False
             else:
-                mapped = stun.read_binding_response(data, transaction, self._ufrag).address
+                answer = stun.read_binding_response(data, transaction, self._ufrag)
+                mapped, relayed = answer.address, answer.relayed
             seen = (plain_host(mapped[0]), mapped[1])
-            self._take(Check(question.target, seen, self._loop.time() - self._began))
+            self._take(Check(question.target, seen, self._loop.time() - self._began, relayed=relayed))
 
     def _failed(self, error: OSError, to: Source | None) -> None:
         if to is not None:

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from kodo.p2p.core import stun
-from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.paths import Candidate, Change, Paths, Rank, Target
 from kodo.p2p.core.relay_wire import tag_of
@@ -33,6 +33,8 @@ __all__ = ["Dialler"]
 HELLO_SECONDS = (0.15, 0.45)
 CHECKS_UNDER_WAY = 64
 """Checks whose answers are waited for; older ones are forgotten."""
+ADDRESSES_TOLD = 4
+"""Addresses that are tried because a peer tells them through a relay."""
 _HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
 """ICE's priority of a host candidate (RFC 8445, 5.1.2)."""
 _TRANSACTION_BYTES = 12
@@ -69,6 +71,8 @@ class Dialler:
         self._timer: asyncio.TimerHandle | None = None
         self._calm = False
         """Whether the timer was set for checks while nothing is awaited."""
+        self._told = 0
+        """How many addresses the peer has told that were tried."""
         self._closed = False
         self._reason: OSError | None = None
         self._forget_networks = on_networks_changed(self._networks_changed)
@@ -106,10 +110,12 @@ class Dialler:
 
     @property
     def route(self) -> str:
-        """Name the path that is taken: `lan`, `direct` or `relay`."""
+        """Name the path that is taken: `lan`, `direct`, `punched` or `relay`."""
         match self._rank:
             case Rank.NEAR:
                 return "lan"
+            case Rank.PUNCHED:
+                return "punched"
             case Rank.RELAYED:
                 return "relay"
         return udp.route_to(self._to.host)
@@ -233,7 +239,18 @@ class Dialler:
             link.heard()
             if change is not Change.NOTHING:
                 link.moved(self.remote_address, self.route)
+        if answer.relayed and answer.own is not None:
+            self._try_own(answer.own, target)
         self._arm()
+
+    def _try_own(self, address: tuple[str, int], relay: Target) -> None:
+        """Check where a peer that answers through a relay says that it is itself: it lets our packets in now."""
+        target = Target(*address)
+        if target in self._paths or self._told >= ADDRESSES_TOLD:
+            return
+        if may_be_sent_to(*address, because_of=relay.host):
+            self._told += 1
+            self._paths.add(Candidate(target, Rank.PUNCHED), self._loop.time())
 
     def _answer(self, data: bytes, source: Source) -> None:
         """Answer the check of a listener that is a full ICE agent, as js-libp2p's is."""

@@ -23,7 +23,7 @@ from kodo.p2p.net.dialler import Dialler
 from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import LiveLinks, WebRtcListener
-from kodo.p2p.net.transport import Limits, Link
+from kodo.p2p.net.transport import Limits, Link, Punch
 
 __all__ = ["WebRtcTransport"]
 
@@ -40,12 +40,20 @@ class WebRtcTransport:
         certificate: what listeners show; dialers show one of their own that lives as long as the process, so that
             a passive watcher cannot tell a user by it.
         admits: whether packets from an IP address are answered at all.
+        punch: when a peer that comes through a relay learns where the listener is, and is let in there.
     """
 
-    def __init__(self, certificate: Certificate | None = None, *, admits: Callable[[str], bool] = lambda host: True):
+    def __init__(
+        self,
+        certificate: Certificate | None = None,
+        *,
+        admits: Callable[[str], bool] = lambda host: True,
+        punch: Punch = "early",
+    ):
         self._certificate = certificate or Certificate.generate()
         self._dialling_certificate = Certificate.generate()
         self._admits = admits
+        self._punch: Punch = punch
         self._live = LiveLinks()
 
     def address_for(self, host: str, port: int) -> Multiaddr:
@@ -64,6 +72,7 @@ class WebRtcTransport:
             self._admits,
             budget=shared_budget(limits.kept_bytes, limits.kept_bytes_per_source),
             live=self._live,
+            punch=self._punch,
         )
         await listener.open(host, port)
         return listener

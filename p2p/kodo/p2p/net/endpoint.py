@@ -211,6 +211,12 @@ class Endpoint:
             return False
         return True
 
+    def send_near(self, datagram: bytes, to: Source, hops: int) -> None:
+        """Send one datagram that passes so many routers at most; it is dropped where that cannot be."""
+        if self._sock.fileno() >= 0 and not self._waiting:
+            with contextlib.suppress(OSError), udp.hops(self._sock, hops):
+                self._send_now(datagram, 0, to)
+
     def send_split(self, datagrams: Sequence[bytes], to: Source) -> None:
         """Send datagrams that are too long for the path: the network may fragment them."""
         if self._sock.fileno() < 0:

@@ -75,6 +75,7 @@ class WebRtcLink:
         self.remote_address = remote_address
         self.route = route
         self.dialled = not server
+        self.admitted = False
         self.full = False
         self.on_end: Callable[[], None] = lambda: None
         self._limits = limits

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 
 from kodo.p2p.core import relay_wire, stun
-from kodo.p2p.core.hosts import plain_host, source_block
+from kodo.p2p.core.hosts import may_be_sent_to, plain_host, source_block
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
@@ -29,7 +29,7 @@ from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
-from kodo.p2p.net.transport import Limits, Link
+from kodo.p2p.net.transport import Limits, Link, Punch
 from kodo.p2p.net.ways import Stray
 
 __all__ = ["LiveLinks", "WebRtcListener"]
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 AMPLIFICATION = 3
 """Until a source has shown that it hears us, at most this many times the bytes it sent are sent to it (as in
 RFC 9000, 8.1). It has by echoing a cookie, or by finishing DTLS, for which it must have seen our part of it."""
+OPENING_HOPS = 3
+"""Routers that a packet passes whose only purpose is to open the NAT before this machine."""
+OPENED = 256
+"""Dialers that are remembered for whom that was done."""
 FOLLOW_TRIES = 4
 """Links of one username that a record from elsewhere is tried on; a dialler's own username has one."""
 FOLLOW_SECONDS = 0.1
@@ -134,6 +138,7 @@ class WebRtcListener:
         *,
         budget: Budget | None = None,
         live: LiveLinks | None = None,
+        punch: Punch = "early",
     ) -> None:
         self._identity = identity
         self._certificate = certificate
@@ -149,6 +154,8 @@ class WebRtcListener:
         self._first_seen: OrderedDict[str, float] = OrderedDict()
         live = live or LiveLinks()
         self._live, self._ways = live.by_username, live.ways
+        self._punch = punch
+        self._opened: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._attachments: dict[tuple[str, int], Attachment] = {}
         self._handshaking: Counter[str] = Counter()
         self._links: Counter[str] = Counter()
@@ -280,9 +287,43 @@ class WebRtcListener:
             known.link.heard()
         known.budget += AMPLIFICATION * len(data)
         relayed = source.via is not None
-        answer = stun.binding_response(request, (source.host, source.port), relayed=relayed)
+        own = self._open_way(source, request) if relayed else None
+        answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
         self.send([answer], source)
+
+    def _open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
+        """Let a relayed dialer in through the NAT before this machine; return where that is, if it may know.
+
+        One short packet towards the dialer is enough, and it need not get there: routers that take unknown packets
+        for the beginning of something new would give what the dialer sends then another address.
+        """
+        if source.via is None or self.endpoint is None or not self._may_tell(request.username):
+            return None
+        attachment = self._attachments.get((source.via.relay.host, source.via.relay.port))
+        own = None if attachment is None else attachment.address
+        if own is None or (":" in source.host) != (":" in own[0]):
+            return None
+        if not may_be_sent_to(source.host, source.port, because_of=source.via.relay.host):
+            return None
+        self._opened[source.host, source.port] = None
+        self._opened.move_to_end((source.host, source.port))
+        if len(self._opened) > OPENED:
+            self._opened.popitem(last=False)
+        opening = stun.plain_request(request.transaction_id)
+        self.endpoint.send_near(opening, Source(source.host, source.port), OPENING_HOPS)
+        return own
+
+    def _may_tell(self, username: str) -> bool:
+        """Whether a dialer may know where this machine is."""
+        if self._punch == "after-login":
+            return any(link.admitted for link in self._live.get(username, [])[:FOLLOW_TRIES])
+        return self._punch == "early"
+
+    def _route_to(self, source: Source) -> str:
+        if source.via is not None:
+            return "relay"
+        return "punched" if (source.host, source.port) in self._opened else udp.route_to(source.host)
 
     def _forget_sources(self) -> None:
         excess = max(0, len(self._sources) - self._limits.usernames)
@@ -319,7 +360,7 @@ class WebRtcListener:
 
     def _follow(self, link: WebRtcLink, way: _SourceWay, known: _Source, source: Source, now: float) -> None:
         way.follow(self, known, source, now)
-        link.moved((plain_host(source.host), source.port), _route_to(source))
+        link.moved((plain_host(source.host), source.port), self._route_to(source))
 
     # handshakes
 
@@ -349,7 +390,7 @@ class WebRtcListener:
             way,
             (plain_host(source.host), source.port),
             server=True,
-            route=_route_to(source),
+            route=self._route_to(source),
             connection=connection,
             budget=self._budget,
         )
@@ -397,7 +438,3 @@ class WebRtcListener:
         sources = way.listener._sources
         if sources.get(way.source) is way.known:
             del sources[way.source]
-
-
-def _route_to(source: Source) -> str:
-    return udp.route_to(source.host) if source.via is None else "relay"

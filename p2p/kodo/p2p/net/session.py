@@ -35,7 +35,6 @@ class Session:
     Attributes:
         local_peer, remote_peer: the two peer ids, both proved.
         bindings: what upper layers remember of this session; gone with it.
-        admitted: whether the peer has shown any business here; until then it may open `Limits.early_streams`.
         error: why the session is over; None while it lives.
     """
 
@@ -50,10 +49,10 @@ class Session:
         self.remote_peer: PeerId = link.remote_peer
         self.dialled = link.dialled
         self.bindings: dict[str, Any] = {}
-        self.admitted = True
         self.error: KodoError | None = None
         self.now = asyncio.get_running_loop().time
         self._link = link
+        self.admitted = True
         self._handlers = handlers
         self._limits = limits
         self._on_end = ended
@@ -149,8 +148,17 @@ class Session:
         return self._link.remote_address
 
     @property
+    def admitted(self) -> bool:
+        """Whether the peer has shown any business here; until then it may open `Limits.early_streams`."""
+        return self._link.admitted
+
+    @admitted.setter
+    def admitted(self, admitted: bool) -> None:
+        self._link.admitted = admitted
+
+    @property
     def route(self) -> str:
-        """The way that packets take now: `lan`, `direct` or `memory`."""
+        """The way that packets take now: `lan`, `direct`, `punched`, `relay` or `memory`."""
         return self._link.route
 
     @property

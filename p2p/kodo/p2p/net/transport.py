@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.budget import PROCESS_BYTES, SOURCE_BYTES
 
-__all__ = ["Attached", "Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Transport"]
+__all__ = ["Attached", "Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Punch", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class Limits:
     kept_bytes_per_source: int = SOURCE_BYTES
     usernames: int = 8192
     username_s: float = 10.0
+
+
+Punch = Literal["early", "after-login", "never"]
+"""When a relayed peer is told where the listener is itself, so that it is reached without the relay."""
 
 
 class ChannelHandler(Protocol):
@@ -117,6 +121,8 @@ class Link(Protocol):
     remote_address: tuple[str, int]
     route: str
     dialled: bool
+    admitted: bool
+    """Whether the peer has shown any business here, as `Session.admitted` says."""
 
     @property
     def full(self) -> bool:

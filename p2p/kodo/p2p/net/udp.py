@@ -19,6 +19,7 @@ __all__ = [
     "bind",
     "fragmenting",
     "from_local",
+    "hops",
     "read_error",
     "read_local",
     "route_to",
@@ -178,6 +179,23 @@ def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
         yield
     finally:
         sock.setsockopt(level, option, usual)
+
+
+@contextlib.contextmanager
+def hops(sock: socket.socket, count: int) -> Iterator[None]:
+    """Let what is sent inside the block pass so many routers at most.
+
+    Raises:
+        OSError: this system does not let us say.
+    """
+    v6 = sock.family == socket.AF_INET6
+    option = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if v6 else (socket.IPPROTO_IP, socket.IP_TTL)
+    usual = sock.getsockopt(*option)
+    sock.setsockopt(*option, count)
+    try:
+        yield
+    finally:
+        sock.setsockopt(*option, usual)
 
 
 def route_to(host: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kodo.p2p.core.hosts import THIS_MACHINE, is_local, is_own_host, source_of
+from kodo.p2p.core.hosts import THIS_MACHINE, is_local, is_own_host, may_be_sent_to, source_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,25 @@ def test_a_source_is_an_address_or_what_one_host_has_of_ipv6_or_this_machine(rem
 )
 def test_a_host_is_this_machine_or_near_or_neither(host: str, own: bool, local: bool) -> None:
     assert (is_own_host(host), is_local(host)) == (own, local)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "because_of", "may"),
+    [
+        ("8.8.4.4", 5000, "8.8.8.8", True),
+        ("2001:4860::1", 5000, "8.8.8.8", True),
+        ("8.8.4.4", 53, "8.8.8.8", False),
+        ("127.0.0.1", 5000, "127.0.0.1", False),
+        ("::ffff:127.0.0.1", 5000, "127.0.0.1", False),
+        ("169.254.1.1", 5000, "10.0.0.1", False),
+        ("fe80::1", 5000, "10.0.0.1", False),
+        ("224.0.0.251", 5353, "8.8.8.8", False),
+        ("255.255.255.255", 5000, "10.0.0.1", False),
+        ("0.0.0.0", 5000, "10.0.0.1", False),
+        ("10.0.0.5", 5000, "8.8.8.8", False),
+        ("fd00::5", 5000, "8.8.8.8", False),
+        ("10.0.0.5", 5000, "10.0.0.1", True),
+    ],
+)
+def test_nobody_has_packets_sent_where_none_should_go(host: str, port: int, because_of: str, may: bool) -> None:
+    assert may_be_sent_to(host, port, because_of=because_of) is may

@@ -18,6 +18,7 @@ from kodo.p2p.net.calls import Call
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.relay import RelayServer
 from kodo.p2p.net.session import Session
+from kodo.p2p.net.transport import Punch
 from tests.support.air import NODE, PORT, Address, Air, air_pair
 from tests.support.peers import CLIENT
 from tests.support.virtual_time import run_virtual
@@ -38,11 +39,16 @@ class Scene:
         self.changes = 0
         self.changed = asyncio.Event()
         self.blocks = True
+        self.lets_in = False
+        """Whether the node's NAT lets those in to whom it was opened."""
         self._node_to_relay: list[bytes] = []
         air.drop = self._drop
 
     def _drop(self, data: bytes, source: Address, to: Address) -> bool:
-        return self.blocks and NODE in (source[0], to[0]) and RELAY not in (source[0], to[0])
+        if not self.blocks or NODE not in (source[0], to[0]) or RELAY in (source[0], to[0]):
+            return False
+        there = to if source[0] == NODE else source
+        return not self.lets_in or there not in self.air.opened
 
     async def attach(self, bounds: RelayBounds | None = None) -> Multiaddr:
         """Start the relay and attach the node; return the address to dial."""
@@ -64,22 +70,27 @@ class Scene:
         self.changed.set()
 
 
-Play = Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]
+class Play:
+    """Plays scenes in virtual time."""
 
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
 
-@pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Play a scene in virtual time."""
+    def __call__(self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch = "never") -> None:
+        run_virtual(self._whole(work, punch))
 
-    async def whole(work: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-        async with asyncio.timeout(600), air_pair(monkeypatch) as parts:
+    async def _whole(self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch) -> None:
+        async with asyncio.timeout(600), air_pair(self._patch, punch=punch) as parts:
             scene = Scene(*parts)
             try:
                 await work(scene)
             finally:
                 scene.server.close()
 
-    return lambda work: run_virtual(whole(work))
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(monkeypatch)
 
 
 async def pull(session: Session, n: int = 1, size: int = 0, every: float = 0.0) -> float:
@@ -264,3 +275,38 @@ def test_a_peer_id_has_one_tag_which_ends_a_ufrag() -> None:
     tag = relay_wire.tag_of(PeerId(bytes(32)))
     assert len(tag) == relay_wire.TAG_CHARACTERS
     assert relay_wire.tag_in(f"{stun.UFRAG_PREFIXES[1]}{'0' * 32}/{tag}") == tag
+
+
+# through the node's NAT
+
+
+def test_a_session_leaves_the_relay_once_the_nat_before_the_node_is_open(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        it.lets_in = True
+        session = await it.user.connect([await it.attach()])
+        assert session.route == "relay"
+        assert await pull(session, 100, every=0.02) < 0.3
+        [at_node] = it.node.sessions
+        assert (session.route, at_node.route) == ("punched", "punched")
+        assert session.remote_address == (NODE, PORT)
+        # Another NAT forgets it: the relay is there still.
+        it.lets_in = False
+        assert await pull(session, 200, every=0.02) < 2
+        assert (session.route, at_node.route) == ("relay", "relay")
+
+    play(scene, "early")
+
+
+@pytest.mark.parametrize(("punch", "admits"), [("never", True), ("after-login", False), ("after-login", True)])
+def test_a_node_tells_where_it_is_to_whom_it_may(play: Play, punch: Punch, admits: bool) -> None:
+    async def scene(it: Scene) -> None:
+        it.lets_in = True
+        session = await it.user.connect([await it.attach()])
+        [at_node] = it.node.sessions
+        at_node.admitted = admits
+        await pull(session, 300, every=0.02)
+        tells = admits and punch == "after-login"
+        assert session.route == ("punched" if tells else "relay")
+        assert bool(it.air.opened) == tells
+
+    play(scene, punch)
