@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from kodo.p2p.core.multiaddr import Multiaddr
 from tests.support import koco as support
+from tests.support.lossy_relay import lossy_relay
 from tests.support.page import Page
 from tests.support.page_world import PagesNode, World, events, looks_well, until_saved
 
@@ -105,6 +108,44 @@ async def test_a_run_is_followed_on_when_its_node_was_killed_and_is_back(world: 
         assert await asyncio.to_thread(again.stop) == 0, again.stderr
     finally:
         support.end_all(home)
+
+
+async def test_a_lost_network_is_told_calmly_and_run_and_upload_go_on_when_it_is_back(
+    world: World, tmp_path: Path
+) -> None:
+    node = Multiaddr.parse(world.node.address)
+    large = tmp_path / "large.bin"
+    large.write_bytes(random.Random(1).randbytes(48 << 20))
+    async with lossy_relay((node.host, node.port), seed=1) as relay:
+        # The only way to the node: nobody tells this browser where it is.
+        page = await world.browser.page(world.origin, context=await world.browser.context())
+        moved = Multiaddr.webrtc_direct("127.0.0.1", relay.port, node.certhash, node.peer_id)
+        await page.fill("textbox", "Address or link", str(moved))
+        await page.click("button", "Open")
+
+        async def lose() -> None:
+            """As a browser tells it that has changed its network; without that it takes some seconds more."""
+            relay.cut = True
+            await page.evaluate("dispatchEvent(new Event('online'))")
+
+        await page.click("link", "Album")
+        await page.attach("Photos", large)
+        await page.sees(" of 48 MiB sent")
+        await lose()
+        relay.cut = False
+        await page.sees("1 file, 48 MiB · all sent", LONG_S)
+        await page.click("link", "Flows")
+        await world.launched(page, "Tally", **{"N": "300", "Pause ms": "20"})
+        await page.sees("i 20")
+        await lose()
+        await page.sees("The node is away.")
+        assert await page.all("alert") == []
+        await looks_well(page)
+        relay.cut = False
+        await page.sees("Counted to 300", LONG_S)
+        assert "The node is away." not in await page.text()
+        assert page.complaints == []
+        await page.close()
 
 
 async def test_a_file_is_pasted_into_its_field(page: Page) -> None:
