@@ -25,6 +25,8 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 from kodo.flow._runtime.load import LoadedFlow
+from kodo.flow.adapters.genai_spans import Provider, Spans
+from kodo.flow.adapters.telling import Teller
 from kodo.flow.decorator import FlowDefinition
 from kodo.testing import EXPIRE, Lock, Run, run
 from tests.support.chat import ChatServer, call_tool, fail, say
@@ -200,6 +202,35 @@ def test_a_tool_of_openai_that_needs_approval_asks_by_a_lock(answer: dict[str, A
         assert server.asked[1]["messages"][-1]["content"] == sent
     assert "'what': 'a'" in made.locks[0].schema["description"]
     assert made.result == "done"
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_streamed_agent_of_openai_is_told_and_asks_and_goes_on(decision: str):
+    sent = {"approve": "deleted a", "reject": "keep it"}[decision]
+    with ChatServer([call_tool("delete", what="a"), say("all is well")]) as server:
+
+        async def flow() -> list[Any]:
+            result = agents.Runner.run_streamed(openai_agent(server), "x")
+            kinds = [event.type async for event in result.stream_events()]
+            return [result.final_output, len(kinds) > 2]
+
+        made = run(flow, answers={"Call delete?": {"decision": decision, "message": "keep it"}})
+        assert server.asked[1]["messages"][-1]["content"] == sent
+    assert made.result == ["all is well", True]
+    assert "".join(data["text"] for data in made.told("action") if data["phase"] == "text") == "all is well"
+
+
+def test_code_that_reads_interruptions_of_a_stream_decides_itself():
+    with ChatServer([call_tool("delete", what="a"), say("done")]) as server:
+
+        async def flow() -> list[str | None]:
+            result = agents.Runner.run_streamed(openai_agent(server), "x")
+            async for _ in result.stream_events():
+                pass
+            return [each.tool_name for each in result.interruptions]
+
+        made = run(flow)
+    assert (made.result, made.locks) == (["delete"], [])
 
 
 def test_code_that_reads_interruptions_decides_itself():
@@ -397,6 +428,31 @@ def test_the_middleware_that_has_people_review_tools_asks_by_a_lock(mode: Any, a
     assert made.locks[0].schema["properties"]["decision"]["enum"] == ["approve", "edit", "reject", "answer"]
 
 
+# OpenTelemetry: spans of a real framework, which has an adapter of its own, for which they are left out
+
+
+@pytest.mark.parametrize("is_left_out", [False, True])
+def test_spans_of_agents_models_and_tools_are_told_unless_an_adapter_does(is_left_out: bool):
+    async def flow() -> str:
+        spans = Spans(Teller()) if is_left_out else Spans(Teller(), without=())
+        pydantic_ai.Agent.instrument_all(pydantic_ai.InstrumentationSettings(tracer_provider=Provider(spans)))
+        try:
+            return str((await pydantic_agent(server).run("stars")).output)
+        finally:
+            pydantic_ai.Agent.instrument_all(False)
+
+    with ChatServer([call_tool("lookup", word="star"), say(f"it shines, says {KEY}")]) as server:
+        made = run(flow)
+    once = [data for data in made.told("action") if data.get("tool")]
+    assert len(once) == (2 if is_left_out else 4)
+    assert [data["tool"] for data in once] == ["lookup"] * len(once)
+    assert "meaning of star" in str(once[-1]["output"] if is_left_out else [data.get("output") for data in once])
+    models = [data for data in made.told("action") if data.get("model") == "test-model" and data["phase"] == "end"]
+    assert len(models) == (2 if is_left_out else 4)
+    assert all(data["usage"]["input_tokens"] for data in models)
+    assert KEY not in str(made.events)
+
+
 # All
 
 
@@ -430,6 +486,8 @@ def test_after_a_run_frameworks_are_as_before():
     patched = (
         (pydantic_ai.Agent, "iter"),
         (agents.run.AgentRunner, "run"),
+        (agents.run.AgentRunner, "run_streamed"),
+        (agents.result.RunResultStreaming, "stream_events"),
         (Workflow, "run"),
         (InternalAsyncioAdapter, "write_to_event_stream"),
     )

@@ -24,6 +24,7 @@ _FRAMEWORKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "agents": ("openai_agents", ("set_trace_processors", "RunState")),
     "crewai": ("crewai", ("Crew", "Flow")),
     "langgraph.pregel": ("langgraph_watch", ("Pregel",)),
+    "opentelemetry.trace": ("genai_spans", ("set_tracer_provider", "TracerProvider")),
     "pydantic_ai": ("pydantic_ai", ("Agent",)),
     "workflows": ("llama_index", ("Workflow", "step", "catch_error")),
 }

@@ -8,6 +8,7 @@
 | a handoff, a guardrail that stops the agent | `action` |
 | one of these fails | `action-error` |
 | a tool that needs approval | a lock: approve or reject |
+| text as a streamed agent's model writes it | `action` with `phase: "text"`, twice a second at most |
 | the agent's output | the result of the run, when the agent is the flow |
 
 Traces are taken in this process, by a processor, and go to nobody else: the one that sends them to their maker stays
@@ -23,20 +24,23 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 from agents import Runner, set_trace_processors, set_tracing_disabled
+from agents.result import RunResultStreaming
 from agents.run import AgentRunner
 from agents.tracing import TracingProcessor, get_trace_provider
 
-from kodo.flow.adapters.telling import Span, Teller, approval_of, prompt_of, prompt_schema
+from kodo.flow.adapters.telling import Deltas, Span, Teller, approval_of, prompt_of, prompt_schema
 from kodo.flow.locks import lock
 
 __all__ = ["instrument", "run", "schema"]
 
 _OFF = "OPENAI_AGENTS_DISABLE_TRACING"
+_RESUME = "_kodo_resume"
+"""Where a streamed result keeps how it goes on after an approval."""
 
 
 def run(agent: Any, inputs: Mapping[str, Any]) -> Any:
@@ -82,15 +86,56 @@ def instrument() -> Iterator[None]:
             result = await original(self, starting_agent, state, **kwargs)
         return result
 
+    begin, stream = AgentRunner.run_streamed, RunResultStreaming.stream_events
+    deltas = Deltas(teller)
+
+    @functools.wraps(begin)
+    def begin_and_note(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
+        result = begin(self, starting_agent, input, **kwargs)
+        if not _is_handled(sys._getframe(1)):
+            result.__dict__[_RESUME] = functools.partial(begin, self, starting_agent, **kwargs)
+        return result
+
+    @functools.wraps(stream)
+    async def stream_and_ask(self: Any) -> AsyncIterator[Any]:
+        try:
+            async for event in stream(self):
+                _feed(deltas, self.current_agent.name, event)
+                yield event
+        finally:
+            deltas.flush()
+        if self.interruptions and (resume := self.__dict__.get(_RESUME)) is not None:
+            state = self.to_state()
+            async with asyncio.TaskGroup() as group:
+                for each in self.interruptions:
+                    group.create_task(_decide(teller, state, each))
+            further = resume(input=state)
+            further.__dict__[_RESUME] = resume
+            async for event in further.stream_events():
+                yield event
+            # Who holds the first result reads from it what came of it all.
+            vars(self).update(vars(further))
+
     AgentRunner.run = run_and_ask
+    AgentRunner.run_streamed = begin_and_note
+    RunResultStreaming.stream_events = stream_and_ask
     try:
         yield
     finally:
         AgentRunner.run = original
+        AgentRunner.run_streamed = begin
+        RunResultStreaming.stream_events = stream
         processor.active = False
         if quiet:
             set_trace_processors([])
             set_tracing_disabled(True)
+
+
+def _feed(deltas: Deltas, name: str, event: Any) -> None:
+    """Take the text of a piece that a model wrote."""
+    data: Any = getattr(event, "data", None)
+    if getattr(data, "type", "") == "response.output_text.delta":
+        deltas.feed(str(data.delta), name=name)
 
 
 def _is_handled(frame: FrameType | None) -> bool:
