@@ -64,6 +64,7 @@ async def test_a_crew_that_a_function_starts_itself_is_told_as_any_other(run):
     assert [data["name"] for data in told(made, "agent")] == ["Researcher"]
     assert [data["description"] for data in told(made, "task")] == ["research stars", "research moons"]
     assert [data["text"] for data in told(made, "result")] == end["result"]
+    assert "╭" not in str(told(made, "stdout"))
     assert KEY not in str(made.events)
 
 
@@ -126,6 +127,7 @@ async def test_a_crewai_flow_tells_its_methods(run):
     assert end["result"] == "saw moons twice"
     assert [data["name"] for data in told(made, "task")] == ["first", "second"]
     assert [data["value"] for data in told(made, "result")] == ["saw moons", "saw moons twice"]
+    assert told(made, "stdout") == []
 
 
 async def test_a_crewai_flow_asks_its_human_by_locks(run):

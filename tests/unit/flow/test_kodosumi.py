@@ -12,6 +12,13 @@ import pytest
 
 from kodo.flow._runtime.describe import describe
 from kodo.flow._runtime.form import InputsError
+from kodo.flow._runtime.input_check import InputCheck
+from kodo.flow._runtime.load import load_entry
+from kodo.flow.adapters.kodosumi import faults
+from kodo.flow.decorator import FLOW_ATTRIBUTE
+from kodo.flow.kodosumi import forms
+from kodo.flow.kodosumi.app import ServeAPI
+from kodo.flow.kodosumi.errors import InputsError as KodosumiInputsError
 from kodo.p2p.errors import NotFoundError, UsageError
 from kodo.testing import run, tries
 
@@ -74,9 +81,48 @@ def test_what_an_entry_launches_runs_with_defaults_of_the_form():
     assert made.result == "# Final Result\n2 results"
 
 
-def test_what_an_entry_finds_wrong_is_told_by_field():
-    with pytest.raises(InputsError, match="results: Must be a number above zero; stdios: Must be"):
-        run(entry("throughput:enter"), results="none", stdios="-1")
+def test_what_an_entry_finds_wrong_refuses_the_launch_by_field():
+    above = "Must be a number above zero"
+    assert [info["has_check"] for info in described("throughput")] == [True]
+    loaded = load_entry("throughput:enter")
+    check = InputCheck(loaded, loaded.inputs_schema())
+    wrong = {"results": "none", "stdios": "-1"}
+    assert check.faults(wrong) == [{"at": "/results", "message": above}, {"at": "/stdios", "message": above}]
+    assert check.faults({}) == []
+    with pytest.raises(InputsError, match=f"/results: {above}; /stdios: {above}"):
+        run(entry("throughput:enter"), wrong)
+
+
+def made_entry(function: Any, *fields: Any) -> Any:
+    app = ServeAPI()
+    return app.enter("/", model=forms.Model(*fields))(function)
+
+
+def whole(request: Any, inputs: Any) -> None:
+    raise KodosumiInputsError("Not today.")
+
+
+def fails(request: Any, inputs: Any) -> None:
+    raise RuntimeError("no database")
+
+
+def test_what_an_entry_says_of_the_whole_form_is_told_and_other_failures_are_left_to_the_run():
+    text = forms.InputText(label="Name", name="name")
+    assert faults(made_entry(whole, text), {"name": "x"}) == {"": ["Not today."]}
+    assert faults(made_entry(fails, text), {"name": "x"}) == {}
+
+
+def test_an_entry_that_takes_files_is_asked_in_its_run_alone():
+    file = forms.InputFiles(label="Files", name="files")
+    assert getattr(made_entry(whole, file), FLOW_ATTRIBUTE).check is None
+
+
+def test_an_app_whose_forms_are_pages_of_its_own_is_refused_with_what_to_write(tmp_path: Path):
+    lines = ["from kodosumi.core import ServeAPI", "app = ServeAPI()", "@app.get('/', entry=True)", "def f(): ..."]
+    (tmp_path / "paged.py").write_text("\n".join(lines))
+    request = {"roots": [str(tmp_path)], "flows": ["paged:app"]}
+    (info,) = describe(request)["flows"]
+    assert "write it as @app.enter(…, model=…)" in info["error"]
 
 
 def test_a_lock_has_the_form_of_the_app_and_its_lease_judges_the_answers():

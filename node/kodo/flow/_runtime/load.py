@@ -223,7 +223,9 @@ def _entries_of_app(module_name: str, attribute: str, app: Any) -> list[str]:
     module = _import(module_name)
     flows = list(getattr(app, FLOWS_ATTRIBUTE)())
     if not flows:
-        raise NotFoundError(f"there is no @app.enter in {module_name}:{attribute}")
+        pages = "; a route with entry=True makes its own form, as HTML: write it as @app.enter(…, model=…)"
+        hint = pages if getattr(app, "pages", 0) else ""
+        raise NotFoundError(f"there is no @app.enter in {module_name}:{attribute}{hint}")
     return [
         f"{module_name}:{own if getattr(module, own, None) is flow else f'{attribute}.{name}'}"
         for name, flow, own in ((name, flow, str(flow.__name__)) for name, flow in flows)

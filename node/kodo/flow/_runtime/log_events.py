@@ -40,13 +40,19 @@ def log_as_events(emit: Callable[[str, dict[str, object]], object]) -> None:
     root.addHandler(made)
     if root.level in (logging.NOTSET, logging.WARNING):
         root.setLevel(logging.INFO)
-    original = logging.basicConfig
+    set_level, original = root.setLevel, logging.basicConfig
+
+    def choose(level: int | str) -> None:
+        """Take the level that somebody sets for all."""
+        quiet.chosen = True
+        set_level(level)
+
+    vars(root)["setLevel"] = choose
 
     def configure(**options: Any) -> None:
         """Take the level, which Python's own leaves alone where there is a handler already."""
         if options.get("level") is not None:
             root.setLevel(options["level"])
-            quiet.chosen = True
         original(**options)
 
     logging.basicConfig = configure

@@ -38,6 +38,10 @@ from kodo.p2p.errors import KodoError
 __all__ = ["CrewError", "Listener", "instrument", "run", "schema"]
 
 
+_FLUSH_SECONDS = 5.0
+"""For which what crewAI's own handlers do is waited for at the end."""
+
+
 class CrewError(KodoError):
     """A crew failed, and what it said held a key of its model: said here without it."""
 
@@ -135,7 +139,7 @@ def _streamed(output: Any) -> Any:
 def instrument() -> Iterator[None]:
     """Tell of all crews and crewAI flows within the block, and ask people for them."""
     listener = Listener()
-    with listener.listening(), _asking(_Human(listener)):
+    with listener.listening(), _asking(_Human(listener)), _without_panels():
         yield
 
 
@@ -216,6 +220,21 @@ class Listener(Teller):
                 self.say("result", task=event.method_name, flow=event.flow_name, value=event.result)
             case "method_execution_failed":
                 self.say("result-error", task=event.method_name, flow=event.flow_name, message=str(event.error))
+
+
+@contextlib.contextmanager
+def _without_panels() -> Iterator[None]:
+    """Keep crewAI from drawing boxes around what it does: events have all that is in them."""
+    from crewai.events import crewai_event_bus
+    from crewai.events.event_listener import event_listener
+
+    console = event_listener.formatter.console
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        crewai_event_bus.flush(timeout=_FLUSH_SECONDS)  # they are drawn in threads
+        console.quiet = before
 
 
 @contextlib.contextmanager

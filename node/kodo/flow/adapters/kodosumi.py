@@ -22,7 +22,7 @@ from kodo.flow.kodosumi.response import Response
 from kodo.flow.kodosumi.tracer import Tracer, call
 from kodo.p2p.errors import NotFoundError, UsageError
 
-__all__ = ["run", "schema"]
+__all__ = ["faults", "run", "schema"]
 
 
 def schema(entry: Entry) -> dict[str, Any]:
@@ -56,6 +56,20 @@ def run(entry: Entry, inputs: Mapping[str, Any]) -> Any:
         )
     tracer = Tracer(entry.app, entry.model.files(inputs))
     return _result(_settled(call(target, inputs=launch.inputs, tracer=tracer)))
+
+
+def faults(entry: Entry, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what an entry finds wrong with inputs, by field, before a launch; what it launches is not run.
+
+    An entry that fails in another way is left to the run, which tells it.
+    """
+    try:
+        _settled(call(entry.function, inputs=entry.model.values(inputs), request=entry.app.request()))
+    except InputsError as error:
+        return error.by_field()
+    except Exception:  # of the app's
+        return {}
+    return {}
 
 
 def _entered(entry: Entry, inputs: Mapping[str, Any]) -> Any:

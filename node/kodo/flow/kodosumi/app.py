@@ -12,6 +12,7 @@ from typing import Any
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.flow.kodosumi.forms import Model
 from kodo.p2p.errors import UsageError
+from kodo.protocol.uploads import wants_files
 
 __all__ = ["Entry", "Launch", "ServeAPI", "Templates"]
 
@@ -53,11 +54,18 @@ class Entry:
             release=str(said.get("version") or ""),
             description=" ".join(str(said.get("description") or (lines[0] if lines else "")).split()),
             tags=tuple(map(str, said.get("tags") or ())),
+            # A check gets no files, so an entry that wants some is asked in the run alone.
+            check=None if wants_files(model.schema()) else self._faults,
         )
         setattr(self, FLOW_ATTRIBUTE, definition)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
+
+    def _faults(self, **inputs: Any) -> dict[str, list[str]]:
+        from kodo.flow.adapters.kodosumi import faults
+
+        return faults(self, inputs)
 
     def invoke(self, inputs: Mapping[str, Any]) -> Any:
         """Run it as a flow."""
@@ -81,10 +89,14 @@ class ServeAPI:
     """An app: `@app.enter` offers flows, `@app.lock` and `@app.lease` are what its runs ask people by.
 
     Routes of an app's own (`@app.get` and so on) are left as they are and not served.
+
+    Attributes:
+        pages: how many of those would be flows on kodosumi, by `entry=True`: they make their forms as HTML.
     """
 
     def __init__(self, *args: Any, title: str = "", **kwargs: Any):
         self.title = title
+        self.pages = 0
         self.flows = SimpleNamespace()
         self.locks: dict[str, Callable[..., Any]] = {}
         self.leases: dict[str, Callable[..., Any]] = {}
@@ -118,8 +130,9 @@ class ServeAPI:
         for name, entry in vars(self.flows).items():
             yield f"flows.{name}", entry
 
-    def route(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+    def route(self, *args: Any, entry: bool = False, **kwargs: Any) -> Callable[[Any], Any]:
         """Leave a route of the app's own as it is."""
+        self.pages += bool(entry)
         return lambda function: function
 
     get = post = put = delete = patch = options = head = route

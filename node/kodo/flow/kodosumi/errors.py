@@ -36,6 +36,12 @@ class InputsError(KodosumiError):
     def __bool__(self) -> bool:
         return self.has_errors()
 
+    def by_field(self) -> dict[str, list[str]]:
+        """Return texts by field; those about the form as a whole are of the field without a name."""
+        whole = [str(text) for text in (*self.args, *self.errors.get(GLOBAL, ()))]
+        fields = {name: list(map(str, texts)) for name, texts in self.errors.items() if name != GLOBAL}
+        return {**fields, "": whole} if whole else fields or {"": ["not accepted"]}
+
     def reasons(self) -> list[str]:
         """Return all texts, each with its field in front."""
         whole = [str(text) for text in (*self.args, *self.errors.get(GLOBAL, ()))]

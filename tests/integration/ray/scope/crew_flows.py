@@ -57,7 +57,10 @@ def streaming(topic: str, base_url: str):
 @flow
 def starting(base_url: str):
     """Start crews, as a script does, and return what they say."""
-    return [made(base_url).kickoff(inputs={"topic": topic}).raw for topic in ("stars", "moons")]
+    crews = [made(base_url), made(base_url)]
+    for each in crews:
+        each.verbose = each.agents[0].verbose = True
+    return [each.kickoff(inputs={"topic": topic}).raw for each, topic in zip(crews, ("stars", "moons"), strict=True)]
 
 
 @flow

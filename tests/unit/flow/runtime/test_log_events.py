@@ -43,6 +43,7 @@ LIBRARY = "import asyncio\nlog = logging.getLogger('asyncio.events')\n"
         (LIBRARY + "logging.basicConfig(level=logging.INFO); log.info('a')", [["INFO", "asyncio.events", "a"]]),
         (LIBRARY + "own_packages.add('asyncio'); log.info('a')", [["INFO", "asyncio.events", "a"]]),
         ("logging.basicConfig(level='DEBUG'); logging.debug('a')", [["DEBUG", "root", "a"]]),
+        (LIBRARY + "logging.getLogger().setLevel('INFO'); log.info('a')", [["INFO", "asyncio.events", "a"]]),
         ("logging.basicConfig(level='ERROR'); logging.warning('a')", []),
         ("logging.basicConfig(format='x'); logging.info('a')", [["INFO", "root", "a"]]),
     ],
