@@ -41,3 +41,9 @@ def test_a_new_project_with_a_crew_passes_its_test(python: Path, tmp_path: Path)
     folder = tmp_path / "pages"
     do(python, "-c", "from kodo.cli.main import main; main()", "new", folder, "--crew")
     assert "1 passed" in do(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, folder)
+
+
+def test_what_its_page_shows_works(python: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KODO_DOCS_ENVIRONMENT", "crewai")
+    told = do(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/docs/test_pages.py", "-k", "shows_works")
+    assert "1 passed" in told, told
