@@ -85,6 +85,7 @@ async def take(world: World, registry: str, code: str, folder: Path, words: list
     await page.press("Escape")
     await take_invitation(world, page, folder, words)
     await take_schedule(page, folder, words)
+    await take_many(page, folder, words)
     await go(page, "#/runs", "By flow")
     await shoot(page, folder, "runs", words)
     await go(page, "#/inbox", "Waiting for you")
@@ -140,6 +141,23 @@ async def take_schedule(page: Page, folder: Path, words: list[str]) -> None:
     await page.click("link", "Schedules")
     await page.find("button", "Pause: Tally")
     await shoot(page, folder, "schedules", words)
+
+
+async def take_many(page: Page, folder: Path, words: list[str]) -> None:
+    """Launch a flow for many rows, and look at them as one group."""
+    await go(page, "#/flows", "Nested form")
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    await page.click("button", "Many…")
+    rows = "Rows: a table with the names of inputs as its first line, or JSON"
+    await page.fill("textbox", rows, "n,pause_ms,ask\n20,,\n40,100,\nmany,,\n3,,yes")
+    await shoot(page, folder, "many", words)
+    await page.fill("textbox", "Tag of these runs", "counting")
+    await page.click("button", "Launch 3 runs")
+    await page.click("link", "Show these runs")
+    await page.sees("locked")
+    await page.wait("!document.querySelector('.state.running')")
+    await shoot(page, folder, "group", words)
 
 
 async def pictures(

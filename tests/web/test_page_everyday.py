@@ -104,3 +104,31 @@ async def test_what_was_filled_in_is_scheduled_paused_and_deleted(world: World, 
     await page.click("button", "Delete: Tally")
     await page.click("button", "Delete")
     await page.sees("Nothing is scheduled")
+
+
+async def test_rows_are_launched_a_run_each_and_found_as_one_group(page: Page) -> None:
+    good = '{"title": "Trip", "size": "large", "place": {"city": "Ulm", "zip": 89073}}'
+    await page.click("link", "Nested form")
+    await page.find("button", "Launch")
+    await page.click("button", "Many…")
+    rows = "Rows: a table with the names of inputs as its first line, or JSON"
+    await page.fill("textbox", rows, f"[{good}, 1, {good.replace('Trip', 'ab')}]")
+    await page.sees("1 row cannot be launched")
+    await page.sees("This is not an object of names and values.")
+    await looks_well(page)
+    await page.fill("textbox", "Tag of these runs", "a few")
+    await page.click("button", "Launch 2 runs")
+    await page.sees("1 run is launched")
+    await page.sees("1 row was not launched")
+    await page.sees("title: it does not fit: minLength")  # as the node says
+    await looks_well(page)
+    await page.click("link", "Show these runs")
+    await page.gives("location.hash", "#/runs?tag=a+few")
+    await page.find("region", "Runs tagged a few")
+    await page.wait("document.querySelector('.state.done') !== null")
+    await page.gives("document.querySelectorAll('tbody tr a[href^=\"#/run/\"]').length", 1)
+    await looks_well(page)
+    await page.click("checkbox", "Select all")
+    await page.click("button", "Delete (1)")
+    await page.click("button", "Delete for good")
+    await page.sees("No run has this tag")

@@ -127,6 +127,7 @@ async def test_a_nested_form_shows_refusals_beside_the_fields_and_sends_everythi
     await page.fill("textbox", "Zip", "89073")
     await page.click("button", "Launch")
     await page.sees("it does not fit: minLength")  # the node's own words: the form has a secret
+    assert (await page.text()).count("minLength") == 1  # beside the field, and nowhere else
     await page.fill("textbox", "Title", "Trip")
     await page.click("button", "Add to Stops")
     await page.fill("textbox", "City", "Bonn", within=("group", "Stops 1"))

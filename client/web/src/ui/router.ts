@@ -9,7 +9,9 @@ export type Route =
   | { page: 'run'; node: string; fid: string; lock: string | undefined }
   /** `fid`: of the run, or the sid of an invitation; `run`: one that was launched by it. */
   | { page: 'link'; fid: string; run: string | undefined }
-  | { page: 'runs' | 'schedules' | 'invitations' | 'inbox' | 'me' | 'nodes' | 'registry' }
+  | { page: 'schedules' | 'invitations' | 'inbox' | 'me' | 'nodes' | 'registry' }
+  /** `tag`: those that have it alone. */
+  | { page: 'runs'; tag: string | undefined }
   | { page: 'node'; node: string }
   | { page: 'unknown' }
 
@@ -50,6 +52,7 @@ export function parseRoute(hash: string): Route {
     case 'nodes':
       return node ? { page: 'node', node } : { page: 'nodes' }
     case 'runs':
+      return { page, tag: parameters.get('tag') || undefined }
     case 'schedules':
     case 'invitations':
     case 'inbox':
@@ -73,7 +76,7 @@ export const paths = {
   run: (node: string, fid: string, lock?: string) => `#/run/${part(node)}/${part(fid)}${lock === undefined ? '' : `?lock=${part(lock)}`}`,
   /** Of a link; with a run, of one that was launched by that invitation. */
   link: (fid: string, run?: string) => `#/link/${part(fid)}${run === undefined ? '' : `/${part(run)}`}`,
-  runs: '#/runs',
+  runs: (tag?: string) => (tag === undefined ? '#/runs' : `#/runs?${new URLSearchParams({ tag }).toString()}`),
   schedules: '#/schedules',
   invitations: '#/invitations',
   inbox: '#/inbox',

@@ -34,7 +34,7 @@ function Page({ at }: { at: Route }) {
     case 'link':
       return <LinkPage key={at.fid} fid={at.fid} run={at.run} />
     case 'runs':
-      return <RunsPage />
+      return <RunsPage key={at.tag ?? ''} tag={at.tag} />
     case 'schedules':
       return <SchedulesPage />
     case 'invitations':
@@ -63,7 +63,7 @@ function Page({ at }: { at: Route }) {
 
 const TABS: { href: string; word: string; pages: Route['page'][]; end?: boolean }[] = [
   { href: paths.flows(), word: say.flows, pages: ['flows', 'flow'] },
-  { href: paths.runs, word: say.runs, pages: ['runs', 'run', 'schedules', 'invitations'] },
+  { href: paths.runs(), word: say.runs, pages: ['runs', 'run', 'schedules', 'invitations'] },
   { href: paths.inbox, word: say.inbox, pages: ['inbox'] },
   { href: paths.nodes, word: say.nodes, pages: ['nodes', 'node', 'registry'], end: true },
   { href: paths.me, word: say.me, pages: ['me'] }

@@ -97,5 +97,36 @@ export const everyday = {
     end: 'End it',
     endTitle: 'End this invitation?',
     endText: 'Nothing more is launched or shown by it. Runs that it has launched go on.'
+  },
+
+  many: {
+    act: 'Many…',
+    title: 'Launch it for many rows',
+    text: 'A run for each row. What you had filled in holds for all rows that do not say otherwise.',
+    rows: 'Rows: a table with the names of inputs as its first line, or JSON',
+    example: 'name,place.city\nAda,Ulm\nBen,Linz',
+    file: 'Or from a file (CSV, JSON, JSON lines)',
+    tag: 'Tag of these runs',
+    tagAbout: 'They are found by it together, here and by koco ps --tag.',
+    tagOf: (now: Date) => `batch-${new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replaceAll(':', '')}`,
+    preview: 'The rows',
+    row: 'Row',
+    became: 'Run',
+    run: 'launched',
+    count: (count: number) => `${many(count, 'row', 'rows')}.`,
+    faults: (count: number) => `${many(count, 'row cannot', 'rows cannot')} be launched.`,
+    launch: (count: number) => `Launch ${many(count, 'run', 'runs')}`,
+    launched: (count: number) => `${many(count, 'run is', 'runs are')} launched`,
+    left: (count: number) => `${many(count, 'row was', 'rows were')} not launched. Launch again for these alone; no row is launched twice.`,
+    group: 'Show these runs',
+    stop: 'Stop',
+    tooLong: 'This is too long: at most 8 MiB of rows. Split it.',
+    tooMany: (count: number) => `These are too many rows: at most ${count.toLocaleString('en')}. Split them.`,
+    noRows: 'There are no rows below the first line.',
+    noName: 'A column has no name in the first line.',
+    noObject: 'This is not an object of names and values.',
+    unknown: (name: string) => `The flow has no input “${name.slice(0, 60)}”.`,
+    cells: (count: number, wanted: number) => `It has ${many(count, 'cell', 'cells')}, and the first line ${wanted.toLocaleString('en')}.`,
+    noBoolean: 'This is neither yes nor no.'
   }
 }

@@ -17,7 +17,9 @@ test('every path that is written is read back', () => {
   assert.deepEqual(parseRoute(paths.link(FID, LID)), { page: 'link', fid: FID, run: LID })
   assert.deepEqual(parseRoute(paths.flows('a&b=c', 'node')), { page: 'flows', search: 'a&b=c', node: 'node' })
   assert.deepEqual(parseRoute(paths.node('node')), { page: 'node', node: 'node' })
-  for (const page of ['runs', 'schedules', 'invitations', 'inbox', 'me', 'nodes'] as const) assert.deepEqual(parseRoute(paths[page]), { page })
+  assert.deepEqual(parseRoute(paths.runs()), { page: 'runs', tag: undefined })
+  assert.deepEqual(parseRoute(paths.runs('a b&c')), { page: 'runs', tag: 'a b&c' })
+  for (const page of ['schedules', 'invitations', 'inbox', 'me', 'nodes'] as const) assert.deepEqual(parseRoute(paths[page]), { page })
 })
 
 test('nothing but what is known is a page', () => {

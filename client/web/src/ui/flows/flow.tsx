@@ -19,6 +19,7 @@ import { CallError } from '../../core/errors.ts'
 const text = say.flow
 
 const ScheduleDialog = later(async () => (await import('./schedule.tsx')).ScheduleDialog)
+const ManyRuns = later(async () => (await import('./many.tsx')).ManyRuns)
 const InviteDialog = later(async () => (await import('./invite.tsx')).InviteDialog)
 
 interface FlowPageProps {
@@ -79,7 +80,7 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
   const [filled, setFilled] = useState<Row | undefined>(() => earlier && completed(schema, earlier))
   const [fills, setFills] = useState(0)
   /** What is asked further of what was filled in. */
-  const [asked, setAsked] = useState<{ what: 'schedule' | 'invite'; inputs: Value } | undefined>()
+  const [asked, setAsked] = useState<{ what: 'schedule' | 'invite' | 'many'; inputs: Value } | undefined>()
   const fill = (inputs: Row) => {
     setFilled(completed(schema, inputs))
     setFills(fills + 1)
@@ -109,6 +110,7 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
       </PageHead>
       {asked?.what === 'schedule' && <ScheduleDialog {...{ peerId, path, name }} inputs={asked.inputs} close={() => setAsked(undefined)} />}
       {asked?.what === 'invite' && <InviteDialog {...{ peerId, path, name }} inputs={asked.inputs} close={() => setAsked(undefined)} />}
+      {asked?.what === 'many' && <ManyRuns {...{ peerId, path, schema }} common={isRow(asked.inputs) ? asked.inputs : {}} close={() => setAsked(undefined)} />}
       <div class="two">
         <section class="card stack" aria-labelledby="inputs">
           <h2 id="inputs">{text.inputs}</h2>
@@ -125,6 +127,7 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
             send={launch}
             others={[
               { action: say.schedule.act, send: inputs => setAsked({ what: 'schedule', inputs }) },
+              ...(isEmpty ? [] : [{ action: say.many.act, partial: true, send: (inputs: Value) => setAsked({ what: 'many', inputs }) }]),
               { action: say.invite.act, partial: true, send: inputs => setAsked({ what: 'invite', inputs }) }
             ]}
             aside={

@@ -4,6 +4,7 @@ import { CallError } from '../../core/errors.ts'
 import { fieldOf, textOf, type Row } from '../../core/value.ts'
 import type { AccountDesk } from '../../net/api.ts'
 import { oneLine } from '../format.ts'
+import { LineForm } from '../parts/line.tsx'
 import { Confirm, CopyLine, Failure, useTask } from '../parts/parts.tsx'
 import { CrossIcon } from '../parts/icons.tsx'
 import { say } from '../texts.ts'
@@ -13,10 +14,8 @@ const text = say.nodePage
 const ROLE = /^[\w-]+$|^developer:/
 
 export function Users({ node }: { node: AccountDesk }) {
-  const id = useId()
   const [rows, setRows] = useState<Row[] | undefined>()
   const [without, setWithout] = useState(false)
-  const [name, setName] = useState('')
   const [error, setError] = useState<unknown>()
   const [turn, setTurn] = useState(0)
   const again = () => setTurn(before => before + 1)
@@ -49,25 +48,7 @@ export function Users({ node }: { node: AccountDesk }) {
               <User key={textOf(row, 'name')} node={node} row={row} again={again} />
             ))}
           </ul>
-          <form
-            class="stack tight"
-            onSubmit={event => {
-              event.preventDefault()
-              setError(undefined)
-              node.ask('user.add', { name }).then(() => {
-                setName('')
-                again()
-              }, setError)
-            }}
-          >
-            <label for={`${id}-name`}>{text.addUser}</label>
-            <div class="row">
-              <input id={`${id}-name`} class="input short" autocomplete="off" placeholder={text.userName} value={name} onInput={event => setName(event.currentTarget.value)} />
-              <button type="submit" class="button" disabled={name === ''}>
-                {text.addUser}
-              </button>
-            </div>
-          </form>
+          <LineForm label={text.addUser} action={text.addUser} hint={text.userName} send={name => node.ask('user.add', { name }).then(again)} />
         </>
       )}
     </section>
@@ -79,7 +60,6 @@ function User({ node, row, again }: { node: AccountDesk; row: Row; again: () => 
   const name = textOf(row, 'name')
   const [open, setOpen] = useState(false)
   const [what, setWhat] = useState('')
-  const [peer, setPeer] = useState('')
   const [code, setCode] = useState('')
   const [removing, setRemoving] = useState(false)
   const [error, setError] = useState<unknown>()
@@ -136,28 +116,20 @@ function User({ node, row, again }: { node: AccountDesk; row: Row; again: () => 
         </button>
       </form>
       {open && (
-        <form
-          class="stack tight"
-          onSubmit={event => {
-            event.preventDefault()
-            setError(undefined)
-            node.ask('user.enrol', { name, peer_id: peer }).then(answer => setCode(textOf(answer, 'code')), setError)
-          }}
-        >
-          <label for={`${id}-peer`}>{text.enrolPeer}</label>
-          <div class="row">
-            <input id={`${id}-peer`} class="input grow mono" autocomplete="off" spellcheck={false} value={peer} onInput={event => setPeer(event.currentTarget.value.trim())} />
-            <button type="submit" class="button" disabled={peer === ''}>
-              {text.enrol}
-            </button>
-          </div>
+        <div class="stack tight">
+          <LineForm
+            label={text.enrolPeer}
+            action={text.enrol}
+            mono
+            send={async peer => setCode(textOf(await node.ask('user.enrol', { name, peer_id: peer }), 'code'))}
+          />
           {code && (
             <div role="status" class="stack tight">
               <CopyLine text={code} label={text.enrolCode} />
               <p class="small muted">{text.enrolAbout}</p>
             </div>
           )}
-        </form>
+        </div>
       )}
       {error !== undefined && <Failure error={error} />}
       {removing && (

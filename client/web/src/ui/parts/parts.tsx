@@ -200,7 +200,7 @@ export function PageHead({ title, children, aside }: { title: string; children?:
   }, [])
   return (
     <header class="page-head">
-      <div class="grow">
+      <div class="grow wide">
         <h1 ref={heading} tabIndex={-1}>
           {title}
         </h1>

@@ -11,6 +11,7 @@ import { host } from '../host.ts'
 import { waysOf } from '../me/login.tsx'
 import { Account } from '../me/me.tsx'
 import { Users } from '../nodes/users.tsx'
+import { LineForm } from '../parts/line.tsx'
 import { Confirm, CopyLine, Empty, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 import { Records } from './records.tsx'
@@ -163,10 +164,7 @@ function You() {
 
 /** Becoming an operator, by a code. */
 function Enrol({ at, done }: { at: RegistryOperator; done: () => void }) {
-  const id = useId()
   const [me, setMe] = useState('')
-  const [code, setCode] = useState('')
-  const [error, setError] = useState<unknown>()
   useTask(async stop => {
     const own = await engine().identity.peerId()
     if (!stop.aborted) setMe(own)
@@ -178,23 +176,7 @@ function Enrol({ at, done }: { at: RegistryOperator; done: () => void }) {
         <p class="muted">{text.notOperatorText}</p>
       </div>
       {me && <CopyLine text={me} label={say.meText.peer} />}
-      <form
-        class="stack tight"
-        onSubmit={event => {
-          event.preventDefault()
-          setError(undefined)
-          at.enrol(code).then(done, setError)
-        }}
-      >
-        <label for={`${id}-code`}>{text.code}</label>
-        <div class="row">
-          <input id={`${id}-code`} class="input short" autocomplete="one-time-code" value={code} onInput={event => setCode(event.currentTarget.value)} />
-          <button type="submit" class="button main" disabled={code.trim() === ''}>
-            {text.enrol}
-          </button>
-        </div>
-      </form>
-      {error !== undefined && <Failure error={error} />}
+      <LineForm label={text.code} action={text.enrol} main autocomplete="one-time-code" send={code => at.enrol(code).then(done)} />
     </section>
   )
 }

@@ -112,7 +112,7 @@ export function Run({ node, fid, wanted, linked }: RunProps) {
         <Failure error={run.error} />
         {login && <Login at={node} done={() => location.reload()} />}
         <p>
-          <a href={paths.runs}>{say.runs}</a>
+          <a href={paths.runs()}>{say.runs}</a>
         </p>
       </>
     )
@@ -301,7 +301,7 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
             await node.ask('run.delete', { fid })
             await engine().knownRuns.forget(fid)
             announce(text.deleted)
-            go(paths.runs)
+            go(paths.runs())
           }}
         />
       )}

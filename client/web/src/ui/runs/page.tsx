@@ -1,5 +1,5 @@
 /** Runs: one's own, over all nodes, with what they add up to. */
-import { useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useState } from 'preact/hooks'
 import { announce, engine, explain, nodeOf, now } from '../app.ts'
 import { duration, oneLine } from '../format.ts'
 import { Confirm, Empty, Note, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
@@ -8,10 +8,13 @@ import { say } from '../texts.ts'
 import { type FlowStats, listRuns, type RunRow, statsOf } from './runs.ts'
 
 const text = say.list
-const STATES = ['queued', 'running', 'locked', 'done', 'error']
+const STATES = ['queued', 'running', 'locked', 'done', 'error'] as const
 const PAGE = 100
+/** Runs that are not over are looked at again so often. */
+const LOOK_MS = 5000
 
-export function RunsPage() {
+/** `tag`: only runs that have it. */
+export function RunsPage({ tag }: { tag: string | undefined }) {
   const [rows, setRows] = useState<ReadonlyMap<string, RunRow[]>>(new Map())
   const [away, setAway] = useState<string[]>([])
   const [looking, setLooking] = useState(true)
@@ -25,21 +28,29 @@ export function RunsPage() {
   useTask(
     async stop => {
       setLooking(true)
-      setAway([])
+      const silent: string[] = []
       await listRuns(
-        {},
+        tag === undefined ? {} : { match: { tag } },
         (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
-        name => setAway(before => [...before, name]),
+        name => silent.push(name),
         stop
       )
-      if (!stop.aborted) setLooking(false)
+      if (stop.aborted) return
+      setAway(silent)
+      setLooking(false)
     },
-    [turn]
+    [turn, tag]
   )
+  const isLive = [...rows.values()].flat().some(row => row.state !== 'done' && row.state !== 'error')
+  useEffect(() => {
+    if (!isLive || looking) return undefined
+    const timer = setInterval(() => !document.hidden && setTurn(before => before + 1), LOOK_MS)
+    return () => clearInterval(timer)
+  }, [isLive, looking])
   const all = useMemo(() => [...rows.values()].flat().sort((a, b) => b.created - a.created), [rows])
   const wanted = typed.trim().toLowerCase()
   const shown = useMemo(
-    () => all.filter(row => (state === '' || row.state === state) && (wanted === '' || `${row.name} ${row.path} ${row.node} ${row.fid}`.toLowerCase().includes(wanted))),
+    () => all.filter(row => (state === '' || row.state === state) && (wanted === '' || `${row.name} ${row.path} ${row.node} ${row.fid} ${row.tags.join(' ')}`.toLowerCase().includes(wanted))),
     [all, state, wanted]
   )
   const chosen = shown.filter(row => selected.has(row.key))
@@ -83,6 +94,20 @@ export function RunsPage() {
       >
         <p>{text.text}</p>
       </PageHead>
+      {tag !== undefined && (
+        <section class="card row" aria-label={text.tag(oneLine(tag, 128))}>
+          <strong class="grow wide">{text.tag(oneLine(tag, 128))}</strong>
+          {STATES.map(each => [each, all.filter(row => row.state === each).length] as const).map(
+            ([each, count]) =>
+              count > 0 && (
+                <span key={each} class="nowrap">
+                  {count} <State state={each} />
+                </span>
+              )
+          )}
+          <a href={paths.runs()}>{text.allRuns}</a>
+        </section>
+      )}
       {all.length > 0 && (
         <div class="row filters">
           <input
@@ -103,7 +128,7 @@ export function RunsPage() {
           </select>
         </div>
       )}
-      {away.length > 0 && !looking && <Note kind="warn">{<p>{text.awayNodes(away.map(each => oneLine(each, 60)).join(', '))}</p>}</Note>}
+      {away.length > 0 && <Note kind="warn">{<p>{text.awayNodes(away.map(each => oneLine(each, 60)).join(', '))}</p>}</Note>}
       {failed.length > 0 && (
         <Note kind="bad" title={text.failed(failed.length)}>
           <ul class="plain-list">
@@ -129,7 +154,7 @@ export function RunsPage() {
         </div>
       )}
       {isEmpty && (
-        <Empty title={text.none}>
+        <Empty title={tag === undefined ? text.none : text.noneTagged}>
           <p>{text.noneText}</p>
           <p class="empty-command">
             <a class="button main" href={paths.flows()}>
@@ -175,9 +200,19 @@ export function RunsPage() {
                   <td>
                     <a href={paths.run(row.peerId, row.fid)}>{oneLine(row.name, 120)}</a>
                     {row.error && <p class="small muted">{oneLine(row.error, 80)}</p>}
+                    {tag === undefined && row.tags.length > 0 && (
+                      <div class="chips">
+                        {row.tags.slice(0, 3).map(each => (
+                          <a key={each} class="chip" href={paths.runs(each)}>
+                            {oneLine(each, 40)}
+                          </a>
+                        ))}
+                      </div>
+                    )}
                   </td>
                   <td>
                     <State state={row.state} />
+                    {row.position !== undefined && <p class="small muted nowrap">{say.run.queue(row.position)}</p>}
                   </td>
                   <td class="node-name">{oneLine(row.node, 60)}</td>
                   <td>

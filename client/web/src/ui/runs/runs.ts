@@ -19,6 +19,9 @@ export interface RunRow {
   error: string
   own: boolean
   progress: number | undefined
+  tags: string[]
+  /** Place in the queue, from 1. */
+  position: number | undefined
 }
 
 const MOST_EACH = 1000
@@ -30,6 +33,8 @@ export function readRun(row: Row, peerId: string): RunRow {
   const fid = textOf(row, 'fid')
   const error = fieldOf(row, 'error')
   const progress = fieldOf(row, 'progress')
+  const tags = fieldOf(row, 'tags')
+  const position = fieldOf(row, 'queue_position')
   return {
     key: `${peerId} ${fid}`,
     peerId,
@@ -37,13 +42,15 @@ export function readRun(row: Row, peerId: string): RunRow {
     fid,
     path: textOf(row, 'path'),
     name: textOf(row, 'name') || textOf(row, 'path'),
-    state: wordOf(textOf(row, 'state'), typeof fieldOf(row, 'queue_position') === 'number'),
+    state: wordOf(textOf(row, 'state'), typeof position === 'number'),
     created: numberOf(row, 'created') ?? 0,
     modified: numberOf(row, 'modified') ?? 0,
     runtime: numberOf(row, 'runtime_s'),
     error: typeof error === 'string' ? error : '',
     own: fieldOf(row, 'own') !== false,
-    progress: typeof progress === 'number' ? progress : undefined
+    progress: typeof progress === 'number' ? progress : undefined,
+    tags: Array.isArray(tags) ? tags.filter(each => typeof each === 'string') : [],
+    position: typeof position === 'number' ? position : undefined
   }
 }
 
