@@ -15,7 +15,7 @@ async def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(tmp_path: P
     aside = tmp_path / "aside"
     aside.mkdir()
     with small_disk(tmp_path / "home", 700 << 20) as mounted:
-        faults = ["warm", "runner", "burst", "stop", "clock", "raylet", "node", "clock", "gcs_server"]
+        faults = ["warm", "runner", "burst", "stop", "clock", "raylet", "gcs_server"]
         if mounted:
             faults.insert(4, "disk")
         plan = StormPlan(

@@ -487,3 +487,14 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {heading_anchor(heading) for heading in headings}, target
+
+
+def test_the_readme_of_the_client_says_what_each_of_its_modules_is_for() -> None:
+    rows = re.findall(r"^\| ((?:`[\w.]+` ?)+)\|", (ROOT / "client" / "README.md").read_text(), re.MULTILINE)
+    named = []
+    for row in rows:
+        package, *names = re.findall(r"\w+", row)
+        if package in ("client", "cli", "mcp", "web"):
+            named += [f"{package}.{name}" for name in names]
+    modules = [module_name(path) for path in shipped() if path.is_relative_to(ROOT / "client")]
+    assert sorted(named) == sorted(name.removeprefix("kodo.") for name in modules if name.count(".") == 2)
