@@ -1,6 +1,6 @@
 """Make `.venv` and what lies in it, once, then do what was asked for. Needs nothing but Python 3.11.
 
-    python scripts/bootstrap.py setup|test|run|bench|chaos|docs|fuzz|silence|release [ARGUMENTS]
+    python scripts/bootstrap.py setup|test|run|bench|chaos|docs|fuzz|interop|silence|release [ARGUMENTS]
 
 The packages are those of the lock files in `scripts/locks`. What is installed already is left alone until
 `pyproject.toml` or a lock file changes. Where something cannot be installed it stops, and says the one command that
@@ -41,7 +41,7 @@ NODE_MAJOR = 20
 """The least Node.js that js-libp2p runs on."""
 
 LOCK_OF = {"run": "run"} | dict.fromkeys(
-    ("setup", "test", "bench", "chaos", "docs", "fuzz", "inspector", "silence", "release"), "test"
+    ("setup", "test", "bench", "chaos", "docs", "fuzz", "inspector", "interop", "silence", "release"), "test"
 )
 """Which lock holds what a purpose needs."""
 INSTALL_SECONDS = 1200
@@ -271,6 +271,7 @@ def main(arguments: Sequence[str]) -> int:
         "chaos": [str(ROOT / "scripts" / "chaos.py")],
         "docs": [str(ROOT / "scripts" / "docs.py")],
         "fuzz": [str(ROOT / "scripts" / "fuzz.py")],
+        "interop": [str(ROOT / "scripts" / "interop.py")],
         "inspector": [str(ROOT / "scripts" / "inspector.py")],
         "silence": [str(ROOT / "scripts" / "silence.py")],
         "release": [str(ROOT / "scripts" / "release.py")],
