@@ -99,6 +99,11 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry(
         "manage", "Identity and settings", "Show every setting, its value and where the value comes from."
     ),
+    "forget": Entry(
+        "manage",
+        "Identity and settings",
+        "Forget the name of a node, because the node is gone or got a new key. It is pinned again when it is used.",
+    ),
     "login": Entry(
         "access",
         "Identity and settings",

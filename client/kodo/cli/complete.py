@@ -17,12 +17,12 @@ MAX_KEPT = 200
 
 MAX_FILE_BYTES = 1 << 20
 
-_STATES = ("queued", "running", "locked", "done", "error")
-
 
 def complete_state(incomplete: str) -> list[str]:
     """Return the states that begin so."""
-    return [state for state in _STATES if state.startswith(incomplete)]
+    from kodo.protocol.run_state import SHOWN_STATES
+
+    return [state for state in SHOWN_STATES if state.startswith(incomplete)]
 
 
 def complete_node(incomplete: str) -> list[str]:

@@ -8,6 +8,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "new": ("koco new greeting", "koco new trip --graph"),
     "flows": ("koco flows --search '*atlas*'", "koco flows --node flows.example.com"),
     "show": ("koco show 'Code Atlas'", "koco show flows.example.com/flows.market.competitor"),
+    "webhooks": ("koco webhooks --test", "koco webhooks --secrets"),
+    "forget": ("koco forget flows.example.com",),
     "run": (
         "koco run 'Code Atlas' --out atlas/",
         "koco run flows.example.com/Greeting name=Ada times=2 --detach",

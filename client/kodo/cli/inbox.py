@@ -156,14 +156,14 @@ def _where(row: Mapping[str, Any]) -> str:
 
 
 def _show(context: Context, found: Inbox) -> None:
+    from kodo.cli.run_filters import say_away
     from kodo.cli.table import Table
     from kodo.cli.text import human_time
 
     if context.json:
         context.emit({"waiting": found.waiting, "ended": found.ended, "away": found.away})
         return
-    for name, why in found.away.items():
-        context.say(f"not asked: {name}: {why}")
+    say_away(context, found.away)
     if found.waiting:
         context.show(f"{len(found.waiting)} waiting for your answer (koco answer RUN)")
         table = Table("RUN", "QUESTION", "UNTIL", ids=["RUN"], title="QUESTION", spared=["UNTIL"])

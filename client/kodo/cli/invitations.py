@@ -11,7 +11,7 @@ import typer
 
 from kodo.cli.command import command
 from kodo.cli.links import PageHost, page_link, show_link
-from kodo.cli.running import NODE_FLOW_HELP, Inputs, Words, WordsKept
+from kodo.cli.running import NODE_FLOW_HELP, Inputs, Texts, Words, WordsKept
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -26,6 +26,7 @@ async def invite(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help=NODE_FLOW_HELP)],
     words: WordsKept = None,
     inputs: Inputs = None,
+    texts: Texts = None,
     launches: Annotated[
         int, typer.Option("--launches", min=1, max=10_000, metavar="N", help="How many runs it may launch.")
     ] = 5,
@@ -51,12 +52,14 @@ async def invite(
     """Make a link by which others launch a flow in your name, without an account, and see those runs only."""
     from kodo.cli.launching import given_inputs
     from kodo.cli.text import human_time, shell_word
+    from kodo.cli.values import check_assignments
     from kodo.client.invitations import expiry_seconds
     from kodo.client.links import page_url
     from kodo.client.resolve import is_local_flow
     from kodo.p2p.errors import UsageError
 
     expiry_seconds(expires)
+    check_assignments(texts or [])
     if host is not None:
         host = page_url(host)
     if qr and context.json:
@@ -66,7 +69,7 @@ async def invite(
     async with context.client() as client:
         found = await client.find_flow(flow)
         values = await given_inputs(
-            context, found.name, found.inputs_schema, words=words or [], file=inputs, ask=False
+            context, found.name, found.inputs_schema, words=words or [], texts=texts, file=inputs, ask=False
         )
         made = await client.invitations.add(
             found, launches=launches, expires=expires, level=level, note=note, see=see, inputs=values
@@ -111,6 +114,7 @@ async def open_link(
     ],
     words: Words = None,
     inputs: Inputs = None,
+    texts: Texts = None,
     runs: Annotated[
         bool, typer.Option("--runs", help="List the runs launched by it instead of launching one.")
     ] = False,
@@ -150,7 +154,14 @@ async def open_link(
         prefilled = opened.about.get("inputs")
         begun = dict(prefilled) if isinstance(prefilled, Mapping) else {}
         given = await given_inputs(
-            context, found.name, found.inputs_schema, words=words or [], file=inputs, ask=not yes, known=begun
+            context,
+            found.name,
+            found.inputs_schema,
+            words=words or [],
+            texts=texts,
+            file=inputs,
+            ask=not yes,
+            known=begun,
         )
         started = await opened.launch(
             await upload_files(context, client, found, given), strict=not context.interactive

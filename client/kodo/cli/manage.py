@@ -1,12 +1,13 @@
-"""`koco id`, `koco config`."""
+"""`koco id`, `koco config`, `koco forget`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kodo.cli.command import command
+from kodo.cli.complete import complete_node
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
@@ -63,7 +64,26 @@ def _masked(url: str) -> str:
     return f"{url.partition(':')[0]}:…"
 
 
+async def forget(
+    context: Context,
+    name: Annotated[str, typer.Argument(metavar="NODE", help="The node's name.", autocompletion=complete_node)],
+) -> None:
+    """Forget the name of a node, because the node is gone or got a new key. It is pinned again when it is used."""
+    from kodo.client.known_nodes import KnownNodes
+    from kodo.p2p.errors import NotFoundError
+
+    known = KnownNodes(context.loaded.home / "known_nodes")
+    peer_id = known.get(name)
+    if peer_id is None or not known.forget(name):
+        raise NotFoundError(f"no node is known as {name!r}; koco nodes lists those that are there now")
+    if context.json:
+        context.emit({"node": name, "peer_id": str(peer_id)})
+    else:
+        context.say(f"{name} is forgotten; it was {peer_id}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    command(app, "forget")(forget)
     command(app, "id")(show_id)
     command(app, "config")(config)

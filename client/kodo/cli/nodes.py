@@ -7,7 +7,9 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from kodo.cli.text import line
 from kodo.client.config import Loaded, Settings
 from kodo.client.finders import HOME_NODE_FILE
+from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
 
@@ -233,18 +237,47 @@ def print_ready(context: Context, node: Node, registries: Sequence[str], page: s
             }
         )
         return
-    context.show(f"node      {node.name}")
-    context.show(f"peer id   {node.peer_id}")
-    for address in addresses:
-        context.show(f"address   {address}")
-    for url in registries:
-        context.show(f"registry  {url}")
+    at_terminal = sys.stdout.isatty()
     names = ", ".join(flow.name for flow in node.flows if flow.error is None)
-    context.show(f"offers    {names or 'no flow'}")
+    rows = [("node", node.name), ("peer id", str(node.peer_id))]
+    rows += (
+        [("reached at", ", ".join(_places(addresses)))] if at_terminal else [("address", each) for each in addresses]
+    )
+    rows += [("registry", url) for url in registries]
+    rows.append(("offers", names or "no flow"))
     if node.config.chosen_executor == "process":
-        context.show("runs      each in a process of its own, without Ray")
-    context.show(f"lets in   {node.describe_access()}")
+        rows.append(("runs", "each in a process of its own, without Ray"))
+    rows.append(("lets in", node.describe_access()))
+    rows += [("page", page)] if page is not None else []
+    if at_terminal:
+        for row in _laid_out(rows, shutil.get_terminal_size().columns):
+            context.show(row)
+    else:
+        for name, value in rows:
+            context.show(f"{name:<10}{value}")
     if page is not None:
-        context.show(f"page      {page}")
         context.say("the page's address is for you alone: it lets a browser in")
-    context.say("Ctrl-C stops it")
+    context.say(
+        "Ctrl-C stops it; koco id shows the addresses as others enter them" if at_terminal else "Ctrl-C stops it"
+    )
+
+
+def _places(addresses: Sequence[str]) -> list[str]:
+    """Return where addresses are, short: host and port, those of this machine alone last."""
+    found: dict[str, bool] = {}
+    for text in addresses:
+        _, kind, host, _, port, *_ = [*text.split("/"), "", "", "", "", ""]
+        place = f"[{host}]:{port}" if kind == "ip6" else f"{host}:{port}"
+        found[place] = is_own_host(host)
+    return sorted(found, key=found.__getitem__)
+
+
+def _laid_out(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:
+    """Return rows for a terminal that is so wide: values one below the other, and nothing cut."""
+    indent = max(len(name) for name, _ in rows) + 2
+    told = []
+    for name, value in rows:
+        # A long word, as an address of a page, is not broken: it is there to be clicked, or copied.
+        parts = textwrap.wrap(line(value), max(columns - indent, 20), break_long_words=False, break_on_hyphens=False)
+        told += [f"{name if not number else '':<{indent}}{part}" for number, part in enumerate(parts or [""])]
+    return told

@@ -14,9 +14,10 @@ import typer
 from kodo.cli.complete import complete_state
 
 if TYPE_CHECKING:
+    from kodo.cli.runtime import Context
     from kodo.client.run_selection import RunSelection
 
-__all__ = ["FILTERS", "selection"]
+__all__ = ["FILTERS", "say_away", "selection"]
 
 _PANEL = "Which runs"
 
@@ -106,6 +107,14 @@ FILTERS: dict[str, tuple[Any, Any]] = {
     ),
 }
 """The options: annotation and default."""
+
+
+def say_away(context: Context, away: Mapping[str, str]) -> None:
+    """Report which of the nodes that this user knows gave no answer, and what to do about those that are gone."""
+    for name, why in away.items():
+        context.say(f"not asked: {name}: {why}")
+    if away:
+        context.say("a node that is gone for good is left out after: koco forget NODE")
 
 
 def selection(values: Mapping[str, Any]) -> RunSelection:

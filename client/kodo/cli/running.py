@@ -251,6 +251,7 @@ async def ps(
 
     from kodo.cli.complete import MAX_KEPT, keep
     from kodo.cli.display import progress_text
+    from kodo.cli.run_filters import say_away
     from kodo.cli.table import Table
     from kodo.cli.text import compact, human_seconds, human_time, line, shell_word
 
@@ -291,8 +292,7 @@ async def ps(
         pairs = inputs.items() if isinstance(inputs, Mapping) else ()
         given = " ".join(f"{line(name, 40)}={compact(value, 80)}" for name, value in pairs)
         table.add(address, row.get("name"), state, created, runtime, *whose, shown, given)
-    for name, why in found.away.items():
-        context.say(f"not asked: {name}: {why}")
+    say_away(context, found.away)
     which = "such runs" if wanted.narrow else "runs of yours"
     asked = "the nodes that answered" if found.away else "the near nodes"
     context.show_table(table, f"no {which} on {asked}; --node NODE asks one that is further away", wide=wide)

@@ -21,6 +21,7 @@ from kodo.protocol.uploads import is_upload_id
 
 __all__ = [
     "answer_words",
+    "check_assignments",
     "name_files",
     "parse_assignments",
     "read_inputs_file",
@@ -112,6 +113,16 @@ def parse_assignments(
     split = [_Word(word, *_split(word)) for word in words]
     split += [_Word(word, *_split(word), True) for word in texts]
     return _Reader(root, secrets or {}).read(split, resolve(root, root), 0)
+
+
+def check_assignments(words: Sequence[str]) -> None:
+    """Check that words are `name=value`, before anything is looked up for them.
+
+    Raises:
+        UsageError: naming the word that is not.
+    """
+    for word in words:
+        _split(word)
 
 
 def _split(word: str) -> tuple[str, str]:

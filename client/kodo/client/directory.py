@@ -42,7 +42,7 @@ HEAD_START_SECONDS = 0.2
 DIAL_SECONDS = 5.0
 """How long it is dialled there: as long as looking for it takes at most, by default."""
 
-ELSEWHERE_SECONDS = 5.0
+ELSEWHERE_SECONDS = 2.5
 """How long a node that is known and not nearby may take, to be found and to answer a list."""
 
 MAX_ELSEWHERE = 32

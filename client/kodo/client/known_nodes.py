@@ -1,12 +1,13 @@
 """`known_nodes`: which peer id a node's name stood for when it was first used, as SSH keeps `known_hosts`.
 
 One line a node, `name peer-id`; `#` begins a comment. Names are claims that anyone may make; what is pinned here is
-what this user's machine has proved once by a handshake. A name whose peer id changed is refused until the line is
-removed by hand, since only the user can know whether the node was moved or is being impersonated.
+what this user's machine has proved once by a handshake. A name whose peer id changed is refused until it is
+forgotten (`koco forget`), since only the user can know whether the node was moved or is being impersonated.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class KnownNodes:
         if pinned != peer_id:
             raise IdentityError(
                 f"the node {name!r} was {pinned} when first used and is now claimed by {peer_id}; if it really got a "
-                f"new key, remove its line from {self.path}"
+                f"new key, run: koco forget {shlex.quote(name)}"
             )
         return True
 

@@ -483,7 +483,6 @@ class Node:
             scope=self._scope,
             roots=[*scope_roots, *config.roots],
             base=base,
-            strict=config.scope is not None,
             has_ray=config.chosen_executor != "process" or self._executor is not None,
             describe=self._describe,
             account=account,

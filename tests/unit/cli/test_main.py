@@ -17,6 +17,8 @@ import typer
 from kodo.cli import main
 from kodo.cli.commands import COMMANDS
 from kodo.cli.examples import EXAMPLES
+from kodo.client.known_nodes import KnownNodes
+from kodo.p2p.net.keystore import load_identity
 
 HEAVY = (
     "ray",
@@ -338,3 +340,17 @@ def test_an_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, wo
         )
     assert (done.returncode, done.stderr.count("\n")) == (141, 1)
     assert "stdout cannot be written: No space left on device" in done.stderr
+
+
+def test_a_node_that_is_gone_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    peer_id = load_identity(home, "node").peer_id
+    known = KnownNodes(home / "known_nodes")
+    known.pin("gone.example", peer_id)
+    known.pin("here.example", peer_id)
+    assert main.run(["forget", "gone.example", "--json", "--home", str(home)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"node": "gone.example", "peer_id": str(peer_id)}
+    assert list(known.all()) == ["here.example"]
+    assert main.run(["forget", "gone.example", "--home", str(home)]) == 3
+    assert "no node is known as 'gone.example'" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -34,9 +35,11 @@ class OpenNode:
     def __init__(self, executor: Literal["ray", "process"] = "ray"):
         self.config = NodeConfig(home=Path(), executor=executor)
 
+    access = "everybody"
+
     def describe_access(self) -> str:
         """Say who is let in."""
-        return "everybody"
+        return self.access
 
 
 def context(tmp_path: Any, **flags: bool) -> Context:
@@ -62,6 +65,29 @@ def test_up_says_it_in_json_too(tmp_path: Any, capsys: pytest.CaptureFixture[str
 def test_up_says_that_it_does_without_ray(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     print_ready(context(tmp_path, json=False), cast(Node, OpenNode("process")), [])
     assert "without Ray\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 100, 160])
+def test_up_fits_the_terminal_and_cuts_nothing(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    node = OpenNode("process")
+    node.addresses = tuple(
+        f"/{kind}/{host}/udp/4711/webrtc-direct/certhash/uEi{'x' * 43}/p2p/12D3KooW{'y' * 44}"
+        for kind, host in [("ip4", "127.0.0.1"), ("ip4", "192.0.2.7"), ("ip6", "fd00::2"), ("ip6", "::1")]
+    )  # type: ignore[assignment]
+    node.access = "no login: " + "everybody on this machine and its local networks may use all flows " * 2
+    print_ready(context(tmp_path, json=False), cast(Node, node), [], "http://127.0.0.1:8361/" + "t" * 43)
+    out = capsys.readouterr().out.splitlines()
+    longest = max(len(each) for each in out if "ttt" not in each)
+    assert longest <= columns
+    assert "192.0.2.7:4711, [fd00::2]:4711, 127.0.0.1:4711, [::1]:4711" in " ".join(each.strip() for each in out)
+    assert "certhash" not in "".join(out)
+    told = " ".join(each[12:].strip() for each in out)
+    assert node.access.strip() in told
+    assert "http://127.0.0.1:8361/" + "t" * 43 in told
 
 
 def config_of(tmp_path: Path, **settings: Any) -> NodeConfig:

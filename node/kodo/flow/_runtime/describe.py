@@ -1,9 +1,8 @@
 """`python -m kodo.flow._runtime.describe`: say what flows a scope offers, in a process of its own.
 
-stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "strict"?: bool, "broken"?: {unit: error},
-"code"?: file}`; `base` is where file paths start (the first root by default); `strict` demands what a registry's
-record needs; a unit, which is a spec or a module of a package, is not imported when it is said to be broken; `code`
-has the sources as they are kept.
+stdin: `{"roots": [folder], "flows": [spec], "base"?: folder, "broken"?: {unit: error}, "code"?: file}`; `base` is
+where file paths start (the first root by default); a unit, which is a spec or a module of a package, is not imported
+when it is said to be broken; `code` has the sources as they are kept.
 stdout: `{"flows": [FlowInfo.to_map()]}`. What the flows' modules print goes to stderr, between lines that say when a
 unit is begun (`BEGIN unit`) and done (`END unit`). One that cannot be imported has an `error` and does not keep the
 others from being described, nor does what it changes in its environment reach them.
@@ -49,8 +48,9 @@ BEGIN = "\0kodo-begins "
 END = "\0kodo-ended "
 """What begin the lines on stderr that say which unit is imported, between line ends of their own."""
 
-REQUIRED = ("name", "description", "author", "organization", "release")
-"""What an author must say of a flow that is offered to others; path and source come from the code."""
+UNKNOWN = "unknown"
+FIRST_RELEASE = "0"
+"""What is said of a flow whose author does not say it: registries list no flow without."""
 
 
 def describe(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,22 +60,21 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     enter_scope(roots)
     if request.get("code"):
         use_kept_code(str(request["code"]))
-    strict = bool(request.get("strict"))
     broken = dict(request.get("broken") or {})
     flows: list[dict[str, Any]] = []
     for spec in map(str, request.get("flows") or []):
         if spec.endswith(".*"):
-            flows += _offered_below(spec, base, roots, strict, broken)
+            flows += _offered_below(spec, base, roots, broken)
         else:
-            flows += _alone(spec, partial(_offered, spec, base, roots, strict), broken)
+            flows += _alone(spec, partial(_offered, spec, base, roots), broken)
     seen: dict[str, dict[str, Any]] = {}
     for info in flows:
         seen.setdefault(info["path"], info)
     return {"flows": list(seen.values())}
 
 
-def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
-    """Return what is said of a flow, with an `error` when it cannot be offered.
+def flow_info(loaded: LoadedFlow) -> FlowInfo:
+    """Return what is said of a flow.
 
     Raises:
         UsageError: its date is not a date, no form can be made of its parameters, or its check cannot be called.
@@ -101,10 +100,13 @@ def flow_info(loaded: LoadedFlow, *, strict: bool = False) -> FlowInfo:
         needs_ray=needs_ray(loaded.target),
         has_check=said.check is not None,
     )
-    lacking = [name for name in REQUIRED if not getattr(info, name)]
-    if strict and lacking:
-        return replace(info, error=f"it lacks {', '.join(lacking)}: say it in @flow(…) or in the YAML file")
-    return replace(info, author=info.author or "unknown", release=info.release or "0")
+    return replace(
+        info,
+        description=info.description or info.name,
+        author=info.author or UNKNOWN,
+        organization=info.organization or UNKNOWN,
+        release=info.release or FIRST_RELEASE,
+    )
 
 
 def _returns(target: Any) -> dict[str, Any]:
@@ -134,19 +136,19 @@ def _milliseconds(published: object) -> int:
         raise UsageError(f"published={str(published)!r} is not an ISO date such as 2026-01-31") from None
 
 
-def _offered(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+def _offered(spec: str, base: Path, roots: list[str]) -> list[dict[str, Any]]:
     """Describe what one line of a scope names."""
     if spec.endswith((".yaml", ".yml")):
-        return [_described(spec, lambda: load_yaml(spec, base), strict)]
+        return [_described(spec, lambda: load_yaml(spec, base))]
     if is_graphs(spec):
-        return _offered_graphs(spec, base, roots, strict)
+        return _offered_graphs(spec, base, roots)
     try:
-        return [_described(entry, partial(load_entry, entry), strict) for entry in entries_of(spec, base, roots)]
+        return [_described(entry, partial(load_entry, entry)) for entry in entries_of(spec, base, roots)]
     except (Exception, SystemExit) as error:  # user code: a broken module must not hide the others
         return [_broken(spec, error)]
 
 
-def _offered_graphs(spec: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+def _offered_graphs(spec: str, base: Path, roots: list[str]) -> list[dict[str, Any]]:
     """Describe the graphs of a `langgraph.json`."""
     try:
         graphs = graphs_of(spec, base)
@@ -161,13 +163,11 @@ def _offered_graphs(spec: str, base: Path, roots: list[str], strict: bool) -> li
             infos.append(_broken(f"{spec.partition(':')[0]}:{graph.name}", error))
             continue
         said = project_definition((base / spec).resolve(), graph.name, graph.description)
-        infos.append(_described(entry, partial(load_entry, entry, said), strict))
+        infos.append(_described(entry, partial(load_entry, entry, said)))
     return infos
 
 
-def _offered_below(
-    spec: str, base: Path, roots: list[str], strict: bool, broken: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _offered_below(spec: str, base: Path, roots: list[str], broken: Mapping[str, str]) -> list[dict[str, Any]]:
     """Describe what a package and all modules below it offer."""
     modules: list[str] = []
 
@@ -181,7 +181,7 @@ def _offered_below(
     flows = _alone(spec, look, broken)
     for module in modules:
         with contextlib.suppress(NotFoundError):  # most modules of a package hold no flow
-            flows += _alone(module, partial(_offered_by, module, base, roots, strict), broken)
+            flows += _alone(module, partial(_offered_by, module, base, roots), broken)
     return flows or [_broken(spec, NotFoundError(f"there is no @flow in {spec}"))]
 
 
@@ -214,20 +214,20 @@ def _mark(mark: str, unit: str) -> None:
         os.write(2, f"\n{mark}{unit}\n".encode())
 
 
-def _offered_by(module: str, base: Path, roots: list[str], strict: bool) -> list[dict[str, Any]]:
+def _offered_by(module: str, base: Path, roots: list[str]) -> list[dict[str, Any]]:
     try:
         entries = entries_of(module, base, roots)
     except NotFoundError:
         raise
     except (Exception, SystemExit) as error:  # user code
         return [_broken(module, error)]
-    return [_described(entry, partial(load_entry, entry), strict) for entry in entries]
+    return [_described(entry, partial(load_entry, entry)) for entry in entries]
 
 
-def _described(spec: str, load: Callable[[], LoadedFlow], strict: bool) -> dict[str, Any]:
+def _described(spec: str, load: Callable[[], LoadedFlow]) -> dict[str, Any]:
     try:
         # Plain, since what one author wrote must not keep the whole answer from being JSON.
-        info: dict[str, Any] = plain(flow_info(load(), strict=strict).to_map())
+        info: dict[str, Any] = plain(flow_info(load()).to_map())
         return info
     except (Exception, SystemExit) as error:  # user code
         return _broken(spec, error)

@@ -236,7 +236,6 @@ class Catalog:
         scope: the overrides come from here.
         roots: folders from which flows are imported.
         base: where relative file paths start.
-        strict: whether flows must say all that a registry's record needs.
         has_ray: whether the node has Ray; without, flows that need it are broken.
         account: under which the flows' code is run; None: this process's.
         checks: asks what flows' authors have inputs judged by; by default processes of the account.
@@ -253,7 +252,6 @@ class Catalog:
         scope: Scope | None = None,
         roots: Sequence[Path] = (),
         base: Path | None = None,
-        strict: bool = False,
         has_ray: bool = True,
         describe: Describe = describe_flows,
         account: Account | None = None,
@@ -264,7 +262,6 @@ class Catalog:
         self._scope = scope or Scope()
         self._roots = [str(root) for root in roots]
         self._base = base
-        self._strict = strict
         self._has_ray = has_ray
         self._describe = partial(describe_flows, account=account) if describe is describe_flows else describe
         self._checks = checks or AuthorChecks(self._roots, account=account)
@@ -353,7 +350,7 @@ class Catalog:
         """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
         if not specs:
             return []
-        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs), "strict": self._strict}
+        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs)}
         if self._base is not None:
             request["base"] = str(self._base)
         if code:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from kodo.protocol.flow_info import FlowInfo
+from kodo.registry.records.record import FlowRecord
+
 MARKET = '''
 import os
 from kodo.flow import flow
@@ -181,10 +184,11 @@ def test_one_tag_need_not_be_a_list(scope):
     assert found["dated.zoned"]["tags"] == found["./dated.yaml"]["tags"] == ["market"]
 
 
-def test_strict_names_what_a_record_lacks(scope):
-    found = ask(scope, "flows.market", strict=True)
-    assert found["flows.market.bare"]["error"].startswith("it lacks description, author, organization, release")
-    assert "error" not in found["flows.market.competitor"]
+def test_what_an_author_does_not_say_has_a_default_that_registries_take(scope):
+    bare = FlowInfo.from_map(ask(scope, "flows.market")["flows.market.bare"])
+    assert (bare.description, bare.author, bare.organization, bare.release) == (bare.name, "unknown", "unknown", "0")
+    said = {name: getattr(bare, name) for name in FlowRecord.SAID}
+    assert FlowRecord(**{**said, "published": 1}).missing() == []
 
 
 RAY = {
