@@ -5,6 +5,7 @@ What is told are counts and times: no name of a user, no run, no content. The va
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Self
@@ -19,6 +20,9 @@ from kodo.p2p.errors import UsageError
 __all__ = ["Endpoint", "MonitorServer", "parse_endpoint"]
 
 _SHUTDOWN_S = 2.0
+_IDLE_S = 15.0
+_MAX_CONNECTIONS = 64
+"""Those of one who asks every few seconds are one or two."""
 
 
 class Endpoint(NamedTuple):
@@ -50,12 +54,14 @@ class MonitorServer:
     Args:
         endpoint: where to listen.
         failing: gives what is wrong now, by what it is about; nothing when all is well.
+        write_s: how long an answer may take to be read, in seconds; then its connection is cut.
 
     Attributes:
         registry: of the metrics. Those of the process are in it.
     """
 
-    def __init__(self, endpoint: Endpoint, failing: Callable[[], Mapping[str, str]]):
+    def __init__(self, endpoint: Endpoint, failing: Callable[[], Mapping[str, str]], write_s: float = 30.0):
+        self._write_s = write_s
         self._endpoint = endpoint
         self._failing = failing
         self._refreshers: list[Callable[[], Awaitable[None]]] = []
@@ -84,9 +90,9 @@ class MonitorServer:
         Raises:
             UsageError: it cannot.
         """
-        app = web.Application(middlewares=[_no_pages])
+        app = web.Application(middlewares=[self._read_soon, _no_pages])
         app.add_routes([web.get("/healthz", self._healthz), web.get("/metrics", self._metrics)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_IDLE_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._endpoint.host, self._endpoint.port)
@@ -103,6 +109,29 @@ class MonitorServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    @web.middleware
+    async def _read_soon(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Write each answer here, where that has an end: what nobody reads would stay in memory."""
+        if self.connections > _MAX_CONNECTIONS:
+            raise web.HTTPServiceUnavailable(text="too many connections\n", headers={hdrs.CONNECTION: "close"})
+        response = await handler(request)
+        try:
+            async with asyncio.timeout(self._write_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
 
     async def _healthz(self, request: web.Request) -> web.Response:
         failing = dict(self._failing())

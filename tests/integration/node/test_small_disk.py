@@ -70,7 +70,7 @@ async def test_an_output_waits_for_room_and_is_whole_then(node: Rig, disk: Path,
     assert files(node) == []
     (disk / "ballast").unlink()
     node.clock.advance(5)
-    assert [event.event for event in (await node.all_events(fid))[3:]] == ["output", "final"]
+    assert [event.event for event in (await node.all_events(fid))[3:]] == ["wait", "output", "final"]
     assert (node.outputs.root / fid / "big.bin").read_bytes() == b"x" * 4 * MIB
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import aiohttp
 import pytest
 from prometheus_client import Gauge
 
 from kodo.monitor.server import Endpoint, MonitorServer, parse_endpoint
 from kodo.p2p.errors import UsageError
+from tests.unit.node.conftest import settled
 
 
 @pytest.mark.parametrize(
@@ -92,3 +96,19 @@ async def test_a_name_that_was_led_to_this_machine_is_told_nothing(name: str, st
     async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
         for path in ("/healthz", "/metrics"):
             assert (await ask(server, path, Host=f"{name}:9464"))[0] == status
+
+
+async def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict, write_s=0.01) as server:
+        many = Gauge("many", "x" * 100, ["label"], registry=server.registry)
+        for number in range(1000):
+            many.labels(f"{number}{'y' * 20_000}").set(1)
+        endpoint = server.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(endpoint[0], int(endpoint[1]), limit=1024)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await writer.drain()
+        await reader.readexactly(1)  # it has begun to answer, and is read no further
+        await settled(lambda: not server.connections)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

@@ -541,3 +541,19 @@ async def test_operators_are_told_what_takes_room_and_when_it_is_full(tmp_path: 
         assert [each["fid"] for each in listed["largest"]] == [fid]
         assert "quota is reached" in listed["room"]["full"]
         ledger.quota_bytes = None
+
+
+@pytest.mark.parametrize(("op", "more"), [("schedule.add", {"every_s": 3600}), ("invitation.add", {})])
+async def test_what_is_kept_for_later_is_refused_when_the_quota_is_reached(
+    tmp_path: Path, clock: StillClock, op: str, more: dict[str, Any]
+) -> None:
+    async with node_of(tmp_path, clock) as node:
+        node.rig.ledger.count(lambda: 1_000_000)
+        node.rig.ledger.quota_bytes = 1_000_100
+        refused = await node.refused(op, path="flows.work", inputs={"n": 1}, **more)
+        assert (refused.code, refused.reason) == (507, "disk-full")
+        assert "quota is reached" in refused.message
+        assert (await node.call(op.replace("add", "list")))["total_records"] == 0
+        node.rig.ledger.quota_bytes = None
+        await node.call(op, path="flows.work", inputs={"n": 1}, **more)
+        assert (await node.call(op.replace("add", "list")))["total_records"] == 1

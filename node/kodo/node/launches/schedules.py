@@ -15,19 +15,22 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+import msgpack
+
 from kodo.access.places import fair_share
 from kodo.access.provider import Provider
 from kodo.node.catalog.catalog import Catalog
 from kodo.node.clock import Clock, wait_or_sleep
 from kodo.node.launches.launcher import Launcher
 from kodo.node.launches.times import Timing
+from kodo.node.runs.launch import ROW_BYTES, disk_full
 from kodo.node.runs.live import LiveRun
 from kodo.node.runs.runs import Runs
 from kodo.node.runs.tasks import Tasks
 from kodo.node.store import schedule_rows
 from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.node.store.store import Store
-from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.errors import CallError, CapacityError, KodoError
 from kodo.protocol.events import Event
 from kodo.protocol.uploads import find_uploads
 
@@ -121,7 +124,7 @@ class Schedules:
 
         Raises:
             UsageError: it is never due.
-            CallError: 429 `busy`: there are too many.
+            CallError: 429 `busy`: there are too many; 507 `disk-full`.
         """
         now = self._clock.now_ms()
         row = replace(row, sid=self._new_id(), created=now)
@@ -140,9 +143,11 @@ class Schedules:
         # Before it is stored: it may be due at once, and over.
         self._files[row.sid] = frozenset(find_uploads(row.inputs))
         try:
-            await self._store.change(write)
-        except KodoError:
+            await self._store.change(write, ROW_BYTES + len(msgpack.packb(row.inputs)))
+        except KodoError as error:
             self._files.pop(row.sid, None)
+            if isinstance(error, CapacityError):
+                raise disk_full(error) from None
             raise
         self._news.set()
         return row

@@ -19,7 +19,11 @@ from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
 from kodo.protocol.secrets import Secrets
 
-__all__ = ["Order", "RunSettings", "bad_state", "disk_full", "stopping", "too_large"]
+__all__ = ["ROW_BYTES", "Order", "RunSettings", "bad_state", "disk_full", "stopping", "too_large"]
+
+
+ROW_BYTES = 4096
+"""What a row takes beside the inputs that it keeps, at most: a name, a note, tags."""
 
 
 @dataclass(frozen=True, slots=True)

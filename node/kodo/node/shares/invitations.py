@@ -15,14 +15,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import msgpack
+
 from kodo.access.places import fair_share
 from kodo.access.provider import Provider
 from kodo.node.clock import Clock, wait_or_sleep
+from kodo.node.runs.launch import ROW_BYTES, disk_full
 from kodo.node.store import invitation_rows
 from kodo.node.store.invitation_rows import InvitationRow
 from kodo.node.store.share_rows import EXPIRED_KEPT_MS, gone
 from kodo.node.store.store import Store
-from kodo.p2p.errors import CallError
+from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.link import SECRET_BYTES, digest_of_secret
 
@@ -74,7 +77,7 @@ class Invitations:
         """Keep an invitation; give it with its id, and the secret, which nobody can ask for again.
 
         Raises:
-            CallError: 429 `busy`: there are too many.
+            CallError: 429 `busy`: there are too many; 507 `disk-full`.
         """
         secret, now = self._new_secret(), self._clock.now_ms()
         digest, expires = digest_of_secret(secret), now + int(expires_s * 1000)
@@ -90,7 +93,10 @@ class Invitations:
                 raise CallError(429, "busy", message, {"retry_after_ms": 60_000})
             invitation_rows.add(connection, row)
 
-        await self._store.change(write)
+        try:
+            await self._store.change(write, ROW_BYTES + len(msgpack.packb(row.inputs)))
+        except CapacityError as error:
+            raise disk_full(error) from None
         return row, secret
 
     async def get(self, sid: str) -> InvitationRow | None:

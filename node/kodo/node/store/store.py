@@ -212,13 +212,16 @@ class Store:
         """Note, durably, that an executor may have started the run."""
         await self._write(lambda tx: tx.hand(fid))
 
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def change(self, work: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
         """Do `work` on other tables of the file, whole or not at all; it may be done again when the disk refused.
 
+        Args:
+            size: the bytes that it stores where there is room for them only; 0: it needs next to none.
+
         Raises:
-            CapacityError: the disk takes no more; nothing was changed.
+            CapacityError: the disk takes no more, or there is no room; nothing was changed.
         """
-        changed: T = await self._write(lambda tx: tx.change(work))
+        changed: T = await self._write(lambda tx: tx.change(work), _LOG_FACTOR * size)
         return changed
 
     async def published(self, releases: Sequence[tuple[str, str]]) -> list[int]:

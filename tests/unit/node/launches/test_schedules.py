@@ -379,8 +379,8 @@ async def test_files_go_with_the_last_launch_whenever_that_is(
         await node.call("schedule.remove", sid=sid)
         change = node.rig.store.change
 
-        async def and_launched(work: Any) -> Any:
-            done = await change(work)
+        async def and_launched(*work: Any) -> Any:
+            done = await change(*work)
             monkeypatch.setattr(node.rig.store, "change", change)
             await passes(node, clock, HOUR)
             return done

@@ -262,7 +262,7 @@ class ProcessExecutor:
                 if not self._live and self._way:
                     await asyncio.to_thread(remove_short_path, self._way, self._folder)
         if self._stays and self._live:
-            logger.warning("%d runs go on until the node was started again", len(self._live))
+            logger.warning("runs that go on until the node is started again: %d", len(self._live))
 
     # Processes.
 
