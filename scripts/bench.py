@@ -1,4 +1,4 @@
-"""Measure kodo beside its references: bench.py sessions|runs|registry|web|all [--json] [--rounds N] [--rows GROUP,…]
+"""Measure kodo beside its references: bench.py WHAT [--json] [--rounds N] [--rows GROUP,…]
 
 Machines are shared and noisy: every figure is taken in turn with its reference (A B A B …) and given as a median
 with its spread; what to quote is the ratio.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the partners and the relay are those of the tests
 
-from benchmarks import registry, runs, sessions, web
+from benchmarks import large, registry, runs, sessions, web
 from benchmarks.measure import Table
 
 TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
     "runs": runs.measure,
     "registry": registry.measure,
     "web": web.measure,
+    "large": large.measure,
 }
 
 
@@ -54,7 +55,7 @@ def main() -> int:
     TABLES["sessions"] = partial(sessions.measure, groups=groups)
     TABLES["runs"] = partial(runs.measure, groups=groups)
     TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
-    names = list(TABLES) if arguments.what == "all" else [arguments.what]
+    names = [name for name in TABLES if name != "large"] if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))
     return 0
 

@@ -122,7 +122,8 @@ FOLLOW = """
 
 
 @contextlib.asynccontextmanager
-async def _node(home: Path) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+async def node_apart(home: Path) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """Run a node in a process of its own; gives its pid and where it is."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -156,7 +157,7 @@ async def measure(rounds: int) -> Table:
         built = build_harness(folder / "built")
         devtools = stack.enter_context(running_chromium(folder / "chromium"))
         async with (
-            _node(folder / "home") as (pid, where),
+            node_apart(folder / "home") as (pid, where),
             serve(built) as url,
             open_page(devtools, url, folder / "downloads") as page,
             Client(home=folder / "user") as client,

@@ -159,21 +159,25 @@ def _port(profile: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def open_page(devtools: str, url: str, downloads: Path) -> AsyncIterator[Page]:
-    """Show a URL in a profile of its own of a running browser; what it downloads lies in `downloads`."""
+async def open_page(devtools: str, url: str, downloads: Path, *, on_disk: bool = False) -> AsyncIterator[Page]:
+    """Show a URL in a profile of its own of a running browser; what it downloads lies in `downloads`.
+
+    Args:
+        on_disk: in the browser's first profile instead; others keep in memory what a page stores.
+    """
     async with aiohttp.ClientSession() as http:
         async with http.get(f"http://{devtools}/json/version") as response:
             main = (await response.json())["webSocketDebuggerUrl"]
         async with http.ws_connect(main, max_msg_size=0) as over, Page(over) as browser:
-            context = (await browser.send("Target.createBrowserContext"))["browserContextId"]
+            made = {} if on_disk else await browser.send("Target.createBrowserContext")
             await browser.send(
                 "Browser.setDownloadBehavior",
                 behavior="allow",
-                browserContextId=context,
+                **made,
                 downloadPath=str(downloads),
                 eventsEnabled=True,
             )
-            target = await browser.send("Target.createTarget", url="about:blank", browserContextId=context)
+            target = await browser.send("Target.createTarget", url="about:blank", **made)
             where = f"ws://{devtools}/devtools/page/{target['targetId']}"
             try:
                 async with http.ws_connect(where, max_msg_size=0) as socket, Page(socket) as page:
@@ -183,4 +187,5 @@ async def open_page(devtools: str, url: str, downloads: Path) -> AsyncIterator[P
                     await page.go(url)
                     yield page
             finally:
-                await browser.send("Target.disposeBrowserContext", browserContextId=context)
+                if made:
+                    await browser.send("Target.disposeBrowserContext", **made)
