@@ -161,11 +161,11 @@ NATS = {
     "open": "nothing translates this machine's addresses: others reach a node here directly, where no firewall keeps "
     "them out",
     "endpoint-independent": "a NAT gives this machine one address and port for everybody (endpoint-independent): "
-    "others reach a node here by that address once it has sent them something",
-    "address-dependent": "a NAT gives this machine another address or port for each host (address-dependent): nobody "
-    "who was not asked reaches a node here, unless the NAT forwards its port",
+    "others reach a node here directly once a registry that relays has introduced them",
+    "address-dependent": "a NAT gives this machine another address or port for each host (address-dependent): others "
+    "reach a node here through a registry that relays",
     "address- and port-dependent": "a NAT gives this machine another port for each that it talks to (symmetric): "
-    "nobody who was not asked reaches a node here, unless the NAT forwards its port",
+    "others reach a node here through a registry that relays",
     "translated": "there is a NAT before this machine; which kind is only known where two registries answer",
     "blocked": "no registry answers over UDP: UDP is blocked here, or these registries do not offer it",
     "unknown": "not known: no registry outside of the own network answers over UDP",
