@@ -82,9 +82,8 @@ async def invite(
     show_link(context, made.link, page, host, opens, qr=qr)
     end = shell_word(f"{found.remote.reach}/{made.sid}")
     until = human_time(made.told.get("expires_at"))
-    context.say(
-        f"invitation {made.sid} to {found.name}, {launches} launches, until {until}; end it with: koco unshare {end}"
-    )
+    count = f"{launches} launch{'' if launches == 1 else 'es'}"
+    context.say(f"invitation {made.sid} to {found.name}, {count}, until {until}; end it with: koco unshare {end}")
 
 
 async def invitations(context: Context) -> None:

@@ -41,6 +41,9 @@ async def test_what_is_said_of_an_invitation_is_sent(world: World, tmp_path: Pat
             "n.example/flows.b", launches=2, expires="1d", level=0, note="hi", see=True, n=1
         )
     assert (made.sid, str(made), "kodo:x" in repr(made)) == (SID, "kodo:x", False)
+    assert made.at("https://flows.example.com/") == "https://flows.example.com/#open=x"
+    with pytest.raises(UsageError, match="not the URL of a page"):
+        made.at("javascript:alert(1)")
     sent = {"path": "flows.b", "inputs": {"n": 1}, "launches": 2, "note": "hi", "see": True, "level": 0}
     assert world.service.calls[-1] == ("invitation.add", {**sent, "expires_s": 86_400.0})
 
