@@ -233,7 +233,7 @@ class Family:
     seen_at: tuple[tuple[str, int], ...]
 
 
-async def nat_of(registries: Sequence[str]) -> list[Family]:
+async def nat_of(registries: tuple[str, ...]) -> list[Family]:
     """Ask the registries over UDP from where this machine's packets come; a registry answers at its HTTP port."""
     hosts = []
     for url in registries:
