@@ -47,9 +47,11 @@ export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsP
 
   const [met, setMet] = useState<string | undefined>()
   const meets = wanted !== undefined && locks.some(lock => lock.lid === wanted)
+  // Until all is read, a question may be open only because its answer has not been read yet.
+  const isMet = meets && isRead
   useEffect(() => {
-    if (meets) setMet(wanted)
-  }, [meets, wanted])
+    if (isMet) setMet(wanted)
+  }, [isMet, wanted])
   const isGone = wanted !== undefined && isRead && !meets && met !== wanted
   const shown = [...locks.filter(lock => lock.lid === wanted), ...locks.filter(lock => lock.lid !== wanted)]
 
