@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import http.client
 import os
 import shlex
 import shutil
@@ -149,12 +150,23 @@ def _registries(context: Context) -> Iterator[Finding]:
                 date = answer.headers.get("Date")
         except urllib.error.HTTPError as error:
             date = error.headers.get("Date")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             yield Finding("registry", f"{url}: {error}", "check that it runs, and that KODO_REGISTRY is right")
             continue
-        off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
+        off = _clock_off(date)
+        if off is None:
+            yield Finding("registry", f"{url} answers, and does not tell its time")
+            continue
         todo = "set this machine's clock (NTP), or the registry's" if off > CLOCK_SECONDS else ""
-        yield Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s apart", todo)
+        yield Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s", todo)
+
+
+def _clock_off(date: str | None) -> float | None:
+    """Return by how many seconds a `Date` differs from this machine's clock; None: it is none."""
+    try:
+        return abs(email.utils.parsedate_to_datetime(date or "").timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 NATS = {

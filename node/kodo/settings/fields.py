@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kodo.settings.units import parse_bytes, parse_seconds
 
@@ -15,6 +15,7 @@ __all__ = [
     "SECRETS",
     "Bytes",
     "File",
+    "HostPort",
     "Rate",
     "Seconds",
     "SettingsModel",
@@ -84,6 +85,13 @@ def _parse_file(value: object) -> object:
     return Path(value) if isinstance(value, str) and value else value
 
 
+def _check_host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port[:6]) > 65535:
+        raise ValueError("write an address and a port, such as 192.0.2.7:6379")
+    return value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 """Several words: separated by spaces, or a list."""
 Bytes = Annotated[int, BeforeValidator(_parse_size)]
@@ -92,6 +100,7 @@ Rate = Annotated[int, Field(ge=0), BeforeValidator(_parse_rate)]
 Seconds = Annotated[float, BeforeValidator(_parse_duration)]
 Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]
+HostPort = Annotated[str, AfterValidator(_check_host_and_port)]
 File = Annotated[Path, BeforeValidator(_parse_file)]
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.settings.access import AccessSettings
-from kodo.settings.fields import Bytes, Seconds, Truth, Whole, Words, parse_words
+from kodo.settings.fields import Bytes, HostPort, Seconds, Truth, Whole, Words, parse_words
 from kodo.settings.network import NetworkSettings
 from kodo.settings.operating import OperatingSettings
 
@@ -47,8 +47,8 @@ class NodeSettings(NetworkSettings, AccessSettings, OperatingSettings):
         description="What runs the flows: `ray`; `process`, one for each run, without Ray; or `auto`, Ray if a flow "
         "needs it. Default: `ray` where it is installed, else `process`.",
     )
-    ray_address: str | None = Field(
-        default=None, min_length=1, description="Ray cluster to join. Default: start a Ray of the node's own."
+    ray_address: HostPort | None = Field(
+        default=None, description="Ray cluster to join. Default: start a Ray of the node's own."
     )
     ray_wait_s: Seconds = Field(
         default=0.0,

@@ -96,6 +96,8 @@ export class Identity implements IdentityStore {
   readonly #changes = new Listeners<undefined>()
   readonly #tabs: BroadcastChannel
   #signer: Promise<Signer> | undefined
+  /** How often it was dropped: what began before is not used after. */
+  #dropped = 0
 
   /** @param replaced is called when another key, or none, is used from now on. */
   constructor(database: Database, replaced: () => void) {
@@ -115,6 +117,7 @@ export class Identity implements IdentityStore {
 
   /** Use the key no longer that this page has in its memory. */
   #drop(): void {
+    this.#dropped += 1
     this.#signer = undefined
     this.#replaced()
     this.#changes.tell(undefined)
@@ -165,9 +168,10 @@ export class Identity implements IdentityStore {
   }
 
   async unlock(password: string): Promise<void> {
-    const key = await this.#opened(await this.backup(), password)
-    this.#signer = signerOf(key)
-    await this.#signer
+    const dropped = this.#dropped
+    const signer = await signerOf(await this.#opened(await this.backup(), password))
+    if (dropped !== this.#dropped) throw new LockedError('The key was locked again meanwhile.')
+    this.#signer = Promise.resolve(signer)
     this.#changes.tell(undefined)
   }
 

@@ -6,6 +6,7 @@ export const everyday = {
   made: {
     expires: 'It ends after',
     levels: ['State, inputs and result', 'Also files', 'Everything, logs too'],
+    unsound: 'What the node sent is not a link.',
     page: 'For a browser',
     koco: 'For koco',
     local: {

@@ -15,8 +15,9 @@ import ipaddress
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from kodo.p2p.core.hosts import plain_host
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import make_private
+from kodo.p2p.net.unattended import unattended
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -168,6 +170,7 @@ class Apprised:
 
     url: str
     tell: Callable[[str, str], bool]
+    _telling: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -182,11 +185,22 @@ class Apprised:
     async def send(self, notice: str, ident: str, now: int) -> None:
         """See `Target`."""
         title, text = text_of(notice)
+
+        def tell() -> bool:
+            if not self._telling.acquire(blocking=False):
+                raise NotTakenError("the try before has not ended")
+            try:
+                return self.tell(title, text)
+            finally:
+                self._telling.release()
+
         try:
             async with asyncio.timeout(APPRISE_SECONDS):
-                taken = await asyncio.to_thread(self.tell, title, text)
+                taken = await unattended(tell, "apprise")
         except TimeoutError:
             raise NotTakenError(f"no answer within {APPRISE_SECONDS:g} s") from None
+        except NotTakenError:
+            raise
         except Exception as error:
             raise NotTakenError(f"Apprise failed ({type(error).__name__})") from None
         if not taken:

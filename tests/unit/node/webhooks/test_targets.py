@@ -7,13 +7,15 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from kodo.node.webhooks import targets as module
 from kodo.node.webhooks.notices import Source, make_test
-from kodo.node.webhooks.targets import MAX_TARGETS, NotTakenError, Webhook, targets_of
+from kodo.node.webhooks.targets import MAX_TARGETS, Apprised, NotTakenError, Webhook, targets_of
 from kodo.p2p.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise tries it
@@ -179,6 +181,27 @@ async def test_a_service_is_told_by_apprise_in_words(tmp_path: Path, server: Ser
     server.answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(NotTakenError, match="did not take it"):
         await target.send(NOTICE, "id-1", 0)
+
+
+async def test_a_service_that_says_nothing_keeps_one_thread_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    speaks, begun = threading.Event(), threading.Semaphore(0)
+
+    def tell(title: str, text: str) -> bool:
+        begun.release()
+        return speaks.wait(60)
+
+    target = Apprised("json://s.example", tell)
+    monkeypatch.setattr(module, "APPRISE_SECONDS", 0.2)
+    with pytest.raises(NotTakenError, match="no answer"):
+        await target.send(NOTICE, "id-1", 0)
+    assert begun.acquire(timeout=30)
+    monkeypatch.setattr(module, "APPRISE_SECONDS", 60.0)
+    with pytest.raises(NotTakenError, match="try before"):
+        await target.send(NOTICE, "id-1", 0)
+    [thread] = [each for each in threading.enumerate() if each.name == "apprise"]
+    speaks.set()
+    thread.join()
+    await target.send(NOTICE, "id-1", 0)
 
 
 def test_what_is_no_address_of_apprise_is_refused(tmp_path: Path) -> None:

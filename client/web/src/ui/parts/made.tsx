@@ -60,7 +60,9 @@ interface MadeLinkProps {
 /** A link to copy, for a browser and for koco, and as a QR code. */
 export function MadeLink({ token, link, opens, about }: MadeLinkProps) {
   const [isDrawn, setIsDrawn] = useState(false)
-  const isWeb = link.startsWith('https://')
+  // Both are a node's words, and go into the clipboard: nothing but the link that they say they are.
+  if (!/^[\w-]{1,4096}$/.test(token)) return <p role="alert">{text.unsound}</p>
+  const isWeb = link.startsWith('https://') && URL.canParse(link) && new URL(link).href === link && link.endsWith(`#${opens}=${token}`)
   const isHere = !isWeb && (host.value.kind !== 'registry' || /^https?:\/\/(127\.|localhost|\[::1\])/.test(location.origin))
   const page = isWeb ? link : `${location.origin}/#${opens}=${token}`
   const koco = `kodo:${token}`

@@ -26,7 +26,7 @@ from kodo.node.executors.ray.machines import explain
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import DeadlineError, KodoError, UnreachableError, UsageError
 
-__all__ = ["RayLink", "check_address", "prepare"]
+__all__ = ["RayLink", "prepare"]
 
 T = TypeVar("T")
 
@@ -214,13 +214,6 @@ class RayLink:
 def _is_loopback(address: str) -> bool:
     """Return whether `host:port` is this machine alone."""
     return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
-
-
-def check_address(address: str) -> None:
-    """Raise `UsageError` unless an address is `host:port`."""
-    host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise UsageError(f"{address!r} is no address of a Ray: give the head's host:port, as 192.0.2.7:6379")
 
 
 def _settle_environment() -> None:

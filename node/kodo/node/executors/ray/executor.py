@@ -22,7 +22,7 @@ from kodo.node.executors.executor import ExecutorLoad, Runner, RunnerDiedError, 
 from kodo.node.executors.last_words import LastWords, Pipes
 from kodo.node.executors.marked_processes import end_marked, is_marked
 from kodo.node.executors.ray.cluster import cluster_lives, start_cluster, stop_cluster
-from kodo.node.executors.ray.connection import RayLink, check_address
+from kodo.node.executors.ray.connection import RayLink
 from kodo.node.executors.ray.joined import LOOK_SECONDS, JoinedCluster
 from kodo.node.executors.ray.options import actor_options, amounts
 from kodo.node.executors.ray.pool import NAME_PREFIX, StaleLinkError, Warm, WarmPool
@@ -90,7 +90,6 @@ class RayExecutor:
         self._object_store_bytes = object_store_bytes
         self._joined: JoinedCluster | None = None
         if ray_address is not None:
-            check_address(ray_address)
             self._joined = JoinedCluster(home, ray_address, self._roots, entries or preload, files, wait_s)
         self._link: RayLink | None = None
         self._up = asyncio.Event()
