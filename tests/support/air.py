@@ -144,7 +144,11 @@ async def _answer(request: Request) -> None:
 
 @contextlib.asynccontextmanager
 async def air_pair(
-    patch: pytest.MonkeyPatch, *, delay_s: float = 0.02, punch: Punch = "never"
+    patch: pytest.MonkeyPatch,
+    *,
+    delay_s: float = 0.02,
+    punch: Punch = "never",
+    admits: Callable[[str | None], bool] = lambda host: True,
 ) -> AsyncIterator[tuple[Air, Host, Host, Multiaddr]]:
     """Make a node that listens and a user, who may move; gives both hosts and the node's address."""
     air = Air(delay_s)
@@ -154,7 +158,8 @@ async def air_pair(
         patch.setattr(module, "Endpoint", lambda *args: AirEndpoint(air, *args))
     # A machine with no network but the one that the user is in.
     patch.setattr("kodo.p2p.net.direct.local_networks", list)
-    async with Host(SERVER, WebRtcTransport(punch=punch)) as node, Host(CLIENT, WebRtcTransport()) as user:
+    transport = WebRtcTransport(punch=punch, admits=admits)
+    async with Host(SERVER, transport) as node, Host(CLIENT, WebRtcTransport()) as user:
         node.handle(CALL_PROTOCOL, CallServer(_answer))
         [address] = await node.listen([NODE], PORT)
         yield air, node, user, address

@@ -65,7 +65,7 @@ class LocalProvider:
         """Make ready to check passwords."""
         await self.passwords.open()
 
-    def admits(self, address: str) -> bool:
+    def admits(self, address: str | None) -> bool:
         """Everybody may knock; without a login nothing is answered but how to log in."""
         return True
 

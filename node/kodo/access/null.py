@@ -82,10 +82,12 @@ class NullProvider:
         self._on_link: tuple[Network, ...] = ()
         self._read_at: float | None = None
 
-    def admits(self, address: str) -> bool:
-        """Return whether packets from this IP address are answered at all."""
+    def admits(self, address: str | None) -> bool:
+        """Return whether packets from this IP address are answered at all; None: those that a relay passes on."""
         if self.open:
             return True
+        if address is None:
+            return False
         try:
             ip = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:

@@ -151,7 +151,7 @@ class OidcProvider:
         self._known: OrderedDict[str, Principal] = OrderedDict()
         self._taken: OrderedDict[bytes, _Taken] = OrderedDict()
 
-    def admits(self, address: str) -> bool:
+    def admits(self, address: str | None) -> bool:
         """Everybody may knock; without a token nothing is answered but where to get one."""
         return True
 

@@ -18,8 +18,11 @@ class Provider(Protocol):
     name: str
     """`null`, `local` or `oidc`: what `auth.info` shows."""
 
-    def admits(self, address: str) -> bool:
-        """Whether packets from this IP address (textual, IPv4 or IPv6) are answered at all."""
+    def admits(self, address: str | None) -> bool:
+        """Whether packets from this IP address (textual, IPv4 or IPv6) are answered at all.
+
+        None: packets that a relay passes on. Where they are from it alone says, and it may lie.
+        """
         ...
 
     def info(self) -> dict[str, Any]:

@@ -381,7 +381,9 @@ class Node:
         await self._listen(host, home)
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
-        relays = Relays(identity, config.registry, host, announcer.taken, announcer.look_again, clock)
+        # Attached to no relay where nobody who comes through one is answered.
+        relaying = config.registry if provider.admits(None) else ()
+        relays = Relays(identity, relaying, host, announcer.taken, announcer.look_again, clock)
         await stack.enter_async_context(relays)
         if config.scope is not None:
             watch = CodeWatch(

@@ -66,6 +66,11 @@ def test_strangers_are_not_admitted(address: str) -> None:
 
 def test_an_open_node_admits_everybody() -> None:
     assert provider(open=True).admits("8.8.8.8")
+
+
+def test_through_relays_an_open_node_admits_everybody_and_another_one_nobody() -> None:
+    assert provider(open=True).admits(None)
+    assert not provider().admits(None)
     assert "everybody who can reach this node" in provider(open=True).describe()
 
 

@@ -39,7 +39,8 @@ class WebRtcTransport:
     Args:
         certificate: what listeners show; dialers show one of their own that lives as long as the process, so that
             a passive watcher cannot tell a user by it.
-        admits: whether packets from an IP address are answered at all.
+        admits: whether packets from an IP address are answered at all; None: those that a relay passes on, which
+            alone says where they are from.
         punch: when a peer that comes through a relay learns where the listener is, and is let in there.
     """
 
@@ -47,7 +48,7 @@ class WebRtcTransport:
         self,
         certificate: Certificate | None = None,
         *,
-        admits: Callable[[str], bool] = lambda host: True,
+        admits: Callable[[str | None], bool] = lambda host: True,
         punch: Punch = "early",
     ):
         self._certificate = certificate or Certificate.generate()

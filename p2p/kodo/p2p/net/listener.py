@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 
 from kodo.p2p.core import relay_wire, stun
-from kodo.p2p.core.hosts import may_be_sent_to, plain_host, source_block
+from kodo.p2p.core.hosts import is_link_local, is_loopback, may_be_sent_to, plain_host, source_block
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
@@ -134,7 +134,7 @@ class WebRtcListener:
         certificate: Certificate,
         limits: Limits,
         accept: Callable[[Link], None],
-        admits: Callable[[str], bool],
+        admits: Callable[[str | None], bool],
         *,
         budget: Budget | None = None,
         live: LiveLinks | None = None,
@@ -262,7 +262,7 @@ class WebRtcListener:
             self._datagram_received(*relayed)
 
     def _check(self, data: bytes, source: Source) -> None:
-        if not self._admits(plain_host(source.host)):
+        if not self._answers(source):
             return
         try:
             request = stun.read_binding_request(data)
@@ -291,6 +291,14 @@ class WebRtcListener:
         answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
         self.send([answer], source)
+
+    def _answers(self, source: Source) -> bool:
+        """Whether a source is answered. Where a dialer is that comes through a relay, nobody but the relay says."""
+        if source.via is None:
+            return self._admits(plain_host(source.host))
+        if (is_loopback(source.host) or is_link_local(source.host)) and not is_loopback(source.via.relay.host):
+            return False  # nobody elsewhere sees such an address, and some are counted as this machine
+        return self._admits(None)
 
     def _open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
         """Let a relayed dialer in through the NAT before this machine; return where that is, if it may know.

@@ -76,11 +76,18 @@ class Play:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
 
-    def __call__(self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch = "never") -> None:
-        run_virtual(self._whole(work, punch))
+    def __call__(
+        self,
+        work: Callable[[Scene], Coroutine[Any, Any, None]],
+        punch: Punch = "never",
+        admits: Callable[[str | None], bool] = lambda host: True,
+    ) -> None:
+        run_virtual(self._whole(work, punch, admits))
 
-    async def _whole(self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch) -> None:
-        async with asyncio.timeout(600), air_pair(self._patch, punch=punch) as parts:
+    async def _whole(
+        self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch, admits: Callable[[str | None], bool]
+    ) -> None:
+        async with asyncio.timeout(600), air_pair(self._patch, punch=punch, admits=admits) as parts:
             scene = Scene(*parts)
             try:
                 await work(scene)
@@ -269,6 +276,32 @@ def test_frames_of_others_than_the_relay_mean_nothing_to_a_node(play: Play) -> N
         await pull(session, 10)
 
     play(scene)
+
+
+CLAIMED = (
+    "203.0.113.77", "10.9.9.9", "192.168.0.2", NODE, RELAY, "100.64.0.9", "fc00::9", "2001:db8::9",
+    "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "169.254.9.9", "fe80::9",
+)  # fmt: skip
+NOWHERE_ELSE = CLAIMED[8:]
+"""What no relay on another machine can see: loopback and link-local addresses."""
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_a_relay_claims_of_a_dialer_lets_nobody_in_who_would_not_be_anyway(play: Play, opened: bool) -> None:
+    async def scene(it: Scene) -> None:
+        await it.attach()
+        answered = set()
+        ufrag = f"{stun.UFRAG_PREFIXES[1]}{'0' * 32}/{relay_wire.tag_of(it.node.peer_id)}"
+        for host in CLAIMED:
+            check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1)
+            before = it.air.received[AT_RELAY]
+            it.air.carry(relay_wire.frame_of_check(0x4001, (host, 40_000), check, it.token), AT_RELAY, (NODE, PORT))
+            await asyncio.sleep(0.1)
+            if it.air.received[AT_RELAY] > before:
+                answered.add(host)
+        assert answered == (set(CLAIMED) - set(NOWHERE_ELSE) if opened else set())
+
+    play(scene, admits=lambda host: opened or host is not None)
 
 
 def test_a_peer_id_has_one_tag_which_ends_a_ufrag() -> None:
