@@ -166,7 +166,7 @@ def test_answers_of_another_library_are_read_and_ours_by_it(server, transaction,
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     assert (ipaddress.ip_address(seen_host), seen_port) == (mapped or host, port)
 
-    request = BindingRequest(transaction, f"{server}:abcd", server, "abcd")
+    request = BindingRequest(transaction, f"{server}:abcd", server, "abcd", True)
     ours = aioice_stun.parse_message(binding_response(request, (str(host), port)))
     assert ours.check_message_integrity(server.encode())
     shown, at = ours.attributes["XOR-MAPPED-ADDRESS"]

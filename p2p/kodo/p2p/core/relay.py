@@ -260,7 +260,8 @@ class Relay:
         elif self.bounds.rate is not None:
             request = stun.read_binding_request(data)
             tag = relay_wire.tag_in(request.server_ufrag)
-            if tag is not None:
+            # What is not a dialler's is another relay's challenge: two relays would ask each other for ever.
+            if tag is not None and request.controlling:
                 self._check(request.server_ufrag, tag, data, source, now)
 
     # nodes
@@ -314,9 +315,6 @@ class Relay:
             channel = self._open(node, source, now)
             if channel is None:
                 return
-        if channel.leg not in node.legs.values():
-            family = 6 if ":" in plain_host(source.host) else 4
-            channel.leg = node.legs.get(family) or next(iter(node.legs.values()))
         channel.heard_at = now
         channel.inbound.append(
             relay_wire.frame_of_check(channel.number, (source.host, source.port), data, node.token)
@@ -328,12 +326,16 @@ class Relay:
             self._challenge(channel)
 
     def _challenge(self, channel: _Channel) -> None:
-        """Ask the dialler to show that it receives; it answers as to any check."""
+        """Ask the dialler to show that it receives; it answers as to any check.
+
+        Who listens is not to answer in a dialler's place: ours does not, and any other finds the highest tie breaker
+        in a conflict of roles with its own, and refuses (RFC 8445, section 7.3.1.1).
+        """
         dialler = channel.dialler
         text = f"challenge {dialler.host} {dialler.port} {channel.ufrag}"
         channel.challenge = hmac.digest(self._secret, text.encode(), "sha256")[:12]
         asked = stun.binding_request(
-            channel.ufrag, channel.ufrag, channel.challenge, tie_breaker=0, priority=1, controlling=False
+            channel.ufrag, channel.ufrag, channel.challenge, tie_breaker=2**64 - 1, priority=1, controlling=False
         )
         if channel.budget >= len(asked):
             channel.budget -= len(asked)
@@ -386,11 +388,21 @@ class Relay:
         for channel in busy:
             inbound, channel.inbound = channel.inbound, []
             outbound, channel.outbound = channel.outbound, []
-            if inbound and channel.leg is not None and (admitted := self._admitted(channel, inbound, now)):
-                going.setdefault(channel.leg.address, []).extend(admitted)
+            leg = self._leg(channel)
+            if inbound and leg is not None and (admitted := self._admitted(channel, inbound, now)):
+                going.setdefault(leg.address, []).extend(admitted)
             if outbound and (admitted := self._admitted(channel, outbound, now)):
                 going.setdefault(channel.dialler, []).extend(admitted)
         return list(going.items())
+
+    @staticmethod
+    def _leg(channel: _Channel) -> _Leg | None:
+        """Return by which leg a dialler reaches its node: one that the node still has, of its family if possible."""
+        legs = channel.node.legs
+        if channel.leg is None or channel.leg not in legs.values():
+            family = 6 if ":" in plain_host(channel.dialler.host) else 4
+            channel.leg = legs.get(family) or next(iter(legs.values()), None)
+        return channel.leg
 
     def _admitted(self, channel: _Channel, datagrams: list[bytes], now: float) -> list[bytes]:
         buckets = (channel.rate, channel.node.rate, self._rate)

@@ -110,12 +110,14 @@ class BindingRequest:
         username: `server_ufrag:client_ufrag`.
         server_ufrag: the listener's, with its prefix; also its password.
         client_ufrag: the dialer's.
+        controlling: whether it may come from a dialer: those who are dialed, and relays, say ICE-CONTROLLED.
     """
 
     transaction_id: bytes
     username: str
     server_ufrag: str
     client_ufrag: str
+    controlling: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,8 @@ def read_binding_request(data: bytes) -> BindingRequest:
     if not server_ufrag.startswith(UFRAG_PREFIXES):
         raise ValueError("the USERNAME has no known WebRTC Direct prefix")
     _check_integrity(message, server_ufrag)
-    return BindingRequest(message.transaction_id, username, server_ufrag, client_ufrag)
+    controlling = _ICE_CONTROLLED not in message.attributes
+    return BindingRequest(message.transaction_id, username, server_ufrag, client_ufrag, controlling)
 
 
 def binding_response(

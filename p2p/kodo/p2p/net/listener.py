@@ -268,6 +268,8 @@ class WebRtcListener:
             request = stun.read_binding_request(data)
         except ValueError:
             return
+        if not request.controlling:
+            return  # a relay asks whether a dialer is here
         now = self._loop.time()
         username = request.username
         if username not in self._live:

@@ -306,6 +306,43 @@ def test_a_dialler_that_talks_is_not_given_to_another_node_by_a_check_in_its_nam
     assert it.give(DIALLER, RECORD) == {AT_NODE: relay_wire.frame(channel, [RECORD])}
 
 
+# what must not answer a relay
+
+
+def test_two_relays_do_not_ask_each_other_for_ever() -> None:
+    scenes = {At("203.0.113.1", 8360): Scene(), At("203.0.113.2", 8360): Scene()}
+    first, second = scenes
+    going = [(second, first, check_to(NODE))]  # forged: as if from the other relay
+    for turn in range(4):
+        given, going = going, []
+        for source, to, data in given:
+            for receiver, datagrams in scenes[to].give(source, data).items():
+                going += [(to, receiver, each) for each in datagrams if receiver in scenes]
+        assert len(going) == (turn == 0)
+
+
+def test_a_listener_that_is_a_full_agent_has_to_refuse_what_a_relay_asks() -> None:
+    it = Scene()
+    [asked] = it.give(VICTIM, check_to(NODE))[VICTIM]
+    assert not stun.read_binding_request(asked).controlling
+    # ICE-CONTROLLED: refused by who is controlled and has a lower tie breaker.
+    assert stun.parse_message(asked, stun.BINDING_REQUEST).attributes[0x8029] == b"\xff" * 8
+
+
+@pytest.mark.parametrize("how", ["expired", "taken by another node"])
+def test_nothing_goes_to_where_a_node_is_attached_no_longer(how: str) -> None:
+    it = Scene(idle_s=10_000)
+    channel = it.connect()
+    if how == "expired":
+        it.wait(STAY_SECONDS)
+    else:
+        it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+        it.attach(OTHER_NODE, OTHER_TOKEN, AT_NODE)
+    assert it.give(DIALLER, RECORD) == {}
+    it.attach(NODE, TOKEN, ELSEWHERE)
+    assert it.give(DIALLER, RECORD) == {ELSEWHERE: relay_wire.frame(channel, [RECORD])}
+
+
 # floods
 
 

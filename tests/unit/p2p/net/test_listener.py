@@ -47,10 +47,10 @@ class Scene:
     def username(self) -> str:
         return stun.read_binding_request(self.checks[0]).server_ufrag
 
-    def check_from(self, source: Address, username: str | None = None) -> int:
+    def check_from(self, source: Address, username: str | None = None, *, controlling: bool = True) -> int:
         """Have the node hear a check from anywhere; return its bytes."""
         ufrag = username or self.username
-        check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1)
+        check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1, controlling=controlling)
         self.air.carry(check, source, TO_NODE)
         return len(check)
 
@@ -347,6 +347,17 @@ def test_sources_that_are_only_checked_are_forgotten_and_links_are_not(play: Pla
             )
         assert len(it.listener._sources) <= most + 1
         assert await longest_gap(it.session, {}, 20) < 0.2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("controlling", [True, False])
+def test_a_listener_answers_diallers_only(play: Play, controlling: bool) -> None:
+    # A relay asks in the same way whether there is a dialler, whose address anybody may have written on a check.
+    async def scene(it: Scene) -> None:
+        it.check_from(VICTIM, controlling=controlling)
+        await asyncio.sleep(1)
+        assert (it.air.received[VICTIM] > 0) == controlling
 
     play(scene)
 
