@@ -5,9 +5,10 @@ import contextlib
 import socket
 
 import pytest
+from aiohttp import web
 
 from kodo.p2p.core import stun
-from kodo.p2p.errors import BrokenSessionError, UnreachableError
+from kodo.p2p.errors import BrokenSessionError, PeerError, UnreachableError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -101,3 +102,25 @@ async def test_a_registry_that_ends_says_so_to_who_waits(client, registry):
             await asyncio.wait_for(task, 10)
     with pytest.raises(UnreachableError):
         await wait_at("http://127.0.0.1:9", NODE, lambda relay: None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_registry_leads_who_waits_to_no_other_address(status):
+    asked = []
+
+    async def lead(request):
+        asked.append(request.path)
+        return web.Response(status=status, headers={"Location": "/elsewhere?made=up"})
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", lead)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        [(host, port)] = runner.addresses
+        with pytest.raises(PeerError, match="leads to another address"):
+            await wait_at(f"http://{host}:{port}", NODE, lambda relay: None)
+    finally:
+        await runner.cleanup()
+    assert asked == ["/rendezvous"]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
 from kodo.registry.records.signed import pack, sign, unpack
 from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, Presence
 
-__all__ = ["OfferedRelay", "wait_at"]
+__all__ = ["OfferedRelay", "relay_hosts", "wait_at"]
 
 _BEGIN_S = 10.0
 _ALIVE_S = 30.0
@@ -52,12 +52,16 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
         UnreachableError: no connection could be made.
         BrokenSessionError: the connection broke, or the registry has ended it.
         DeadlineError: the registry does not answer.
-        PeerError: it says what a registry does not say.
+        PeerError: it says what a registry does not say, or leads elsewhere.
     """
     at = URL(url.rstrip("/") + "/rendezvous")
+    straight = aiohttp.TraceConfig()  # `ws_connect` follows redirects, and has no argument against it
+    straight.on_request_redirect.append(_refuse_redirect)
     try:
         async with (
-            aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
+            aiohttp.ClientSession(
+                trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[straight]
+            ) as http,
             asyncio.timeout(_BEGIN_S) as deadline,
             http.ws_connect(at, heartbeat=_ALIVE_S, max_msg_size=MAX_FRAME_BYTES, compress=0) as opened,
         ):
@@ -81,6 +85,13 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
         raise UnreachableError(f"no registry answers at {url}: {error.strerror or error}") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise BrokenSessionError(f"the connection to {url} broke: {error}") from error
+
+
+async def _refuse_redirect(
+    http: aiohttp.ClientSession, context: Any, asked: aiohttp.TraceRequestRedirectParams
+) -> None:
+    asked.response.close()
+    raise PeerError(f"{asked.url.origin()} leads to another address; a registry does not")
 
 
 async def _frame(opened: aiohttp.ClientWebSocketResponse, url: str) -> dict[str, Any]:
@@ -112,15 +123,30 @@ async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) ->
         raise PeerError("a registry says of its relay no port, or not whether it carries")
     if not isinstance(token, str) or not token.isascii() or not 16 <= len(token) <= _MAX_TOKEN:
         raise PeerError("a registry gave no token for its relay")
-    found: dict[bool, str] = {}
     peer = opened.get_extra_info("peername")
-    if isinstance(peer, tuple):
-        found[":" in peer[0]] = plain_host(peer[0])
+    if not isinstance(peer, tuple):
+        return None
     try:
         loop = asyncio.get_running_loop()
         others = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
     except OSError:
         others = []
-    for *_, name in others:
-        found.setdefault(":" in str(name[0]), plain_host(str(name[0])))
-    return OfferedRelay(tuple(found.values()), port, token, carries)
+    hosts = relay_hosts(peer[0], (str(name[0]) for *_, name in others), port, named=at.port)
+    return OfferedRelay(hosts, port, token, carries)
+
+
+def relay_hosts(peer: str, others: Iterable[str], port: int, *, named: int | None = None) -> tuple[str, ...]:
+    """Return where a registry's relay is, at most one address of each family.
+
+    Args:
+        peer: the IP address at which the registry answered.
+        others: those that its name has. None has answered yet, so packets go only where the registry may send them.
+        port: UDP, as the registry says.
+        named: the TCP port in the registry's URL: the user named it, and a relay may have the same also below 1024.
+    """
+    peer = plain_host(peer)
+    found = {":" in peer: peer}
+    for host in map(plain_host, others):
+        if may_be_sent_to(host, max(port, 1024) if port == named else port, because_of=peer):
+            found.setdefault(":" in host, host)
+    return tuple(found.values())
