@@ -89,7 +89,7 @@ async def test_a_scope_names_the_node_and_its_folder_is_a_root(tmp_path: Path) -
         transport = MemoryTransport(MemoryNetwork())
         async with Node(settings, executor=executor, transport=transport, describe=listening) as node:
             assert node.name == "scope.example"
-    assert (asked[0]["roots"], asked[0]["base"], asked[0]["strict"]) == ([str(scope.parent)], str(scope.parent), True)
+    assert (asked[0]["roots"], asked[0]["base"]) == ([str(scope.parent)], str(scope.parent))
 
 
 async def test_a_start_that_fails_lets_the_home_go(tmp_path: Path) -> None:

@@ -198,9 +198,11 @@ async def test_a_service_that_says_nothing_keeps_one_thread_and_no_more(monkeypa
     monkeypatch.setattr(module, "APPRISE_SECONDS", 60.0)
     with pytest.raises(NotTakenError, match="try before"):
         await target.send(NOTICE, "id-1", 0)
-    [thread] = [each for each in threading.enumerate() if each.name == "apprise"]
+    assert not begun.acquire(blocking=False)
     speaks.set()
-    thread.join()
+    for thread in threading.enumerate():
+        if thread.name == "apprise":
+            thread.join()
     await target.send(NOTICE, "id-1", 0)
 
 
