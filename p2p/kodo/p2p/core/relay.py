@@ -10,10 +10,10 @@ change: DTLS and Noise end at the node.
 from __future__ import annotations
 
 import hmac
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kodo.p2p.core import relay_wire, stun
 from kodo.p2p.core.hosts import plain_host, source_block
@@ -41,9 +41,11 @@ class RelayBounds:
     Attributes:
         nodes: that are admitted at once.
         channels: in all.
-        channels_each: of one node.
+        channels_each: of one node. When it has them all, the source with most makes room for one with fewer.
         channels_per_source: of one IPv4 address, or IPv6 /64.
-        new_per_s: channels that are opened to one node, a second; as many at once.
+        new_per_s: channels that are opened to one node, a second, before their diallers have shown that they receive;
+            as many at once.
+        asked: diallers whose answer to that is awaited.
         idle_s: seconds without anything from its dialler after which a channel ends.
         rate: bytes a second in all, both directions together; None: nothing is relayed.
         rate_per_node: the same of one node.
@@ -56,6 +58,7 @@ class RelayBounds:
     channels_each: int = 64
     channels_per_source: int = 64
     new_per_s: int = 16
+    asked: int = 4096
     idle_s: float = 30.0
     rate: int | None = 40_000_000
     rate_per_node: int = 8_000_000
@@ -120,15 +123,12 @@ class _Channel:
     """What one dialler and one node say to each other."""
 
     __slots__ = (
-        "budget", "challenge", "dialler", "heard_at", "inbound", "leg", "node", "number", "outbound", "proved",
-        "rate", "ufrag",
+        "budget", "dialler", "heard_at", "inbound", "leg", "node", "number", "outbound", "proved", "rate",
     )  # fmt: skip
 
     def __init__(self, number: int, node: _Node, dialler: Address, bounds: RelayBounds, now: float) -> None:
         self.number, self.node, self.dialler = number, node, dialler
         self.leg: _Leg | None = None
-        self.ufrag = ""
-        self.challenge = b""
         self.budget = 0
         self.proved = False
         self.heard_at = now
@@ -137,6 +137,16 @@ class _Channel:
         """Frames to the node that wait for the end of the batch."""
         self.outbound: list[bytes] = []
         """Datagrams to the dialler, likewise."""
+
+
+class _Asked(NamedTuple):
+    """A dialler that was asked to show that it receives, and the check because of which it was."""
+
+    source: Address
+    tag: str
+    ufrag: str
+    check: bytes
+    at: float
 
 
 class Relay:
@@ -155,6 +165,8 @@ class Relay:
         self._at: dict[Address, _Node] = {}
         self._channels: dict[Address, _Channel] = {}
         self._sources: Counter[str] = Counter()
+        self._asked: OrderedDict[bytes, _Asked] = OrderedDict()
+        """By transaction id; who was asked last is last."""
         self._rate = _Bucket(bounds.rate or 0, bounds.burst, now)
         self._busy: dict[_Channel, None] = {}
         self._answers: list[tuple[Address, bytes]] = []
@@ -238,15 +250,12 @@ class Relay:
 
     def _take_stun(self, data: bytes, source: Address, now: float) -> None:
         if not stun.is_binding_request(data):
-            channel = self._channels.get(source)
-            if channel is None:
-                return
-            if data[8:20] != channel.challenge:
+            asked, channel = self._asked.get(data[8:20]), self._channels.get(source)
+            if asked is not None and asked.source == source:
+                stun.read_binding_response(data, data[8:20], asked.ufrag)
+                self._answered(asked, now)
+            elif channel is not None:
                 self._to_node(channel, data, now)
-                return
-            stun.read_binding_response(data, channel.challenge, channel.ufrag)
-            channel.heard_at = now
-            channel.proved = True
             return
         message = stun.parse_message(data, stun.BINDING_REQUEST)
         username = stun.read_username(message)
@@ -305,62 +314,116 @@ class Relay:
         node = self._nodes.get(tag)
         if node is None or not node.legs:
             return
-        channel = self._channels.get(source)
+        channel = self._channel(source, node)
         if channel is not None and channel.node is not node:
-            if channel.proved:
-                return  # somebody else may have written this address on a check to another node
-            self._end(channel)
-            channel = None
-        if channel is None:
+            return
+        if channel is None and self._has_room(node, source) and node.new.has(1, now):
+            node.new.level -= 1
             channel = self._open(node, source, now)
-            if channel is None:
+        budget = AMPLIFICATION * len(data)
+        if channel is not None:
+            self._introduce(channel, data, now)
+            if channel.proved:
                 return
-        channel.heard_at = now
-        channel.inbound.append(
-            relay_wire.frame_of_check(channel.number, (source.host, source.port), data, node.token)
-        )
-        self._busy[channel] = None
-        if not channel.proved:
-            channel.budget += AMPLIFICATION * len(data)
-            channel.ufrag = ufrag
-            self._challenge(channel)
+            channel.budget += budget
+            budget = channel.budget
+        asked = self._challenge(ufrag, source, now)
+        if len(asked) > budget:
+            return
+        if channel is not None:
+            channel.budget -= len(asked)
+        transaction = asked[8:20]
+        self._asked[transaction] = _Asked(source, tag, ufrag, data, now)
+        self._asked.move_to_end(transaction)
+        if len(self._asked) > self.bounds.asked:
+            self._asked.popitem(last=False)
+        self._answers.append((source, asked))
 
-    def _challenge(self, channel: _Channel) -> None:
-        """Ask the dialler to show that it receives; it answers as to any check.
+    def _challenge(self, ufrag: str, source: Address, now: float) -> bytes:
+        """Return what asks a dialler to show that it receives; it answers as to any check.
 
         Who listens is not to answer in a dialler's place: ours does not, and any other finds the highest tie breaker
         in a conflict of roles with its own, and refuses (RFC 8445, section 7.3.1.1).
         """
-        dialler = channel.dialler
-        text = f"challenge {dialler.host} {dialler.port} {channel.ufrag}"
-        channel.challenge = hmac.digest(self._secret, text.encode(), "sha256")[:12]
-        asked = stun.binding_request(
-            channel.ufrag, channel.ufrag, channel.challenge, tie_breaker=2**64 - 1, priority=1, controlling=False
-        )
-        if channel.budget >= len(asked):
-            channel.budget -= len(asked)
-            self._answers.append((dialler, asked))
+        text = f"challenge {source.host} {source.port} {ufrag} {int(now // NONCE_SECONDS)}"
+        transaction = hmac.digest(self._secret, text.encode(), "sha256")[:12]
+        return stun.binding_request(ufrag, ufrag, transaction, tie_breaker=2**64 - 1, priority=1, controlling=False)
 
-    def _open(self, node: _Node, source: Address, now: float) -> _Channel | None:
-        """Return a new channel, unless there are too many."""
+    def _answered(self, asked: _Asked, now: float) -> None:
+        """A dialler has shown that it receives: it gets a channel even where those who have not are left waiting."""
+        node = self._nodes.get(asked.tag)
+        if node is None:
+            return
+        channel = self._channel(asked.source, node)
+        if channel is None:
+            if not self._make_room(node, asked.source):
+                return
+            channel = self._open(node, asked.source, now)
+            self._introduce(channel, asked.check, now)
+        elif channel.node is not node:
+            return
+        channel.heard_at = now
+        channel.proved = True
+
+    def _channel(self, source: Address, node: _Node) -> _Channel | None:
+        """Return a dialler's channel, whichever node it leads to if it is proved, else only if it leads to `node`.
+
+        Somebody else may have written the dialler's address on a check to another node.
+        """
+        channel = self._channels.get(source)
+        if channel is not None and channel.node is not node and not channel.proved:
+            self._end(channel)
+            return None
+        return channel
+
+    def _introduce(self, channel: _Channel, check: bytes, now: float) -> None:
+        """Pass a check on to the node."""
+        channel.heard_at = now
+        dialler = channel.dialler
+        channel.inbound.append(
+            relay_wire.frame_of_check(channel.number, (dialler.host, dialler.port), check, channel.node.token)
+        )
+        self._busy[channel] = None
+
+    def _has_room(self, node: _Node, source: Address) -> bool:
+        bounds = self.bounds
+        return (
+            len(self._channels) < bounds.channels
+            and self._sources[source_block(source.host)] < bounds.channels_per_source
+            and len(node.channels) < bounds.channels_each
+        )
+
+    def _make_room(self, node: _Node, source: Address) -> bool:
+        """Return whether there is room for a dialler that receives where it says.
+
+        At a node that has all its channels one ends for it: of those who have shown nothing, else of the source that
+        has most if this one has fewer, so that nobody shuts others out. It is the one that has been silent longest.
+        """
         bounds, block = self.bounds, source_block(source.host)
-        if len(self._channels) >= bounds.channels or self._sources[block] >= bounds.channels_per_source:
-            return None
-        if len(node.channels) >= bounds.channels_each:
-            unproved = [channel for channel in node.channels.values() if not channel.proved]
-            if not unproved:
-                return None
-            self._end(min(unproved, key=lambda channel: channel.heard_at))
-        if not node.new.has(1, now):
-            return None
-        node.new.level -= 1
+        if self._sources[block] >= bounds.channels_per_source:
+            return False
+        if len(node.channels) < bounds.channels_each:
+            return len(self._channels) < bounds.channels
+        ending = [channel for channel in node.channels.values() if not channel.proved]
+        if not ending:
+            held: dict[str, list[_Channel]] = {}
+            for channel in node.channels.values():
+                held.setdefault(source_block(channel.dialler.host), []).append(channel)
+            ending = max(held.values(), key=len)
+            if len(ending) < len(held.get(block, ())) + 2:
+                return False
+        self._end(min(ending, key=lambda channel: channel.heard_at))
+        return True
+
+    def _open(self, node: _Node, source: Address, now: float) -> _Channel:
+        """Return a new channel, for which there is room."""
         # Numbers are used anew as late as possible: what is under way on an old one reaches nobody else.
         while node.next in node.channels:
             node.next = self._after(node.next)
-        channel = _Channel(node.next, node, source, bounds, now)
+        channel = _Channel(node.next, node, source, self.bounds, now)
         node.next = self._after(node.next)
         node.channels[channel.number] = self._channels[source] = channel
-        self._sources[block] += 1
+        self._sources[source_block(source.host)] += 1
         return channel
 
     @staticmethod
@@ -425,6 +488,8 @@ class Relay:
 
     def expire(self, now: float) -> None:
         """Forget who has said nothing for long."""
+        while self._asked and now - next(iter(self._asked.values())).at >= UNPROVED_SECONDS:
+            self._asked.popitem(last=False)
         for channel in list(self._channels.values()):
             if now - channel.heard_at >= (self.bounds.idle_s if channel.proved else UNPROVED_SECONDS):
                 self._end(channel)

@@ -50,6 +50,8 @@ class Scene:
         self.relay = Relay(bytes(32), RelayBounds(**bounds), self.now)  # type: ignore[arg-type]
         self.sent: Counter[At] = Counter()
         self.numbers: Counter[str] = Counter()
+        self.last_channel = 0
+        """Of the check that the node heard last."""
         self.relay.admit(NODE, TOKEN, self.now)
         self.attach(NODE, TOKEN, AT_NODE)
 
@@ -62,6 +64,8 @@ class Scene:
             assert isinstance(to, At)
             sent[to] = going
             self.sent[to] += sum(map(len, going))
+            if to == AT_NODE and (heard := relay_wire.read_frame(going[-1]))[0] == relay_wire.CHECK_CHANNEL:
+                self.last_channel = relay_wire.read_check(heard[1], TOKEN).channel
         return sent
 
     def ask(self, peer: PeerId, token: str, source: At, nonce: bytes = b"") -> bytes:
@@ -88,6 +92,13 @@ class Scene:
             request = stun.read_binding_request(asked)
             assert self.give(source, stun.binding_response(request, tuple(source))) == {}
         return introduced.channel
+
+    def comes_in(self, source: At) -> bool:
+        """Have a dialler check and show that it receives; return whether the node hears it."""
+        sent = self.give(source, check_to(NODE))
+        answer = stun.binding_response(stun.read_binding_request(sent[source][0]), tuple(source))
+        answered = self.give(source, answer)
+        return AT_NODE in sent or AT_NODE in answered
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -350,14 +361,90 @@ def test_channels_are_bounded_and_those_who_prove_nothing_make_room() -> None:
     it = Scene(channels_each=8, new_per_s=1000)
     own = it.connect()
     for port in range(1, 100):
-        it.connect(At(f"203.0.113.{port}", 7), port, proves=False)
+        it.give(At(f"203.0.113.{port}", 7), check_to(NODE, port))
     assert it.relay.channels == 8
     assert it.give(AT_NODE, *relay_wire.frame(own, [RECORD])) == {DIALLER: [RECORD]}
     for port in range(100, 107):
-        it.connect(At(f"203.0.113.{port}", 7), port)
-    assert it.give(At("203.0.113.200", 7), check_to(NODE)) == {}
+        assert it.comes_in(At(f"203.0.113.{port}", 7))
+    # Each has one: none is ended for another one.
+    assert not it.comes_in(At("203.0.113.200", 7))
+    assert it.give(AT_NODE, *relay_wire.frame(own, [RECORD])) == {DIALLER: [RECORD]}
     it.wait(UNPROVED_SECONDS)
     assert it.relay.channels == 8
+
+
+@pytest.mark.parametrize("stranger", ["203.0.113.1", "2001:db8::{:x}"])
+def test_one_source_shuts_nobody_out_of_a_node(stranger: str) -> None:
+    bounds = RelayBounds()
+    it = Scene()
+    strangers = [At(stranger.format(port), 7000 + port) for port in range(1, bounds.channels_each + 1)]
+    assert all(it.comes_in(each) for each in strangers)
+    assert it.relay.channels == bounds.channels_each
+    it.now += 1
+    it.give(strangers[0], RECORD)
+    others = [At(f"198.51.100.{number}", 5) for number in range(1, 33)]
+    assert all(it.comes_in(each) for each in others)
+    # Who has been silent longest made room, and nobody of the others does for the stranger.
+    assert AT_NODE in it.give(strangers[0], RECORD)
+    assert it.give(strangers[1], RECORD) == {}
+    assert not it.comes_in(At(stranger.format(99), 7099))
+    assert all(AT_NODE in it.give(each, RECORD) for each in others)
+    assert it.relay.channels == bounds.channels_each
+
+
+def test_forged_checks_keep_nobody_out_who_answers() -> None:
+    it = Scene()
+    for number in range(500):
+        it.give(At(f"203.0.113.{number % 250 + 1}", 1000 + number), check_to(NODE, number))
+    assert AT_NODE not in it.give(VICTIM, check_to(NODE))
+    assert it.comes_in(DIALLER)
+    it.give(DIALLER, HELLO)
+    assert it.give(AT_NODE, *relay_wire.frame(it.last_channel, [RECORD] * 20)) == {DIALLER: [RECORD] * 20}
+
+
+def test_checks_in_a_diallers_name_do_not_keep_it_from_showing_that_it_receives() -> None:
+    it = Scene()
+    it.relay.admit(OTHER_NODE, OTHER_TOKEN, it.now)
+    it.attach(OTHER_NODE, OTHER_TOKEN, AT_OTHER)
+    [asked] = it.give(DIALLER, check_to(NODE))[DIALLER]
+    it.give(DIALLER, check_to(NODE, 1), check_to(OTHER_NODE, 2), check_to(NODE, 3), check_to(OTHER_NODE, 4))
+    it.give(DIALLER, stun.binding_response(stun.read_binding_request(asked), tuple(DIALLER)))
+    assert AT_NODE in it.give(DIALLER, RECORD)
+    assert it.give(AT_NODE, *relay_wire.frame(it.last_channel, [RECORD] * 20)) == {DIALLER: [RECORD] * 20}
+
+
+@pytest.mark.parametrize("how", ["late", "from elsewhere", "with another password", "to what was asked an hour ago"])
+def test_an_answer_that_is_not_to_what_was_asked_here_now_shows_nothing(how: str) -> None:
+    it = Scene()
+    [asked] = it.give(DIALLER, check_to(NODE))[DIALLER]
+    request = stun.read_binding_request(asked)
+    answer = stun.binding_response(request, tuple(DIALLER))
+    source = DIALLER
+    if how == "late":
+        it.wait(UNPROVED_SECONDS)
+    elif how == "from elsewhere":
+        source = At(DIALLER.host, 4)
+    elif how == "with another password":
+        attributes = [(stun.XOR_MAPPED_ADDRESS, stun.pack_address(tuple(DIALLER), request.transaction_id))]
+        answer = stun.pack_message(stun.BINDING_SUCCESS, request.transaction_id, attributes, "another")
+    else:
+        it.wait(3600)
+        it.attach(NODE, TOKEN, AT_NODE)
+        it.give(DIALLER, check_to(NODE))
+    it.give(source, answer)
+    sent = it.give(AT_NODE, *relay_wire.frame(it.last_channel, [RECORD] * 20)).get(DIALLER, [])
+    assert sum(map(len, sent)) <= AMPLIFICATION * len(check_to(NODE))
+
+
+def test_of_those_who_were_asked_so_many_are_remembered() -> None:
+    it = Scene(asked=10, new_per_s=1)
+    asked = [it.give(At(f"203.0.113.{number}", 7), check_to(NODE, number)) for number in range(1, 13)]
+    came = []
+    for sent in asked:
+        [source] = {to for to in sent if to != AT_NODE}
+        it.give(source, stun.binding_response(stun.read_binding_request(sent[source][0]), tuple(source)))
+        came.append(AT_NODE in it.give(source, HELLO))
+    assert came == [True, False] + [True] * 10  # the first had its channel at once
 
 
 @pytest.mark.parametrize(
