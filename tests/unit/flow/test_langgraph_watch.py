@@ -13,6 +13,8 @@ from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
+from kodo.flow import lock
+from kodo.p2p.errors import DeadlineError
 from kodo.testing import EXPIRE, Run, run
 
 KEY = "sk-canary-0c5d1b7e"
@@ -69,6 +71,12 @@ def test_a_graph_that_a_function_runs_is_told(way: str):
         ("action", "research"),
     ]
     assert made.result == "STARS"
+
+
+def test_a_graph_is_told_once_although_a_run_before_has_not_ended():
+    with pytest.raises(DeadlineError):
+        run(lambda: lock("?", str), answers=lambda _: threading.Event().wait(), timeout=0.01)
+    assert len(told(run(lambda: WAYS["invoke"](graph_of(research))))) == 4
 
 
 @pytest.mark.parametrize("way", ["ainvoke", "astream"])

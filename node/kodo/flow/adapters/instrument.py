@@ -30,11 +30,21 @@ _FRAMEWORKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """By module: the adapter, and names that tell the framework from an author's own module called like it."""
 
+_open = contextlib.ExitStack()
+"""What the newest block has instrumented."""
+
 
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
-    """Instrument what is imported, and what will be within the block."""
+    """Instrument what is imported, and what will be within the block.
+
+    A block that has not ended is over once the next one begins: a flow that hangs in a test would else be told of
+    together with those after it.
+    """
+    global _open
+    _open.close()
     with contextlib.ExitStack() as stack:
+        _open = stack
         finder = _Finder(stack)
         stack.callback(sys.meta_path.remove, finder)
         sys.meta_path.insert(0, finder)
