@@ -118,7 +118,7 @@ async def take_invitation(world: World, page: Page, folder: Path, words: list[st
     await page.find("button", "Launch")
     await page.fill("textbox", "N", "10")
     await page.click("button", "Invite…")
-    await page.fill("textbox", "What whoever opens it is told first", "Try it with a number of your own.")
+    await page.fill("textbox", "Message for whoever opens the link", "Try it with a number of your own.")
     await page.click("button", "Make the invitation")
     await page.click("button", "Show as a QR code")
     await page.find("image", "The link as a QR code")

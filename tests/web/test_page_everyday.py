@@ -29,7 +29,7 @@ async def test_an_invitation_lets_somebody_launch_answer_and_download_until_it_e
     await page.fill("textbox", "N", "3")
     await page.click("button", "Invite…")
     await page.fill("textbox", "How many runs it may launch", "2")
-    await page.fill("textbox", "What whoever opens it is told first", "Only a try")
+    await page.fill("textbox", "Message for whoever opens the link", "Only a try")
     await looks_well(page)
     await page.click("button", "Make the invitation")
     await page.click("button", "Show as a QR code")

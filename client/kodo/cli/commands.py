@@ -148,12 +148,13 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry(
         "doctor",
         "Serve",
-        "Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed.",
+        "Check home, keys, disk, clock, port, local network, registries, NAT and Ray, and the node of this home "
+        "with its room and webhooks. Exit code 1: a check failed.",
     ),
     "webhooks": Entry(
         "webhooks",
         "Serve",
-        "Show where the node of this home tells what happens to runs, and how that goes.",
+        "Show where the node of this home sends notices about runs, and whether they arrive.",
     ),
     "memory": Entry("memory", "Serve", "Read and change what flows remember, as their developer."),
     "user": Entry(

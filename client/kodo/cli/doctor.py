@@ -40,7 +40,8 @@ To = Annotated[
     typer.Option(
         "--to",
         metavar="NODE",
-        help="Say how this node is reached instead: who knows it, which addresses answer, and what carries.",
+        help="Instead, show how this node is reached: which places know it, which of its addresses answer, "
+        "and which way the session takes.",
         autocompletion=complete_node,
     ),
 ]
@@ -55,7 +56,9 @@ class Finding(NamedTuple):
 
 
 async def doctor(context: Context, to: To = None) -> int:
-    """Check home, keys, disk, clock, port, local network, registries and Ray. Exit code 1: a check failed."""
+    """Check home, keys, disk, clock, port, local network, registries, NAT and Ray, and the node of this home
+    with its room and webhooks. Exit code 1: a check failed.
+    """
     from kodo.cli.exits import Exit
     from kodo.cli.table import Table
 
@@ -327,17 +330,25 @@ def _room(told: Any) -> Iterator[Finding]:
     yield Finding("room", found, "koco cleanup --dry-run shows what would make room" if full or waiting else "")
 
 
+_REPAIR_TARGET = (
+    "repair the target, or correct its address in webhooks or apprise in kodo.toml and restart the node; "
+    "koco webhooks --test tries it"
+)
+
+
 def _webhooks(told: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     from kodo.cli.text import human_time
 
     for each in told:
-        found = f"{each.get('target')} takes what it is told"
+        target, why = each.get("target"), each.get("why")
         if each.get("failing_since"):
-            since, why = human_time(each["failing_since"]), each.get("why")
-            found = f"{each.get('target')} fails since {since}: {why}; {each.get('queued')} notices wait"
-            yield Finding("webhook", found, "mend it, or the address in webhooks; koco webhooks --test tries it")
+            since, waiting = human_time(each["failing_since"]), each.get("queued")
+            found = f"{target} has been failing since {since}: {why}; notices that wait: {waiting}"
+            yield Finding("webhook", found, _REPAIR_TARGET)
+        elif why:
+            yield Finding("webhook", f"{target}: the last notice is being tried again: {why}")
         else:
-            yield Finding("webhook", found)
+            yield Finding("webhook", f"{target}: notices arrive")
 
 
 def register(app: typer.Typer) -> None:

@@ -75,7 +75,7 @@ async def forget(
     known = KnownNodes(context.loaded.home / "known_nodes")
     peer_id = known.get(name)
     if peer_id is None or not known.forget(name):
-        raise NotFoundError(f"no node is known as {name!r}; koco nodes lists those that are there now")
+        raise NotFoundError(f"no node is known as {name!r}; known names are in {known.path}")
     if context.json:
         context.emit({"node": name, "peer_id": str(peer_id)})
     else:

@@ -26,7 +26,7 @@ async def webhooks(
         bool, typer.Option("--test", help="Send a test to each target. Exit code 1: one did not take it.")
     ] = False,
 ) -> int:
-    """Show where the node of this home tells what happens to runs, and how that goes."""
+    """Show where the node of this home sends notices about runs, and whether they arrive."""
     from kodo.cli.exits import Exit
     from kodo.cli.table import Table
     from kodo.node.webhooks.targets import Webhook, targets_of

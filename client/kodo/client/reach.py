@@ -1,4 +1,4 @@
-"""How a node is reached from here: who tells of it, which of its addresses answer, and what carries in the end."""
+"""How a node is reached from here: who tells of it, which of its addresses answer, and which way a session takes."""
 
 from __future__ import annotations
 

@@ -71,7 +71,10 @@ def _parse_size(value: object) -> object:
 
 
 def _parse_rate(value: object) -> object:
-    return 0 if value in ("off", False) else _parse_size(value)
+    rate = 0 if value in ("off", False) else parse_bytes(value)
+    if isinstance(rate, str):
+        raise ValueError("write off, or bytes a second such as 10MB")
+    return rate
 
 
 def _parse_duration(value: object) -> object:

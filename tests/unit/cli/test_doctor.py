@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +26,22 @@ def test_a_loopback_address_is_one_however_it_is_written() -> None:
         "gcs :::1",
         "gcs ::ffff:192.0.2.7:2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "needs_care"),
+    [
+        ({}, "notices arrive", False),
+        ({"why": "it answers with 503", "queued": 1}, "is being tried again: it answers with 503", False),
+        (
+            {"why": "it answers with 503", "queued": 7, "failing_since": 1_796_000_000_000},
+            "it answers with 503; notices that wait: 7",
+            True,
+        ),
+    ],
+)
+def test_a_target_needs_care_only_once_it_keeps_failing(state: dict[str, Any], found: str, needs_care: bool) -> None:
+    [finding] = doctor._webhooks([{"target": "https://hooks.example.com", "queued": 0, **state}])
+    assert finding.found.startswith("https://hooks.example.com")
+    assert finding.found.endswith(found)
+    assert bool(finding.todo) is needs_care

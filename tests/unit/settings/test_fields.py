@@ -91,3 +91,14 @@ def test_a_node_gets_what_is_set(name: str, text: str, value: object, tmp_path: 
 def test_what_is_not_set_is_what_a_node_has_by_itself(tmp_path: Path) -> None:
     made = node_config(load_settings(tmp_path, environment={}), scope=None, registries=())
     assert made == NodeConfig(home=tmp_path)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("off", 0), ("10MB", 10_000_000), ("1KiB", 1024), ("0", 0)])
+def test_a_rate_is_bytes_a_second_or_off(text: str, rate: int) -> None:
+    assert RegistrySettings.model_validate({"relay": text}).relay_bytes == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "-1", "10MB/s", ""])
+def test_a_rate_that_cannot_be_is_refused_with_what_could(text: str) -> None:
+    with pytest.raises(ValueError, match="write off, or bytes a second such as 10MB"):
+        RegistrySettings.model_validate({"relay": text})

@@ -343,7 +343,7 @@ export const say = {
     unlock: 'Unlock',
     forgot: 'You do not know the password?',
     forgotText:
-      'Nobody can find it out, and the backup file needs the same one. You can only go on as somebody new: runs and logins of this identity are then out of this browser’s reach. Your runs go on, and users of a node get a new code from its operator.',
+      'Nobody can recover it, and the backup file needs the same password. You can only go on as somebody new: runs and logins of this identity are then out of this browser’s reach. Your runs go on, and users of a node get a new code from its operator.',
     forget: 'Forget this identity',
     forgetTitle: 'Forget this identity for good?',
     card: 'Lock the key of this browser',
@@ -351,7 +351,7 @@ export const say = {
     first: 'Only an identity that has a password can be locked: make a movable one above, and save its backup.',
     lock: 'Lock',
     now: 'Lock now',
-    stop: 'Ask for no password any more',
+    stop: 'Stop asking for a password',
     locked: 'It is locked: each tab asks for the password.'
   },
 
