@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
+from tests.support.lab import needs_root
 
 
 class Collector:
@@ -109,6 +111,28 @@ async def test_a_port_where_nobody_listens_is_told() -> None:
         client.send([b"hello?"], address)
         client.send([b"hello"], other.address)
         await at_other.until(1)  # what went wrong before is not what goes to another
+
+
+@pytest.mark.parametrize("to", [("127.0.0.1", 0), ("255.255.255.255", 5000)], ids=["port 0", "not allowed"])
+async def test_one_address_that_cannot_be_sent_to_slows_nobody_down(to: tuple[str, int]) -> None:
+    with unconnected("127.0.0.1") as (client, at_client):
+        before = client._gso
+        client.send([bytes(1200)] * 3, Source(*to))
+        assert at_client.errors
+        assert client._gso == before
+
+
+@needs_root
+async def test_a_datagram_from_port_0_is_nobodys() -> None:
+    with (
+        listening("127.0.0.1") as (server, at_server),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw,
+        unconnected("127.0.0.1") as (client, _),
+    ):
+        raw.sendto(struct.pack("!HHHH", 0, server.address.port, 8 + 5, 0) + b"first", ("127.0.0.1", 0))
+        client.send([b"second"], server.address)
+        await at_server.until(1)
+        assert at_server.datagrams == [b"second"]
 
 
 async def test_a_closed_endpoint_sends_nothing_and_closes_again() -> None:

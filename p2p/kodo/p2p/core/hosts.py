@@ -17,8 +17,23 @@ __all__ = [
     "source_of",
 ]
 
+_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 THIS_MACHINE = "this machine"
 """The source of all loopback addresses."""
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052, section 2.1."""
+_NOBODYS = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/3"),
+        # Of ::/8 nothing but NAT64 is a peer's, which is IPv4 by then.
+        *("::/8", "fe80::/10", "fec0::/10", "ff00::/8"),
+    )
+]
+"""Where no peer is: one machine, one link, many machines, or whom a protocol needs; the registries of IANA for
+special-purpose addresses, which Python follows in each version to another degree."""
 
 _REMEMBERED = 1024
 """Addresses whose reading is kept: each is asked for a dozen times while a session begins."""
@@ -72,8 +87,8 @@ def is_local(host: str) -> bool:
 def may_be_sent_to(host: str, port: int, *, because_of: str) -> bool:
     """Return whether packets may go where somebody else says that a peer is.
 
-    Never to loopback, link-local or multicast addresses nor to ports of system services, and to private addresses
-    only because of somebody who has one.
+    Never to loopback, link-local or multicast addresses nor to ports of system services, and to private and shared
+    ones only because of somebody who has one. Of an IPv6 address that leads to an IPv4 one, that counts.
 
     Args:
         because_of: the address of who says so.
@@ -81,12 +96,26 @@ def may_be_sent_to(host: str, port: int, *, because_of: str) -> bool:
     Raises:
         ValueError: one of the addresses is none.
     """
-    address = ipaddress.ip_address(plain_host(host))
-    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+    address = _reached(ipaddress.ip_address(plain_host(host)))
+    if port < 1024 or any(address in network for network in _NOBODYS if network.version == address.version):
         return False
-    if port < 1024 or (address.is_reserved and address.version == 4):
-        return False
-    return not address.is_private or is_local(because_of)
+    if address.is_global:
+        return True
+    # What is neither global nor private is shared by the customers of a provider (RFC 6598).
+    return is_local(because_of) if address.is_private else not _is_global(because_of)
+
+
+def _reached(address: _IPAddress) -> _IPAddress:
+    """Return the IPv4 address to which packets for an IPv6 address go in the end, if it has one within."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.sixtofour or address
+
+
+def _is_global(host: str) -> bool:
+    return ipaddress.ip_address(plain_host(host)).is_global
 
 
 def is_own_host(host: str) -> bool:

@@ -59,6 +59,8 @@ class Attachment:
         self._number = 0
         self._nonce = b""
         self._unanswered = 0
+        self._retried = False
+        """Whether the last request was because of a nonce: one at once is enough, the next one may wait its time."""
         self._busy = self._was_busy = False
         """Whether a dialler was heard since the last request."""
         self._diallers: OrderedDict[int, tuple[str, int]] = OrderedDict()
@@ -81,6 +83,7 @@ class Attachment:
 
     def _ask(self) -> None:
         self._number += 1
+        self._retried = False
         self._unanswered += 1
         if self._unanswered > LOST_AFTER and self.address is not None:
             self.address = None
@@ -107,9 +110,10 @@ class Attachment:
         if answer.address is None:
             fresh = answer.nonce != self._nonce
             self._nonce = answer.nonce
-            if fresh:
-                self._unanswered = 0
+            if fresh and not self._retried:
+                self._unanswered -= 1
                 self._ask()
+                self._retried = True
             return
         self._unanswered = 0
         self._ask_in(BUSY_SECONDS if self._was_busy else EVERY_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -62,9 +63,8 @@ _SEGMENTS, _SEGMENT_BYTES = 60, 65_507 - 20
 """Bounds of one GSO send: Linux takes 64 segments and 65,507 bytes, over IPv6 20 less."""
 _ORDINARY_BYTES = 1280
 _GRO_BYTES = 1 << 16
-
-
-_NOBODY = Source("", 0)
+_CANNOT_CUT = (errno.EIO, errno.EINVAL, errno.EMSGSIZE)
+"""Linux's answers to GSO that an interface does not do: any other error is about where the datagrams go."""
 
 
 class Endpoint:
@@ -140,7 +140,9 @@ class Endpoint:
                 else:
                     data, name = sock.recvfrom(_GRO_BYTES)
                 drained += len(data)
-                source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0) if name else _NOBODY
+                if not name or not name[1]:
+                    continue  # from port 0, to which nothing can be sent
+                source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0)
                 if size:
                     for begin in range(0, len(data), size):
                         self._take(data[begin : begin + size], source)
@@ -236,8 +238,9 @@ class Endpoint:
             self._loop.add_writer(self._sock, self._write)
         except OSError as error:
             if segment and self._gso:
-                # This interface cannot cut, or not into pieces as long as these: it is done here.
-                self._gso = segment > _ORDINARY_BYTES
+                if error.errno in _CANNOT_CUT and to.port:
+                    # This interface cannot cut, or not into pieces as long as these: it is done here.
+                    self._gso = segment > _ORDINARY_BYTES
                 for begin in range(0, len(block), segment):
                     self._send(block[begin : begin + segment], 0, to)
             elif again and self._read_errors():

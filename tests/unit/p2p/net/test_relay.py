@@ -13,8 +13,9 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.relay import AMPLIFICATION, RelayBounds
 from kodo.p2p.errors import UnreachableError
-from kodo.p2p.net.attachment import EVERY_SECONDS
+from kodo.p2p.net.attachment import EVERY_SECONDS, Attachment
 from kodo.p2p.net.calls import Call
+from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.relay import RelayServer
 from kodo.p2p.net.session import Session
@@ -214,6 +215,25 @@ def test_the_node_keeps_attached_and_says_when_the_relay_has_gone(play: Play) ->
         assert it.changes == 3
 
     play(scene)
+
+
+def test_a_relay_with_a_new_nonce_in_each_answer_is_asked_at_most_twice_as_often_as_one_that_is_mute() -> None:
+    async def work() -> None:
+        token, requests = "t" * 32, 0
+
+        def answer(data: bytes, relay: Source) -> None:
+            nonlocal requests
+            requests += 1
+            reply = relay_wire.unattached_answer(data[8:20], str(requests).encode(), token)
+            if requests < 100:
+                asyncio.get_running_loop().call_soon(lambda: attachment.answered(reply))
+
+        attachment = Attachment(AT_RELAY, relay_wire.tag_of(CLIENT.peer_id), token, answer, lambda: None)
+        await asyncio.sleep(60)
+        attachment.close()
+        assert 20 < requests < 40
+
+    run_virtual(work())
 
 
 def test_a_node_that_is_let_go_is_reached_no_longer(play: Play) -> None:
