@@ -441,8 +441,8 @@ class Node:
         return executor
 
     async def _welcome(self, session: Session) -> None:
-        if self._twins is not None and str(session.remote_peer) == self.peer_id and session.route != "relay":
-            self._twins.met(*session.remote_address[:2])
+        if self._twins is not None:
+            self._twins.greeted(session)
         if self._service is not None:
             await self._service.admit(session)
 

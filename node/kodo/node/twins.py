@@ -2,6 +2,8 @@
 
 A node that starts looks where others would find it, and dials what is there under its own peer id. The handshake
 proves that whoever answers has the key, to one as to the other: who is dialled by its own peer id has a twin, too.
+It may be this node itself that answers, behind an address that somebody else announced or a router forwards: the
+handshake tells that, too.
 """
 
 from __future__ import annotations
@@ -13,18 +15,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from kodo.client.client import Client
 from kodo.node.clock import Clock
-from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import KodoError, NetworkError
 from kodo.p2p.net.discovery import browse
-from kodo.p2p.net.interfaces import local_addresses
+from kodo.p2p.net.session import Session
 
-__all__ = ["Twins", "addresses_of", "is_this_process", "reached"]
+__all__ = ["Twins", "addresses_of", "reached"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +51,11 @@ class Twins:
         own: Callable[[], Collection[Multiaddr]],
         reach: Callable[[Multiaddr], Awaitable[tuple[str, int]]],
         clock: Clock,
-        is_own: Callable[[str, int], bool] | None = None,
     ):
         self._find = find
         self._own = own
         self._reach = reach
         self._clock = clock
-        self._is_own = is_own or is_this_process
         self._task: asyncio.Task[None] | None = None
         self.found = asyncio.Event()
         """Set once it is known what is found under this peer id: from then on this node may announce itself."""
@@ -91,10 +88,14 @@ class Twins:
             except (KodoError, TimeoutError, OSError) as error:
                 logger.debug("nobody with this node's key answers at %s: %s", address, error)
 
+    def greeted(self, session: Session) -> None:
+        """Take note of who began a session, if that is another node with this key."""
+        # A run may delegate to its own node, and a relay does not tell whose address is at its other end.
+        if session.remote_peer == session.local_peer and not session.same_process and session.route != "relay":
+            self.met(*session.remote_address[:2])
+
     def met(self, host: str, port: int) -> None:
-        """Take note of somebody who has proved to have this node's key, unless it is this node itself."""
-        if self._is_own(host, port):
-            return
+        """Take note of somebody else who has proved to have this node's key."""
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         now = self._clock.now_ms()
         if max(self.seen.values(), default=0) < now - _TELL_AGAIN_MS:
@@ -139,17 +140,16 @@ async def addresses_of(peer_id: PeerId, registries: Iterable[str], *, lan: bool)
 
 
 async def reached(client: Callable[[], Client], address: Multiaddr) -> tuple[str, int]:
-    """Dial an address with a new client of this key; give the IP address and port of whoever has proved it, too."""
+    """Dial an address with a new client of this key; give the IP address and port of whoever has proved it, too.
+
+    Raises:
+        NetworkError: nobody answers there, or this process itself.
+    """
     async with asyncio.timeout(_DIAL_S), client() as opened:
         session = await (await opened.node(str(address))).session()
+        if session.same_process:
+            raise NetworkError("this is this node itself")
         if session.route == "relay":
             # Through a relay that this node was attached to before its start, that is most likely itself.
             raise NetworkError("a relay does not tell whose address is at its other end")
         return session.remote_address[0], session.remote_address[1]
-
-
-def is_this_process(host: str, port: int) -> bool:
-    """Return whether an IP address and UDP port are this process's own: a run may delegate to its own node."""
-    if not is_own_host(host) and host not in local_addresses():
-        return False
-    return any(each.laddr and each.laddr.port == port for each in psutil.Process().net_connections("udp"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import psutil
 import pytest
 
-from kodo.node.twins import Twins, is_this_process
+from kodo.node.twins import Twins
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import UnreachableError
@@ -31,7 +30,7 @@ def twins(clock: StillClock, found: Sequence[Multiaddr], answers: Sequence[str],
             raise UnreachableError("nobody answers")
         return address.host, address.port
 
-    return Twins(find, lambda: [at("192.0.2.1")], reach, clock, lambda host, port: host == "192.0.2.9")
+    return Twins(find, lambda: [at("192.0.2.1")], reach, clock)
 
 
 async def test_whoever_proves_the_key_elsewhere_is_told_once(
@@ -51,12 +50,6 @@ async def test_whoever_proves_the_key_elsewhere_is_told_once(
     assert caplog.text.count("another node with the same key") == 2
 
 
-async def test_a_run_that_delegates_to_its_own_node_is_no_twin(clock: StillClock) -> None:
-    made = twins(clock, [], [], [])
-    made.met("192.0.2.9", 5000)
-    assert made.seen == {}
-
-
 async def test_many_addresses_are_neither_all_dialled_nor_all_kept(clock: StillClock) -> None:
     dialled: list[str] = []
     hosts = [f"198.51.100.{number}" for number in range(1, 100)]
@@ -65,16 +58,3 @@ async def test_many_addresses_are_neither_all_dialled_nor_all_kept(clock: StillC
     for host in hosts:
         made.met(host, 1)
     assert len(dialled) == len(made.seen) == 8
-
-
-def test_a_socket_of_this_process_is_its_own() -> None:
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-        own.bind(("127.0.0.1", 0))
-        port = own.getsockname()[1]
-        assert is_this_process("127.0.0.1", port)
-        assert not is_this_process("198.51.100.7", port)
-    taken = {each.laddr.port for each in psutil.Process().net_connections("udp") if each.laddr}
-    free = next(port for port in range(20_000, 60_000) if port not in taken)
-    assert not is_this_process("127.0.0.1", free)

@@ -199,6 +199,11 @@ class NoiseXX:
         """Who the other side is; None until its identity has been read."""
         return self._remote_peer
 
+    @property
+    def remote_ephemeral(self) -> bytes:
+        """The other side's ephemeral public key, bytes[32]; empty until it has been read."""
+        return self._remote_ephemeral
+
     def write_message(self) -> bytes:
         """Make the next message, without a length prefix.
 

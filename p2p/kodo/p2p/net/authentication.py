@@ -15,6 +15,10 @@ from kodo.p2p.errors import PeerError
 __all__ = ["Authentication"]
 
 _SHA256_MULTIHASH = b"\x12\x20"
+_REMEMBERED = 4096
+"""Ephemeral keys that are remembered; more than there are handshakes within one round trip."""
+_ours: dict[bytes, None] = {}
+"""The public ephemeral keys of this process's latest handshakes, the oldest first."""
 
 
 class Authentication:
@@ -29,10 +33,14 @@ class Authentication:
     def __init__(self, identity: Identity, *, server: bool, local_digest: bytes, remote_digest: bytes) -> None:
         local, remote = _SHA256_MULTIHASH + local_digest, _SHA256_MULTIHASH + remote_digest
         self._server = server
+        ephemeral = X25519PrivateKey.generate()
+        _ours[ephemeral.public_key().public_bytes_raw()] = None
+        if len(_ours) > _REMEMBERED:
+            del _ours[next(iter(_ours))]
         self._noise = noise.NoiseXX(
             initiator=server,
             static_private=X25519PrivateKey.generate().private_bytes_raw(),
-            ephemeral_private=X25519PrivateKey.generate().private_bytes_raw(),
+            ephemeral_private=ephemeral.private_bytes_raw(),
             prologue=b"libp2p-webrtc-noise:" + (remote + local if server else local + remote),
             identity=identity,
         )
@@ -73,3 +81,8 @@ class Authentication:
         if self._noise.remote_peer is None:
             raise PeerError("the handshake did not prove who the other side is")
         return self._noise.remote_peer
+
+    @property
+    def same_process(self) -> bool:
+        """Whether whoever was proved is in this process, too, whatever addresses lie between."""
+        return self._noise.finished and self._noise.remote_ephemeral in _ours

@@ -45,6 +45,8 @@ class LinkHandshake:
     ) -> None:
         self.expected_digest: bytes | None = None
         """SHA-256 that the peer's DTLS certificate has to have, `bytes[32]`; None: anything."""
+        self.same_process = False
+        """Whether the peer, once proved, is in this process, too."""
         self._identity = identity
         self._certificate = certificate
         self._dtls = dtls
@@ -97,6 +99,7 @@ class LinkHandshake:
             self._sctp.send(NOISE_CHANNEL, message)
         peer = handshake.proved()
         if peer is not None:
+            self.same_process = handshake.same_process
             self._authentication = None
         return peer
 

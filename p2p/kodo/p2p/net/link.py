@@ -132,6 +132,11 @@ class WebRtcLink:
         return self._last_heard
 
     @property
+    def same_process(self) -> bool:
+        """Whether the peer is in this process, too; see `transport.Link`."""
+        return self._handshake.same_process
+
+    @property
     def encrypted(self) -> bool:
         """Whether DTLS is over its handshake: the other side has seen what was sent to it."""
         return self._dtls.finished

@@ -188,6 +188,7 @@ class MemoryLink:
         self.remote_peer = remote.peer_id
         self.remote_address = remote_address
         self.route = "memory"
+        self.same_process = True
         self.admitted = False
         self.dialled = dialled
         self.other: MemoryLink

@@ -34,6 +34,7 @@ class Session:
 
     Attributes:
         local_peer, remote_peer: the two peer ids, both proved.
+        same_process: whether the peer is in this process, too.
         bindings: what upper layers remember of this session; gone with it.
         error: why the session is over; None while it lives.
     """
@@ -48,6 +49,7 @@ class Session:
         self.local_peer: PeerId = link.local_peer
         self.remote_peer: PeerId = link.remote_peer
         self.dialled = link.dialled
+        self.same_process = link.same_process
         self.bindings: dict[str, Any] = {}
         self.error: KodoError | None = None
         self.now = asyncio.get_running_loop().time

@@ -125,6 +125,11 @@ class Link(Protocol):
     """Whether the peer has shown any business here, as `Session.admitted` says."""
 
     @property
+    def same_process(self) -> bool:
+        """Whether the peer is in this process, too, as the handshake has proved: addresses do not tell."""
+        ...
+
+    @property
     def full(self) -> bool:
         """Whether writers should wait with `drained`."""
         ...
