@@ -164,7 +164,7 @@ async def test_an_error_in_a_session_ends_it_and_nothing_else(
 async def test_an_error_over_a_datagram_of_nobody_is_passed_over(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    def failing(*arguments: Any) -> Any:
+    def failing(*arguments: Any, **named: Any) -> Any:
         raise IndexError("not expected")
 
     with caplog.at_level(logging.WARNING), monkeypatch.context() as patch:
