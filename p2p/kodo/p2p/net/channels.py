@@ -53,8 +53,8 @@ class LinkChannels:
         return channel
 
     def _channel(self, channel_id: int, handler: ChannelHandler | None = None) -> DataChannel:
-        # kodo names PAD, and go-libp2p does not; what is sent in two parts costs a third more.
-        return DataChannel(self._link, channel_id, handler, in_parts=not self._sctp.peer_pads)
+        # go-libp2p is on pion; what is sent in two parts costs a third more.
+        return DataChannel(self._link, channel_id, handler, in_parts=self._sctp.may_be_pion)
 
     def message(self, event: sctp.MessageReceived) -> None:
         """Take a message.

@@ -351,13 +351,16 @@ def test_sources_that_are_only_checked_are_forgotten_and_links_are_not(play: Pla
     play(scene)
 
 
-@pytest.mark.parametrize("controlling", [True, False])
-def test_a_listener_answers_diallers_only(play: Play, controlling: bool) -> None:
+@pytest.mark.parametrize(
+    ("controlling", "tag", "answers"),
+    [(True, "/" + 20 * "t", True), (False, "/" + 20 * "t", False), (True, "", True), (False, "", True)],
+)
+def test_a_listener_answers_diallers_and_no_relay(play: Play, controlling: bool, tag: str, answers: bool) -> None:
     # A relay asks in the same way whether there is a dialler, whose address anybody may have written on a check.
     async def scene(it: Scene) -> None:
-        it.check_from(VICTIM, controlling=controlling)
+        it.check_from(VICTIM, f"libp2p+webrtc+v1/{32 * 'a'}{tag}", controlling=controlling)
         await asyncio.sleep(1)
-        assert (it.air.received[VICTIM] > 0) == controlling
+        assert (it.air.received[VICTIM] > 0) == answers
 
     play(scene)
 

@@ -368,11 +368,6 @@ class Association(Lifecycle):
         return packets
 
     @property
-    def peer_pads(self) -> bool:
-        """Whether the peer names PAD (RFC 4820) among its extensions, or nothing came from it yet."""
-        return not self._acknowledges_apart
-
-    @property
     def mtu(self) -> int:
         """Bytes of the longest packet that the path is known to carry; a longer one may be fragmented on its way."""
         return self._sender.path.size

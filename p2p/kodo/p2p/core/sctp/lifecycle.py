@@ -67,6 +67,8 @@ class Lifecycle:
         self._raw: list[bytes] = []
         self._acknowledges_apart = False
         """Whether the peer may be one that sends a few packets for each SACK, however much it covers (libwebrtc)."""
+        self.may_be_pion = False
+        """Whether the peer names neither PAD nor FORWARD TSN, as pion and webrtc-rs; kodo and browsers do."""
         self._handshake_chunk = b""
         self._handshake_at: float | None = None
         self._handshake_failures = 0
@@ -247,6 +249,7 @@ class Lifecycle:
         self._channels.streams = min(self._settings.streams, init.inbound)
         self._resets.peer_sequence = init.tsn
         self._resets.supported = init.resets
+        self.may_be_pion = not (init.pads or init.forwards)
         if not init.pads:
             self._sender.path.keep_below(ORDINARY)
             self._acknowledges_apart = True

@@ -95,6 +95,7 @@ FLAG_IMMEDIATE: Final = 0x08
 PARAMETER_STATE_COOKIE: Final = 7
 PARAMETER_UNRECOGNIZED: Final = 8
 PARAMETER_SUPPORTED_EXTENSIONS: Final = 0x8008
+PARAMETER_FORWARD_TSN: Final = 0xC000
 PARAMETER_RESET_OUTGOING: Final = 13
 PARAMETER_RESET_INCOMING: Final = 14
 PARAMETER_RESET_TSN: Final = 15
@@ -201,6 +202,7 @@ class Init:
         pads: whether its sender names PAD among its extensions: it takes packets as long as DTLS allows.
         cookie: of an INIT ACK; b"" if there is none.
         unrecognized: parameters, encoded, that ask to be reported.
+        forwards: whether it has the parameter FORWARD TSN (RFC 3758, 3.1); ours has not.
     """
 
     tag: int
@@ -212,6 +214,7 @@ class Init:
     pads: bool = True
     cookie: bytes = b""
     unrecognized: bytes = b""
+    forwards: bool = False
 
 
 def encode_init(kind: int, init: Init) -> bytes:
@@ -238,12 +241,14 @@ def parse_init(body: bytes) -> Init:
     tag, window, outbound, inbound, tsn = _INIT.unpack_from(body)
     if not tag or not outbound or not inbound:
         raise ValueError("an INIT has a zero where none may be")
-    resets, pads, cookie, unrecognized = False, False, b"", b""
+    resets, pads, forwards, cookie, unrecognized = False, False, False, b"", b""
     for kind, content in parse_parameters(body[_INIT.size :]):
         if kind == PARAMETER_STATE_COOKIE:
             cookie = content
         elif kind == PARAMETER_SUPPORTED_EXTENSIONS:
             resets, pads = RE_CONFIG in content, PAD in content
+        elif kind == PARAMETER_FORWARD_TSN:
+            forwards = True  # we do not announce it, so none comes
         elif kind in _HARMLESS:
             continue
         else:
@@ -251,7 +256,7 @@ def parse_init(body: bytes) -> Init:
                 unrecognized += encode_parameter(PARAMETER_UNRECOGNIZED, encode_parameter(kind, content)[:128])
             if not kind & 0x8000:
                 break
-    return Init(tag, window, outbound, inbound, tsn, resets, pads, cookie, unrecognized)
+    return Init(tag, window, outbound, inbound, tsn, resets, pads, cookie, unrecognized, forwards)
 
 
 _HARMLESS: Final = frozenset(
@@ -267,7 +272,6 @@ _HARMLESS: Final = frozenset(
         0x8002,  # random (AUTH)
         0x8003,  # chunk list (AUTH)
         0x8004,  # HMAC algorithms (AUTH)
-        0xC000,  # FORWARD TSN; we do not announce it, so none comes
     }
 )
 

@@ -1,16 +1,33 @@
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kodo.p2p.core.sctp import wire
+from kodo.p2p.core.sctp.cookie import make_cookie, read_cookie
 
 INIT_LIKE_USRSCTPS = bytes.fromhex(
     "0100005e3b5e2a1100500000ffffffff7b4c9d21c000000480080009c00fc180828f0000"
     "80020024aabbccddaabbccddaabbccddaabbccddaabbccddaabbccddaabbccddaabbccdd80040006000100008003000680c10000"
 )
 """An INIT written by hand, with the parameters that usrsctp sends and in its order; not a capture of one."""
+
+
+@pytest.mark.parametrize("name", ["resets", "pads", "forwards"])
+@pytest.mark.parametrize("said", [False, True])
+def test_a_cookie_keeps_what_its_init_said(name, said):
+    init = replace(wire.Init(1, 2, 3, 4, 5), **{name: said})
+    assert read_cookie(make_cookie(init, 1.0, b"s"), 2.0, b"s") == init
+
+
+@pytest.mark.parametrize("kind", [wire.PARAMETER_FORWARD_TSN, wire.PARAMETER_SUPPORTED_EXTENSIONS])
+def test_an_init_says_whether_its_sender_forwards_by_a_parameter_of_its_own(kind):
+    body = wire.encode_init(wire.INIT, wire.Init(1, 2, 3, 4, 5, False, False))[4:]
+    assert not wire.parse_init(body).forwards
+    named = wire.encode_parameter(kind, b"" if kind == wire.PARAMETER_FORWARD_TSN else b"\x82\xc0")
+    assert wire.parse_init(body + named).forwards == (kind == wire.PARAMETER_FORWARD_TSN)
 
 
 def test_a_packet_has_the_checksum_of_rfc_9260():
