@@ -35,6 +35,7 @@ class Terminal:
         self.pid, self.handle = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
             command = [*KOCO, "up", "scope.yaml", "--executor", "process", "--no-lan", "--host", "127.0.0.1", *words]
             os.execve(command[0], command, environment(folder / "home"))
 

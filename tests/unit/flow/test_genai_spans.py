@@ -1,6 +1,7 @@
 """OpenTelemetry spans of generative AI as events: mapped, bounded, and in this process alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,7 +123,10 @@ def flow():
 
 print(run(flow).result)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "[True, 1]\n", done.stderr
 
 

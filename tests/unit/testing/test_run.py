@@ -144,7 +144,8 @@ def test_what_was_forgotten_elsewhere_fails_no_run():
     assert run(lambda: 1).events == []
 
 
-def test_a_flow_that_does_not_end_fails():
+def test_a_flow_that_does_not_end_fails(monkeypatch):
+    monkeypatch.chdir(".")  # its folder stays the process's
     with pytest.raises(DeadlineError, match="timeout=…"):
         run(lambda: lock("?", str), answers=lambda lock: __import__("threading").Event().wait(), timeout=0.01)
 
