@@ -20,7 +20,7 @@ import msgpack
 from kodo.flow import memory as flow_memory
 from kodo.flow._runtime import context as installed
 from kodo.flow._runtime.buffer import EventBuffer
-from kodo.flow._runtime.context import DONE, Emitted
+from kodo.flow._runtime.context import DONE, Demand, Emitted
 from kodo.flow._runtime.form import InputsError
 from kodo.flow._runtime.input_check import InputCheck
 from kodo.flow._runtime.invoke import invoke
@@ -125,16 +125,21 @@ def run(
         CheckFailedError: that check failed.
         UnansweredError: a lock has neither an answer nor a default.
         NotAwaitedError: an `await` was forgotten.
-        DeadlineError: the flow takes longer than `timeout`; its thread goes on.
+        DeadlineError: the flow takes longer than `timeout`. Its thread goes on until it next makes an event, asks
+            or writes something: that raises.
         BaseException: whatever the flow raises.
     """
     with _one_at_a_time, tempfile.TemporaryDirectory(prefix="kodo-testing-") as folder:
         context = _TestContext(Path(folder), Answers(answers), Delegates(delegates))
         made = context.run
-        with _installed(context, Path(folder)):
+        with _installed(context):
             for key, value in (long or {}).items():
                 flow_memory.Memory("long").ask("set", {"key": key, "value": plain(value), "version": None})
-            _in_thread(lambda: _work(context, flow, {**(inputs or {}), **more}), timeout)
+            try:
+                _in_thread(lambda: _work(context, flow, {**(inputs or {}), **more}), timeout)
+            except DeadlineError:
+                context.give_up()
+                raise
             made.long, made.short = (_contents(flow_memory.Memory(scope)) for scope in ("long", "short"))
             context.keep_outputs()
     if check and made.error is not None:
@@ -144,6 +149,7 @@ def run(
 
 def _work(context: _TestContext, flow: Any, inputs: Mapping[str, Any]) -> None:
     made = context.run
+    installed.install_here(context)
     found = getattr(flow, FLOW_ATTRIBUTE, None)
     definition = found if isinstance(found, FlowDefinition) else FlowDefinition(name="test")
     try:
@@ -152,7 +158,8 @@ def _work(context: _TestContext, flow: Any, inputs: Mapping[str, Any]) -> None:
             _check_inputs(loaded, inputs)
             made.result = result_of(invoke(loaded, inputs))
         finally:
-            handle_leftovers(Path.cwd(), definition.outputs, context.sources, context.keep, context.warn)
+            if not context.is_over:
+                handle_leftovers(context.work, definition.outputs, context.sources, context.keep, context.warn)
         tell_forgotten()
         forgotten = [log["text"] for log in made.told("log") if (log["level"], log["logger"]) == FORGOTTEN]
         if forgotten:
@@ -183,18 +190,17 @@ def _in_thread(work: Any, timeout: float) -> None:
 
 
 @contextlib.contextmanager
-def _installed(context: _TestContext, folder: Path) -> Iterator[None]:
+def _installed(context: _TestContext) -> Iterator[None]:
     """Connect this process's emitters to the run, in its working folder."""
     before, place = installed.installed(), Path.cwd()
-    work = folder / "work"
-    work.mkdir()
-    os.chdir(work)
+    context.work.mkdir()
+    os.chdir(context.work)
     installed.install(context)
     try:
         yield
     finally:
-        installed.install(before)
         os.chdir(place)
+        installed.install(before)
         context.memory.forget()
 
 
@@ -224,15 +230,40 @@ class _TestContext(RunnerContext):
         self.buffer = _Events(self._take)
         self.fid = FID
         self.folder = folder / "files"
+        self.work = folder / "work"
+        self.is_over = False
         self.run = Run()
         self.memory = LocalMemory()
         self._answers = answers
         self._delegates = delegates
-        self._asked: dict[str, Lock] = {}
+        self._asked: list[str] = []
         self._verdicts: dict[str, Future[Event]] = {}
+
+    def give_up(self) -> None:
+        """Take nothing more of the flow, which hangs: what it does from now on belongs to no test."""
+        self.is_over = True
+        for lid in self._asked:
+            self.expire(lid, self._over())
+
+    def emit(self, event: str, data: dict[str, Any]) -> Emitted:
+        """Take one event."""
+        self._check()
+        return super().emit(event, data)
+
+    def open_lock(self, lid: str, demand: Demand) -> Future[Any]:
+        """Open a lock, which the test answers."""
+        self._check()
+        self._asked.append(lid)
+        return super().open_lock(lid, demand)
+
+    def write_output(self, name: str, source: Any, media_type: str | None) -> dict[str, Any]:
+        """Write an output."""
+        self._check()
+        return super().write_output(name, source, media_type)
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         """Answer questions about memories and other nodes' runs."""
+        self._check()
         return (self.memory if op.startswith("memory.") else self._delegates).ask(op, args)
 
     def keep(self, name: str, path: Path) -> None:
@@ -244,6 +275,14 @@ class _TestContext(RunnerContext):
         for data in self.run.told("output"):
             path = Path(str(self.folder), data["name"])
             self.run.outputs[data["name"]] = Output(path.read_bytes(), data["media_type"])
+
+    def _check(self) -> None:
+        if self.is_over:
+            raise self._over()
+
+    @staticmethod
+    def _over() -> DeadlineError:
+        return DeadlineError("the test that ran this flow has ended: the flow took too long")
 
     def _take(self, event: Event) -> None:
         self.run.events.append(event)

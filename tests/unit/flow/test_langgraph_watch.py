@@ -73,8 +73,7 @@ def test_a_graph_that_a_function_runs_is_told(way: str):
     assert made.result == "STARS"
 
 
-def test_a_graph_is_told_once_although_a_run_before_has_not_ended(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(".")  # that run's folder stays the process's
+def test_a_graph_is_told_once_although_a_run_before_has_not_ended():
     with pytest.raises(DeadlineError):
         run(lambda: lock("?", str), answers=lambda _: threading.Event().wait(), timeout=0.01)
     assert len(told(run(lambda: WAYS["invoke"](graph_of(research))))) == 4

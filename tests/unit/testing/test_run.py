@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -144,10 +145,60 @@ def test_what_was_forgotten_elsewhere_fails_no_run():
     assert run(lambda: 1).events == []
 
 
-def test_a_flow_that_does_not_end_fails(monkeypatch):
-    monkeypatch.chdir(".")  # its folder stays the process's
+def hanging(flow, **more):
+    """Run a flow that hangs; gives its threads, and what the test saw of the process."""
+    before, others = (Path.cwd(), installed()), threading.enumerate()
     with pytest.raises(DeadlineError, match="timeout=…"):
-        run(lambda: lock("?", str), answers=lambda lock: __import__("threading").Event().wait(), timeout=0.01)
+        run(flow, timeout=0.2, **more)
+    threads = {each for each in threading.enumerate() if each.name == "kodo-flow"}.difference(others)
+    return threads, before, (Path.cwd(), installed())
+
+
+def test_a_flow_that_does_not_end_fails_and_its_question_with_it():
+    threads, before, after = hanging(lambda: lock("?", str), answers=lambda lock: threading.Event().wait())
+    assert after == before
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda: progress(1),
+        lambda: lock("?", str, default=""),
+        lambda: output.write("a", ""),
+        lambda: memory.long.set("a", 1),
+        lambda: None,
+    ],
+    ids=["event", "lock", "output", "memory", "nothing"],
+)
+def test_what_a_flow_does_after_its_test_has_given_it_up_reaches_no_other(late, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").touch()
+    go, raised = threading.Event(), []
+
+    @flow(outputs="folder")
+    def hangs():
+        go.wait()
+        try:
+            late()
+        except Exception as error:
+            raised.append(type(error))
+            raise
+
+    (thread,), before, after = hanging(hangs)
+
+    def next_one():
+        go.set()
+        thread.join(60)
+        return memory.long.keys()
+
+    made = run(next_one)
+    assert after == before
+    assert (made.result, made.told("progress"), made.locks, made.outputs, made.long) == ([], [], [], {}, {})
+    assert os.listdir() == ["mine.txt"]
+    assert set(raised) <= {DeadlineError}
 
 
 def test_the_working_folder_is_empty_and_its_own_and_what_is_left_is_told():

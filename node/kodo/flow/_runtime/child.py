@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kodo.flow._runtime.buffer import pack_event
-from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, current, install
+from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, current, install, install_here
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, MAX_LINE_BYTES
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, UnreachableError, UsageError
@@ -78,4 +78,5 @@ def connect_children() -> None:
 
 
 def _connect() -> None:
+    install_here(None)
     install(ChildContext(os.environ.get(EVENTS_VARIABLE, ""), current().fid))

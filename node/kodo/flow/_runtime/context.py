@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "emit_here",
     "fid",
     "install",
+    "install_here",
     "installed",
 ]
 
@@ -157,6 +159,7 @@ class Context(ABC):
 
 
 _installed: Context | None = None
+_of_this_code: ContextVar[Context | None] = ContextVar("kodo_context", default=None)
 _console_guard = threading.Lock()
 
 
@@ -166,15 +169,22 @@ def install(context: Context | None) -> None:
     _installed = context
 
 
+def install_here(context: Context | None) -> None:
+    """Make `context` the one of this code, and of tasks and threads that inherit its variables, whatever the process
+    has installed; None: the process's again.
+    """
+    _of_this_code.set(context)
+
+
 def installed() -> Context | None:
     """Return what `install` was given last."""
     return _installed
 
 
 def current() -> Context:
-    """Return this process's context; outside of a node's runners the first use makes it."""
+    """Return the context of this code, else this process's; outside of a node's runners the first use makes it."""
     global _installed
-    context = _installed
+    context = _of_this_code.get() or _installed
     if context is None:
         with _console_guard:
             if _installed is None:

@@ -110,7 +110,7 @@ in_child(refused)
 
 # Where functions are found again by processes that are not forked.
 WORK = """
-from kodo.flow import action, lock, memory, output
+from kodo.flow import action, delegate, lock, memory, output
 
 def says(number):
     action(n=number)
@@ -126,9 +126,10 @@ ASKED = {
     "lock": lambda: lock("Go on?"),
     "output": lambda: output.write("a.md", "x"),
     "memory": lambda: memory.long.get("a"),
+    "delegate": lambda: list(delegate("node/flow")),
 }
 """
-REFUSED = [[name, "UsageError", True] for name in ("lock", "output", "memory")]
+REFUSED = [[name, "UsageError", True] for name in ("lock", "output", "memory", "delegate")]
 STARTED = {
     "process": "work = context.Process(target=says, args=(1,)); work.start(); work.join()",
     "pool": "with context.Pool(1) as pool: pool.map(says, [1])",
