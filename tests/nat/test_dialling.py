@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
 from tests.support.lab import needs_root
-from tests.support.nat_lab import Nat, Sites, sites
+from tests.support.nat_lab import Nat, Site, Sites, many_sites
 
 pytestmark = needs_root
 
 REFUSED_SECONDS = "1"
 """How long an address is tried that does not answer."""
+USERS = {f"a-{kind}": kind for kind in Nat}
 
 
-async def listen_and_dial(net: Sites, seconds: str) -> dict[str, str]:
-    """Let a node listen at site b, and dial it from site a at the address that the internet sees of it."""
-    async with net.lab.program("b", "serve") as node:
-        told = await node.says()
-        [own] = [address for address in told if f"/{net.address('b')}/" in address]
-        address = own.replace(net.address("b"), net.public_address("b"))
-        async with net.lab.program("a", "dial", seconds, address) as user:
-            answer: dict[str, str] = await user.says()
-            return answer
+async def listen_and_dial(net: Sites, pairs: list[tuple[Site, Site]], seconds: str) -> dict[Site, dict[str, Any]]:
+    """Let nodes listen and users dial them at the addresses that the internet sees of them; each dials one."""
+    addresses: dict[Site, str] = {}
+    nodes = {node for _, node in pairs}
+    async with net.lab.programs() as programs:
+        for node in nodes:
+            programs.start(node, "serve", "0.0.0.0")
+        for _ in nodes:
+            node, told = await programs.says()
+            [own] = [address for address in told if f"/{net.address(node)}/" in address]
+            addresses[node] = own.replace(net.address(node), net.public_address(node))
+        for user, node in pairs:
+            programs.start(user, "dial", seconds, addresses[node])
+        return dict([await programs.says() for _ in pairs])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Nat if kind is not Nat.NOUDP])
-async def test_an_open_node_is_reached_directly_from_behind_every_nat(kind: Nat) -> None:
-    with sites(kind, Nat.OPEN) as net:
-        told = await listen_and_dial(net, "20")
-        assert told == {"connected": net.address("b"), "route": "direct"}
+async def test_an_open_node_is_reached_directly_from_behind_every_nat() -> None:
+    users = {user: kind for user, kind in USERS.items() if kind is not Nat.NOUDP}
+    with many_sites({**users, "node": Nat.OPEN}) as net:
+        told = await listen_and_dial(net, [(user, "node") for user in users], "20")
+        assert told == {user: {"connected": net.address("node"), "route": "direct"} for user in users}
 
 
-@pytest.mark.parametrize(
-    ("user", "node"),
-    [(Nat.NOUDP, Nat.OPEN), (Nat.OPEN, Nat.CONE), (Nat.OPEN, Nat.SYM)],
-    ids=["UDP is blocked", "a NAT lets nobody in", "a NAT gives each destination a port of its own"],
-)
-async def test_a_node_that_lets_no_packet_in_is_said_not_to_answer(user: Nat, node: Nat) -> None:
-    with sites(user, node) as net:
-        told = await listen_and_dial(net, REFUSED_SECONDS)
-        where = net.public_address("b")
-    assert told["refused"].startswith(f"nobody answered within {REFUSED_SECONDS} s at {where} port ")
+async def test_a_node_that_lets_no_packet_in_is_said_not_to_answer() -> None:
+    kinds = {"a-noudp": Nat.NOUDP, "b-open": Nat.OPEN, "a-one": Nat.OPEN, "b-cone": Nat.CONE}
+    with many_sites({**kinds, "a-other": Nat.OPEN, "b-sym": Nat.SYM}) as net:
+        pairs = [("a-noudp", "b-open"), ("a-one", "b-cone"), ("a-other", "b-sym")]
+        told = await listen_and_dial(net, pairs, REFUSED_SECONDS)
+        for user, node in pairs:
+            where = net.public_address(node)
+            assert told[user]["refused"].startswith(f"nobody answered within {REFUSED_SECONDS} s at {where} port ")

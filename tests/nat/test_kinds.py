@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kodo.p2p.core.nat import NatKind
 from tests.support.lab import Lab, needs_root
-from tests.support.nat_lab import REGISTRY, REGISTRY_TOO, Nat, sites
+from tests.support.nat_lab import REGISTRY, REGISTRY_TOO, Nat, many_sites, sites
 
 pytestmark = needs_root
 
@@ -17,28 +17,30 @@ KINDS = {
 }
 
 
-async def kind_before(lab: Lab, host: str, addresses: list[str]) -> tuple[str, list[list[object] | None]]:
+async def seen_of(lab: Lab, host: str, addresses: list[str]) -> tuple[str, int]:
     async with lab.program(host, "nat", *addresses) as user:
-        told = await user.says()
-    return told["kind"], told["seen"]
+        [[address, port]] = (await user.says())["seen"]
+    return address, port
 
 
 async def test_the_kind_of_nat_is_told_by_two_ports_and_two_addresses() -> None:
-    with sites(Nat.FULL, Nat.OPEN) as net:
+    users = {f"a-{kind}": (kind, found) for kind, found in {**KINDS, Nat.OPEN: NatKind.OPEN}.items()}
+    with many_sites({user: kind for user, (kind, _) in users.items()}) as net:
         async with (
             net.lab.program("registry", "serve", REGISTRY) as one,
             net.lab.program("registry", "serve", REGISTRY, REGISTRY_TOO) as two,
+            net.lab.programs() as programs,
         ):
             addresses = [*(await one.says()), *(await two.says())]
             assert len(addresses) == 3
-            found, seen = await kind_before(net.lab, "b", addresses)
-            assert found == NatKind.OPEN
-            assert {each[0] for each in seen if each} == {net.address("b")}
-            for kind, expected in KINDS.items():
-                net.become("a", kind)
-                found, seen = await kind_before(net.lab, "a", addresses)
-                assert (kind, found) == (kind, expected)
-                assert {each[0] for each in seen if each} <= {net.public_address("a")}
+            for user in users:
+                programs.start(user, "nat", *addresses)
+            told = dict([await programs.says() for _ in users])
+        assert {user: each["kind"] for user, each in told.items()} == {
+            user: kind for user, (_, kind) in users.items()
+        }
+        for user, each in told.items():
+            assert {seen[0] for seen in each["seen"] if seen} <= {net.public_address(user)}
 
 
 async def test_a_router_that_forgets_has_other_mappings() -> None:
@@ -46,10 +48,8 @@ async def test_a_router_that_forgets_has_other_mappings() -> None:
         async with net.lab.program("registry", "serve", REGISTRY) as server:
             addresses = await server.says()
             net.rebind("a")
-            _, [first] = await kind_before(net.lab, "a", addresses)
+            first = await seen_of(net.lab, "a", addresses)
             net.renumber("a")
-            _, [second] = await kind_before(net.lab, "a", addresses)
-    assert first is not None
-    assert 10_000 <= int(str(first[1])) < 25_000  # no port that a host takes by itself
-    assert second is not None
+            second = await seen_of(net.lab, "a", addresses)
+    assert 10_000 <= first[1] < 25_000  # no port that a host takes by itself
     assert second[0] != first[0]

@@ -15,13 +15,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["Lab", "Program", "lab", "needs_root"]
+__all__ = ["Lab", "Program", "Programs", "lab", "needs_root"]
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces take root")
@@ -92,6 +92,21 @@ class Lab:
         self.ip(name, *(["-6"] if ":" in via else []), "route", "replace", "default", "via", via)
 
     @contextlib.asynccontextmanager
+    async def programs(self) -> AsyncIterator[Programs]:
+        """Run `lab_peer`'s programs on many hosts, in processes that share what they have loaded."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.lab_peers"),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        programs = Programs(process, self._hosts)
+        try:
+            yield programs
+        finally:
+            await programs.aclose()
+
+    @contextlib.asynccontextmanager
     async def program(self, name: str, *words: str) -> AsyncIterator[Program]:
         """Run `python -m tests.support.lab_peer WORDS` on a host; it ends with the block."""
         process = await asyncio.create_subprocess_exec(
@@ -132,6 +147,38 @@ class Program:
         if not line:
             raise RuntimeError(f"the program ended with code {await self._process.wait()}")
         return json.loads(line)
+
+
+class Programs:
+    """Programs on many hosts, whose words come as one stream."""
+
+    def __init__(self, process: asyncio.subprocess.Process, namespaces: Mapping[str, str]) -> None:
+        self._process, self._namespaces = process, namespaces
+
+    def start(self, name: str, *words: str) -> None:
+        """Run `python -m tests.support.lab_peer WORDS` on a host, until the end of all."""
+        assert self._process.stdin is not None
+        line = json.dumps([self._namespaces[name], name, words])
+        self._process.stdin.write(line.encode() + b"\n")
+
+    async def says(self) -> tuple[str, Any]:
+        """Return what one of them says next, and on which host it is.
+
+        Raises:
+            RuntimeError: all have ended.
+        """
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the programs ended with code {await self._process.wait()}")
+        name, value = json.loads(line)
+        return name, value
+
+    async def aclose(self) -> None:
+        """End all."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
 
 
 @functools.cache

@@ -3,14 +3,16 @@
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
 python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
 python -m tests.support.lab_peer dial SECONDS ADDRESS... | nat ADDRESS...
+python -m tests.support.lab_peer relay HOST NAME... | attached RELAY NAME | reach '{"NAME": [ADDRESS, ...], ...}'
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kodo.p2p.core.hosts import is_own_host
@@ -26,9 +28,11 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.interfaces import local_addresses
+from kodo.p2p.net.relay import RelayServer
 
 EVERY_SECONDS = 0.02
 PIECE_BYTES = 16_000
+RELAY_PORT = 8360
 
 
 def say(value: Any) -> None:
@@ -40,7 +44,7 @@ async def answer(request: Request) -> None:
     if request.op == "tick":
         while True:
             await request.send(b"tick")
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(request.args.get("every", EVERY_SECONDS))
     left = request.args.get("bytes", 0)
     while left > 0:
         await request.send(bytes(min(left, PIECE_BYTES)))
@@ -125,6 +129,53 @@ async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds:
         }
 
 
+def identity_of(name: str) -> Identity:
+    return Identity.from_seed(hashlib.sha256(name.encode()).digest())
+
+
+def token_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+async def relay(host: str, names: Sequence[str]) -> None:
+    """Relay for the nodes of these names."""
+    server = RelayServer()
+    server.open([host], RELAY_PORT)
+    for name in names:
+        server.core.admit(identity_of(name).peer_id, token_of(name), asyncio.get_running_loop().time())
+    say("ready")
+    await asyncio.Event().wait()
+
+
+async def attached(relay: str, name: str) -> None:
+    """Listen, attach to a relay, and say where to dial."""
+    async with Host(identity_of(name), WebRtcTransport()) as host:
+        host.handle(CALL_PROTOCOL, CallServer(answer))
+        await host.listen(["0.0.0.0"])
+        changed = asyncio.Event()
+        host.attach((relay, RELAY_PORT), token_of(name), changed.set)
+        await changed.wait()
+        say([str(address) for address in host.all_addresses()])
+        await asyncio.Event().wait()
+
+
+async def reach(nodes: Mapping[str, Sequence[str]]) -> None:
+    """Dial nodes, have each of them send for ever, and say by which route that comes, each time that it changes."""
+
+    async def to(name: str, addresses: Sequence[str]) -> None:
+        session = await host.connect([Multiaddr.parse(address) for address in addresses], timeout=30)
+        route = ""
+        async with Call(session, "tick", {"every": 0.2}, timeout=None) as call:
+            async for _ in call:
+                if session.route != route:
+                    route = session.route
+                    say([name, route])
+
+    async with Host(Identity.from_seed(b"u" * 32), WebRtcTransport()) as host, asyncio.TaskGroup() as group:
+        for name, addresses in nodes.items():
+            group.create_task(to(name, addresses))
+
+
 async def main(words: Sequence[str]) -> None:
     match words:
         case ["serve", *hosts]:
@@ -139,6 +190,12 @@ async def main(words: Sequence[str]) -> None:
             await look()
         case ["nat", *addresses]:
             say(await kind_of_nat(addresses))
+        case ["relay", host, *names]:
+            await relay(host, names)
+        case ["attached", host, name]:
+            await attached(host, name)
+        case ["reach", nodes]:
+            await reach(json.loads(nodes))
         case ["dial", seconds, *addresses]:
             say(await dial(addresses, float(seconds)))
         case ["follow", seconds, *addresses]:

@@ -1,29 +1,28 @@
-"""Two sites behind routers that translate addresses, and the internet between them, of Linux network namespaces.
+"""Sites behind routers that translate addresses, and the internet between them, of Linux network namespaces.
 
     a ── router-a ── internet ── router-b ── b
                         │
                      registry            (two addresses; further hosts by `public_host`)
 
-Both routers are what `Nat` says. It takes root, `ip` (iproute2) and `nft` (nftables).
+The routers are what `Nat` says. It takes root, `ip` (iproute2) and `nft` (nftables).
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Literal
 
 from tests.support.lab import Lab, lab
 
-__all__ = ["REGISTRY", "REGISTRY_TOO", "Nat", "Site", "Sites", "sites"]
+__all__ = ["REGISTRY", "REGISTRY_TOO", "Nat", "Site", "Sites", "many_sites", "sites"]
 
-Site = Literal["a", "b"]
+Site = str
+"""A site's name, and its host's; with `router-` before it, an interface's too: eight characters at most."""
 
 REGISTRY, REGISTRY_TOO = "100.64.0.10", "100.64.0.11"
 """Where the host `registry` is."""
-_NUMBERS: dict[Site, int] = {"a": 1, "b": 2}
 _PORTS = itertools.cycle([(10_000, 14_999), (15_000, 19_999), (20_000, 24_999)])
 """Of mappings after the first: none of them is a port that hosts take by themselves."""
 
@@ -46,10 +45,10 @@ class Nat(StrEnum):
     """As `CONE`, and no UDP passes at all."""
 
 
-def _rules(kind: Nat, site: Site, lan: str, wan: str, ports: str) -> str:
+def _rules(kind: Nat, way_in: str, way_out: str, lan: str, wan: str, ports: str) -> str:
     """Return a router's whole ruleset as `nft -f` takes it; its interfaces are named after where they lead."""
-    inside, outside = f'iifname "{site}"', 'iifname "internet"'
-    leaving, forwards, before = 'oifname "internet"', [f"{outside} ct state new drop"], []
+    inside, outside = f'iifname "{way_in}"', f'iifname "{way_out}"'
+    leaving, forwards, before = f'oifname "{way_out}"', [f"{outside} ct state new drop"], []
     after = [f"{leaving} meta l4proto udp masquerade {ports}", f"{leaving} masquerade"]
     match kind:
         case Nat.OPEN:
@@ -76,16 +75,17 @@ def _rules(kind: Nat, site: Site, lan: str, wan: str, ports: str) -> str:
 
 
 class Sites:
-    """The two sites, made by `sites`.
+    """The sites, made by `sites` or `many_sites`.
 
     Attributes:
-        lab: runs programs on the hosts `a`, `b`, `registry` and those of `public_host`.
+        lab: runs programs on the sites' hosts, on `registry` and on those of `public_host`.
         kinds: what stands before each site.
     """
 
-    def __init__(self, lab: Lab, a: Nat, b: Nat) -> None:
+    def __init__(self, lab: Lab, kinds: Mapping[Site, Nat]) -> None:
         self.lab = lab
-        self.kinds: dict[Site, Nat] = {"a": a, "b": b}
+        self.kinds = dict(kinds)
+        self._numbers = {site: number for number, site in enumerate(kinds, 1)}
         self._wan: dict[Site, str] = {}
         self._public = 0
         lab.host("internet", forwards=True)
@@ -95,7 +95,7 @@ class Sites:
 
     def address(self, site: Site) -> str:
         """Return the address that a site's host has itself."""
-        number = _NUMBERS[site]
+        number = self._numbers[site]
         return f"100.64.{100 + number}.2" if self.kinds[site] is Nat.OPEN else f"192.168.{number}.2"
 
     def public_address(self, site: Site) -> str:
@@ -110,6 +110,18 @@ class Sites:
         self.lab.address("internet", name, f"{router}/24")
         self.lab.address(name, "internet", *(f"{address}/24" for address in addresses))
         self.lab.route(name, router)
+
+    def host_behind(self, site: Site, name: str, kind: Nat) -> None:
+        """Make a site's host a router of a kind, with another host behind it: the site's router is its provider's."""
+        network, wan, way_out = f"10.{self._numbers[site]}.0", self.address(site), f"router-{site}"
+        self.lab.host(name)
+        self.lab.wire(site, name)
+        self.lab.address(site, name, f"{network}.1/24")
+        self.lab.address(name, site, f"{network}.2/24")
+        self.lab.route(name, f"{network}.1")
+        self.lab.set(site, "net.ipv4.ip_forward", 1)
+        rules = _rules(kind, name, way_out, f"{network}.0/24", wan, "")
+        self.lab.run(site, "nft", "-f", "-", given=rules)
 
     def become(self, site: Site, kind: Nat) -> None:
         """Let a router translate in another way; what it has translated so far it forgets. `OPEN` is for ever."""
@@ -138,7 +150,7 @@ class Sites:
         self.lab.route(site, f"{network}.1")
 
     def _make(self, site: Site) -> None:
-        number, router = _NUMBERS[site], f"router-{site}"
+        number, router = self._numbers[site], f"router-{site}"
         network = self.address(site).rpartition(".")[0]
         self._wan[site] = f"100.64.{number}.2"
         self.lab.host(site)
@@ -156,7 +168,7 @@ class Sites:
 
     def _forget(self, site: Site, wan: str) -> None:
         """Give a router its public address anew: the kernel forgets what it has masqueraded behind the former."""
-        router, number = f"router-{site}", _NUMBERS[site]
+        router, number = f"router-{site}", self._numbers[site]
         with contextlib.suppress(RuntimeError):
             self.lab.ip(router, "addr", "del", f"{self._wan[site]}/24", "dev", "internet")
         self._wan[site] = wan
@@ -165,12 +177,19 @@ class Sites:
 
     def _translate(self, site: Site, ports: str = "") -> None:
         lan = self.address(site).rpartition(".")[0] + ".0/24"
-        rules = _rules(self.kinds[site], site, lan, self._wan[site], ports)
+        rules = _rules(self.kinds[site], site, "internet", lan, self._wan[site], ports)
         self.lab.run(f"router-{site}", "nft", "-f", "-", given=rules)
 
 
 @contextlib.contextmanager
-def sites(a: Nat, b: Nat) -> Iterator[Sites]:
-    """Lay the networks; they are gone at the end of the block."""
+def many_sites(kinds: Mapping[Site, Nat]) -> Iterator[Sites]:
+    """Lay the networks, with sites of these names; they are gone at the end of the block."""
     with lab() as made:
-        yield Sites(made, a, b)
+        yield Sites(made, kinds)
+
+
+@contextlib.contextmanager
+def sites(a: Nat, b: Nat) -> Iterator[Sites]:
+    """Lay the networks of two sites, `a` and `b`; they are gone at the end of the block."""
+    with many_sites({"a": a, "b": b}) as made:
+        yield made

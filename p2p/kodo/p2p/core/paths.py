@@ -48,6 +48,8 @@ LATE_SECONDS: Final = 0.1
 """How much later than the others addresses are checked that are probably somebody else's."""
 FIRST_RETRY_SECONDS: Final = 0.05
 LAST_RETRY_SECONDS: Final = 1.0
+OPENING_SECONDS: Final = 0.5
+"""Most between two checks through a relay just after the choice: each makes the peer try to open its NAT for us."""
 UPGRADE_SECONDS: Final = 4.0
 """How long after the choice better addresses are checked like new ones; then every `IDLE_SECONDS`."""
 _LEAST_WAIT, _MOST_WAIT = 0.2, 1.0
@@ -230,6 +232,10 @@ class Paths:
         return [known for known in others if known.candidate.rank > rank and not known.candidate.late]
 
     @property
+    def _is_relayed(self) -> bool:
+        return self.current is not None and self._known[self.current].candidate.rank is Rank.RELAYED
+
+    @property
     def _lost(self) -> bool:
         return self._unanswered > UNANSWERED
 
@@ -237,6 +243,8 @@ class Paths:
         if self._unanswered:
             wait = min(max(2 * self._rtt, _LEAST_WAIT), _MOST_WAIT) * 2.0 ** (min(self._unanswered, 5) - 1)
             return self._asked_at + min(wait, AWAITED_SECONDS)
+        if self._asked_at < self._chosen_at + UPGRADE_SECONDS and self._is_relayed:
+            return self._asked_at + OPENING_SECONDS
         if not self.awaiting:
             return self._asked_at + IDLE_SECONDS
         quiet = min(QUIET_SECONDS * 2.0 ** min(self._quiet, 5), AWAITED_SECONDS)
@@ -261,7 +269,13 @@ class Paths:
             self._rtt = rtt
             self._unanswered = 0
             before, self._mapped = self._mapped, mapped
-            return Change.REMAPPED if before not in (None, mapped) else Change.NOTHING
+            if before in (None, mapped):
+                return Change.NOTHING
+            if self._is_relayed:
+                # To the peer this is somebody new, for whom it opens its NAT anew.
+                self._chosen_at = now
+                self._look_anew(now)
+            return Change.REMAPPED
         current = self.current
         if current is not None:
             better = known.candidate.rank > self._known[current].candidate.rank

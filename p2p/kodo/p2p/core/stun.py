@@ -37,6 +37,7 @@ __all__ = [
     "is_dtls_handshake",
     "is_dtls_plain",
     "is_stun",
+    "opening_check",
     "pack_address",
     "pack_message",
     "parse_message",
@@ -327,6 +328,18 @@ def binding_request(
     if nominate and controlling:
         attributes.append((_USE_CANDIDATE, b""))
     return pack_message(BINDING_REQUEST, transaction_id, attributes, server_ufrag)
+
+
+def opening_check(request: BindingRequest) -> bytes:
+    """Make the listener's own check, by which a dialer learns from where it comes; shorter than the dialer's."""
+    return binding_request(
+        request.server_ufrag,
+        request.client_ufrag,
+        request.transaction_id,
+        tie_breaker=2**64 - 1,
+        priority=1,
+        controlling=False,
+    )
 
 
 def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> BindingAnswer:

@@ -198,6 +198,7 @@ class Dialler:
     def _received(self, data: bytes, source: Source) -> None:
         target = Target(source.host, source.port, source.interface)
         if target not in self._paths:
+            self._take_opening(data, source)
             return
         if stun.is_dtls(data):
             link = self.link
@@ -243,8 +244,20 @@ class Dialler:
             self._try_own(answer.own, target)
         self._arm()
 
+    def _take_opening(self, data: bytes, source: Source) -> None:
+        """Take the check of a peer that a relay leads to: its NAT may let our packets in by this address."""
+        if self._rank is not Rank.RELAYED or not stun.is_binding_request(data):
+            return
+        try:
+            request = stun.read_binding_request(data)
+        except ValueError:
+            return
+        if request.server_ufrag == self._ufrag and not request.controlling:
+            self._try_own((source.host, source.port), self.target)
+            self._check_due()
+
     def _try_own(self, address: tuple[str, int], relay: Target) -> None:
-        """Check where a peer that answers through a relay says that it is itself: it lets our packets in now."""
+        """Check where a peer that answers through a relay seems to be itself: it lets our packets in now."""
         target = Target(*address)
         if target in self._paths or self._told >= ADDRESSES_TOLD:
             return

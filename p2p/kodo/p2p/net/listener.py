@@ -29,6 +29,7 @@ from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.link import WebRtcLink
+from kodo.p2p.net.openings import ALL_THE_WAY, Openings
 from kodo.p2p.net.transport import Limits, Link, Punch
 from kodo.p2p.net.ways import Stray
 
@@ -39,10 +40,6 @@ logger = logging.getLogger(__name__)
 AMPLIFICATION = 3
 """Until a source has shown that it hears us, at most this many times the bytes it sent are sent to it (as in
 RFC 9000, 8.1). It has by echoing a cookie, or by finishing DTLS, for which it must have seen our part of it."""
-OPENING_HOPS = 3
-"""Routers that a packet passes whose only purpose is to open the NAT before this machine."""
-OPENED = 256
-"""Dialers that are remembered for whom that was done."""
 FOLLOW_TRIES = 4
 """Links of one username that a record from elsewhere is tried on; a dialler's own username has one."""
 FOLLOW_SECONDS = 0.1
@@ -155,7 +152,7 @@ class WebRtcListener:
         live = live or LiveLinks()
         self._live, self._ways = live.by_username, live.ways
         self._punch = punch
-        self._opened: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._openings = Openings()
         self._attachments: dict[tuple[str, int], Attachment] = {}
         self._handshaking: Counter[str] = Counter()
         self._links: Counter[str] = Counter()
@@ -289,6 +286,8 @@ class WebRtcListener:
             known.link.heard()
         known.budget += AMPLIFICATION * len(data)
         relayed = source.via is not None
+        if not relayed:
+            self._openings.came((source.host, source.port))
         own = self._open_way(source, request) if relayed else None
         answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
@@ -305,8 +304,7 @@ class WebRtcListener:
     def _open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
         """Let a relayed dialer in through the NAT before this machine; return where that is, if it may know.
 
-        One short packet towards the dialer is enough, and it need not get there: routers that take unknown packets
-        for the beginning of something new would give what the dialer sends then another address.
+        One packet towards the dialer, never longer than the check that came, does that; see `openings`.
         """
         if source.via is None or self.endpoint is None or not self._may_tell(request.username):
             return None
@@ -316,12 +314,14 @@ class WebRtcListener:
             return None
         if not may_be_sent_to(source.host, source.port, because_of=source.via.relay.host):
             return None
-        self._opened[source.host, source.port] = None
-        self._opened.move_to_end((source.host, source.port))
-        if len(self._opened) > OPENED:
-            self._opened.popitem(last=False)
-        opening = stun.plain_request(request.transaction_id)
-        self.endpoint.send_near(opening, Source(source.host, source.port), OPENING_HOPS)
+        dialler = Source(source.host, source.port)
+        hops = self._openings.next_hops(
+            (source.host, source.port), own, self._loop.time(), proved=self._is_proved(request.username, source)
+        )
+        if hops < ALL_THE_WAY:
+            self.endpoint.send_near(stun.plain_request(request.transaction_id), dialler, hops)
+        else:
+            self.endpoint.send([stun.opening_check(request)], dialler)
         return own
 
     def _may_tell(self, username: str) -> bool:
@@ -330,10 +330,15 @@ class WebRtcListener:
             return any(link.admitted for link in self._live.get(username, [])[:FOLLOW_TRIES])
         return self._punch == "early"
 
+    def _is_proved(self, username: str, source: Source) -> bool:
+        """Whether a dialer receives what is sent to a source: it has finished a handshake by that way."""
+        ways = (self._ways.get(link) for link in self._live.get(username, [])[:FOLLOW_TRIES])
+        return any(way is not None and way.source == source and way.is_proved() for way in ways)
+
     def _route_to(self, source: Source) -> str:
         if source.via is not None:
             return "relay"
-        return "punched" if (source.host, source.port) in self._opened else udp.route_to(source.host)
+        return "punched" if (source.host, source.port) in self._openings else udp.route_to(source.host)
 
     def _forget_sources(self) -> None:
         excess = max(0, len(self._sources) - self._limits.usernames)

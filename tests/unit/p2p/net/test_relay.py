@@ -15,6 +15,7 @@ from kodo.p2p.core.relay import AMPLIFICATION, RelayBounds
 from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net.attachment import EVERY_SECONDS, Attachment
 from kodo.p2p.net.calls import Call
+from kodo.p2p.net.dialler import ADDRESSES_TOLD
 from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.relay import RelayServer
@@ -363,3 +364,70 @@ def test_a_node_tells_where_it_is_to_whom_it_may(play: Play, punch: Punch, admit
         assert bool(it.air.opened) == tells
 
     play(scene, punch)
+
+
+def test_a_node_whose_nat_has_another_port_for_each_destination_is_met_at_that_port(play: Play) -> None:
+    other = (NODE, 50_000)
+
+    async def scene(it: Scene) -> None:
+        # What the node sends to the user goes from another port than what it sends to the relay.
+        send = it.air.carry
+
+        def carry(data: bytes, source: Address, to: Address) -> None:
+            send(data, other if source == (NODE, PORT) and to[0] != RELAY else source, to)
+
+        it.air.carry = carry  # type: ignore[method-assign]
+        it.air.drop = lambda data, source, to: to == (NODE, PORT) and source[0] != RELAY
+        it.air.there[other] = it.air.there[NODE, PORT]
+        session = await it.user.connect([await it.attach()])
+        assert await pull(session, 150, every=0.02) < 0.3
+        [at_node] = it.node.sessions
+        assert (session.route, at_node.route) == ("punched", "punched")
+        assert session.remote_address == other
+
+    play(scene, "early")
+
+
+@pytest.mark.parametrize("how", ["a dialler's own", "not the session's", "where nobody may be sent to"])
+def test_a_check_from_elsewhere_leads_a_dialler_nowhere_unless_it_is_its_peers(play: Play, how: str) -> None:
+    async def scene(it: Scene) -> None:
+        checks: list[bytes] = []
+        it.air.drop = lambda data, source, to: bool(
+            it._drop(data, source, to) or (to == AT_RELAY and stun.is_binding_request(data) and checks.append(data))
+        )
+        session = await it.user.connect([await it.attach()])
+        ufrag = stun.read_binding_request(checks[-1]).server_ufrag
+        victim = ("127.0.0.1", 40_000) if how == "where nobody may be sent to" else ("203.0.113.9", 40_000)
+        if how == "not the session's":
+            ufrag = stun.UFRAG_PREFIXES[1] + "0" * 32
+        check = stun.binding_request(
+            ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1, controlling=how == "a dialler's own"
+        )
+        [user] = [each for each in it.air.there.values() if not each.host]
+        for _ in range(20):
+            it.air.carry(check, victim, it.air.seen(user))
+        await pull(session, 50, every=0.02)
+        assert it.air.received[victim] == 0
+        assert session.route == "relay"
+
+    play(scene)
+
+
+def test_forged_checks_lead_a_dialler_to_few_addresses(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        checks: list[bytes] = []
+        it.air.drop = lambda data, source, to: bool(
+            it._drop(data, source, to) or (to == AT_RELAY and stun.is_binding_request(data) and checks.append(data))
+        )
+        session = await it.user.connect([await it.attach()])
+        ufrag = stun.read_binding_request(checks[-1]).server_ufrag
+        check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1, controlling=False)
+        [user] = [each for each in it.air.there.values() if not each.host]
+        victims = [("203.0.113.9", 40_000 + number) for number in range(20)]
+        for victim in victims:
+            it.air.carry(check, victim, it.air.seen(user))
+        await pull(session, 50, every=0.02)
+        assert sum(it.air.received[victim] > 0 for victim in victims) == ADDRESSES_TOLD
+        assert session.route == "relay"
+
+    play(scene)
