@@ -60,6 +60,8 @@ DISK_BYTES = 3 << 30
 RESERVE_BYTES = 256 << 20
 ROUND = ("call", "call", "search", "call", "connect", "call", "download", "call", "search", "run", "call", "login")
 """What the user does in turn: what is short more often, for the 99th percentile wants many."""
+FLOWS_NICE = 15
+"""How far Ray has flows step back."""
 FLOWS, USERS_NODE = "flows", "node with users"
 LOGIN_S = 1.2
 """Between two logins: each device may try every 12 s, and there are ten."""
@@ -67,14 +69,21 @@ LOGIN_S = 1.2
 
 @dataclass
 class Acts:
-    """How long each act took, in seconds, and how it failed."""
+    """How long each act took, and how it failed.
+
+    Attributes:
+        took: seconds, by act.
+        spent: seconds that the loops of node and registry computed meanwhile, for whomever: what an act waits for
+            there, however busy the machine is with other things.
+    """
 
     took: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    spent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: Counter[str] = field(default_factory=Counter)
 
-    def at(self, act: str, percent: int) -> float:
+    def at(self, act: str, percent: int, *, spent: bool = False) -> float:
         """Return a percentile, in ms."""
-        times = sorted(self.took[act])
+        times = sorted((self.spent if spent else self.took)[act])
         if len(times) < 2:
             return 1000 * sum(times)
         return 1000 * statistics.quantiles(times, n=100, method="inclusive")[percent - 1]
@@ -101,9 +110,9 @@ class Beside:
     busy: list[float]
     spent: dict[str, float]
 
-    def ratio(self, act: str) -> float:
+    def ratio(self, act: str, *, spent: bool = False) -> float:
         """Return how many times as long an act takes beside strangers, at the 99th percentile."""
-        return self.crowded.at(act, 99) / max(self.spinning.at(act, 99), 0.001)
+        return self.crowded.at(act, 99, spent=spent) / max(self.spinning.at(act, 99, spent=spent), 0.001)
 
 
 class _Node(NodeProcess):
@@ -121,6 +130,8 @@ class User:
     def __init__(self, client: Client, node: str, registry: str, users: str, folder: Path):
         self._client, self._node, self._registry, self._folder = client, node, registry, folder
         self._users = Multiaddr.parse(users)
+        self.pids: list[int] = []
+        """The processes whose loops are looked at."""
         self._logged_in = 0
         self._next_login = 0.0
 
@@ -141,7 +152,7 @@ class User:
         for name in iter(_endless(ROUND).__next__, None):
             if name == "login" and time.monotonic() < self._next_login:
                 continue
-            begin = time.monotonic()
+            begin, computed = time.monotonic(), _computed(self.pids)
             if begin >= until:
                 return acts
             act: Callable[[], Awaitable[None]] = getattr(self, name)
@@ -153,6 +164,7 @@ class User:
             except (KodoError, OSError, TimeoutError) as error:
                 acts.failed[f"{name}: {type(error).__name__}"] += 1
             acts.took[name].append(time.monotonic() - begin)
+            acts.spent[name].append(_computed(self.pids) - computed)
             await asyncio.sleep(PAUSE_S)
         raise AssertionError
 
@@ -190,6 +202,11 @@ class User:
             session = await host.connect([self._users], timeout=PATIENCE_S)
             args = {"name": USERS[self._logged_in], "password": PASSWORD}
             await request(session, "auth.password", args, timeout=PATIENCE_S)
+
+
+def _computed(pids: Sequence[int]) -> float:
+    """Return the seconds of CPU that the main threads of processes have taken."""
+    return sum(int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 
 
 def _endless(names: Sequence[str]) -> Any:
@@ -238,6 +255,7 @@ async def _scene(folder: Path) -> AsyncIterator[_Scene]:
         link = await user.prepare()
         await user.act_for(5.0)
         pids = {"node": node.process.pid, "registry": registry_pid, USERS_NODE: process.pid}
+        user.pids = list(pids.values())
         yield _Scene(user, link, [node.address, registry, users], disk, pids)
 
 
@@ -278,7 +296,8 @@ async def beside_strangers(
     async with _scene(folder / "second") as scene, asyncio.TaskGroup() as group:
         # What strangers have others do in processes of their own: their flows, and checks of passwords elsewhere.
         busy = [*busy, *(max(spent[name] - spent_alone[name], 0.0) for name in (FLOWS, USERS_NODE))]
-        spinners = [group.create_task(_spin(share, NICE if each < CROWDS else 0)) for each, share in enumerate(busy)]
+        steps = [NICE] * CROWDS + [FLOWS_NICE, 0]
+        spinners = [group.create_task(_spin(share, nice)) for share, nice in zip(busy, steps, strict=True)]
         spinning = await scene.user.act_for(seconds)
         for spinner in spinners:
             spinner.cancel()
@@ -292,7 +311,9 @@ async def _crowd(given: Sequence[str], attacks: Sequence[str]) -> tuple[dict[str
     if not attacks:
         return {}, 0.0
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.chaos.attacks", *given, *attacks, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.chaos.attacks", *given, *attacks),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     busy = 0.0
     try:
@@ -311,11 +332,13 @@ async def _crowd(given: Sequence[str], attacks: Sequence[str]) -> tuple[dict[str
 
 async def _spin(share: float, nice: int) -> None:
     """Have a process use so much of a CPU and talk to nobody."""
+    busy, idle = 0.02 * min(share, 1.0), 0.02 * max(1.0 - share, 0.0)
     program = (
-        f"import os, time\nos.nice({nice})\nwhile True:\n until = time.thread_time() + {0.02 * min(share, 1.0)}\n"
-        f" while time.thread_time() < until: pass\n time.sleep({0.02 * max(1.0 - share, 0.0)})"
+        "from tests.chaos.attacking import step_back\nimport time\n"
+        f"step_back({nice})\nwhile True:\n until = time.thread_time() + {busy}\n"
+        f" while time.thread_time() < until: pass\n time.sleep({idle})"
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, start_new_session=True)
     try:
         await process.wait()
     finally:
@@ -367,10 +390,14 @@ def tell(result: Beside, say: Callable[[str], None]) -> None:
     """Print it."""
     kinds = (("alone", result.alone), ("spinning", result.spinning), ("strangers", result.crowded))
     head = " ".join(f"{f'p50 {name}':>13} {f'p99 {name}':>13}" for name, _ in kinds)
-    say(f"{'ms':9} {head} {'p99 ratio':>9}  acts")
-    for act in result.alone.took:
-        times = " ".join(f"{acts.at(act, 50):13.1f} {acts.at(act, 99):13.1f}" for _, acts in kinds)
-        say(f"{act:9} {times} {result.ratio(act):9.1f}  {' '.join(str(len(acts.took[act])) for _, acts in kinds)}")
+    for title, spent in (("ms", False), ("ms of the loops", True)):
+        say(f"{title:15} {head} {'p99 ratio':>9}  acts")
+        for act in result.alone.took:
+            times = " ".join(
+                f"{acts.at(act, 50, spent=spent):13.1f} {acts.at(act, 99, spent=spent):13.1f}" for _, acts in kinds
+            )
+            counts = " ".join(str(len(acts.took[act])) for _, acts in kinds)
+            say(f"{act:15} {times} {result.ratio(act, spent=spent):9.1f}  {counts}")
     for name, acts in kinds:
         if acts.failed:
             say(f"failed, {name}: {dict(acts.failed)}")

@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 
-class _JumpingSelector(selectors.SelectSelector):
-    loop: VirtualTimeLoop
+class _Clocked(Protocol):
+    now: float
+
+
+class JumpingSelector(selectors.SelectSelector):
+    """Lets the clock of its loop jump.
+
+    Args:
+        loop: `now` is its clock, in seconds.
+    """
+
+    def __init__(self, loop: _Clocked) -> None:
+        super().__init__()
+        self.loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -27,9 +39,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now = 0.0
-        selector = _JumpingSelector()
-        selector.loop = self
-        super().__init__(selector)
+        super().__init__(JumpingSelector(self))
 
     def time(self) -> float:
         return self.now

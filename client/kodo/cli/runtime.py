@@ -18,6 +18,7 @@ from kodo.cli.logs import log_commands, logs_json
 from kodo.cli.text import line, lines, to_json
 from kodo.client.config import Loaded, load_settings
 from kodo.p2p.errors import DeadlineError
+from kodo.p2p.net.turns import new_loop
 
 if TYPE_CHECKING:
     from kodo.cli.table import Table
@@ -111,7 +112,7 @@ def execute(
         context = Context(loaded, json=json, verbose=verbose)
         if common.get("bounded") and common["timeout"] is not None:
             function = _within(loaded.settings.timeout_s, function)
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(_main(function, values, context))
     except BaseException as error:
         if isinstance(error, (SystemExit, GeneratorExit)):

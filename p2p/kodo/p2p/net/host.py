@@ -21,6 +21,7 @@ from kodo.p2p.net.interfaces import local_addresses
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
 from kodo.p2p.net.transport import Attached, Limits, Link, Listener, Transport
+from kodo.p2p.net.turns import for_nobody
 
 __all__ = ["Host", "forked_error"]
 
@@ -281,7 +282,8 @@ class Host:
             else:
                 won.set_result(link)
 
-        attempts = [asyncio.create_task(attempt(each)) for each in listeners.values()]
+        # The session may be used for others, too.
+        attempts = [asyncio.create_task(attempt(each), context=for_nobody()) for each in listeners.values()]
         try:
             async with asyncio.timeout(timeout):
                 pending = set(attempts)

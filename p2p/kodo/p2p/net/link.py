@@ -28,6 +28,7 @@ from kodo.p2p.net.channels import CLOSING_CHANNELS, EARLY_CHANNELS, LinkChannels
 from kodo.p2p.net.dtls import Dtls, record_number
 from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
+from kodo.p2p.net.turns import for_nobody, line_of
 from kodo.p2p.net.unexpected import as_ours, tell
 from kodo.p2p.net.ways import Stray, Way
 
@@ -46,6 +47,8 @@ TURN_SECONDS = 0.001
 """Time that one link takes for what came before others have their turn; what is left waits, in its own queue."""
 WAITING_DATAGRAMS = 4096
 """What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
+WAITING_HANDSHAKE = 64
+"""The same before DTLS is over: one flight is a few datagrams."""
 
 
 class WebRtcLink:
@@ -82,6 +85,10 @@ class WebRtcLink:
         self._way = way
         self._send_datagrams = way.send
         self._loop = asyncio.get_running_loop()
+        source = source_block(remote_address[0])
+        self.context = line_of(self._loop, source) if server else None
+        """What is done for a peer that came to us is done in this context: its source waits for its turn."""
+        self._later = self.context if server else for_nobody()
         self._last_heard = self._loop.time()
         self._newest = b""  # the number of the newest record that came
         self._dtls = Dtls(certificate, server=server, connection=connection)
@@ -112,13 +119,14 @@ class WebRtcLink:
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Handle | None = None
+        self._delivery: asyncio.Handle | None = None
         self._error: Exception | None = None
         self._closing = False
         self._writers: list[Callable[[], None]] = []
         self._waiting: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._waiting_bytes = 0
         self._kept_by_readers = 0
-        self._account = (budget or Budget()).open(source_block(remote_address[0]), self._cut)
+        self._account = (budget or Budget()).open(source, self._cut)
         self._behind = False
         """Whether the last turn left something of what came for the next."""
         self._delivering = False
@@ -159,11 +167,15 @@ class WebRtcLink:
         """Take one DTLS datagram, and call `proved` if keys show that it is the peer's; `flush` after a batch."""
         if self._error is not None:
             return
-        if self._dtls.finished:
-            if len(self._waiting) < WAITING_DATAGRAMS:
+        finished = self._dtls.finished
+        if finished or self.context is not None:
+            if len(self._waiting) < (WAITING_DATAGRAMS if finished else WAITING_HANDSHAKE):
                 self._waiting.append((datagram, proved))
                 self._waiting_bytes += len(datagram)
             return
+        self._step(datagram)
+
+    def _step(self, datagram: bytes) -> None:
         self._last_heard = self._loop.time()
         try:
             self._handshake.step(datagram)
@@ -216,11 +228,22 @@ class WebRtcLink:
         self._behind = bool(waiting) or self._sctp.has_event
 
     def flush(self) -> None:
-        """Deliver what came.
+        """Deliver what came, at once or when it is the source's turn.
 
         What is sent because of it goes in the next turn of the loop: an answer that its reader gives at once then
         goes in one packet with the acknowledgement of what it answers.
         """
+        if self.context is None:
+            self._deliver()
+        elif self._delivery is None and self._error is None:
+            self._delivery = self._loop.call_soon(self._deliver, context=self.context)
+
+    def _deliver(self) -> None:
+        self._delivery = None
+        while self._waiting and not self._dtls.finished:
+            datagram, _ = self._waiting.popleft()
+            self._waiting_bytes -= len(datagram)
+            self._step(datagram)
         if not self._dtls.finished:
             self._arm()
             return
@@ -280,7 +303,7 @@ class WebRtcLink:
     def _flush_soon(self) -> None:
         """Flush in the next turn of the loop: what is sent until then goes along."""
         if self._flushing is None and self._error is None and not self._delivering:
-            self._flushing = self._loop.call_soon(self._flush_now)
+            self._flushing = self._loop.call_soon(self._flush_now, context=self._later)
 
     def _arm(self) -> None:
         """Let the timer fire when something is due, or earlier: moving it for each packet would cost more."""
@@ -297,7 +320,7 @@ class WebRtcLink:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._timer_due)
+        self._timer = self._loop.call_at(due, self._timer_due, context=self._later)
 
     def _due(self) -> float | None:
         if self._dtls.finished:
@@ -317,7 +340,10 @@ class WebRtcLink:
         except Exception as error:
             self.fail(error)
             return
-        self._flush_now()
+        if self.context is None:
+            self._flush_now()
+        else:
+            self._flush_soon()
 
     # handshake
 
@@ -406,7 +432,7 @@ class WebRtcLink:
         self._account.close()
         self._waiting.clear()
         self._handshake.forget_channel()
-        for handle in (self._timer, self._flushing):
+        for handle in (self._timer, self._flushing, self._delivery):
             if handle is not None:
                 handle.cancel()
         self._drained.set()

@@ -417,7 +417,8 @@ class WebRtcListener:
         link.on_end = partial(self._ended, link, known.username, block)
         if connection is None:
             link.datagram_received(data)
-        task = self._loop.create_task(self._handshake(link, block))
+            self._touched.add(link)
+        task = self._loop.create_task(self._handshake(link, block), context=link.context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

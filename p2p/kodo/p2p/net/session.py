@@ -16,6 +16,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import BrokenSessionError, CapacityError, KodoError, LocallyClosedError
 from kodo.p2p.net.stream import Stream, StreamHandler
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link
+from kodo.p2p.net.turns import for_nobody
 from kodo.p2p.net.unexpected import note
 
 __all__ = ["Session"]
@@ -70,7 +71,7 @@ class Session:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Begin, as a task of `group`; the host calls it once."""
-        self._task = group.create_task(self._run())
+        self._task = group.create_task(self._run(), context=for_nobody() if self.dialled else None)
 
     def cancel(self) -> None:
         """End without any ceremony."""

@@ -25,6 +25,7 @@ from kodo.node.executors.runner.telemetry import silenced
 from kodo.node.executors.runner_calls import CALL_TIMEOUT
 from kodo.node.executors.warm_plan import BLANK, WarmPlan
 from kodo.p2p.errors import KodoError, UsageError
+from kodo.p2p.net.turns import for_nobody
 
 __all__ = ["NAME_PREFIX", "StaleLinkError", "Warm", "WarmPool"]
 
@@ -222,7 +223,7 @@ class WarmPool:
             return
         for wanted in self._plan.missing([*(warm.group for warm in self._warm), *self._coming]):
             self._coming.append(wanted)
-            group.create_task(self._add(link, wanted))
+            group.create_task(self._add(link, wanted), context=for_nobody())
 
     async def _add(self, link: RayLink, wanted: str) -> None:
         try:

@@ -1,0 +1,193 @@
+"""Whose turn it is on a loop: virtual time, so that a piece of work takes exactly as long as it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from kodo.p2p.net.turns import HALF_LIFE_SECONDS, TURN_SECONDS, FairLoop, for_nobody, line_of
+from tests.support.virtual_time import JumpingSelector
+
+MS = 0.001
+
+
+class _VirtualFairLoop(FairLoop):
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(JumpingSelector(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+def virtual(work: Callable[[_VirtualFairLoop], Coroutine[Any, Any, None]]) -> None:
+    """Run a scene in virtual time."""
+    with asyncio.Runner(loop_factory=_VirtualFairLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _VirtualFairLoop)
+        runner.run(work(loop))
+
+
+def context(loop: asyncio.AbstractEventLoop, source: str) -> contextvars.Context:
+    found = line_of(loop, source)
+    assert found is not None
+    return found
+
+
+def busy(loop: _VirtualFairLoop, done: list[str], source: str, seconds: float = MS) -> Callable[[], None]:
+    """Make a piece of work that takes so long."""
+
+    def work() -> None:
+        loop.now += seconds
+        done.append(source)
+
+    return work
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_who_used_little_goes_before_all_that_others_have_waiting() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for _ in range(100):
+            for source in ("a", "b", "c"):
+                loop.call_soon(busy(loop, done, source), context=context(loop, source))
+        await _turns(10)
+        done.clear()
+        loop.call_soon(busy(loop, done, "user"), context=context(loop, "user"))
+        await _turns(2)
+        assert done[0] == "user"
+
+    virtual(scene)
+
+
+def test_sources_share_the_time_not_the_number_of_their_callbacks() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for _ in range(1000):
+            loop.call_soon(busy(loop, done, "short", MS), context=context(loop, "short"))
+            loop.call_soon(busy(loop, done, "long", 4 * MS), context=context(loop, "long"))
+        await _turns(200)
+        assert done.count("short") == pytest.approx(4 * done.count("long"), rel=0.1)
+
+    virtual(scene)
+
+
+def test_a_source_of_many_sessions_has_one_share() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        crowd = [context(loop, "crowd") for _ in range(50)]
+        for _ in range(100):
+            for each in crowd:
+                loop.call_soon(busy(loop, done, "crowd"), context=each)
+            loop.call_soon(busy(loop, done, "one"), context=context(loop, "one"))
+        await _turns(80)
+        assert done.count("crowd") == pytest.approx(done.count("one"), abs=3)
+
+    virtual(scene)
+
+
+def test_the_loop_looks_for_what_came_between_turns_whatever_waits() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for _ in range(100):
+            loop.call_soon(busy(loop, done, "crowd"), context=context(loop, "crowd"))
+        before = loop.now
+        await _turns(1)
+        assert loop.now - before <= TURN_SECONDS + MS
+
+    virtual(scene)
+
+
+def test_what_tasks_begin_waits_in_the_line_of_their_source() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+
+        async def serve() -> None:
+            async def part() -> None:
+                for _ in range(20):
+                    busy(loop, done, "crowd")()
+                    await asyncio.sleep(0)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(part())
+
+        serving = loop.create_task(serve(), context=context(loop, "crowd"))
+        await _turns(5)
+        before = len(done)
+        loop.call_soon(busy(loop, done, "user"), context=context(loop, "user"))
+        await _turns(1)
+        assert done[before] == "user"
+        await serving
+
+    virtual(scene)
+
+
+def test_what_a_source_has_used_is_forgiven_in_time() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        line_a, line_b = loop.line("a"), loop.line("b")
+        line_a.used(1.0, loop.now)
+        loop.now += 10 * HALF_LIFE_SECONDS
+        line_b.used(0.1, loop.now)
+        assert line_a.rank < line_b.rank
+
+    virtual(scene)
+
+
+def test_a_cancelled_callback_is_not_called_and_one_that_fails_keeps_none_from_its_turn() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        told: list[object] = []
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        done: list[str] = []
+        here = context(loop, "a")
+        loop.call_soon(busy(loop, done, "cancelled"), context=here).cancel()
+        loop.call_soon(lambda: 1 // 0, context=here)
+        loop.call_soon(busy(loop, done, "after"), context=here)
+        await _turns(3)
+        assert done == ["after"]
+        assert isinstance(told[0], ZeroDivisionError)
+
+    virtual(scene)
+
+
+def test_a_source_keeps_its_order() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[int] = []
+        for number in range(50):
+            loop.call_soon(done.append, number, context=context(loop, "a"))
+        await _turns(50)
+        assert done == list(range(50))
+
+    virtual(scene)
+
+
+def test_work_for_many_waits_in_nobodys_line_though_a_source_began_it() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for _ in range(100):
+            loop.call_soon(busy(loop, done, "crowd"), context=context(loop, "crowd"))
+
+        async def begin() -> None:
+            loop.call_soon(busy(loop, done, "shared"), context=for_nobody())
+
+        await loop.create_task(begin(), context=context(loop, "crowd"))
+        await _turns(1)
+        assert "shared" in done[:105]
+
+    virtual(scene)
+
+
+def test_on_another_loop_there_are_no_lines() -> None:
+    async def scene() -> None:
+        assert line_of(asyncio.get_running_loop(), "a") is None
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(scene())
