@@ -24,6 +24,9 @@ import json, os, sys
 import ray
 ray.init(address=sys.argv[1], _node_ip_address="127.0.0.1", namespace="n", log_to_driver=False)
 
+def parent_of(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+
 class Worker:
     def tell(self):
         import random, signal, tempfile, uuid
@@ -31,7 +34,7 @@ class Worker:
         from ray._raylet import UniqueID
         return {
             "job": ray.get_runtime_context().get_job_id(),
-            "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgrp(), "folder": os.getcwd(),
+            "pid": os.getpid(), "server": parent_of(os.getppid()), "group": os.getpgrp(), "folder": os.getcwd(),
             "script": sys.argv[0], "main": sys.modules["__main__"].__file__, "path": sys.path,
             "environment": dict(os.environ), "children": signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
             "weight": open("/proc/self/oom_score_adj").read().strip(),
@@ -108,7 +111,7 @@ def gone(pid: int) -> bool:
 
 def test_a_worker_is_forked_and_has_what_it_was_to_have(ask: Ask) -> None:
     told = ask(KODO_RUNNER="runner-1", KODO_TEXT="=a b\n")
-    assert SERVER in psutil.Process(told["parent"]).cmdline()
+    assert SERVER in psutil.Process(told["server"]).cmdline()
     assert told["group"] == told["pid"]
     assert told["script"] == told["main"]
     assert told["main"].endswith("default_worker.py")
@@ -122,7 +125,7 @@ def test_a_worker_is_forked_and_has_what_it_was_to_have(ask: Ask) -> None:
 
 def test_a_forked_worker_and_one_that_was_started_have_the_same_environment(ask: Ask) -> None:
     forked, started = ask(KODO_RUNNER="runner-2"), ask(KODO_RUNNER="runner-2", PYTHONHASHSEED="7")
-    assert SERVER not in psutil.Process(started["parent"]).cmdline()
+    assert SERVER not in psutil.Process(started["server"]).cmdline()
     assert started["environment"].pop("PYTHONHASHSEED") == "7"
     assert forked["environment"] == started["environment"]
     same = ["folder", "weight", "path", "script", "main"]
@@ -131,47 +134,47 @@ def test_a_forked_worker_and_one_that_was_started_have_the_same_environment(ask:
 
 def test_workers_share_no_random_numbers(ask: Ask) -> None:
     one, other = ask(KODO_RUNNER="runner-3"), ask(KODO_RUNNER="runner-4")
-    assert one["parent"] == other["parent"]
+    assert one["server"] == other["server"]
     assert not set(one["random"]) & set(other["random"])
 
 
 @pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\4abcd", b"\xff" * 9])
 def test_a_request_that_is_none_is_declined(home: Path, ask: Ask, said: bytes) -> None:
-    server = ask(KODO_RUNNER="runner-5")["parent"]
+    server = ask(KODO_RUNNER="runner-5")["server"]
     (path,) = Path(find_cluster(home).session_dir).glob("sockets/*.fork")
     with socket.socket(socket.AF_UNIX) as knocking:
         knocking.connect(str(path))
         knocking.sendall(said)
         knocking.shutdown(socket.SHUT_WR)
         assert knocking.recv(10) in (b"0", b"")
-    assert ask(KODO_RUNNER="runner-6")["parent"] == server
+    assert ask(KODO_RUNNER="runner-6")["server"] == server
 
 
 def test_a_later_job_has_a_server_of_its_own_and_the_earlier_one_none_any_more(home: Path, ask: Ask) -> None:
     before = ask(KODO_RUNNER="runner-7")
     with driver(home) as later:
         after = later(KODO_RUNNER="runner-8")
-        assert SERVER in psutil.Process(after["parent"]).cmdline()
+        assert SERVER in psutil.Process(after["server"]).cmdline()
         assert after["job"] == after["environment"]["RAY_JOB_ID"] != before["job"]
-        assert gone(before["parent"])
+        assert gone(before["server"])
         started = ask(KODO_RUNNER="runner-9")
         assert started["job"] == before["job"]
-        assert later(KODO_RUNNER="runner-10")["parent"] == after["parent"]
+        assert later(KODO_RUNNER="runner-10")["server"] == after["server"]
 
 
 def test_a_server_that_died_is_replaced_and_its_workers_live(home: Path) -> None:
     with driver(home) as ask:
         before = ask(KODO_RUNNER="runner-11")
-        os.kill(before["parent"], signal.SIGKILL)
+        os.kill(before["server"], signal.SIGKILL)
         after = ask(KODO_RUNNER="runner-12")
-        assert after["parent"] != before["parent"]
-        assert SERVER in psutil.Process(after["parent"]).cmdline()
+        assert after["server"] != before["server"]
+        assert SERVER in psutil.Process(after["server"]).cmdline()
         assert psutil.pid_exists(before["pid"])
 
 
 def test_the_server_ends_with_its_raylet(home: Path) -> None:
     with driver(home) as ask:
-        server = ask(KODO_RUNNER="runner-13")["parent"]
+        server = ask(KODO_RUNNER="runner-13")["server"]
     raylet = next(pid for pid, _, part in find_cluster(home).processes if part == "raylet")
     os.kill(raylet, signal.SIGKILL)
     assert gone(server)

@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-import sys
 
 import psutil
 import pytest
 
-from kodo.node.executors.executor import RunnerDiedError, RunnerEvent, RunSpec
+from kodo.node.executors.executor import RunnerDiedError, RunSpec
 from kodo.node.executors.process.executor import ProcessExecutor
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.protocol.ids import make_id
@@ -29,8 +28,10 @@ from tests.integration.ray.test_ray_locks import (  # noqa: F401
 )
 from tests.integration.ray.test_ray_runs import (  # noqa: F401
     gone,
+    test_a_daemon_that_a_flow_has_hidden_ends_with_the_run,
     test_a_flow_that_closes_its_streams_goes_on_and_is_heard,
     test_a_flow_that_nobody_polls_waits_instead_of_filling_memory,
+    test_a_flow_that_waits_until_its_daemon_is_gone_goes_on_and_knows_how_its_children_ended,
     test_a_killed_process_is_noticed_at_once,
     test_a_loop_of_events_comes_to_its_bound,
     test_a_process_that_dies_has_said_all_that_it_said,
@@ -265,34 +266,3 @@ async def test_a_thread_that_a_flow_started_is_waited_for(run):
 @pytest.mark.parametrize(("code", "event"), [(None, "final"), (0, "final"), (1, "fatal")])
 async def test_sys_exit_ends_a_run_as_it_ends_a_program(run, code, event):
     assert (await (await run("process_flows:exits", code=code)).end())["event"] == event
-
-
-ENDS_OF_DAEMONS = {
-    "returns": "it has said its last word",
-    "exit": "its process ends itself",
-    "waits": "it is killed",
-}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
-@pytest.mark.parametrize("end", ENDS_OF_DAEMONS)
-async def test_a_daemon_that_a_flow_has_hidden_ends_with_the_run(run, end):
-    made = await run("leaves_daemon", end=end)
-    said: list[RunnerEvent] = []
-    if end == "waits":
-        assert not gone((await made.until("result")).data["pid"])
-        await made.runner.kill()
-    elif end == "exit":
-        with pytest.raises(RunnerDiedError, match="exit code 3") as died:
-            await made.until("final", "fatal")
-        said = list(died.value.said)
-    else:
-        await made.end()
-    pid = next(event.data["pid"] for event in [*said, *made.events] if event.event == "result")
-    assert await until(lambda: gone(pid))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
-async def test_a_flow_that_waits_until_its_daemon_is_gone_goes_on_and_knows_how_its_children_ended(run):
-    end = await (await run("ends_daemon")).end()
-    assert (end["event"], end["result"]) == ("final", 7)

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import os
 import signal
+import sys
 import time
 
 import psutil
 import pytest
 
-from kodo.node.executors.executor import RunnerDiedError, RunSpec
+from kodo.node.executors.executor import RunnerDiedError, RunnerEvent, RunSpec
 from kodo.p2p.errors import CapacityError, IntegrityError, UsageError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -267,3 +268,34 @@ async def test_an_app_of_kodosumi_that_gives_its_tracer_to_tasks(run):
     assert end.get("result") == {"1": 1, "2": 8, "4": 7, "6": 6, "8": 1}, end
     told = [event.data["text"] for event in made.events if event.event == "result"]
     assert sorted(told) == ["from 0 to 50", "from 50 to 100"]
+
+
+ENDS_OF_DAEMONS = {
+    "returns": "it has said its last word",
+    "exit": "its process ends itself",
+    "waits": "it is killed",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
+@pytest.mark.parametrize("end", ENDS_OF_DAEMONS)
+async def test_a_daemon_that_a_flow_has_hidden_ends_with_the_run(run, end):
+    made = await run("leaves_daemon", end=end)
+    said: list[RunnerEvent] = []
+    if end == "waits":
+        assert not gone((await made.until("result")).data["pid"])
+        await made.runner.kill()
+    elif end == "exit":
+        with pytest.raises(RunnerDiedError, match=r"exit code 3|os\._exit") as died:
+            await made.until("final", "fatal")
+        said = list(died.value.said)
+    else:
+        await made.end()
+    pid = next(event.data["pid"] for event in [*said, *made.events] if event.event == "result")
+    assert await until(lambda: gone(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")
+async def test_a_flow_that_waits_until_its_daemon_is_gone_goes_on_and_knows_how_its_children_ended(run):
+    end = await (await run("ends_daemon")).end()
+    assert (end["event"], end["result"]) == ("final", 7)

@@ -116,6 +116,8 @@ class Debts:
             raise
         finally:
             self._launching[fid] -= 1
+            if not self._launching[fid]:
+                del self._launching[fid]
             self._pay()
 
     # --- inside ---
@@ -220,7 +222,6 @@ class Debts:
         if not any(debt.fid in debts for debts in self._owed.values()):
             self._over.discard(debt.fid)
             self._unsure.pop(debt.fid, None)
-            del self._launching[debt.fid]
 
 
 def _all(tables: sqlite3.Connection) -> list[Debt]:

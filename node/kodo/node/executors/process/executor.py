@@ -46,6 +46,7 @@ from kodo.node.executors.short_path import leads_to, make_short_path, remove_sho
 from kodo.node.executors.upload_sender import send_files
 from kodo.node.executors.warm_plan import BLANK, MAX_GROUPS, WarmPlan
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
+from kodo.p2p.net.turns import for_nobody
 from kodo.protocol.ids import is_id
 
 __all__ = ["ProcessExecutor", "end_left"]
@@ -369,7 +370,7 @@ class ProcessExecutor:
 
     def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None
-        task = self._group.create_task(work)
+        task = self._group.create_task(work, context=for_nobody())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

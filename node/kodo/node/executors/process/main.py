@@ -6,7 +6,7 @@
 
 Whoever may open the socket is told what the run says: it lies in a folder of the node's user alone (0700), and a
 peer of another user is refused. What a flow starts is in the runner's process group, and has its mark in its
-environment, so it ends with it; on Linux so does what has neither, by the runner's keeper (`process.keeper`).
+environment, so it ends with it; on Linux so does what has neither, by the runner's keeper (`executors.keeper`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the runners that it has forked go on.
                              ▲                                            │
                              └──── what its parent has left, daemons too ─┘
 
-Each runner has a keeper (`kodo.node.executors.process.keeper`), which ends what is left when the runner has ended,
+Each runner has a keeper (`kodo.node.executors.keeper`), which ends what is left when the runner has ended,
 and then ends as the runner did. Messages of JSON travel on its socket: the node sends a `Plan`, with a listening
 socket, and is told `{name, pid}`, or without `pid` when none could be forked, and later `{name, status}`, as of
 `os.waitpid`. All of them have the same seed of `hash`, and the same addresses.
@@ -25,13 +25,14 @@ import signal
 import socket
 from typing import Any
 
-from kodo.node.executors.process.keeper import keep_next
+from kodo.node.executors.keeper import keep_next
 from kodo.node.executors.process.main import DESCRIPTOR, MARK, Plan, find_mark, run_runner
 from kodo.node.executors.runner.service import warm_up
 
 __all__ = ["MAX_MESSAGE_BYTES", "main"]
 
 MAX_MESSAGE_BYTES = 16 << 10
+_PID_BYTES = 4
 
 _LATER = ["kodo.node.schemas.forms"]
 """What most runs need not, and some need soon: imported once nobody has asked for a while."""
@@ -110,7 +111,8 @@ def _fork(
         signal.set_wakeup_fd(-1)
         control.close()
         os.close(telling)
-        keep_next(told, listener)
+        keep_next(lambda pid: _begun(pid, told, listener))
+        os.close(told)
         os.setsid()  # what it starts ends with it
         return plan, listener
     listener.close()
@@ -121,6 +123,12 @@ def _fork(
             runner = int.from_bytes(end.read(), "big")
     _tell(control, {"name": plan.name, **({"pid": runner} if runner else {})})
     return None
+
+
+def _begun(pid: int, told: int, listener: socket.socket) -> None:
+    """Let go, in a keeper, of what is its runner's, and tell the runner's process id."""
+    listener.close()
+    os.write(told, pid.to_bytes(_PID_BYTES, "big"))
 
 
 def _reap(control: socket.socket, names: dict[int, str]) -> None:

@@ -23,7 +23,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -60,6 +59,22 @@ START_TIMEOUT = 60.0
 
 STOP_TIMEOUT = 10.0
 """Seconds until processes that do not end by themselves have been killed."""
+
+REMOVE_TIMEOUT = 5.0
+"""Seconds more that removing what Ray has written may take."""
+
+REMOVE_BESIDE = 600
+"""Seconds for which a process of its own may go on with that."""
+
+_REMOVED = "removed-"
+"""How a folder is called that is being removed."""
+
+_REMOVE = """
+import shutil, signal, sys
+signal.alarm(int(sys.argv[1]))
+for path in sys.argv[2:]:
+    shutil.rmtree(path, ignore_errors=True)
+"""
 
 MIN_OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray refuses a smaller object store (`OBJECT_STORE_MINIMUM_MEMORY_BYTES`, 75 MB), with a margin."""
@@ -287,9 +302,6 @@ def _start(home: Path, num_cpus: int | None, object_store_bytes: int | None) -> 
     processes = tuple((p.pid, p.create_time(), _part(p)) for p in _heads(temp_dir))
     cluster = RayCluster(address, temp_dir, session, _ray_version(), sys.executable, processes)
     _write_record(home, asdict(cluster))
-    for stale in Path(temp_dir).glob("session_2*"):
-        if stale.name != os.path.basename(session):
-            shutil.rmtree(stale, ignore_errors=True)
     return cluster
 
 
@@ -420,5 +432,31 @@ def _stop(home: Path, *, politely: bool = True) -> None:
     temp_dir = record.get("temp_dir")
     if temp_dir:
         remove_short_path(temp_dir, _folder(home) / "sessions")
-        shutil.rmtree(_folder(home) / "sessions", ignore_errors=True)
     _record_path(home).unlink(missing_ok=True)
+    _remove_sessions(_folder(home), deadline + REMOVE_TIMEOUT if politely else 0.0)
+
+
+def _remove_sessions(folder: Path, deadline: float) -> None:
+    """Remove what Ray has written; from the deadline on a process goes on with that beside.
+
+    The environments that it has made for flows are tens of thousands of files, some of other accounts' making.
+    """
+    with contextlib.suppress(OSError):
+        (folder / "sessions").rename(folder / f"{_REMOVED}{secrets.token_hex(8)}")
+    removed = [str(path) for path in folder.glob(f"{_REMOVED}*")]
+    if not removed:
+        return
+    words = [sys.executable, "-I", "-S", "-c", _REMOVE, str(REMOVE_BESIDE), *removed]
+    try:
+        removing = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        removing.wait(max(deadline - time.monotonic(), 0.5))
+    except subprocess.TimeoutExpired:
+        logger.info("what Ray has written in %s is being removed by the process %d", folder, removing.pid)
+    except OSError as error:
+        logger.warning("what Ray has written in %s stays there: %s", folder, error)

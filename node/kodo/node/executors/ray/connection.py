@@ -238,6 +238,8 @@ def _read_settings_again(loopback: bool) -> None:
     from ray._private import ray_constants
 
     raylet: Any = importlib.import_module("ray._raylet")
+    hook: Any = importlib.import_module("ray._private.auto_init_hook")
+    hook.enable_auto_connect = False  # a Ray of its own would write into the user's home
     ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()

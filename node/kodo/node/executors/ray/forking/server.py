@@ -3,7 +3,8 @@
 It is one process with one thread, and does nothing else: no user code, no connection to Ray, no random number that
 its children would share. What it forks is a process of its own as Ray starts it, with the arguments, environment,
 working directory, process group and descriptors that it would have had; only the time to get there differs, and the
-pages that are shared until they are written. All children have the same seed of `hash`, and the same addresses.
+pages that are shared until they are written, and its parent: a keeper (`kodo.node.executors.keeper`), which ends the
+daemons that a runner leaves. All children have the same seed of `hash`, and the same addresses.
 
 One server belongs to one raylet, one job of Ray's (a run of the node) and one version of kodo: it ends with the
 raylet, or when a worker of a later job or another version is asked for. Whoever asks then starts another.
@@ -29,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kodo.node.executors.keeper import keep_next
 from kodo.node.executors.ray.forking.setup_worker import DECLINED, FORKED, MARK, OUTDATED, PLACE, unfielded
 from kodo.node.executors.runner.service import kodo_version, warm_up
 from kodo.node.executors.runner.telemetry import TELEMETRY_OFF
@@ -193,6 +195,7 @@ def _serve() -> Request | None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 listener.close()
                 os.close(raylet)
+                keep_next(lambda pid: None)
                 for number, descriptor in enumerate(descriptors):
                     os.dup2(descriptor, number)
                 os.setpgid(0, 0)  # what it starts ends with it

@@ -13,33 +13,30 @@ import ctypes
 import os
 import resource
 import signal
-import socket
+from collections.abc import Callable
 
 __all__ = ["keep_next"]
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PID_BYTES = 4
 _MOST_DESCRIPTORS = 256
 """More than the fork server ever has."""
 
 
-def keep_next(told: int, listener: socket.socket) -> None:
+def keep_next(begun: Callable[[int], None]) -> None:
     """Fork a runner, in which this returns, and be its keeper, in which it does not.
 
     Args:
-        told: gets the runner's process id (4 bytes), nothing where none could be forked; is closed.
-        listener: the runner's.
+        begun: is called in the keeper, with the runner's process id. After it the keeper has its first three
+            descriptors only.
     """
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         runner = os.fork()
         if runner == 0:
-            os.close(told)
             return
-        listener.close()
-        os.write(told, runner.to_bytes(_PID_BYTES, "big"))
-        os.closerange(3, _MOST_DESCRIPTORS)  # `told` among them
+        begun(runner)
+        os.closerange(3, _MOST_DESCRIPTORS)
     except BaseException:
         os._exit(1)
     try:
