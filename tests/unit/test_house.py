@@ -298,6 +298,7 @@ RENAMING = {
     "kodo/p2p/net/files.py": "the one helper: random names",
     "kodo/client/transfer.py": "parts that a later download takes up again, named by their content",
     "kodo/flow/_runtime/memory_store.py": "in folders of its own, from one random name to another",
+    "kodo/node/executors/ray/cluster.py": "a folder that is to be removed, to a random name",
     "kodo/node/files/outputs.py": "from a folder of parts, by descriptors that follow no link",
     "kodo/node/files/uploads.py": "fixed names",
 }

@@ -86,7 +86,7 @@ class FairLoop(asyncio.SelectorEventLoop):
         *args: *_Arguments,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        """Have a callback called soon: in its line, if the context names one."""
+        """Call a callback soon: in its line, if the context names one."""
         line = _line.get() if context is None else context.get(_line)
         if line is None or self.is_closed():
             return super().call_soon(callback, *args, context=context)
