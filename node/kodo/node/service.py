@@ -241,3 +241,4 @@ async def _while(work: Awaitable[Any], watching: Awaitable[Any]) -> Any:
         for task in (answering, looking):
             task.cancel()
         await asyncio.wait([answering, looking])
+        del answering, looking, task  # an error that passes here would keep them, and they keep it

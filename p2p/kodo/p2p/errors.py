@@ -38,11 +38,24 @@ __all__ = [
     "RemotelyClosedError",
     "UnreachableError",
     "UsageError",
+    "afresh",
 ]
 
 
 class KodoError(Exception):
     """The root of every error that kodo raises on purpose."""
+
+
+def afresh(error: Exception) -> Exception:
+    """Return an error like one that is kept for whoever comes later, to be raised in its place.
+
+    What is raised keeps the frames that it passes, and what they hold: raised itself, the one that is kept would hold
+    on to all of its readers, and to whatever they had read, until Python looks for garbage.
+    """
+    made = type(error).__new__(type(error), *error.args)
+    made.__dict__.update(error.__dict__)
+    made.__cause__, made.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return made
 
 
 class UsageError(KodoError):

@@ -101,11 +101,14 @@ class LinkChannels:
     def closed(self, channel_id: int) -> None:
         """Take note that a channel is closed, if it was open."""
         channel = self._channels.pop(channel_id, None)
-        if channel is None or channel.closed:
+        if channel is None:
+            return
+        handler, channel.handler = channel.handler, None  # nothing more comes, and each would keep the other
+        if channel.closed:
             return
         channel.closed = True
-        if channel.handler is not None:
-            channel.handler.channel_closed()
+        if handler is not None:
+            handler.channel_closed()
 
     def start(self, handler: LinkHandler) -> None:
         """Begin to deliver; what came before comes first."""

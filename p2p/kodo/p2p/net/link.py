@@ -21,7 +21,7 @@ from OpenSSL import SSL
 from kodo.p2p.core import sctp
 from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError
+from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, afresh
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.channels import CLOSING_CHANNELS, EARLY_CHANNELS, LinkChannels
@@ -523,7 +523,7 @@ class WebRtcLink:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise afresh(self._error)
 
     def consumed(self, count: int) -> None:
         """Open the window again for bytes that the application read."""

@@ -24,6 +24,7 @@ from kodo.p2p.errors import (
     RemotelyClosedError,
     UnreachableError,
     UsageError,
+    afresh,
 )
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link, LinkHandler
 
@@ -237,7 +238,7 @@ class MemoryLink:
     def open_channel(self, handler: ChannelHandler) -> Channel:
         """Open a channel; see `transport.Link`."""
         if self._error is not None:
-            raise self._error
+            raise afresh(self._error)
         channel = self._channels[self._next_id] = _MemoryChannel(self, self._next_id, handler)
         self._next_id += 2
         return channel
@@ -247,7 +248,7 @@ class MemoryLink:
         if self._error is not None:
             if message is None:
                 return
-            raise self._error
+            raise afresh(self._error)
         self._waiting.append((channel, message))
         self._pump()
 
@@ -325,7 +326,7 @@ class MemoryLink:
         """Wait until there is room; see `transport.Link`."""
         await self._drained.wait()
         if self._error is not None:
-            raise self._error
+            raise afresh(self._error)
 
     def probe(self) -> None:
         """Ask for a sign of life; see `transport.Link`."""

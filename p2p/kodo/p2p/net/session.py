@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import BrokenSessionError, CapacityError, KodoError, LocallyClosedError
+from kodo.p2p.errors import BrokenSessionError, CapacityError, KodoError, LocallyClosedError, afresh
 from kodo.p2p.net.stream import Stream, StreamHandler
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link
 from kodo.p2p.net.turns import for_nobody
@@ -216,7 +216,7 @@ class Session:
 
     def _raise_error(self) -> None:
         if self.error is not None:
-            raise self.error
+            raise afresh(self.error)
 
     def stream_ended(self, stream: Stream) -> None:
         """Forget a stream that is over in both directions."""

@@ -21,6 +21,7 @@ from kodo.p2p.errors import (
     LocallyClosedError,
     PeerError,
     RemotelyClosedError,
+    afresh,
 )
 from kodo.p2p.net.transport import Channel
 
@@ -247,7 +248,7 @@ class Stream:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise afresh(self._error)
 
     def _fail(self, error: KodoError, event: Event) -> None:
         if self._error is None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from kodo.p2p.core.framing import MAX_MESSAGE_BYTES
-from kodo.p2p.errors import BrokenSessionError, DeadlineError, NetworkError
-from kodo.p2p.net.calls import Call, request
+from kodo.p2p.errors import BrokenSessionError, DeadlineError, LocallyClosedError, NetworkError
+from kodo.p2p.net.calls import CALL_PROTOCOL, Call, request
 from kodo.p2p.net.session import NEGOTIATE_SECONDS, Session
 from kodo.p2p.net.stream import Stream
 from kodo.p2p.net.transport import Limits
@@ -226,3 +228,38 @@ def test_what_nobody_has_read_of_a_stream_that_is_over_holds_no_window(op: str, 
             assert [link._under_way for link in pair.network.links] == [0, 0]
 
     run_virtual(story())
+
+
+@pytest.mark.parametrize("kind", ["memory", "webrtc"])
+async def test_readers_of_what_broke_keep_nothing_until_garbage_is_looked_for(kind: str) -> None:
+    # A peer that breaks off thousands of uploads would else have a node keep what each had brought.
+    class Brought:
+        pass
+
+    kept: list[weakref.ref[Brought]] = []
+
+    async def read(stream: Stream) -> None:
+        brought = Brought()
+        kept.append(weakref.ref(brought))
+        await stream.read()
+
+    async with make_pair(kind) as pair:
+        session = await pair.client.connect(pair.addresses)
+        stream = await session.open_stream(CALL_PROTOCOL)
+        gc.collect()
+        gc.disable()
+        try:
+            stream.reset()
+            for _ in range(3):
+                with contextlib.suppress(LocallyClosedError):
+                    await read(stream)
+            await session.aclose()
+            for _ in range(3):
+                brought = Brought()
+                kept.append(weakref.ref(brought))
+                with pytest.raises(LocallyClosedError):
+                    await session.open_stream(CALL_PROTOCOL)
+                del brought
+            assert [each() for each in kept] == [None] * 6
+        finally:
+            gc.enable()
