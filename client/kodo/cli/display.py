@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from kodo.cli.steps import step_text
 from kodo.cli.text import compact, human_bytes, human_seconds, human_time, line, lines
 from kodo.protocol.events import Event, RunView
 
@@ -55,6 +56,8 @@ def describe(event: Event) -> str:
             return line(data.get("text", ""))
         case "flow":
             return line(f"{data.get('name', '')} {data.get('release', '')}")
+        case "action" | "action-error" if (told := step_text(event.event, data)) is not None:
+            return told
         case _:
             text = data.get("text")
             return lines(text) if isinstance(text, str) and len(data) == 1 else _facts(data)

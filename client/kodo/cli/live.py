@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kodo.cli.display import describe, progress_text
+from kodo.cli.steps import Steps
 from kodo.cli.text import compact, human_seconds, line, lines, short
 from kodo.protocol.events import Event, RunState, RunView
 
@@ -138,6 +139,7 @@ class LiveDisplay:
         self._place: int | None = None
         self._folded = 0
         self._rows: list[dict[str, Any]] = []
+        self._steps = Steps()
         self._plain = not (console.encoding or "").lower().startswith("utf")
         self._live = self._make_live()
 
@@ -184,6 +186,11 @@ class LiveDisplay:
             self._folded += 1
         elif event.event == "result" and _is_row(event.data):
             self._add_row(event.data)
+        elif event.event in ("action", "action-error"):
+            told = self._steps.take(event.event, event.data)
+            if told is not None:  # what starts is shown below until it ends
+                self._end_table()
+                self._scroll(event._replace(data=dict(told)))
         elif event.event not in _BELOW:
             self._end_table()
             self._scroll(event)
@@ -320,6 +327,8 @@ class LiveDisplay:
         for kind, told in (("agent", view.agents), ("task", view.tasks), ("tool", view.tools)):
             for name in _names(told)[-MAX_NAMES:]:
                 tree.add(Text(f"{kind} {name}", style="magenta", no_wrap=True, overflow="ellipsis"))
+        for told_step in self._steps.under_way()[-MAX_NAMES:]:
+            tree.add(Text(told_step, style="blue", no_wrap=True, overflow="ellipsis"))
         for lock in list(view.locks.values())[:8]:
             tree.add(Text(f"? {line(lock.title, 200)}", style="bold yellow"))
         return tree

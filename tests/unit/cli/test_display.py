@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from kodo.cli.display import PlainDisplay, describe, state_rows
@@ -238,3 +239,44 @@ def test_a_result_is_shown_as_markdown_or_json_and_acts_on_nothing() -> None:
         assert "\x1b]" not in out.getvalue()
         assert "\x1b[2J" not in out.getvalue()
         assert "\u202e" not in out.getvalue()
+
+
+LOOKUP = {"tool": "lookup", "agent": "Writer"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("action", {**LOOKUP, "phase": "start", "arguments": {"word": "star", "n": 2}}, 'lookup(word="star", n=2) …'),
+        ("action", {**LOOKUP, "phase": "end", "output": "it\nshines", "runtime_s": 0.2}, "lookup → it shines (0.2 s)"),
+        ("action", {**LOOKUP, "phase": "end", "deferred": True, "runtime_s": 1}, "lookup waits for a decision"),
+        ("action", {**LOOKUP, "phase": "end"}, "lookup done"),
+        ("action", {**LOOKUP, "phase": "text", "text": "Once"}, "lookup: Once"),
+        ("action-error", {**LOOKUP, "type": "ValueError", "message": "no"}, "lookup failed: ValueError: no"),
+        (
+            "action",
+            {"model": "small", "agent": "Writer", "phase": "end", "usage": {"input_tokens": 3, "output_tokens": 4}},
+            "small, 3 + 4 tokens",
+        ),
+    ],
+)
+def test_a_step_of_an_agent_is_one_short_line(name: str, data: dict[str, Any], told: str) -> None:
+    assert describe(event(name, **data)) == f"Writer: {told}"
+
+
+def test_a_step_stays_below_until_it_ends_and_then_scrolls_by_once() -> None:
+    start, end = {**LOOKUP, "phase": "start", "arguments": {"word": "star"}}, {**LOOKUP, "phase": "end", "output": "x"}
+    under_way = live(event("action", **start))
+    assert "└── Writer: lookup" in under_way
+    assert "›" not in under_way
+    over = live(event("action", **start), event("action", 2, **end))
+    assert '› Writer: lookup(word="star") → x' in over
+    assert over.count("lookup") == 1
+    failed = live(event("action", **start), event("action-error", 2, **LOOKUP, message="no"))
+    assert '✗ Writer: lookup(word="star") failed: no' in failed
+
+
+def test_what_says_no_more_than_a_name_is_no_step() -> None:
+    assert describe(event("action", name="x", number=3)) == "name x, number 3"
+    many = [event("action", number, tool=str(number), phase="start") for number in range(200)]
+    assert live(*many).count("›") == 100
