@@ -10,6 +10,7 @@ import inspect
 import os
 import runpy
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def watch(name: str, arguments: tuple[Any, ...]) -> None:
 def main(name: str) -> None:
     """Run it."""
     sys.path[0] = str(ROOT)  # not this folder, whose files are called as what they import
+    ours = types.ModuleType("tests")  # some packages install one of that name
+    ours.__path__ = [str(ROOT / "tests")]
+    sys.modules["tests"] = ours
     from tests.support.chat import ChatServer, say
 
     sys.addaudithook(watch)
