@@ -54,7 +54,10 @@ LOCKS = {
     "crewai": Lock(extras=("node", "crewai"), others=("pytest>=9", "pytest-asyncio>=1.3")),
     "agents": Lock(
         extras=("langgraph", "pydantic-ai", "openai-agents", "llama-index"),
-        others=("langchain>=1.5", "pydantic-ai-slim[openai]>=2.60", "pytest>=9", "pytest-asyncio>=1.3"),
+        others=(
+            *("apache-burr>=0.42", "langchain>=1.5", "llama-index-core>=0.14", "pydantic-ai-slim[openai]>=2.60"),
+            *("pytest>=9", "pytest-asyncio>=1.3"),
+        ),
     ),
     "results": Lock(
         others=(

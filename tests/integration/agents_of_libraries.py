@@ -1,10 +1,11 @@
-"""Tests of the adapters for Pydantic AI, OpenAI Agents, LlamaIndex and LangChain, against the real packages.
+"""Tests of the adapters for Pydantic AI, OpenAI Agents, LlamaIndex, Burr and LangChain, against the real packages.
 
 `test_agents_apart.py` runs them, in a virtual environment that has those. Models are on this machine.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any, Literal
@@ -12,22 +13,28 @@ from typing import Any, Literal
 import agents
 import pydantic_ai
 import pytest
+from burr.core import ApplicationBuilder, State, action
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.llms.mock import MockFunctionCallingLLM
 from openai import AsyncOpenAI
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
+from kodo.flow import lock
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow.adapters.genai_spans import Provider, Spans
 from kodo.flow.adapters.telling import Teller
 from kodo.flow.decorator import FlowDefinition
+from kodo.p2p.errors import UsageError
 from kodo.testing import EXPIRE, Lock, Run, run
 from tests.support.chat import ChatServer, call_tool, fail, say
 
@@ -494,3 +501,114 @@ def test_after_a_run_frameworks_are_as_before():
     before = [getattr(owner, name) for owner, name in patched]
     assert run(lambda: 1).result == 1
     assert [getattr(owner, name) for owner, name in patched] == before
+
+
+# LlamaIndex's own agents, of its full package
+
+
+DEPRECATED = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""LlamaIndex asks for all attributes of an agent, deprecated ones too."""
+
+
+def llama_agent(*replies: ChatMessage) -> FunctionAgent:
+    left = list(replies)
+
+    def lookup(word: str) -> str:
+        """Look a word up."""
+        if word == "dark":
+            raise ValueError("nothing to see")
+        return f"meaning of {word}"
+
+    model = MockFunctionCallingLLM(response_generator=lambda messages, **_: left.pop(0))
+    return FunctionAgent(name="Writer", tools=[lookup], llm=model, system_prompt="Write.")
+
+
+def calling(word: str) -> ChatMessage:
+    call = ToolCallBlock(tool_call_id="1", tool_name="lookup", tool_kwargs={"word": word})
+    return ChatMessage(role="assistant", blocks=[call])
+
+
+@DEPRECATED
+def test_an_agent_of_llama_index_is_a_flow_told_as_an_agent_and_not_by_its_steps():
+    agent = llama_agent(calling("star"), ChatMessage(role="assistant", content="it shines"))
+    assert schema_of(agent)["required"] == ["prompt"]
+    made = run(agent, prompt="What is a star?")
+    assert made.result == "it shines"
+    assert [data["name"] for data in made.told("agent")] == ["Writer"]
+    assert [data["phase"] for data in made.told("action") if data.get("agent") == "Writer"] == ["start", "end"] * 2
+    started, ended = [data for data in made.told("action") if data.get("tool") == "lookup"]
+    assert (started["arguments"], ended["output"]) == ({"word": "star"}, "meaning of star")
+    assert "".join(data["text"] for data in made.told("action") if data["phase"] == "text") == "it shines"
+    assert made.told("task") == []
+    assert "What is a star?" not in str(made.events)
+
+
+@DEPRECATED
+def test_a_tool_of_llama_index_that_fails_is_told_wherever_a_flow_runs_an_agent():
+    async def flow() -> str:
+        agent = llama_agent(calling("dark"), ChatMessage(role="assistant", content="it is dark"))
+        return str(await AgentWorkflow(agents=[agent]).run(user_msg="x"))
+
+    made = run(flow)
+    (error,) = made.told("action-error")
+    assert (error["tool"], made.result) == ("lookup", "it is dark")
+    assert "nothing to see" in error["message"]
+
+
+# Burr
+
+
+@action(reads=[], writes=["draft"])
+def draft(state: State, topic: str) -> State:
+    return state.update(draft=f"about {topic}")
+
+
+@action(reads=["draft"], writes=["page"])
+def publish(state: State, loud: bool = False) -> State:
+    if not lock(f"Publish {state['draft']}?", bool, default=True):
+        raise ValueError("not published")
+    return state.update(page=state["draft"].upper() if loud else state["draft"])
+
+
+@action(reads=["draft"], writes=["page"])
+async def publish_later(state: State) -> State:
+    await lock("Publish?", bool, default=True)
+    return state.update(page=state["draft"])
+
+
+def application(*actions: Any, back: bool = False) -> Any:
+    names = [each.name if hasattr(each, "name") else each.__name__ for each in actions]
+    ways = [*itertools.pairwise(names), *([(names[-1], names[0])] if back else [])]
+    return ApplicationBuilder().with_actions(*actions).with_transitions(*ways).with_entrypoint(names[0]).build()
+
+
+@pytest.mark.parametrize("last", [publish, publish_later])
+def test_an_application_of_burr_that_a_flow_returns_is_run_to_its_end(last: Any):
+    def flow(topic: str) -> Any:
+        return application(draft, last)
+
+    made = run(flow, topic="stars")
+    assert made.result == {"draft": "about stars", "page": "about stars"}
+    assert [data["name"] for data in made.told("task")] == ["draft", last.__name__]
+    assert [data["phase"] for data in made.told("action")] == ["end", "end"]
+    assert len(made.locks) == 1
+
+
+def test_an_application_of_burr_is_a_flow_whose_form_is_what_its_actions_take():
+    made = application(draft, publish)
+    schema = schema_of(made)
+    assert (list(schema["properties"]), schema["required"]) == (["topic", "loud"], ["topic"])
+    assert run(made, topic="stars", loud=True).result["page"] == "ABOUT STARS"
+
+
+def test_an_action_of_burr_that_fails_is_told():
+    made = run(lambda topic: application(draft, publish), topic="x", answers=[False], check=False)
+    (error,) = made.told("action-error")
+    assert (error["name"], error["message"]) == ("publish", "not published")
+    assert isinstance(made.error, ValueError)
+
+
+def test_an_application_of_burr_that_never_ends_by_itself_says_what_to_call():
+    made = run(lambda topic: application(draft, publish, back=True), topic="x", check=False)
+    assert isinstance(made.error, UsageError)
+    assert "app.run(halt_after=" in str(made.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import Any, Self
 
 __all__ = ["ChatServer", "call_tool", "fail", "say"]
 
+_numbers = itertools.count(1)
+
 
 def say(text: str) -> dict[str, Any]:
     """An answer in text."""
@@ -19,7 +22,8 @@ def say(text: str) -> dict[str, Any]:
 
 def call_tool(name: str, **arguments: Any) -> dict[str, Any]:
     """An answer that calls a tool."""
-    call = {"id": "call-1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": f"call-{next(_numbers)}", "type": "function", "function": function}
     return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 

@@ -248,7 +248,11 @@ LOOKUP = {"tool": "lookup", "agent": "Writer"}
     ("name", "data", "told"),
     [
         ("action", {**LOOKUP, "phase": "start", "arguments": {"word": "star", "n": 2}}, 'lookup(word="star", n=2) …'),
-        ("action", {**LOOKUP, "phase": "end", "output": "it\nshines", "runtime_s": 0.2}, "lookup → it shines (0.2 s)"),
+        (
+            "action",
+            {**LOOKUP, "phase": "end", "output": "it\nshines", "runtime_s": 0.2},
+            "lookup → it shines (0.2 s)",
+        ),
         ("action", {**LOOKUP, "phase": "end", "deferred": True, "runtime_s": 1}, "lookup waits for a decision"),
         ("action", {**LOOKUP, "phase": "end"}, "lookup done"),
         ("action", {**LOOKUP, "phase": "text", "text": "Once"}, "lookup: Once"),
@@ -265,7 +269,10 @@ def test_a_step_of_an_agent_is_one_short_line(name: str, data: dict[str, Any], t
 
 
 def test_a_step_stays_below_until_it_ends_and_then_scrolls_by_once() -> None:
-    start, end = {**LOOKUP, "phase": "start", "arguments": {"word": "star"}}, {**LOOKUP, "phase": "end", "output": "x"}
+    start, end = (
+        {**LOOKUP, "phase": "start", "arguments": {"word": "star"}},
+        {**LOOKUP, "phase": "end", "output": "x"},
+    )
     under_way = live(event("action", **start))
     assert "└── Writer: lookup" in under_way
     assert "›" not in under_way

@@ -9,6 +9,8 @@
 | `InputRequiredEvent` | a lock: its answer goes back as a `HumanResponseEvent` |
 | the workflow's result | the result of the run, when the workflow is the flow |
 
+LlamaIndex's agents are workflows, too; what becomes of them is in `llama_index_agents`.
+
 Where the flow's own code streams a workflow's events, it answers them itself. Time in which a workflow waits for a
 person does not count for its timeout.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,7 +41,8 @@ from workflows.events import (
 from workflows.handler import WorkflowHandler
 from workflows.plugins.basic import InternalAsyncioAdapter
 
-from kodo.flow.adapters.telling import MAX_TITLE, Deltas, Teller
+from kodo.flow.adapters.llama_index_agents import Agents, answer_of, is_agent
+from kodo.flow.adapters.telling import MAX_TITLE, Deltas, Teller, prompt_of, prompt_schema
 from kodo.flow.adapters.truncate import fit
 from kodo.flow.locks import lock
 
@@ -57,7 +61,9 @@ def run(workflow: Any, inputs: Mapping[str, Any]) -> Any:
 
 
 def schema(workflow: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema of a workflow's start event, when it has one of its own."""
+    """Return the JSON Schema of a workflow's start event, when it has one of its own; a prompt of an agent."""
+    if is_agent(workflow):
+        return prompt_schema()
     start: Any = StartEvent if isinstance(workflow, type) else getattr(workflow, "start_event_class", StartEvent)
     if start is StartEvent or not start.model_fields:
         return None
@@ -66,6 +72,8 @@ def schema(workflow: Any) -> dict[str, Any] | None:
 
 
 async def _run(workflow: Any, inputs: Mapping[str, Any]) -> Any:
+    if is_agent(workflow):
+        return answer_of(await workflow.run(user_msg=prompt_of(inputs)))
     return await workflow.run(**inputs)
 
 
@@ -127,6 +135,7 @@ class _Watched:
     def __init__(self, teller: Teller):
         self._teller = teller
         self._deltas = Deltas(teller)
+        self._agents = Agents(teller, self._deltas)
         self._steps: dict[tuple[str, str, str], float] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self.handlers: dict[str, tuple[Any, Any]] = {}
@@ -145,6 +154,9 @@ class _Watched:
 
     def take(self, run_id: str, event: Any) -> None:
         """Tell of one event, or ask what it asks."""
+        workflow = self.handlers.get(run_id, (None,))[0]
+        if is_agent(workflow) and (isinstance(event, StepStateChanged) or self._agents.take(run_id, workflow, event)):
+            return
         if isinstance(event, StepStateChanged):
             self._step(run_id, event)
         elif isinstance(event, WorkflowFailedEvent):
@@ -228,4 +240,5 @@ def _demand_of(teller: Teller, data: Mapping[str, Any], response: Any) -> tuple[
 
 def _class_name(shown: str | None) -> str | None:
     """Return the bare name of an event's class, which comes as `<class 'module.Name'>`."""
-    return str(shown).strip("<>'").rpartition(".")[2].strip("'>") if shown and str(shown) != "None" else None
+    found = re.search(r"(\w+)\W*$", shown or "")
+    return found[1] if found and found[1] not in ("None", "NoneType") else None
