@@ -80,13 +80,14 @@ class World:
         assert process.returncode == 0, lines
         return lines[-1]
 
-    def reached(self) -> None:
-        """Wait until the relay has heard from where the node is now."""
+    def reached(self) -> dict[str, Any]:
+        """Wait until the relay has heard from where the node is now; return what `doctor` says of its ways."""
         deadline = time.monotonic() + READY_SECONDS
-        while subprocess.run(
-            self._command("doctor", "--to", NODE, "--registry", URL), **self._settings(), check=False, timeout=60
-        ).returncode:
-            assert time.monotonic() < deadline
+        asking = self._command("doctor", "--to", NODE, "--registry", URL)
+        while (done := subprocess.run(asking, **self._settings(), check=False, timeout=60)).returncode:
+            assert time.monotonic() < deadline, done.stdout[-2000:]
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
 
     def _command(self, *words: str) -> list[str]:
         return self.net.lab.command("a", KOCO, *words, "--json")
@@ -146,4 +147,36 @@ def test_behind_other_nats_a_run_leaves_the_relay(world: World) -> None:
     assert output["size"] == 300_000
     # And goes back to it when the user's NAT begins to give each destination another port.
     ended = world.run("count=80", at={40: lambda: world.net.become("a", Nat.SYM)})
+    assert (ended["state"], ended["route"]) == ("done", "relay")
+
+
+@pytest.mark.parametrize("kinds", [(Nat.NOUDP, Nat.SYM), (Nat.NOUDP, Nat.NOUDP)], ids="–".join)
+def test_where_udp_is_blocked_on_either_side_a_run_goes_over_the_relay_by_tcp(
+    world: World, kinds: tuple[Nat, Nat]
+) -> None:
+    become(world, kinds)
+    told = world.reached()
+    assert told["session"]["route"] == "relay"
+    assert any(each["answered"] and each["address"] == f"relay of {REGISTRY}, by TCP" for each in told["ways"])
+    ended = world.run("count=3", "size=300000")
+    assert (ended["state"], ended["route"]) == ("done", "relay")
+    [output] = ended["outputs"]
+    assert output["size"] == 300_000
+
+
+def test_where_udp_is_blocked_doctor_says_that_the_relay_is_used_by_tcp(world: World) -> None:
+    become(world, (Nat.NOUDP, world.net.kinds["b"]))
+    [told] = world.user("doctor", "--registry", URL)
+    assert any("the relay over TCP" in each["found"] for each in told["findings"] if each["check"] == "nat")
+
+
+def test_a_run_goes_on_when_udp_is_blocked_in_its_midst_and_when_it_passes_again(world: World) -> None:
+    become(world, (Nat.CONE, Nat.CONE))
+    world.reached()
+    at = {
+        20: lambda: world.net.become("a", Nat.NOUDP),
+        60: lambda: world.net.become("b", Nat.NOUDP),
+        120: lambda: world.net.become("a", Nat.SYM),
+    }
+    ended = world.run("count=160", at=at)
     assert (ended["state"], ended["route"]) == ("done", "relay")

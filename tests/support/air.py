@@ -19,6 +19,7 @@ from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.transport import Punch
 from tests.support.peers import CLIENT, SERVER
 
@@ -149,6 +150,7 @@ async def air_pair(
     delay_s: float = 0.02,
     punch: Punch = "never",
     admits: Callable[[str | None], bool] = lambda host: True,
+    carriers: Sequence[Carrier] = (),
 ) -> AsyncIterator[tuple[Air, Host, Host, Multiaddr]]:
     """Make a node that listens and a user, who may move; gives both hosts and the node's address."""
     air = Air(delay_s)
@@ -159,7 +161,7 @@ async def air_pair(
     # A machine with no network but the one that the user is in.
     patch.setattr("kodo.p2p.net.direct.local_networks", list)
     transport = WebRtcTransport(punch=punch, admits=admits)
-    async with Host(SERVER, transport) as node, Host(CLIENT, WebRtcTransport()) as user:
+    async with Host(SERVER, transport) as node, Host(CLIENT, WebRtcTransport(carriers=carriers)) as user:
         node.handle(CALL_PROTOCOL, CallServer(_answer))
         [address] = await node.listen([NODE], PORT)
         yield air, node, user, address

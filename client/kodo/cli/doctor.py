@@ -33,6 +33,8 @@ __all__ = ["Finding", "beyond_loopback", "register"]
 RESERVE_BYTES = 256 << 20
 CLOCK_SECONDS = 60.0
 REGISTRY_SECONDS = 5.0
+LEAST_PORT = 1024
+"""Relays give who comes by TCP a port below: no UDP goes there."""
 
 
 To = Annotated[
@@ -186,15 +188,25 @@ NATS = {
     "unknown": "not known: no registry outside of the own network answers over UDP",
 }
 """What each kind of NAT means for who runs a node, by `NatKind`."""
+NO_UDP = (
+    "no UDP gets from here to a registry: the relay over TCP is used, for sessions with others and by a node here; "
+    "let UDP out to the registry's port for faster ones"
+)
+"""Instead of `blocked`, where the relay of a registry takes connections."""
 
 
 async def _nat(context: Context) -> list[Finding]:
     from kodo.client.reach import nat_of
+    from kodo.registry.client.relaying import takes_connections
 
-    return [
-        Finding("nat", f"{family.name}: {NATS[family.kind]}{_seen_at(family.seen_at)}")
-        for family in await nat_of(context.loaded.settings.registry)
-    ]
+    registries = context.loaded.settings.registry
+    families = await nat_of(registries)
+    texts = dict(NATS)
+    if any(family.kind == "blocked" for family in families):
+        by_tcp = await asyncio.gather(*map(takes_connections, registries))
+        if any(by_tcp):
+            texts["blocked"] = NO_UDP
+    return [Finding("nat", f"{each.name}: {texts[each.kind]}{_seen_at(each.seen_at)}") for each in families]
 
 
 def _seen_at(seen: Iterable[tuple[str, int]]) -> str:
@@ -239,6 +251,8 @@ def _answer(way: dict[str, Any]) -> str:
     if way["answered"]:
         host, port = way["seen_at"]
         over = " over the registry's relay" if way["relayed"] else ""
+        if port < LEAST_PORT:
+            return f"after {way['ms']} ms{over}; no UDP gets there from here"
         return f"after {way['ms']} ms{over}; it sees this machine at {host} port {port}"
     return str(way["refused"] or "none")
 

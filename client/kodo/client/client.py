@@ -51,6 +51,7 @@ from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
 from kodo.protocol.texts import several
+from kodo.registry.client.relaying import carriers_to
 
 __all__ = ["Client"]
 
@@ -113,7 +114,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         identity = self._identity or load_identity(make_home(self.home), "user")
-        self._host = await self._stack.enter_async_context(Host(identity, self._transport or WebRtcTransport()))
+        transport = self._transport or WebRtcTransport(carriers=carriers_to(self.settings.registry))
+        self._host = await self._stack.enter_async_context(Host(identity, transport))
         self._stack.push_async_callback(self._directory.aclose)
         self._keeper = LoginKeeper(self.logins, identity, bound=self.settings.login_bound)
         for registry in self._directory.registries:

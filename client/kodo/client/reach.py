@@ -19,9 +19,10 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.nat import NatKind, Seen, nat_kind
 from kodo.p2p.core.paths import Target
 from kodo.p2p.errors import KodoError, UsageError
-from kodo.p2p.net.checks import Check, Question, check
+from kodo.p2p.net.checks import Check, Question, check, check_by_connection
 from kodo.p2p.net.interfaces import link_local_interfaces, local_addresses
 from kodo.p2p.net.names import look_up
+from kodo.registry.client.relaying import carriers_to
 
 __all__ = ["Family", "Place", "Reach", "Way", "nat_of", "reach"]
 
@@ -151,6 +152,8 @@ async def reach(client: Client, text: str) -> Reach:
         found.peer_id = next(iter(claims))
     if found.peer_id is not None:
         found.ways = await _ways(tuple(claims.get(found.peer_id, ())), found.peer_id)
+        if not any(way.answer is not None and way.answer.relayed for way in found.ways):
+            found.ways += await _ways_by_tcp(client.settings.registry, found.peer_id)
     await _open(client, found)
     return found
 
@@ -177,6 +180,17 @@ async def _ways(addresses: Sequence[Multiaddr], peer_id: PeerId) -> list[Way]:
         shown = str(address).partition("/certhash/")[0]
         ways.append(Way(shown, tuple(answers.get(each, Check(each)) for each in of)))
     return ways
+
+
+async def _ways_by_tcp(registries: Sequence[str], peer_id: PeerId) -> list[Way]:
+    """Ask the relays of registries by connections, as sessions do where UDP gets to none."""
+    carriers = carriers_to(registries)
+    answers = await asyncio.gather(*(check_by_connection(each, peer_id) for each in carriers))
+    return [
+        Way(f"relay of {carrier.host}, by TCP", (answer,))
+        for carrier, answer in zip(carriers, answers, strict=True)
+        if answer is not None
+    ]
 
 
 async def _targets(address: Multiaddr) -> list[Target]:

@@ -16,10 +16,12 @@ from kodo.p2p.core.hosts import is_link_local, is_own_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import for_others
 from kodo.p2p.errors import KodoError
+from kodo.registry.client.relaying import carriers_to
 from kodo.registry.records.record import MAX_ADDRESSES
 
 if TYPE_CHECKING:
     from kodo.p2p.net.host import Host
+    from kodo.p2p.net.leg import Carrier
     from kodo.registry.client.waiting import OfferedRelay
 
 __all__ = ["Attaching", "Relays", "addresses_told"]
@@ -50,7 +52,9 @@ async def _wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | 
 class Attaching(Protocol):
     """What it needs of the host; `Host` has it."""
 
-    def attach(self, relay: Address, token: str, changed: Callable[[], None], /) -> None: ...
+    def attach(
+        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None = None, /
+    ) -> None: ...
     def detach(self, relay: Address, /) -> None: ...
 
 
@@ -109,7 +113,7 @@ class Relays:
 
             def told(relay: OfferedRelay | None, offered: list[OfferedRelay | None] = offered) -> None:
                 offered.append(relay)
-                self._attach(relay, attached)
+                self._attach(url, relay, attached)
 
             try:
                 await self._wait(url, self._identity, told)
@@ -122,7 +126,7 @@ class Relays:
             await self._clock.sleep(_NO_RELAY_S if has_none else pause * (0.5 + self._chance() / 2))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _attach(self, relay: OfferedRelay | None, attached: list[Address]) -> None:
+    def _attach(self, url: str, relay: OfferedRelay | None, attached: list[Address]) -> None:
         """Attach to what is offered, and to nothing else of this registry; `attached` is kept up to date."""
         places: Sequence[Address] = []
         if relay is not None and relay.carries:
@@ -133,5 +137,7 @@ class Relays:
             self._changed()
         attached[:] = places
         if relay is not None:
+            # By a connection to where the registry has answered, if UDP does not get there.
+            [carrier] = carriers_to([url]) or [None]
             for place in places:
-                self._host.attach(place, relay.token, self._changed)
+                self._host.attach(place, relay.token, self._changed, carrier if place == places[0] else None)

@@ -59,6 +59,8 @@ _LEAST_WAIT, _MOST_WAIT = 0.2, 1.0
 class Rank(IntEnum):
     """How good a path is."""
 
+    STREAMED = -1
+    """Through a relay, and to it by a connection: UDP does not get there."""
     RELAYED = 0
     """Through a relay, as the answer to a check tells."""
     PUNCHED = 1
@@ -77,11 +79,13 @@ class Target:
         host: IPv4 or IPv6 address.
         port: UDP.
         interface: number of the network interface, for a link-local IPv6 address; else 0.
+        connection: number of the connection by which they go to the relay there; 0: they go by UDP.
     """
 
     host: str
     port: int
     interface: int = 0
+    connection: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ class Paths:
             self._quiet += 1
             self._unanswered += 1
             due.append(self.current)
-        upgrading = self.current is not None and not self._lost and now > self._chosen_at + UPGRADE_SECONDS
+        upgrading = self.current is not None and not self.lost and now > self._chosen_at + UPGRADE_SECONDS
         for known in self._checked():
             if now >= known.due_at:
                 due.append(known.candidate.target)
@@ -226,7 +230,7 @@ class Paths:
             # Once the network has said that nobody is there, asking again is no use.
             return [known for known in self._known.values() if not known.refused]
         others = [known for target, known in self._known.items() if target != current]
-        if self._lost:
+        if self.lost:
             return others
         rank = self._known[current].candidate.rank
         return [known for known in others if known.candidate.rank > rank and not known.candidate.late]
@@ -236,7 +240,8 @@ class Paths:
         return self.current is not None and self._known[self.current].candidate.rank is Rank.RELAYED
 
     @property
-    def _lost(self) -> bool:
+    def lost(self) -> bool:
+        """Whether the path that is taken answers no more: any other one is as good."""
         return self._unanswered > UNANSWERED
 
     def _current_due(self) -> float:
@@ -264,7 +269,7 @@ class Paths:
         known = self._known[target]
         known.refused = False
         if relayed:
-            known.candidate = replace(known.candidate, rank=Rank.RELAYED)
+            known.candidate = replace(known.candidate, rank=min(known.candidate.rank, Rank.RELAYED))
         if target == self.current:
             self._rtt = rtt
             self._unanswered = 0
@@ -279,7 +284,7 @@ class Paths:
         current = self.current
         if current is not None:
             better = known.candidate.rank > self._known[current].candidate.rank
-            if not self.settled or not (better or self._lost):
+            if not self.settled or not (better or self.lost):
                 return Change.NOTHING
         self.current, self._mapped, self._rtt = target, mapped, rtt
         self._chosen_at = self._asked_at = self._heard_at = now
@@ -298,6 +303,13 @@ class Paths:
         """Check a target no more: this machine has no way there. It is not the current one."""
         if self._known.pop(target, None) is not None:
             self._hurry()
+
+    def gone(self, target: Target, now: float) -> None:
+        """Note that a path has ended, the current one or another, and look for the next one at once if need be."""
+        self._known.pop(target, None)
+        if target == self.current:
+            self.current = self._mapped = None
+            self._look_anew(now)
 
     def _hurry(self) -> None:
         """Check late targets at once where no other is left; only until there is a path, which has its own times."""

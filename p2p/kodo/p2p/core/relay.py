@@ -5,6 +5,9 @@ check has opened. To a dialler goes only what its node sends; and until it has a
 which only whoever receives at its address can, at most `AMPLIFICATION` times what came from there. So nobody is sent
 anything because somebody else has written his address on a packet. What the relay carries it can neither read nor
 change: DTLS and Noise end at the node.
+
+Where UDP is blocked, a dialler or a node comes by a connection instead of from an address (`Stream`): it shows by
+itself that who is at its other end receives. All else is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from kodo.p2p.core.hosts import plain_host, source_block
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CapacityError
 
-__all__ = ["AMPLIFICATION", "Address", "Relay", "RelayBounds"]
+__all__ = ["AMPLIFICATION", "Address", "Relay", "RelayBounds", "Stream"]
 
 AMPLIFICATION: Final = 3
 """As in RFC 9000, 8.1."""
@@ -32,6 +35,8 @@ UNPROVED_SECONDS: Final = 5.0
 """How long a dialler that has not shown that it receives keeps its channel without a further check."""
 _MAX_DATAGRAM = 4096
 """Longer ones are dropped: a link's datagrams are a third of that."""
+_BY_STREAM = 0
+"""Where a node's legs by UDP have the family of their address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class RelayBounds:
         rate_per_node: the same of one node.
         rate_per_channel: the same of one dialler.
         burst: bytes that may come at once beyond each rate.
+        streams: connections of diallers and nodes that have no UDP; from one source as many as it may have channels.
     """
 
     nodes: int = 10_000
@@ -64,6 +70,7 @@ class RelayBounds:
     rate_per_node: int = 8_000_000
     rate_per_channel: int = 2_000_000
     burst: int = 512 << 10
+    streams: int = 10_000
 
 
 class Address(Hashable, Protocol):
@@ -78,6 +85,19 @@ class Address(Hashable, Protocol):
     def port(self) -> int:
         """UDP."""
         ...
+
+
+class Stream:
+    """The end of a connection, in place of an address: whoever is there receives. No two are equal.
+
+    Args:
+        number: no other stream of this relay has it.
+    """
+
+    __slots__ = ("host", "number", "port")
+
+    def __init__(self, host: str, number: int) -> None:
+        self.host, self.number, self.port = host, number, relay_wire.NO_UDP_PORT
 
 
 class _Bucket:
@@ -206,6 +226,27 @@ class Relay:
         """How many diallers are connected to nodes."""
         return len(self._channels)
 
+    def serves(self, stream: Stream) -> bool:
+        """Return whether a stream is of use: a node is attached by it, or a dialler has a channel."""
+        return stream in self._channels or stream in self._at
+
+    def rate_of(self, stream: Stream) -> int:
+        """Return how many bytes a second are taken from a stream."""
+        return self.bounds.rate_per_node if stream in self._at else self.bounds.rate_per_channel
+
+    def reaches(self, tag: str) -> bool:
+        """Return whether the node that a tag names is attached."""
+        node = self._nodes.get(tag)
+        return self.bounds.rate is not None and node is not None and bool(node.legs)
+
+    def ended(self, stream: Stream) -> None:
+        """Forget a stream that has ended."""
+        channel, node = self._channels.get(stream), self._at.pop(stream, None)
+        if channel is not None:
+            self._end(channel)
+        if node is not None:
+            self._detach(node, stream)
+
     # what comes
 
     def received(self, data: bytes, source: Address, now: float) -> None:
@@ -286,8 +327,12 @@ class Relay:
             self._answers.append((source, relay_wire.unattached_answer(message.transaction_id, fresh, node.token)))
             return
         number, family = int.from_bytes(message.transaction_id, "big"), 6 if ":" in plain_host(source.host) else 4
+        if isinstance(source, Stream):
+            family = _BY_STREAM
         leg = node.legs.get(family)
-        if leg is not None and number <= leg.number:
+        # A stream's nonce is good for that stream alone, and each has its own numbers.
+        again = leg is not None and (leg.address == source or family != _BY_STREAM)
+        if leg is not None and again and number <= leg.number:
             return
         if leg is None:
             leg = node.legs[family] = _Leg(source, now, number)
@@ -302,7 +347,8 @@ class Relay:
         self._answers.append((source, answer))
 
     def _nonce(self, source: Address, turn: int) -> bytes:
-        text = f"nonce {source.host} {source.port} {turn}"
+        port = f"stream {source.number}" if isinstance(source, Stream) else source.port
+        text = f"nonce {source.host} {port} {turn}"
         return hmac.digest(self._secret, text.encode(), "sha256")[:16].hex().encode("ascii")
 
     def _detach(self, node: _Node, address: Address) -> None:
@@ -316,6 +362,12 @@ class Relay:
             return
         channel = self._channel(source, node)
         if channel is not None and channel.node is not node:
+            return
+        if isinstance(source, Stream):
+            if channel is None:
+                self._answered(_Asked(source, tag, ufrag, data, now), now)
+            else:
+                self._introduce(channel, data, now)
             return
         if channel is None and self._has_room(node, source) and node.new.has(1, now):
             node.new.level -= 1
@@ -460,8 +512,13 @@ class Relay:
 
     @staticmethod
     def _leg(channel: _Channel) -> _Leg | None:
-        """Return by which leg a dialler reaches its node: one that the node still has, of its family if possible."""
+        """Return by which leg a dialler reaches its node: one that the node still has, of its family if possible.
+
+        A node has a stream only while its UDP does not get here.
+        """
         legs = channel.node.legs
+        if (stream := legs.get(_BY_STREAM)) is not None:
+            return stream
         if channel.leg is None or channel.leg not in legs.values():
             family = 6 if ":" in plain_host(channel.dialler.host) else 4
             channel.leg = legs.get(family) or next(iter(legs.values()), None)

@@ -33,6 +33,7 @@ __all__ = [
     "CHECK_CHANNEL",
     "FIRST_CHANNEL",
     "LAST_CHANNEL",
+    "NO_UDP_PORT",
     "TAG_CHARACTERS",
     "AttachAnswer",
     "Introduced",
@@ -55,6 +56,8 @@ ATTACH_PREFIX = "kodo+relay+v1/"
 CHECK_CHANNEL = 0x4000
 FIRST_CHANNEL, LAST_CHANNEL = 0x4001, 0x4FFF
 """Channels of diallers (RFC 8656, section 12: 0x4000 to 0x4FFF)."""
+NO_UDP_PORT = 1
+"""Stands for a port where somebody comes to the relay by a connection: no packet is ever sent to one below 1024."""
 MAC_BYTES = 16
 STALE_NONCE = 438
 

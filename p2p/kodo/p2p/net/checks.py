@@ -14,10 +14,12 @@ from kodo.p2p.core.hosts import plain_host
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.paths import Target
 from kodo.p2p.core.relay_wire import tag_of
+from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
+from kodo.p2p.net.leg import Carrier, Leg
 
-__all__ = ["CHECK_SECONDS", "Check", "Question", "check"]
+__all__ = ["CHECK_SECONDS", "Check", "Question", "check", "check_by_connection"]
 
 CHECK_SECONDS = 1.5
 """How long answers are waited for: a round trip to anywhere, and a lost packet or two."""
@@ -80,6 +82,28 @@ async def check(
     finally:
         checker.close()
     return [checker.answers.get(each.target, Check(each.target)) for each in asked]
+
+
+async def check_by_connection(carrier: Carrier, peer: PeerId, *, seconds: float = 2 * CHECK_SECONDS) -> Check | None:
+    """Ask by a connection to a relay whether a peer answers through that; None: it does not. Cancelling is safe."""
+    loop, tag = asyncio.get_running_loop(), tag_of(peer)
+    ufrag = f"{stun.UFRAG_PREFIXES[1]}{secrets.token_hex(16)}/{tag}"
+    transaction = secrets.token_bytes(_TRANSACTION_BYTES)
+    request = stun.binding_request(ufrag, ufrag, transaction, tie_breaker=1, priority=_PRIORITY)
+    began, found = loop.time(), None
+
+    def received(data: bytes) -> None:
+        nonlocal found
+        with contextlib.suppress(ValueError):
+            mapped = stun.read_binding_response(data, transaction, ufrag).address
+            found = Check(Target(carrier.host, 0, connection=1), mapped, loop.time() - began, relayed=True)
+            leg.close()
+
+    leg = Leg(received, lambda: None, lambda is_open: leg.send([request]))
+    with contextlib.suppress(KodoError, OSError, ValueError):
+        async with asyncio.timeout(seconds):
+            await carrier.carry(leg, tag)
+    return found
 
 
 class _Checker:

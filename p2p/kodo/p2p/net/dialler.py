@@ -2,7 +2,8 @@
 
 `core.paths` says what is checked when and which path is best; here are the sockets, the one timer and the packets.
 The sockets are bound to no address, so a link outlives its machine's change of network; a better path, or one that
-is left when another fails, replaces the current one under a live session.
+is left when another fails, replaces the current one under a live session. Where nothing answers by UDP, the relays
+among the addresses are reached by connections.
 
 Source: libp2p/specs webrtc/webrtc-direct.md, RFC 8445.
 """
@@ -16,6 +17,7 @@ import secrets
 import socket
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from kodo.p2p.core import stun
 from kodo.p2p.core.hosts import may_be_sent_to, plain_host
@@ -26,6 +28,7 @@ from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
 from kodo.p2p.net.interfaces import on_networks_changed
+from kodo.p2p.net.leg import Carrier, Leg, Standby
 from kodo.p2p.net.link import WebRtcLink
 
 __all__ = ["Dialler"]
@@ -33,6 +36,10 @@ __all__ = ["Dialler"]
 HELLO_SECONDS = (0.15, 0.45)
 CHECKS_UNDER_WAY = 64
 """Checks whose answers are waited for; older ones are forgotten."""
+HEAD_START_SECONDS = 1.0
+"""How long UDP is given before relays are reached by connections."""
+LINGER_SECONDS = 5.0
+"""How long those are kept once there is a better path."""
 ADDRESSES_TOLD = 4
 """Addresses that are tried because a peer tells them through a relay."""
 _HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
@@ -57,12 +64,19 @@ class Dialler:
         self._loop = asyncio.get_running_loop()
         self._paths = Paths((), self._loop.time())
         self._endpoints: dict[socket.AddressFamily, Endpoint | None] = {}
-        self._out: Endpoint | None = None
+        self._standbys: list[Standby] = []
+        self._legs: dict[int, Leg] = {}
+        """Connections that are open, by their number."""
+        self._connections = 0
+        self._later: asyncio.TimerHandle | None = None
+        """Opens connections, or closes them."""
+        self._out: Endpoint | Leg | None = None
         self._to = Source("", 0)
         # One ufrag for both sides: a listener that is a full ICE agent expects the dialer's to be its own.
         self._ufrag = stun.UFRAG_PREFIXES[1] + secrets.token_hex(16)
+        self._tag = None if peer is None else tag_of(peer)
         if peer is not None:
-            self._ufrag += f"/{tag_of(peer)}"
+            self._ufrag += f"/{self._tag}"
         self._tie_breaker = int.from_bytes(secrets.token_bytes(8), "big")
         self._under_way: OrderedDict[bytes, tuple[Target, float]] = OrderedDict()
         self._found: asyncio.Future[None] = self._loop.create_future()
@@ -83,6 +97,19 @@ class Dialler:
         for candidate in candidates:
             self._paths.add(candidate, self._loop.time())
         self._check_due()
+
+    def stand_by(self, carrier: Carrier, addresses: Sequence[Target], *, at_once: bool = False) -> None:
+        """Reach a relay by a connection where nothing answers by UDP, if one of these addresses is the relay's.
+
+        Args:
+            at_once: whether UDP is not given time first: it is known to be blocked.
+        """
+        standby = Standby(carrier, addresses, self._tag, self._make_leg, self.check_refused)
+        self._standbys.append(standby)
+        if at_once:
+            standby.need()
+        elif self._later is None:
+            self._later = self._loop.call_later(HEAD_START_SECONDS, self._connect)
 
     async def found(self) -> None:
         """Wait until an address answers; the caller's deadline ends it. Cancelling is safe.
@@ -118,7 +145,14 @@ class Dialler:
                 return "punched"
             case Rank.RELAYED:
                 return "relay"
+            case Rank.STREAMED:
+                return "relay"
         return udp.route_to(self._to.host)
+
+    @property
+    def by_connection(self) -> bool:
+        """Whether the path that is taken goes to its relay by a connection, for UDP does not."""
+        return self._rank is Rank.STREAMED
 
     @property
     def _rank(self) -> Rank | None:
@@ -129,7 +163,9 @@ class Dialler:
         """Close the sockets; idempotent."""
         self._closed = True
         self._forget_networks()
-        for timer in (self._timer, self._hello_timer):
+        for standby in self._standbys:
+            standby.close()
+        for timer in (self._timer, self._hello_timer, self._later):
             if timer is not None:
                 timer.cancel()
         for endpoint in self._endpoints.values():
@@ -138,10 +174,64 @@ class Dialler:
         if not self._found.done():
             self._found.cancel()
 
+    # connections to relays
+
+    def _make_leg(self, relay: Target) -> Leg:
+        self._connections += 1
+        target = Target(relay.host, relay.port, connection=self._connections)
+
+        def changed(is_open: bool) -> None:
+            self._connection_changed(target, leg, is_open)
+
+        leg = Leg(partial(self._take, target), self._batch_ended, changed)
+        return leg
+
+    def _tend_connections(self) -> None:
+        """Open the connections when the path is lost, and close them some time after there is one by UDP again."""
+        if not self._standbys or self._later is not None:
+            return
+        if self._paths.lost:
+            self._connect()
+        elif self._has_udp and any(standby.is_needed for standby in self._standbys):
+            self._later = self._loop.call_later(LINGER_SECONDS, self._disconnect)
+
+    @property
+    def _has_udp(self) -> bool:
+        rank = self._rank
+        return rank is not None and rank > Rank.STREAMED and not self._paths.lost
+
+    def _connect(self) -> None:
+        """Open the connections unless there is a path by UDP."""
+        self._later = None
+        if self._closed or self._has_udp:
+            return
+        for standby in self._standbys:
+            standby.need()
+
+    def _disconnect(self) -> None:
+        """Close the connections, unless they are the path again."""
+        self._later = None
+        if self._has_udp:
+            for standby in self._standbys:
+                standby.close()
+
+    def _connection_changed(self, target: Target, leg: Leg, is_open: bool) -> None:
+        now = self._loop.time()
+        if is_open:
+            self._legs[target.connection] = leg
+            self._paths.add(Candidate(target, Rank.STREAMED), now)
+        else:
+            self._legs.pop(target.connection, None)
+            self._paths.gone(target, now)
+            self.check_refused()
+        self._check_due()
+
     # checks
 
-    def _endpoint_to(self, target: Target) -> Endpoint | None:
-        """Return the socket for a target; None on a machine without its family."""
+    def _endpoint_to(self, target: Target) -> Endpoint | Leg | None:
+        """Return what sends to a target; None on a machine without its family, or when its connection has ended."""
+        if target.connection:
+            return self._legs.get(target.connection)
         family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
         if family not in self._endpoints:
             self._endpoints[family] = None
@@ -157,6 +247,7 @@ class Dialler:
         self._update()
         for target in self._paths.take_due(self._loop.time()):
             self._check(target)
+        self._tend_connections()
         self._arm()
 
     def _update(self) -> None:
@@ -196,9 +287,12 @@ class Dialler:
     # what comes
 
     def _received(self, data: bytes, source: Source) -> None:
-        target = Target(source.host, source.port, source.interface)
+        self._take(Target(source.host, source.port, source.interface), data, source)
+
+    def _take(self, target: Target, data: bytes, source: Source | None = None) -> None:
         if target not in self._paths:
-            self._take_opening(data, source)
+            if source is not None:
+                self._take_opening(data, source)
             return
         if stun.is_dtls(data):
             link = self.link
@@ -210,7 +304,8 @@ class Dialler:
                     self._heard()
                 link.datagram_received(data, self._heard if current else lambda: None)
         elif stun.is_binding_request(data):
-            self._answer(data, source)
+            if source is not None:
+                self._answer(data, source)
         elif stun.is_stun(data):
             self._take_answer(data, target)
 
@@ -291,7 +386,11 @@ class Dialler:
 
     def check_refused(self) -> None:
         """Let `found` fail when nothing is left that could answer."""
-        if not self._found.done() and not self.resolving and self._paths.all_refused:
+        if not self._found.done() and not self.resolving and self._paths.all_refused and not self._closed:
+            for standby in self._standbys:
+                standby.need()
+            if not all(standby.has_failed for standby in self._standbys):
+                return
             error = UnreachableError((self._reason and self._reason.strerror) or "this machine has no way there")
             error.__cause__ = self._reason
             self._found.set_exception(error)
@@ -313,7 +412,7 @@ class Dialler:
 
     def send_whole(self, datagram: bytes) -> bool:
         """Send a datagram of the link that is not to be fragmented; a relay would let it be, beyond itself."""
-        if self._rank is Rank.RELAYED:
+        if self._rank in (Rank.RELAYED, Rank.STREAMED):
             return False
         return self._out is None or self._out.send_whole(datagram, self._to)
 

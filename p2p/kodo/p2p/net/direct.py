@@ -21,6 +21,7 @@ from kodo.p2p.net.budget import shared_budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.dialler import Dialler
 from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
+from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import LiveLinks, WebRtcListener
 from kodo.p2p.net.transport import Limits, Link, Punch
@@ -41,6 +42,7 @@ class WebRtcTransport:
             a passive watcher cannot tell a user by it.
         admits: whether packets from an IP address are answered at all; None: those that a relay passes on, which
             alone says where they are from.
+        carriers: connect to relays where UDP is blocked.
         punch: when a peer that comes through a relay learns where the listener is, and is let in there.
     """
 
@@ -49,8 +51,12 @@ class WebRtcTransport:
         certificate: Certificate | None = None,
         *,
         admits: Callable[[str | None], bool] = lambda host: True,
+        carriers: Sequence[Carrier] = (),
         punch: Punch = "early",
     ):
+        self._carriers = carriers
+        self._udp_is_blocked = False
+        """Whether the last peer that answered did so by a connection alone."""
         self._certificate = certificate or Certificate.generate()
         self._dialling_certificate = Certificate.generate()
         self._admits = admits
@@ -84,9 +90,10 @@ class WebRtcTransport:
         failed: IdentityError | None = None
         while True:
             dialler = Dialler(peer=addresses[0].peer_id)
+            carriers = self._carriers if addresses[0].peer_id is not None and failed is None else ()
             try:
                 async with asyncio.timeout(None if failed is None else OTHERS_SECONDS):
-                    return await self._dial(dialler, addresses, wrong, identity, limits)
+                    return await self._dial(dialler, addresses, wrong, carriers, identity, limits)
             except IdentityError as error:
                 # An address may be somebody else's in this network: the listener may still be at another one.
                 failed = failed or error
@@ -103,6 +110,7 @@ class WebRtcTransport:
         dialler: Dialler,
         addresses: Sequence[Multiaddr],
         wrong: Collection[Target],
+        carriers: Sequence[Carrier],
         identity: Identity,
         limits: Limits,
     ) -> Link:
@@ -110,8 +118,12 @@ class WebRtcTransport:
         expected = addresses[0]
         link: WebRtcLink | None = None
         try:
+            places = [target for address in addresses if address.family != "dns4" for target in _targets(address)]
+            for carrier in carriers:
+                dialler.stand_by(carrier, places, at_once=self._udp_is_blocked)
             async with _finding(dialler, addresses, wrong):
                 await dialler.found()
+            self._udp_is_blocked = dialler.by_connection
             link = WebRtcLink(
                 identity,
                 self._dialling_certificate,

@@ -18,6 +18,7 @@ from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
 from kodo.p2p.net import identify
 from kodo.p2p.net.interfaces import local_addresses
+from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.stream import StreamHandler
 from kodo.p2p.net.transport import Attached, Limits, Link, Listener, Transport
@@ -166,16 +167,19 @@ class Host:
 
     # relays
 
-    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> None:
+    def attach(
+        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+    ) -> None:
         """Be reached through a relay too; one listener of each address family is.
 
         Args:
             relay: IP address and UDP port.
             token: that the relay gave to this peer; one given later replaces it.
             changed: called when `relay_addresses` has changed.
+            carrier: connects to the relay where UDP does not get there.
         """
         for listener in self._listeners:
-            attached = listener.attach(relay, token, changed)
+            attached = listener.attach(relay, token, changed, carrier)
             if attached is not None:
                 self._attached[relay] = attached
                 return
@@ -195,7 +199,7 @@ class Host:
         return [
             self._transport.address_for(*relay).with_peer(self.peer_id)
             for relay, attached in self._attached.items()
-            if attached.address is not None
+            if attached.is_attached
         ]
 
     def _accept(self, link: Link) -> None:

@@ -24,10 +24,11 @@ from kodo.p2p.core.hosts import is_link_local, is_loopback, may_be_sent_to, plai
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import udp
-from kodo.p2p.net.attachment import Attachment
+from kodo.p2p.net.attachment import Attachment, Detour
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate, CookieGate
 from kodo.p2p.net.endpoint import Endpoint, Source
+from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.openings import ALL_THE_WAY, Openings
 from kodo.p2p.net.transport import Limits, Link, Punch
@@ -168,14 +169,19 @@ class WebRtcListener:
         self.endpoint = Endpoint(udp.bind(host, port), self._datagram_received, self._batch_ended)
         self.address = self.endpoint.address[:2]
 
-    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> Attachment | None:
+    def attach(
+        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+    ) -> Attachment | None:
         """Attach to a relay; see `transport.Listener`."""
         if (":" in relay[0]) != (":" in self.address[0]):
             return None
         attachment = self._attachments.get(relay)
         if attachment is None:
             tag = relay_wire.tag_of(self._identity.peer_id)
-            attachment = Attachment(relay, tag, token, lambda data, to: self.send([data], to), changed)
+            detour = None
+            if carrier is not None:
+                detour = Detour(carrier, relay, tag, token, self._datagram_received, self._batch_ended, changed)
+            attachment = Attachment(relay, tag, token, lambda data, to: self.send([data], to), changed, detour)
             self._attachments[relay] = attachment
         else:
             attachment.renew(token)
@@ -246,6 +252,11 @@ class WebRtcListener:
             return
         if (via := source.via) is not None:
             source, datagrams = via.relay, relay_wire.frame(via.channel, datagrams)
+            attachment = self._attachments.get((source.host, source.port))
+            detour = None if attachment is None else attachment.detour
+            if detour is not None and detour.is_attached:
+                detour.send(datagrams)
+                return
         if split:
             self.endpoint.send_split(datagrams, source)
         else:

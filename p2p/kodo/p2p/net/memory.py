@@ -26,6 +26,7 @@ from kodo.p2p.errors import (
     UsageError,
     afresh,
 )
+from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link, LinkHandler
 
 __all__ = ["MemoryLink", "MemoryNetwork", "MemoryTransport"]
@@ -95,7 +96,9 @@ class MemoryListener:
         self._network = network
         network.listeners[address] = self
 
-    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> None:
+    def attach(
+        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+    ) -> None:
         """Return None: there are no relays in memory."""
 
     def detach(self, relay: tuple[str, int]) -> None:

@@ -1,21 +1,38 @@
-"""The sockets of a relay; what it does is in `core.relay`."""
+"""The sockets and connections of a relay; what it does is in `core.relay`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.core.relay import Relay, RelayBounds
-from kodo.p2p.errors import UsageError
+from kodo.p2p.core.relay import Relay, RelayBounds, Stream
+from kodo.p2p.errors import CapacityError, UsageError
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
+from kodo.p2p.net.leg import Leg, Receive, Room, Send
 
 __all__ = ["RelayServer"]
 
 EXPIRE_SECONDS = 5.0
+UNUSED_SECONDS = 15.0
+"""How long a connection may be there without a node that attaches by it, or a dialler that has a channel."""
+
+
+class _Connection(Stream):
+    """A connection that is served."""
+
+    __slots__ = ("leg", "used_at")
+
+    def __init__(self, host: str, number: int, now: float) -> None:
+        super().__init__(host, number)
+        self.used_at = now
+        self.leg: Leg | None = None
 
 
 class RelayServer:
@@ -27,6 +44,10 @@ class RelayServer:
         self.port = 0
         """UDP; 0 while it does not run."""
         self._endpoints: dict[bool, Endpoint] = {}
+        self._connections: set[_Connection] = set()
+        self._sources: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._room = Room()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -60,8 +81,11 @@ class RelayServer:
         self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)
 
     def close(self) -> None:
-        """Close the sockets; idempotent."""
+        """Close the sockets and end the connections; idempotent."""
         self.port = 0
+        for connection in self._connections:
+            if connection.leg is not None:
+                connection.leg.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -83,16 +107,55 @@ class RelayServer:
         finally:
             self.core.dismiss(peer_id, token, self._loop.time())
 
-    def _received(self, data: bytes, source: Source) -> None:
+    async def carry(self, host: str, send: Send, receive: Receive) -> None:
+        """Serve a connection of who has no UDP, until it ends or is of no use. Cancelling is safe.
+
+        Args:
+            host: the IP address of who is at its other end.
+
+        Raises:
+            CapacityError: there are too many connections, in all or from there.
+            ValueError: the other side sends something else than batches of datagrams.
+            TimeoutError: it takes nothing.
+            OSError: the connection broke.
+        """
+        block, bounds = source_block(host), self.core.bounds
+        if not self.port or len(self._connections) >= bounds.streams:
+            raise CapacityError("this relay has too many connections")
+        if self._sources[block] >= bounds.channels_per_source:
+            raise CapacityError(f"{bounds.channels_per_source} connections to this relay are open from {block}")
+        connection = _Connection(host, next(self._numbers), self._loop.time())
+        connection.leg = Leg(lambda data: self._received(data, connection), self._batch_ended, room=self._room)
+        self._connections.add(connection)
+        self._sources[block] += 1
+        try:
+            await connection.leg.carry(send, receive, rate=lambda: self.core.rate_of(connection))
+        finally:
+            self.core.ended(connection)
+            self._connections.discard(connection)
+            self._sources[block] -= 1
+            self._sources += Counter()  # forgets who has none
+
+    def _received(self, data: bytes, source: Source | _Connection) -> None:
         self.core.received(data, source, self._loop.time())
 
     def _batch_ended(self) -> None:
         for address, datagrams in self.core.take(self._loop.time()):
+            if isinstance(address, _Connection):
+                if address.leg is not None:
+                    address.leg.send(datagrams)
+                continue
             assert isinstance(address, Source)
             endpoint = self._endpoints.get(":" in address.host)
             if endpoint is not None:
                 endpoint.send(datagrams, address)
 
     def _expire(self) -> None:
-        self.core.expire(self._loop.time())
+        now = self._loop.time()
+        self.core.expire(now)
+        for connection in self._connections:
+            if self.core.serves(connection):
+                connection.used_at = now
+            elif now - connection.used_at >= UNUSED_SECONDS and connection.leg is not None:
+                connection.leg.close()
         self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)

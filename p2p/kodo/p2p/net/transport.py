@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.budget import PROCESS_BYTES, SOURCE_BYTES
+from kodo.p2p.net.leg import Carrier
 
 __all__ = ["Attached", "Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Punch", "Transport"]
 
@@ -184,8 +185,11 @@ class Attached(Protocol):
     """A listener at one relay."""
 
     relay: tuple[str, int]
-    address: tuple[str, int] | None
-    """Where the relay sees the listener; None while it does not answer."""
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the relay reaches the listener."""
+        ...
 
 
 class Listener(Protocol):
@@ -193,12 +197,15 @@ class Listener(Protocol):
 
     address: tuple[str, int]
 
-    def attach(self, relay: tuple[str, int], token: str, changed: Callable[[], None]) -> Attached | None:
+    def attach(
+        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+    ) -> Attached | None:
         """Be reached through a relay too, by the token that it gave; a token given later replaces the one before.
 
         Args:
             relay: IP address and UDP port.
-            changed: called whenever what `Attached.address` says has changed.
+            changed: called whenever what `Attached.is_attached` says has changed, or the listener's address.
+            carrier: connects to the relay where UDP does not get there.
 
         Returns:
             None where this listener cannot reach that relay.

@@ -14,6 +14,7 @@ from yarl import URL
 from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
+from kodo.registry.client.connections import open_websocket
 from kodo.registry.records.signed import pack, sign, unpack
 from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, Presence
 
@@ -55,15 +56,12 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
         PeerError: it says what a registry does not say, or leads elsewhere.
     """
     at = URL(url.rstrip("/") + "/rendezvous")
-    straight = aiohttp.TraceConfig()  # `ws_connect` follows redirects, and has no argument against it
-    straight.on_request_redirect.append(_refuse_redirect)
     try:
         async with (
-            aiohttp.ClientSession(
-                trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[straight]
-            ) as http,
             asyncio.timeout(_BEGIN_S) as deadline,
-            http.ws_connect(at, heartbeat=_ALIVE_S, max_msg_size=MAX_FRAME_BYTES, compress=0) as opened,
+            open_websocket(
+                url, "/rendezvous", {}, alive_s=_ALIVE_S, within_s=_BEGIN_S, most_bytes=MAX_FRAME_BYTES
+            ) as opened,
         ):
             challenge = _field(await _frame(opened, url), "challenge", bytes)
             if len(challenge) != CHALLENGE_BYTES:
@@ -85,13 +83,6 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
         raise UnreachableError(f"no registry answers at {url}: {error.strerror or error}") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise BrokenSessionError(f"the connection to {url} broke: {error}") from error
-
-
-async def _refuse_redirect(
-    http: aiohttp.ClientSession, context: Any, asked: aiohttp.TraceRequestRedirectParams
-) -> None:
-    asked.response.close()
-    raise PeerError(f"{asked.url.origin()} leads to another address; a registry does not")
 
 
 async def _frame(opened: aiohttp.ClientWebSocketResponse, url: str) -> dict[str, Any]:

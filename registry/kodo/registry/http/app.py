@@ -32,6 +32,7 @@ from kodo.registry.http.callers import Callers
 from kodo.registry.http.connections import attended
 from kodo.registry.http.forwarded import forwarded
 from kodo.registry.http.openapi import document
+from kodo.registry.http.relay import RelayConnections
 from kodo.registry.http.rendezvous import Rendezvous
 from kodo.registry.problems import problem, problem_of, problems
 from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS, Kind
@@ -191,6 +192,8 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
 
     rendezvous = Rendezvous(taken=taken, read_body=_body, clock=service.clock, relay=service.relay)
     app.on_shutdown.append(rendezvous.aclose)
+    connections = RelayConnections(clock=service.clock, relay=service.relay)
+    app.on_shutdown.append(connections.aclose)
     app.add_routes(
         [
             web.put("/up", _up),
@@ -207,6 +210,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
             web.post("/mesh", _mesh),
             web.get("/openapi.json", _openapi),
             *rendezvous.routes(),
+            *connections.routes(),
             *admin.routes(),
             *access.routes(),
             *page,

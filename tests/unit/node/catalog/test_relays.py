@@ -10,6 +10,7 @@ import pytest
 from kodo.node.catalog.relays import Address, Relays
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, UnreachableError
+from kodo.p2p.net.leg import Carrier
 from kodo.registry.client.waiting import OfferedRelay
 from tests.unit.node.conftest import StillClock, settled
 
@@ -28,6 +29,7 @@ class Stage:
     def __init__(self, clock: StillClock, *urls: str) -> None:
         self.clock, self.urls = clock, urls
         self.attached: dict[Address, str] = {}
+        self.carriers: dict[Address, str] = {}
         self.taken = asyncio.Event()
         self.taken.set()
         self.changes = 0
@@ -35,8 +37,12 @@ class Stage:
         self.offer: OfferedRelay | None = offered(*PUBLIC)
         self.ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def attach(self, relay: Address, token: str, changed: Callable[[], None], /) -> None:
+    def attach(
+        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None = None, /
+    ) -> None:
         self.attached[relay] = token
+        if carrier is not None:
+            self.carriers[relay] = carrier.host
 
     def detach(self, relay: Address, /) -> None:
         self.attached.pop(relay, None)
@@ -123,3 +129,11 @@ async def test_it_stays_attached_when_the_connection_ends_and_renews_its_token(
         await settled(lambda: len(stage.waits) == 3)
         assert set(stage.attached) == {("192.0.2.8", 8360)}
         assert stage.changes == 2
+
+
+async def test_by_a_connection_it_attaches_once_where_the_registry_has_answered(clock: StillClock) -> None:
+    stage = Stage(clock, URL)
+    async with stage.open():
+        await settled(lambda: stage.attached)
+        assert set(stage.attached) == {(host, 8360) for host in PUBLIC}
+        assert stage.carriers == {(PUBLIC[0], 8360): "registry.example.com"}

@@ -1,0 +1,50 @@
+"""WebSockets to registries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from kodo.p2p.errors import PeerError
+
+__all__ = ["open_websocket"]
+
+
+@contextlib.asynccontextmanager
+async def open_websocket(
+    url: str, path: str, query: Mapping[str, str], *, alive_s: float, within_s: float, most_bytes: int
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """Connect to a path below a registry's URL; the connection is closed at the end of the block.
+
+    Args:
+        alive_s: seconds between pings.
+        within_s: seconds for connecting.
+        most_bytes: bound of a message that comes.
+
+    Raises:
+        PeerError: it leads elsewhere.
+        TimeoutError: it does not answer in time.
+        aiohttp.ClientError: no connection could be made.
+    """
+    at = URL(url.rstrip("/") + path).with_query(query)
+    straight = aiohttp.TraceConfig()  # `ws_connect` follows redirects, and has no argument against it
+    straight.on_request_redirect.append(_refuse_redirect)
+    async with aiohttp.ClientSession(
+        trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[straight]
+    ) as http:
+        async with asyncio.timeout(within_s):
+            socket = await http.ws_connect(at, heartbeat=alive_s, max_msg_size=most_bytes, compress=0)
+        async with socket:
+            yield socket
+
+
+async def _refuse_redirect(
+    http: aiohttp.ClientSession, context: Any, asked: aiohttp.TraceRequestRedirectParams
+) -> None:
+    asked.response.close()
+    raise PeerError(f"{asked.url.origin()} leads to another address; a registry does not")
