@@ -4,7 +4,8 @@ import importlib.util
 
 import pytest
 
-from kodo.flow._runtime.context import DONE, Context, install
+from kodo.flow._runtime.context import DONE, Context
+from kodo.flow._runtime.current import install
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow._runtime.results import result_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import importlib
 import json
 import os
@@ -503,3 +504,34 @@ def test_the_readme_of_the_client_says_what_each_of_its_modules_is_for() -> None
             named += [f"{package}.{name}" for name in names]
     modules = [module_name(path) for path in shipped() if path.is_relative_to(ROOT / "client")]
     assert sorted(named) == sorted(name.removeprefix("kodo.") for name in modules if name.count(".") == 2)
+
+
+PARENT_AND_CHILD = ("kodo.p2p.net.stream", "kodo.p2p.net.session")
+"""A session opens streams, and a stream belongs to its session: the one circle of modules there is."""
+
+
+def test_modules_that_import_each_other_form_no_circle() -> None:
+    modules = {module_name(path): parsed(path) for path in shipped()}
+    takes: dict[str, set[str]] = {name: set() for name in modules}
+    for name, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                takes[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                takes[name] |= (inner & modules.keys()) or {node.module}
+        takes[name] &= modules.keys()
+    child, parent = PARENT_AND_CHILD
+    assert parent in takes[child], "this circle is open: take it out of the rule"
+    takes[child].discard(parent)
+    graphlib.TopologicalSorter(takes).prepare()  # raises with the circle
+
+
+def test_modules_of_the_page_that_import_each_other_form_no_circle() -> None:
+    modules = sorted((ROOT / "client" / "web" / "src").rglob("*.ts*"))
+    takes = {}
+    for path in modules:
+        named = re.findall(r"""\b(?:from|import)\s*\(?\s*["'](\.[^"']+)["']""", path.read_text())
+        takes[path] = {(path.parent / each).resolve() for each in named} & set(modules)
+    assert sum(map(len, takes.values())) > len(modules), "imports of the page are not found any more"
+    graphlib.TopologicalSorter(takes).prepare()

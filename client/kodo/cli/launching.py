@@ -48,7 +48,7 @@ async def given_inputs(
 
 async def upload_files(context: Context, client: Client, found: FlowOnNode, values: dict[str, Any]) -> dict[str, Any]:
     """Upload the files among the inputs, with a progress bar."""
-    from kodo.cli.outputs import bars
+    from kodo.cli.transfer_bars import bars
     from kodo.client.upload import files_in, upload_inputs
 
     if not files_in(values):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +14,9 @@ from kodo.cli.complete import complete_run
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client import Progress, Run, RunSelection
+    from kodo.client import Run, RunSelection
 
-__all__ = ["Keep", "Out", "bars", "fetch", "register"]
+__all__ = ["Keep", "Out", "fetch", "register"]
 
 RunId = Annotated[str, typer.Argument(metavar="FID", help="The run: NODE/FID or FID.", autocompletion=complete_run)]
 Out = Annotated[
@@ -138,6 +137,7 @@ async def fetch(
 ) -> dict[str, Any]:
     """Download with a progress bar, without a `directory` into this one; give the JSON answer of `download`."""
     from kodo.cli.text import human_bytes, human_seconds
+    from kodo.cli.transfer_bars import bars
 
     # What was not named is held against the very list that is downloaded: a node may give another one each time.
     check = _check_plain if directory is None and not names else None
@@ -170,46 +170,6 @@ def _check_plain(names: Sequence[str]) -> None:
     for name in names:
         if any(part.startswith(".") for part in name.split("/")):
             raise UsageError(f"this run made the hidden file {name!r}; name a folder for its files with --out DIR")
-
-
-@contextlib.contextmanager
-def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
-    """Show a transfer on a terminal: gives what is to be called with its progress; None without a terminal."""
-    if not context.interactive:
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TextColumn
-
-    from kodo.cli.text import human_bytes, human_seconds, line
-
-    class Rate(ProgressColumn):
-        """How fast and how long still; nothing where neither is known, as of what is finished."""
-
-        def render(self, task: Task) -> str:
-            if task.finished or not task.speed:
-                return ""
-            left = f", {human_seconds(task.time_remaining)}" if task.time_remaining else ""
-            return f"{human_bytes(task.speed)}/s{left}"
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        Rate(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(progress: Any) -> None:
-            if progress.name not in tasks:
-                label = escape(line(progress.name, 40))
-                # What was there from before does not count towards the rate.
-                tasks[progress.name] = bars.add_task(label, total=progress.size, completed=progress.done)
-            bars.update(tasks[progress.name], completed=progress.done)
-
-        yield on_progress
 
 
 def register(app: typer.Typer) -> None:

@@ -173,7 +173,7 @@ async def _fetched(
     context: Context, run: Run, names: Sequence[str] | None, near: Path | None = None
 ) -> AsyncIterator[list[Download]]:
     """Download outputs into a folder that goes again, on the disk of `near`."""
-    from kodo.cli.outputs import bars
+    from kodo.cli.transfer_bars import bars
 
     with tempfile.TemporaryDirectory(dir=near, prefix=".kodo-") as folder, bars(context) as on_progress:
         yield await run.download(Path(folder), names=names, on_progress=on_progress, keep=True)

@@ -467,7 +467,7 @@ class Client:
     @property
     def schedules(self) -> Schedules:
         """Flows that nodes launch at times for this user."""
-        return Schedules(self, self._rows, self._change)
+        return Schedules(self, self.settings.patience_s, self._rows, self._change)
 
     async def runs(
         self,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from kodo.client.matching import named, nearest
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import safe_text
 from kodo.p2p.errors import CallError, NotFoundError, UsageError
 
-__all__ = ["FlowOnNode", "flow_on"]
+__all__ = ["FlowFinder", "FlowOnNode", "flow_on"]
 
 
 class FlowOnNode:
@@ -43,6 +43,18 @@ class FlowOnNode:
         """The JSON Schema of what it says that it returns; empty when the node tells none."""
         schema = self.schema.get("returns")
         return dict(schema) if isinstance(schema, Mapping) else {}
+
+
+class FlowFinder(Protocol):
+    """What finds a flow, and proves its node before inputs go there: a `Client`."""
+
+    async def find_flow(self, flow: str, *, node: str | None = None) -> FlowOnNode:
+        """Return the flow that is meant by `NODE/PATH`, a path or a name."""
+        ...
+
+    async def prove(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
+        """Refuse to give these inputs to a node that merely claims to be the one that is meant."""
+        ...
 
 
 async def flow_on(remote: RemoteNode, text: str) -> FlowOnNode:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kodo.client.flow import FlowOnNode
+from kodo.client.flow import FlowFinder, FlowOnNode
 from kodo.client.inputs import to_inputs
 from kodo.client.links import LinkedNode, page_url
 from kodo.client.resolve import safe_text
@@ -18,9 +18,6 @@ from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.link import write_link
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
-
-if TYPE_CHECKING:
-    from kodo.client.client import Client
 
 __all__ = ["Invitation", "Invitations", "InvitedNode", "OpenInvitation", "expiry_seconds"]
 
@@ -66,9 +63,11 @@ class Invitations:
     """Invitations that a client's user makes; from `Client.invitations`. `Client.unshare` ends one."""
 
     def __init__(
-        self, client: Client, rows: Callable[[str, str | None, Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
+        self,
+        finder: FlowFinder,
+        rows: Callable[[str, str | None, Mapping[str, Any]], Awaitable[list[dict[str, Any]]]],
     ):
-        self._client = client
+        self._finder = finder
         self._rows = rows
 
     async def add(
@@ -100,10 +99,9 @@ class Invitations:
             CallError: 400 `bad-inputs`, `secret-inputs`; 403 `not-granted`; 429 `busy`.
         """
         seconds = expiry_seconds(expires)
-        client = self._client
-        found = flow if isinstance(flow, FlowOnNode) else await client.find_flow(flow, node=node)
+        found = flow if isinstance(flow, FlowOnNode) else await self._finder.find_flow(flow, node=node)
         given = to_inputs({**(inputs or {}), **kwargs}, found.inputs_schema)
-        await client.prove(found, given)
+        await self._finder.prove(found, given)
         args = {"path": found.path, "inputs": given, "launches": launches, "note": note, "see": see}
         args |= {"expires_s": seconds} | ({} if level is None else {"level": level})
         # Not made again when the answer was lost: that would make a second one.

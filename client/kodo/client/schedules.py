@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
-from kodo.client.flow import FlowOnNode
+from kodo.client.flow import FlowFinder, FlowOnNode
 from kodo.client.inputs import to_inputs
 from kodo.client.peer import RemoteNode
 from kodo.client.resolve import Reference, parse_schedule, safe_text
@@ -19,7 +19,6 @@ from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
 if TYPE_CHECKING:
-    from kodo.client.client import Client
     from kodo.client.near import Change
 
 __all__ = ["Schedules", "local_zone", "schedule_args"]
@@ -32,11 +31,13 @@ class Schedules:
 
     def __init__(
         self,
-        client: Client,
+        finder: FlowFinder,
+        patience: float,
         rows: Callable[[str, str | None, Mapping[str, Any]], Awaitable[list[dict[str, Any]]]],
         change: Callable[[str, Reference, str | None, str, Change], Awaitable[dict[str, Any]]],
     ):
-        self._client = client
+        self._finder = finder
+        self._patience = patience
         self._rows = rows
         self._change = change
 
@@ -76,11 +77,10 @@ class Schedules:
             CallError: 400 `bad-inputs`, `secret-inputs`; 429 `busy`.
         """
         args = schedule_args(cron=cron, at=at, every=every, tz=tz, missed=missed, overlap=overlap, tags=tags)
-        client = self._client
-        found = flow if isinstance(flow, FlowOnNode) else await client.find_flow(flow, node=node)
+        found = flow if isinstance(flow, FlowOnNode) else await self._finder.find_flow(flow, node=node)
         remote, given = found.remote, to_inputs({**(inputs or {}), **kwargs}, found.inputs_schema)
-        await client.prove(found, given)
-        given = await upload_inputs(remote, given, patience=client.settings.patience_s)
+        await self._finder.prove(found, given)
+        given = await upload_inputs(remote, given, patience=self._patience)
         # Not made again when the answer was lost: that would make a second one.
         answer = await remote.request("schedule.add", {"path": found.path, "inputs": given, **args}, repeat=False)
         return _told(remote, answer, "schedule.add")

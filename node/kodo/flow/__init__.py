@@ -7,7 +7,8 @@ Outside of a node everything here works too: events are printed, locks asked on 
 from __future__ import annotations
 
 from kodo.flow import mcp, memory, output
-from kodo.flow._runtime.context import LockExpiredError, fid
+from kodo.flow._runtime.context import LockExpiredError
+from kodo.flow._runtime.current import fid
 from kodo.flow.decorator import FlowDefinition, event, flow
 from kodo.flow.delegation import DelegatedError, delegate
 from kodo.flow.emit import action, agent, emit, progress, result, task, tool

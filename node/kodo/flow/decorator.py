@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeVar, overload
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError
 from kodo.protocol.texts import several

@@ -14,9 +14,10 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kodo.flow._runtime.context import current, emit_here
+from kodo.flow._runtime.current import current, emit_here
 from kodo.flow._runtime.mirrored_locks import MirroredLock
-from kodo.flow._runtime.pending import NotAwaitedError, Pending, note_forgotten
+from kodo.flow._runtime.not_awaited import NotAwaitedError
+from kodo.flow._runtime.pending import Pending, note_forgotten
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
 from kodo.p2p.net.files import whole_file

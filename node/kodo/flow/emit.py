@@ -6,15 +6,15 @@ call would in the end block its thread.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any
 
-from kodo.flow._runtime.context import Emitted, check_event, current
+from kodo.flow._runtime.context import Emitted
+from kodo.flow._runtime.current import current
+from kodo.flow._runtime.flow_events import check_event, normal
 from kodo.flow._runtime.plain import is_plain, plain
 
-__all__ = ["action", "agent", "emit", "normal", "progress", "result", "task", "tool"]
+__all__ = ["action", "agent", "emit", "progress", "result", "task", "tool"]
 
 
 def emit(event: str, data: Mapping[str, Any] | None = None) -> Emitted:
@@ -74,27 +74,6 @@ def task(name: str, /, **fields: Any) -> Emitted:
 def tool(name: str, /, **fields: Any) -> Emitted:
     """Describe a tool that an agent uses."""
     return _emit("tool", {"name": name, **fields})
-
-
-def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return an event's data in its normal form: a progress's percent worked out, and between 0 and 100."""
-    if event != "progress":
-        return data
-    percent, done, total = (_number(data.get(name)) for name in ("percent", "done", "total"))
-    if percent is None and done is not None and total:
-        percent = round(100 * done / total, 2)
-    if percent is not None:
-        percent = min(100, max(0, percent))
-    numbers = {"percent": percent, "done": done, "total": total}
-    rest = {name: value for name, value in data.items() if name not in numbers}
-    return {**{name: value for name, value in numbers.items() if value is not None}, **rest}
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number; anything else counts as not known."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _emit(event: str, data: dict[str, Any]) -> Emitted:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from kodo.flow._runtime.context import Demand, current
+from kodo.flow._runtime.context import Demand
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.pending import Pending
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import UsageError

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.files import write_file
 from kodo.flow._runtime.pending import Pending
 from kodo.flow._runtime.plain import plain

@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 
 from kodo.flow import memory as flow_memory
-from kodo.flow._runtime import context as installed
+from kodo.flow._runtime import current as installed
 from kodo.flow._runtime.buffer import EventBuffer
 from kodo.flow._runtime.context import DONE, Demand, Emitted
 from kodo.flow._runtime.form import InputsError
@@ -26,7 +26,8 @@ from kodo.flow._runtime.input_check import InputCheck
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow._runtime.local_memory import LocalMemory
-from kodo.flow._runtime.pending import FORGOTTEN, NotAwaitedError, tell_forgotten
+from kodo.flow._runtime.not_awaited import NotAwaitedError
+from kodo.flow._runtime.pending import FORGOTTEN, tell_forgotten
 from kodo.flow._runtime.plain import plain
 from kodo.flow._runtime.results import result_of
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition

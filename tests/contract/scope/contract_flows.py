@@ -3,7 +3,7 @@
 import asyncio
 
 from kodo.flow import flow, lock, output
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 
 
 @flow

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from kodo.flow import File, flow, lock, memory, output, progress
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 
 ABOUT = {"author": "a", "organization": "o", "release": "1"}
 

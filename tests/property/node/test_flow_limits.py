@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from kodo.flow import action, agent, emit, lock, output, progress, result, task, tool
-from kodo.flow._runtime.context import Demand, Emitted, install
+from kodo.flow._runtime.context import Demand, Emitted
+from kodo.flow._runtime.current import install
 from kodo.flow._runtime.event_socket import parse_line
 from kodo.flow._runtime.log_events import EventLogHandler
 from kodo.node.executors.checks import Conduct, MisconductError
@@ -125,7 +126,7 @@ def judged(context: RunnerContext) -> list[str]:
 
 def written(event: str, line: dict[str, Any]) -> Emitted:
     """Hand a line to the socket's service, whose sink is the context."""
-    from kodo.flow._runtime.context import current
+    from kodo.flow._runtime.current import current
 
     return current().emit(*parse_line(json.dumps({"event": event, "data": line}, default=str).encode()))
 
@@ -160,7 +161,7 @@ def handler() -> Any:
 
 
 def _emit(event: str, data: dict[str, Any]) -> Emitted:
-    from kodo.flow._runtime.context import current
+    from kodo.flow._runtime.current import current
 
     return current().emit(event, data)
 

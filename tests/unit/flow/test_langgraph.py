@@ -17,7 +17,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from kodo.flow._runtime.console import ConsoleContext
-from kodo.flow._runtime.context import install
+from kodo.flow._runtime.current import install
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow.adapters.langgraph_threads import Threads

@@ -5,7 +5,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from kodo.flow import lock
-from kodo.flow._runtime.context import DONE, Context, install
+from kodo.flow._runtime.context import DONE, Context
+from kodo.flow._runtime.current import install
 from kodo.flow.locks import DeniedError, seconds
 from kodo.p2p.errors import UsageError
 

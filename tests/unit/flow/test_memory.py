@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kodo.flow import memory
-from kodo.flow._runtime import context
+from kodo.flow._runtime import current as context
 from kodo.flow._runtime.console import ConsoleContext
 from kodo.p2p.errors import CapacityError, NotFoundError, UsageError
 

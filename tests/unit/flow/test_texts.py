@@ -19,7 +19,7 @@ import kodo.client
 import kodo.flow
 from kodo.client.links import share_with
 from kodo.flow import FlowDefinition, flow, lock
-from kodo.flow._runtime import context
+from kodo.flow._runtime import current as context
 from kodo.flow._runtime.console import ConsoleContext
 from kodo.flow._runtime.context import Demand
 from kodo.flow.decorator import FLOW_ATTRIBUTE

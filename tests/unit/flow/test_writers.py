@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kodo.flow._runtime import context
+from kodo.flow._runtime import current as context
 from kodo.flow._runtime.console import ConsoleContext
 from kodo.flow.delegation import Delegation
 from kodo.flow.memory import Memory

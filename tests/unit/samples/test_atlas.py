@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, install
+from kodo.flow._runtime.context import DONE, Context, Demand, Emitted
+from kodo.flow._runtime.current import install
 from kodo.p2p.errors import UsageError
 from kodo.samples.atlas import atlas
 from kodo.samples.atlas.chart import chart

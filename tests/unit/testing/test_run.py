@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from kodo.flow import File, LockExpiredError, delegate, fid, flow, lock, memory, output, progress
-from kodo.flow._runtime.context import installed
+from kodo.flow._runtime.current import installed
 from kodo.flow._runtime.form import InputsError
-from kodo.flow._runtime.pending import NotAwaitedError
+from kodo.flow._runtime.not_awaited import NotAwaitedError
 from kodo.p2p.errors import DeadlineError, UsageError
 from kodo.testing import EXPIRE, Event, Output, UnansweredError, run, tries
 

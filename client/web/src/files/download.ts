@@ -2,9 +2,10 @@
 import { hex, utf8 } from '../core/bytes.ts'
 import { checkOutputName, fileName } from '../core/names.ts'
 import type { DownloadHandle, DownloadOptions, DownloadResult } from '../net/api.ts'
-import type { NodeCalls } from '../net/node_calls.ts'
+import type { NodeSessions } from '../net/node_sessions.ts'
 import { CHUNK_BYTES, digest } from './hash.ts'
-import { type Sink, openSink } from './sinks.ts'
+import type { Sink } from './sink.ts'
+import { openSink } from './sinks.ts'
 import { type Manifest, fetchManifest, isChunk, verified } from './source.ts'
 import { Transfer } from './transfer.ts'
 
@@ -12,7 +13,7 @@ export class ChunkedDownload extends Transfer<DownloadResult> implements Downloa
   #size: number | undefined
 
   constructor(
-    readonly node: NodeCalls,
+    readonly node: NodeSessions,
     readonly fid: string,
     readonly name: string,
     readonly options: DownloadOptions

@@ -9,8 +9,7 @@
  */
 import { UsageError } from '../core/errors.ts'
 import type { Bytes } from '../core/value.ts'
-import type { Sink, SinkTarget } from './sinks.ts'
-import { save } from './sinks.ts'
+import { type Sink, type SinkTarget, save } from './sink.ts'
 
 const FOLDER = 'kodo-downloads'
 const PART_BYTES = 16 << 20

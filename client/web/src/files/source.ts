@@ -3,7 +3,7 @@ import { equal, hex } from '../core/bytes.ts'
 import { BrokenError, CallError, CapacityError, DeadlineError, IntegrityError, NetworkError, PeerError } from '../core/errors.ts'
 import { type Bytes, fieldOf } from '../core/value.ts'
 import { Backoff } from '../net/backoff.ts'
-import type { NodeCalls } from '../net/node_calls.ts'
+import type { NodeSessions } from '../net/node_sessions.ts'
 import { CHUNK_BYTES, digest } from './hash.ts'
 
 /** Chunk hashes asked for at once: well under the bound of a call's frame. */
@@ -28,7 +28,7 @@ export interface Manifest {
 const chunkCount = (size: number): number => Math.ceil(size / CHUNK_BYTES)
 
 /** Fetch the whole manifest of an output. @throws PeerError: it is not a manifest. CapacityError: the file is larger than any. */
-export async function fetchManifest(node: NodeCalls, fid: string, name: string, signal: AbortSignal): Promise<Manifest> {
+export async function fetchManifest(node: NodeSessions, fid: string, name: string, signal: AbortSignal): Promise<Manifest> {
   let first: { size: number; sha256: string; count: number; chunks: Bytes; whole: unknown } | undefined
   let have = 0
   do {
@@ -65,7 +65,7 @@ export interface Weather {
 
 class RangeReader {
   constructor(
-    readonly node: NodeCalls,
+    readonly node: NodeSessions,
     readonly fid: string,
     readonly name: string,
     readonly manifest: Manifest,
@@ -130,7 +130,7 @@ class RangeReader {
 
 /** Give an output's bytes from chunk `from` on, in order and verified, up to 4 MiB at once. */
 export async function* verified(
-  node: NodeCalls,
+  node: NodeSessions,
   fid: string,
   name: string,
   manifest: Manifest,
@@ -167,7 +167,7 @@ export async function* verified(
 
 /** Read an output as a whole, verified. @throws CapacityError: it is larger than is shown in place. */
 export async function readWhole(
-  node: NodeCalls,
+  node: NodeSessions,
   fid: string,
   name: string,
   options: { maxBytes?: number; signal?: AbortSignal }

@@ -2,7 +2,7 @@
 import { BrokenError, UsageError } from '../core/errors.ts'
 import type { Bytes } from '../core/value.ts'
 import { policy } from '../trusted.ts'
-import type { Sink, SinkTarget } from './sinks.ts'
+import type { Sink, SinkTarget } from './sink.ts'
 
 /** What the page tells the worker: from then on `download/ID` is answered by what comes through the port. */
 export interface StreamOffer {

@@ -4,7 +4,7 @@ import { CallError, DeadlineError, IntegrityError, NetworkError, PeerError, Usag
 import { fieldOf, isRow } from '../core/value.ts'
 import type { UploadHandle } from '../net/api.ts'
 import { Backoff } from '../net/backoff.ts'
-import type { NodeCalls } from '../net/node_calls.ts'
+import type { NodeSessions } from '../net/node_sessions.ts'
 import { hashFile } from './hash.ts'
 import { Transfer } from './transfer.ts'
 
@@ -26,7 +26,7 @@ export class ResumableUpload extends Transfer<string> implements UploadHandle {
   readonly size: number
 
   constructor(
-    readonly node: NodeCalls,
+    readonly node: NodeSessions,
     readonly file: Blob,
     readonly name: string,
     options: { signal?: AbortSignal }

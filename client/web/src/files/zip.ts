@@ -3,7 +3,7 @@ import { concat, utf8 } from '../core/bytes.ts'
 import { checkOutputName, storedNames } from '../core/names.ts'
 import type { Bytes } from '../core/value.ts'
 import type { DownloadHandle, DownloadOptions, DownloadResult } from '../net/api.ts'
-import type { NodeCalls } from '../net/node_calls.ts'
+import type { NodeSessions } from '../net/node_sessions.ts'
 import { openSink } from './sinks.ts'
 import { fetchManifest, verified } from './source.ts'
 import { Transfer } from './transfer.ts'
@@ -125,7 +125,7 @@ export class ZipDownload extends Transfer<DownloadResult> implements DownloadHan
   #size: number | undefined
 
   constructor(
-    readonly node: NodeCalls,
+    readonly node: NodeSessions,
     readonly fid: string,
     readonly names: readonly string[],
     readonly options: DownloadOptions

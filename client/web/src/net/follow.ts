@@ -5,7 +5,7 @@ import { fieldOf, isRow } from '../core/value.ts'
 import type { FollowedRun, FollowNews, FollowOptions, FollowStatus, NodeClient } from './api.ts'
 import { Backoff } from './backoff.ts'
 import { Listeners } from './listeners.ts'
-import type { NodeCalls } from './node_calls.ts'
+import type { NodeSessions } from './node_sessions.ts'
 
 const KEEP_EVENTS = 200_000
 /** Bytes of events, as they came over the wire, that are kept for showing. */
@@ -25,7 +25,7 @@ export function seenUpTo(seq: number): Uint8Array {
 export class Follow implements FollowedRun {
   readonly view = new RunView()
   readonly #events: RunEvent[] = []
-  readonly #node: NodeCalls
+  readonly #node: NodeClient & NodeSessions
   readonly #news = new Listeners<FollowNews>()
   readonly #stopped = new AbortController()
   readonly #live: boolean
@@ -44,7 +44,7 @@ export class Follow implements FollowedRun {
   #bounded = true
 
   constructor(
-    node: NodeCalls,
+    node: NodeClient & NodeSessions,
     readonly fid: string,
     options: FollowOptions
   ) {

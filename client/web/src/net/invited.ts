@@ -4,7 +4,8 @@ import type { Value } from '../core/value.ts'
 import type { CallOptions, NodeNews, NodeStatus, Unsubscribe } from './api.ts'
 import type { LoginKeeper } from './logins.ts'
 import type { RemoteNode } from './node.ts'
-import { type Args, NodeCalls } from './node_calls.ts'
+import { NodeCalls } from './node_calls.ts'
+import type { Args } from './node_sessions.ts'
 import type { Session } from './session.ts'
 
 /** What is asked for the session itself, not for runs of the invitation. */

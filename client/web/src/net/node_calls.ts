@@ -1,6 +1,6 @@
 /** The calls of a node, whatever its sessions are: of its own, or those of the node that an invitation is for. */
 import { CallError, NetworkError, PeerError } from '../core/errors.ts'
-import { type Bytes, type Row, type Sendable, type Value, fieldOf, isRow } from '../core/value.ts'
+import { type Bytes, type Row, type Value, fieldOf, isRow } from '../core/value.ts'
 import { ChunkedDownload } from '../files/download.ts'
 import { readWhole } from '../files/source.ts'
 import { ResumableUpload } from '../files/upload.ts'
@@ -20,6 +20,7 @@ import type {
 } from './api.ts'
 import { Follow } from './follow.ts'
 import type { LoginKeeper } from './logins.ts'
+import type { Args, NodeSessions } from './node_sessions.ts'
 import type { Session } from './session.ts'
 
 const CALL_MS = 30_000
@@ -30,9 +31,7 @@ const MAX_ROWS = 100_000
 /** What may be done twice. */
 const REPEATABLE = /(\.(list|state|get|schema|info|whoami|manifest|open|ack|revoke))$/
 
-export type Args = { readonly [key: string]: Sendable }
-
-export abstract class NodeCalls implements NodeClient {
+export abstract class NodeCalls implements NodeClient, NodeSessions {
   abstract readonly peerId: string
   abstract readonly label: string
   abstract readonly status: NodeStatus
@@ -40,13 +39,10 @@ export abstract class NodeCalls implements NodeClient {
   abstract readonly logins: LoginKeeper
 
   abstract on(listener: (news: NodeNews) => void): Unsubscribe
-  /** Return the session that lives, or dial. */
   abstract session(signal?: AbortSignal): Promise<Session>
-  /** Return why a run that came by a link is not seen any more, where that is why. */
   abstract whyGone(fid: string): CallError | undefined
   abstract close(): void
 
-  /** Return what a call is made with. */
   about(_op: string, args: Args): Args {
     return args
   }

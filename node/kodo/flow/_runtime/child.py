@@ -8,7 +8,6 @@ ends at once.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Mapping
@@ -16,14 +15,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from kodo.flow._runtime.buffer import pack_event
-from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, current, install, install_here
-from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, MAX_LINE_BYTES
+from kodo.flow._runtime.context import DONE, Context, Demand, Emitted
+from kodo.flow._runtime.event_socket import MAX_LINE_BYTES
 from kodo.flow._runtime.plain import plain
 from kodo.p2p.errors import CapacityError, UnreachableError, UsageError
 
-__all__ = ["ChildContext", "connect_children"]
-
-_registered = False
+__all__ = ["ChildContext"]
 
 
 class ChildContext(Context):
@@ -67,16 +64,3 @@ class ChildContext(Context):
 
     def ask(self, op: str, args: Mapping[str, Any]) -> Future[Any]:
         raise UsageError(f"{op} works only in the flow's own process, not in one that it has forked or started")
-
-
-def connect_children() -> None:
-    """Connect every process that this one forks from now on, by the socket that its environment names then."""
-    global _registered
-    if not _registered:
-        _registered = True
-        os.register_at_fork(after_in_child=_connect)
-
-
-def _connect() -> None:
-    install_here(None)
-    install(ChildContext(os.environ.get(EVENTS_VARIABLE, ""), current().fid))

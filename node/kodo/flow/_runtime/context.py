@@ -1,44 +1,20 @@
-"""What a running flow is connected to: a runner of a node, or, outside of one, the terminal.
-
-One process serves one run, so the context is the process's: emitters find it from any thread, any asyncio task and
-any callback of an agent framework without being handed anything.
-"""
+"""What a running flow is connected to, whoever carries it: where its events, locks and outputs go."""
 
 from __future__ import annotations
 
-import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from kodo.flow._runtime.plain import MAX_DEPTH, plain
 from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import DeadlineError, UsageError
-from kodo.protocol.events import EVENTS
 from kodo.protocol.fatal import exact_text
 from kodo.protocol.flow_limits import check_lock, pack_data
 
-__all__ = [
-    "DONE",
-    "Context",
-    "Demand",
-    "Emitted",
-    "LockExpiredError",
-    "check_event",
-    "current",
-    "emit_here",
-    "fid",
-    "install",
-    "install_here",
-    "installed",
-]
-
-RESERVED_EVENTS = frozenset(["final", "fatal", "output", "lock", "unlock", "unlock-deny"])
-"""Events with a meaning that `emit` cannot give them: they come of a flow's end, `output.write` and `lock`."""
+__all__ = ["DONE", "Context", "Demand", "Emitted", "LockExpiredError"]
 
 
 class LockExpiredError(DeadlineError):
@@ -156,73 +132,3 @@ class Context(ABC):
             CapacityError: the question is too large.
         """
         raise UsageError(f"{op} needs a node, and there is none here")
-
-
-_installed: Context | None = None
-_of_this_code: ContextVar[Context | None] = ContextVar("kodo_context", default=None)
-_console_guard = threading.Lock()
-
-
-def install(context: Context | None) -> None:
-    """Make `context` the one that this process's emitters use; None: the terminal again."""
-    global _installed
-    _installed = context
-
-
-def install_here(context: Context | None) -> None:
-    """Make `context` the one of this code, and of tasks and threads that inherit its variables, whatever the process
-    has installed; None: the process's again.
-    """
-    _of_this_code.set(context)
-
-
-def installed() -> Context | None:
-    """Return what `install` was given last."""
-    return _installed
-
-
-def current() -> Context:
-    """Return the context of this code, else this process's; outside of a node's runners the first use makes it."""
-    global _installed
-    context = _of_this_code.get() or _installed
-    if context is None:
-        with _console_guard:
-            if _installed is None:
-                _installed = _found()
-            context = _installed
-    return context
-
-
-def emit_here(event: str, data: dict[str, Any]) -> object:
-    """Make an event of this process: after a fork another context than the one before."""
-    return current().emit(event, data)
-
-
-def _found() -> Context:
-    """Make the context of a process that was given none: a flow has started it, or a person has."""
-    from kodo.flow._runtime.event_socket import EVENTS_VARIABLE
-
-    if place := os.environ.get(EVENTS_VARIABLE):
-        from kodo.flow._runtime.child import ChildContext
-
-        return ChildContext(place)
-    from kodo.flow._runtime.console import ConsoleContext
-
-    return ConsoleContext()
-
-
-def fid() -> str | None:
-    """Return the id of the run that this code belongs to, None outside of a node."""
-    return current().fid
-
-
-def check_event(event: str) -> None:
-    """Refuse an event that a flow's code may not make by itself.
-
-    Raises:
-        UsageError: it is unknown, the node's, or made in another way.
-    """
-    known = EVENTS.get(event)
-    if known is None or not known.flow or event in RESERVED_EVENTS:
-        usual = ", ".join(sorted(name for name, kind in EVENTS.items() if kind.flow and name not in RESERVED_EVENTS))
-        raise UsageError(f"a flow cannot emit {event!r}; it can emit {usual}")

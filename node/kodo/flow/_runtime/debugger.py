@@ -15,7 +15,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from kodo.flow._runtime.context import Demand, current, emit_here
+from kodo.flow._runtime.context import Demand
+from kodo.flow._runtime.current import current, emit_here
 from kodo.protocol.breakpoints import FORM, LOGGER, TERMINAL
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S
 

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kodo.flow._runtime.context import check_event
-from kodo.flow.emit import normal
+from kodo.flow._runtime.flow_events import check_event, normal
 from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import KodoError
 from kodo.protocol.events import MAX_EVENT_DEPTH

@@ -20,7 +20,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kodo.flow._runtime.context import DONE, Context, Demand, Emitted, install
+from kodo.flow._runtime.context import DONE, Context, Demand, Emitted
+from kodo.flow._runtime.current import install
 from kodo.flow._runtime.form import InputsError, places_of, reasons_of
 from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.load import LoadedFlow, load_entry

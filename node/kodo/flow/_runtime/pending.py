@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kodo.p2p.errors import UsageError
+from kodo.flow._runtime.context import Context
+from kodo.flow._runtime.current import current
+from kodo.flow._runtime.not_awaited import NotAwaitedError
 
-if TYPE_CHECKING:
-    from kodo.flow._runtime.context import Context
-
-__all__ = ["FORGOTTEN", "NotAwaitedError", "Pending", "note_forgotten", "tell_forgotten"]
+__all__ = ["FORGOTTEN", "Pending", "note_forgotten", "tell_forgotten"]
 
 T = TypeVar("T")
 
@@ -26,10 +25,6 @@ FORGOTTEN = ("ERROR", "kodo.flow")
 
 MYPY = False
 """True to mypy, which complains where it sees no `__bool__`; pyright does where it sees one that gives no bool."""
-
-
-class NotAwaitedError(UsageError):
-    """What a call gives back was used before it was awaited."""
 
 
 class _NoAttributeError(NotAwaitedError, AttributeError):
@@ -46,8 +41,6 @@ class Pending(Coroutine[Any, Any, T], Generic[T]):
 
     def __init__(self, what: str, make: Callable[[], Coroutine[Any, Any, T]]):
         """Take the call's text, as `lock('Go on?')`, and what makes its coroutine; in an event loop."""
-        from kodo.flow._runtime.context import current  # which needs this module itself
-
         self._context = current()
         self._what = what
         self._make = make

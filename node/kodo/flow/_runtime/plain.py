@@ -20,7 +20,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-from kodo.flow._runtime.pending import NotAwaitedError
+from kodo.flow._runtime.not_awaited import NotAwaitedError
 
 __all__ = ["MAX_DEPTH", "MAX_ITEMS", "Converter", "StopError", "describe", "is_plain", "plain"]
 

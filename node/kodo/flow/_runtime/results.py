@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.plain import MAX_ITEMS, Converter, StopError, describe
 from kodo.p2p.errors import UsageError
 

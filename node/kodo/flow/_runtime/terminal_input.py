@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.flow.locks import lock
 from kodo.protocol.flow_limits import MAX_TITLE_CHARACTERS
 

@@ -6,20 +6,19 @@ speaks the OpenAI chat API.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from kodo.flow.adapters.crew_names import names_in
 from kodo.p2p.errors import UsageError
 from kodo.protocol.texts import several
 
-__all__ = ["YamlCrew", "names_in"]
+__all__ = ["YamlCrew"]
 
 _AGENT = frozenset(["role", "goal", "backstory"])
 _MODELS = ("llm", "function_calling_llm")
 _TASK = frozenset(["description", "expected_output", "agent"])
 _CREW = frozenset(["agents", "tasks", "process", "manager_llm"])
-_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 
 
 class YamlCrew:
@@ -79,11 +78,6 @@ class YamlCrew:
                 given["context"] = [tasks[other] for other in several(said["context"])]
             tasks[name] = crewai.Task(**given)
         return crewai.Crew(agents=list(agents.values()), tasks=list(tasks.values()), **self._options)
-
-
-def names_in(texts: list[Any]) -> list[str]:
-    """Return the names in braces in the texts of agents and tasks, as `{topic}`, in the order in which they come."""
-    return list(dict.fromkeys(name for text in texts if isinstance(text, str) for name in _NAME.findall(text)))
 
 
 def _parts(said: Mapping[str, Any], kind: str, needed: frozenset[str]) -> dict[str, dict[str, Any]]:

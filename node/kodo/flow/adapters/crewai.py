@@ -29,7 +29,7 @@ from pydantic import BaseModel
 
 from kodo.flow._runtime.kept_code import kept_text
 from kodo.flow.adapters import is_crew_class
-from kodo.flow.adapters.crew_yaml import names_in
+from kodo.flow.adapters.crew_names import names_in
 from kodo.flow.adapters.telling import MAX_TITLE, Teller
 from kodo.flow.adapters.truncate import fit
 from kodo.flow.locks import lock

@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.form import InputsError as WrongInputsError
 from kodo.flow.adapters import is_crew_class, run_by_adapter
 from kodo.flow.emit import emit
-from kodo.flow.kodosumi.app import Entry, Launch
+from kodo.flow.kodosumi.entry import Entry, Launch
 from kodo.flow.kodosumi.errors import InputsError
 from kodo.flow.kodosumi.response import Response
 from kodo.flow.kodosumi.tracer import Tracer, call

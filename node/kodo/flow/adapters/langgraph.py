@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import BaseModel
 
-from kodo.flow._runtime.context import fid
+from kodo.flow._runtime.current import fid
 from kodo.flow.adapters.langgraph_locks import answered
 from kodo.flow.adapters.langgraph_threads import Threads, is_kept_in_memory
 from kodo.flow.adapters.langgraph_watch import path_of, saver

@@ -7,7 +7,8 @@ Where flows are described and run, `import kodosumi` gives this, so that an unch
 from __future__ import annotations
 
 from kodo.flow.kodosumi import forms, response
-from kodo.flow.kodosumi.app import Launch, ServeAPI, Templates
+from kodo.flow.kodosumi.app import ServeAPI, Templates
+from kodo.flow.kodosumi.entry import Launch
 from kodo.flow.kodosumi.errors import InputsError, KodosumiError
 from kodo.flow.kodosumi.tracer import Tracer
 

@@ -9,69 +9,16 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from kodo.flow.adapters.kodosumi import faults
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
+from kodo.flow.kodosumi.entry import Entry
 from kodo.flow.kodosumi.forms import Model
 from kodo.p2p.errors import UsageError
 from kodo.protocol.uploads import wants_files
 
-__all__ = ["Entry", "Launch", "ServeAPI", "Templates"]
-
+__all__ = ["ServeAPI", "Templates"]
 
 MAX_ENTRIES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What an entry gives: what is to be run, with which inputs.
-
-    Attributes:
-        request: what the entry was given.
-        entry_point: a function, a crew, or where one is, as `package.module:name`.
-        inputs: for its parameter `inputs`, or for the crew.
-        reference: not used on kodo.
-        summary, description: what this run is about, when the entry's own texts do not say.
-    """
-
-    request: Any
-    entry_point: Any
-    inputs: Any = None
-    reference: Any = None
-    summary: str | None = None
-    description: str | None = None
-
-
-class Entry:
-    """A function with `@app.enter`. It stays callable; as a flow, `kodo.flow.adapters.kodosumi` runs it."""
-
-    def __init__(self, app: ServeAPI, path: str, model: Model, function: Callable[..., Any], said: Mapping[str, Any]):
-        functools.update_wrapper(self, function)
-        self.app, self.path, self.model, self.function = app, path, model, function
-        lines = (inspect.getdoc(function) or "").strip().splitlines()
-        definition = FlowDefinition(
-            name=str(said.get("summary") or app.title or function.__name__),
-            author=str(said.get("author") or ""),
-            organization=str(said.get("organization") or ""),
-            release=str(said.get("version") or ""),
-            description=" ".join(str(said.get("description") or (lines[0] if lines else "")).split()),
-            tags=tuple(map(str, said.get("tags") or ())),
-            # A check gets no files, so an entry that wants some is asked in the run alone.
-            check=None if wants_files(model.schema()) else self._faults,
-        )
-        setattr(self, FLOW_ATTRIBUTE, definition)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    def _faults(self, **inputs: Any) -> dict[str, list[str]]:
-        from kodo.flow.adapters.kodosumi import faults
-
-        return faults(self, inputs)
-
-    def invoke(self, inputs: Mapping[str, Any]) -> Any:
-        """Run it as a flow."""
-        from kodo.flow.adapters.kodosumi import run
-
-        return run(self, inputs)
 
 
 @dataclass(frozen=True)
@@ -105,13 +52,27 @@ class ServeAPI:
         """Offer a function as a flow, whose inputs are a form's."""
 
         def mark(function: Callable[..., Any]) -> Entry:
-            entry = Entry(self, path, model, function, kwargs)
+            entry = Entry(self, path, model, function)
+            setattr(entry, FLOW_ATTRIBUTE, self._definition(entry, kwargs))
             base = function.__name__
             names = (base, *(f"{base}_{number}" for number in range(2, MAX_ENTRIES)))
             setattr(self.flows, next(name for name in names if name not in vars(self.flows)), entry)
             return entry
 
         return mark
+
+    def _definition(self, entry: Entry, said: Mapping[str, Any]) -> FlowDefinition:
+        lines = (inspect.getdoc(entry.function) or "").strip().splitlines()
+        return FlowDefinition(
+            name=str(said.get("summary") or self.title or entry.function.__name__),
+            author=str(said.get("author") or ""),
+            organization=str(said.get("organization") or ""),
+            release=str(said.get("version") or ""),
+            description=" ".join(str(said.get("description") or (lines[0] if lines else "")).split()),
+            tags=tuple(map(str, said.get("tags") or ())),
+            # A check gets no files, so an entry that wants some is asked in the run alone.
+            check=None if wants_files(entry.model.schema()) else lambda **inputs: faults(entry, inputs),
+        )
 
     def lock(self, name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Make the form of a lock by a function of its `data`."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from kodo.flow._runtime.context import current
+from kodo.flow._runtime.current import current
 from kodo.p2p.errors import UsageError
 
 __all__ = ["AsyncFileSystem", "SyncFileSystem"]

@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kodo.flow._runtime.context import Demand, current
+from kodo.flow._runtime.context import Demand
+from kodo.flow._runtime.current import current
 from kodo.flow._runtime.plain import plain
 from kodo.flow.emit import action, emit, result
 from kodo.flow.kodosumi import response
@@ -31,7 +32,7 @@ from kodo.p2p.errors import UsageError
 from kodo.protocol.events import LOCK_VERDICT_S
 
 if TYPE_CHECKING:
-    from kodo.flow.kodosumi.app import ServeAPI
+    from kodo.flow.kodosumi.entry import App
 
 __all__ = ["Tracer", "call"]
 
@@ -44,7 +45,7 @@ _MAX_TITLE = 500
 class Tracer:
     """What an app gets as its `tracer`; every method has a form for sync code, which ends in `_sync`."""
 
-    def __init__(self, app: ServeAPI | None = None, files: Mapping[str, Path] | None = None):
+    def __init__(self, app: App | None = None, files: Mapping[str, Path] | None = None):
         self._app = app
         self._files = dict(files or {})
 

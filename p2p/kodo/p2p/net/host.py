@@ -76,7 +76,7 @@ class Host:
         self._group: asyncio.TaskGroup | None = None
         self._pid = os.getpid()
         self.handle(identify.PING, identify.answer_ping)
-        self.handle(identify.IDENTIFY, lambda stream: identify.answer_identify(self, stream))
+        self.handle(identify.IDENTIFY, lambda stream: identify.answer_identify(stream, self._told()))
 
     async def __aenter__(self) -> Self:
         self._pid = os.getpid()
@@ -113,6 +113,9 @@ class Host:
                 session.cancel()
             # Not the block's error: sessions ended above, the group has only to see their tasks end.
             await self._stack.aclose()
+
+    def _told(self) -> identify.Identification:
+        return identify.Identification(self.peer_id, self.agent, tuple(self.protocols), tuple(self.addresses()))
 
     @property
     def protocols(self) -> list[str]:

@@ -14,7 +14,6 @@ from kodo.p2p.core.varint import IncompleteError, decode_varint, encode_varint
 from kodo.p2p.errors import DeadlineError, PeerError
 
 if TYPE_CHECKING:
-    from kodo.p2p.net.host import Host
     from kodo.p2p.net.session import Session
     from kodo.p2p.net.stream import Stream
 
@@ -38,14 +37,14 @@ class Identification:
     addresses: tuple[Multiaddr, ...]
 
 
-async def answer_identify(host: Host, stream: Stream) -> None:
+async def answer_identify(stream: Stream, told: Identification) -> None:
     """Tell the other side who this host is, what it speaks and where it listens."""
     body = (
-        bytes_field(_PUBLIC_KEY, encode_public_key(host.peer_id.public_key))
-        + b"".join(bytes_field(_LISTEN_ADDRS, each.to_bytes()) for each in host.addresses())
-        + b"".join(bytes_field(_PROTOCOLS, protocol.encode()) for protocol in host.protocols)
+        bytes_field(_PUBLIC_KEY, encode_public_key(told.peer_id.public_key))
+        + b"".join(bytes_field(_LISTEN_ADDRS, each.to_bytes()) for each in told.addresses)
+        + b"".join(bytes_field(_PROTOCOLS, protocol.encode()) for protocol in told.protocols)
         + bytes_field(_VERSION, PROTOCOL_VERSION.encode())
-        + bytes_field(_AGENT, host.agent.encode())
+        + bytes_field(_AGENT, told.agent.encode())
     )
     await stream.write(encode_varint(len(body)) + body)
     await stream.aclose()

@@ -372,7 +372,7 @@ class BombError(Exception):
 @flow
 def bomb(place: str, raised: bool = False, op: str = "poll") -> None:
     """Have the runner answer the node with an object that does something when it is read."""
-    from kodo.flow._runtime.context import current
+    from kodo.flow._runtime.current import current
 
     async def answer(*args):
         if raised:

@@ -20,8 +20,9 @@ import json, logging, os, sys, threading
 from pathlib import Path
 from kodo.flow import action, emit, lock, memory, output, progress
 from kodo.flow._runtime.log_events import EventLogHandler
-from kodo.flow._runtime.child import connect_children
-from kodo.flow._runtime.context import Context, current, install
+from kodo.flow._runtime.current import connect_children
+from kodo.flow._runtime.context import Context
+from kodo.flow._runtime.current import current, install
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 
 said = []

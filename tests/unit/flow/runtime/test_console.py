@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 import kodo.flow
 from kodo.flow import action, agent, emit, event, fid, flow, lock, output, progress, result
-from kodo.flow._runtime.context import LockExpiredError, install
+from kodo.flow._runtime.context import LockExpiredError
+from kodo.flow._runtime.current import install
 from kodo.p2p.errors import UsageError
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from kodo.flow import fid
-from kodo.flow._runtime.context import DONE, Context, install
+from kodo.flow._runtime.context import DONE, Context
+from kodo.flow._runtime.current import install
 from kodo.flow._runtime.form import InputsError
 from kodo.flow._runtime.invoke import invoke
 from kodo.flow._runtime.load import LoadedFlow

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from kodo.flow import delegate, lock, memory, output, result
-from kodo.flow._runtime.context import DONE, Context, install
-from kodo.flow._runtime.pending import NotAwaitedError, tell_forgotten
+from kodo.flow._runtime.context import DONE, Context
+from kodo.flow._runtime.current import install
+from kodo.flow._runtime.not_awaited import NotAwaitedError
+from kodo.flow._runtime.pending import tell_forgotten
 
 
 class Recorder(Context):

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
-from kodo.flow._runtime.child import connect_children
-from kodo.flow._runtime.context import emit_here, install
+from kodo.flow._runtime.current import connect_children, emit_here, install
 from kodo.flow._runtime.kept_code import CODE, use_kept_code
 from kodo.flow._runtime.log_events import log_as_events
 from kodo.flow._runtime.node_requests import pack_error

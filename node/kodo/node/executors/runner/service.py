@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kodo.flow._runtime.capture import StreamCapture
-from kodo.flow._runtime.child import connect_children
-from kodo.flow._runtime.context import emit_here, install
+from kodo.flow._runtime.current import connect_children, emit_here, install
 from kodo.flow._runtime.debugger import stop_at_breakpoints
 from kodo.flow._runtime.event_socket import EVENTS_VARIABLE, EventInlet
 from kodo.flow._runtime.form import Form
