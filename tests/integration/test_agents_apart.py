@@ -1,4 +1,4 @@
-"""The tests of Pydantic AI, OpenAI Agents and LlamaIndex, in a virtual environment of their own."""
+"""The tests of Pydantic AI, OpenAI Agents, LlamaIndex and Burr, in a virtual environment of their own."""
 
 from pathlib import Path
 
@@ -17,7 +17,8 @@ def python() -> Path:
 
 
 def test_agents_and_workflows_are_told_and_ask_by_locks_in_an_environment_that_has_them(python: Path):
-    told = do(python, *PYTEST, "tests/integration/agents_of_libraries.py", seconds=300)
+    files = ["tests/integration/agents_of_libraries.py", "tests/integration/burr_applications.py"]
+    told = do(python, *PYTEST, *files, seconds=300)
     assert " passed" in told
     assert "skipped" not in told
 
