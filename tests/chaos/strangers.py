@@ -63,6 +63,8 @@ ROUND = ("call", "call", "search", "call", "connect", "call", "download", "call"
 FLOWS_NICE = 15
 """How far Ray has flows step back."""
 FLOWS, USERS_NODE = "flows", "node with users"
+LEAST_BUSY = 0.3
+"""How much of a CPU strangers have to get together to be any."""
 LOGIN_S = 1.2
 """Between two logins: each device may try every 12 s, and there are ten."""
 
@@ -401,6 +403,8 @@ def tell(result: Beside, say: Callable[[str], None]) -> None:
     for name, acts in kinds:
         if acts.failed:
             say(f"failed, {name}: {dict(acts.failed)}")
+    if sum(result.busy[:CROWDS]) < LEAST_BUSY:
+        say("the machine was too busy with other things: strangers hardly got to do anything")
     say(f"strangers took {', '.join(f'{share:.2f}' for share in result.busy)} of a CPU, by process")
     say("others took " + ", ".join(f"{name} {share:.2f}" for name, share in result.spent.items() if share >= 0.01))
     say(f"the most: {result.most}")

@@ -22,7 +22,16 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeVarTuple
 
-__all__ = ["HALF_LIFE_SECONDS", "SLICE_SECONDS", "TURN_SECONDS", "FairLoop", "for_nobody", "line_of", "new_loop"]
+__all__ = [
+    "HALF_LIFE_SECONDS",
+    "SLICE_SECONDS",
+    "TURN_SECONDS",
+    "FairLoop",
+    "FairSemaphore",
+    "for_nobody",
+    "line_of",
+    "new_loop",
+]
 
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -129,6 +138,56 @@ class FairLoop(asyncio.SelectorEventLoop):
             self._serving = False
             if self._waiting:
                 self._serve_soon()
+
+
+class FairSemaphore:
+    """A semaphore that lets the source go first that has used least time lately; what is nobody's goes before all.
+
+    Args:
+        value: how many may have it at once.
+    """
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+        self._waiting: list[tuple[Line | None, asyncio.Future[None]]] = []
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        self.release()
+
+    async def acquire(self) -> None:
+        """Wait for it; cancelling is safe."""
+        if self._value > 0:
+            self._value -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        waiting = _line.get(), place
+        self._waiting.append(waiting)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            elif not place.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        while self._waiting:
+            _, place = waiting = min(self._waiting, key=_rank)
+            self._waiting.remove(waiting)
+            if not place.done():
+                place.set_result(None)
+                return
+        self._value += 1
+
+
+def _rank(waiting: tuple[Line | None, asyncio.Future[None]]) -> float:
+    line, _ = waiting
+    return -math.inf if line is None else line.rank
 
 
 def line_of(loop: asyncio.AbstractEventLoop, source: str) -> Context | None:

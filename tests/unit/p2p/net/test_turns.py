@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kodo.p2p.net.turns import HALF_LIFE_SECONDS, TURN_SECONDS, FairLoop, for_nobody, line_of
+from kodo.p2p.net.turns import HALF_LIFE_SECONDS, TURN_SECONDS, FairLoop, FairSemaphore, for_nobody, line_of
 from tests.support.virtual_time import JumpingSelector
 
 MS = 0.001
@@ -191,3 +191,40 @@ def test_on_another_loop_there_are_no_lines() -> None:
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(scene())
+
+
+def test_of_those_that_wait_for_a_semaphore_who_used_least_goes_first_whenever_it_came() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        starts = FairSemaphore(1)
+        order: list[str] = []
+
+        async def start(source: str) -> None:
+            async with starts:
+                order.append(source)
+                await asyncio.sleep(1)
+
+        loop.line("crowd").used(0.5, loop.now)
+        tasks = [loop.create_task(start("crowd"), context=context(loop, "crowd")) for _ in range(5)]
+        await _turns(3)
+        tasks.append(loop.create_task(start("user"), context=context(loop, "user")))
+        await asyncio.wait(tasks)
+        assert order == ["crowd", "user", *["crowd"] * 4]
+
+    virtual(scene)
+
+
+def test_a_semaphore_is_not_lost_when_those_who_wait_for_it_give_up() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        starts = FairSemaphore(1)
+        await starts.acquire()
+        waiting = [asyncio.ensure_future(starts.acquire()) for _ in range(3)]
+        await _turns(1)
+        waiting[0].cancel()
+        starts.release()  # it is the second one's, which gives up before it knows
+        waiting[1].cancel()
+        await asyncio.wait(waiting)
+        assert [task.cancelled() for task in waiting] == [True, True, False]
+        starts.release()
+        await starts.acquire()
+
+    virtual(scene)

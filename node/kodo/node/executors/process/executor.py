@@ -46,7 +46,7 @@ from kodo.node.executors.short_path import leads_to, make_short_path, remove_sho
 from kodo.node.executors.upload_sender import send_files
 from kodo.node.executors.warm_plan import BLANK, MAX_GROUPS, WarmPlan
 from kodo.p2p.errors import CapacityError, KodoError, UsageError
-from kodo.p2p.net.turns import for_nobody
+from kodo.p2p.net.turns import FairSemaphore, for_nobody
 from kodo.protocol.ids import is_id
 
 __all__ = ["ProcessExecutor", "end_left"]
@@ -115,7 +115,7 @@ class ProcessExecutor:
         self._names: set[str] = set()  # of all that are made here, until nothing is left of them
         self._starting = self._queued = 0
         self._coming: list[str] = []  # the groups of processes that are being made
-        self._starts = asyncio.Semaphore(STARTS)
+        self._starts = FairSemaphore(STARTS)
         self._closed = False
 
     def begin(self) -> None:

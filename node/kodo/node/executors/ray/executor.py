@@ -31,6 +31,7 @@ from kodo.node.executors.runner.imports import group_of
 from kodo.node.executors.runner_calls import CALL_TIMEOUT, NotReadyError, check_ready
 from kodo.node.executors.upload_sender import send_files
 from kodo.p2p.errors import KodoError
+from kodo.p2p.net.turns import FairSemaphore
 from kodo.protocol.ids import is_id
 
 __all__ = ["RayExecutor"]
@@ -102,7 +103,7 @@ class RayExecutor:
         self._ended: set[str] = set()
         self._starting = 0
         self._queued = 0
-        self._starts = asyncio.Semaphore(STARTS)
+        self._starts = FairSemaphore(STARTS)
         self._closed = False
 
     @property
