@@ -11,6 +11,7 @@ from kodo.settings.fields import SettingsModel, setting_name, unit_of
 from kodo.settings.network import NetworkSettings
 from kodo.settings.node import NodeSettings
 from kodo.settings.operating import OperatingSettings
+from kodo.settings.outgoing import OutgoingSettings
 from kodo.settings.registry import RegistrySettings
 
 from .blocks import table
@@ -23,7 +24,7 @@ MODELS: dict[str, tuple[type[SettingsModel], tuple[type[SettingsModel], ...]]] =
     "node": (NodeSettings, (NetworkSettings, AccessSettings, OperatingSettings)),
     "access": (AccessSettings, ()),
     "operating": (OperatingSettings, ()),
-    "registry": (RegistrySettings, (AccessSettings, OperatingSettings)),
+    "registry": (RegistrySettings, (OutgoingSettings, AccessSettings, OperatingSettings)),
 }
 """The model of each table, and whose fields are in tables of their own."""
 

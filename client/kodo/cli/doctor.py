@@ -149,14 +149,22 @@ def _port(context: Context) -> Finding:
 
 
 def _registries(context: Context) -> Iterator[Finding]:
+    from kodo.access.outgoing import proxy_to, shown_proxy, use_proxy
+
+    use_proxy(context.loaded.settings.proxy)
     for url in context.loaded.settings.registry:
         try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
+            proxy = asyncio.run(proxy_to(url))
+            ways = urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
+            opener = urllib.request.build_opener(ways)
+            with opener.open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
                 date = answer.headers.get("Date")
         except urllib.error.HTTPError as error:
             date = error.headers.get("Date")
         except (OSError, ValueError, http.client.HTTPException) as error:
-            yield Finding("registry", f"{url}: {error}", "check that it runs, and that KODO_REGISTRY is right")
+            by = "" if proxy is None else f", by the proxy {shown_proxy(proxy)}"
+            todo = "check that it runs, and that KODO_REGISTRY is right" + (", and KODO_PROXY" if proxy else "")
+            yield Finding("registry", f"{url}{by}: {error}", todo)
             continue
         off = _clock_off(date)
         if off is None:

@@ -46,7 +46,9 @@ async def config(context: Context) -> None:
 
     said = context.loaded.settings.model_dump(mode="json")
     values = {"home": str(context.loaded.home), **{name: said[field] for name, field in NAMES.items()}}
-    values |= {name: [_masked(url) for url in values[name]] for name in SECRETS}
+    for name in SECRETS:
+        given = values[name]
+        values[name] = [_masked(each) for each in given] if isinstance(given, list) else given and _masked(given)
     sources = context.loaded.sources
     if context.json:
         context.emit({name: {"value": value, "source": sources[name]} for name, value in values.items()})

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kodo.access.outgoing import use_proxy
 from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
@@ -97,6 +98,7 @@ class Client:
         loaded = settings or load_settings(home, {**flags, "timeout": None if timeout is None else float(timeout)})
         self.home = loaded.home
         self.settings = loaded.settings
+        use_proxy(self.settings.proxy)
         self.known = KnownNodes(self.home / "known_nodes")
         near = finders is None and self.settings.lan
         places = KnownAddresses(self.home / "known_addresses") if near else None

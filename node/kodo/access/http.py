@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from kodo.access.outgoing import open_session, proxy_error
 from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UnreachableError, UsageError
 
@@ -107,9 +108,10 @@ async def _ask(method: str, url: str, form: dict[str, str] | None, headers: dict
         check_issuer_url(url)
     except UsageError as error:
         raise PeerError(str(error)) from None
+    client, proxy = await open_session(url, timeout=aiohttp.ClientTimeout(total=SECONDS))
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session,
+            client as session,
             session.request(
                 method, url, data=form, headers={"Accept": "application/json", **headers}, allow_redirects=False
             ) as response,
@@ -130,6 +132,6 @@ async def _ask(method: str, url: str, form: dict[str, str] | None, headers: dict
     except TimeoutError:
         raise DeadlineError(f"{url}: no answer within {SECONDS:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise UnreachableError(f"{url} does not answer: {error}") from None
+        raise proxy_error(error, url, proxy) or UnreachableError(f"{url} does not answer: {error}") from None
     except (ValueError, RecursionError):
         raise PeerError(f"{url} answers with something that is not JSON") from None

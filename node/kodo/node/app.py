@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from kodo.access.audit import AuditedTables
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
+from kodo.access.outgoing import use_proxy
 from kodo.access.provider import Provider
 from kodo.client.client import Client
 from kodo.client.config import Loaded, Settings
@@ -382,9 +383,8 @@ class Node:
         await stack.enter_async_context(announcer)
         stack.callback(on_networks_changed(announcer.look_again))
         # Attached to no relay where nobody who comes through one is answered.
-        relaying = config.registry if provider.admits(None) else ()
-        relays = Relays(identity, relaying, host, announcer.taken, announcer.look_again, clock)
-        await stack.enter_async_context(relays)
+        urls = config.registry if provider.admits(None) else ()
+        await stack.enter_async_context(Relays(identity, urls, host, announcer.taken, announcer.look_again, clock))
         if config.scope is not None:
             watch = CodeWatch(
                 code,
@@ -520,8 +520,7 @@ def _settle(config: NodeConfig, home: Path, folders: list[Path]) -> Account | No
             "runner_user is for a node's own runners; the Ray at ray_address runs flows as whoever started it: "
             "leave one out"
         )
-    # Imported here: a node with an executor of its own does without.
-    from kodo.node.executors.apart.account import settle
+    from kodo.node.executors.apart.account import settle  # a node with an executor of its own does without
 
     return settle(home, config.runner_user, folders, needs_ray=config.chosen_executor == "ray")
 
@@ -585,6 +584,7 @@ def _ray(
 async def _provider(
     config: NodeConfig, identity: Identity, home: Path, tables: AuditedTables, clock: Clock
 ) -> Provider:
+    use_proxy(config.proxy)
     operator = str(load_identity(home, "user").peer_id)
     if config.auth == "null":
         return NullProvider(operator, only=config.only, open=config.open)
@@ -593,8 +593,8 @@ async def _provider(
 
         if config.oidc is None:
             raise UsageError("the provider oidc needs an issuer, an audience and a client id")
-        loop = asyncio.get_running_loop()
-        return OidcProvider(operator, config.oidc, clock.now_ms, loop.time, cache_s=config.access_s / 2)
+        now = asyncio.get_running_loop().time
+        return OidcProvider(operator, config.oidc, clock.now_ms, now, cache_s=config.access_s / 2)
     local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
     await local.open()
     return local

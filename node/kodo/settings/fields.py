@@ -16,6 +16,7 @@ __all__ = [
     "Bytes",
     "File",
     "HostPort",
+    "Proxy",
     "Rate",
     "Seconds",
     "SettingsModel",
@@ -27,7 +28,7 @@ __all__ = [
     "unit_of",
 ]
 
-SECRETS = frozenset(["webhooks", "apprise"])
+SECRETS = frozenset(["webhooks", "apprise", "proxy"])
 """Settings whose values may hold passwords, and are not shown."""
 
 _UNITS = {"_s": "s", "_bytes": "bytes"}
@@ -95,6 +96,14 @@ def _check_host_and_port(value: str) -> str:
     return value
 
 
+def _check_proxy(value: str) -> str:
+    if value != "system" and not re.fullmatch(
+        r"https?://([^/@\s]*@)?[^/@?#\s:]+(:\d{1,5})?/?|https?://([^/@\s]*@)?\[[0-9a-fA-F:.]+\](:\d{1,5})?/?", value
+    ):
+        raise ValueError("write http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or system")
+    return value.rstrip("/")
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 """Several words: separated by spaces, or a list."""
 Bytes = Annotated[int, BeforeValidator(_parse_size)]
@@ -103,6 +112,8 @@ Rate = Annotated[int, Field(ge=0), BeforeValidator(_parse_rate)]
 Seconds = Annotated[float, BeforeValidator(_parse_duration)]
 Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]
+Proxy = Annotated[str, AfterValidator(_check_proxy)]
+"""The URL of an HTTP proxy, or `system`."""
 HostPort = Annotated[str, AfterValidator(_check_host_and_port)]
 File = Annotated[Path, BeforeValidator(_parse_file)]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kodo.settings.fields import SettingsModel, Truth, Words
+from kodo.settings.fields import Truth, Words
+from kodo.settings.outgoing import OutgoingSettings
 
 __all__ = ["NetworkSettings"]
 
 
-class NetworkSettings(SettingsModel):
+class NetworkSettings(OutgoingSettings):
     """Where peers are looked for, and where a node is found."""
 
     registry: Words = Field(default=(), description="Registries to search and to announce the node to: URLs.")

@@ -7,11 +7,12 @@ from pydantic import Field
 from kodo.settings.access import AccessSettings
 from kodo.settings.fields import File, Rate, Seconds, Words
 from kodo.settings.operating import OperatingSettings
+from kodo.settings.outgoing import OutgoingSettings
 
 __all__ = ["RegistrySettings"]
 
 
-class RegistrySettings(AccessSettings, OperatingSettings):
+class RegistrySettings(OutgoingSettings, AccessSettings, OperatingSettings):
     """Which other registries it deals with, and how it is reached."""
 
     mesh_read: Words = Field(default=(), description="Registries whose nodes this registry lists too: URLs.")

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from kodo.access.local import LocalProvider
 from kodo.access.null import NullProvider
 from kodo.access.oidc import OidcConfig, OidcProvider
+from kodo.access.outgoing import use_proxy
 from kodo.access.provider import Provider
 from kodo.p2p.core.hosts import is_local, is_own_host, plain_host
 from kodo.p2p.core.identity import Identity, PeerId
@@ -206,6 +207,7 @@ class Registry:
             UsageError: the file or the address cannot be used.
         """
         config = self.config
+        use_proxy(config.proxy)
         descriptors = raise_descriptors()
         certificate = certificate_of(config.tls_cert, config.tls_key)
         for member in config.mesh_members:

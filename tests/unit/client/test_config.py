@@ -131,3 +131,19 @@ def test_a_variable_with_a_typo_is_told_with_the_nearest_name(
     load_settings(tmp_path, environment=dict.fromkeys(names, "1"))
     [told] = caplog.messages
     assert ("KODO_TIMEOT" in told, "KODO_TIMEOUT" in told) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "value", ["http://proxy.example:3128", "https://me:secret@proxy.example", "http://[2001:db8::1]:3128", "system"]
+)
+def test_a_proxy_is_a_url_or_the_systems(tmp_path: Path, value: str) -> None:
+    assert load_settings(tmp_path, environment={"KODO_PROXY": value}).settings.proxy == value
+
+
+@pytest.mark.parametrize(
+    "value", ["proxy.example:3128", "socks5://proxy.example", "http://me:secret@proxy.example/path", "http:///path"]
+)
+def test_what_is_no_proxy_is_refused_without_being_shown(tmp_path: Path, value: str) -> None:
+    with pytest.raises(UsageError, match="http://HOST:PORT") as refused:
+        load_settings(tmp_path, environment={"KODO_PROXY": value})
+    assert value not in str(refused.value)

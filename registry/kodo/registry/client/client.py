@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yarl import URL
 
+from kodo.access.outgoing import open_session, proxy_error, shown_proxy
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import (
     BrokenSessionError,
@@ -46,6 +47,7 @@ _LONGEST_RETRY_S = 86400
 """Seconds; who asks to be left alone for longer is not taken at its word."""
 
 _MSGPACK = "application/msgpack"
+_PROXY_LOGIN = 407
 
 
 class _Answer(BaseModel):
@@ -170,13 +172,13 @@ class RegistryClient:
         self._claimant = claimant if is_private(self.url) else None
         self._claims = False
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
 
     async def __aenter__(self) -> RegistryClient:
-        self._session = aiohttp.ClientSession(
+        self._session, self._proxy = await open_session(
+            self.url,
             connector=aiohttp.TCPConnector(resolver=_Resolver()),
             auto_decompress=True,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
             raise_for_status=False,
         )
         return self
@@ -329,15 +331,24 @@ class RegistryClient:
                         raise CapacityError(f"{self.url} answered more than {limit} bytes")
                 if response.status == 200:
                     return bytes(body)
+                if response.status == _PROXY_LOGIN:
+                    response.raise_for_status()
                 raise self._refusal(response, bytes(body))
         except TimeoutError as error:
             raise DeadlineError(f"{self.url} did not answer within {self._timeout:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            raise UnreachableError(f"no registry answers at {self.url}: {error.strerror or error}") from error
         except aiohttp.ClientError as error:
+            if by_proxy := proxy_error(error, self.url, self._proxy):
+                raise by_proxy from error
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise UnreachableError(f"no registry answers at {self.url}: {error.strerror or error}") from error
             raise BrokenSessionError(f"the connection to {self.url} broke: {error}") from error
         except (OSError, ValueError) as error:
             raise PeerError(f"{self.url} does not speak HTTP as it should: {error}") from error
+
+    def _who(self) -> str:
+        """Return who answers, for people: by what else than a registry it may be the proxy."""
+        by = "" if self._proxy is None else f", or the proxy {shown_proxy(self._proxy)},"
+        return f"{self.url}{by}"
 
     def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> CallError | PeerError:
         if not 400 <= response.status <= 599:
@@ -356,7 +367,7 @@ class RegistryClient:
         return CallError(
             response.status,
             reason[:64] if isinstance(reason, str) else "refused",
-            detail[:1024] if isinstance(detail, str) else f"{self.url} refused with status {response.status}",
+            detail[:1024] if isinstance(detail, str) else f"{self._who()} refused with status {response.status}",
             data,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from kodo.access.outgoing import open_session, proxy_error
 from kodo.p2p.errors import PeerError
 
 __all__ = ["open_websocket"]
@@ -28,17 +29,20 @@ async def open_websocket(
 
     Raises:
         PeerError: it leads elsewhere.
+        UnreachableError: the proxy does not connect to it.
         TimeoutError: it does not answer in time.
         aiohttp.ClientError: no connection could be made.
     """
     at = URL(url.rstrip("/") + path).with_query(query)
     straight = aiohttp.TraceConfig()  # `ws_connect` follows redirects, and has no argument against it
     straight.on_request_redirect.append(_refuse_redirect)
-    async with aiohttp.ClientSession(
-        trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[straight]
-    ) as http:
-        async with asyncio.timeout(within_s):
-            socket = await http.ws_connect(at, heartbeat=alive_s, max_msg_size=most_bytes, compress=0)
+    client, proxy = await open_session(url, trace_configs=[straight])
+    async with client as http:
+        try:
+            async with asyncio.timeout(within_s):
+                socket = await http.ws_connect(at, heartbeat=alive_s, max_msg_size=most_bytes, compress=0)
+        except aiohttp.ClientError as error:
+            raise proxy_error(error, url, proxy) or error from error
         async with socket:
             yield socket
 

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from kodo.access.outgoing import proxy_to
 from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
@@ -114,15 +115,19 @@ async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) ->
         raise PeerError("a registry says of its relay no port, or not whether it carries")
     if not isinstance(token, str) or not token.isascii() or not 16 <= len(token) <= _MAX_TOKEN:
         raise PeerError("a registry gave no token for its relay")
-    peer = opened.get_extra_info("peername")
-    if not isinstance(peer, tuple):
-        return None
     try:
         loop = asyncio.get_running_loop()
         others = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
     except OSError:
         others = []
-    hosts = relay_hosts(peer[0], (str(name[0]) for *_, name in others), port, named=at.port)
+    found = [str(name[0]) for *_, name in others]
+    peer = opened.get_extra_info("peername")
+    if await proxy_to(str(at)) is not None:
+        # At the other end is the proxy, and the registry is where its name says.
+        peer = (found[0],) if found else None
+    if not isinstance(peer, tuple):
+        return None
+    hosts = relay_hosts(peer[0], found, port, named=at.port)
     return OfferedRelay(hosts, port, token, carries)
 
 
