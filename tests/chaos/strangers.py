@@ -31,6 +31,7 @@ from kodo.client import Client
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError
+from kodo.p2p.net import udp
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -39,7 +40,7 @@ from tests.chaos.attacks import ATTACKS, NICE
 from tests.chaos.soak import running_registry
 from tests.chaos.users_node import PASSWORD, USERS
 from tests.support.koco import NodeProcess, end_all
-from tests.support.own_network import HERE
+from tests.support.own_network import HERE, USER
 from tests.support.small_disk import small_disk
 
 __all__ = ["GOAL", "Beside", "beside_strangers"]
@@ -274,6 +275,8 @@ async def beside_strangers(
         profile: is called with the process ids, by name, once the attacks are under way.
     """
     chosen = list(attacks) or list(ATTACKS)
+    # The node dials itself in one of the attacks: that is not to be the user's source.
+    udp.unconnected = lambda family: udp.bind(USER, 0)
     most: dict[str, int] = {}
     async with _scene(folder / "first") as scene:
         spent_alone: dict[str, float] = {}

@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-__all__ = ["BLOCK", "HERE", "enter_own_network"]
+__all__ = ["BLOCK", "HERE", "USER", "enter_own_network"]
 
 BLOCK = "10.77"
 """The first two numbers of the block's addresses."""
 HERE = f"{BLOCK}.0.1"
-"""Where what is attacked listens, and where its user comes from."""
+"""Where what is attacked listens, and what it dials comes from."""
+USER = f"{BLOCK}.0.2"
+"""Where its user comes from."""
 _MARK = "OWN_NETWORK_OF_KODO"
 
 
