@@ -37,10 +37,10 @@ async def test_all_pairs_connect_each_by_the_best_route_that_there_is() -> None:
     with many_sites({**users, **nodes, "provider": Nat.CONE}) as net:
         net.host_behind("provider", TWICE, Nat.CONE)
         async with net.lab.programs() as programs, asyncio.timeout(REACH_SECONDS):
-            programs.start("registry", "relay", REGISTRY, *at_home)
+            programs.start("registry", "relay", REGISTRY, "usual", *at_home)
             await programs.says()
             for node in at_home:
-                programs.start(node, "attached", REGISTRY, node)
+                programs.start(node, "attached", REGISTRY, node, "early")
             for _ in at_home:
                 node, told = await programs.says()
                 addresses[node] = told

@@ -157,7 +157,7 @@ async def air_pair(
     patch.setattr(udp, "bind", AirSocket)
     patch.setattr(udp, "unconnected", lambda family: AirSocket("", 0))
     for module in (dialler, listener, relay):
-        patch.setattr(module, "Endpoint", lambda *args: AirEndpoint(air, *args))
+        patch.setattr(module, "Endpoint", lambda *args, **named: AirEndpoint(air, *args))
     # A machine with no network but the one that the user is in.
     patch.setattr("kodo.p2p.net.direct.local_networks", list)
     transport = WebRtcTransport(punch=punch, admits=admits)

@@ -3,7 +3,8 @@
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
 python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
 python -m tests.support.lab_peer dial SECONDS ADDRESS... | nat ADDRESS...
-python -m tests.support.lab_peer relay HOST NAME... | attached RELAY NAME | reach '{"NAME": [ADDRESS, ...], ...}'
+python -m tests.support.lab_peer relay HOST RATE NAME... | attached RELAY NAME PUNCH
+python -m tests.support.lab_peer reach '{"NAME": [ADDRESS, ...], ...}'
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.nat import Seen, nat_kind
 from kodo.p2p.core.paths import Target
+from kodo.p2p.core.relay import RelayBounds
 from kodo.p2p.errors import KodoError
 from kodo.p2p.net import endpoint
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, Request
@@ -29,6 +31,7 @@ from kodo.p2p.net.discovery import Advertisement, Advertiser, Browser
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.interfaces import local_addresses
 from kodo.p2p.net.relay import RelayServer
+from kodo.p2p.net.transport import Punch
 
 EVERY_SECONDS = 0.02
 PIECE_BYTES = 16_000
@@ -109,7 +112,7 @@ async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds:
         told: dict[str, Any] = {"connected_ms": round(1000 * (loop.time() - began)), "bytes": 0, "items": 0}
         longest, error = 0.0, None
         say({"connected": session.remote_address[0]})
-        last = loop.time()
+        begin = last = loop.time()
         try:
             async with asyncio.timeout(seconds), Call(session, op, args, timeout=None) as call:
                 async for item in call:
@@ -121,6 +124,7 @@ async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds:
         longest = max(longest, loop.time() - last)
         return {
             **told,
+            "seconds": loop.time() - begin,
             "longest_gap_ms": round(1000 * longest),
             "error": error,
             "at": session.remote_address[0],
@@ -137,9 +141,10 @@ def token_of(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-async def relay(host: str, names: Sequence[str]) -> None:
-    """Relay for the nodes of these names."""
-    server = RelayServer()
+async def relay(host: str, rate: str, names: Sequence[str]) -> None:
+    """Relay for the nodes of these names, with the usual bounds or at a rate of so many bytes a second."""
+    each = {name: int(rate) for name in ("rate", "rate_per_node", "rate_per_channel")} if rate != "usual" else {}
+    server = RelayServer(RelayBounds(**each))
     server.open([host], RELAY_PORT)
     for name in names:
         server.core.admit(identity_of(name).peer_id, token_of(name), asyncio.get_running_loop().time())
@@ -147,9 +152,9 @@ async def relay(host: str, names: Sequence[str]) -> None:
     await asyncio.Event().wait()
 
 
-async def attached(relay: str, name: str) -> None:
+async def attached(relay: str, name: str, punch: Punch) -> None:
     """Listen, attach to a relay, and say where to dial."""
-    async with Host(identity_of(name), WebRtcTransport()) as host:
+    async with Host(identity_of(name), WebRtcTransport(punch=punch)) as host:
         host.handle(CALL_PROTOCOL, CallServer(answer))
         await host.listen(["0.0.0.0"])
         changed = asyncio.Event()
@@ -190,10 +195,10 @@ async def main(words: Sequence[str]) -> None:
             await look()
         case ["nat", *addresses]:
             say(await kind_of_nat(addresses))
-        case ["relay", host, *names]:
-            await relay(host, names)
-        case ["attached", host, name]:
-            await attached(host, name)
+        case ["relay", host, rate, *names]:
+            await relay(host, rate, names)
+        case ["attached", host, name, "early" | "never" as punch]:
+            await attached(host, name, punch)
         case ["reach", nodes]:
             await reach(json.loads(nodes))
         case ["dial", seconds, *addresses]:

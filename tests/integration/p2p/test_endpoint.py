@@ -92,6 +92,24 @@ async def test_a_batch_arrives_datagram_by_datagram(host: str, sizes: list[int],
         assert at_client.datagrams == sent
 
 
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+async def test_what_the_kernel_has_joined_is_given_as_it_is_to_who_wants_that(sizes: list[int]) -> None:
+    sent = [bytes([index % 256]) * size for index, size in enumerate(sizes)]
+    collector = Collector()
+
+    def received_block(block: bytes, size: int, source: Source) -> None:
+        for begin in range(0, len(block), size):
+            collector.received(block[begin : begin + size], source)
+
+    server = Endpoint(
+        udp.bind("127.0.0.1", 0), collector.received, collector.batch_ended, received_block=received_block
+    )
+    with contextlib.closing(server), unconnected("127.0.0.1") as (client, _):
+        client.send(sent, server.address)
+        await collector.until(len(sent))
+    assert collector.datagrams == sent
+
+
 async def test_many_datagrams_come_in_few_batches() -> None:
     with listening("127.0.0.1") as (server, at_server), unconnected("127.0.0.1") as (client, _):
         client.send([bytes(1200)] * 50, server.address)

@@ -37,6 +37,8 @@ _MAX_DATAGRAM = 4096
 """Longer ones are dropped: a link's datagrams are a third of that."""
 _BY_STREAM = 0
 """Where a node's legs by UDP have the family of their address."""
+_FRAME_BYTES = 4
+"""Before the data of a frame: channel and length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ class Stream:
 
     def __init__(self, host: str, number: int) -> None:
         self.host, self.number, self.port = host, number, relay_wire.NO_UDP_PORT
+
+
+def _are_records(firsts: bytes) -> bool:
+    """Whether datagrams are DTLS by their first bytes (RFC 7983, section 7)."""
+    return min(firsts) >= 20 and max(firsts) < 64
 
 
 class _Bucket:
@@ -255,38 +262,76 @@ class Relay:
             return
         if data[0] >= 64:
             node = self._at.get(source)
-            if node is not None:
-                self._from_node(node, data)
+            if node is not None and len(data) > _FRAME_BYTES and data[_FRAME_BYTES] < 64:  # DTLS or STUN
+                self._from_node(node, data[:_FRAME_BYTES], [data[_FRAME_BYTES:]])
         elif data[0] >= 20:
             channel = self._channels.get(source)
             if channel is not None:
-                self._to_node(channel, data, now)
+                self._to_node(channel, [data], now)
         elif stun.is_stun(data):
             try:
                 self._take_stun(data, source, now)
             except ValueError:
                 return
 
-    def _from_node(self, node: _Node, data: bytes) -> None:
-        channel = node.channels.get(int.from_bytes(data[:2], "big"))
-        if channel is None or int.from_bytes(data[2:4], "big") + 4 != len(data):
+    def received_block(self, block: bytes, size: int, source: Address, now: float) -> None:
+        """Take datagrams of one source that are equally long, one behind the other; the last may be shorter.
+
+        It is the same as to take one after the other, at a fraction of the work.
+        """
+        alike = len(block) // size * size
+        if not self._takes_alike(block[:alike], size, source, now):
+            for begin in range(0, alike, size):
+                self.received(block[begin : begin + size], source, now)
+        if alike < len(block):
+            self.received(block[alike:], source, now)
+
+    def _takes_alike(self, block: bytes, size: int, source: Address, now: float) -> bool:
+        """Take records of a dialler, or frames of one channel of a node; return whether they are that."""
+        if not _FRAME_BYTES < size <= _MAX_DATAGRAM or not block:
+            return False
+        starts = range(0, len(block), size)
+        if block[0] < 64:
+            channel = self._channels.get(source)
+            if channel is None or not _are_records(block[::size]):
+                return False
+            self._to_node(channel, [block[begin : begin + size] for begin in starts], now)
+            return True
+        node = self._at.get(source)
+        head = block[:_FRAME_BYTES]
+        if node is None or not _are_records(block[_FRAME_BYTES::size]):
+            return False
+        if any(block[at::size].count(value) != len(starts) for at, value in enumerate(head)):
+            return False
+        self._from_node(node, head, [block[begin + _FRAME_BYTES : begin + size] for begin in starts])
+        return True
+
+    def _from_node(self, node: _Node, head: bytes, payloads: list[bytes]) -> None:
+        """Take what comes in frames with the same head."""
+        channel = node.channels.get(int.from_bytes(head[:2], "big"))
+        if channel is None or any(int.from_bytes(head[2:], "big") != len(payload) for payload in payloads):
             return
-        payload = data[4:]
-        if not payload or payload[0] >= 64:
-            return  # neither DTLS nor STUN
         if not channel.proved:
-            if channel.budget < len(payload):
-                self.dropped += len(payload)
-                return
-            channel.budget -= len(payload)
-        channel.outbound.append(payload)
+            payloads = self._within_budget(channel, payloads)
+        channel.outbound += payloads
         self._busy[channel] = None
 
-    def _to_node(self, channel: _Channel, data: bytes, now: float) -> None:
+    def _within_budget(self, channel: _Channel, payloads: list[bytes]) -> list[bytes]:
+        """Return what may be sent to a dialler that has not shown that it receives."""
+        sent = []
+        for payload in payloads:
+            if channel.budget < len(payload):
+                self.dropped += len(payload)
+            else:
+                channel.budget -= len(payload)
+                sent.append(payload)
+        return sent
+
+    def _to_node(self, channel: _Channel, datagrams: list[bytes], now: float) -> None:
         channel.heard_at = now
         if not channel.proved:
-            channel.budget += AMPLIFICATION * len(data)
-        channel.inbound += relay_wire.frame(channel.number, (data,))
+            channel.budget += AMPLIFICATION * sum(map(len, datagrams))
+        channel.inbound += relay_wire.frame(channel.number, datagrams)
         self._busy[channel] = None
 
     def _take_stun(self, data: bytes, source: Address, now: float) -> None:
@@ -296,7 +341,7 @@ class Relay:
                 stun.read_binding_response(data, data[8:20], asked.ufrag)
                 self._answered(asked, now)
             elif channel is not None:
-                self._to_node(channel, data, now)
+                self._to_node(channel, [data], now)
             return
         message = stun.parse_message(data, stun.BINDING_REQUEST)
         username = stun.read_username(message)

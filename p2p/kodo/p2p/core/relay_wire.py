@@ -21,7 +21,7 @@ import hashlib
 import hmac
 import ipaddress
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kodo.p2p.core import stun
@@ -87,9 +87,12 @@ def is_frame(data: bytes) -> bool:
     return len(data) > 0 and 64 <= data[0] <= 79
 
 
-def frame(channel: int, datagrams: Iterable[bytes]) -> list[bytes]:
+def frame(channel: int, datagrams: Sequence[bytes]) -> list[bytes]:
     """Return datagrams as frames of one channel."""
     head = channel.to_bytes(2, "big")
+    if len(datagrams) > 1 and len(sizes := set(map(len, datagrams))) == 1:
+        head += sizes.pop().to_bytes(2, "big")
+        return [head + data for data in datagrams]
     return [head + len(data).to_bytes(2, "big") + data for data in datagrams]
 
 

@@ -76,6 +76,8 @@ class Endpoint:
         batch_ended: is called after the datagrams of one wake-up.
         failed: gets errors, and to whom the datagram went if that is known. What the network reports is only told of
             sockets by `udp.unconnected`, and on Linux.
+        received_block: gets what the kernel has joined instead: datagrams one behind the other, and how long each is
+            but the last, which may be shorter.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class Endpoint:
         received: Callable[[bytes, Source], None],
         batch_ended: Callable[[], None],
         failed: Callable[[OSError, Source | None], None] = lambda error, to: None,
+        received_block: Callable[[bytes, int, Source], None] | None = None,
     ) -> None:
         self._sock = sock
         self._received = received
+        self._received_block = received_block
         self._batch_ended = batch_ended
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -143,7 +147,9 @@ class Endpoint:
                 if not name or not name[1]:
                     continue  # from port 0, to which nothing can be sent
                 source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0)
-                if size:
+                if size and self._received_block is not None:
+                    self._take_block(data, size, source)
+                elif size:
                     for begin in range(0, len(data), size):
                         self._take(data[begin : begin + size], source)
                 else:
@@ -179,6 +185,14 @@ class Endpoint:
         except Exception as error:
             note("a datagram is passed over", error)
 
+    def _take_block(self, block: bytes, size: int, source: Source) -> None:
+        """The same of datagrams that the kernel has joined."""
+        assert self._received_block is not None
+        try:
+            self._received_block(block, size, source)
+        except Exception as error:
+            note("datagrams are passed over", error)
+
     # sending
 
     def send(self, datagrams: Sequence[bytes], to: Source) -> None:
@@ -186,6 +200,11 @@ class Endpoint:
         if self._sock.fileno() < 0:
             return
         index = 0
+        if self._gso and 1 < len(datagrams) <= _SEGMENTS:
+            size = len(datagrams[0])
+            if size * len(datagrams) <= _SEGMENT_BYTES and len(set(map(len, datagrams))) == 1:
+                self._send(b"".join(datagrams), size, to)
+                return
         while index < len(datagrams):
             first = datagrams[index]
             end = index + 1

@@ -71,7 +71,7 @@ class RelayServer:
                     if host == "::" and self._endpoints:
                         continue
                     raise
-                endpoint = Endpoint(sock, self._received, self._batch_ended)
+                endpoint = Endpoint(sock, self._received, self._batch_ended, received_block=self._received_block)
                 self._endpoints[":" in host] = endpoint
                 port = port or endpoint.address.port
         except BaseException:
@@ -138,6 +138,9 @@ class RelayServer:
 
     def _received(self, data: bytes, source: Source | _Connection) -> None:
         self.core.received(data, source, self._loop.time())
+
+    def _received_block(self, block: bytes, size: int, source: Source) -> None:
+        self.core.received_block(block, size, source, self._loop.time())
 
     def _batch_ended(self) -> None:
         for address, datagrams in self.core.take(self._loop.time()):
