@@ -4,10 +4,10 @@ A packet towards the dialler makes the NAT let the dialler's packets in. The fir
 that takes unknown packets itself, as one with containers behind it does, would have the address in use for that
 packet, and give what its dialler sends then another one. So it passes one router only, which is enough for most.
 
-If the dialler still comes through the relay a little later, it has sent something itself meanwhile, and its router
-takes what comes for an answer. Now packets go further: there may be another NAT, of the provider or within this
-machine. Once the dialler's handshake has shown that somebody is there they go all the way, as checks: by those it
-learns the address of a node whose NAT gives each destination another one.
+Once its handshake through the relay is over, the dialler has sent something itself, for it was told before where the
+node is; so its router takes what comes for an answer. If it still comes through the relay a little later, packets go
+all the way: there may be another NAT before this machine, and as these are checks the dialler learns by them the
+address of a node whose NAT gives each destination another one.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-__all__ = ["ALL_THE_WAY", "FIRST_HOPS", "LATER_HOPS", "STEP_SECONDS", "Openings"]
+__all__ = ["ALL_THE_WAY", "FIRST_HOPS", "STEP_SECONDS", "Openings"]
 
 Address = tuple[str, int]
 
 FIRST_HOPS: Final = 2
 """Routers that a packet meets: the last of them drops it."""
-LATER_HOPS: Final = 4
 ALL_THE_WAY: Final = 255
-STEP_SECONDS: Final = 0.4
-"""How long the first packet may take to be of use."""
+STEP_SECONDS: Final = 0.8
+"""How long the first packets may take to be of use."""
 REMEMBERED: Final = 256
 """Diallers that are known."""
 
@@ -65,6 +64,4 @@ class Openings:
         self._known.move_to_end(dialler)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
-        if now - opening.began_at < STEP_SECONDS:
-            return FIRST_HOPS
-        return ALL_THE_WAY if proved else LATER_HOPS
+        return ALL_THE_WAY if proved and now - opening.began_at >= STEP_SECONDS else FIRST_HOPS
