@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol
 from kodo.p2p.core import relay_wire, stun
 from kodo.p2p.core.hosts import plain_host, source_block
 from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.relay_bounds import Bucket, RelayBounds
 from kodo.p2p.errors import CapacityError
 
 __all__ = ["AMPLIFICATION", "Address", "Relay", "RelayBounds", "Stream"]
@@ -39,40 +40,6 @@ _BY_STREAM = 0
 """Where a node's legs by UDP have the family of their address."""
 _FRAME_BYTES = 4
 """Before the data of a frame: channel and length."""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayBounds:
-    """How much a relay does.
-
-    Attributes:
-        nodes: that are admitted at once.
-        channels: in all.
-        channels_each: of one node. When it has them all, the source with most makes room for one with fewer.
-        channels_per_source: of one IPv4 address, or IPv6 /64.
-        new_per_s: channels that are opened to one node, a second, before their diallers have shown that they receive;
-            as many at once.
-        asked: diallers whose answer to that is awaited.
-        idle_s: seconds without anything from its dialler after which a channel ends.
-        rate: bytes a second in all, both directions together; None: nothing is relayed.
-        rate_per_node: the same of one node.
-        rate_per_channel: the same of one dialler.
-        burst: bytes that may come at once beyond each rate.
-        streams: connections of diallers and nodes that have no UDP; from one source as many as it may have channels.
-    """
-
-    nodes: int = 10_000
-    channels: int = 20_000
-    channels_each: int = 64
-    channels_per_source: int = 64
-    new_per_s: int = 16
-    asked: int = 4096
-    idle_s: float = 30.0
-    rate: int | None = 40_000_000
-    rate_per_node: int = 8_000_000
-    rate_per_channel: int = 2_000_000
-    burst: int = 512 << 10
-    streams: int = 10_000
 
 
 class Address(Hashable, Protocol):
@@ -107,21 +74,6 @@ def _are_records(firsts: bytes) -> bool:
     return min(firsts) >= 20 and max(firsts) < 64
 
 
-class _Bucket:
-    """So much a second, and a burst at once."""
-
-    __slots__ = ("at", "burst", "level", "rate")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.rate, self.burst, self.level, self.at = rate, burst, burst, now
-
-    def has(self, amount: float, now: float) -> bool:
-        if now > self.at:
-            self.level = min(self.burst, self.level + (now - self.at) * self.rate)
-            self.at = now
-        return self.level >= amount
-
-
 @dataclass(slots=True, eq=False)
 class _Leg:
     """From where a node is attached, in one address family."""
@@ -140,8 +92,8 @@ class _Node:
         self.tag, self.token = tag, token
         self.legs: dict[int, _Leg] = {}
         self.channels: dict[int, _Channel] = {}
-        self.new = _Bucket(bounds.new_per_s, bounds.new_per_s, now)
-        self.rate = _Bucket(bounds.rate_per_node, bounds.burst, now)
+        self.new = Bucket(bounds.new_per_s, bounds.new_per_s, now)
+        self.rate = Bucket(bounds.rate_per_node, bounds.burst, now)
         self.next = relay_wire.FIRST_CHANNEL
         self.left_at: float | None = None
 
@@ -159,7 +111,7 @@ class _Channel:
         self.budget = 0
         self.proved = False
         self.heard_at = now
-        self.rate = _Bucket(bounds.rate_per_channel, bounds.burst, now)
+        self.rate = Bucket(bounds.rate_per_channel, bounds.burst, now)
         self.inbound: list[bytes] = []
         """Frames to the node that wait for the end of the batch."""
         self.outbound: list[bytes] = []
@@ -194,7 +146,7 @@ class Relay:
         self._sources: Counter[str] = Counter()
         self._asked: OrderedDict[bytes, _Asked] = OrderedDict()
         """By transaction id; who was asked last is last."""
-        self._rate = _Bucket(bounds.rate or 0, bounds.burst, now)
+        self._rate = Bucket(bounds.rate or 0, bounds.burst, now)
         self._busy: dict[_Channel, None] = {}
         self._answers: list[tuple[Address, bytes]] = []
 
