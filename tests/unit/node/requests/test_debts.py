@@ -265,3 +265,32 @@ async def test_where_nobody_answers_one_debt_is_tried_for_all_and_other_addresse
         assert made.tries == 2
         made.unpayable.clear()
         await settled(lambda: clock.advance(600) or not made.debts._payers)
+
+
+async def test_a_launch_that_is_refused_while_its_run_is_settled_is_counted_down_to_none(
+    store: Store, clock: StillClock
+) -> None:
+    await start(store, 1)
+    async with bench(store, clock) as made:
+        await made.launch()
+        settling, settle, look = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def slowly(debt: Debt) -> None:
+            settling.set()
+            await settle.wait()
+
+        async def late(fid: str) -> bool:
+            await look.wait()
+            return True
+
+        made.debts._settle, made.debts._is_over = slowly, late  # type: ignore[method-assign]
+        await made.end()
+        await settling.wait()
+        asking = asyncio.ensure_future(made.launch())
+        await asyncio.sleep(0)
+        settle.set()
+        await gone(made)  # what the launch is counted by is forgotten with the debt
+        look.set()
+        with pytest.raises(CallError, match="has ended"):
+            await asking
+        assert dict(made.debts._launching) == {}

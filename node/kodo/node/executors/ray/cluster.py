@@ -26,6 +26,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -458,5 +459,6 @@ def _remove_sessions(folder: Path, deadline: float) -> None:
         removing.wait(max(deadline - time.monotonic(), 0.5))
     except subprocess.TimeoutExpired:
         logger.info("what Ray has written in %s is being removed by the process %d", folder, removing.pid)
+        threading.Thread(target=removing.wait, daemon=True).start()  # somebody has to collect it
     except OSError as error:
         logger.warning("what Ray has written in %s stays there: %s", folder, error)
