@@ -155,7 +155,8 @@ class World:
         self.place.found = [each for each in self.place.found if each.peer_id != self.host.peer_id]
 
     def client(self, home: Path, **options: Any) -> Client:
-        return Client(home, lan=False, registries=[], finders=[self.place], transport=self.transport(), **options)
+        given = {"lan": False, "registries": [], "finders": [self.place], "transport": self.transport(), **options}
+        return Client(home, **given)
 
     def transport(self) -> MemoryTransport:
         return MemoryTransport(self.network)

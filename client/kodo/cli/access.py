@@ -493,7 +493,7 @@ def _words(row: Mapping[str, Any], key: str) -> str:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "login")(login)
-    command(app, "logout")(logout)
+    command(app, "logout", bounded=True)(logout)
     command(app, "whoami", bounded=True)(whoami)
     groups: dict[str, tuple[str, dict[str, Any]]] = {
         "user": (

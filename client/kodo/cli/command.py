@@ -51,7 +51,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        help="How long a call or search may take, and a list in all, e.g. 30 or 2m.",
+        help="How long the command may take, e.g. 30 or 2m; one that waits, asks or transfers: each call and search.",
         rich_help_panel=HELP_COMMON,
     ),
 ]

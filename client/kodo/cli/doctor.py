@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -67,7 +68,7 @@ async def doctor(context: Context, to: To = None) -> int:
     if to is not None:
         return await _doctor_to(context, to)
     findings = [*_home(context.loaded.home), _disk(context), _port(context), *_ray(context.loaded.home)]
-    findings += await asyncio.to_thread(lambda: list(_registries(context)))
+    findings += await asyncio.gather(*(_registry(context, url) for url in context.loaded.settings.registry))
     findings += await _nat(context)
     findings += [_clock(context.loaded.home), await _lan(context), *await _node(context)]
     sick = [each for each in findings if each.todo]
@@ -148,30 +149,41 @@ def _port(context: Context) -> Finding:
     return Finding("port", f"UDP {settings.port or 'any'} on {' '.join(settings.host)} is free")
 
 
-def _registries(context: Context) -> Iterator[Finding]:
+async def _registry(context: Context, url: str) -> Finding:
     from kodo.access.outgoing import proxy_to, shown_proxy, use_proxy
+    from kodo.p2p.net.unattended import unattended
 
     use_proxy(context.loaded.settings.proxy)
-    for url in context.loaded.settings.registry:
-        try:
-            proxy = asyncio.run(proxy_to(url))
-            ways = urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
-            opener = urllib.request.build_opener(ways)
-            with opener.open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
-                date = answer.headers.get("Date")
-        except urllib.error.HTTPError as error:
-            date = error.headers.get("Date")
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            by = "" if proxy is None else f", by the proxy {shown_proxy(proxy)}"
-            todo = "check that it runs, and that KODO_REGISTRY is right" + (", and KODO_PROXY" if proxy else "")
-            yield Finding("registry", f"{url}{by}: {error}", todo)
-            continue
+    proxy: str | None = None
+
+    # Neither a name that nobody resolves nor an answer that comes byte by byte is bounded by urllib.
+    try:
+        async with asyncio.timeout(REGISTRY_SECONDS):
+            proxy = await proxy_to(url)
+            date = await unattended(partial(_date_at, url, proxy), "registry check")
+    except TimeoutError:
+        why = f"no answer within {REGISTRY_SECONDS:g} s"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = str(error)
+    else:
         off = _clock_off(date)
         if off is None:
-            yield Finding("registry", f"{url} answers, and does not tell its time")
-            continue
+            return Finding("registry", f"{url} answers, and does not tell its time")
         todo = "set this machine's clock (NTP), or the registry's" if off > CLOCK_SECONDS else ""
-        yield Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s", todo)
+        return Finding("registry", f"{url} answers; its clock differs from this machine's by {off:.0f} s", todo)
+    by = "" if proxy is None else f", by the proxy {shown_proxy(proxy)}"
+    todo = "check that it runs, and that KODO_REGISTRY is right" + (", and KODO_PROXY" if proxy else "")
+    return Finding("registry", f"{url}{by}: {why}", todo)
+
+
+def _date_at(url: str, proxy: str | None) -> str | None:
+    """Return what a registry says is the time. Blocks."""
+    ways = urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
+    try:
+        with urllib.request.build_opener(ways).open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
+            return str(answer.headers.get("Date"))
+    except urllib.error.HTTPError as error:
+        return error.headers.get("Date")
 
 
 def _clock_off(date: str | None) -> float | None:
@@ -330,6 +342,9 @@ async def _node(context: Context) -> list[Finding]:
     twins = ", ".join(map(str, state.get("twins") or ()))
     found = f"{state['name']} answers, up for {state['uptime_s']:.0f} s"
     todo = ""
+    away = ", ".join(str(each.get("url")) for each in state.get("registries") or () if not each.get("online"))
+    if away:
+        found += f"; its record is not at {away}"
     if twins:
         todo = "stop one of the two, for callers reach either; a second node needs a home of its own, not a copy"
         found = f"{found}; another node has the same key, at {twins}"
@@ -375,4 +390,4 @@ def _webhooks(told: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    command(app, "doctor")(doctor)
+    command(app, "doctor", bounded=True)(doctor)

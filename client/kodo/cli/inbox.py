@@ -184,4 +184,4 @@ def _show(context: Context, found: Inbox) -> None:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "inbox", bounded=True)(inbox)
-    command(app, "notify")(notify)
+    command(app, "notify", bounded=True)(notify)

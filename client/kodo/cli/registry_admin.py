@@ -262,16 +262,16 @@ def _list(context: Context, rows: Sequence[dict[str, Any]], *columns: tuple[str,
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "register")(register_name)
-    command(app, "unregister")(unregister_name)
-    command(app, "annotate")(annotate)
+    command(app, "register", bounded=True)(register_name)
+    command(app, "unregister", bounded=True)(unregister_name)
+    command(app, "annotate", bounded=True)(annotate)
     command(app, "operator")(operator)
     mesh = typer.Typer(
         help="Manage the other registries that a registry reads or feeds, as its operator.", no_args_is_help=True
     )
-    command(mesh, "add")(mesh_add)
-    command(mesh, "remove")(mesh_remove)
-    command(mesh, "list")(mesh_list)
+    command(mesh, "add", bounded=True)(mesh_add)
+    command(mesh, "remove", bounded=True)(mesh_remove)
+    command(mesh, "list", bounded=True)(mesh_list)
     app.add_typer(mesh, name="mesh")
-    command(app, "stale")(stale)
-    command(app, "audit")(audit)
+    command(app, "stale", bounded=True)(stale)
+    command(app, "audit", bounded=True)(audit)

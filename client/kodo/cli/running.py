@@ -485,6 +485,8 @@ async def restart(context: Context, fid: RunId) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (run, state, follow, locks, answer, restart):
+    for function in (run, follow, answer):
         command(app, function.__name__)(function)
+    for short in (state, locks, restart):
+        command(app, short.__name__, bounded=True)(short)
     command(app, "ps", filters=True, bounded=True)(ps)

@@ -187,5 +187,6 @@ def _next_text(row: Mapping[str, Any]) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for function in (schedule, schedules, unschedule):
-        command(app, function.__name__)(function)
+    command(app, "schedule")(schedule)
+    for short in (schedules, unschedule):
+        command(app, short.__name__, bounded=True)(short)

@@ -204,7 +204,7 @@ async def get(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "share")(share)
+    command(app, "share", bounded=True)(share)
     command(app, "shares", bounded=True)(shares)
-    command(app, "unshare")(unshare)
+    command(app, "unshare", bounded=True)(unshare)
     command(app, "get")(get)

@@ -114,4 +114,4 @@ def _state(row: Mapping[str, Any], *, running: bool) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    command(app, "webhooks")(webhooks)
+    command(app, "webhooks", bounded=True)(webhooks)

@@ -45,6 +45,9 @@ GLANCE_SECONDS = 0.25
 AWAY_SECONDS = 30.0
 """How long a registry is not asked again that has just not answered: a command asks several times."""
 
+AS_LONG_AGAIN = 1.5
+"""An answer takes no longer than the connection took, which was a round trip at least, and a little."""
+
 MAX_ROWS = 10_000
 """Bound of what is taken from one registry for one listing."""
 
@@ -210,6 +213,8 @@ class RegistryFinder:
         self._timeout = timeout
         self._query = query
         self._answering = False
+        self._began = 0.0
+        self._needs_s = 0.0
         self._away_until = [0.0]
         """In the loop's time; shared with those that `narrowed` made."""
 
@@ -217,6 +222,11 @@ class RegistryFinder:
     def answering(self) -> bool:
         """See `resolve.FarFinder`."""
         return self._answering
+
+    @property
+    def needs_seconds(self) -> float:
+        """See `resolve.FarFinder`."""
+        return self._needs_s
 
     def leave_out(self, seconds: float) -> None:
         """See `resolve.FarFinder`."""
@@ -237,7 +247,8 @@ class RegistryFinder:
         """
         self.refused = None
         self._answering = False
-        if asyncio.get_running_loop().time() < self._away_until[0]:
+        self._began, self._needs_s = asyncio.get_running_loop().time(), 0.0
+        if self._began < self._away_until[0]:
             raise StillAwayError(f"{self.label} did not answer a moment ago")
 
     def _is_away(self) -> None:
@@ -245,6 +256,9 @@ class RegistryFinder:
 
     def _answers(self) -> None:
         self._answering = True
+
+    def _is_connected(self, seconds: float) -> None:
+        self._needs_s = asyncio.get_running_loop().time() - self._began + AS_LONG_AGAIN * seconds
 
     def _rows(self, ask: Any, **filters: str | None) -> AsyncIterator[dict[str, Any]]:
         return _rows(ask, self._answers, **filters)
@@ -283,7 +297,7 @@ class RegistryFinder:
     def _open(self) -> RegistryClient:
         from kodo.registry.client.client import RegistryClient  # speaks HTTP, which takes long to import
 
-        return RegistryClient(self.url, claimant=self.claimant)
+        return RegistryClient(self.url, claimant=self.claimant, connected=self._is_connected)
 
     async def _record(self, registry: RegistryClient, peer_id: str) -> Found | None:
         try:

@@ -54,8 +54,8 @@ LINGER_SECONDS = 1.5
 """How long the other places are still asked once one has answered for a name that is not pinned yet."""
 FAR_SECONDS = 0.5
 """How long a far place that says nothing is waited for when the near ones have answered and know something."""
-FAR_LEAST_SECONDS = 1.5
-"""How long a far place has at least to say something: a round trip or three to anywhere."""
+FAR_MOST_SECONDS = 2.5
+"""How long it is waited for then at most after it was asked, however long the way to it is."""
 SILENT_SECONDS = 5.0
 """How long it has where nothing was found near."""
 
@@ -148,6 +148,11 @@ class FarFinder(Finder, Protocol):
         """Whether something of the answer has come since it was asked last."""
         ...
 
+    @property
+    def needs_seconds(self) -> float:
+        """How long after it is asked an answer may come, by the way to it; 0 where that is not known."""
+        ...
+
     def leave_out(self, seconds: float) -> None:
         """Take note, and tell, that it said nothing for so long."""
         ...
@@ -166,10 +171,16 @@ async def wait_for_far(asked: Mapping[asyncio.Task[Any], FarFinder], began: floa
         found: whether the near ones know something.
     """
     now = asyncio.get_running_loop().time()
-    until = max(now + FAR_SECONDS, began + FAR_LEAST_SECONDS) if found else max(now, began + SILENT_SECONDS)
+    until = now + FAR_SECONDS if found else max(now, began + SILENT_SECONDS)
     pending = {task for task in asked if not task.done()}
     if pending:
         _, pending = await asyncio.wait(pending, timeout=until - now)
+    # Where the way is so long that no answer can have come yet, it is waited for.
+    due = max((asked[task].needs_seconds for task in pending if not asked[task].answering), default=0.0)
+    late = began + min(due, FAR_MOST_SECONDS)
+    if pending and found and late > until:
+        _, pending = await asyncio.wait(pending, timeout=late - until)
+        until = late
     for task in pending:
         if not asked[task].answering:
             task.cancel()

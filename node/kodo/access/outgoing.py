@@ -85,9 +85,12 @@ async def open_session(url: str, **options: Any) -> tuple[aiohttp.ClientSession,
     """
     import aiohttp  # where it is needed: importing it takes longer than most commands that never do
 
+    from kodo.p2p.net.http_names import Names
+
     proxy = await proxy_to(url)
-    jar = aiohttp.DummyCookieJar()
-    return aiohttp.ClientSession(trust_env=False, cookie_jar=jar, proxy=proxy, **options), proxy
+    connector, jar = aiohttp.TCPConnector(resolver=Names()), aiohttp.DummyCookieJar()
+    session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=jar, proxy=proxy, **options)
+    return session, proxy
 
 
 def proxy_error(error: Exception, url: str, proxy: str | None) -> UnreachableError | None:

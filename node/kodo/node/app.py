@@ -21,7 +21,7 @@ from kodo.access.provider import Provider
 from kodo.client.client import Client
 from kodo.client.config import Loaded, Settings
 from kodo.node.answers.node import NodeFacts
-from kodo.node.catalog.announce import Announcer, Said, advertised
+from kodo.node.catalog.announce import Announcer, Goodbyes, Said, advertised
 from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.catalog.code_watch import CodeWatch, running
 from kodo.node.catalog.listing import listed
@@ -223,6 +223,8 @@ class Node:
         home = make_home(config.home)
         stack.enter_context(hold_home(home))
         self._identity = identity = load_identity(home, "node")
+        goodbyes = await stack.enter_async_context(Goodbyes())
+        new_id = partial(_new_id, clock)
         scope_roots = self._read_scope()
         if config.metrics is not None:
             await stack.enter_async_context(self._watch.serve(config.metrics))
@@ -240,13 +242,8 @@ class Node:
         outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
         ledger.count(lambda: outputs.taken, "outputs")
-        uploads = Uploads(
-            home / "uploads",
-            clock=clock,
-            new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
-            room_of=ledger.share_of,
-            limits=UploadLimits(keep_s=config.keep_uploads_s),
-        )
+        limits = UploadLimits(keep_s=config.keep_uploads_s)
+        uploads = Uploads(home / "uploads", clock=clock, new_id=new_id, room_of=ledger.share_of, limits=limits)
         uploads.open()
         ledger.count(lambda: uploads.taken, "uploads")
         memories = await stack.enter_async_context(Memories(home / "memory", provider, clock, room=ledger))
@@ -293,7 +290,7 @@ class Node:
             store,
             outputs,
             executor,
-            new_id=lambda: make_id(clock.now_ms(), os.urandom(10)),
+            new_id=new_id,
             clock=clock,
             settings=RunSettings(
                 max_live=config.max_live,
@@ -325,13 +322,10 @@ class Node:
         locks.start()
         launcher = Launcher(catalog, uploads, runs)
         schedules = await stack.enter_async_context(
-            Schedules(
-                store, runs, launcher, catalog, provider, clock, self._name,
-                lambda: make_id(clock.now_ms(), os.urandom(10)),
-            )
-        )  # fmt: skip
+            Schedules(store, runs, launcher, catalog, provider, clock, self._name, new_id)
+        )
         uploads.keep(schedules.files)
-        invitations = Invitations(store, provider, clock, self._name, lambda: make_id(clock.now_ms(), os.urandom(10)))
+        invitations = Invitations(store, provider, clock, self._name, new_id)
         manager = Manager(
             store,
             runs,
@@ -363,12 +357,13 @@ class Node:
             next_seq=lambda: store.count("record"),
             clock=clock,
             chance=random.random,
+            goodbyes=goodbyes,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), installed_version(), clock.now_ms(), announcer.state)
         facts.webhooks, facts.ledger = webhooks, ledger
         service = Service(
             facts, provider, catalog, store, feed, runs, locks, outputs, uploads, clock, meter.read, manager,
-            Shares(store, clock, lambda: make_id(clock.now_ms(), os.urandom(10))), host.addresses,
+            Shares(store, clock, new_id), host.addresses,
             memories, launcher, schedules, invitations, tables, config.contents_for, config.access_s / 2,
         )  # fmt: skip
         self._service = service
@@ -505,6 +500,10 @@ class Node:
     def _advertisement(self) -> Advertisement:
         working = sum(flow.error is None for flow in self.flows)
         return Advertisement(self.peer_id, self._name, working, tuple(self.addresses))
+
+
+def _new_id(clock: Clock) -> str:
+    return make_id(clock.now_ms(), os.urandom(10))
 
 
 def _outgoing(config: NodeConfig, identity: Identity) -> Client:

@@ -26,6 +26,7 @@ from kodo.p2p.core.relay import RelayBounds
 from kodo.p2p.errors import CallError, UsageError
 from kodo.p2p.net.descriptors import raise_descriptors
 from kodo.p2p.net.keystore import load_identity
+from kodo.p2p.net.names import look_up
 from kodo.p2p.net.relay import RelayServer
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
@@ -357,10 +358,7 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 async def _listen(host: str, port: int) -> socket.socket:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
+        family, kind, protocol, _, address = (await look_up(host, port))[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise UsageError(f"the registry cannot listen on {host}: {error.strerror or error}") from error

@@ -211,10 +211,12 @@ def test_an_address_with_a_yaml_path_is_not_local() -> None:
 class Far(Place):
     """A far place that says its first word after `first` seconds and is done after `whole`; None: never."""
 
-    def __init__(self, *found: Found, first: float | None = None, whole: float | None = None):
+    def __init__(
+        self, *found: Found, first: float | None = None, whole: float | None = None, needs_seconds: float = 0.0
+    ):
         super().__init__(*found)
         self.label = "a far place"
-        self.first, self.whole = first, whole
+        self.first, self.whole, self.needs_seconds = first, whole, needs_seconds
         self.answering = False
         self.left_out: list[float] = []
 
@@ -245,22 +247,28 @@ class Near(Place):
     ("near", "far", "takes", "numbers"),
     [
         (Near(found(1), seconds=1.5), [Far()], 2.0, [1]),
-        (Near(found(1), seconds=0.25), [Far()], 1.5, [1]),
+        (Near(found(1), seconds=0.25), [Far()], 0.75, [1]),
+        (Near(found(1), seconds=0.25), [Far(needs_seconds=1.5)], 1.5, [1]),
+        (Near(found(1), seconds=0.25), [Far(needs_seconds=100)], 2.5, [1]),
         (Near(found(1), seconds=1.5), [Far(), Far(), Far()], 2.0, [1]),
         (Near(seconds=4.5), [Far()], 5.0, []),
         (Near(seconds=0.0), [Far(found(2), first=0.1, whole=0.1)], 0.1, [2]),
         (Near(found(1), seconds=1.5), [Far(found(2), first=1.0, whole=7.0), Far()], 7.0, [1, 2]),
-        (Near(found(1), seconds=0.25), [Far(found(2), first=1.4, whole=1.4)], 1.4, [1, 2]),
+        (Near(found(1), seconds=0.25), [Far(found(2), first=1.4, whole=1.4, needs_seconds=1.5)], 1.4, [1, 2]),
+        (Near(found(1), seconds=0.25), [Far(found(2), first=1.4, whole=8, needs_seconds=1.5), Far()], 8, [1, 2]),
         (Near(seconds=0.0), [Far(found(2), first=4.0, whole=9.0)], 9.0, [2]),
     ],
     ids=[
         "silent",
         "silent after a glance",
+        "silent at the end of a long way",
+        "silent at the end of a way without end",
         "three silent",
         "silent and nothing near",
         "at once",
         "slow and silent",
         "far away",
+        "far away, slow and silent",
         "slow and nothing near",
     ],
 )

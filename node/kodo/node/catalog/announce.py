@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -29,7 +29,7 @@ from kodo.registry.records.record import (
     sign_record,
 )
 
-__all__ = ["Announcer", "Registry", "Said", "advertised"]
+__all__ = ["Announcer", "Goodbyes", "Registry", "Said", "advertised"]
 
 if TYPE_CHECKING:
     from kodo.registry.client.client import StateAnswer, UpAnswer
@@ -41,7 +41,10 @@ _HURRY_S = 0.5
 """Changes come in bursts, and registries take only so many records: one is made for all of so long."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 120.0
-_GOODBYE_S = 3.0
+_GOODBYE_S = 0.25
+"""How long the end of a node waits for goodbyes, which were begun when it began to end."""
+_SILENT_S = 2.0
+"""After how long without an answer people are told."""
 
 
 class Registry(Protocol):
@@ -75,6 +78,8 @@ class _Attended:
     refused: dict[str, list[str]] = field(default_factory=dict)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when what the node says may have changed: it is said at once."""
+    away: bool = False
+    """Whether it does not answer, which has been told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,34 @@ def _connect(url: str) -> Registry:
     return RegistryClient(url)
 
 
+class Goodbyes:
+    """Goodbyes that are said while the rest of a node ends; `async with`, whose end waits for them for a moment."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
+        if late:
+            logger.info("not every registry heard the goodbye in time")
+        for task in late:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    def begin(self, goodbye: Coroutine[Any, Any, None]) -> None:
+        """Begin to say a goodbye."""
+        self._tasks.append(asyncio.create_task(goodbye))
+
+
 class Announcer:
-    """Announces while it is open; `async with`, whose end says goodbye.
+    """Announces while it is open; `async with`, whose end begins to say goodbye.
 
     Args:
         urls: the registries.
@@ -101,6 +132,7 @@ class Announcer:
         ping: gives how it performs.
         next_seq: gives the next number of a record.
         chance: gives a number from 0 to 1, for jitter.
+        goodbyes: opened before, and closed after, all that need not wait for them.
     """
 
     def __init__(
@@ -113,6 +145,7 @@ class Announcer:
         next_seq: Callable[[], Any],
         clock: Clock,
         chance: Callable[[], float],
+        goodbyes: Goodbyes,
         connect: Callable[[str], Registry] | None = None,
     ):
         self._identity = identity
@@ -122,6 +155,7 @@ class Announcer:
         self._next_seq = next_seq
         self._clock = clock
         self._chance = chance
+        self._goodbyes = goodbyes
         self._connect = connect or _connect
         self._signed: _Signed | None = None
         self._signing = asyncio.Lock()
@@ -145,7 +179,7 @@ class Announcer:
         for task in self._tasks:
             task.cancel()
         await self._stack.aclose()
-        await self._goodbye()
+        self._goodbyes.begin(self._goodbye())
 
     def look_again(self) -> None:
         """Tell the registries at once if the node says something else than before, as after a change of networks."""
@@ -178,7 +212,7 @@ class Announcer:
                     wait, pause = self._backoff(pause)
                     wait = max(wait, _retry_after(error))
             except KodoError as error:
-                logger.info("the registry %s is away: %s", _shown(registry.url), type(error).__name__)
+                _tell_away(registry, f": {error}")
                 wait, pause = self._backoff(pause)
             except Exception as error:
                 logger.error("announcing to %s failed: %s", _shown(registry.url), type(error).__name__)
@@ -199,15 +233,34 @@ class Announcer:
 
     async def _up(self, registry: _Attended, client: Registry) -> tuple[int, float]:
         signed = await self._record()
-        answer = await client.up(signed.data)
-        registry.online = registry.ever = True
-        registry.taken.set()
+        async with self._watched(registry):
+            answer = await client.up(signed.data)
+            registry.online = registry.ever = True
+            registry.taken.set()
         refused = {flow.path: flow.missing for flow in answer.refused}
         if refused != registry.refused:
             registry.refused = refused
             for flow in answer.refused:
                 logger.warning("%s does not list %s: %s", _shown(registry.url), flow.path, flow.reason)
         return signed.seq, float(answer.interval_s)
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, registry: _Attended) -> AsyncIterator[None]:
+        """Tell people when a registry says nothing for long inside the block, well before that is given up."""
+
+        async def tell() -> None:
+            await self._clock.sleep(_SILENT_S)
+            _tell_away(registry, f" within {_SILENT_S:g} s")
+
+        watch = asyncio.create_task(tell())
+        try:
+            yield
+            if registry.away:
+                registry.away = False
+                logger.warning("the registry %s answers now", _shown(registry.url))
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
 
     async def _beat(self, registry: _Attended, client: Registry, seq: int, interval: float) -> None:
         """Send heartbeats until there is a new record to send."""
@@ -217,7 +270,8 @@ class Announcer:
                 return
             self._last_at = max(self._clock.now_ms(), self._last_at + 1)
             beat = Heartbeat(peer_id=str(self._identity.peer_id), seq=seq, at=self._last_at, ping=self._ping())
-            answer = await client.state(sign_heartbeat(beat, self._identity))
+            async with self._watched(registry):
+                answer = await client.state(sign_heartbeat(beat, self._identity))
             interval = float(answer.interval_s)
 
     async def _record(self) -> _Signed:
@@ -241,8 +295,8 @@ class Announcer:
             return self._signed
 
     async def _goodbye(self) -> None:
-        """Tell every registry that has our record that the node leaves, all at once, for a bounded time."""
-        known = [registry for registry in self._registries if registry.ever]
+        """Tell every registry that answers and has our record that the node leaves, all at once."""
+        known = [registry for registry in self._registries if registry.ever and not registry.away]
         if self._signed is None or not known:
             return
         at = max(self._clock.now_ms(), self._last_at + 1)
@@ -256,13 +310,10 @@ class Announcer:
             except KodoError as error:
                 logger.info("no goodbye to %s: %s", _shown(url), type(error).__name__)
 
-        try:
-            async with asyncio.timeout(_GOODBYE_S), asyncio.TaskGroup() as group:
-                for registry in known:
-                    registry.online = False
-                    group.create_task(tell(registry.url))
-        except TimeoutError:
-            logger.info("not every registry heard the goodbye in time")
+        async with asyncio.TaskGroup() as group:
+            for registry in known:
+                registry.online = False
+                group.create_task(tell(registry.url))
 
 
 @contextlib.asynccontextmanager
@@ -289,6 +340,16 @@ async def advertised(current: Callable[[], Advertisement], after: asyncio.Event 
         finally:
             announcing.cancel()
             await asyncio.wait([announcing])
+
+
+def _tell_away(registry: _Attended, how: str) -> None:
+    """Tell people once that a registry does not answer."""
+    if not registry.away:
+        registry.away = True
+        told = "the registry %s does not answer%s; the node goes on without it, and asks it again"
+        logger.warning(told, _shown(registry.url), how)
+    else:
+        logger.info("the registry %s still does not answer%s", _shown(registry.url), how)
 
 
 def _retry_after(error: CallError) -> float:

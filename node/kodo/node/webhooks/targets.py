@@ -272,11 +272,12 @@ class _PrivateError(OSError):
 def _resolver(webhook: Webhook) -> AbstractResolver:
     """Return what looks names up and gives only addresses that may be connected to: what is checked is used."""
     from aiohttp.abc import AbstractResolver
-    from aiohttp.resolver import ThreadedResolver
+
+    from kodo.p2p.net.http_names import Names
 
     class Resolver(AbstractResolver):
         def __init__(self) -> None:
-            self._plain = ThreadedResolver()
+            self._plain = Names()
 
         async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> Any:
             found = await self._plain.resolve(host, port, family)

@@ -24,6 +24,7 @@ from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
 from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.listener import LiveLinks, WebRtcListener
+from kodo.p2p.net.names import look_up
 from kodo.p2p.net.transport import Limits, Link, Punch
 
 __all__ = ["WebRtcTransport"]
@@ -163,9 +164,7 @@ async def _finding(
     async def resolve(address: Multiaddr) -> None:
         found = []
         with contextlib.suppress(OSError):
-            found = await asyncio.get_running_loop().getaddrinfo(
-                address.host, address.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
-            )
+            found = await look_up(address.host, address.port, family=socket.AF_INET, kind=socket.SOCK_DGRAM)
         dialler.resolving -= 1
         add([Target(str(name[0]), address.port) for *_, name in found[:RESOLVED]])
         dialler.check_refused()

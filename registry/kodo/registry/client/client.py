@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yarl import URL
 
@@ -26,7 +25,6 @@ from kodo.p2p.errors import (
     UnreachableError,
     UsageError,
 )
-from kodo.p2p.net.names import look_up
 from kodo.registry.client.signed_requests import Claimant, check_private_url, is_private
 from kodo.registry.records.mesh import Batch
 from kodo.registry.records.record import MAX_RECORD_BYTES, NodeRecord, verify_record
@@ -123,22 +121,8 @@ class Page(_Answer):
 _Model = TypeVar("_Model", bound=_Answer)
 
 
-class _Resolver(AbstractResolver):
-    """Looks up names by threads that nobody has to wait for: neither who cancels a call nor the loop's end."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the addresses of a host."""
-        return [
-            ResolveResult(
-                hostname=host, host=name[0], port=name[1], family=found, proto=proto, flags=socket.AI_NUMERICHOST
-            )
-            for found, _, proto, _, name in await look_up(host, port, family=family)
-        ]
-
-    async def close(self) -> None:
-        """Leave nothing behind: there is nothing."""
+async def _note_connecting(http: object, context: SimpleNamespace, made: object) -> None:
+    context.began = asyncio.get_running_loop().time()
 
 
 class RegistryClient:
@@ -149,6 +133,7 @@ class RegistryClient:
         timeout: seconds for one request.
         claimant: signs what the registry asks to be signed: nothing before it asks, and nothing that somebody on the
             way could read.
+        connected: called whenever a connection was made, with the seconds that took, before anything is asked.
 
     Every call raises:
         UnreachableError: no connection could be made.
@@ -160,7 +145,14 @@ class RegistryClient:
         CapacityError: the answer is over the limit of size.
     """
 
-    def __init__(self, url: str, *, timeout: float = 10.0, claimant: Claimant | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 10.0,
+        claimant: Claimant | None = None,
+        connected: Callable[[float], None] | None = None,
+    ) -> None:
         try:
             parsed = URL(url)
         except (ValueError, TypeError) as error:
@@ -171,20 +163,28 @@ class RegistryClient:
         self._timeout = timeout
         self._claimant = claimant if is_private(self.url) else None
         self._claims = False
+        self._connected = connected
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
 
     async def __aenter__(self) -> RegistryClient:
+        trace = aiohttp.TraceConfig(SimpleNamespace)
+        trace.on_connection_create_start.append(_note_connecting)
+        trace.on_connection_create_end.append(self._note_connected)
         self._session, self._proxy = await open_session(
             self.url,
-            connector=aiohttp.TCPConnector(resolver=_Resolver()),
             auto_decompress=True,
             raise_for_status=False,
+            trace_configs=[trace],
         )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+    async def _note_connected(self, http: object, context: SimpleNamespace, made: object) -> None:
+        if self._connected is not None:
+            self._connected(asyncio.get_running_loop().time() - context.began)
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from kodo.access.outgoing import proxy_to
 from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
+from kodo.p2p.net.names import look_up
 from kodo.registry.client.connections import open_websocket
 from kodo.registry.records.signed import pack, sign, unpack
 from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, Presence
@@ -116,8 +116,7 @@ async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) ->
     if not isinstance(token, str) or not token.isascii() or not 16 <= len(token) <= _MAX_TOKEN:
         raise PeerError("a registry gave no token for its relay")
     try:
-        loop = asyncio.get_running_loop()
-        others = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
+        others = await look_up(at.host or "", at.port or 0)
     except OSError:
         others = []
     found = [str(name[0]) for *_, name in others]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kodo.node.catalog.announce import Announcer, Said
+import pytest
+
+from kodo.node.catalog.announce import Announcer, Goodbyes, Said
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError, UnreachableError
@@ -37,6 +42,7 @@ class FakeRegistry:
     downs: list[Goodbye] = field(default_factory=list)
     failing: KodoError | None = None
     fail_beat_once: KodoError | None = None
+    silent: bool = False
     tries: int = 0
 
     async def __aenter__(self) -> FakeRegistry:
@@ -44,18 +50,20 @@ class FakeRegistry:
 
     async def __aexit__(self, *exc: object) -> None: ...
 
-    def _maybe_fail(self) -> None:
+    async def _maybe_fail(self) -> None:
         self.tries += 1
         if self.failing is not None:
             raise self.failing
+        if self.silent:
+            await asyncio.Event().wait()
 
     async def up(self, signed: bytes) -> UpAnswer:
-        self._maybe_fail()
+        await self._maybe_fail()
         self.ups.append(verify_record(signed))
         return UpAnswer(interval_s=60, accepted=["a.A"], refused=[])
 
     async def state(self, signed: bytes) -> StateAnswer:
-        self._maybe_fail()
+        await self._maybe_fail()
         error, self.fail_beat_once = self.fail_beat_once, None
         if error is not None:
             raise error
@@ -63,7 +71,7 @@ class FakeRegistry:
         return StateAnswer(name="r", python="3", version="1", registry=0, interval_s=30)
 
     async def down(self, signed: bytes) -> None:
-        self._maybe_fail()
+        await self._maybe_fail()
         self.downs.append(verify_goodbye(signed))
 
 
@@ -78,7 +86,12 @@ class Stage:
         self.seq += 1
         return self.seq
 
-    def announcer(self) -> Announcer:
+    @contextlib.asynccontextmanager
+    async def announcer(self) -> AsyncIterator[Announcer]:
+        async with Goodbyes() as goodbyes, self._announcer(goodbyes) as announcer:
+            yield announcer
+
+    def _announcer(self, goodbyes: Goodbyes) -> Announcer:
         return Announcer(
             IDENTITY,
             list(self.registries),
@@ -87,6 +100,7 @@ class Stage:
             next_seq=self.next_seq,
             clock=self.clock,
             chance=lambda: 1.0,
+            goodbyes=goodbyes,
             connect=self.registries.__getitem__,
         )
 
@@ -211,3 +225,57 @@ async def test_what_a_url_hides_is_not_shown(clock: StillClock) -> None:
     stage = Stage(clock, "https://user:secret@registry.example.com:8443/x")
     async with stage.announcer() as announcer:
         assert announcer.state()[0]["url"] == "https://registry.example.com:8443/x"
+
+
+async def test_a_registry_that_says_nothing_is_told_soon_and_when_it_answers(
+    clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    stage = Stage(clock, "http://silent", "http://there")
+    silent, there = stage.registries.values()
+    silent.silent = True
+    async with stage.announcer():
+        await settled(lambda: there.ups)
+        begun = clock.ms
+        await stage.until(lambda: caplog.messages, step=0.5)
+        assert clock.ms - begun <= 2500  # long before its answer is given up
+    [told] = caplog.messages
+    assert told.startswith("the registry http://silent does not answer within 2 s; the node goes on without it")
+    caplog.clear()
+
+    silent.silent, silent.failing = False, UnreachableError("nobody there")
+    async with stage.announcer():
+        await stage.until(lambda: silent.tries >= 4)
+        assert len(caplog.messages) == 1  # once, however often it is asked again
+        silent.failing = None
+        await stage.until(lambda: silent.ups)
+        assert caplog.messages[1:] == ["the registry http://silent answers now"]
+
+
+async def test_the_end_of_a_node_goes_on_while_goodbyes_are_said_and_waits_for_none_that_is_not_answered(
+    clock: StillClock,
+) -> None:
+    stage = Stage(clock, "http://silent", "http://there")
+    silent, there = stage.registries.values()
+    async with Goodbyes() as goodbyes:
+        async with stage._announcer(goodbyes):
+            await settled(lambda: silent.ups and there.ups)
+            silent.silent = True
+        assert there.downs == []  # the end of the announcer has waited for no answer
+        await settled(lambda: there.downs and silent.tries == 2)
+    # This would hang here if anybody waited for the answer.
+    assert silent.downs == []
+
+
+async def test_no_goodbye_is_said_to_a_registry_that_is_known_to_be_silent(clock: StillClock) -> None:
+    stage = Stage(clock, "http://silent")
+    silent = stage.registries["http://silent"]
+    async with stage.announcer():
+        await settled(lambda: silent.ups)
+        silent.silent = True
+        await stage.until(lambda: silent.tries == 2)
+        for _ in range(4):
+            clock.advance(1)
+            await asyncio.sleep(0)
+        tries = silent.tries
+    assert silent.tries == tries

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
+import kodo.p2p.net.names
+from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net import names
+from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.host import Host
 from kodo.p2p.net.names import MAX_LOOKUPS, look_up
 
 
@@ -48,3 +55,42 @@ def test_a_name_server_that_says_nothing_holds_up_neither_a_call_nor_the_end_of_
                 thread.join()
     monkeypatch.undo()
     asyncio.run(look_up("localhost", 80))
+
+
+async def test_a_silent_name_among_addresses_keeps_nobody_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    speaks = threading.Event()
+
+    def silent(*_: object) -> list[object]:
+        speaks.wait()
+        raise socket.gaierror("too late")
+
+    def host(number: int) -> Host:
+        return Host(Identity.from_seed(bytes([number]) * 32), WebRtcTransport())
+
+    async with host(1) as server, host(2) as caller:
+        [address] = await server.listen(["127.0.0.1"], 0)
+        monkeypatch.setattr(names.socket, "getaddrinfo", silent)
+        text = str(address).replace("/ip4/127.0.0.1/", "/dns4/silent.example/")
+        try:
+            # Whoever waited for the name would hang here, and so would the end of the loop.
+            session = await caller.connect([Multiaddr.parse(text), address])
+            assert session.remote_peer == server.peer_id
+            await asyncio.get_running_loop().shutdown_default_executor()
+        finally:
+            speaks.set()
+
+
+def test_names_are_looked_up_in_this_one_way() -> None:
+    """The loop's own look-ups run in its executor, whose end waits for every silent name server."""
+    top = Path(kodo.p2p.net.names.__file__).parents[5]
+    asked = re.compile(r"(?<!socket)\.getaddrinfo\(|ThreadedResolver|AsyncResolver|(?<!def )\bgethostbyname")
+    strays = []
+    for room in ("p2p", "registry", "node", "client"):
+        for file in (top / room / "kodo").rglob("*.py"):
+            text = file.read_text()
+            strays += [f"{file}: {found[0]}" for found in asked.finditer(text)]
+            for found in re.finditer(r"ClientSession\((.*?)\)\s*(?:as|,|\n)", text, re.DOTALL):
+                strays += [f"{file}: ClientSession without a connector"] if "connector=" not in found[1] else []
+            for found in re.finditer(r"TCPConnector\(([^)]*)", text):
+                strays += [f"{file}: TCPConnector without a resolver"] if "resolver=" not in found[1] else []
+    assert strays == []
