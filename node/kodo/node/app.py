@@ -358,6 +358,7 @@ class Node:
             clock=clock,
             chance=random.random,
             goodbyes=goodbyes,
+            met=lambda record: self._twins.listed(record.addrs) if self._twins is not None else None,
         )
         facts = NodeFacts(self._name, str(identity.peer_id), installed_version(), clock.now_ms(), announcer.state)
         facts.webhooks, facts.ledger = webhooks, ledger

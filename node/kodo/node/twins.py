@@ -94,9 +94,20 @@ class Twins:
         if session.remote_peer == session.local_peer and not session.same_process and session.route != "relay":
             self.met(*session.remote_address[:2])
 
+    def listed(self, addresses: Sequence[str]) -> None:
+        """Take note of where a newer record of this key, which a registry has and this node has not signed, leads."""
+        for text in addresses:
+            with contextlib.suppress(ValueError):
+                address = Multiaddr.parse(text)
+                self.met(address.host, address.port)
+                return
+        self._note("an address that it does not tell")
+
     def met(self, host: str, port: int) -> None:
         """Take note of somebody else who has proved to have this node's key."""
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._note(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    def _note(self, place: str) -> None:
         now = self._clock.now_ms()
         if max(self.seen.values(), default=0) < now - _TELL_AGAIN_MS:
             logger.error(

@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import CallError, DeadlineError, PeerError
+from kodo.p2p.errors import BrokenSessionError, CallError, DeadlineError, PeerError
 from kodo.registry.records.signed import Signed, pack, unpack, verify
 
 __all__ = [
@@ -28,16 +28,21 @@ __all__ = [
     "CHALLENGE_BYTES",
     "MAX_FRAME_BYTES",
     "MAX_SEALED_BYTES",
+    "REPLACED",
     "Guest",
     "Lobby",
     "LobbyBounds",
     "Presence",
+    "ReplacedError",
     "check_presence",
     "check_sealed",
     "read_answer",
 ]
 
 CHALLENGE_BYTES = 32
+
+REPLACED = 4000
+"""Code by which a WebSocket is closed that a newer one of the same key has replaced."""
 
 MAX_SEALED_BYTES = 16 << 10
 """Bound of a sealed message: an offer with every candidate is about 2 KiB."""
@@ -51,6 +56,10 @@ _ENC_BYTES = 32
 """An encapsulated X25519 key (RFC 9180, section 7.1)."""
 
 _TAG_BYTES = 16
+
+
+class ReplacedError(BrokenSessionError):
+    """Somebody else with the same key waits at a registry in place of this node."""
 
 
 class Presence(Signed):

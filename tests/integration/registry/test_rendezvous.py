@@ -92,6 +92,27 @@ async def test_the_newer_socket_of_a_node_counts(http, host):
     await second.close()
 
 
+async def test_two_nodes_with_one_key_are_told_and_one_that_comes_back_is_not(http, host, caplog):
+    caplog.set_level(logging.WARNING, "kodo")
+    gone, _ = await enter(http, host)
+    first, _ = await enter(http, host)
+    # Whoever is at the end of a connection that lives answers its end; on one that is lost nobody does.
+    second, _ = await enter(http, host)
+    assert (await first.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    async with asyncio.timeout(10):
+        while not caplog.messages:  # noqa: ASYNC110 - another program
+            await asyncio.sleep(0.01)
+    third, _ = await enter(http, host)
+    assert (await second.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    async with asyncio.timeout(10):
+        while len(caplog.messages) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert all(text.startswith(f"two nodes have the key of {NODE.peer_id}") for text in caplog.messages)
+    assert (await gone.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    assert len(caplog.messages) == 2
+    await third.close()
+
+
 @pytest.mark.parametrize("body", [b"", b"v=0 in the clear", pack({"sdp": "v=0"}), SEALED + b"\x00"])
 async def test_what_is_not_sealed_reaches_nobody(http, host, body):
     socket, _ = await enter(http, host)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from kodo.node.catalog.claims import Claim, Listing, foreign_record, is_online
 from kodo.node.clock import Clock, wait_or_sleep
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, KodoError, NetworkError
@@ -47,7 +48,7 @@ _SILENT_S = 2.0
 """After how long without an answer people are told."""
 
 
-class Registry(Protocol):
+class Registry(Listing, Protocol):
     """What the announcer needs of a registry; `RegistryClient` has it."""
 
     async def __aenter__(self) -> Any: ...
@@ -80,6 +81,7 @@ class _Attended:
     """Set when what the node says may have changed: it is said at once."""
     away: bool = False
     """Whether it does not answer, which has been told."""
+    claim: Claim = field(default_factory=Claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,10 @@ def _connect(url: str) -> Registry:
     from kodo.registry.client.client import RegistryClient
 
     return RegistryClient(url)
+
+
+class _LeftError(Exception):
+    """Our record is left to another node's with our key."""
 
 
 class Goodbyes:
@@ -132,6 +138,7 @@ class Announcer:
         ping: gives how it performs.
         next_seq: gives the next number of a record.
         chance: gives a number from 0 to 1, for jitter.
+        met: told what a registry has of another node with this key, proved by its signature.
         goodbyes: opened before, and closed after, all that need not wait for them.
     """
 
@@ -146,6 +153,7 @@ class Announcer:
         clock: Clock,
         chance: Callable[[], float],
         goodbyes: Goodbyes,
+        met: Callable[[NodeRecord], None] = lambda record: None,
         connect: Callable[[str], Registry] | None = None,
     ):
         self._identity = identity
@@ -156,6 +164,7 @@ class Announcer:
         self._clock = clock
         self._chance = chance
         self._goodbyes = goodbyes
+        self._met = met
         self._connect = connect or _connect
         self._signed: _Signed | None = None
         self._signing = asyncio.Lock()
@@ -199,10 +208,14 @@ class Announcer:
         while True:
             try:
                 async with self._connect(registry.url) as client:
-                    while True:
+                    await self._look(registry, client)
+                    while registry.claim.left_to is None:
                         seq, interval = await self._up(registry, client)
                         pause = _FIRST_PAUSE_S
                         await self._beat(registry, client, seq, interval)
+                wait = _LONGEST_PAUSE_S
+            except _LeftError:
+                wait = _LONGEST_PAUSE_S
             except CallError as error:
                 if error.code in (404, 406) and registry.online:
                     # It has lost or outlived our record: say it again, soon.
@@ -234,7 +247,13 @@ class Announcer:
     async def _up(self, registry: _Attended, client: Registry) -> tuple[int, float]:
         signed = await self._record()
         async with self._watched(registry):
-            answer = await client.up(signed.data)
+            try:
+                answer = await client.up(signed.data)
+            except CallError as error:
+                if error.reason != "old-seq" or not await self._lost(registry, client):
+                    raise
+                signed = await self._record()
+                answer = await client.up(signed.data)
             registry.online = registry.ever = True
             registry.taken.set()
         refused = {flow.path: flow.missing for flow in answer.refused}
@@ -243,6 +262,39 @@ class Announcer:
             for flow in answer.refused:
                 logger.warning("%s does not list %s: %s", _shown(registry.url), flow.path, flow.reason)
         return signed.seq, float(answer.interval_s)
+
+    async def _lost(self, registry: _Attended, client: Registry) -> bool:
+        """Learn whose record a registry has in place of ours; say whether ours, signed anew, is to take its place.
+
+        Raises:
+            _LeftError: it is left to another node with our key.
+        """
+        known = self._signed
+        least = 1 if known is None else known.seq + 1
+        found = await foreign_record(client, self._identity.peer_id, least)
+        if found is None:
+            return False
+        self._met(found)
+        if not registry.claim.lost(found, self._clock.steady_ms()):
+            raise _LeftError
+        async with self._signing:
+            if self._signed is known:
+                self._signed = None
+        return True
+
+    async def _look(self, registry: _Attended, client: Registry) -> None:
+        """Look whether the other node to which our record was left is still there."""
+        left_to = registry.claim.left_to
+        if left_to is None:
+            return
+        async with self._watched(registry):
+            found = await foreign_record(client, self._identity.peer_id, left_to)
+            online = found is not None and await is_online(client, self._identity.peer_id)
+        if registry.claim.looked(found, online=online, now=self._clock.steady_ms()):
+            async with self._signing:
+                self._signed = None
+        elif found is not None:
+            self._met(found)
 
     @contextlib.asynccontextmanager
     async def _watched(self, registry: _Attended) -> AsyncIterator[None]:
@@ -296,7 +348,8 @@ class Announcer:
 
     async def _goodbye(self) -> None:
         """Tell every registry that answers and has our record that the node leaves, all at once."""
-        known = [registry for registry in self._registries if registry.ever and not registry.away]
+        theirs = [each for each in self._registries if each.ever and each.claim.left_to is None]
+        known = [registry for registry in theirs if not registry.away]
         if self._signed is None or not known:
             return
         at = max(self._clock.now_ms(), self._last_at + 1)

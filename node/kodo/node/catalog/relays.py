@@ -18,6 +18,7 @@ from kodo.p2p.core.multiaddr import for_others
 from kodo.p2p.errors import KodoError
 from kodo.registry.client.relaying import carriers_to
 from kodo.registry.records.record import MAX_ADDRESSES
+from kodo.registry.rendezvous import ReplacedError
 
 if TYPE_CHECKING:
     from kodo.p2p.net.host import Host
@@ -120,6 +121,10 @@ class Relays:
             except (KodoError, OSError, ValueError) as error:
                 # What is attached stays so: the relay is another matter than this connection.
                 logger.info("waiting at a registry ended: %s", error)
+                if isinstance(error, ReplacedError):
+                    # Another node has this key: whose record the registry has decides who waits there.
+                    self._changed()
+                    offered.clear()
             if offered:
                 pause = _FIRST_PAUSE_S
             has_none = bool(offered) and offered[0] is None

@@ -17,7 +17,7 @@ from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, Unreac
 from kodo.p2p.net.names import look_up
 from kodo.registry.client.connections import open_websocket
 from kodo.registry.records.signed import pack, sign, unpack
-from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, Presence
+from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, REPLACED, Presence, ReplacedError
 
 __all__ = ["OfferedRelay", "relay_hosts", "wait_at"]
 
@@ -52,7 +52,7 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
 
     Raises:
         UnreachableError: no connection could be made.
-        BrokenSessionError: the connection broke, or the registry has ended it.
+        BrokenSessionError: the connection broke, or the registry has ended it; `ReplacedError` for another socket.
         DeadlineError: the registry does not answer.
         PeerError: it says what a registry does not say, or leads elsewhere.
     """
@@ -90,7 +90,8 @@ async def _frame(opened: aiohttp.ClientWebSocketResponse, url: str) -> dict[str,
     message = await opened.receive()
     if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
         reason = f": {message.extra}" if message.type is aiohttp.WSMsgType.CLOSE and message.extra else ""
-        raise BrokenSessionError(f"{url} lets this node wait no longer{reason[:200]}")
+        kind = ReplacedError if message.data == REPLACED else BrokenSessionError
+        raise kind(f"{url} lets this node wait no longer{reason[:200]}")
     if message.type is not aiohttp.WSMsgType.BINARY:
         raise BrokenSessionError(f"the connection to {url} broke")
     said = unpack(message.data)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
@@ -22,6 +23,7 @@ from kodo.registry.rendezvous import (
     CHALLENGE_BYTES,
     MAX_FRAME_BYTES,
     MAX_SEALED_BYTES,
+    REPLACED,
     Guest,
     Lobby,
     check_presence,
@@ -29,13 +31,14 @@ from kodo.registry.rendezvous import (
 
 __all__ = ["Rendezvous"]
 
+logger = logging.getLogger(__name__)
+
 _PROOF_S = 10.0
 _SEND_S = 10.0
 _ALIVE_S = 30.0
 """Seconds between WebSocket pings; a node that answers none has gone."""
 
 _GOING_AWAY = 1001
-_REPLACED = 4000
 _MISBEHAVED = 4001
 _NOT_TAKEN = 4003
 
@@ -155,7 +158,11 @@ class Rendezvous:
         finally:
             self.lobby.exit(guest)
         if replaced.is_set():
-            await socket.close(code=_REPLACED, message=b"the node waits by another socket")
+            await socket.close(code=REPLACED, message=b"the node waits by another socket")
+            if socket.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE):
+                # A node that has come back by another connection does not answer on the one before.
+                told = "two nodes have the key of %s, as from a copied home, and replace each other; one is at %s"
+                logger.warning(told, peer_id, source_of(request.remote))
 
     def _offered(self, stack: contextlib.AsyncExitStack, peer_id: PeerId) -> dict[str, Any]:
         """Let a node attach to the relay until the stack closes; return what it is told of that."""

@@ -12,6 +12,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, UnreachableError
 from kodo.p2p.net.leg import Carrier
 from kodo.registry.client.waiting import OfferedRelay
+from kodo.registry.rendezvous import ReplacedError
 from tests.unit.node.conftest import StillClock, settled
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -137,3 +138,21 @@ async def test_by_a_connection_it_attaches_once_where_the_registry_has_answered(
         await settled(lambda: stage.attached)
         assert set(stage.attached) == {(host, 8360) for host in PUBLIC}
         assert stage.carriers == {(PUBLIC[0], 8360): "registry.example.com"}
+
+
+async def test_one_that_another_with_its_key_replaces_asks_whose_record_stands_and_comes_back_less_and_less(
+    clock: StillClock,
+) -> None:
+    stage = Stage(clock, URL)
+    async with stage.open():
+        await settled(lambda: stage.attached)
+        changes = stage.changes
+        for pause in (0.5, 1.0, 2.0):
+            ends, stage.ends = stage.ends, asyncio.get_running_loop().create_future()
+            ends.set_exception(ReplacedError("replaced"))
+            await settled(lambda pause=pause: clock.asleep_for(pause))
+            changes += 1
+            assert stage.changes == changes
+            waits = len(stage.waits)
+            clock.advance(pause)
+            await settled(lambda waits=waits: len(stage.waits) == waits + 1)
