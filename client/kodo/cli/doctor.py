@@ -34,6 +34,8 @@ __all__ = ["Finding", "beyond_loopback", "register"]
 RESERVE_BYTES = 256 << 20
 CLOCK_SECONDS = 60.0
 REGISTRY_SECONDS = 5.0
+MAX_SESSIONS = 5
+"""Nodes whose latest session is told."""
 LEAST_PORT = 1024
 """Relays give who comes by TCP a port below: no UDP goes there."""
 
@@ -71,6 +73,7 @@ async def doctor(context: Context, to: To = None) -> int:
     findings += await asyncio.gather(*(_registry(context, url) for url in context.loaded.settings.registry))
     findings += await _nat(context)
     findings += [_clock(context.loaded.home), await _lan(context), *await _node(context)]
+    findings += _sessions(context.loaded.home)
     sick = [each for each in findings if each.todo]
     if context.json:
         context.emit({"ok": not sick, "findings": [{**each._asdict(), "ok": not each.todo} for each in findings]})
@@ -349,6 +352,18 @@ async def _node(context: Context) -> list[Finding]:
         todo = "stop one of the two, for callers reach either; a second node needs a home of its own, not a copy"
         found = f"{found}; another node has the same key, at {twins}"
     return [Finding("node", found, todo), *_room(state.get("room")), *_webhooks(state.get("webhooks") or ())]
+
+
+def _sessions(home: Path) -> Iterator[Finding]:
+    """Which ways the latest sessions took, and why not a better one."""
+    from kodo.cli.text import human_time
+    from kodo.client.last_sessions import WHY, LastSessions
+
+    for each in list(LastSessions(home / "last_sessions").all().values())[: -MAX_SESSIONS - 1 : -1]:
+        found = f"{each.name}: {each.route} on {human_time(each.at)}"
+        if why := WHY[each.route]:
+            found += f"; {why} ({each.addresses} known); koco doctor --to {shlex.quote(each.name)} asks each of them"
+        yield Finding("session", found)
 
 
 def _room(told: Any) -> Iterator[Finding]:

@@ -36,11 +36,20 @@ async def nodes(context: Context, query: Query = None) -> None:
         for row in rows:
             context.emit(row)
         return
-    table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE", ids=["PEER ID"], title="NAME")
+    # Only where there has been a session.
+    routes = ["ROUTE"] if any(row.get("route") for row in rows) else []
+    table = Table("NAME", "PEER ID", "FLOWS", "ONLINE", "SOURCE", *routes, ids=["PEER ID"], title="NAME")
     for row in rows:
         said = row.get("online")
         online = {True: "yes", False: "unknown", None: "no"}[said] if said is None or isinstance(said, bool) else "?"
-        table.add(row["name"], row["peer_id"], row.get("flows", ""), online, row["source"])
+        table.add(
+            row["name"],
+            row["peer_id"],
+            row.get("flows", ""),
+            online,
+            row["source"],
+            *(row.get("route") or "" for _ in routes),
+        )
     context.show_table(table, "no nodes found; start one with `koco up`, or name a registry with --registry")
 
 

@@ -266,11 +266,13 @@ async def ps(
         return
     # Only where it says something: most people see runs of their own and no others.
     mixed = any(row.get("own") is False for row in rows)
+    far = any(row.get("route") not in (None, "lan") for row in rows)
+    more = [*(["WHOSE"] if mixed else []), "PROGRESS", "INPUTS", *(["ROUTE"] if far else [])]
     table = Table(
-        *("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *(["WHOSE"] if mixed else []), "PROGRESS", "INPUTS"),
+        *("RUN", "FLOW", "STATE", "CREATED", "RUNTIME", *more),
         ids=["RUN"],
         title="FLOW",
-        spared=["WHOSE", "PROGRESS", "INPUTS", "RUNTIME"],
+        spared=["WHOSE", "PROGRESS", "INPUTS", "RUNTIME", "ROUTE"],
     )
     for row in rows:
         # How far a run had come says nothing once it is over.
@@ -291,7 +293,17 @@ async def ps(
         inputs = row.get("inputs")
         pairs = inputs.items() if isinstance(inputs, Mapping) else ()
         given = " ".join(f"{line(name, 40)}={compact(value, 80)}" for name, value in pairs)
-        table.add(address, row.get("name"), state, created, runtime, *whose, shown, given)
+        table.add(
+            address,
+            row.get("name"),
+            state,
+            created,
+            runtime,
+            *whose,
+            shown,
+            given,
+            *([row.get("route")] if far else []),
+        )
     say_away(context, found.away)
     which = "such runs" if wanted.narrow else "runs of yours"
     asked = "the nodes that answered" if found.away else "the near nodes"

@@ -505,7 +505,8 @@ class Client:
         known = set(self.known.all().values())
         groups: dict[str, list[dict[str, Any]]] = {}
         for remote, rows in given:
-            groups.setdefault("" if remote.peer_id in known else str(remote.peer_id), []).extend(rows)
+            told = [{**row, "route": remote.route} for row in rows]
+            groups.setdefault("" if remote.peer_id in known else str(remote.peer_id), []).extend(told)
         found = latest(list(groups.values()), wanted.limit)
         return FoundRuns(found, more=len(found) < sum(map(len, groups.values())), away=away)
 

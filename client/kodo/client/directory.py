@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shlex
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in,
 from kodo.client.flow import FlowOnNode, flow_on
 from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
+from kodo.client.last_sessions import LastSession, LastSessions
 from kodo.client.matching import named, nearest
 from kodo.client.near import Answers, NearNodes, rows_of
 from kodo.client.peer import RemoteNode
@@ -89,6 +91,7 @@ class Directory:
             near.append(self._lan)
             seen.append(self._lan.glance(self._neighbours))
         self.places = places
+        self.last = LastSessions(home / "last_sessions")
         self.near = Resolver(near, known)
         """Where near nodes are."""
         self._seen = Resolver(seen, known)
@@ -99,7 +102,16 @@ class Directory:
         self.nearby = NearNodes(self.near, known, self.remote, self._seen)
 
     async def aclose(self) -> None:
-        """Look around no more; idempotent."""
+        """Look around no more, and remember which ways were taken; idempotent."""
+        now = time.time_ns() // 1_000_000
+        try:
+            self.last.remember(
+                LastSession(str(each.peer_id), str(each), each.route, now, len(each.addresses))
+                for each in self._remotes.values()
+                if each.route is not None
+            )
+        except UsageError as error:
+            logger.debug("the ways of sessions are not remembered: %s", error)
         if self._lan is not None:
             await self._lan.aclose()
 
@@ -110,6 +122,7 @@ class Directory:
         node = node or self._settings.node
         if node is not None:
             row = await _described(await self.node(node))
+            row["route"] = self.route(row["peer_id"])
             return [row] if not query or NodeFilter(query).fits(row) else []
         rows: dict[PeerId, dict[str, Any]] = {}
         if query:
@@ -125,7 +138,16 @@ class Directory:
             row.update(each.row)
             row.update(peer_id=str(each.peer_id), name=each.name, addrs=[str(a) for a in each.addresses])
             row["source"] = "registry" if each.source == "registry" else "lan"
+            row["route"] = self.route(str(each.peer_id))
         return sorted(rows.values(), key=lambda row: (str(row["name"]), row["peer_id"]))
+
+    def route(self, peer_id: str) -> str | None:
+        """Return the way of the session with a node that is open, or was last; None where there was none."""
+        for remote in self._remotes.values():
+            if str(remote.peer_id) == peer_id and remote.route is not None:
+                return remote.route
+        last = self.last.all().get(peer_id)
+        return None if last is None else last.route
 
     @contextlib.asynccontextmanager
     async def _in_time(self, text: str) -> AsyncIterator[None]:

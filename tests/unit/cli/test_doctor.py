@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kodo.cli import doctor
+from kodo.client.last_sessions import LastSession, LastSessions
 from kodo.p2p.distribution import how_to_install
 
 
@@ -45,3 +46,19 @@ def test_a_target_needs_care_only_once_it_keeps_failing(state: dict[str, Any], f
     assert finding.found.startswith("https://hooks.example.com")
     assert finding.found.endswith(found)
     assert bool(finding.todo) is needs_care
+
+
+def test_the_ways_of_the_latest_sessions_are_told_and_why_they_were_no_better(tmp_path: Path) -> None:
+    routes = ["lan", "relay", "direct", "punched", "lan", "relay"]
+    LastSessions(tmp_path / "last_sessions").remember(
+        LastSession(f"p{number}", f"n{number}.example", route, 1_796_000_000_000 + number, number)
+        for number, route in enumerate(routes)
+    )
+    findings = list(doctor._sessions(tmp_path))
+    assert [finding.found.split()[:2] for finding in findings] == [
+        [f"n{number}.example:", routes[number]] for number in (5, 4, 3, 2, 1)
+    ]
+    assert "none of its addresses answers but that at a registry's relay (5 known)" in findings[0].found
+    assert "koco doctor --to n5.example" in findings[0].found
+    assert ";" not in findings[1].found
+    assert not any(finding.todo for finding in findings)
