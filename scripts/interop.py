@@ -1,8 +1,9 @@
-"""Let libp2p of Go dial a peer of kodo's: interop.py [--json] [--only NAME …] [--streams N] [--bytes N]
+"""Let other libp2p dial a peer of kodo's: interop.py [--json] [--only NAME …] [--streams N] [--bytes N]
 
-Unmodified go-libp2p, of the version in `tests/interop/go/go.mod`, built once below `.run/interop`, dials on loopback
-with each version of the handshake: it checks the peer id, identifies, pings, opens streams at once and sends one
-stream's bytes each way, all of it compared. Prints what each step took. Where the toolchain is missing it says so.
+Unmodified go-libp2p, of the version in `tests/interop/go/go.mod`, built once below `.run/interop`, and js-libp2p, of
+the version in `tests/interop/package.json`, dial on loopback, with each version of the handshake that they have: they
+check the peer id, identify, ping, open streams at once and send one stream's bytes each way, all of it compared.
+Prints what each step took. Where a toolchain is missing it says so.
 The exit code is 1 when a step failed, or nothing could be run.
 """
 
@@ -45,8 +46,8 @@ class Caller:
 
     Attributes:
         tool: the command of its toolchain.
-        build: the words after that.
-        program: what is built.
+        build: the words after that; none where there is nothing to build.
+        program: what is built, or run by the tool.
         words: what stands between its address and the protocol, as the handshake's version.
         pinned: the file and the pattern that tell its version.
     """
@@ -65,12 +66,19 @@ class Caller:
         found = re.search(pattern, path.read_text())
         return found[1] if found else "?"
 
+    def command(self) -> list[str]:
+        """Return what runs it."""
+        return [str(self.program)] if self.build else [find_tool(self.tool) or self.tool, str(self.program)]
+
 
 _GO_BUILD = ("build", "-C", str(SOURCES / "go"), "-o", str(BUILT / "go"), ".")
 _GO = (SOURCES / "go" / "go.mod", r"github\.com/libp2p/go-libp2p (v\S+)")
+_JS = (SOURCES / "package.json", r'"libp2p": "(\S+)"')
+_PACKAGES = SOURCES / "node_modules" / "libp2p"
 CALLERS = (
     Caller("go-libp2p v1", "go", _GO_BUILD, BUILT / "go", ("1",), _GO, "https://go.dev/doc/install"),
     Caller("go-libp2p v2", "go", _GO_BUILD, BUILT / "go", ("2",), _GO, "https://go.dev/doc/install"),
+    Caller("js-libp2p v1", "node", (), SOURCES / "echo.mjs", (), _JS, "https://nodejs.org"),
 )
 
 
@@ -84,6 +92,8 @@ def build(caller: Caller) -> str | None:
     tool = find_tool(caller.tool)
     if tool is None:
         return f"not run: {caller.tool} is not installed ({caller.help})"
+    if not caller.build:
+        return None if _PACKAGES.is_dir() else "not run: its packages are missing; scripts/test installs them"
     BUILT.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(Path(tool).parent), os.environ.get("PATH", os.defpath)])
     words, variables = [tool, *caller.build], {**os.environ, "PATH": path}
@@ -104,7 +114,7 @@ async def dial(caller: Caller, streams: int, size: int) -> dict[str, Any]:
         host.handle(ECHO, echo)
         [address] = await host.listen(["127.0.0.1"])
         process = await asyncio.create_subprocess_exec(
-            *(str(caller.program), str(address), *caller.words, ECHO, str(streams), str(size)),
+            *(*caller.command(), str(address), *caller.words, ECHO, str(streams), str(size)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -152,7 +162,7 @@ def row(caller: Caller, told: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Build and run all callers that this machine can."""
-    parser = argparse.ArgumentParser(prog="scripts/interop", description="Let libp2p of Go dial kodo.")
+    parser = argparse.ArgumentParser(prog="scripts/interop", description="Let libp2p of Go and JavaScript dial kodo.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="those whose names begin so")
     parser.add_argument("--streams", type=int, default=64, help="streams at once (64)")
