@@ -16,11 +16,11 @@ from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
 from kodo.client.logins import Logins
 from kodo.client.resolve import Finder, Resolver
+from kodo.http.connections import Door, serve
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.registry.client.client import RegistryClient
-from kodo.registry.http.connections import Door, serve
 from kodo.registry.problems import problems
 from kodo.web.api import Api, Configs
 from kodo.web.doors import Keys, guard

@@ -5,8 +5,8 @@ What is told are counts and times: no name of a user, no run, no content. The va
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from kodo.http.connections import Door, attended, serve
 from kodo.p2p.core.hosts import is_own_host, plain_host
 from kodo.p2p.errors import UsageError
 
@@ -21,8 +22,9 @@ __all__ = ["Endpoint", "MonitorServer", "parse_endpoint"]
 
 _SHUTDOWN_S = 2.0
 _IDLE_S = 15.0
-_MAX_CONNECTIONS = 64
-"""Those of one who asks every few seconds are one or two."""
+_HTTP: dict[str, Any] = {"access_log": None, "keepalive_timeout": _IDLE_S}
+_DESCRIPTORS = 86
+"""For `Door`: 64 connections, of which 16 are for one source, and 48 for this machine. A scraper has one or two."""
 
 
 class Endpoint(NamedTuple):
@@ -54,18 +56,17 @@ class MonitorServer:
     Args:
         endpoint: where to listen.
         failing: gives what is wrong now, by what it is about; nothing when all is well.
-        write_s: how long an answer may take to be read, in seconds; then its connection is cut.
 
     Attributes:
         registry: of the metrics. Those of the process are in it.
     """
 
-    def __init__(self, endpoint: Endpoint, failing: Callable[[], Mapping[str, str]], write_s: float = 30.0):
-        self._write_s = write_s
+    def __init__(self, endpoint: Endpoint, failing: Callable[[], Mapping[str, str]]):
         self._endpoint = endpoint
         self._failing = failing
         self._refreshers: list[Callable[[], Awaitable[None]]] = []
-        self._runner: web.AppRunner | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._server: web.Server | None = None
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -90,48 +91,38 @@ class MonitorServer:
         Raises:
             UsageError: it cannot.
         """
-        app = web.Application(middlewares=[self._read_soon, _no_pages])
+        app = web.Application(middlewares=[attended, _no_pages])
         app.add_routes([web.get("/healthz", self._healthz), web.get("/metrics", self._metrics)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_IDLE_S)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self._endpoint.host, self._endpoint.port)
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            why = error.strerror or error
-            raise UsageError(f"metrics cannot be served at {self._endpoint}: {why}") from error
-        self._runner = runner
-        self._endpoint = Endpoint(self._endpoint.host, runner.addresses[0][1])
+        async with contextlib.AsyncExitStack() as stack:
+            listener = stack.enter_context(self._listen())
+            runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S, **_HTTP)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            assert runner.server is not None
+            await stack.enter_async_context(serve(runner.server, listener, Door(_DESCRIPTORS), None, **_HTTP))
+            self._server = runner.server
+            self._endpoint = Endpoint(self._endpoint.host, listener.getsockname()[1])
+            self._stack = stack.pop_all()
         return self
 
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._endpoint.host else socket.AF_INET
+        try:
+            listener = socket.create_server(self._endpoint, family=family)
+        except OSError as error:
+            why = error.strerror or error
+            raise UsageError(f"metrics cannot be served at {self._endpoint}: {why}") from error
+        listener.setblocking(False)
+        return listener
+
     async def __aexit__(self, *exc: object) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._stack.aclose()
+        self._server = None
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        server = self._runner.server if self._runner is not None else None
-        return len(server.connections) if server is not None else 0
-
-    @web.middleware
-    async def _read_soon(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Write each answer here, where that has an end: what nobody reads would stay in memory."""
-        if self.connections > _MAX_CONNECTIONS:
-            raise web.HTTPServiceUnavailable(text="too many connections\n", headers={hdrs.CONNECTION: "close"})
-        response = await handler(request)
-        try:
-            async with asyncio.timeout(self._write_s):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+        return len(self._server.connections) if self._server is not None else 0
 
     async def _healthz(self, request: web.Request) -> web.Response:
         failing = dict(self._failing())

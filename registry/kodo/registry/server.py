@@ -20,6 +20,7 @@ from kodo.access.null import NullProvider
 from kodo.access.oidc import OidcConfig, OidcProvider
 from kodo.access.outgoing import use_proxy
 from kodo.access.provider import Provider
+from kodo.http.connections import Door, serve
 from kodo.p2p.core.hosts import is_local, is_own_host, plain_host
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.relay import RelayBounds
@@ -31,7 +32,6 @@ from kodo.p2p.net.relay import RelayServer
 from kodo.registry.federation import Federation
 from kodo.registry.health import Due, Prober
 from kodo.registry.http.app import Service, make_app
-from kodo.registry.http.connections import Door, serve
 from kodo.registry.http.tls import certificate_of
 from kodo.registry.store.store import Bounds, Store
 from kodo.settings.registry import RegistrySettings

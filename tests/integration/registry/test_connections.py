@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from kodo.http import connections
+from kodo.http.connections import Door, serve
 from kodo.registry import server
-from kodo.registry.http import connections
-from kodo.registry.http.connections import Door, serve
 from kodo.registry.server import Registry, RegistryConfig
 
 HALF = b"GET /state HTTP/1.1\r\nHost: local"

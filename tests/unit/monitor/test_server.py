@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from prometheus_client import Gauge
 
+from kodo.http import connections
 from kodo.monitor.server import Endpoint, MonitorServer, parse_endpoint
 from kodo.p2p.errors import UsageError
 from tests.unit.node.conftest import settled
@@ -98,8 +99,32 @@ async def test_a_name_that_was_led_to_this_machine_is_told_nothing(name: str, st
             assert (await ask(server, path, Host=f"{name}:9464"))[0] == status
 
 
-async def test_an_answer_that_nobody_reads_is_given_up() -> None:
-    async with MonitorServer(Endpoint("127.0.0.1", 0), dict, write_s=0.01) as server:
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n"])
+async def test_a_connection_that_asks_nothing_is_cut(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.01)
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(said)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await settled(lambda: not server.connections)
+
+
+async def test_those_that_are_silent_leave_room_for_others_and_are_bounded() -> None:
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
+        port = int(server.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        await settled(lambda: server.connections == 48)
+        for _, writer in silent:
+            writer.close()
+        await settled(lambda: not server.connections)
+        assert (await ask(server, "/healthz"))[0] == 200
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TAKE_S", 0.01)
+    async with MonitorServer(Endpoint("127.0.0.1", 0), dict) as server:
         many = Gauge("many", "x" * 100, ["label"], registry=server.registry)
         for number in range(1000):
             many.labels(f"{number}{'y' * 20_000}").set(1)

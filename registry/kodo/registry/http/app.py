@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
+from kodo.http.connections import attended
 from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
@@ -29,7 +30,6 @@ from kodo.registry.federation import Federation
 from kodo.registry.http.access import AccessRoutes
 from kodo.registry.http.admin import Admin
 from kodo.registry.http.callers import Callers
-from kodo.registry.http.connections import attended
 from kodo.registry.http.forwarded import forwarded
 from kodo.registry.http.openapi import document
 from kodo.registry.http.relay import RelayConnections

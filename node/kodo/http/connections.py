@@ -1,4 +1,4 @@
-"""Connections of a registry: how many there are, of whom, and for how long one may say nothing and take nothing.
+"""Connections of an HTTP server: how many there are, of whom, and for how long one may say nothing and take nothing.
 
 Every connection is counted from the moment that it is accepted, its TLS handshake included, so that neither half
 handshakes nor half request heads nor answers that nobody takes use up what this process may have open.

@@ -1,4 +1,4 @@
-"""Who is connected to a registry, how many, and for how long without a word: virtual time, no sockets."""
+"""Who is connected to an HTTP server, how many, and for how long without a word: virtual time, no sockets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kodo.http.connections import HEAD_S, TAKE_S, Connection, Door
 from kodo.p2p.core.hosts import THIS_MACHINE
-from kodo.registry.http.connections import HEAD_S, TAKE_S, Connection, Door
 from tests.support.virtual_time import run_virtual
 
 
