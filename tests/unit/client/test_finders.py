@@ -17,6 +17,7 @@ from kodo.client.resolve import Found, Wanted
 from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.discovery import Advertisement
+from tests.support.virtual_time import run_virtual
 
 PEER = Identity.from_seed(bytes(32)).peer_id
 ADDRESS = Multiaddr.webrtc_direct("127.0.0.1", 4711, bytes(32)).with_peer(PEER)
@@ -162,6 +163,36 @@ async def test_a_glance_looks_around_as_long_as_ever_where(
     started = asyncio.get_running_loop().time()
     assert claimed(await glance) == [advertised(1).peer_id]
     assert asyncio.get_running_loop().time() - started >= 0.05
+
+
+class Slow(Network):
+    """One on which the first is heard after a second, and the second 0.4 s later."""
+
+    def browse(self) -> Any:
+        listener = super().browse()
+        loop = asyncio.get_running_loop()
+
+        async def changes() -> AsyncIterator[list[Advertisement]]:
+            for _ in range(2):
+                await asyncio.sleep(1)
+                yield listener.nodes()
+
+        listener.changes = changes
+        loop.call_later(1.0, lambda: listener.heard.append(advertised(1)))
+        loop.call_later(1.4, lambda: listener.heard.append(advertised(2)))
+        return listener
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_a_glance_is_longer_where_those_who_are_expected_were_slow() -> None:
+    async def look() -> None:
+        network = Slow()
+        glance = LanFinder(60, browse=network.browse).glance(lambda: [PeerId.parse(advertised(1).peer_id)])
+        assert set(claimed(await glance.find(None))) == {advertised(1).peer_id, advertised(2).peer_id}
+
+    run_virtual(look())
 
 
 def note(home: Path, **changes: object) -> None:
