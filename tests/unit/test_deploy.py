@@ -132,6 +132,56 @@ def test_what_is_served_is_what_is_opened_and_looked_at() -> None:
             assert mounts <= {each["name"] for each in pod.get("volumes", ())}
 
 
+SERVICE_KEYS = {
+    *("image", "build", "restart", "stop_grace_period", "read_only", "tmpfs", "cap_drop", "security_opt", "shm_size"),
+    *("depends_on", "command", "ports", "volumes", "environment"),
+}
+"""Of the Compose specification, those that are used here: a typing error is none of them."""
+
+
+def test_the_services_of_compose_find_each_other_and_write_only_into_their_volumes() -> None:
+    services, volumes = COMPOSE["services"], COMPOSE["volumes"]
+    [home] = {value for _, name, value in variables() if name == "KODO_HOME" and value == "/var/lib/kodo"}
+    mounted, published = [], []
+    for name, service in services.items():
+        assert set(service) <= SERVICE_KEYS, name
+        build = DEPLOY / service["build"]["context"]
+        assert (build / service["build"]["dockerfile"]).resolve() == DEPLOY / "Dockerfile"
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services
+            assert how == {"condition": "service_healthy"}
+            assert "HEALTHCHECK" in DOCKERFILE
+        assert (service["read_only"], service["tmpfs"]) == (True, ["/tmp"]), name
+        [volume] = [each.split(":") for each in service["volumes"]]
+        assert volume[1] == home
+        mounted.append(volume[0])
+        published += [port.partition("/")[0].rpartition(":")[0].rpartition(":")[2] for port in service["ports"]]
+        registry = service.get("environment", {}).get("KODO_REGISTRY")
+        if registry is not None:
+            host, _, port = registry.removeprefix("http://").partition(":")
+            assert host in service["depends_on"]
+            assert [each.rpartition(":")[2] for each in services[host]["ports"]] == [port]
+    assert sorted(mounted) == sorted(volumes)
+    assert len(set(published)) == len(published) == len(services)
+
+
+def test_the_image_is_built_as_careful_people_do() -> None:
+    runs = [line for line in instructions("RUN") if line]
+    for line in runs:
+        assert ("apt-get install" not in line) or all(
+            each in line for each in ("apt-get update", "--no-install-recommends", "rm -rf /var/lib/apt/lists/*")
+        )
+        assert "pip install" not in line or (
+            "--no-cache-dir" in line and ("--require-hashes" in line or "--no-deps" in line)
+        )
+    order = [line.split()[0] for line in DOCKERFILE.splitlines() if line[:1].isupper()]
+    assert order.index("USER") < order.index("ENTRYPOINT")
+    assert instructions("USER") == ["kodo"]
+    assert "RUN" not in order[order.index("USER") :]  # nothing is done as another one behind it
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".git", ".venv*", ".env*", "*.key"} <= set(ignored)
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_systemd_takes_the_unit_and_finds_it_hardened(path: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
