@@ -125,12 +125,13 @@ async def run_rows(
         if outcome.run is not None and outcome.state == "done" and not detach:
             failed += await _fetch(context, outcome, out, overwrite=overwrite, keep=keep)
     context.farewell = None
-    states = {
-        state: sum(each.state == state for each in outcomes) for state in ("done", "error", "locked", "pending")
-    }
+    states = {state: sum(each.state == state for each in outcomes) for state in ("done", "error", "locked")}
+    # Of a node that is older nobody knows which of the two it is.
+    waiting = {state: sum(each.state == state for each in outcomes) for state in ("queued", "running", "pending")}
     refused = sum(each.run is None for each in outcomes)
     if context.json:
-        context.emit({"rows": len(outcomes), **states, "refused": refused})
+        told = {**states, **waiting, "pending": sum(waiting.values())}
+        context.emit({"rows": len(outcomes), **told, "refused": refused})
     else:
         table = Table("ROW", "RUN", "STATE", "RESULT")
         for outcome in outcomes:
@@ -138,7 +139,7 @@ async def run_rows(
             address = "" if run is None else shell_word(f"{found.remote.reach}/{run.fid}")
             table.add(outcome.row, address, outcome.state or "refused", _result(outcome))
         context.show_table(table)
-        said = [f"{count} {state}" for state, count in {**states, "refused": refused}.items() if count]
+        said = [f"{count} {state}" for state, count in {**states, **waiting, "refused": refused}.items() if count]
         context.say(f"{len(outcomes)} rows: {', '.join(said)}")
         if states["locked"]:
             context.say("some wait for an answer: koco locks")

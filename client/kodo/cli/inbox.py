@@ -144,9 +144,14 @@ def _said(what: str, row: Mapping[str, Any]) -> str:
     from kodo.cli.text import line
 
     if what == "locked":
-        return line(f"? {row.get('flow')}: {row.get('title')}", 300)
+        return line(f"? {_flow_of(row)}: {row.get('title')}", 300)
     failed = f": {row.get('error')}" if what == "error" and row.get("error") else ""
     return line(f"{'✗' if what == 'error' else '✓'} {row.get('name')} {what}{failed}", 300)
+
+
+def _flow_of(row: Mapping[str, Any]) -> object:
+    """Return the name of a question's flow; a node that is older tells its path alone."""
+    return row.get("name") or row.get("flow")
 
 
 def _where(row: Mapping[str, Any]) -> str:
@@ -166,9 +171,9 @@ def _show(context: Context, found: Inbox) -> None:
     say_away(context, found.away)
     if found.waiting:
         context.show(f"{len(found.waiting)} waiting for your answer (koco answer RUN)")
-        table = Table("RUN", "QUESTION", "UNTIL", ids=["RUN"], title="QUESTION", spared=["UNTIL"])
+        table = Table("RUN", "FLOW", "QUESTION", "UNTIL", ids=["RUN"], title="QUESTION", spared=["FLOW", "UNTIL"])
         for row in found.waiting:
-            table.add(_where(row), row.get("title"), human_time(row.get("expires_at")))
+            table.add(_where(row), _flow_of(row), row.get("title"), human_time(row.get("expires_at")))
         context.show_table(table)
     if found.ended:
         context.show(f"{len(found.ended)} ended since you last looked (koco follow RUN)")

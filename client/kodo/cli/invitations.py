@@ -192,8 +192,8 @@ def _introduce(context: Context, opened: OpenInvitation) -> None:
         context.say(f"  it begins with {compact(begun, 300)}")
     until = human_time(opened.expires_at)
     context.say(f"  launched {about.get('launched')} of {about.get('launches')} times, valid until {until}")
-    who = "so can who made it" if about.get("see") is True else "who made it cannot"
-    context.say(f"  everybody who has this link can see the runs launched by it; {who}")
+    maker = "the person who made it can, too" if about.get("see") is True else "the person who made it cannot"
+    context.say(f"  everybody who has this link can see the runs launched by it; {maker}")
 
 
 async def _list_runs(context: Context, opened: OpenInvitation) -> None:

@@ -51,6 +51,7 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.p2p.net.transport import Transport
+from kodo.protocol.run_state import launched_state
 from kodo.protocol.texts import several
 from kodo.registry.client.relaying import carriers_to
 
@@ -323,7 +324,7 @@ class Client:
         if not isinstance(fid, str):
             raise PeerError(f"{found.remote} launched the run but did not return its fid")
         self._proofs.launched(found, fid)
-        return self._run(fid, found.remote, launched_state=str(answer.get("state")))
+        return self._run(fid, found.remote, launched_state=launched_state(answer))
 
     async def prove(self, found: FlowOnNode, inputs: Mapping[str, Any]) -> None:
         """See to it that a flow is on a node that may have these inputs; `launch` does so by itself.

@@ -40,7 +40,8 @@ class Outcome:
     Attributes:
         row: its number, from 1.
         run: its run; None when it was refused.
-        state: of the run, when it was looked at last: `locked` where it waits for an answer.
+        state: of the run, when it was looked at last: `locked` where it waits for an answer; `queued` or `running`
+            where it was not waited for.
         error: why there is no run, or why it could not be followed.
     """
 
@@ -140,7 +141,7 @@ async def _one(
                     # A question waits for a person: the others need not wait with it.
                     if run.view.state is RunState.LOCKED:
                         break
-            state = str(run.view.state)
+            state = "running" if run.view.state is RunState.PENDING else str(run.view.state)
     except (KodoError, TimeoutError) as error:
         return Outcome(number, run, run.launched_state if run is not None else None, error)
     return Outcome(number, run, state)

@@ -16,6 +16,7 @@ from kodo.client.upload import upload_inputs
 from kodo.p2p.errors import PeerError, UsageError
 from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.link import write_link
+from kodo.protocol.run_state import launched_state
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
@@ -184,7 +185,7 @@ class OpenInvitation:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{self._node} launched the run but did not return its fid")
-        return Run(fid, self._node, patience=self._patience, launched_state=str(answer.get("state")))
+        return Run(fid, self._node, patience=self._patience, launched_state=launched_state(answer))
 
     async def runs(self) -> list[dict[str, Any]]:
         """Return the runs that were launched by this invitation: the rows of `run.list`."""

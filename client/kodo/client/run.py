@@ -25,7 +25,7 @@ from kodo.protocol.bounds import MAX_SHARE_SECONDS
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.room import ENDLESS, Room
-from kodo.protocol.run_state import shown_state
+from kodo.protocol.run_state import launched_state, shown_state
 from kodo.protocol.texts import several
 from kodo.settings.units import parse_seconds
 
@@ -43,7 +43,8 @@ class Run:
     Attributes:
         fid: the run's id.
         view: what the events that were followed so far add up to.
-        launched_state: the state that `run.launch` answered, when this client launched it.
+        launched_state: the state that the node told when this client launched it: `queued` or `running`; of an
+            older node `pending`.
     """
 
     def __init__(
@@ -264,7 +265,7 @@ class Run:
         fid = answer.get("fid") if isinstance(answer, Mapping) else None
         if not isinstance(fid, str):
             raise PeerError(f"{self._remote} restarted the run but did not return its fid")
-        state, proofs = str(answer.get("state")), self._proofs
+        state, proofs = launched_state(answer), self._proofs
         started = Run(fid, self._remote, patience=self._patience, launched_state=state, proofs=proofs)
         started._knows()
         return started

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["SHOWN_STATES", "Head", "RunState", "ends", "reduce", "shown_state", "state_of"]
+__all__ = ["SHOWN_STATES", "Head", "RunState", "ends", "launched_state", "reduce", "shown_state", "state_of"]
 
 SHOWN_STATES = ("queued", "running", "locked", "done", "error")
 """The states that people are shown."""
@@ -69,6 +69,16 @@ def shown_state(state: object, queue_position: object) -> str:
     if state != RunState.PENDING:
         return str(state)
     return "queued" if isinstance(queue_position, int) else "running"
+
+
+def launched_state(answer: Mapping[str, Any]) -> str:
+    """Return the state that people are shown of a run that has just been launched.
+
+    Args:
+        answer: of `run.launch` or `run.restart`; that of an older node has no `queue_position` and says `pending`.
+    """
+    state = answer.get("state")
+    return shown_state(state, answer["queue_position"]) if "queue_position" in answer else str(state)
 
 
 def ends(event: str) -> bool:

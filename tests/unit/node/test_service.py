@@ -11,6 +11,7 @@ import pytest
 from kodo.node.runs.launch import Order
 from kodo.protocol.access import Grant, Principal
 from kodo.protocol.events import Event, RunView
+from kodo.protocol.run_state import launched_state
 from kodo.protocol.secrets import MASK
 from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.service_rig import LID, PEER, SCHEMA, info, node_of
@@ -69,7 +70,7 @@ async def test_flow_schema(tmp_path: Path, clock: StillClock) -> None:
 async def test_a_launched_run_is_streamed_to_its_end(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock) as node:
         launched = await node.call("run.launch", name="FLOWS.WORK", inputs={"n": 3}, tags=["t"])
-        assert launched["state"] == "pending"
+        assert (launched["state"], launched["queue_position"]) == ("pending", None)
         done = await node.call("run.stream", fid=launched["fid"])
         events = [Event.from_wire(item) for item in node.items]
         assert [event.event for event in events] == [
@@ -237,6 +238,7 @@ async def test_a_lock_is_listed_shown_and_answered(tmp_path: Path, clock: StillC
             "lid": LID,
             "title": "Go on?",
             "flow": "flows.ask",
+            "name": info("flows.ask", "ask")["name"],
             "expires_at": clock.ms + 50_000,
         }
         assert (await node.call("lock.list", "bob"))["result"] == []
@@ -474,6 +476,15 @@ async def test_a_launch_without_required_inputs_begins_with_a_lock_unless_strict
         assert (state["state"], state["inputs"]) == ("done", {"n": 4})
         wrong = await node.refused("run.launch", path="flows.work", inputs={"n": "x"})
         assert wrong.reason == "bad-inputs"
+
+
+async def test_a_launch_says_whether_the_run_waits_for_its_turn(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock, more=[info("flows.linger", "linger")], bounds={"max_runs": 1}) as node:
+        told = [await node.call("run.launch", path="flows.linger", inputs={"n": 1}) for _ in range(3)]
+        again = await node.call("run.restart", fid=told[0]["fid"])
+        assert [each["queue_position"] for each in (*told, again)] == [None, 1, 2, 3]
+        assert {each["state"] for each in (*told, again)} == {"pending"}
+        assert list(map(launched_state, (*told, again))) == ["running", "queued", "queued", "queued"]
 
 
 async def test_only_the_operator_stops_the_node(tmp_path: Path, clock: StillClock) -> None:

@@ -36,6 +36,7 @@ class LockAnswers:
                 "lid": lock.lid,
                 "title": lock.title,
                 "flow": live.row.path,
+                "name": live.row.name,
                 "expires_at": lock.expires_at,
             }
             for live, lock in found[(args.p - 1) * args.pp : args.p * args.pp]

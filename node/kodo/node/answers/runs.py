@@ -101,8 +101,7 @@ class RunAnswers:
         flow = self._catalog.find(path=args.path, name=args.name, granted=granted(caller.principal))
         chain = await self._check_chain(caller, flow, args.chain)
         if args.invitation is not None:
-            # Undisturbed: a guest who goes away once the run is stored does not keep it from the maker.
-            return await self._runs.undisturbed(lambda: self._launch_by(caller, flow, args))
+            return await self._launch_by(caller, flow, args)
         if chain:
             caller = replace(caller, principal=caller.principal.on_behalf(chain[-1]["fid"]))
         return await self._start(
@@ -114,7 +113,12 @@ class RunAnswers:
         assert args.invitation is not None
         invitation = await self._invitations.get(args.invitation)
         if invitation is None or args.chain:
-            raise gone("expired")
+            raise gone("expired", "invitation")
+        then = None
+        if invitation.see:
+            then = self._shares.shown_to(
+                invitation.principal, caller.principal.id, level=invitation.level, expires_s=MAX_SHARE_SECONDS
+            )
         fid, state = await self._launcher.start(
             caller.principal,
             caller.payer,
@@ -125,12 +129,12 @@ class RunAnswers:
             strict=args.strict,
             about={"invitation": {"sid": args.invitation}},
             also=self._invitations.count(args.invitation),
+            then=then,
         )
-        row = await self._store.run(fid) if invitation.see else None
-        if row is not None:
-            maker, level = invitation.principal, invitation.level
-            await self._shares.show(row, caller.principal.id, maker, level=level, expires_s=MAX_SHARE_SECONDS)
-        return {"fid": fid, "state": state.value}
+        return self._launched(fid, state)
+
+    def _launched(self, fid: str, state: RunState) -> dict[str, Any]:
+        return {"fid": fid, "state": state.value, "queue_position": self._runs.queue.position(fid)}
 
     async def _check_chain(self, caller: Caller, flow: Flow, chain: Sequence[ChainLink]) -> list[dict[str, str]]:
         """Check on whose behalf a run is launched: the caller's own, and not this flow's, which would never end.
@@ -191,7 +195,7 @@ class RunAnswers:
         fid, state = await self._launcher.start(
             caller.principal, caller.payer, flow, inputs, tags=tags, key=key, strict=strict, again=again, about=about
         )
-        return {"fid": fid, "state": state.value}
+        return self._launched(fid, state)
 
     async def _list(self, caller: Caller, args: RunListArgs) -> dict[str, Any]:
         principal = caller.principal

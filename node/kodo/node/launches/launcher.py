@@ -14,6 +14,7 @@ from kodo.node.files.uploads import Uploads
 from kodo.node.runs.launch import Order, too_large
 from kodo.node.runs.runs import Runs
 from kodo.node.store.rows import check_packed
+from kodo.node.store.transaction import Transaction
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
 from kodo.protocol.events import RunState
@@ -43,6 +44,7 @@ class Launcher:
         again: Sequence[str] = (),
         about: Mapping[str, Any] | None = None,
         also: Callable[[sqlite3.Connection, str], None] | None = None,
+        then: Callable[[Transaction, str], None] | None = None,
     ) -> tuple[str, RunState]:
         """Launch a flow; give the run's fid and state.
 
@@ -51,7 +53,7 @@ class Launcher:
             strict: whether required inputs that are missing are refused.
             again: inputs to ask for, besides required ones that are missing.
             about: further data of the run's `flow` event.
-            also: see `Order`.
+            also, then: see `Order`.
 
         Raises:
             CallError: 400 `bad-inputs`, 403 `not-granted`, and what `Runs.launch` refuses with.
@@ -76,6 +78,7 @@ class Launcher:
             if flow.has_check and demand is None
             else None,
             also=also,
+            then=then,
         )
         return await self._runs.launch(order)
 

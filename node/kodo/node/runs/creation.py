@@ -121,7 +121,7 @@ class Creation:
         self._live[run.fid] = live
         try:
             await self._secrets.put(run.fid, order.secrets)
-            created = await self._store.create(run, first, key, order.also)
+            created = await self._store.create(run, first, key, order.also, order.then)
         except KeyReusedError as error:
             self._live.pop(run.fid, None)
             await self._secrets.forget(run.fid)

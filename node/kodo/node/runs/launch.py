@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kodo.node.store.rows import NewEvent, NewRun
+from kodo.node.store.transaction import Transaction
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.event_budget import MAX_RUN_EVENT_BYTES, MAX_RUN_EVENTS
 from kodo.protocol.events import LOCK_EXPIRES_S, LOCK_VERDICT_S, RunState
@@ -66,6 +67,7 @@ class Order:
     `check`: raises when the launch is to be refused after all; asked once the run is known to be new.
     `payer`: against whose bounds the run counts; empty: the account of its principal.
     `also`: what else is stored with the run, or refuses it, by its fid; not for a run that its `key` names.
+    `then`: what is stored right behind it, in the same transaction, which knows the run.
     `code`: see `RunSpec`.
     `limit`: how many runs of its path may be unfinished at once; None: as many as the node has room for.
     `demand`: JSON Schema of inputs that are missing; the run begins with a lock that asks for them.
@@ -81,6 +83,7 @@ class Order:
     tags: tuple[str, ...] = ()
     key: str | None = None
     also: Callable[[sqlite3.Connection, str], None] | None = None
+    then: Callable[[Transaction, str], None] | None = None
     demand: dict[str, Any] | None = None
     secrets: Secrets = field(default_factory=list)
     payer: str = ""

@@ -132,17 +132,17 @@ class Invitations:
             CallError: 410 `revoked` or `expired`; 503 `login-needed` while nobody can tell what its maker may do.
         """
         if row is None:
-            raise gone("expired")
+            raise gone("expired", "invitation")
         state = self.state(row)
         if state in ("revoked", "expired"):
-            raise gone("revoked" if state == "revoked" else "expired")
+            raise gone("revoked" if state == "revoked" else "expired", "invitation")
         maker = await self._provider.present(row.principal)
         if maker is None:
             message = "who made this invitation has not been here since the node was started"
             raise CallError(503, "login-needed", message, {"retry_after_ms": 60_000})
         seen = maker.flow_grant(row.path, "x")
         if not maker.enters(self._node) or seen is None:
-            raise gone("revoked")
+            raise gone("revoked", "invitation")
         flow = Grant("flow", glob.escape(row.path), min(row.level, seen.level), "x")
         # No peer id: what is shared with the peer as such is not the invitation's.
         return Principal(guest_id(row), "", roles=frozenset(), grants=(flow,))

@@ -175,29 +175,18 @@ class Shares:
             raise gone("deleted")
         return made, secret
 
-    async def show(self, run: RunRow, by: str, user: str, *, level: int, expires_s: float) -> None:
-        """Let a user read a run that has not been shared yet; asked twice, also at once, it is shared once.
-
-        Raises:
-            CallError, CapacityError: as `add`.
-        """
+    def shown_to(self, user: str, by: str, *, level: int, expires_s: float) -> Callable[[Transaction, str], None]:
+        """Return what lets a user read a run, in the transaction that stores it: see `Order.then`."""
         expires = self._clock.now_ms() + int(expires_s * 1000)
-        await self._store_new(NewShare(self._new_id(), run.fid, level, "r", expires, users=(user,)), by, first=True)
 
-    async def _store_new(self, new: NewShare, by: str, *, first: bool = False) -> None:
-        """Store a share; with `first` only if the run has none, also none that is over."""
-        to = {"users": list(new.users), "roles": list(new.roles)}
-        terms = {"level": new.level, "mode": new.mode, "expires_at": new.expires, "downloads": new.downloads}
-        event = NewEvent.make("share", {"sid": new.sid, "by": by, "link": new.digest is not None, "to": to, **terms})
+        def then(tx: Transaction, fid: str) -> None:
+            _write(tx, NewShare(self._new_id(), fid, level, "r", expires, users=(user,)), by)
 
-        def write(tx: Transaction) -> None:
-            if first and share_rows.of_run(tx.connection, new.fid, tx.now):
-                return
-            share_changes.add(tx, new)
-            tx.append(new.fid, [event], (), None)
+        return then
 
+    async def _store_new(self, new: NewShare, by: str) -> None:
         try:
-            await self._store.write(write)
+            await self._store.write(lambda tx: _write(tx, new, by))
         except NotFoundError:
             raise CallError(404, "no-such-run", "there is no such run here, or it is not yours") from None
 
@@ -435,3 +424,12 @@ def _names(principal: Principal) -> list[str]:
 def _worth(share: ShareRow) -> tuple[int, bool, bool, bool, str]:
     """Which of several shares to use: the one that shows most, allows most, and costs no place."""
     return share.level, share.mode == "x", share.downloads is None, share.mine, share.sid
+
+
+def _write(tx: Transaction, new: NewShare, by: str) -> None:
+    """Store a share, and the event that tells of it."""
+    to = {"users": list(new.users), "roles": list(new.roles)}
+    terms = {"level": new.level, "mode": new.mode, "expires_at": new.expires, "downloads": new.downloads}
+    event = NewEvent.make("share", {"sid": new.sid, "by": by, "link": new.digest is not None, "to": to, **terms})
+    share_changes.add(tx, new)
+    tx.append(new.fid, [event], (), None)

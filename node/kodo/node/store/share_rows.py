@@ -266,15 +266,15 @@ def ended(connection: sqlite3.Connection, now: int) -> tuple[list[tuple[str, int
     return rows, (count, size)
 
 
-def gone(reason: str) -> CallError:
-    """Return the refusal of a share that is over: 410 with its reason."""
+def gone(reason: str, what: str = "share") -> CallError:
+    """Return the refusal of a share, or of `what` else, that is over: 410 with its reason."""
     said = {
-        "expired": "this share has expired",
+        "expired": f"this {what} has expired",
         "used-up": "this link was for a number of downloads, and all of them were made",
-        "revoked": "this share was revoked",
+        "revoked": f"this {what} was revoked",
         "deleted": "the run that was shared here was deleted",
     }
-    return CallError(410, reason, said.get(reason, "this share is over"))
+    return CallError(410, reason, said.get(reason, f"this {what} is over"))
 
 
 def bury_run(connection: sqlite3.Connection, rid: int, now: int) -> None:

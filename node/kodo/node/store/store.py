@@ -137,10 +137,12 @@ class Store:
         events: Sequence[NewEvent],
         key: OnceKey | None = None,
         also: Callable[[sqlite3.Connection, str], None] | None = None,
+        then: Callable[[Transaction, str], None] | None = None,
     ) -> Created:
         """Store a run together with its first events; with a `key` seen before, nothing, and its run is named.
 
         `also` changes other tables in the same transaction, given the run's fid; what it raises refuses the run.
+        `then` writes what needs the run to be there, in that transaction, too; it must not raise.
 
         When the wait is cancelled the run may be stored nevertheless.
 
@@ -155,7 +157,10 @@ class Store:
                 return Created(earlier, False)
             if also is not None:
                 tx.change(lambda connection: also(connection, run.fid))
-            return tx.create(run, events, key)
+            created = tx.create(run, events, key)
+            if then is not None:
+                then(tx, run.fid)
+            return created
 
         created: Created = await self._write(work, _size_of(events))
         return created
