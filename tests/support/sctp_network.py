@@ -137,12 +137,15 @@ class Network:
         if time is None:
             return False
         self.now = time
-        touched = []
+        touched: list[Association] = []
+        together: dict[int, list[bytes]] = {}
         while self._flying and self._flying[0][0] <= time:
             _, _, side, packet = heapq.heappop(self._flying)
-            side.receive_datagram(packet, time)
+            together.setdefault(id(side), []).append(packet)
             if side not in touched:
                 touched.append(side)
+        for side in touched:
+            side.receive_datagrams(together[id(side)], time)
         for side in (self.client, self.server):
             if (timer := side.get_timer()) is not None and timer <= time:
                 side.handle_timer(time)

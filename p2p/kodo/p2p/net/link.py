@@ -21,7 +21,7 @@ from OpenSSL import SSL
 from kodo.p2p.core import sctp
 from kodo.p2p.core.hosts import source_block
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, afresh
+from kodo.p2p.errors import BrokenSessionError, KodoError, LocallyClosedError, RemotelyClosedError, afresh
 from kodo.p2p.net.budget import Budget
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.channels import CLOSING_CHANNELS, EARLY_CHANNELS, LinkChannels
@@ -45,6 +45,8 @@ ROUNDS = 4
 """Batches that one link sends before others have their turn."""
 TURN_SECONDS = 0.001
 """Time that one link takes for what came before others have their turn; what is left waits, in its own queue."""
+TOGETHER = 32
+"""Datagrams that are taken before what they say is delivered."""
 WAITING_DATAGRAMS = 4096
 """What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
 WAITING_HANDSHAKE = 64
@@ -129,6 +131,8 @@ class WebRtcLink:
         self._account = (budget or Budget()).open(source, self._cut)
         self._behind = False
         """Whether the last turn left something of what came for the next."""
+        self._farewell: RemotelyClosedError | None = None
+        """What ends the link once everything that came before it is delivered."""
         self._delivering = False
         """While events are delivered no flush is scheduled: it comes behind the readers that they wake."""
 
@@ -208,24 +212,42 @@ class WebRtcLink:
 
     def _take_waiting(self) -> None:
         """Take what came and deliver it, for `TURN_SECONDS` at most; the rest has its turn after the other links."""
-        clock, decrypt, waiting = self._loop.time, self._dtls.decrypt, self._waiting
+        clock, waiting = self._loop.time, self._waiting
         until = (now := clock()) + TURN_SECONDS
-        while self._deliver_events(until) and waiting:
-            datagram, proved = waiting.popleft()
-            self._waiting_bytes -= len(datagram)
-            payload = decrypt(datagram)
-            if not payload and (unsent := self._dtls.unsent()):
-                self._send_datagrams(unsent)
-            if payload:
-                self._last_heard = now
-                proved()
-                self._newest = max(record_number(datagram), self._newest)
-            while payload:
-                self._sctp.receive_datagram(payload, now)
-                payload = self._dtls.rest()
+        while self._deliver_events(until):
+            if self._farewell is not None:
+                raise self._farewell
+            if not waiting:
+                break
+            self._take_together(now)
             if (now := clock()) >= until:
                 break
-        self._behind = bool(waiting) or self._sctp.has_event
+        self._behind = bool(waiting) or self._sctp.has_event or self._farewell is not None
+
+    def _take_together(self, now: float) -> None:
+        """Take the first `TOGETHER` datagrams of what came."""
+        decrypt, rest, waiting = self._dtls.decrypt, self._dtls.rest, self._waiting
+        payloads: list[bytes] = []
+        try:
+            for _ in range(min(len(waiting), TOGETHER)):
+                datagram, proved = waiting.popleft()
+                self._waiting_bytes -= len(datagram)
+                payload = decrypt(datagram)
+                if payload:
+                    proved()
+                    payloads.append(payload)
+                    number = record_number(datagram)
+                    if number > self._newest:
+                        self._newest = number
+                    while not number and (payload := rest()):
+                        payloads.append(payload)
+                elif unsent := self._dtls.unsent():
+                    self._send_datagrams(unsent)
+        except RemotelyClosedError as error:
+            self._farewell = error
+        if payloads:
+            self._last_heard = now
+            self._sctp.receive_datagrams(payloads, now)
 
     def flush(self) -> None:
         """Deliver what came, at once or when it is the source's turn.

@@ -2,7 +2,8 @@
 
 Nothing here reads a clock, a socket or a source of randomness; the owner calls
 
-* `receive_datagram` for each datagram of DTLS, then takes the events with `next_event`;
+* `receive_datagram` for each datagram of DTLS, or `receive_datagrams` for those that came together, then takes the
+  events with `next_event`;
 * `datagrams_to_send` after that, after `send` and the like, and after `handle_timer`;
 * `handle_timer` at `get_timer`;
 * `take_probe`, when it can send a datagram that is not fragmented, to find out how long packets may be.
@@ -15,7 +16,7 @@ Source: RFC 9260, 8261, 8831, 8832, 8841, 6525, 7053.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from struct import pack
 from typing import Final
 
@@ -206,6 +207,25 @@ class Association(Lifecycle):
             self._receive_chunks(data)
         except ValueError as error:
             self._break(str(error))
+
+    def receive_datagrams(self, batch: Iterable[bytes], now: float) -> None:
+        """Take datagrams that came together, in their order, each as `receive_datagram` does.
+
+        Of SACKs that follow each other only the last is looked at, for it says all that the others do. A browser sends
+        one for every two packets, and for each one behind a gap.
+        """
+        latest = b""
+        for data in batch:
+            if wire.is_lone_sack(data):
+                if not latest or wire.follows(latest, data):
+                    latest = data
+                continue
+            if latest:
+                self.receive_datagram(latest, now)
+                latest = b""
+            self.receive_datagram(data, now)
+        if latest:
+            self.receive_datagram(latest, now)
 
     def _receive_other(self, data: bytes) -> None:
         """Take a packet that has not our tag: an INIT, or an end that is marked with the peer's own tag."""

@@ -13,7 +13,7 @@ from kodo.p2p.core.sctp import wire
 from kodo.p2p.core.sctp.channels import Channel, Channels, Resets
 from kodo.p2p.core.sctp.congestion import Controller
 from kodo.p2p.core.sctp.cookie import make_cookie, read_cookie
-from kodo.p2p.core.sctp.pathmtu import ORDINARY
+from kodo.p2p.core.sctp.pathmtu import LIBWEBRTC, ORDINARY
 from kodo.p2p.core.sctp.receiver import Receiver
 from kodo.p2p.core.sctp.sender import Sender
 from kodo.p2p.core.sctp.settings import ChannelClosed, Ended, Established, Event, PathProved, Settings
@@ -251,7 +251,7 @@ class Lifecycle:
         self._resets.supported = init.resets
         self.may_be_pion = not (init.pads or init.forwards)
         if not init.pads:
-            self._sender.path.keep_below(ORDINARY)
+            self._sender.path.keep_below(LIBWEBRTC if init.forwards else ORDINARY)
             self._acknowledges_apart = True
             self._receiver.sack_every = min(self._settings.sack_every, _USUAL_SACK_EVERY)
         return codec

@@ -59,6 +59,8 @@ __all__ = [
     "encode_parameter",
     "encode_reset_request",
     "encode_sack",
+    "follows",
+    "is_lone_sack",
     "parse_causes",
     "parse_init",
     "parse_parameters",
@@ -111,6 +113,9 @@ DATA_HEADER: Final = Struct(">BBHIHHI")
 """Type, flags, length, TSN, stream, stream sequence number, payload protocol."""
 _CHECKSUM: Final = Struct("<I")
 _SACK: Final = Struct(">BBHIIHH")
+_SACK_KIND: Final = bytes((SACK,))
+_NO_WINDOW: Final = bytes(4)
+_NO_DUPLICATES: Final = bytes(2)
 _INIT: Final = Struct(">IIHHI")
 _RESET: Final = Struct(">III")
 
@@ -307,6 +312,21 @@ def encode_sack(
     )
     runs = pack(f">{len(offsets)}H", *offsets)
     return head + runs + pack(f">{len(duplicates)}I", *[duplicate & _MASK for duplicate in duplicates])
+
+
+def is_lone_sack(packet: bytes) -> bool:
+    """Return whether a packet is one SACK alone that reports no duplicates and leaves the window open."""
+    return (
+        packet[HEADER_BYTES : HEADER_BYTES + 1] == _SACK_KIND
+        and len(packet) == HEADER_BYTES + int.from_bytes(packet[14:16], "big")
+        and packet[20:24] != _NO_WINDOW
+        and packet[26:28] == _NO_DUPLICATES
+    )
+
+
+def follows(earlier: bytes, later: bytes) -> bool:
+    """Return whether the second of two lone SACKs acknowledges no less than the first, up to the first gap."""
+    return (int.from_bytes(later[16:20], "big") - int.from_bytes(earlier[16:20], "big")) & _MASK < 0x80000000
 
 
 def parse_sack(packet: bytes, start: int, end: int) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:

@@ -124,3 +124,30 @@ def test_parsers_survive_flipped_bits_and_cuts():
             wire.parse_init(bytes(data))
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(("earlier", "later", "follows"), [
+    (5, 5, True), (5, 6, True), (6, 5, False), (0xFFFFFFFF, 0, True), (0, 0xFFFFFFFF, False),
+])  # fmt: skip
+def test_acknowledgements_follow_each_other_around_the_end_of_the_numbers(earlier, later, follows):
+    codec = wire.PacketCodec(5000, 1)
+    packets = [codec.encode(wire.encode_sack(tsn, 1000)) for tsn in (earlier, later)]
+    assert all(map(wire.is_lone_sack, packets))
+    assert wire.follows(*packets) == follows
+
+
+@pytest.mark.parametrize("chunks", [
+    b"",
+    wire.encode_chunk(wire.COOKIE_ACK),
+    wire.encode_sack(1, 0),
+    wire.encode_sack(1, 1000, (), (1,)),
+    wire.encode_sack(1, 1000) + wire.encode_chunk(wire.COOKIE_ACK),
+    wire.encode_sack(1, 1000, ((3, 4),))[:-2],
+    wire.encode_sack(1, 1000)[:4],
+])  # fmt: skip
+def test_no_other_packet_is_an_acknowledgement_alone(chunks):
+    assert not wire.is_lone_sack(wire.PacketCodec(5000, 1).encode(chunks))
+
+
+def test_an_acknowledgement_with_gaps_is_one_alone():
+    assert wire.is_lone_sack(wire.PacketCodec(5000, 1).encode(wire.encode_sack(1, 1000, ((3, 4), (6, 9)))))
