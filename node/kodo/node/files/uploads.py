@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class UploadLimits:
 
     file_bytes: int = 16 << 30
     total_bytes: int = 32 << 30
-    uploads: int = 256
+    uploads: int = 4096
     keep_s: float = 24 * 3600.0
     piece_s: float = PIECE_S
     calls: int = 64
@@ -83,9 +84,9 @@ class _Upload:
     def __post_init__(self) -> None:
         self.payer = self.payer or self.principal
 
-    def same(self, principal: str, args: InputWriteArgs) -> bool:
-        mine = (self.principal, self.name, self.size, self.sha256)
-        return mine == (principal, args.name, args.size, args.sha256)
+    @property
+    def content(self) -> tuple[str, str, int, str]:
+        return self.principal, self.name, self.size, self.sha256
 
     def told(self) -> dict[str, Any]:
         return {"upload": self.uid, "offset": self.reached, "complete": self.complete}
@@ -121,6 +122,9 @@ class Uploads:
         self._room_of = room_of
         self._writing = Places("uploads", most=self.limits.calls, each=self.limits.calls_each)
         self._all: dict[str, _Upload] = {}
+        self._by_content: dict[tuple[str, str, int, str], _Upload] = {}
+        self._count: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
         self._kept: Callable[[], Set[str]] = frozenset
 
     def open(self) -> None:
@@ -132,7 +136,7 @@ class Uploads:
             if upload is None:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                self._all[upload.uid] = upload
+                self._enter(upload)
 
     async def write(
         self, principal: str, args: InputWriteArgs, pieces: AsyncIterator[bytes], *, payer: str = ""
@@ -265,12 +269,13 @@ class Uploads:
         return upload if upload is not None and upload.principal == principal else None
 
     def _find(self, principal: str, args: InputWriteArgs) -> _Upload | None:
+        content = principal, args.name, args.size, args.sha256
         if args.upload is None:
-            return next((each for each in self._all.values() if each.same(principal, args)), None)
+            return self._by_content.get(content)
         upload = self._own(principal, args.upload)
         if upload is None:
             raise _no_such_upload(args.upload)
-        if not upload.same(principal, args):
+        if upload.content != content:
             raise CallError(409, "other-upload", "name, size or sha256 are not those that this upload began with")
         return upload
 
@@ -285,12 +290,12 @@ class Uploads:
             raise CallError(400, "bad-args", f"input.write: chunks: {why}", {"arg": "chunks"})
         if args.size > self.limits.file_bytes:
             raise CallError(413, "too-large", f"an upload has at most {self.limits.file_bytes} bytes")
-        mine = [each for each in self._all.values() if each.payer == payer]
-        if len(mine) >= self.limits.uploads or sum(each.size for each in mine) + args.size > self.limits.total_bytes:
+        count = self._count[payer]
+        if count >= self.limits.uploads or self._bytes[payer] + args.size > self.limits.total_bytes:
             raise CallError(
                 429,
                 "too-many-uploads",
-                f"you have {len(mine)} uploads here; a node keeps at most {self.limits.uploads} of them, with"
+                f"you have {count} uploads here; a node keeps at most {self.limits.uploads} of them, with"
                 f" {self.limits.total_bytes} bytes in all, for {self.limits.keep_s / 3600:g} h each",
                 {"retry_after_ms": 60_000},
             )
@@ -303,7 +308,7 @@ class Uploads:
         upload.payer = payer
         upload.hasher = hashlib.sha256()
         upload.writing = True
-        self._all[uid] = upload
+        self._enter(upload)
         try:
             with _disk_told():
                 await _in_thread(self._create, upload)
@@ -383,8 +388,21 @@ class Uploads:
             os.fsync(file.fileno())
         new.replace(folder / _META)
 
+    def _enter(self, upload: _Upload) -> None:
+        """Count an upload; what is asked of many is counted and not searched for."""
+        self._all[upload.uid] = upload
+        self._by_content.setdefault(upload.content, upload)
+        self._count[upload.payer] += 1
+        self._bytes[upload.payer] += upload.size
+
     async def _remove(self, upload: _Upload) -> None:
-        self._all.pop(upload.uid, None)
+        if self._all.pop(upload.uid, None) is not None:
+            if self._by_content.get(upload.content) is upload:
+                del self._by_content[upload.content]
+            self._count[upload.payer] -= 1
+            self._bytes[upload.payer] -= upload.size
+            if not self._count[upload.payer]:
+                del self._count[upload.payer], self._bytes[upload.payer]
         await asyncio.to_thread(shutil.rmtree, self.root / upload.uid, ignore_errors=True)
 
 

@@ -24,6 +24,7 @@ from kodo.protocol.calls import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files
+from tests.support.operations import operations
 from tests.support.virtual_time import run_virtual
 from tests.unit.node.conftest import StillClock
 
@@ -197,6 +198,40 @@ async def test_bounds_are_kept(tmp_path: Path, clock: StillClock) -> None:
     await whole(small, b"z")
     assert (await refusal(small, args_of(b"w"))).reason == "too-many-uploads"
     await whole(small, b"w" * 10, principal="bob")
+
+
+async def test_several_folders_of_a_thousand_files_each_are_taken_and_bounds_hold_again_after_a_restart(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    many = uploads(tmp_path, clock)
+    assert many.limits.uploads >= 4 * 1000
+    small = uploads(tmp_path, clock, uploads=2)
+    first = await whole(small, b"x")
+    await whole(small, b"y")
+    small = uploads(tmp_path, clock, uploads=2)
+    assert (await refusal(small, args_of(b"z"))).reason == "too-many-uploads"
+    assert (await small.write("ana", args_of(b"x"), pieces()))["upload"] == first
+    clock.ms += 25 * 3600 * 1000
+    await small.sweep()
+    assert await whole(small, b"x") != first
+    await whole(small, b"z")
+    assert (await refusal(small, args_of(b"w"))).reason == "too-many-uploads"
+
+
+async def test_to_begin_an_upload_costs_the_same_beside_many(tmp_path: Path, clock: StillClock) -> None:
+    def cost(made: Uploads) -> int:
+        def look() -> None:
+            assert made._find("ana", args) is None
+            made._check("ana", args)
+
+        args = args_of(b"new")
+        return operations(look)
+
+    made = uploads(tmp_path, clock)
+    before = cost(made)
+    for number in range(60):
+        await whole(made, b"%d" % number)
+    assert cost(made) <= before + 20
 
 
 async def test_a_disk_that_is_nearly_full_takes_none(tmp_path: Path, clock: StillClock) -> None:
