@@ -31,7 +31,7 @@ BEGINNING = [
     (Dtls, "timeout"),
     (Dtls, "decrypt"),
     (Dtls, "encrypt"),
-    (Dtls, "rest"),
+    (Association, "receive_datagrams"),
     (Association, "receive_datagram"),
     (Association, "next_event"),
     (Association, "datagrams_to_send"),
@@ -48,7 +48,7 @@ BEGINNING = [
 LATER = [
     (Dtls, "decrypt"),
     (Dtls, "encrypt"),
-    (Dtls, "rest"),
+    (Association, "receive_datagrams"),
     (Association, "receive_datagram"),
     (Association, "next_event"),
     (Association, "datagrams_to_send"),
