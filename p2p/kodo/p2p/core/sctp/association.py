@@ -211,8 +211,8 @@ class Association(Lifecycle):
     def receive_datagrams(self, batch: Iterable[bytes], now: float) -> None:
         """Take datagrams that came together, in their order, each as `receive_datagram` does.
 
-        Of SACKs that follow each other only the last is looked at, for it says all that the others do. A browser sends
-        one for every two packets, and for each one behind a gap.
+        Of SACKs that follow each other only the last is looked at, for it says all that the others do. A browser
+        sends one for every two packets, and for each one behind a gap.
         """
         latest = b""
         for data in batch:
