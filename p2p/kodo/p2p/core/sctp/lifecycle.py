@@ -27,6 +27,8 @@ MAX_CONTROL: Final = 64
 """Answers that wait to be sent; more are dropped, as a network would."""
 _USUAL_SACK_EVERY: Final = 2
 """Packets after which a peer is acknowledged that is not known to bear more (RFC 9260, 6.2)."""
+_DCSCTP_WINDOW: Final = 5 << 20
+"""What dcsctp, the SCTP of browsers, says that it keeps; no other that names FORWARD TSN keeps as much."""
 _MASK: Final = 0xFFFFFFFF
 _S, _E = AssociationState, AssociationEvent
 SENDING: Final = frozenset({_S.ESTABLISHED, _S.SHUTDOWN_PENDING, _S.SHUTDOWN_RECEIVED})
@@ -251,7 +253,8 @@ class Lifecycle:
         self._resets.supported = init.resets
         self.may_be_pion = not (init.pads or init.forwards)
         if not init.pads:
-            self._sender.path.keep_below(LIBWEBRTC if init.forwards else ORDINARY)
+            is_dcsctp = init.forwards and init.window >= _DCSCTP_WINDOW
+            self._sender.path.keep_below(LIBWEBRTC if is_dcsctp else ORDINARY)
             self._acknowledges_apart = True
             self._receiver.sack_every = min(self._settings.sack_every, _USUAL_SACK_EVERY)
         return codec

@@ -13,11 +13,10 @@ in longer chunks already is sent once more as it is: the owner lets the network 
 not, as routers of IPv6 do not, the association ends, for such a chunk can be cut no more.
 
 Not every path ends at somebody who bears it: libwebrtc gives a session up when a datagram is longer than 2,048 bytes.
-So what is longer than those is tried only with a peer that names PAD among its extensions, as this one does, and what
-is longer than Ethernet's only with one that names PAD or FORWARD TSN, as browsers do: to a browser on the same
-machine the bytes of a file go in three packets instead of four.
-
-Source: RFC 8899 (5.1, 5.3, 6.2), RFC 4820.
+aiortc reads 1,500 bytes of a record, and what is left comes before the next one. So what is longer than 2,048 is
+tried only with a peer that names PAD among its extensions, as this one does, and what is longer than Ethernet's only
+with one that names PAD, or FORWARD TSN and a window as large as dcsctp's: to a browser on the same machine
+the bytes of a file go in three packets instead of four.
 """
 
 from __future__ import annotations

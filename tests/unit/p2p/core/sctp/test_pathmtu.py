@@ -123,9 +123,17 @@ def test_a_side_that_sends_little_never_searches():
 FORWARDS = wire.encode_parameter(wire.PARAMETER_FORWARD_TSN, b"")
 
 
-@pytest.mark.parametrize(("named", "longest"), [(b"", 1432), (FORWARDS, 2008)], ids=["nothing", "FORWARD TSN"])
-def test_a_peer_that_names_no_padding_gets_no_longer_packets_than_its_kind_takes(monkeypatch, named, longest):
-    monkeypatch.setattr(lifecycle, "Init", lambda *fields: Init(*fields[:6], False, fields[7], fields[8] + named))
+@pytest.mark.parametrize(
+    ("named", "window", "longest"),
+    [(b"", 5 << 20, 1432), (FORWARDS, 1 << 20, 1432), (FORWARDS, 5 << 20, 2008)],
+    ids=["pion", "aiortc", "dcsctp"],
+)
+def test_a_peer_that_names_no_padding_gets_no_longer_packets_than_its_kind_takes(monkeypatch, named, window, longest):
+    monkeypatch.setattr(
+        lifecycle,
+        "Init",
+        lambda *fields: Init(fields[0], window, *fields[2:6], False, fields[7], fields[8] + named),
+    )
     flow, network = stream(20_000)
     flow.run(15.0)
     assert network.client.mtu == longest
