@@ -235,12 +235,11 @@ class WebRtcLink:
                 payload = decrypt(datagram)
                 if payload:
                     proved()
-                    payloads.append(payload)
-                    number = record_number(datagram)
-                    if number > self._newest:
-                        self._newest = number
-                    while not number and (payload := rest()):
+                    self._newest = max(record_number(datagram), self._newest)
+                    while payload:
                         payloads.append(payload)
+                        # One that came before the handshake was over is read first, also of other datagrams.
+                        payload = rest()
                 elif unsent := self._dtls.unsent():
                     self._send_datagrams(unsent)
         except RemotelyClosedError as error:
