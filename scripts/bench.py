@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the partners and the relay are those of the tests
 
-from benchmarks import large, registry, runs, sessions, web
+from benchmarks import large, paths, registry, runs, sessions, web
 from benchmarks.measure import Table
 
 TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[int], Awaitable[Table]]] = {
     "registry": registry.measure,
     "web": web.measure,
     "large": large.measure,
+    "paths": paths.measure,
 }
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
     parser.add_argument("--nodes", type=int, default=100_000, help="of the registry; each with ten flows")
     parser.add_argument("--keep", type=Path, help="a folder for the registry's file, filled once and used again")
-    groups_of = {"sessions": list(sessions.GROUPS), "runs": list(runs.GROUPS)}
+    groups_of = {"sessions": list(sessions.GROUPS), "runs": list(runs.GROUPS), "paths": list(paths.GROUPS)}
     picks = "; ".join(f"of {what}: {', '.join(groups)}" for what, groups in groups_of.items())
     parser.add_argument("--rows", default="", metavar="GROUP,…", help=f"only some rows; {picks}")
     arguments = parser.parse_args()
@@ -54,6 +55,7 @@ def main() -> int:
         parser.error(f"--rows picks rows {picks}")
     TABLES["sessions"] = partial(sessions.measure, groups=groups)
     TABLES["runs"] = partial(runs.measure, groups=groups)
+    TABLES["paths"] = partial(paths.measure, groups=groups)
     TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
     names = [name for name in TABLES if name != "large"] if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))

@@ -34,7 +34,9 @@ async def test_an_open_node_is_reached_directly_from_behind_every_nat() -> None:
     users = {user: kind for user, kind in USERS.items() if kind is not Nat.NOUDP}
     with many_sites({**users, "node": Nat.OPEN}) as net:
         told = await listen_and_dial(net, [(user, "node") for user in users], "20")
-        assert told == {user: {"connected": net.address("node"), "route": "direct"} for user in users}
+        assert {user: (each["connected"], each["route"]) for user, each in told.items()} == dict.fromkeys(
+            users, (net.address("node"), "direct")
+        )
 
 
 async def test_a_node_that_lets_no_packet_in_is_said_not_to_answer() -> None:

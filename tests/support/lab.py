@@ -42,6 +42,7 @@ class Lab:
     def __init__(self) -> None:
         self._mark = f"kodo{os.getpid()}x{next(_count)}"
         self._hosts: dict[str, str] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def host(self, name: str, *, forwards: bool = False) -> None:
         """Make a host, with loopback only."""
@@ -81,6 +82,19 @@ class Lab:
         ip("link", "add", *ends)
         self.ip(a, "link", "set", "dev", b, "up")
         self.ip(b, "link", "set", "dev", a, "up")
+
+    def slow_wire(self, a: str, b: str, delay_s: float) -> None:
+        """Lay a wire on which packets take so long, each way. It is slower than `wire`, and has no link layer."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.slow_wires", str(delay_s), self._hosts[a], b, self._hosts[b], a],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._processes.append(process)
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise RuntimeError("the wire's process ended")
 
     def address(self, name: str, interface: str, *addresses: str) -> None:
         """Give an interface addresses, as `10.0.0.1/24`."""
@@ -124,6 +138,8 @@ class Lab:
 
     def close(self) -> None:
         """Remove all hosts, and with them what is between them."""
+        for process in self._processes:
+            process.communicate()
         for namespace in self._hosts.values():
             with contextlib.suppress(RuntimeError):
                 ip("netns", "del", namespace)
@@ -134,6 +150,10 @@ class Program:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+
+    def send_signal(self, number: int) -> None:
+        """Send the program a signal."""
+        self._process.send_signal(number)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has used."""

@@ -1,7 +1,8 @@
 """What runs on the hosts of a lab: a peer that listens, or one that dials and says how it went.
 
 python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
-python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS... | fetch BYTES ADDRESS...
+python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS...
+python -m tests.support.lab_peer fetch BYTES ADDRESS... | fetch-by ROUTE BYTES ADDRESS...
 python -m tests.support.lab_peer dial SECONDS ADDRESS... | nat ADDRESS...
 python -m tests.support.lab_peer relay HOST RATE NAME... | attached RELAY NAME PUNCH
 python -m tests.support.lab_peer reach '{"NAME": [ADDRESS, ...], ...}'
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,23 +96,33 @@ async def kind_of_nat(addresses: Sequence[str]) -> dict[str, Any]:
 
 
 async def dial(addresses: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Dial; return where it was answered, or why it was not."""
+    """Dial; return where it was answered and how long that took, or why it was not."""
     async with Host(Identity.from_seed(b"u" * 32), WebRtcTransport()) as host:
+        began = asyncio.get_running_loop().time()
         try:
             session = await host.connect([Multiaddr.parse(address) for address in addresses], timeout=seconds)
         except KodoError as error:
             return {"refused": str(error)}
-        return {"connected": session.remote_address[0], "route": session.route}
+        took = 1000 * (asyncio.get_running_loop().time() - began)
+        return {"connected": session.remote_address[0], "route": session.route, "ms": took}
 
 
-async def call(op: str, args: dict[str, Any], addresses: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Make one call; return what it took, the longest wait for an item, and how it ended."""
+async def call(
+    op: str, args: dict[str, Any], addresses: Sequence[str], seconds: float, route: str = ""
+) -> dict[str, Any]:
+    """Make one call, once the session takes a route if one is named.
+
+    Returns:
+        What it took, the longest wait for an item, and how it ended.
+    """
     loop = asyncio.get_running_loop()
     async with Host(Identity.from_seed(b"u" * 32), WebRtcTransport()) as host:
         began = loop.time()
         session = await host.connect([Multiaddr.parse(address) for address in addresses])
         told: dict[str, Any] = {"connected_ms": round(1000 * (loop.time() - began)), "bytes": 0, "items": 0}
         longest, error = 0.0, None
+        while route not in ("", session.route):  # noqa: ASYNC110 - a session tells nobody
+            await asyncio.sleep(0.05)
         say({"connected": session.remote_address[0]})
         begin = last = loop.time()
         try:
@@ -141,19 +153,36 @@ def token_of(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+def when_signalled() -> asyncio.Event:
+    """Return what is set by SIGUSR1."""
+    signalled = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, signalled.set)
+    return signalled
+
+
 async def relay(host: str, rate: str, names: Sequence[str]) -> None:
-    """Relay for the nodes of these names, with the usual bounds or at a rate of so many bytes a second."""
+    """Relay for the nodes of these names, with the usual bounds or at a rate of so many bytes a second.
+
+    Each SIGUSR1 starts it anew; it knows of nobody then.
+    """
     each = {name: int(rate) for name in ("rate", "rate_per_node", "rate_per_channel")} if rate != "usual" else {}
-    server = RelayServer(RelayBounds(**each))
-    server.open([host], RELAY_PORT)
-    for name in names:
-        server.core.admit(identity_of(name).peer_id, token_of(name), asyncio.get_running_loop().time())
-    say("ready")
-    await asyncio.Event().wait()
+    restart = when_signalled()
+    started = False
+    while True:
+        server = RelayServer(RelayBounds(**each))
+        server.open([host], RELAY_PORT)
+        for name in names:
+            server.core.admit(identity_of(name).peer_id, token_of(name), asyncio.get_running_loop().time())
+        if not started:
+            started = True
+            say("ready")
+        await restart.wait()
+        restart.clear()
+        server.close()
 
 
 async def attached(relay: str, name: str, punch: Punch) -> None:
-    """Listen, attach to a relay, and say where to dial."""
+    """Listen, attach to a relay, and say where to dial. Each SIGUSR1 has it attach anew."""
     async with Host(identity_of(name), WebRtcTransport(punch=punch)) as host:
         host.handle(CALL_PROTOCOL, CallServer(answer))
         await host.listen(["0.0.0.0"])
@@ -161,7 +190,11 @@ async def attached(relay: str, name: str, punch: Punch) -> None:
         host.attach((relay, RELAY_PORT), token_of(name), changed.set)
         await changed.wait()
         say([str(address) for address in host.all_addresses()])
-        await asyncio.Event().wait()
+        again = when_signalled()
+        while True:
+            await again.wait()
+            again.clear()
+            host.attach((relay, RELAY_PORT), token_of(name), changed.set)
 
 
 async def reach(nodes: Mapping[str, Sequence[str]]) -> None:
@@ -205,6 +238,8 @@ async def main(words: Sequence[str]) -> None:
             say(await dial(addresses, float(seconds)))
         case ["follow", seconds, *addresses]:
             say(await call("tick", {}, addresses, float(seconds)))
+        case ["fetch-by", route, count, *addresses]:
+            say(await call("bytes", {"bytes": int(count)}, addresses, 120.0, route))
         case ["fetch", count, *addresses]:
             say(await call("bytes", {"bytes": int(count)}, addresses, 60.0))
 

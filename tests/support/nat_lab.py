@@ -82,8 +82,9 @@ class Sites:
         kinds: what stands before each site.
     """
 
-    def __init__(self, lab: Lab, kinds: Mapping[Site, Nat]) -> None:
+    def __init__(self, lab: Lab, kinds: Mapping[Site, Nat], delay_s: float) -> None:
         self.lab = lab
+        self._delay_s = delay_s
         self.kinds = dict(kinds)
         self._numbers = {site: number for number, site in enumerate(kinds, 1)}
         self._wan: dict[Site, str] = {}
@@ -159,7 +160,10 @@ class Sites:
         self.lab.address(router, site, f"{network}.1/24")
         self.lab.address(site, router, f"{network}.2/24")
         self.lab.route(site, f"{network}.1")
-        self.lab.wire(router, "internet")
+        if self._delay_s:
+            self.lab.slow_wire(router, "internet", self._delay_s)
+        else:
+            self.lab.wire(router, "internet")
         self.lab.address("internet", router, f"100.64.{number}.1/24")
         self._forget(site, self._wan[site])
         if self.kinds[site] is Nat.OPEN:
@@ -182,14 +186,18 @@ class Sites:
 
 
 @contextlib.contextmanager
-def many_sites(kinds: Mapping[Site, Nat]) -> Iterator[Sites]:
-    """Lay the networks, with sites of these names; they are gone at the end of the block."""
+def many_sites(kinds: Mapping[Site, Nat], *, delay_s: float = 0.0) -> Iterator[Sites]:
+    """Lay the networks, with sites of these names; they are gone at the end of the block.
+
+    Args:
+        delay_s: how long packets take between a site and the internet, one way.
+    """
     with lab() as made:
-        yield Sites(made, kinds)
+        yield Sites(made, kinds, delay_s)
 
 
 @contextlib.contextmanager
-def sites(a: Nat, b: Nat) -> Iterator[Sites]:
-    """Lay the networks of two sites, `a` and `b`; they are gone at the end of the block."""
-    with many_sites({"a": a, "b": b}) as made:
+def sites(a: Nat, b: Nat, *, delay_s: float = 0.0) -> Iterator[Sites]:
+    """Lay the networks of two sites, `a` and `b`, as `many_sites` does."""
+    with many_sites({"a": a, "b": b}, delay_s=delay_s) as made:
         yield made
