@@ -10,6 +10,7 @@ from scripts.silence import listen_to
 from tests.support.apart import do, environment
 
 TESTS = "tests/integration/ray/test_ray_crewai.py"
+REMEMBER = "tests/integration/crews_that_remember.py"
 
 INSTALLED = importlib.util.find_spec("crewai") is not None
 
@@ -25,6 +26,13 @@ def python() -> Path:
 @pytest.mark.skipif(INSTALLED, reason=f"{TESTS} runs in this environment")
 def test_crews_become_flows_in_an_environment_that_has_crewai(python: Path):
     told = do(python, "-m", "pytest", "-q", TESTS, seconds=300)
+    assert " passed" in told
+    assert "skipped" not in told
+
+
+def test_crews_remember_over_runs_and_single_agents_are_told(python: Path):
+    # crewAI warns of itself when it is imported.
+    told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", REMEMBER, seconds=300)
     assert " passed" in told
     assert "skipped" not in told
 

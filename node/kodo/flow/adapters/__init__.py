@@ -15,6 +15,7 @@ __all__ = ["is_adapted", "is_crew_class", "run_by_adapter", "schema_by_adapter"]
 _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("agents", "AgentBase"): "kodo.flow.adapters.openai_agents",
     ("burr", "Application"): "kodo.flow.adapters.burr",
+    ("crewai", "BaseAgent"): "kodo.flow.adapters.crewai",
     ("crewai", "Crew"): "kodo.flow.adapters.crewai",
     ("crewai", "Flow"): "kodo.flow.adapters.crewai",
     ("crewai", "StreamingOutputBase"): "kodo.flow.adapters.crewai",

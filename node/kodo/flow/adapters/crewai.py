@@ -5,13 +5,15 @@
 | its agents and their tools | `agent` and `tool`, once each when the crew starts |
 | a task starts | `task` |
 | a task ends or fails | `result` or `result-error` |
-| an agent or a method of a flow starts and ends, a tool is called, a model is asked | `action` with its `phase` |
-| one of these fails | `action-error` |
+| an agent, also by its own `kickoff`, or a method of a flow starts and ends | `action` with its `phase` |
+| a tool is called, a model is asked | `action` with its `phase` |
+| one of these fails, or a memory or knowledge does | `action-error` |
 | a task with `human_input` has its answer | a lock: an empty text is content, any other goes back to the agent |
 | a method of a flow has `@human_feedback`, or calls `self.ask` | a lock: its answer is what the human says |
 | the crew's output | the run's result: its model or map when it has one, else its text |
 
-The keys of the crew's models are cut out of everything that is told.
+What a crew remembers and knows is kept over runs (`crewai_memory`). The keys of the crew's models are cut out of
+everything that is told.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from pydantic import BaseModel
 from kodo.flow._runtime.kept_code import kept_text
 from kodo.flow.adapters import is_crew_class
 from kodo.flow.adapters.crew_names import names_in
-from kodo.flow.adapters.telling import MAX_TITLE, Teller
+from kodo.flow.adapters.telling import MAX_TITLE, Teller, prompt_of, prompt_schema
 from kodo.flow.adapters.truncate import fit
 from kodo.flow.locks import lock
 from kodo.p2p.errors import KodoError
@@ -47,7 +49,7 @@ class CrewError(KodoError):
 
 
 def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
-    """Run a crew or crewAI flow, or what one that streams has given, with a map of inputs to its end.
+    """Run a crew, crewAI flow or agent, or what one that streams has given, with a map of inputs to its end.
 
     Raises:
         CrewError: it failed, and said a key.
@@ -57,7 +59,10 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
         crew = crew.crew()
     teller = Teller(_keys_of(crew))
     try:
-        output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
+        if _is_agent(crew):
+            output = crew.kickoff(prompt_of(inputs))
+        else:
+            output = crew.kickoff(inputs=dict(inputs)) if hasattr(crew, "kickoff") else crew
         if inspect.isawaitable(output):
             output = asyncio.run(_wait(output))
         output = _streamed(output)
@@ -75,8 +80,10 @@ def run(crew: Any, inputs: Mapping[str, Any]) -> Any:
 
 def schema(crew: Any) -> dict[str, Any] | None:
     """Return the form of the inputs: the names in braces in the texts of a crew's agents and tasks, or of the files
-    that a class with `@CrewBase` has them in; the state of a crewAI flow.
+    that a class with `@CrewBase` has them in; the state of a crewAI flow; the prompt of an agent.
     """
+    if _is_agent(crew):
+        return prompt_schema()
     if is_crew_class(crew):
         return _form_of_names(_names_in_files(crew))
     if isinstance(state := getattr(crew, "_initial_state_t", None), type) and issubclass(state, BaseModel):
@@ -120,6 +127,10 @@ def _form_of_state(state: type[BaseModel]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, **definitions}
 
 
+def _is_agent(target: Any) -> bool:
+    return any(base.__name__ == "BaseAgent" for base in type(target).__mro__)
+
+
 async def _wait(output: Any) -> Any:
     return await output
 
@@ -138,8 +149,10 @@ def _streamed(output: Any) -> Any:
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
     """Tell of all crews and crewAI flows within the block, and ask people for them."""
+    from kodo.flow.adapters.crewai_memory import kept_over_runs
+
     listener = Listener()
-    with listener.listening(), _asking(_Human(listener)), _without_panels():
+    with listener.listening(), _asking(_Human(listener)), _without_panels(), kept_over_runs():
         yield
 
 
@@ -154,10 +167,13 @@ class Listener(Teller):
         """
         from crewai.events import crewai_event_bus
 
+        from kodo.flow.adapters.crewai_memory import take_memory_of
+
         original = crewai_event_bus.emit
 
         def emit_and_tell(source: Any, event: Any, *rest: Any, **more: Any) -> Any:
-            if event.type == "crew_kickoff_started":
+            if event.type in ("crew_kickoff_started", "lite_agent_execution_started"):
+                take_memory_of(source)
                 self.hide(*_keys_of(source))
                 self.introduce(source)
             self.tell(event)
@@ -171,7 +187,7 @@ class Listener(Teller):
 
     def introduce(self, crew: Any) -> None:
         """Report who takes part."""
-        for agent in getattr(crew, "agents", None) or []:
+        for agent in _agents_of(crew):
             model = getattr(getattr(agent, "llm", None), "model", None)
             self.announce("agent", agent.role, goal=agent.goal, backstory=agent.backstory, model=model)
             for tool in getattr(agent, "tools", None) or []:
@@ -202,6 +218,16 @@ class Listener(Teller):
                 self.say("action", name=about.agent, phase="end", task=about.task, output=event.output)
             case "agent_execution_error":
                 self.say("action-error", name=about.agent, task=about.task, message=event.error)
+            case "lite_agent_execution_started":
+                self.say("action", name=event.agent_info.get("role"), phase="start")
+            case "lite_agent_execution_completed":
+                self.say("action", name=event.agent_info.get("role"), phase="end", output=event.output)
+            case "lite_agent_execution_error":
+                self.say("action-error", name=event.agent_info.get("role"), message=event.error)
+            case "memory_save_failed" | "memory_query_failed" | "memory_retrieval_failed":
+                self.say("action-error", name="memory", agent=about.agent, message=event.error)
+            case "knowledge_query_failed" | "knowledge_search_query_failed":
+                self.say("action-error", name="knowledge", agent=about.agent, message=event.error)
             case "tool_usage_started":
                 self.say("action", tool=event.tool_name, phase="start", agent=about.agent, arguments=event.tool_args)
             case "tool_usage_finished":
@@ -331,10 +357,15 @@ class _About:
         self.agent = getattr(agent, "role", None) or event.agent_role
 
 
+def _agents_of(crew: Any) -> list[Any]:
+    """Return the agents of a crew; an agent is its own."""
+    return list(getattr(crew, "agents", None) or ([crew] if _is_agent(crew) else []))
+
+
 def _keys_of(crew: Any) -> frozenset[str]:
     """Return the keys of a crew's models."""
     found = set()
-    for agent in getattr(crew, "agents", None) or []:
+    for agent in _agents_of(crew):
         for model in (getattr(agent, "llm", None), getattr(agent, "function_calling_llm", None)):
             key = getattr(model, "api_key", None)
             found.add(str(getattr(key, "get_secret_value", lambda key=key: key or "")()))
