@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kodo.node.executors.runner.telemetry import TELEMETRY_OFF
 from scripts.silence import listen_to
 from tests.support.apart import do, environment
 
@@ -30,7 +31,9 @@ def test_crews_become_flows_in_an_environment_that_has_crewai(python: Path):
     assert "skipped" not in told
 
 
-def test_crews_remember_over_runs_and_single_agents_are_told(python: Path):
+def test_crews_remember_over_runs_and_single_agents_are_told(python: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {**TELEMETRY_OFF, "OPENAI_API_KEY": "sk-of-nobody"}.items():
+        monkeypatch.setenv(name, value)
     # crewAI warns of itself when it is imported.
     told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", REMEMBER, seconds=300)
     assert " passed" in told
