@@ -34,6 +34,8 @@ HEAVY = {
         "kodo/web/",
         "kodo/cli/",
         "kodo/access/http.py",
+        "kodo/access/outgoing.py",
+        "kodo/http/",
         "kodo/node/webhooks/targets.py",
     ],
     "apprise": ["kodo/node/webhooks/targets.py"],

@@ -85,7 +85,7 @@ async def open_session(url: str, **options: Any) -> tuple[aiohttp.ClientSession,
     """
     import aiohttp  # where it is needed: importing it takes longer than most commands that never do
 
-    from kodo.p2p.net.http_names import Names
+    from kodo.http.names import Names
 
     proxy = await proxy_to(url)
     connector, jar = aiohttp.TCPConnector(resolver=Names()), aiohttp.DummyCookieJar()

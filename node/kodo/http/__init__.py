@@ -1,1 +1,1 @@
-"""Connections of an HTTP server, bounded from the moment that they are accepted: registries, pages, metrics."""
+"""HTTP servers, whose connections are bounded from the moment they are accepted; looking up the names of others."""

@@ -273,7 +273,7 @@ def _resolver(webhook: Webhook) -> AbstractResolver:
     """Return what looks names up and gives only addresses that may be connected to: what is checked is used."""
     from aiohttp.abc import AbstractResolver
 
-    from kodo.p2p.net.http_names import Names
+    from kodo.http.names import Names
 
     class Resolver(AbstractResolver):
         def __init__(self) -> None:
