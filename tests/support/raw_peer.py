@@ -183,6 +183,9 @@ class _Way:
     def send(self, datagrams: list[bytes]) -> None:
         self._endpoint.send(datagrams, self._source)
 
+    def let_in(self) -> None:
+        """Return None: there is no relay."""
+
     def send_whole(self, datagram: bytes) -> bool:
         return self._endpoint.send_whole(datagram, self._source)
 

@@ -123,7 +123,7 @@ class _Asked(NamedTuple):
 
     source: Address
     tag: str
-    ufrag: str
+    password: str
     check: bytes
     at: float
 
@@ -290,7 +290,7 @@ class Relay:
         if not stun.is_binding_request(data):
             asked, channel = self._asked.get(data[8:20]), self._channels.get(source)
             if asked is not None and asked.source == source:
-                stun.read_binding_response(data, data[8:20], asked.ufrag)
+                stun.read_binding_response(data, data[8:20], asked.password)
                 self._answered(asked, now)
             elif channel is not None:
                 self._to_node(channel, [data], now)
@@ -309,7 +309,7 @@ class Relay:
             tag = relay_wire.tag_in(request.server_ufrag)
             # What is not a dialler's is another relay's challenge: two relays would ask each other for ever.
             if tag is not None and request.controlling:
-                self._check(request.server_ufrag, tag, data, source, now)
+                self._check(request, tag, data, source, now)
 
     # nodes
 
@@ -353,7 +353,7 @@ class Relay:
 
     # diallers
 
-    def _check(self, ufrag: str, tag: str, data: bytes, source: Address, now: float) -> None:
+    def _check(self, request: stun.BindingRequest, tag: str, data: bytes, source: Address, now: float) -> None:
         node = self._nodes.get(tag)
         if node is None or not node.legs:
             return
@@ -362,7 +362,7 @@ class Relay:
             return
         if isinstance(source, Stream):
             if channel is None:
-                self._answered(_Asked(source, tag, ufrag, data, now), now)
+                self._answered(_Asked(source, tag, relay_wire.password_of(request), data, now), now)
             else:
                 self._introduce(channel, data, now)
             return
@@ -376,27 +376,22 @@ class Relay:
                 return
             channel.budget += budget
             budget = channel.budget
-        asked = self._challenge(ufrag, source, now)
+        asked = self._challenge(request, source, now)
         if len(asked) > budget:
             return
         if channel is not None:
             channel.budget -= len(asked)
         transaction = asked[8:20]
-        self._asked[transaction] = _Asked(source, tag, ufrag, data, now)
+        self._asked[transaction] = _Asked(source, tag, relay_wire.password_of(request), data, now)
         self._asked.move_to_end(transaction)
         if len(self._asked) > self.bounds.asked:
             self._asked.popitem(last=False)
         self._answers.append((source, asked))
 
-    def _challenge(self, ufrag: str, source: Address, now: float) -> bytes:
-        """Return what asks a dialler to show that it receives; it answers as to any check.
-
-        Who listens is not to answer in a dialler's place: ours does not, and any other finds the highest tie breaker
-        in a conflict of roles with its own, and refuses (RFC 8445, section 7.3.1.1).
-        """
-        text = f"challenge {source.host} {source.port} {ufrag} {int(now // NONCE_SECONDS)}"
-        transaction = hmac.digest(self._secret, text.encode(), "sha256")[:12]
-        return stun.binding_request(ufrag, ufrag, transaction, tie_breaker=2**64 - 1, priority=1, controlling=False)
+    def _challenge(self, request: stun.BindingRequest, source: Address, now: float) -> bytes:
+        """Return what asks a dialler to show that it receives; it answers as to any check."""
+        text = f"challenge {source.host} {source.port} {request.username} {int(now // NONCE_SECONDS)}"
+        return relay_wire.question(request, hmac.digest(self._secret, text.encode(), "sha256")[:12])
 
     def _answered(self, asked: _Asked, now: float) -> None:
         """A dialler has shown that it receives: it gets a channel even where those who have not are left waiting."""

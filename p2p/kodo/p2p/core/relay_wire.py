@@ -42,6 +42,8 @@ __all__ = [
     "frame",
     "frame_of_check",
     "is_frame",
+    "password_of",
+    "question",
     "read_attach_answer",
     "read_check",
     "read_frame",
@@ -77,6 +79,39 @@ def tag_in(ufrag: str) -> str | None:
     if prefix is None or len(ufrag) <= len(prefix) + TAG_CHARACTERS or ufrag[-TAG_CHARACTERS - 1] != "/":
         return None
     return ufrag[-TAG_CHARACTERS:]
+
+
+def password_of(request: stun.BindingRequest) -> str:
+    """Return the password with which a dialler answers checks itself; its ufrag, which the listener has, has a tag.
+
+    A dialler that has one ufrag for both sides has it as its password, too. A browser has an own ufrag; its password
+    stands between the prefix and the tag (libp2p/specs, webrtc-direct, version 2).
+    """
+    ufrag = request.server_ufrag
+    prefix = next(prefix for prefix in stun.UFRAG_PREFIXES if ufrag.startswith(prefix))
+    if request.client_ufrag == ufrag or tag_in(ufrag) is None:
+        return ufrag
+    return ufrag[len(prefix) : -TAG_CHARACTERS - 1]
+
+
+def question(request: stun.BindingRequest, transaction_id: bytes, priority: int = 1) -> bytes:
+    """Return a check of a dialler itself, in its own name: it answers it, and learns from where it comes.
+
+    It is no longer than the dialler's own. Who listens is not to answer in a dialler's place: ours does not, and any
+    other finds the highest tie breaker in a conflict of roles with its own, and refuses (RFC 8445, section 7.3.1.1).
+
+    Args:
+        priority: for a browser, of where the check comes from, as RFC 8445, section 5.1.2, counts.
+    """
+    return stun.binding_request(
+        request.client_ufrag,
+        request.server_ufrag,
+        transaction_id,
+        tie_breaker=2**64 - 1,
+        priority=priority,
+        controlling=False,
+        password=password_of(request),
+    )
 
 
 # frames

@@ -37,7 +37,6 @@ __all__ = [
     "is_dtls_handshake",
     "is_dtls_plain",
     "is_stun",
-    "opening_check",
     "pack_address",
     "pack_message",
     "parse_message",
@@ -301,10 +300,12 @@ def binding_request(
     priority: int,
     nominate: bool = True,
     controlling: bool = True,
+    password: str | None = None,
 ) -> bytes:
     """Make the dialer's binding request: controlling, nominating its one pair unless told otherwise.
 
     Args:
+        password: of who is asked; None where it is `server_ufrag`, as a listener's is.
         controlling: False for a request that the listener's side makes, to see who answers; it nominates nothing.
         transaction_id: bytes[12], random.
         tie_breaker: 64 bits, random, the same for all requests of a session (RFC 8445, section 7.1.3).
@@ -327,19 +328,8 @@ def binding_request(
     ]
     if nominate and controlling:
         attributes.append((_USE_CANDIDATE, b""))
-    return pack_message(BINDING_REQUEST, transaction_id, attributes, server_ufrag)
-
-
-def opening_check(request: BindingRequest) -> bytes:
-    """Make the listener's own check, by which a dialer learns from where it comes; shorter than the dialer's."""
-    return binding_request(
-        request.server_ufrag,
-        request.client_ufrag,
-        request.transaction_id,
-        tie_breaker=2**64 - 1,
-        priority=1,
-        controlling=False,
-    )
+    key = server_ufrag if password is None else password
+    return pack_message(BINDING_REQUEST, transaction_id, attributes, key)
 
 
 def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> BindingAnswer:

@@ -428,6 +428,9 @@ class Dialler:
     def proved(self) -> None:
         """Take note of nothing: see `room`."""
 
+    def let_in(self) -> None:
+        """Return None: who is dialled comes over nothing."""
+
     def _repeat_later(self) -> None:
         self._hello_timer = self._loop.call_later(random.uniform(*HELLO_SECONDS), self._repeat)
 

@@ -16,7 +16,7 @@ from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import IdentityError, KodoError, LocallyClosedError, UnreachableError, UsageError
-from kodo.p2p.net import identify
+from kodo.p2p.net import identify, path
 from kodo.p2p.net.interfaces import local_addresses
 from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.session import Session
@@ -76,6 +76,7 @@ class Host:
         self._group: asyncio.TaskGroup | None = None
         self._pid = os.getpid()
         self.handle(identify.PING, identify.answer_ping)
+        self.handle(path.PATH, path.answer_path)
         self.handle(identify.IDENTIFY, lambda stream: identify.answer_identify(stream, self._told()))
 
     async def __aenter__(self) -> Self:

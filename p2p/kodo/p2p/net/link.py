@@ -30,7 +30,7 @@ from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 from kodo.p2p.net.turns import for_nobody, line_of
 from kodo.p2p.net.unexpected import as_ours, tell
-from kodo.p2p.net.ways import Stray, Way
+from kodo.p2p.net.ways import OverRelay, Stray, Way
 
 __all__ = ["WebRtcLink"]
 
@@ -555,6 +555,10 @@ class WebRtcLink:
             except Exception as error:
                 self.fail(error)
             self._flush_soon()
+
+    def let_in(self) -> OverRelay | None:
+        """Let the peer in beside its relay; see `transport.Link`."""
+        return self._way.let_in()
 
     def probe(self) -> None:
         """Ask for a sign of life; see `transport.Link`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +33,7 @@ from kodo.p2p.net.leg import Carrier
 from kodo.p2p.net.link import WebRtcLink
 from kodo.p2p.net.openings import ALL_THE_WAY, Openings
 from kodo.p2p.net.transport import Limits, Link, Punch
-from kodo.p2p.net.ways import Stray
+from kodo.p2p.net.ways import OverRelay, Stray
 
 __all__ = ["LiveLinks", "WebRtcListener"]
 
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 AMPLIFICATION = 3
 """Until a source has shown that it hears us, at most this many times the bytes it sent are sent to it (as in
 RFC 9000, 8.1). It has by echoing a cookie, or by finishing DTLS, for which it must have seen our part of it."""
+PRFLX_PRIORITY = (110 << 24) | (65535 << 8) | 255
+"""ICE's priority of an address that is learnt by a check (RFC 8445, 5.1.2): better than any relay's."""
 FOLLOW_TRIES = 4
 """Links of one username that a record from elsewhere is tried on; a dialler's own username has one."""
 FOLLOW_SECONDS = 0.1
@@ -113,6 +116,16 @@ class _SourceWay:
     def send_split(self, datagrams: list[bytes]) -> None:
         if self._admitted(sum(map(len, datagrams))):
             self.listener.send(datagrams, self.source, split=True)
+
+    def let_in(self) -> OverRelay | None:
+        via = self.source.via
+        if via is None:
+            return None
+        username = self.known.username
+        server_ufrag, client_ufrag = username.split(":")
+        request = stun.BindingRequest(os.urandom(12), username, server_ufrag, client_ufrag, controlling=True)
+        own = self.listener.open_way(self.source, request)
+        return OverRelay((via.relay.host, via.relay.port), own)
 
 
 class LiveLinks:
@@ -299,7 +312,7 @@ class WebRtcListener:
         relayed = source.via is not None
         if not relayed:
             self._openings.came((source.host, source.port))
-        own = self._open_way(source, request) if relayed else None
+        own = self.open_way(source, request) if relayed else None
         answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
         self.send([answer], source)
@@ -312,7 +325,7 @@ class WebRtcListener:
             return False  # nobody elsewhere sees such an address, and some are counted as this machine
         return self._admits(None)
 
-    def _open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
+    def open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
         """Let a relayed dialer in through the NAT before this machine; return where that is, if it may know.
 
         One packet towards the dialer, never longer than the check that came, does that; see `openings`.
@@ -332,7 +345,7 @@ class WebRtcListener:
         if hops < ALL_THE_WAY:
             self.endpoint.send_near(stun.plain_request(request.transaction_id), dialler, hops)
         else:
-            self.endpoint.send([stun.opening_check(request)], dialler)
+            self.endpoint.send([relay_wire.question(request, request.transaction_id, PRFLX_PRIORITY)], dialler)
         return own
 
     def _may_tell(self, username: str) -> bool:

@@ -18,6 +18,7 @@ from kodo.p2p.net.stream import Stream, StreamHandler
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, Link
 from kodo.p2p.net.turns import for_nobody
 from kodo.p2p.net.unexpected import note
+from kodo.p2p.net.ways import OverRelay
 
 __all__ = ["Session"]
 
@@ -163,6 +164,10 @@ class Session:
     def route(self) -> str:
         """The way that packets take now: `lan`, `direct`, `punched`, `relay` or `memory`."""
         return self._link.route
+
+    def let_in(self) -> OverRelay | None:
+        """Let the peer in beside the relay that it comes over; see `transport.Link`."""
+        return self._link.let_in()
 
     @property
     def closed(self) -> bool:

@@ -15,6 +15,7 @@ from kodo.p2p.core.identity import Identity, PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net.budget import PROCESS_BYTES, SOURCE_BYTES
 from kodo.p2p.net.leg import Carrier
+from kodo.p2p.net.ways import OverRelay
 
 __all__ = ["Attached", "Channel", "ChannelHandler", "Limits", "Link", "LinkHandler", "Listener", "Punch", "Transport"]
 
@@ -169,6 +170,13 @@ class Link(Protocol):
 
         Raises:
             NetworkError: when the link is over.
+        """
+        ...
+
+    def let_in(self) -> OverRelay | None:
+        """Let the peer in beside the relay that it comes over, as often as it asks; None where it comes over none.
+
+        What the peer sends straight to `OverRelay.own` then passes the NAT before this machine.
         """
         ...
 

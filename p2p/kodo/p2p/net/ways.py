@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Stray", "Way"]
+__all__ = ["OverRelay", "Stray", "Way"]
+
+
+class OverRelay(NamedTuple):
+    """How a peer comes that comes over a relay.
+
+    Attributes:
+        relay: IP address and UDP port of the relay.
+        own: where this machine is itself and lets the peer in; None where the peer may not know.
+    """
+
+    relay: tuple[str, int]
+    own: tuple[str, int] | None
 
 
 class Way(Protocol):
@@ -29,6 +41,10 @@ class Way(Protocol):
 
     def proved(self) -> None:
         """Note that the peer has received what went this way."""
+        ...
+
+    def let_in(self) -> OverRelay | None:
+        """Let a peer in beside its relay, if it may know where; None where it comes over none."""
         ...
 
 

@@ -115,6 +115,21 @@ def test_what_a_dialler_and_a_node_say_reaches_the_other() -> None:
     assert it.give(DIALLER, answer) == {AT_NODE: relay_wire.frame(channel, [answer])}
 
 
+def test_a_browser_is_asked_by_its_own_name_and_password() -> None:
+    it = Scene()
+    ufrag = f"{stun.UFRAG_PREFIXES[1]}browser+s/password/{relay_wire.tag_of(NODE)}"
+    sent = it.give(DIALLER, stun.binding_request(ufrag, "bros", b"t" * 12, tie_breaker=1, priority=1))
+    [asked] = sent[DIALLER]
+    message = stun.parse_message(asked, stun.BINDING_REQUEST)
+    assert stun.read_username(message) == f"bros:{ufrag}"
+    assert message.is_made_with("browser+s/password")
+    mapped = [(stun.XOR_MAPPED_ADDRESS, stun.pack_address(tuple(DIALLER), message.transaction_id))]
+    for password, arrives in ((ufrag, 0), ("browser+s/password", 20)):
+        it.give(DIALLER, stun.pack_message(stun.BINDING_SUCCESS, message.transaction_id, mapped, password))
+        records = relay_wire.frame(it.last_channel, [RECORD] * 20)
+        assert len(it.give(AT_NODE, *records).get(DIALLER, [])) == arrives
+
+
 def test_diallers_of_one_node_have_channels_of_their_own() -> None:
     it = Scene()
     diallers = [At("198.51.100.1", port) for port in range(1, 11)]

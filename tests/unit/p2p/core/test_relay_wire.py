@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kodo.p2p.core import relay_wire, stun
-from kodo.p2p.core.identity import Identity
+from kodo.p2p.core.identity import Identity, PeerId
 
 PEERS = [Identity.from_seed(bytes([each]) * 32).peer_id for each in range(1, 50)]
 TAG, TOKEN = relay_wire.tag_of(PEERS[0]), "0123456789abcdef0123456789abcdef"
@@ -22,6 +25,13 @@ def test_every_peer_has_a_tag_of_its_own_in_ice_characters() -> None:
         ufrag = f"{PREFIX}{'0' * 32}/{tag}"
         stun.binding_request(ufrag, ufrag, bytes(12), tie_breaker=0, priority=0)
         assert relay_wire.tag_in(ufrag) == tag
+
+
+def test_a_peer_has_the_tag_that_the_vectors_say() -> None:
+    vectors = json.loads((Path(__file__).parents[3] / "vectors" / "relay.json").read_text())["tags"]
+    assert vectors
+    for each in vectors:
+        assert relay_wire.tag_of(PeerId.parse(each["peer_id"])) == each["tag"]
 
 
 @pytest.mark.parametrize(

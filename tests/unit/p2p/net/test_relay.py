@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kodo.p2p.core import relay_wire, stun
+from kodo.p2p.core.callframe import FrameReader
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.relay import AMPLIFICATION, RelayBounds
@@ -18,6 +19,7 @@ from kodo.p2p.net.calls import Call
 from kodo.p2p.net.dialler import ADDRESSES_TOLD
 from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.path import PATH
 from kodo.p2p.net.relay import RelayServer
 from kodo.p2p.net.session import Session
 from kodo.p2p.net.transport import Punch
@@ -349,6 +351,50 @@ def test_a_session_leaves_the_relay_once_the_nat_before_the_node_is_open(play: P
         assert (session.route, at_node.route) == ("relay", "relay")
 
     play(scene, "early")
+
+
+async def ask_path(session: Session) -> dict[str, Any]:
+    """Ask the node which way packets take, as a page does."""
+    stream = await session.open_stream(PATH)
+    frames, told = FrameReader(), []
+    while data := await stream.read():
+        told += frames.feed(data)
+    await stream.aclose()
+    [path] = told
+    return dict(path)
+
+
+@pytest.mark.parametrize(("punch", "admits"), [("never", True), ("after-login", False), ("after-login", True)])
+def test_a_page_is_told_where_the_node_is_if_it_may_know_and_let_in_each_time_it_asks(
+    play: Play, punch: Punch, admits: bool
+) -> None:
+    async def scene(it: Scene) -> None:
+        session = await it.user.connect([await it.attach()])
+        [at_node] = it.node.sessions
+        at_node.admitted = admits
+        tells = admits and punch == "after-login"
+        for _ in range(2):
+            it.air.opened.clear()
+            told = await ask_path(session)
+            assert told == {
+                "route": "relay",
+                "relay": [*AT_RELAY],
+                **({"own": [NODE, PORT]} if tells else {}),
+            }
+            assert bool(it.air.opened) == tells
+
+    play(scene, punch)
+
+
+def test_a_page_is_told_that_it_has_left_the_relay(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        session = await it.user.connect([await it.attach(), it.direct])
+        assert (await ask_path(session))["route"] == "relay"
+        it.blocks = False
+        await pull(session, 600, every=0.02)
+        assert await ask_path(session) == {"route": DIRECT}
+
+    play(scene)
 
 
 @pytest.mark.parametrize(("punch", "admits"), [("never", True), ("after-login", False), ("after-login", True)])
