@@ -23,7 +23,7 @@ async def test_a_page_dials_a_node_and_calls_it(page: Page, node: Node) -> None:
         const node = engine.node(target)
         const state = await node.ask('node.state')
         const { peer_id } = await node.logins.whoami()
-        return { name: state.name, peer: state.peer_id, status: node.status, route: node.route,
+        return { name: state.name, peer: state.peer_id, status: node.status, route: node.path.route,
                  me: await engine.identity.peerId(), seen: peer_id }
         """,
         target=target(node),

@@ -80,6 +80,12 @@ function canonicalHost(family: Family, text: string): string {
   return family === 'ip6' ? ip6Text(ip6Bytes(text)) : dnsName(text)
 }
 
+/** Read an IP address. @throws PeerError: it is none. */
+export function parseHost(text: string): Pick<Multiaddr, 'family' | 'host'> {
+  const family = text.includes(':') ? 'ip6' : 'ip4'
+  return { family, host: canonicalHost(family, text) }
+}
+
 function digestOf(multihash: Bytes): Bytes {
   if (multihash.length !== 34 || !equal(multihash.subarray(0, 2), SHA256_HEAD)) throw wrong('its certhash is no SHA-256')
   return multihash.slice(2)

@@ -8,10 +8,12 @@
  */
 import type { Link } from '../core/link.ts'
 import type { Begun, Terms, Tokens } from '../core/oidc.ts'
+import type { Path } from '../core/path.ts'
 import type { RunEvent, RunView } from '../core/runview.ts'
 import type { Bytes, Row, Sendable, Value } from '../core/value.ts'
 
 export type { Link } from '../core/link.ts'
+export type { Path } from '../core/path.ts'
 export type { OpenLock, RunEvent, RunState, RunView } from '../core/runview.ts'
 export type { Bytes, Row, Sendable, Value } from '../core/value.ts'
 
@@ -106,7 +108,7 @@ export type NodeStatus =
   /** The session was lost; it is dialled again when something waits for it. */
   | 'away'
 
-export type NodeNews = { type: 'status'; status: NodeStatus; error?: Error } | { type: 'resumed' }
+export type NodeNews = { type: 'status'; status: NodeStatus; error?: Error } | { type: 'resumed' } | { type: 'path'; path: Path }
 
 export interface CallOptions {
   /** Milliseconds; 30,000 by default, 0 for no deadline. */
@@ -128,8 +130,8 @@ export interface NodeClient extends Listenable<NodeNews> {
   /** What the node is called: the target's name, else its label, else its peer id. */
   readonly label: string
   readonly status: NodeStatus
-  /** The way of the latest session: `lan` (a private address) or `direct`; undefined before the first. */
-  readonly route: 'lan' | 'direct' | undefined
+  /** The way that the latest session takes now, and over which relay; undefined before the first. News tell of another one. */
+  readonly path: Path | undefined
   readonly logins: Logins
   /** Dial now; returns when the peer id is proved and the login resumed. */
   connect(options?: CallOptions): Promise<void>

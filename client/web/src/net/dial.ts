@@ -2,26 +2,27 @@
  * WebRTC Direct, version 2 (libp2p/specs): a node is dialled by its addresses alone, and no SDP is munged.
  *
  * The browser's own offer stays as it is. The answer is written here: it says that the node is a lite agent whose ICE
- * username carries this side's password, so the node can answer without having seen the offer. Addresses of one
- * certificate can be candidates of one connection; `RemoteNode` dials each by itself.
+ * username carries this side's password, so the node can answer without having seen the offer, and the name by which
+ * relays know the node. `RemoteNode` dials each address by itself; the session then goes on over a better one, if it
+ * began over a relay.
  */
-import { fromHex } from '../core/bytes.ts'
+import { equal, fromHex } from '../core/bytes.ts'
 import { DeadlineError, IdentityError, KodoError, PeerError, UnreachableError, UsageError } from '../core/errors.ts'
 import { type Multiaddr, isLocal } from '../core/multiaddr.ts'
 import { MAX_NOISE_BYTES, type Signer, prologueOf, respond } from '../core/noise.ts'
+import { tagOf } from '../core/path.ts'
 import { peerIdOf } from '../core/peerid.ts'
 import type { Bytes } from '../core/value.ts'
 import { abortError } from './calls.ts'
 import { noiseCrypto } from './crypto.ts'
 import { Session } from './session.ts'
+import { hostOf, writeCandidate } from './upgrade.ts'
 import { Stream } from './stream.ts'
 
-/** As many addresses as are tried at once. */
-const MAX_CANDIDATES = 16
-/** The priority of host candidates of the first component (RFC 8445, section 5.1.2.1). */
-const HOST_PRIORITY = 2_130_706_431
 
 export interface DialOptions {
+  /** The other addresses of the node, to which the session moves if this one is a relay's. */
+  others?: readonly Multiaddr[]
   /** Milliseconds. */
   timeout: number
   signal?: AbortSignal | undefined
@@ -34,23 +35,20 @@ function attribute(sdp: string, pattern: RegExp): string {
   return found
 }
 
-/** Write the answer that the node would give. Addresses were parsed, so that nothing of them can end a line. */
-export function writeAnswer(addresses: readonly Multiaddr[], password: string): string {
-  const [first] = addresses
-  if (!first) throw new UnreachableError('No address of the node is known.')
-  const ufrag = `libp2p+webrtc+v2/${password}`
-  const host = (address: Multiaddr) => (address.family === 'dns4' && address.host === 'localhost' ? '127.0.0.1' : address.host)
-  const family = first.family === 'ip6' ? 'IP6' : 'IP4'
+/** Write the answer that the node would give. Its address was parsed, so that nothing of it can end a line. */
+export function writeAnswer(address: Multiaddr, password: string, peerId: string): string {
+  const ufrag = `libp2p+webrtc+v2/${password}/${tagOf(peerId)}`
+  const family = address.family === 'ip6' ? 'IP6' : 'IP4'
   // Firefox compares a fingerprint's letters, and has them in upper case.
-  const fingerprint = Array.from(first.certhash, byte => byte.toString(16).padStart(2, '0').toUpperCase()).join(':')
+  const fingerprint = Array.from(address.certhash, byte => byte.toString(16).padStart(2, '0').toUpperCase()).join(':')
   return [
     'v=0',
-    `o=- 0 0 IN ${family} ${host(first)}`,
+    `o=- 0 0 IN ${family} ${hostOf(address)}`,
     's=-',
     't=0 0',
     'a=ice-lite',
-    `m=application ${first.port} UDP/DTLS/SCTP webrtc-datachannel`,
-    `c=IN ${family} ${host(first)}`,
+    `m=application ${address.port} UDP/DTLS/SCTP webrtc-datachannel`,
+    `c=IN ${family} ${hostOf(address)}`,
     'a=mid:0',
     'a=ice-options:ice2',
     `a=ice-ufrag:${ufrag}`,
@@ -59,7 +57,7 @@ export function writeAnswer(addresses: readonly Multiaddr[], password: string): 
     'a=setup:passive',
     'a=sctp-port:5000',
     'a=max-message-size:16384',
-    ...addresses.map((address, i) => `a=candidate:${i + 1} 1 UDP ${HOST_PRIORITY - i} ${host(address)} ${address.port} typ host`),
+    `a=${writeCandidate(address, 0)}`,
     'a=end-of-candidates',
     ''
   ].join('\r\n')
@@ -140,7 +138,11 @@ async function routeOf(connection: RTCPeerConnection): Promise<'lan' | 'direct'>
   }
 }
 
-async function handshake(connection: RTCPeerConnection, addresses: readonly Multiaddr[], me: Signer): Promise<Bytes> {
+/** Return where else a node is that shows the same certificate. */
+const othersOf = (address: Multiaddr, all: readonly Multiaddr[]): Multiaddr[] =>
+  all.filter(each => equal(each.certhash, address.certhash) && (each.host !== address.host || each.port !== address.port))
+
+async function handshake(connection: RTCPeerConnection, address: Multiaddr, peerId: string, me: Signer): Promise<Bytes> {
   const channel = connection.createDataChannel('', { negotiated: true, id: 0 })
   const stream = new Stream(channel)
   const messages = new HandshakeChannel(stream)
@@ -148,19 +150,18 @@ async function handshake(connection: RTCPeerConnection, addresses: readonly Mult
   const sdp = connection.localDescription?.sdp ?? ''
   const password = attribute(sdp, /^a=ice-pwd:(\S+)/m)
   const mine = fromHex(attribute(sdp, /^a=fingerprint:sha-256 (\S+)/im).replaceAll(':', ''))
-  await connection.setRemoteDescription({ type: 'answer', sdp: writeAnswer(addresses, password) })
+  await connection.setRemoteDescription({ type: 'answer', sdp: writeAnswer(address, password, peerId) })
   // What arrives before the channel is open here is read all the same: the node speaks first.
-  const key = await respond(noiseCrypto, me, prologueOf(mine, addresses[0]!.certhash), messages.read, messages.write)
+  const key = await respond(noiseCrypto, me, prologueOf(mine, address.certhash), messages.read, messages.write)
   stream.closeWrite()
   return key
 }
 
 /**
  * Dial a node; its peer id is proved when this returns.
- * @param addresses of one certificate; all are tried at once.
  * @throws UnreachableError, DeadlineError: nobody answers. IdentityError: somebody else does. PeerError: it is no node.
  */
-export async function dial(addresses: readonly Multiaddr[], peerId: string, me: Signer, options: DialOptions): Promise<Session> {
+export async function dial(address: Multiaddr, peerId: string, me: Signer, options: DialOptions): Promise<Session> {
   if (typeof RTCPeerConnection === 'undefined') throw new UsageError('This browser has no WebRTC, or it is turned off.')
   options.signal?.throwIfAborted()
   const connection = new RTCPeerConnection({ iceServers: [] })
@@ -176,11 +177,11 @@ export async function dial(addresses: readonly Multiaddr[], peerId: string, me: 
     if (state === 'failed' || state === 'closed') stop(new UnreachableError('Nobody answers at the addresses of the node.'))
   }
   try {
-    const key = await Promise.race([handshake(connection, addresses.slice(0, MAX_CANDIDATES), me), stopped])
+    const key = await Promise.race([handshake(connection, address, peerId, me), stopped])
     const found = peerIdOf(key)
     if (found !== peerId) throw new IdentityError(`${found} answered where ${peerId} should be.`, peerId, found)
     const route = await Promise.race([routeOf(connection), stopped])
-    return new Session(connection, found, route)
+    return new Session(connection, found, route, address, othersOf(address, options.others ?? []))
   } catch (error) {
     connection.close()
     if (error instanceof KodoError || options.signal?.aborted) throw error

@@ -1,5 +1,6 @@
 /** A node as the holder of an invitation deals with it: by the sessions that there are, each call with the invitation. */
 import { CallError } from '../core/errors.ts'
+import type { Path } from '../core/path.ts'
 import type { Value } from '../core/value.ts'
 import type { CallOptions, NodeNews, NodeStatus, Unsubscribe } from './api.ts'
 import type { LoginKeeper } from './logins.ts'
@@ -33,8 +34,8 @@ export class InvitedNode extends NodeCalls {
     return this.base.status
   }
 
-  get route(): 'lan' | 'direct' | undefined {
-    return this.base.route
+  get path(): Path | undefined {
+    return this.base.path
   }
 
   on(listener: (news: NodeNews) => void): Unsubscribe {

@@ -2,6 +2,7 @@
 import { CallError, DeadlineError, IdentityError, NetworkError, PeerError, UnreachableError } from '../core/errors.ts'
 import { type Multiaddr, parseMultiaddr } from '../core/multiaddr.ts'
 import { hex } from '../core/bytes.ts'
+import { type Path, delaysOf } from '../core/path.ts'
 import { type Bytes, type Row, fieldOf } from '../core/value.ts'
 import type { CallOptions, NodeNews, NodeStatus, NodeTarget } from './api.ts'
 import { sleep } from './backoff.ts'
@@ -14,12 +15,10 @@ import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
 
 const DIAL_MS = 10_000
-/** Between the dials of two addresses. */
-const STAGGER_MS = 100
 const MOST_DIALS = 16
 const CALL_MS = 30_000
-/** Most addresses that are remembered of a node. */
-const MAX_ADDRESSES = 16
+/** Most addresses that are remembered of a node: as many as its record has. */
+const MAX_ADDRESSES = 32
 /** What a node's client needs of the engine. */
 export interface NodeContext extends LoginContext {
   pins: PinStore
@@ -40,7 +39,7 @@ export class RemoteNode extends NodeCalls {
   #session: Session | undefined
   #dialling: { promise: Promise<Session>; abort: AbortController; waiting: number } | undefined
   #status: NodeStatus = 'idle'
-  #route: 'lan' | 'direct' | undefined
+  #path: Path | undefined
   #lost = false
 
   constructor(
@@ -66,8 +65,8 @@ export class RemoteNode extends NodeCalls {
     return this.#status
   }
 
-  get route(): 'lan' | 'direct' | undefined {
-    return this.#route
+  get path(): Path | undefined {
+    return this.#session?.path ?? this.#path
   }
 
   /** Where it is dialled, as texts; for `knownRuns`. */
@@ -162,10 +161,12 @@ export class RemoteNode extends NodeCalls {
       session = await this.#dialAll(signal)
     }
     try {
-      this.#route = session.route
       await this.logins.resume(session, await login)
       if (this.#links.size > 0) await this.#openLinks(session)
+      session.answered()
       this.#session = session
+      session.onMove(() => this.#went(session))
+      this.#went(session)
       await this.#pin()
     } catch (error) {
       session.close()
@@ -184,18 +185,27 @@ export class RemoteNode extends NodeCalls {
     return session
   }
 
+  #went(session: Session): void {
+    if (this.#session !== session) return
+    this.#path = session.path
+    this.#news.tell({ type: 'path', path: session.path })
+  }
+
   /**
-   * Dial each address by itself, one shortly after the other (RFC 8305); the first that is proved wins. A connection
-   * with several pairs of addresses that work moves from one to another, and then waits for what comes to the first.
+   * Dial each address by itself; the first that is proved wins. A connection with several pairs of addresses that work
+   * moves from one to another, which the node cannot follow before both have shown who they are.
    */
   async #dialAll(signal: AbortSignal): Promise<Session> {
     if (this.#addresses.length === 0) throw new UnreachableError(`No address of ${this.label} is known.`)
     const signer = await this.#context.identity.signer()
-    const others = new AbortController()
-    const either = AbortSignal.any([signal, others.signal])
-    const dials = this.#addresses.slice(0, MOST_DIALS).map(async (address, index) => {
-      if (index > 0) await sleep(index * STAGGER_MS, either)
-      return dial([address], this.peerId, signer, { timeout: DIAL_MS, signal: either })
+    const won = new AbortController()
+    const either = AbortSignal.any([signal, won.signal])
+    const others = this.#addresses
+    const delays = delaysOf(others)
+    const soonest = others.map((address, i) => ({ address, delay: delays[i]! })).sort((a, b) => a.delay - b.delay)
+    const dials = soonest.slice(0, MOST_DIALS).map(async ({ address, delay }) => {
+      if (delay > 0) await sleep(delay, either)
+      return dial(address, this.peerId, signer, { timeout: DIAL_MS, signal: either, others })
     })
     try {
       const session = await Promise.any(dials)
@@ -204,7 +214,7 @@ export class RemoteNode extends NodeCalls {
     } catch (error) {
       throw error instanceof AggregateError ? mostTelling(error.errors) : error
     } finally {
-      others.abort()
+      won.abort()
     }
   }
 

@@ -1,5 +1,6 @@
 /** The calls of a node, whatever its sessions are: of its own, or those of the node that an invitation is for. */
 import { CallError, NetworkError, PeerError } from '../core/errors.ts'
+import type { Path } from '../core/path.ts'
 import { type Bytes, type Row, type Value, fieldOf, isRow } from '../core/value.ts'
 import { ChunkedDownload } from '../files/download.ts'
 import { readWhole } from '../files/source.ts'
@@ -35,7 +36,7 @@ export abstract class NodeCalls implements NodeClient, NodeSessions {
   abstract readonly peerId: string
   abstract readonly label: string
   abstract readonly status: NodeStatus
-  abstract readonly route: 'lan' | 'direct' | undefined
+  abstract readonly path: Path | undefined
   abstract readonly logins: LoginKeeper
 
   abstract on(listener: (news: NodeNews) => void): Unsubscribe
@@ -56,7 +57,9 @@ export abstract class NodeCalls implements NodeClient, NodeSessions {
     for (let attempt = 1; ; attempt++) {
       const session = await this.session(options.signal)
       try {
-        return await session.call(op, this.about(op, args), { timeout: options.timeout ?? CALL_MS, signal: options.signal }).done()
+        const answer = await session.call(op, this.about(op, args), { timeout: options.timeout ?? CALL_MS, signal: options.signal }).done()
+        session.answered()
+        return answer
       } catch (error) {
         if (attempt === ATTEMPTS) throw error
         if (error instanceof CallError && error.code === 401 && !op.startsWith('auth.') && (await this.logins.again(session))) continue

@@ -3,9 +3,11 @@ import { Dialing } from '../core/negotiate.ts'
 import { CALL_PROTOCOL, encodeFrame } from '../core/callframe.ts'
 import { BrokenError, CapacityError, KodoError } from '../core/errors.ts'
 import { concat } from '../core/bytes.ts'
+import type { Path, Place, Route } from '../core/path.ts'
 import type { Unsubscribe } from './api.ts'
 import { Call, type CallSettings } from './calls.ts'
 import { Stream } from './stream.ts'
+import { Upgrade } from './upgrade.ts'
 
 const PING_PROTOCOL = '/ipfs/ping/1.0.0'
 /** While calls wait and nothing comes, the node is asked so often whether it lives; and how long it may take, ms. */
@@ -19,6 +21,9 @@ const DISCONNECTED_FOR = 3000
 export class Session {
   readonly #connection: RTCPeerConnection
   readonly #listeners = new Set<(error: KodoError) => void>()
+  readonly #movers = new Set<() => void>()
+  readonly #upgrade: Upgrade
+  #path: Path
   #streams = 0
   #error: KodoError | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -30,10 +35,17 @@ export class Session {
     connection: RTCPeerConnection,
     /** The peer id that the node proved. */
     readonly peerId: string,
-    /** Whether the node's address is of a local network. */
-    readonly route: 'lan' | 'direct'
+    /** The way that packets take: as the address lets guess it, until the node has said it. */
+    route: Route,
+    dialled: Place,
+    others: readonly Place[]
   ) {
     this.#connection = connection
+    this.#path = { route }
+    this.#upgrade = new Upgrade(connection, dialled, others, () => this.#open(), path => {
+      this.#path = path
+      for (const listener of this.#movers) listener()
+    })
     connection.addEventListener('connectionstatechange', this.#changed)
     // A node that ends says so; the browser tells it here at once, and of the connection only much later.
     connection.sctp?.addEventListener('statechange', this.#changed)
@@ -50,6 +62,21 @@ export class Session {
     return this.#error !== undefined
   }
 
+  /** The way that packets take now. */
+  get path(): Path {
+    return this.#path
+  }
+
+  /** Call back whenever that is another one. */
+  onMove(listener: () => void): void {
+    this.#movers.add(listener)
+  }
+
+  /** Note that a call was answered: after a login the node may say where it is. */
+  answered(): void {
+    if (!this.#error) this.#upgrade.answered()
+  }
+
   /** Whether the browser hears nothing from the node just now. */
   get silent(): boolean {
     return this.#connection.connectionState === 'disconnected'
@@ -60,8 +87,10 @@ export class Session {
     clearTimeout(this.#timer)
     const ended = state === 'failed' || state === 'closed' || this.#connection.sctp?.state === 'closed'
     if (ended) this.close(new BrokenError('The connection to the node broke.'))
-    else if (state === 'disconnected')
+    else if (state === 'disconnected') {
+      this.#upgrade.retry()
       this.#timer = setTimeout(() => this.close(new BrokenError('The node does not answer any more.')), DISCONNECTED_FOR)
+    }
   }
 
   /** A network came back: a connection that is silent was of the old one. */
@@ -134,6 +163,7 @@ export class Session {
     this.#error = error
     clearTimeout(this.#timer)
     clearInterval(this.#watch)
+    this.#upgrade.close()
     removeEventListener('online', this.#online)
     document.removeEventListener('visibilitychange', this.#seen)
     this.#connection.sctp?.removeEventListener('statechange', this.#changed)
@@ -141,5 +171,6 @@ export class Session {
     this.#connection.close()
     for (const listener of this.#listeners) listener(error)
     this.#listeners.clear()
+    this.#movers.clear()
   }
 }

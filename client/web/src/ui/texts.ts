@@ -179,8 +179,6 @@ export const say = {
   run: {
     state: 'State',
     elapsed: 'Elapsed',
-    route: 'Way',
-    routes: { lan: 'on the local network', direct: 'direct' } as Record<string, string>,
     node: 'Node',
     nodePeer: 'Peer id of the node',
     myPeer: 'Your peer id',
@@ -399,6 +397,18 @@ export const say = {
     none: 'None yet.'
   },
 
+  ways: {
+    lan: 'on the local network',
+    direct: 'directly',
+    punched: 'directly, introduced by a registry',
+    relay: (host: string | undefined) => (host === undefined ? 'over a relay' : `over the relay at ${host}`),
+    about: {
+      lan: 'Packets stay within your network.',
+      direct: 'Packets go through routers, straight to the node.',
+      punched: 'Packets go straight to the node, through a router that it has opened for this browser.',
+      relay: 'Packets go through the relay of a registry, which can read none of them. If a direct way is found, the session moves there.'
+    }
+  },
   nodePage: {
     title: 'Nodes',
     text: 'The nodes that this browser has met: how they are, and what you may do there.',
@@ -415,6 +425,7 @@ export const say = {
     queued: 'Waiting runs',
     uptime: 'Up for',
     version: 'Version',
+    way: 'Reached',
     registries: 'Registries',
     online: 'announced',
     offline: 'does not answer',

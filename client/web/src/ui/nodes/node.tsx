@@ -6,6 +6,7 @@ import { announce, findNode, nodeOf, patiently } from '../app.ts'
 import { nameOf, remember, shortId } from '../book.ts'
 import { brief, bytes, duration, oneLine } from '../format.ts'
 import { Confirm, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
+import { Way } from '../parts/way.tsx'
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
 import { Users } from './users.tsx'
@@ -61,7 +62,7 @@ export function NodePage({ peerId }: { peerId: string }) {
       {!state && error === undefined && <Skeletons label={say.loading} rows={2} />}
       {state && who && (
         <>
-          <Load state={state} who={who} roles={roles} />
+          <Load node={node} state={state} who={who} roles={roles} />
           {isOperator && <Operation node={node} again={again} />}
           {isOperator && <Users node={node} />}
           <Shares node={node} />
@@ -71,7 +72,7 @@ export function NodePage({ peerId }: { peerId: string }) {
   )
 }
 
-function Load({ state, who, roles }: { state: Row; who: Row; roles: string[] }) {
+function Load({ node, state, who, roles }: { node: NodeClient; state: Row; who: Row; roles: string[] }) {
   const load = fieldOf(state, 'load')
   const row = load !== undefined && isRow(load) ? load : {}
   const runners = fieldOf(row, 'runners')
@@ -105,6 +106,10 @@ function Load({ state, who, roles }: { state: Row; who: Row; roles: string[] }) 
         <dt>{text.version}</dt>
         <dd>
           kodo {brief(fieldOf(state, 'version'), 40)} · Python {brief(fieldOf(state, 'python'), 40)}
+        </dd>
+        <dt>{text.way}</dt>
+        <dd>
+          <Way node={node} />
         </dd>
         {Array.isArray(registries) && registries.length > 0 && (
           <>

@@ -7,6 +7,7 @@ import { book, nameOf, remember } from '../book.ts'
 import { brief, duration, exact, oneLine } from '../format.ts'
 import { CopyButton, Confirm, Failure, Note, PageHead, State, type StateWord, useTask } from '../parts/parts.tsx'
 import { ShareIcon } from '../parts/icons.tsx'
+import { Way } from '../parts/way.tsx'
 import { go, paths } from '../router.ts'
 import { Tree } from '../show/data.tsx'
 import { say } from '../texts.ts'
@@ -226,7 +227,9 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
               {text.elapsed} {duration((end - view.created) / 1000)}
             </span>
           )}
-          {node.route && <span class="muted small">{text.routes[node.route] ?? node.route}</span>}
+          <span class="muted small">
+            <Way node={node} />
+          </span>
           {state === 'queued' && told?.queued !== undefined && <span class="muted small">{text.queue(told.queued)}</span>}
           {run.status === 'connecting' && view.lastSeq === 0 && (
             <span class="muted small" role="status">
