@@ -19,6 +19,9 @@ const MAX_ANSWER_BYTES = 1024
 const MOST_CANDIDATES = 16
 /** How often a node is asked that does not say where it is: it may once the session has logged in. */
 const MOST_QUESTIONS = 8
+/** After how many milliseconds over a relay the node is asked again, each time after twice as many: it opens its NAT further. */
+const AGAIN_MS = 2000
+const MOST_AGAIN_MS = 32_000
 
 export const hostOf = ({ family, host }: Place): string => (family === 'dns4' && host === 'localhost' ? '127.0.0.1' : host)
 
@@ -55,6 +58,8 @@ export class Upgrade {
   #asking = false
   #again = false
   #path: Path | undefined
+  #wait = AGAIN_MS
+  #timer: ReturnType<typeof setTimeout> | undefined
   readonly #ice: Partial<RTCIceTransport> | undefined
 
   /**
@@ -100,6 +105,11 @@ export class Upgrade {
       const isPlaceNew = path.own !== undefined && path.own.host !== this.#path?.own?.host
       this.#path = path
       if (path.relay && (isNew || isPlaceNew)) this.#give([undefined, ...this.#better()])
+      clearTimeout(this.#timer)
+      if (path.relay && path.own && this.#wait <= MOST_AGAIN_MS) {
+        this.#timer = setTimeout(() => void this.#ask(), this.#wait)
+        this.#wait *= 2
+      }
       if (isNew) this.#told(path)
     } catch {
       // An old node knows no such question; a session that broke is dealt with elsewhere.
@@ -124,6 +134,7 @@ export class Upgrade {
   }
 
   close(): void {
+    clearTimeout(this.#timer)
     this.#ice?.removeEventListener?.('selectedcandidatepairchange', this.#moved)
   }
 }

@@ -312,7 +312,9 @@ class WebRtcListener:
         relayed = source.via is not None
         if not relayed:
             self._openings.came((source.host, source.port))
-        own = self.open_way(source, request) if relayed else None
+        # A page reads no answers to checks but asks for the way; until then no packet is to get to its router.
+        reads = relay_wire.password_of(request) == request.server_ufrag
+        own = self.open_way(source, request) if relayed and reads else None
         answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
         self.send([answer], source)
