@@ -93,7 +93,11 @@ table ip deaf {
 """
 _BLOCKED = """
 table ip blocked {
-    chain forwarded { type filter hook forward priority 0; ip saddr 100.64.1.0/24 ip daddr 100.64.2.0/24 drop; }
+    chain forwarded {
+        type filter hook forward priority 0;
+        ip saddr 100.64.1.0/24 ip daddr 100.64.2.0/24 drop;
+        ip saddr 100.64.2.0/24 ip daddr 100.64.1.0/24 drop;
+    }
 }
 """
 

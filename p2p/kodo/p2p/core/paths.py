@@ -5,7 +5,8 @@ handshake. From then on the path that is taken is checked as often as its silenc
 something that was awaited has stopped coming, then ever more rarely, and every `IDLE_SECONDS` while nothing is
 awaited. The answer tells from which address our packets arrive; a new one means that a NAT has forgotten us or that
 this machine has moved. An address of a better rank replaces the path as soon as it answers, any other one only after
-`UNANSWERED` checks in a row went unanswered.
+`UNANSWERED` checks in a row went unanswered, or `UNANSWERED_THOUGH_HEARD` of them where something still comes: the
+peer may send again and again what it has no acknowledgement of, because nothing of ours arrives.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "LATE_SECONDS",
     "QUIET_SECONDS",
     "UNANSWERED",
+    "UNANSWERED_THOUGH_HEARD",
     "Candidate",
     "Change",
     "Network",
@@ -44,6 +46,8 @@ QUIET_SECONDS: Final = 0.2
 """Silence after which a check asks why; each further one waits twice as long."""
 UNANSWERED: Final = 2
 """Checks in a row without an answer after which a path that is no better is taken."""
+UNANSWERED_THOUGH_HEARD: Final = 6
+"""The same where data still comes: it says less than an answer, as it does not show that our packets arrive."""
 LATE_SECONDS: Final = 0.1
 """How much later than the others addresses are checked that are probably somebody else's."""
 FIRST_RETRY_SECONDS: Final = 0.05
@@ -168,6 +172,9 @@ class Paths:
         self._quiet = 0
         """Checks since something was heard."""
         self._unanswered = 0
+        """Checks since an answer, or since something was heard."""
+        self._unechoed = 0
+        """Checks since an answer."""
         self._rtt = 0.0
         for candidate in candidates:
             self.add(candidate, now)
@@ -214,6 +221,7 @@ class Paths:
             self._asked_at = now
             self._quiet += 1
             self._unanswered += 1
+            self._unechoed += 1
             due.append(self.current)
         upgrading = self.current is not None and not self.lost and now > self._chosen_at + UPGRADE_SECONDS
         for known in self._checked():
@@ -242,11 +250,11 @@ class Paths:
     @property
     def lost(self) -> bool:
         """Whether the path that is taken answers no more: any other one is as good."""
-        return self._unanswered > UNANSWERED
+        return self._unanswered > UNANSWERED or self._unechoed > UNANSWERED_THOUGH_HEARD
 
     def _current_due(self) -> float:
-        if self._unanswered:
-            wait = min(max(2 * self._rtt, _LEAST_WAIT), _MOST_WAIT) * 2.0 ** (min(self._unanswered, 5) - 1)
+        if self._unechoed:
+            wait = min(max(2 * self._rtt, _LEAST_WAIT), _MOST_WAIT) * 2.0 ** (min(self._unechoed, 5) - 1)
             return self._asked_at + min(wait, AWAITED_SECONDS)
         if self._asked_at < self._chosen_at + UPGRADE_SECONDS and self._is_relayed:
             return self._asked_at + OPENING_SECONDS
@@ -272,7 +280,7 @@ class Paths:
             known.candidate = replace(known.candidate, rank=min(known.candidate.rank, Rank.RELAYED))
         if target == self.current:
             self._rtt = rtt
-            self._unanswered = 0
+            self._unanswered = self._unechoed = 0
             before, self._mapped = self._mapped, mapped
             if before in (None, mapped):
                 return Change.NOTHING
@@ -288,7 +296,7 @@ class Paths:
                 return Change.NOTHING
         self.current, self._mapped, self._rtt = target, mapped, rtt
         self._chosen_at = self._asked_at = self._heard_at = now
-        self._quiet = self._unanswered = 0
+        self._quiet = self._unanswered = self._unechoed = 0
         self._look_anew(now)
         return Change.MOVED
 
@@ -321,7 +329,7 @@ class Paths:
     def networks_changed(self, now: float) -> None:
         """Check the current path and better ones at once: this machine's addresses are not those they were."""
         self._asked_at = now - AWAITED_SECONDS - IDLE_SECONDS
-        self._unanswered = 0
+        self._unanswered = self._unechoed = 0
         self._chosen_at = now
         self._look_anew(now)
 

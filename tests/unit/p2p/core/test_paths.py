@@ -15,6 +15,7 @@ from kodo.p2p.core.paths import (
     LATE_SECONDS,
     QUIET_SECONDS,
     UNANSWERED,
+    UNANSWERED_THOUGH_HEARD,
     Candidate,
     Change,
     Paths,
@@ -157,7 +158,9 @@ def test_while_packets_come_a_check_goes_only_now_and_then() -> None:
     paths, sent = held(over=NEAR), []
     for step in range(1000):
         paths.heard(step / 50)
-        sent += [at for at, _ in run(paths, step / 50, {NEAR: ME})]
+        for at, _ in run(paths, step / 50, {}):
+            sent.append(at)
+            paths.answered(NEAR, ME, step / 50, RTT)
     assert 7 <= len(sent) <= 20 / AWAITED_SECONDS + 1
 
 
@@ -199,6 +202,19 @@ def test_data_shows_that_a_path_works() -> None:
     run(paths, 5.0, {})
     paths.heard(5.0)
     assert paths.answered(OTHER, ME, 5.1, RTT) is Change.NOTHING
+
+
+def test_a_path_by_which_data_comes_and_no_answer_is_given_up_in_the_end() -> None:
+    paths = held()
+    asked = 0
+    for step in range(1000):
+        now = step / 50
+        paths.heard(now)  # the peer repeats what nobody acknowledges
+        asked += paths.take_due(now).count(FAR)
+        if asked > UNANSWERED_THOUGH_HEARD:
+            break
+        assert paths.answered(OTHER, ME, now, RTT) is Change.NOTHING
+    assert paths.answered(OTHER, ME, now, RTT) is Change.MOVED
 
 
 def test_when_this_machines_networks_change_the_path_and_better_ones_are_checked_at_once() -> None:
