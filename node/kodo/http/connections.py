@@ -96,6 +96,15 @@ class _Counted:
         self._transport.writelines(pieces)
 
     @property
+    def max_size(self) -> int:
+        """How many bytes asyncio reads of a socket at once; its TLS has no such bound."""
+        return int(self._transport.max_size)  # type: ignore[attr-defined]
+
+    @max_size.setter
+    def max_size(self, size: int) -> None:
+        self._transport.max_size = size  # type: ignore[attr-defined]
+
+    @property
     def unsent(self) -> int:
         """Bytes that the other side has not taken."""
         return self._transport.get_write_buffer_size()

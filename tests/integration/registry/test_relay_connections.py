@@ -12,6 +12,7 @@ from kodo.p2p.core.relay import RelayBounds
 from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net.leg import Leg
 from kodo.registry.client import relaying
+from kodo.registry.http import relay as relay_by_http
 from kodo.registry.server import Registry
 from tests.support.records import identity
 
@@ -63,6 +64,16 @@ async def test_what_a_user_and_a_node_say_by_websockets_reaches_the_other(regist
         await user.close()
         await gone(registry, http)
         assert registry.relay.core.channels == 0
+
+
+@contextlib.asynccontextmanager
+async def next_answer(registry, socket):
+    """Ask by a connection what is answered there; gives the answer."""
+    with registry.relay.admitted(OTHER.peer_id) as token:
+        request = relay_wire.attach_request(relay_wire.tag_of(OTHER.peer_id), token, 1, b"")
+        await socket.send_bytes(pack_batch([request]))
+        [answer] = read_batch(await socket.receive_bytes(timeout=10))
+        yield answer, token
 
 
 async def test_who_is_not_attached_is_said_not_to_be_here(registry, http):
@@ -117,9 +128,10 @@ async def test_a_user_reaches_one_node_by_a_connection_and_by_no_other_tag(regis
         other = relay_wire.tag_of(OTHER.peer_id)
         await user.send_bytes(pack_batch([check_to(other), check_to(TAG), check_to(other)]))
         await user.send_bytes(pack_batch([relay_wire.frame(relay_wire.FIRST_CHANNEL, [b"\x16" + bytes(40)])[0]]))
+        # What is asked is answered in order, and this not at all by connections.
         await user.send_bytes(pack_batch([stun.plain_request(b"p" * 12)]))
-        [answer] = read_batch(await user.receive_bytes(timeout=10))
-        assert stun.is_stun(answer)
+        async with next_answer(registry, user) as (answer, token):
+            assert relay_wire.read_attach_answer(answer, token).nonce
         assert registry.relay.core.channels == 1
 
 
@@ -141,11 +153,9 @@ async def test_one_address_opens_so_many_connections_and_others_still_can(regist
         assert len(registry.relay._connections) <= most
         assert set(statuses) <= {429}
         async with http.ws_connect("/relay", headers={"X-Forwarded-For": "198.51.100.2"}) as socket:
-            await socket.send_bytes(pack_batch([stun.plain_request(b"p" * 12)]))
-            [answer] = read_batch(await socket.receive_bytes(timeout=10))
-            message = stun.parse_message(answer, stun.BINDING_SUCCESS)
-            mapped = stun.read_address(message.attributes[stun.XOR_MAPPED_ADDRESS], message.transaction_id)
-            assert mapped[0] == "198.51.100.2"
+            assert not socket.closed
+            await asyncio.sleep(0)
+            assert "198.51.100.2" in {each.host for each in registry.relay._connections}
 
 
 async def test_the_registry_answers_others_while_somebody_floods_it(registry, http):
@@ -167,6 +177,38 @@ async def test_the_registry_answers_others_while_somebody_floods_it(registry, ht
             task.cancel()
         await asyncio.wait(flooding)
     assert registry.relay.core.channels == 0
+
+
+async def test_of_a_connection_that_has_to_wait_hardly_more_is_read(registry, http, monkeypatch):
+    sockets, serve = [], relay_by_http._serve
+
+    def noted(relay, socket, request):
+        sockets.append(socket)
+        return serve(relay, socket, request)
+
+    monkeypatch.setattr(relay_by_http, "_serve", noted)
+
+    async def flood(socket):
+        # This is worth all but two seconds; the others would be read meanwhile.
+        await socket.send_bytes(pack_batch([check_to(TAG)[:20]] * 900))
+        while True:
+            await socket.send_bytes(pack_batch([bytes(60_000)]))
+
+    async with http.ws_connect("/relay") as socket:
+        flooding = asyncio.ensure_future(flood(socket))
+        held = []
+        for _ in range(100):
+            async with http.get("/state"):
+                held += [each._reader._size for each in sockets]
+        flooding.cancel()
+        await asyncio.wait([flooding])
+        assert max(held) < 100_000
+        [connection] = registry.relay._connections
+        assert connection.leg.is_open
+
+
+async def test_who_sends_far_too_much_work_in_one_message_is_left(registry, http):
+    assert await code_after(http, pack_batch([b"\x17"] * 21_000)) == 4001
 
 
 async def test_a_registry_that_ends_says_so(registry, http):

@@ -298,6 +298,8 @@ class Relay:
         message = stun.parse_message(data, stun.BINDING_REQUEST)
         username = stun.read_username(message)
         if not username:
+            if isinstance(source, Stream):
+                return  # it has no address that anybody could want to know
             mapped = stun.pack_address((source.host, source.port), message.transaction_id)
             attributes: stun.Attributes = [(stun.XOR_MAPPED_ADDRESS, mapped)]
             answer = stun.pack_message(stun.BINDING_SUCCESS, message.transaction_id, attributes, None)

@@ -38,7 +38,7 @@ class RelayBounds:
     rate_per_node: int = 8_000_000
     rate_per_channel: int = 2_000_000
     burst: int = 512 << 10
-    streams: int = 10_000
+    streams: int = 2_000
 
 
 class Bucket:

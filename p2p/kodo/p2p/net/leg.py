@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,14 +27,20 @@ logger = logging.getLogger(__name__)
 
 QUEUED_BYTES = 256 << 10
 """What waits on one leg for its connection."""
-QUEUED_IN_ALL_BYTES = 64 << 20
-"""The same on all legs of one relay."""
+OWN_BYTES = 32 << 10
+"""Of that, what each leg may have whatever the others have; the rest comes from the room that they share."""
+SHARED_BYTES, SHARED_PER_SOURCE_BYTES = 64 << 20, 4 << 20
+"""That room, of all legs of one relay, and of those of one source."""
+DATAGRAM_BYTES = 64
+"""What a datagram that waits counts beside its bytes: about what Python keeps for it."""
 BATCH_BYTES = 16 << 10
 """What goes in one message: it arrives whole, so a long one would keep its first datagram waiting."""
 SEND_SECONDS = 10.0
 """How long the other end may take none of what is sent."""
 SHORT_COST, CHECK_COST, MESSAGE_COST = 512, 4096, 512
 """Bytes as which a datagram counts at least, a check, and a message beside its datagrams: each is work."""
+MOST_SECONDS = 2.0
+"""For so long one message may keep the next one waiting; who sends one that costs more is left."""
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 15.0
 LOOK_UP_SECONDS = 0.5
 LASTED_SECONDS = 10.0
@@ -45,10 +51,27 @@ Receive = Callable[[], Awaitable[bytes | None]]
 
 
 class Room:
-    """What may wait on several legs together."""
+    """What may wait on several legs beyond their own, in all and for each source."""
 
-    def __init__(self, size: int = QUEUED_IN_ALL_BYTES) -> None:
+    def __init__(self, size: int = SHARED_BYTES, share: int = SHARED_PER_SOURCE_BYTES) -> None:
         self.left = size
+        self._share = share
+        self._of: Counter[str] = Counter()
+
+    def take(self, amount: int, source: str) -> bool:
+        """Take room for a source; return whether there is that much."""
+        if amount > min(self.left, self._share - self._of[source]):
+            return False
+        self.left -= amount
+        self._of[source] += amount
+        return True
+
+    def give(self, amount: int, source: str) -> None:
+        """Give room back."""
+        self.left += amount
+        self._of[source] -= amount
+        if not self._of[source]:
+            del self._of[source]
 
 
 class Leg:
@@ -58,7 +81,8 @@ class Leg:
         received: gets each datagram.
         batch_ended: is called after those of one message.
         changed: is called with True once datagrams can go, and with False when that is over.
-        room: what may wait on this and other legs.
+        room: what may wait on this and other legs beyond their own.
+        source: who is at the other end, for his share of that.
     """
 
     def __init__(
@@ -67,11 +91,13 @@ class Leg:
         batch_ended: Callable[[], None],
         changed: Callable[[bool], None] = lambda is_open: None,
         room: Room | None = None,
+        source: str = "",
     ) -> None:
         self._received = received
         self._batch_ended = batch_ended
         self._changed = changed
         self._room = room or Room()
+        self._source = source
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._ready = asyncio.Event()
@@ -88,14 +114,27 @@ class Leg:
     def send(self, datagrams: Sequence[bytes], to: Source | None = None) -> None:
         """Send datagrams; what finds no room is dropped."""
         for data in datagrams:
-            if not self.is_open or self._queued + len(data) > QUEUED_BYTES or self._room.left < len(data):
+            if self.is_open and self._has_room(DATAGRAM_BYTES + len(data)):
+                self._queue.append(data)
+            else:
                 self.dropped += len(data)
-                continue
-            self._queue.append(data)
-            self._queued += len(data)
-            self._room.left -= len(data)
         if self._queue:
             self._ready.set()
+
+    def _has_room(self, amount: int) -> bool:
+        """Take room for a datagram; return whether there is that much."""
+        queued = self._queued + amount
+        shared = _shared(queued) - _shared(self._queued)
+        if queued > QUEUED_BYTES or (shared and not self._room.take(shared, self._source)):
+            return False
+        self._queued = queued
+        return True
+
+    def _leave_room(self, amount: int) -> None:
+        shared = _shared(self._queued) - _shared(self._queued - amount)
+        self._queued -= amount
+        if shared:
+            self._room.give(shared, self._source)
 
     def send_split(self, datagrams: Sequence[bytes], to: Source | None = None) -> None:
         """Send datagrams that are too long for a path by UDP."""
@@ -115,7 +154,7 @@ class Leg:
                 has to wait.
 
         Raises:
-            ValueError: the other side sends something else than batches of datagrams.
+            ValueError: the other side sends something else than batches of datagrams, or one of far too many.
             TimeoutError: it takes nothing.
             OSError: the connection broke.
         """
@@ -133,9 +172,8 @@ class Leg:
                     task.result()
         finally:
             self.is_open = False
-            self._room.left += self._queued
             self._queue.clear()
-            self._queued = 0
+            self._leave_room(self._queued)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -146,12 +184,14 @@ class Leg:
         free_at = loop.time()
         while (message := await receive()) is not None:
             datagrams = read_batch(message)
+            cost = MESSAGE_COST + sum(map(_cost, datagrams))
+            if rate is not None and cost > MOST_SECONDS * rate():
+                raise ValueError(f"a batch of {len(datagrams)} datagrams is too much work: send fewer in one message")
             for data in datagrams:
                 self._received(data)
             self._batch_ended()
             if rate is not None:
                 now = loop.time()
-                cost = MESSAGE_COST + sum(map(_cost, datagrams))
                 free_at = max(free_at, now - 1.0) + cost / rate()
                 if free_at > now:
                     await asyncio.sleep(free_at - now)
@@ -166,12 +206,16 @@ class Leg:
             while self._queue and (not batch or size + len(self._queue[0]) <= BATCH_BYTES):
                 batch.append(self._queue.popleft())
                 size += len(batch[-1])
-            self._queued -= size
-            self._room.left += size
             if not self._queue:
                 self._ready.clear()
             async with asyncio.timeout(SEND_SECONDS):
                 await send(pack_batch(batch))
+            self._leave_room(size + DATAGRAM_BYTES * len(batch))
+
+
+def _shared(queued: int) -> int:
+    """Return how much of what waits on a leg is beyond its own."""
+    return max(0, queued - OWN_BYTES)
 
 
 def _cost(datagram: bytes) -> int:

@@ -115,7 +115,7 @@ class RelayServer:
 
         Raises:
             CapacityError: there are too many connections, in all or from there.
-            ValueError: the other side sends something else than batches of datagrams.
+            ValueError: the other side sends something else than batches of datagrams, or one of far too many.
             TimeoutError: it takes nothing.
             OSError: the connection broke.
         """
@@ -125,7 +125,9 @@ class RelayServer:
         if self._sources[block] >= bounds.channels_per_source:
             raise CapacityError(f"{bounds.channels_per_source} connections to this relay are open from {block}")
         connection = _Connection(host, next(self._numbers), self._loop.time())
-        connection.leg = Leg(lambda data: self._received(data, connection), self._batch_ended, room=self._room)
+        connection.leg = Leg(
+            lambda data: self._received(data, connection), self._batch_ended, room=self._room, source=block
+        )
         self._connections.add(connection)
         self._sources[block] += 1
         try:

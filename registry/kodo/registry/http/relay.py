@@ -23,6 +23,10 @@ _ALIVE_S = 20.0
 """Seconds between WebSocket pings."""
 _UNSENT_BYTES = 64 << 10
 """What the kernel keeps of a connection beyond what is under way: more would only come late."""
+_WRITTEN_BYTES = 16 << 10
+"""What is kept of a connection beside what counts as waiting (`leg.Leg`) and the message that is being written."""
+_READ_BYTES = 16 << 10
+"""What is read of a connection at once. Nothing more is read before all messages in that are dealt with."""
 
 _GOING_AWAY = 1001
 _MISBEHAVED = 4001
@@ -68,7 +72,9 @@ class RelayConnections:
             raise problem(429, "too-often", f"too many connections; wait {seconds} s", retry_after_s=seconds)
         if "to" in request.query and not relay.core.reaches(request.query["to"]):
             raise problem(404, "not-here", "the node is not attached to this relay")
-        socket = web.WebSocketResponse(heartbeat=_ALIVE_S, max_msg_size=MAX_BATCH_BYTES, compress=False, timeout=2.0)
+        socket = web.WebSocketResponse(
+            heartbeat=_ALIVE_S, max_msg_size=MAX_BATCH_BYTES, compress=False, timeout=2.0, writer_limit=_WRITTEN_BYTES
+        )
         if not socket.can_prepare(request).ok:
             raise problem(400, "malformed", "the WebSocket handshake is not one of RFC 6455")
         self._sockets.add(socket)
@@ -83,7 +89,9 @@ class RelayConnections:
 
 async def _serve(relay: RelayServer, socket: web.WebSocketResponse, request: web.Request) -> None:
     async def receive() -> bytes | None:
+        _read(request, True)
         message = await socket.receive()
+        _read(request, False)
         if message.type is WSMsgType.BINARY:
             data: bytes = message.data
             return data
@@ -92,7 +100,10 @@ async def _serve(relay: RelayServer, socket: web.WebSocketResponse, request: web
         raise ValueError("messages are binary")
 
     try:
-        await relay.carry(_host(request), socket.send_bytes, receive)
+        try:
+            await relay.carry(_host(request), socket.send_bytes, receive)
+        finally:
+            _read(request, True)  # for the other side's goodbye
     except CapacityError as error:
         await socket.close(code=_FULL, message=str(error).encode()[:120])
     except ValueError as error:
@@ -114,10 +125,22 @@ def _host(request: web.Request) -> str:
         return "127.0.0.1"
 
 
+def _read(request: web.Request, on: bool) -> None:
+    """Read from a connection from now on, or nothing: aiohttp alone would read half a MiB for a slow reader."""
+    if request.transport is not None:
+        (request.transport.resume_reading if on else request.transport.pause_reading)()
+
+
 def _keep_little(request: web.Request) -> None:
-    """Let the kernel take no more than can go soon: datagrams that are late are worth less than none."""
+    """Read little at once, and let the kernel take no more than can go soon: late datagrams are worth nothing."""
+    transport = request.transport
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(high=_WRITTEN_BYTES)
+    if hasattr(transport, "max_size"):  # asyncio's own transports of sockets
+        transport.max_size = _READ_BYTES
     option = getattr(sockets, "TCP_NOTSENT_LOWAT", None)
-    connection = None if request.transport is None else request.transport.get_extra_info("socket")
+    connection = transport.get_extra_info("socket")
     if option is not None and connection is not None:
         with contextlib.suppress(OSError):
             connection.setsockopt(sockets.IPPROTO_TCP, option, _UNSENT_BYTES)

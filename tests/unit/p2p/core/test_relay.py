@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from kodo.p2p.core import relay_wire, stun
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.core.relay import AMPLIFICATION, NONCE_SECONDS, STAY_SECONDS, UNPROVED_SECONDS, Relay, RelayBounds
+from kodo.p2p.core.relay import (
+    AMPLIFICATION,
+    NONCE_SECONDS,
+    STAY_SECONDS,
+    UNPROVED_SECONDS,
+    Relay,
+    RelayBounds,
+    Stream,
+)
 from kodo.p2p.errors import CapacityError
 
 
@@ -146,6 +154,7 @@ def test_who_asks_for_his_address_is_told() -> None:
     message = stun.parse_message(answer, stun.BINDING_SUCCESS)
     assert stun.read_address(message.attributes[stun.XOR_MAPPED_ADDRESS], b"t" * 12) == tuple(DIALLER)
     assert len(answer) <= AMPLIFICATION * len(request)
+    assert it.give(Stream("198.51.100.1", 1), request) == {}
 
 
 def test_a_relay_that_is_off_relays_nothing_and_attaches_nodes() -> None:

@@ -15,7 +15,17 @@ from kodo.p2p.core.relay import RelayBounds
 from kodo.p2p.errors import CapacityError, UnreachableError
 from kodo.p2p.net.calls import Call
 from kodo.p2p.net.host import Host
-from kodo.p2p.net.leg import CHECK_COST, QUEUED_BYTES, SEND_SECONDS, Carrier, Leg, Room
+from kodo.p2p.net.leg import (
+    CHECK_COST,
+    OWN_BYTES,
+    QUEUED_BYTES,
+    SEND_SECONDS,
+    SHARED_BYTES,
+    SHARED_PER_SOURCE_BYTES,
+    Carrier,
+    Leg,
+    Room,
+)
 from kodo.p2p.net.relay import UNUSED_SECONDS, RelayServer
 from kodo.p2p.net.session import Session
 from tests.support.air import NODE, USER, Address, Air, air_pair
@@ -291,18 +301,76 @@ def test_a_flood_is_read_at_the_relays_rate() -> None:
 
 def test_what_a_slow_reader_does_not_take_is_dropped_and_then_he_is_left() -> None:
     async def work() -> None:
-        loop, room = asyncio.get_running_loop(), Room(2 * QUEUED_BYTES)
+        loop, room = asyncio.get_running_loop(), Room()
         leg = Leg(lambda data: None, lambda: None, room=room)
         stuck: asyncio.Future[None] = loop.create_future()
         task = asyncio.ensure_future(leg.carry(lambda message: stuck, asyncio.Queue().get))
         await asyncio.sleep(0)
         for _ in range(1000):
             leg.send([bytes(1200)] * 10)
-        assert QUEUED_BYTES - 1200 <= 2 * QUEUED_BYTES - room.left <= QUEUED_BYTES
+        assert QUEUED_BYTES - 1300 <= OWN_BYTES + SHARED_BYTES - room.left <= QUEUED_BYTES
         assert leg.dropped > 10_000_000
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(task, 2 * SEND_SECONDS)
-        assert (leg.is_open, room.left) == (False, 2 * QUEUED_BYTES)
+        assert (leg.is_open, room.left) == (False, SHARED_BYTES)
+
+    run_virtual(work())
+
+
+@pytest.mark.parametrize("size", [44, 1200])
+def test_whoever_takes_nothing_the_others_keep_room(size: int) -> None:
+    async def work() -> None:
+        loop, room = asyncio.get_running_loop(), Room()
+        stuck: asyncio.Future[None] = loop.create_future()
+        tasks = []
+
+        async def filled(source: str) -> int:
+            """Fill the queue of one more connection; return how many bytes are in it."""
+            leg = Leg(lambda data: None, lambda: None, room=room, source=source)
+            tasks.append(asyncio.ensure_future(leg.carry(lambda message: stuck, asyncio.Queue().get)))
+            await asyncio.sleep(0)
+            datagrams = [bytes(size)] * (QUEUED_BYTES // size + 1)
+            leg.send(datagrams)
+            return len(datagrams) * size - leg.dropped
+
+        most = await filled("first")
+        for _ in range(20):
+            await filled("greedy")
+        assert room.left > SHARED_BYTES - SHARED_PER_SOURCE_BYTES - QUEUED_BYTES
+        assert await filled("other") == most
+        number = 0
+        while room.left > 2 * QUEUED_BYTES:
+            await filled(f"one of many {number // 8}")
+            number += 1
+        await filled("one of many")
+        for _ in range(3):
+            await filled("last")
+        assert room.left < 2 * QUEUED_BYTES
+        assert await filled("late") > OWN_BYTES * size // (size + 64) - size
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert room.left == SHARED_BYTES
+
+    run_virtual(work())
+
+
+def test_who_sends_more_work_in_one_message_than_the_rate_has_in_two_seconds_is_left_before_it_is_done() -> None:
+    async def work() -> None:
+        bounds = RelayBounds()
+        for rate, ends in ((bounds.rate_per_channel, True), (bounds.rate_per_node, False)):
+            got: list[bytes] = []
+            leg = Leg(got.append, lambda: None)
+            messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+            messages.put_nowait(pack_batch([b"\x17"] * 21_000))
+            messages.put_nowait(None)
+            carried = leg.carry(lambda data: asyncio.sleep(0), messages.get, rate=lambda rate=rate: rate)  # type: ignore[misc]
+            if ends:
+                with pytest.raises(ValueError, match="too much work"):
+                    await carried
+            else:
+                await carried
+            assert len(got) == (0 if ends else 21_000)
 
     run_virtual(work())
 
