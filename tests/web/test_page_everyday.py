@@ -132,3 +132,63 @@ async def test_rows_are_launched_a_run_each_and_found_as_one_group(page: Page) -
     await page.click("button", "Delete (1)")
     await page.click("button", "Delete for good")
     await page.sees("No run has this tag")
+
+
+async def test_rows_given_again_after_a_reload_are_launched_once(page: Page) -> None:
+    async def given() -> None:
+        await page.find("button", "Launch")
+        await page.click("button", "Many…")
+        rows = "Rows: a table with the names of inputs as its first line, or JSON"
+        await page.fill("textbox", rows, '[{"n": 4711}, {"n": 4712}]')
+
+    await page.click("link", "Tally")
+    await given()
+    await page.fill("textbox", "Tag of these runs", "once")
+    await page.click("button", "Launch 2 runs")
+    await page.sees("2 runs are launched")
+    assert "4711" not in await page.evaluate("JSON.stringify({...sessionStorage, ...localStorage})")
+
+    await page.reload()
+    await given()
+    await page.sees("You have begun to launch these rows")
+    await looks_well(page)
+    await page.click("button", "Launch 2 runs")
+    await page.sees("2 runs are launched")
+    await page.click("link", "Show these runs")
+    await page.find("region", "Runs tagged once")
+    await page.gives("document.querySelectorAll('tbody tr a[href^=\"#/run/\"]').length", 2)
+
+
+async def test_runs_are_found_by_their_days_and_several_are_seen_to_at_once(page: Page, tmp_path: Path) -> None:
+    await page.click("link", "Tally")
+    await page.find("button", "Launch")
+    await page.fill("textbox", "N", "3")
+    await page.click("button", "Launch")
+    await page.sees("Counted to 3")
+    await page.click("link", "Runs")
+    await page.find("checkbox", "Select the run of Tally")
+
+    async def between(*days: str) -> None:
+        for index, day in enumerate(days):
+            await page.evaluate(
+                f"(input => {{ input.value = '{day}'; input.dispatchEvent(new Event('change', {{bubbles: true}})) }})"
+                f"(document.querySelectorAll('input[type=date]')[{index}])"
+            )
+
+    await between("2001-02-03", "2001-02-03")
+    await page.sees("No run fits this filter")
+    await looks_well(page)
+    await between("2001-02-03", "")
+    await page.find("checkbox", "Select the run of Tally")
+    await page.downloads(tmp_path)
+    await page.click("checkbox", "Select the run of Tally")
+    await looks_well(page)
+    await page.click("button", "Download (1)")
+    await until_saved(tmp_path / "tally.txt")
+    await page.gives("document.querySelector('.selection')", None)
+    await page.click("checkbox", "Select the run of Tally")
+    await page.click("button", "Acknowledge (1)")
+    await page.gives("document.querySelector('.selection')", None)
+    await page.click("checkbox", "Select the run of Tally")
+    await page.find("button", "Download (1)")
+    assert await page.all("button", "Acknowledge (1)") == []

@@ -57,7 +57,7 @@ test('what is shown in place is what is known to be harmless there', () => {
 
 test('runs add up by flow', () => {
   const DAY = 86_400_000
-  const run = (name: string, state: RunRow['state'], created: number, runtime?: number, error = ''): RunRow => ({ key: '', peerId: '', node: '', fid: '', path: '', name, state, created, modified: created, runtime, error, own: true, progress: undefined, tags: [], position: undefined })
+  const run = (name: string, state: RunRow['state'], created: number, runtime?: number, error = ''): RunRow => ({ key: '', peerId: '', node: '', fid: '', path: '', name, state, created, modified: created, runtime, error, own: true, progress: undefined, tags: [], position: undefined, waits: false, acknowledged: false })
   const now = 100 * DAY
   const [first, second] = statsOf([run('a', 'done', now, 1), run('a', 'done', now - DAY, 3), run('a', 'error', now, undefined, 'ValueError'), run('b', 'done', now - 50 * DAY, 2)], now)
   assert.deepEqual([first?.name, first?.runs, first?.errors, first?.median, first?.types], ['a', 3, 1, 3, [['ValueError', 1]]])

@@ -2,12 +2,13 @@
 import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks'
 import { CallError } from '../../core/errors.ts'
 import { textOf, type Row, type Value } from '../../core/value.ts'
-import { announce, chosenNode, explain, placesOf } from '../app.ts'
+import { announce, chosenNode, explain, now, placesOf } from '../app.ts'
 import { remember } from '../book.ts'
 import { brief } from '../format.ts'
 import { Note } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
+import { begunBatch, keepBatch } from './batch.ts'
 import { columnsOf, type InputRow, MAX_CHARACTERS, readRows, refusalOf } from './rows.ts'
 
 const text = say.many
@@ -41,8 +42,6 @@ export function ManyRuns({ peerId, path, schema, common, close }: ManyProps) {
   const [fault, setFault] = useState('')
   const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => heading.current?.focus(), [])
-  // One key a row: launched again after a lost session, it is the same run.
-  const batch = useMemo(() => crypto.randomUUID(), [typed])
   const { rows, wrong } = useMemo(() => {
     try {
       return { rows: readRows(typed, schema, common), wrong: '' }
@@ -50,12 +49,19 @@ export function ManyRuns({ peerId, path, schema, common, close }: ManyProps) {
       return { rows: [], wrong: error instanceof Error ? error.message : '' }
     }
   }, [typed, schema, common])
+  const [anew, setAnew] = useState(false)
+  const flow = `${peerId} ${path}`
+  const begun = useMemo(() => (anew ? undefined : begunBatch(flow, schema, rows, now.peek())), [flow, schema, rows, anew])
+  // One key a row: launched again after a lost session or a reload, it is the same run.
+  const batch = useMemo(() => begun?.id ?? crypto.randomUUID(), [begun, typed])
+  useEffect(() => begun && setTag(begun.tag), [begun])
   const good = rows.filter(row => row.fault === '')
   const todo = good.filter(row => !('fid' in (outcomes.get(row.number) ?? {})))
   const launched = good.length - todo.length
   const label = tag.trim()
   const change = (given: string) => {
     setTyped(given)
+    setAnew(false)
     setOutcomes(new Map())
     setFault('')
   }
@@ -68,6 +74,7 @@ export function ManyRuns({ peerId, path, schema, common, close }: ManyProps) {
     const stop = new AbortController()
     setRunning(stop)
     setFault('')
+    keepBatch(flow, schema, rows, { id: batch, tag: label }, now.peek())
     const left = todo[Symbol.iterator]()
     const work = async () => {
       for (const row of left) {
@@ -145,6 +152,16 @@ export function ManyRuns({ peerId, path, schema, common, close }: ManyProps) {
           </div>
           <Preview peerId={peerId} rows={rows} outcomes={outcomes} />
         </>
+      )}
+      {begun && !running && outcomes.size === 0 && (
+        <Note kind="warn" title={text.begun}>
+          <p>{text.begunText}</p>
+          <p>
+            <button type="button" class="button small" onClick={() => setAnew(true)}>
+              {text.anew}
+            </button>
+          </p>
+        </Note>
       )}
       {fault && (
         <Note kind="bad">

@@ -5,13 +5,15 @@ import { duration, oneLine } from '../format.ts'
 import { Confirm, Empty, Note, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { say } from '../texts.ts'
-import { type FlowStats, listRuns, type RunRow, statsOf } from './runs.ts'
+import { dayBounds, fetchOutputs, type FlowStats, listRuns, type RunRow, statsOf } from './runs.ts'
 
 const text = say.list
 const STATES = ['queued', 'running', 'locked', 'done', 'error'] as const
 const PAGE = 100
 /** Runs that are not over are looked at again so often. */
 const LOOK_MS = 5000
+
+type Act = 'delete' | 'kill' | 'ack' | 'download'
 
 /** `tag`: only runs that have it. */
 export function RunsPage({ tag }: { tag: string | undefined }) {
@@ -21,16 +23,21 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
   const [state, setState] = useState('')
   const [typed, setTyped] = useState('')
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
+  const [from, setFrom] = useState('')
+  const [to, setTo] = useState('')
   const [most, setMost] = useState(PAGE)
   const [asked, setAsked] = useState<'delete' | 'kill' | undefined>()
+  const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState<string[]>([])
   const [turn, setTurn] = useState(0)
   useTask(
     async stop => {
       setLooking(true)
       const silent: string[] = []
+      const { since, until } = dayBounds(from, to)
+      const match = { ...(tag !== undefined && { tag }), ...(until !== undefined && { until }) }
       await listRuns(
-        tag === undefined ? {} : { match: { tag } },
+        { ...(since !== undefined && { since }), ...(Object.keys(match).length > 0 && { match }) },
         (peerId, found) => !stop.aborted && setRows(before => new Map(before).set(peerId, found)),
         name => silent.push(name),
         stop
@@ -39,7 +46,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
       setAway(silent)
       setLooking(false)
     },
-    [turn, tag]
+    [turn, tag, from, to]
   )
   const isLive = [...rows.values()].flat().some(row => row.state !== 'done' && row.state !== 'error')
   useEffect(() => {
@@ -50,25 +57,29 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
   const all = useMemo(() => [...rows.values()].flat().sort((a, b) => b.created - a.created), [rows])
   const wanted = typed.trim().toLowerCase()
   const shown = useMemo(
-    () => all.filter(row => (state === '' || row.state === state) && (wanted === '' || `${row.name} ${row.path} ${row.node} ${row.fid} ${row.tags.join(' ')}`.toLowerCase().includes(wanted))),
-    [all, state, wanted]
+    () => all.filter(row => within(row.created, from, to) && (state === '' || row.state === state) && (wanted === '' || `${row.name} ${row.path} ${row.node} ${row.fid} ${row.tags.join(' ')}`.toLowerCase().includes(wanted))),
+    [all, state, wanted, from, to]
   )
   const chosen = shown.filter(row => selected.has(row.key))
   const over = chosen.filter(row => row.state === 'done' || row.state === 'error')
   const live = chosen.filter(row => row.state !== 'done' && row.state !== 'error')
-  const act = async (op: 'run.delete' | 'run.kill', of: RunRow[]) => {
+  const mine = over.filter(row => row.own && !row.acknowledged)
+  const act = async (what: Act, of: RunRow[]) => {
     const faults: string[] = []
+    setBusy(true)
     for (const row of of)
       try {
-        await nodeOf(row.peerId).ask(op, { fid: row.fid })
-        if (op === 'run.delete') await engine().knownRuns.forget(row.fid)
+        if (what === 'download') await fetchOutputs(row)
+        else await nodeOf(row.peerId).ask(`run.${what}`, { fid: row.fid })
+        if (what === 'delete') await engine().knownRuns.forget(row.fid)
       } catch (error) {
         faults.push(`${row.name}: ${explain(error).title}`)
       }
+    setBusy(false)
     setFailed(faults)
     setSelected(new Set())
-    setTurn(turn + 1)
-    announce(text.selected(0))
+    setTurn(before => before + 1)
+    announce(text.acted(of.length - faults.length))
   }
   const toggle = (key: string, on: boolean) => {
     const next = new Set(selected)
@@ -76,7 +87,8 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
     else next.delete(key)
     setSelected(next)
   }
-  const isEmpty = all.length === 0 && !looking
+  const isDated = from !== '' || to !== ''
+  const isEmpty = all.length === 0 && !looking && !isDated
   return (
     <>
       <PageHead
@@ -108,7 +120,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
           <a href={paths.runs()}>{text.allRuns}</a>
         </section>
       )}
-      {all.length > 0 && (
+      {(all.length > 0 || isDated) && (
         <div class="row filters">
           <input
             class="input grow"
@@ -126,6 +138,14 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
               </option>
             ))}
           </select>
+          <label class="row nowrap">
+            {text.from}
+            <input class="input" type="date" max={to || undefined} value={from} onChange={event => setFrom(event.currentTarget.value)} />
+          </label>
+          <label class="row nowrap">
+            {text.to}
+            <input class="input" type="date" min={from || undefined} value={to} onChange={event => setTo(event.currentTarget.value)} />
+          </label>
         </div>
       )}
       {away.length > 0 && <Note kind="warn">{<p>{text.awayNodes(away.map(each => oneLine(each, 60)).join(', '))}</p>}</Note>}
@@ -140,14 +160,24 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
       )}
       {chosen.length > 0 && (
         <div class="row card selection" role="group" aria-label={text.selected(chosen.length)}>
-          <span class="grow">{text.selected(chosen.length)}</span>
+          <span class="grow">{busy ? text.busy : text.selected(chosen.length)}</span>
+          {over.length > 0 && (
+            <button type="button" class="button" disabled={busy} onClick={() => void act('download', over)}>
+              {text.download} ({over.length})
+            </button>
+          )}
+          {mine.length > 0 && (
+            <button type="button" class="button" disabled={busy} title={text.ackAbout} onClick={() => void act('ack', mine)}>
+              {text.ack} ({mine.length})
+            </button>
+          )}
           {live.length > 0 && (
-            <button type="button" class="button danger" onClick={() => setAsked('kill')}>
+            <button type="button" class="button danger" disabled={busy} onClick={() => setAsked('kill')}>
               {say.run.kill} ({live.length})
             </button>
           )}
           {over.length > 0 && (
-            <button type="button" class="button danger" onClick={() => setAsked('delete')}>
+            <button type="button" class="button danger" disabled={busy} onClick={() => setAsked('delete')}>
               {say.run.delete} ({over.length})
             </button>
           )}
@@ -164,7 +194,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
         </Empty>
       )}
       {!isEmpty && all.length === 0 && <Skeletons label={say.loading} />}
-      {all.length > 0 && shown.length === 0 && <Empty title={text.noneFits} />}
+      {(all.length > 0 || (isDated && !looking)) && shown.length === 0 && <Empty title={text.noneFits} />}
       {shown.length > 0 && (
         <div class="card scroll">
           <table class="table folding">
@@ -213,6 +243,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
                   <td>
                     <State state={row.state} />
                     {row.position !== undefined && <p class="small muted nowrap">{say.run.queue(row.position)}</p>}
+                    {row.waits && <p class="small muted">{text.waits}</p>}
                   </td>
                   <td class="node-name">{oneLine(row.node, 60)}</td>
                   <td>
@@ -232,11 +263,17 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
       )}
       {all.length > 0 && <Stats stats={statsOf(shown, now.value)} />}
       {asked === 'delete' && (
-        <Confirm title={text.deleteMany(over.length)} text={say.run.deleteText} action={say.run.deleteAct} act={() => act('run.delete', over)} close={() => setAsked(undefined)} />
+        <Confirm title={text.deleteMany(over.length)} text={say.run.deleteText} action={say.run.deleteAct} act={() => act('delete', over)} close={() => setAsked(undefined)} />
       )}
-      {asked === 'kill' && <Confirm title={text.killMany(live.length)} text={say.run.killText} action={say.run.kill} act={() => act('run.kill', live)} close={() => setAsked(undefined)} />}
+      {asked === 'kill' && <Confirm title={text.killMany(live.length)} text={say.run.killText} action={say.run.kill} act={() => act('kill', live)} close={() => setAsked(undefined)} />}
     </>
   )
+}
+
+/** Return whether a moment is on one of these days, which may be open on either side. */
+function within(at: number, from: string, to: string): boolean {
+  const { since, until } = dayBounds(from, to)
+  return at >= (since ?? 0) && at < (until ?? Infinity)
 }
 
 /** Requests, errors and run times of each flow. */

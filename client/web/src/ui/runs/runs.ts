@@ -22,6 +22,9 @@ export interface RunRow {
   tags: string[]
   /** Place in the queue, from 1. */
   position: number | undefined
+  /** Whether it waits for room on the disk of its node. */
+  waits: boolean
+  acknowledged: boolean
 }
 
 const MOST_EACH = 1000
@@ -50,7 +53,9 @@ export function readRun(row: Row, peerId: string): RunRow {
     own: fieldOf(row, 'own') !== false,
     progress: typeof progress === 'number' ? progress : undefined,
     tags: Array.isArray(tags) ? tags.filter(each => typeof each === 'string') : [],
-    position: typeof position === 'number' ? position : undefined
+    position: typeof position === 'number' ? position : undefined,
+    waits: textOf(row, 'waits') === 'room',
+    acknowledged: fieldOf(row, 'acknowledged') === true
   }
 }
 
@@ -111,6 +116,26 @@ export async function listRows(
 /** List the runs of all nodes: as `listRows`. */
 export const listRuns = (args: { readonly [key: string]: Sendable }, tell: (peerId: string, rows: RunRow[]) => void, away: (name: string) => void, stop: AbortSignal): Promise<void> =>
   listRows('run.list', args, (peerId, rows) => tell(peerId, rows.map(row => readRun(row, peerId))), away, stop)
+
+/** Return what `run.list` takes for days as this device counts them, `2026-11-24`, both included; empty: open. */
+export function dayBounds(from: string, to: string): { since: number | undefined; until: number | undefined } {
+  const begin = (day: string, later: number) => {
+    const [year, month, date] = day.split('-').map(Number)
+    const at = new Date(year ?? 0, (month ?? 1) - 1, (date ?? 1) + later).getTime()
+    return day === '' || !Number.isFinite(at) || at < 0 ? undefined : at
+  }
+  return { since: begin(from, 0), until: begin(to, 1) }
+}
+
+/** Download all that a run made: one file as it is, several as one archive. */
+export async function fetchOutputs(row: RunRow): Promise<void> {
+  const node = nodeOf(row.peerId)
+  const names: string[] = []
+  for await (const each of node.pages('output.list', { fid: row.fid, pp: 200 })) names.push(textOf(each, 'name'))
+  const [first] = names
+  if (first === undefined) return
+  await (names.length === 1 ? node.download(row.fid, first) : node.downloadZip(row.fid, names, { saveAs: `${row.fid}.zip` })).done
+}
 
 export interface FlowStats {
   name: string
