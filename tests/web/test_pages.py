@@ -312,7 +312,7 @@ async def test_a_locked_key_asks_each_tab_for_its_password(world: World, page: P
         await tab.click("button", "Unlock")
     await page.find("button", "Lock now")
     await looks_well(page)
-    await second.sees("The password is wrong")
+    await second.sees("This is not the password of your identity")
     await second.fill("textbox", "Password of your identity", password)
     await second.click("button", "Unlock")
     await second.find("heading", "Runs")

@@ -69,8 +69,12 @@ function readBackup(text: string): Backup {
   return backup as Backup
 }
 
+const WRONG_BACKUP = 'The password is wrong, or the backup is damaged.'
+/** Of the copy that this browser keeps: nothing but a mistyped password is likely. */
+const WRONG_HERE = 'This is not the password of your identity. Try again.'
+
 /** Open a backup; returns the seed (32 bytes). */
-async function unseal(text: string, password: string): Promise<Bytes> {
+async function unseal(text: string, password: string, wrong: string): Promise<Bytes> {
   const backup = readBackup(text)
   let parts: Bytes[]
   try {
@@ -85,7 +89,7 @@ async function unseal(text: string, password: string): Promise<Bytes> {
     const seed = new Uint8Array(await crypto.subtle.decrypt({ name: 'AES-GCM', iv: nonce, additionalData }, key, sealed))
     if (seed.length === 32) return seed
   } catch {
-    throw new UsageError('The password is wrong, or the backup is damaged.')
+    throw new UsageError(wrong)
   }
   throw new UsageError('That backup is damaged.')
 }
@@ -158,7 +162,7 @@ export class Identity implements IdentityStore {
   async lock(password: string): Promise<void> {
     const backup = await this.backup()
     // Whoever has forgotten the password learns it now, and not when it is too late.
-    await unseal(backup, password)
+    await unseal(backup, password, WRONG_HERE)
     await this.#database.put('keys', KEY, { backup })
     this.#dropEverywhere()
   }
@@ -169,7 +173,7 @@ export class Identity implements IdentityStore {
 
   async unlock(password: string): Promise<void> {
     const dropped = this.#dropped
-    const signer = await signerOf(await this.#opened(await this.backup(), password))
+    const signer = await signerOf(await this.#opened(await this.backup(), password, WRONG_HERE))
     if (dropped !== this.#dropped) throw new LockedError('The key was locked again meanwhile.')
     this.#signer = Promise.resolve(signer)
     this.#changes.tell(undefined)
@@ -177,7 +181,7 @@ export class Identity implements IdentityStore {
 
   async removeLock(password: string): Promise<void> {
     const backup = await this.backup()
-    await this.#use({ key: await this.#opened(backup, password), backup })
+    await this.#use({ key: await this.#opened(backup, password, WRONG_HERE), backup })
   }
 
   async forget(): Promise<void> {
@@ -187,8 +191,8 @@ export class Identity implements IdentityStore {
   }
 
   /** Open a backup as a key, which is that of the peer id in it. */
-  async #opened(backup: string, password: string): Promise<KeptKey> {
-    const key = await keepSeed(await unseal(backup, password))
+  async #opened(backup: string, password: string, wrong: string): Promise<KeptKey> {
+    const key = await keepSeed(await unseal(backup, password, wrong))
     if (peerIdOf((await signerOf(key)).publicKey) !== readBackup(backup).peer_id) throw new UsageError('That backup is damaged.')
     return key
   }
@@ -216,7 +220,7 @@ export class Identity implements IdentityStore {
   }
 
   async restore(backup: string, password: string): Promise<string> {
-    await this.#use({ key: await this.#opened(backup, password), backup })
+    await this.#use({ key: await this.#opened(backup, password, WRONG_BACKUP), backup })
     return readBackup(backup).peer_id
   }
 
