@@ -6,8 +6,12 @@ source, and goes on with the one that has used least of its time lately. For who
 which tasks, futures and timers inherit: whatever is begun for a source (a handshake, a call, a run, those who follow
 it) is counted on that source, and what nobody is named for is done at once, as ever.
 
-    ready, for nobody ───────────────────────────────┐
-    ready, for a source ─► its line ─► least used ───┴─► TURN_SECONDS ─► look for what came
+    ready, for nobody ───────────────────────────────────────────────┐
+    ready, for a source ─► its line ─► least used, or waited longest ┴─► TURN_SECONDS ─► look for what came
+
+Sources cost nothing to who has a network of addresses. So those that are new take turns as if they were one source,
+and each `LONGEST_EVERY`th slice is for the line that has waited longest: however many come after it, a line has its
+turn after `LONGEST_EVERY` slices for itself and for each line that waited before it, at most.
 """
 
 from __future__ import annotations
@@ -18,17 +22,20 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, TypeVarTuple
 
 __all__ = [
     "HALF_LIFE_SECONDS",
+    "LONGEST_EVERY",
+    "NEW_SECONDS",
     "SLICE_SECONDS",
     "TURN_SECONDS",
     "FairLoop",
     "FairSemaphore",
     "for_nobody",
+    "line_for",
     "line_of",
     "new_loop",
 ]
@@ -41,6 +48,10 @@ TURN_SECONDS = 0.002
 """Time for all lines together before the loop looks for what came."""
 SLICE_SECONDS = 0.0005
 """Time after which a line lets others go on; one callback may take longer."""
+NEW_SECONDS = 0.005
+"""What a source uses before it has turns of its own; a handshake takes about as much."""
+LONGEST_EVERY = 8
+"""Of so many slices one is for the line that has waited longest, whatever others have used."""
 _SOURCES = 4096
 """Sources that are remembered; the one that was named longest ago is forgotten first."""
 
@@ -51,20 +62,24 @@ class Line:
     Attributes:
         rank: compares with that of other lines at any time: the logarithm of the seconds used, all of which fade
             alike. The lowest goes on.
+        total: seconds used in all.
+        place: its number among those that wait; 0 if it does not.
     """
 
-    __slots__ = ("handles", "rank", "waits")
+    __slots__ = ("handles", "place", "rank", "total")
 
     def __init__(self) -> None:
         self.handles: deque[asyncio.Handle] = deque()
         self.rank = -math.inf
-        self.waits = False
+        self.total = 0.0
+        self.place = 0
 
     def used(self, seconds: float, now: float) -> None:
         """Count some time that was used."""
         if seconds > 0:
             before = 2.0 ** (self.rank - now / HALF_LIFE_SECONDS)
             self.rank = math.log2(before + seconds) + now / HALF_LIFE_SECONDS
+            self.total += seconds
 
 
 _line: ContextVar[Line | None] = ContextVar("line", default=None)
@@ -75,8 +90,16 @@ class FairLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._waiting: list[tuple[float, int, Line]] = []
-        self._numbers = count()
+        self._waiting: OrderedDict[int, Line] = OrderedDict()
+        """The lines that wait, by place: who has waited longest is the first."""
+        self._new: OrderedDict[int, Line] = OrderedDict()
+        """Those of them that are new."""
+        self._ranks: list[tuple[float, int, Line]] = []
+        """A heap of the others. An entry whose place does not wait is of a turn that its line has had."""
+        self._places = count(1)
+        self._slices = 0
+        self._newcomers = Line()
+        """Counts what new lines use, all together."""
         self._serving = False
         self._own = Context()
         self._lines: OrderedDict[str, Line] = OrderedDict()
@@ -101,15 +124,37 @@ class FairLoop(asyncio.SelectorEventLoop):
             return super().call_soon(callback, *args, context=context)
         handle = asyncio.Handle(callback, args, self, context)
         line.handles.append(handle)
-        if not line.waits:
+        if not line.place:
             self._wait(line)
             if not self._serving:
                 self._serve_soon()
         return handle
 
     def _wait(self, line: Line) -> None:
-        line.waits = True
-        heappush(self._waiting, (line.rank, next(self._numbers), line))
+        line.place = place = next(self._places)
+        self._waiting[place] = line
+        if line.total < NEW_SECONDS:
+            self._new[place] = line
+            return
+        if len(self._ranks) > 2 * len(self._waiting) + 64:
+            self._ranks = [entry for entry in self._ranks if entry[1] in self._waiting]
+            heapify(self._ranks)
+        heappush(self._ranks, (line.rank, place, line))
+
+    def _next(self) -> Line:
+        """Take the line that goes on out of those that wait."""
+        self._slices += 1
+        ranks, waiting = self._ranks, self._waiting
+        while ranks and ranks[0][1] not in waiting:
+            heappop(ranks)
+        if self._slices % LONGEST_EVERY == 0:
+            place = next(iter(waiting))
+        elif self._new and (not ranks or self._newcomers.rank <= ranks[0][0]):
+            place = next(iter(self._new))
+        else:
+            place = heappop(ranks)[1]
+        self._new.pop(place, None)
+        return waiting.pop(place)
 
     def _serve_soon(self) -> None:
         self._serving = True
@@ -120,7 +165,7 @@ class FairLoop(asyncio.SelectorEventLoop):
         until = begin + TURN_SECONDS
         try:
             while self._waiting and now < until:
-                line = heappop(self._waiting)[2]
+                line = self._next()
                 handles, slice_end = line.handles, begin + SLICE_SECONDS
                 try:
                     while handles and now < slice_end:
@@ -129,9 +174,11 @@ class FairLoop(asyncio.SelectorEventLoop):
                             handle._run()
                         now = self.time()
                 finally:
+                    if line.total < NEW_SECONDS:
+                        self._newcomers.used(now - begin, now)
                     line.used(now - begin, now)
                     begin = now
-                    line.waits = False
+                    line.place = 0
                     if handles:
                         self._wait(line)
         finally:
@@ -143,12 +190,15 @@ class FairLoop(asyncio.SelectorEventLoop):
 class FairSemaphore:
     """A semaphore that lets the source go first that has used least time lately; what is nobody's goes before all.
 
+    Each `LONGEST_EVERY`th time it is for who has waited longest.
+
     Args:
         value: how many may have it at once.
     """
 
     def __init__(self, value: int) -> None:
         self._value = value
+        self._turns = 0
         self._waiting: list[tuple[Line | None, asyncio.Future[None]]] = []
 
     async def __aenter__(self) -> None:
@@ -177,9 +227,11 @@ class FairSemaphore:
     def release(self) -> None:
         """Let the next one have it."""
         while self._waiting:
-            _, place = waiting = min(self._waiting, key=_rank)
+            longest = (self._turns + 1) % LONGEST_EVERY == 0
+            _, place = waiting = self._waiting[0] if longest else min(self._waiting, key=_rank)
             self._waiting.remove(waiting)
             if not place.done():
+                self._turns += 1
                 place.set_result(None)
                 return
         self._value += 1
@@ -197,6 +249,14 @@ def line_of(loop: asyncio.AbstractEventLoop, source: str) -> Context | None:
     context = copy_context()
     context.run(_line.set, loop.line(source))
     return context
+
+
+def line_for(source: str) -> Context | None:
+    """Return the context for work that is a source's, though nobody may have asked for it now.
+
+    What was begun for somebody stays in that line. None on loops where none take turns.
+    """
+    return line_of(asyncio.get_running_loop(), source) if _line.get() is None else copy_context()
 
 
 def for_nobody() -> Context:

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from kodo.p2p.net.turns import HALF_LIFE_SECONDS, TURN_SECONDS, FairLoop, FairSemaphore, for_nobody, line_of
+from kodo.p2p.net.turns import (
+    HALF_LIFE_SECONDS,
+    LONGEST_EVERY,
+    TURN_SECONDS,
+    FairLoop,
+    FairSemaphore,
+    for_nobody,
+    line_of,
+)
 from tests.support.virtual_time import JumpingSelector
 
 MS = 0.001
@@ -56,6 +64,8 @@ async def _turns(count: int) -> None:
 def test_who_used_little_goes_before_all_that_others_have_waiting() -> None:
     async def scene(loop: _VirtualFairLoop) -> None:
         done: list[str] = []
+        for source in ("a", "b", "c"):
+            loop.line(source).used(0.1, loop.now)
         for _ in range(100):
             for source in ("a", "b", "c"):
                 loop.call_soon(busy(loop, done, source), context=context(loop, source))
@@ -209,6 +219,28 @@ def test_of_those_that_wait_for_a_semaphore_who_used_least_goes_first_whenever_i
         tasks.append(loop.create_task(start("user"), context=context(loop, "user")))
         await asyncio.wait(tasks)
         assert order == ["crowd", "user", *["crowd"] * 4]
+
+    virtual(scene)
+
+
+def test_who_waits_for_a_semaphore_gets_it_though_ever_new_sources_come() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        starts = FairSemaphore(1)
+        order: list[str] = []
+
+        async def start(source: str) -> None:
+            async with starts:
+                order.append(source)
+                await asyncio.sleep(1)
+
+        loop.line("known").used(0.5, loop.now)
+        tasks = [loop.create_task(start("first"), context=context(loop, "first"))]
+        await _turns(3)
+        tasks.append(loop.create_task(start("known"), context=context(loop, "known")))
+        for number in range(2 * LONGEST_EVERY):
+            tasks.append(loop.create_task(start(f"new {number}"), context=context(loop, f"new {number}")))
+        await asyncio.wait(tasks)
+        assert order.index("known") <= LONGEST_EVERY
 
     virtual(scene)
 
