@@ -5,6 +5,7 @@ import { FlowPage } from './flows/flow.tsx'
 import { FlowsPage } from './flows/flows.tsx'
 import { waiting } from './inbox/state.ts'
 import { LinkPage } from './link/link.tsx'
+import { coded } from './parts/coded.tsx'
 import { Mark } from './parts/icons.tsx'
 import { later } from './parts/later.tsx'
 import { Empty, Note, useTask } from './parts/parts.tsx'
@@ -161,7 +162,7 @@ function Lacks() {
     <>
       {!can.secure && (
         <Note kind="warn" title={say.insecure.title}>
-          <p>{say.insecure.text}</p>
+          <p>{coded(say.insecure.text)}</p>
         </Note>
       )}
       {isFar && can.localNetwork === 'denied' && (

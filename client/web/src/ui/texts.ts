@@ -85,6 +85,7 @@ export const say = {
   } as Record<string, string>,
 
   find: {
+    release: (release: string) => `release ${release}`,
     title: 'Flows',
     text: 'What the nodes around you, and those in your registries, can do for you.',
     search: 'Search',

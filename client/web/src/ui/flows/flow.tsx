@@ -5,6 +5,7 @@ import { chosenNode, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
 import { Form } from '../form/form.tsx'
 import { fieldFor } from '../form/schema.ts'
+import { coded } from '../parts/coded.tsx'
 import { PasteInputs } from './paste.tsx'
 import { completed, withoutSecrets } from './prefill.ts'
 import { exact, isTime, json, oneLine } from '../format.ts'
@@ -259,7 +260,7 @@ function Assistant({ peerId, path }: { peerId: string; path: string }) {
             </select>
           </div>
           <CopyLine text={texts?.get(name)?.trimEnd() ?? ''} label={text.assistant} wraps />
-          <p class="small muted">{text.assistantText}</p>
+          <p class="small muted">{coded(text.assistantText)}</p>
         </>
       )}
     </div>

@@ -9,6 +9,7 @@ import { nameOf, remember } from '../book.ts'
 import { oneLine } from '../format.ts'
 import { host } from '../host.ts'
 import { openToken } from '../link/open.ts'
+import { coded } from '../parts/coded.tsx'
 import { SearchIcon } from '../parts/icons.tsx'
 import { CopyLine, Empty, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
 import { go, paths, settleFlows } from '../router.ts'
@@ -97,12 +98,12 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
       </PageHead>
       {served.status === 'locked' && (
         <Note kind="warn" title={say.hostLocked.title}>
-          <p>{say.hostLocked.text}</p>
+          <p>{coded(say.hostLocked.text)}</p>
         </Note>
       )}
       {served.kind === 'web' && served.status === 'away' && (
         <Note kind="warn" title={say.hostAway.title}>
-          <p>{say.hostAway.text}</p>
+          <p>{coded(say.hostAway.text)}</p>
         </Note>
       )}
       <div class="row filters">
@@ -198,7 +199,7 @@ function FlowCard({ row }: { row: FlowRow }) {
           {text.on} {oneLine(row.node || row.peerId, 80)}
         </span>
         {row.organization && <span>{oneLine(row.organization, 80)}</span>}
-        {row.release && <span>{oneLine(row.release, 40)}</span>}
+        {row.release && <span>{text.release(oneLine(row.release, 40))}</span>}
         {row.source !== 'near' && <span>{row.source}</span>}
       </p>
       {row.tags.length > 0 && (

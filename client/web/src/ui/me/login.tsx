@@ -5,6 +5,7 @@ import { type Terms, termsOf } from '../../core/oidc.ts'
 import type { Logins } from '../../net/api.ts'
 import { engine } from '../app.ts'
 import { oneLine } from '../format.ts'
+import { coded } from '../parts/coded.tsx'
 import { Failure, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 
@@ -113,7 +114,7 @@ function AtIssuer({ at, terms }: { at: { readonly logins: Logins }; terms: Terms
           </button>
         </div>
       ) : (
-        <p class="muted">{text.noIssuer}</p>
+        <p class="muted">{coded(text.noIssuer)}</p>
       )}
       {error !== undefined && <Failure error={error} />}
     </div>

@@ -2,6 +2,7 @@
 import { useId, useState } from 'preact/hooks'
 import { host } from '../host.ts'
 import { say } from '../texts.ts'
+import { coded } from './coded.tsx'
 import { later } from './later.tsx'
 import { CopyLine } from './parts.tsx'
 
@@ -77,7 +78,7 @@ export function MadeLink({ token, link, opens, about }: MadeLinkProps) {
         <h3>{text.koco}</h3>
         <CopyLine text={koco} label={text.koco} />
       </div>
-      {isHere && <p class="small muted">{text.local[opens]}</p>}
+      {isHere && <p class="small muted">{coded(text.local[opens])}</p>}
       {isDrawn ? (
         <div class="stack tight">
           <QrCode text={isHere ? koco : page} />

@@ -241,7 +241,8 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
           <div class="stack tight">
             <progress class="meter" aria-label={text.progress} max={100} value={percent} />
             <span class="small muted">
-              {percent !== undefined && `${Math.round(percent)} % `}
+              {percent !== undefined && `${Math.round(percent)} %`}
+              {percent !== undefined && progressText(view.progress) && ' · '}
               {progressText(view.progress)}
             </span>
           </div>
