@@ -518,5 +518,5 @@ def register(app: typer.Typer) -> None:
     for name, (help_, commands) in groups.items():
         group = typer.Typer(help=help_, no_args_is_help=True)
         for word, function in commands.items():
-            command(group, word)(function)
+            command(group, word, bounded=function not in (user_add, user_password))(function)  # these ask
         app.add_typer(group, name=name)

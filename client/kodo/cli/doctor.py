@@ -34,6 +34,8 @@ __all__ = ["Finding", "beyond_loopback", "register"]
 RESERVE_BYTES = 256 << 20
 CLOCK_SECONDS = 60.0
 REGISTRY_SECONDS = 5.0
+_PROXY_REFUSALS = frozenset([403, 407, 502, 503, 504])
+"""What a proxy answers that does not reach a registry, or may not."""
 MAX_SESSIONS = 5
 """Nodes whose latest session is told."""
 LEAST_PORT = 1024
@@ -167,7 +169,7 @@ async def _registry(context: Context, url: str) -> Finding:
     except TimeoutError:
         why = f"no answer within {REGISTRY_SECONDS:g} s"
     except (OSError, ValueError, http.client.HTTPException) as error:
-        why = str(error)
+        why = str(getattr(error, "reason", error))
     else:
         off = _clock_off(date)
         if off is None:
@@ -186,6 +188,8 @@ def _date_at(url: str, proxy: str | None) -> str | None:
         with urllib.request.build_opener(ways).open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
             return str(answer.headers.get("Date"))
     except urllib.error.HTTPError as error:
+        if proxy is not None and url.startswith("http:") and error.code in _PROXY_REFUSALS:
+            raise OSError(f"HTTP {error.code}, from the proxy or what is behind it") from None
         return error.headers.get("Date")
 
 
@@ -362,7 +366,7 @@ def _sessions(home: Path) -> Iterator[Finding]:
     for each in list(LastSessions(home / "last_sessions").all().values())[: -MAX_SESSIONS - 1 : -1]:
         found = f"{each.name}: {each.route} on {human_time(each.at)}"
         if why := WHY[each.route]:
-            found += f"; {why} ({each.addresses} known); koco doctor --to {shlex.quote(each.name)} asks each of them"
+            found += f"; {why} (known: {each.addresses}); koco doctor --to {shlex.quote(each.name)} asks each of them"
         yield Finding("session", found)
 
 

@@ -240,6 +240,6 @@ async def _follow(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "invite")(invite)
+    command(app, "invite", bounded=True)(invite)
     command(app, "invitations", bounded=True)(invitations)
     command(app, "open")(open_link)

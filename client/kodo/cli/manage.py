@@ -40,6 +40,7 @@ async def show_id(context: Context) -> None:
 
 async def config(context: Context) -> None:
     """Show every setting, its value and where the value comes from."""
+    from kodo.access.outgoing import shown_proxy
     from kodo.cli.table import Table
     from kodo.client.config import ENVIRONMENT, NAMES, Settings
     from kodo.settings.fields import SECRETS
@@ -48,7 +49,8 @@ async def config(context: Context) -> None:
     values = {"home": str(context.loaded.home), **{name: said[field] for name, field in NAMES.items()}}
     for name in SECRETS:
         given = values[name]
-        values[name] = [_masked(each) for each in given] if isinstance(given, list) else given and _masked(given)
+        mask = shown_proxy if name == "proxy" else _masked
+        values[name] = [mask(each) for each in given] if isinstance(given, list) else given and mask(given)
     sources = context.loaded.sources
     if context.json:
         context.emit({name: {"value": value, "source": sources[name]} for name, value in values.items()})
@@ -86,6 +88,6 @@ async def forget(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(app, "forget")(forget)
-    command(app, "id")(show_id)
-    command(app, "config")(config)
+    command(app, "forget", bounded=True)(forget)
+    command(app, "id", bounded=True)(show_id)
+    command(app, "config", bounded=True)(config)

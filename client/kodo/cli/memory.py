@@ -117,6 +117,6 @@ def _pair(word: str) -> tuple[str, Any]:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     group = typer.Typer(help="Read and change what flows remember, as their developer.", no_args_is_help=True)
-    command(group, "list")(list_memory)
+    command(group, "list", bounded=True)(list_memory)
     command(group, "put")(put_memory)
     app.add_typer(group, name="memory")

@@ -93,4 +93,4 @@ def write_project(folder: Path, files: dict[str, str]) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    command(app, "new")(new)
+    command(app, "new", bounded=True)(new)

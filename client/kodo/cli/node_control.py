@@ -142,4 +142,4 @@ async def _let_go(home: Path) -> None:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     command(app, "down")(down)
-    command(app, "cleanup")(cleanup)
+    command(app, "cleanup", bounded=True)(cleanup)

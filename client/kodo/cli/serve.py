@@ -407,8 +407,8 @@ async def registry(
         typer.Option(
             "--relay",
             metavar="off|RATE",
-            help="Relay at most so many bytes a second for nodes that are not reached directly, e.g. 10MB, over the"
-            " UDP port of the same number; or nothing.",
+            help="Relay at most so many bytes a second for nodes that are not reached directly, e.g. 10MB, by"
+            " UDP on the same port number or by WebSocket; or nothing.",
         ),
     ] = None,
     tls_cert: Annotated[

@@ -25,8 +25,8 @@ FRESH_MS = 60_000
 WHY = {
     "lan": "",
     "direct": "",
-    "punched": "none of its addresses answers before a registry has introduced the two",
-    "relay": "none of its addresses answers but that at a registry's relay",
+    "punched": "none of the node's addresses answers from here until a registry has introduced this machine",
+    "relay": "no address of the node answers from here but the one at a registry's relay",
 }
 """Why a session took no better way, by its route: the best that answers is taken."""
 

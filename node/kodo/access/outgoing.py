@@ -1,7 +1,7 @@
 """How registries and issuers are reached: one place makes all HTTP clients for them, by a proxy where that is set.
 
 A proxy is a matter of the network that this process is in, so it is chosen once, for the process. What is on this
-machine or in its own networks is never reached by it.
+machine or in private networks is never reached by it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def proxy_to(url: str) -> str | None:
 
 
 async def _is_near(host: str) -> bool:
-    """Whether a host is this machine, or in its own networks: by its address, or by all that its name has."""
+    """Whether a host is this machine, or in a private network: by its address, or by all that its name has."""
     if is_own_host(host) or host.endswith(".local"):
         return True
     with contextlib.suppress(ValueError):
@@ -72,7 +72,9 @@ async def _is_near(host: str) -> bool:
 
 
 def shown_proxy(proxy: str) -> str:
-    """Return a proxy's URL without the password that may be in it."""
+    """Return a proxy's URL without the name and password that may be in it; `SYSTEM` as it is."""
+    if proxy == SYSTEM:
+        return SYSTEM
     parts = urlsplit(proxy)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -99,10 +101,15 @@ def proxy_error(error: Exception, url: str, proxy: str | None) -> UnreachableErr
 
     if proxy is None:
         return None
+    setting = "HTTPS_PROXY or HTTP_PROXY" if _chosen == SYSTEM else "KODO_PROXY (proxy in kodo.toml)"
     status = getattr(error, "status", None)
     if isinstance(error, aiohttp.ClientHttpProxyError) or status == _PROXY_LOGIN:
-        todo = "; write its setting as http://USER:PASSWORD@HOST:PORT" if status == _PROXY_LOGIN else ""
-        return UnreachableError(f"the proxy {shown_proxy(proxy)} does not connect to {url}: HTTP {status}{todo}")
+        todo = "check that address, or ask whoever runs the proxy to allow it"
+        if status == _PROXY_LOGIN:
+            todo = f"put your name and password there into {setting}: http://USER:PASSWORD@HOST:PORT"
+        return UnreachableError(f"the proxy {shown_proxy(proxy)} does not connect to {url}: HTTP {status}; {todo}")
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return UnreachableError(f"the proxy {shown_proxy(proxy)} does not answer, so {url} is not reached")
+        return UnreachableError(
+            f"the proxy {shown_proxy(proxy)} does not answer, so {url} is not reached; check {setting}"
+        )
     return None

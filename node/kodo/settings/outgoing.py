@@ -15,6 +15,6 @@ class OutgoingSettings(SettingsModel):
     proxy: Proxy | None = Field(
         default=None,
         description="HTTP proxy by which registries and issuers are reached, e.g. `http://proxy.example.com:3128`;"
-        " `system` for what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for this machine and its own"
-        " networks. Default: none.",
+        " `system` for what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for this machine or private"
+        " networks. Not the reverse proxy before a registry: that is `proxies`. Default: none.",
     )

@@ -7,6 +7,7 @@ import pytest
 
 from kodo.access import outgoing
 from kodo.access.http import discover
+from kodo.cli import doctor
 from kodo.p2p.core import relay_wire
 from kodo.p2p.core.hosts import is_local
 from kodo.p2p.errors import UnreachableError
@@ -95,8 +96,18 @@ async def test_what_fails_because_of_the_proxy_names_it_without_its_password(reg
             with pytest.raises(UnreachableError, match=f"the proxy {by.url} does not connect"):
                 await relaying._carry(at, Leg(lambda data: None, lambda: None), None)
     async with RegistryClient(named(registry)) as client:
-        with pytest.raises(UnreachableError, match=f"the proxy {by.url} does not answer"):
+        with pytest.raises(UnreachableError, match=f"the proxy {by.url} does not answer.*; check KODO_PROXY"):
             await client.nodes()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_doctor_takes_no_answer_of_a_proxy_for_the_registrys(registry, scheme):
+    at = named(registry).replace("http", scheme, 1)
+    async with proxy({NAME: "127.0.0.1"}, login="me:secret") as by:
+        with pytest.raises(OSError, match="407"):
+            await asyncio.to_thread(doctor._date_at, at, by.url)
+        if scheme == "http":
+            assert await asyncio.to_thread(doctor._date_at, at, by.url.replace("//", "//me:secret@"))
 
 
 async def test_issuers_are_asked_by_the_proxy_too():

@@ -58,7 +58,8 @@ def test_the_ways_of_the_latest_sessions_are_told_and_why_they_were_no_better(tm
     assert [finding.found.split()[:2] for finding in findings] == [
         [f"n{number}.example:", routes[number]] for number in (5, 4, 3, 2, 1)
     ]
-    assert "none of its addresses answers but that at a registry's relay (5 known)" in findings[0].found
+    assert "no address of the node answers from here but the one at a registry's relay" in findings[0].found
+    assert "(known: 5)" in findings[0].found
     assert "koco doctor --to n5.example" in findings[0].found
     assert ";" not in findings[1].found
     assert not any(finding.todo for finding in findings)

@@ -327,6 +327,19 @@ raise SystemExit(runtime.execute(fails, {{}}, common))
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("system", "system"), ("http://me:secret@proxy.example.com:3128", "http://proxy.example.com:3128")],
+)
+def test_config_tells_which_proxy_is_used_and_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, shown: str
+) -> None:
+    monkeypatch.setenv("KODO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KODO_PROXY", given)
+    assert main.run(["config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proxy"] == {"value": shown, "source": "env KODO_PROXY"}
+
+
 @pytest.mark.parametrize("words", [["config"], ["config", "--json"]])
 def test_an_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:

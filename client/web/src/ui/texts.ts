@@ -415,7 +415,7 @@ export const say = {
       lan: 'Packets stay within your network.',
       direct: 'Packets go through routers, straight to the node.',
       punched: 'Packets go straight to the node, through a router that it has opened for this browser.',
-      relay: 'Packets go through the relay of a registry, which can read none of them. If a direct way is found, the session moves there.'
+      relay: 'Packets go through the relay of a registry, which can read none of them. Chromium moves to a direct way if one is found; other browsers may stay.'
     }
   },
   nodePage: {
