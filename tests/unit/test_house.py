@@ -155,7 +155,7 @@ def test_every_folder_says_what_it_is_for(folder: str) -> None:
     assert len(readme.read_text(encoding="utf-8")) > 200
 
 
-APART = {f"kodo.flow.adapters.{name}" for name in ("llama_index", "openai_agents", "pydantic_ai")}
+APART = {f"kodo.flow.adapters.{name}" for name in ("crewai_memory", "llama_index", "openai_agents", "pydantic_ai")}
 """Modules that import what only an environment of its own has; there they are tested."""
 
 

@@ -67,7 +67,7 @@ class Room:
         return True
 
     def give(self, amount: int, source: str) -> None:
-        """Give room back."""
+        """Free room that was taken."""
         self.left += amount
         self._of[source] -= amount
         if not self._of[source]:
