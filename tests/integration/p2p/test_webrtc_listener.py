@@ -18,6 +18,7 @@ from kodo.p2p.core.sctp import association
 from kodo.p2p.core.sctp.wire import RE_CONFIG
 from kodo.p2p.errors import BrokenSessionError, IdentityError, KodoError, UnreachableError
 from kodo.p2p.net import link as link_module
+from kodo.p2p.net import waiting_datagrams
 from kodo.p2p.net.calls import CALL_PROTOCOL, Call, CallServer, request
 from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.direct import WebRtcTransport
@@ -308,7 +309,7 @@ async def test_a_link_that_takes_little_at_a_turn_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, turn: float, waiting: int
 ) -> None:
     monkeypatch.setattr(link_module, "TURN_SECONDS", turn)
-    monkeypatch.setattr(link_module, "WAITING_DATAGRAMS", waiting)
+    monkeypatch.setattr(waiting_datagrams, "WAITING_DATAGRAMS", waiting)
     async with asyncio.timeout(60), make_pair("webrtc") as pair:
         session = await pair.client.connect(pair.addresses)
 

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import secrets
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -30,6 +29,7 @@ from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
 from kodo.p2p.net.turns import for_nobody, line_of
 from kodo.p2p.net.unexpected import as_ours, tell
+from kodo.p2p.net.waiting_datagrams import WaitingDatagrams
 from kodo.p2p.net.ways import OverRelay, Stray, Way
 
 __all__ = ["WebRtcLink"]
@@ -47,10 +47,6 @@ TURN_SECONDS = 0.001
 """Time that one link takes for what came before others have their turn; what is left waits, in its own queue."""
 TOGETHER = 32
 """Datagrams that are taken before what they say is delivered."""
-WAITING_DATAGRAMS = 4096
-"""What waits of one link; more is dropped, as a network would: its own loss, nobody else's."""
-WAITING_HANDSHAKE = 64
-"""The same before DTLS is over: one flight is a few datagrams."""
 
 
 class WebRtcLink:
@@ -125,8 +121,7 @@ class WebRtcLink:
         self._error: Exception | None = None
         self._closing = False
         self._writers: list[Callable[[], None]] = []
-        self._waiting: deque[tuple[bytes, Callable[[], None]]] = deque()
-        self._waiting_bytes = 0
+        self._waiting = WaitingDatagrams()
         self._kept_by_readers = 0
         self._account = (budget or Budget()).open(source, self._cut)
         self._behind = False
@@ -173,9 +168,7 @@ class WebRtcLink:
             return
         finished = self._dtls.finished
         if finished or self.context is not None:
-            if len(self._waiting) < (WAITING_DATAGRAMS if finished else WAITING_HANDSHAKE):
-                self._waiting.append((datagram, proved))
-                self._waiting_bytes += len(datagram)
+            self._waiting.put(datagram, proved, encrypted=finished)
             return
         self._step(datagram)
 
@@ -230,8 +223,7 @@ class WebRtcLink:
         payloads: list[bytes] = []
         try:
             for _ in range(min(len(waiting), TOGETHER)):
-                datagram, proved = waiting.popleft()
-                self._waiting_bytes -= len(datagram)
+                datagram, proved = waiting.take()
                 payload = decrypt(datagram)
                 if payload:
                     proved()
@@ -249,23 +241,24 @@ class WebRtcLink:
             self._sctp.receive_datagrams(payloads, now)
 
     def flush(self) -> None:
-        """Deliver what came, at once or when it is the source's turn.
+        """Deliver what came, at once or when it is the source's turn; until then it counts as kept.
 
         What is sent because of it goes in the next turn of the loop: an answer that its reader gives at once then
         goes in one packet with the acknowledgement of what it answers.
         """
         if self.context is None:
             self._deliver()
-        elif self._delivery is None and self._error is None:
+            return
+        self._count_kept()
+        if self._delivery is None and self._error is None:
             self._delivery = self._loop.call_soon(self._deliver, context=self.context)
 
     def _deliver(self) -> None:
         self._delivery = None
         while self._waiting and not self._dtls.finished:
-            datagram, _ = self._waiting.popleft()
-            self._waiting_bytes -= len(datagram)
-            self._step(datagram)
+            self._step(self._waiting.take()[0])
         if not self._dtls.finished:
+            self._count_kept()
             self._arm()
             return
         if not self._behind:
@@ -437,7 +430,7 @@ class WebRtcLink:
             tell(partial(self._channels.handler.link_lost, error), self.remote_address[0])
 
     def _count_kept(self) -> None:
-        self._account.keeps(self._sctp.kept + self._waiting_bytes + self._kept_by_readers)
+        self._account.keeps(self._sctp.kept + self._waiting.bytes + self._kept_by_readers)
 
     def _cut(self) -> None:
         """End the link because it keeps more than others that keep too much together."""
