@@ -31,6 +31,7 @@ from kodo.node.store import schedule_rows
 from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, CapacityError, KodoError
+from kodo.p2p.net.turns import line_for
 from kodo.protocol.events import Event
 from kodo.protocol.uploads import find_uploads
 
@@ -260,8 +261,8 @@ class Schedules:
                         failed.append(error)
 
         async with asyncio.TaskGroup() as group:
-            for line in lines.values():
-                group.create_task(serve(line))
+            for payer, line in lines.items():
+                group.create_task(serve(line), context=line_for(payer))
         if failed:
             raise failed[0]
         return settled

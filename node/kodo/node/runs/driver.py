@@ -72,7 +72,7 @@ class Driver:
 
     def drive(self, live: LiveRun) -> None:
         """Carry a run to its end, in a task."""
-        live.driver = self._tasks.spawn(partial(self._run, live))
+        live.driver = self._tasks.spawn(partial(self._run, live), live.payer)
 
     async def halt(self, live: LiveRun) -> None:
         """Stop driving; what was being stored goes into the log before anything that is stored from now on."""

@@ -268,7 +268,7 @@ class Runs:
                 self.queue.take(live.payer, live.fid)
                 self._park_or_resume(live)
             if live.row.killed:
-                self.spawn(partial(self._finish_kill, live))
+                self._tasks.spawn(partial(self._finish_kill, live), live.payer)
             elif live.runner is not None or not live.handed:
                 self._driver.drive(live)
             else:

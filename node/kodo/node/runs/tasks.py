@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from kodo.node.runs.launch import stopping
+from kodo.p2p.net.turns import line_for
 
 __all__ = ["Tasks"]
 
@@ -41,8 +42,12 @@ class Tasks:
             task.cancel()
         await self._stack.aclose()
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Do `work` in a task of this owner; a failure is logged, without its data, and stays there."""
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], payer: str | None = None) -> asyncio.Task[None]:
+        """Do `work` in a task of this owner; a failure is logged, without its data, and stays there.
+
+        Args:
+            payer: in whose line it waits for its turn, unless somebody asks for it just now.
+        """
 
         async def guarded() -> None:
             try:
@@ -50,7 +55,7 @@ class Tasks:
             except Exception as error:
                 logger.error("work on a run failed: %s", type(error).__name__)
 
-        return self.start(guarded)
+        return self.start(guarded, payer)
 
     async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do `work` to its end although the one who asked for it may go away; give its result, or its error."""
@@ -74,15 +79,18 @@ class Tasks:
             raise failed[0]
         return cast(T, result)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]], payer: str | None = None) -> asyncio.Task[T]:
         """Do `work` in a task; a failure of it ends all of them.
+
+        Args:
+            payer: see `spawn`.
 
         Raises:
             CallError: 503 `stopping`, it takes none.
         """
         if self._group is None:
             raise stopping()
-        task = self._group.create_task(work())
+        task = self._group.create_task(work(), context=None if payer is None else line_for(payer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
