@@ -24,6 +24,8 @@ __all__ = ["SYSTEM", "open_session", "proxy_error", "proxy_to", "shown_proxy", "
 SYSTEM = "system"
 """For the proxy that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`."""
 LOOK_UP_SECONDS = 0.5
+PLAIN_LOOK_UP_SECONDS = 3.0
+"""The same for `http:`. A proxy would read all of that, so it is used only where the name is known to be far."""
 _PROXY_LOGIN = 407
 
 _chosen: str | None = None
@@ -46,7 +48,7 @@ async def proxy_to(url: str) -> str | None:
         return None
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if await _is_near(host):
+    if await _is_near(host, is_plain=parts.scheme in {"http", "ws"}):
         return None
     if _chosen != SYSTEM:
         return _chosen
@@ -57,16 +59,22 @@ async def proxy_to(url: str) -> str | None:
     return proxies.get(scheme) or proxies.get("all") or None
 
 
-async def _is_near(host: str) -> bool:
-    """Whether a host is this machine, or in a private network: by its address, or by all that its name has."""
+async def _is_near(host: str, *, is_plain: bool) -> bool:
+    """Whether a host is this machine, or in a private network: by its address, or by all that its name has.
+
+    Args:
+        is_plain: it is spoken to without TLS, and counts as near while name servers do not say where it is.
+    """
     if is_own_host(host) or host.endswith(".local"):
         return True
     with contextlib.suppress(ValueError):
         return is_local(plain_host(host))
     try:
-        async with asyncio.timeout(LOOK_UP_SECONDS):
-            found = [str(name[0]) for *_, name in await look_up(host, 0)]
-    except (OSError, TimeoutError):
+        async with asyncio.timeout(PLAIN_LOOK_UP_SECONDS if is_plain else LOOK_UP_SECONDS):
+            found = [str(name[0]) for *_, name in await look_up(host, 0, server=True)]
+    except TimeoutError:
+        return is_plain or "." not in host
+    except OSError:
         return "." not in host  # where only the proxy looks names up, they are of hosts beyond it
     return all(is_local(each) for each in found)
 

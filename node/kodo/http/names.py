@@ -22,7 +22,7 @@ class Names(AbstractResolver):
             ResolveResult(
                 hostname=host, host=name[0], port=name[1], family=found, proto=proto, flags=socket.AI_NUMERICHOST
             )
-            for found, _, proto, _, name in await look_up(host, port, family=family)
+            for found, _, proto, _, name in await look_up(host, port, family=family, server=True)
         ]
 
     async def close(self) -> None:

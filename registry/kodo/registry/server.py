@@ -358,7 +358,7 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 async def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, protocol, _, address = (await look_up(host, port))[0]
+        family, kind, protocol, _, address = (await look_up(host, port, server=True))[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise UsageError(f"the registry cannot listen on {host}: {error.strerror or error}") from error

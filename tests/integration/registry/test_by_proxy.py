@@ -13,6 +13,7 @@ from kodo.p2p.core.hosts import is_local
 from kodo.p2p.errors import UnreachableError
 from kodo.p2p.net.leg import Leg
 from kodo.registry.client import relaying
+from kodo.registry.client import waiting as waiting_client
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.client.waiting import wait_at
 from tests.support.proxy import proxy
@@ -79,6 +80,41 @@ async def test_this_machine_and_its_networks_are_reached_without_it(registry):
             assert await outgoing.proxy_to(f"http://{host}:8360") is None, host
         for host in (NAME, FAR, "no-such-name.example"):
             assert await outgoing.proxy_to(f"https://{host}") == by.url, host
+
+
+async def test_while_name_servers_say_nothing_a_proxy_reads_nothing(monkeypatch):
+    async def silent(host, port, **more):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(outgoing, "look_up", silent)
+    for name in ("LOOK_UP_SECONDS", "PLAIN_LOOK_UP_SECONDS"):
+        monkeypatch.setattr(outgoing, name, 0.01)
+    outgoing.use_proxy("http://proxy.example:3128")
+    assert await outgoing.proxy_to(f"https://{NAME}") == "http://proxy.example:3128"
+    for url in (f"http://{NAME}", f"ws://{NAME}", "https://box"):
+        assert await outgoing.proxy_to(url) is None, url
+
+
+@pytest.mark.parametrize(("there", "hosts"), [("8.8.4.4", ("8.8.4.4",)), ("10.0.0.5", None)])
+async def test_where_a_relay_is_follows_from_how_the_registry_was_reached(registry, monkeypatch, there, hosts):
+    async def found(host, port, **more):
+        # Whatever would be chosen now: the connection goes by the proxy.
+        monkeypatch.setattr(outgoing, "_chosen", None)
+        return [(2, 1, 6, "", (there, port))]
+
+    monkeypatch.setattr(waiting_client, "look_up", found)
+    async with proxy({NAME: "127.0.0.1"}) as by:
+        outgoing.use_proxy(by.url)
+        async with RegistryClient(named(registry)) as client:
+            await client.up(signed_record(NODE))
+        told = asyncio.get_running_loop().create_future()
+        waiting = asyncio.ensure_future(wait_at(named(registry), NODE, told.set_result))
+        await asyncio.wait([told, waiting], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert not waiting.done()
+        offered = told.result()
+        assert (None if offered is None else offered.hosts) == hosts
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 async def test_what_fails_because_of_the_proxy_names_it_without_its_password(registry):

@@ -35,6 +35,19 @@ def test_a_relay_is_where_the_registry_answered_and_where_its_name_may_lead(peer
 
 
 @pytest.mark.parametrize(
+    ("others", "hosts"),
+    [
+        ([PUBLIC, PUBLIC6], (PUBLIC, PUBLIC6)),
+        (["10.0.0.5", PUBLIC], (PUBLIC,)),
+        *(([each], ()) for each in (NEAR, NEAR6, "239.1.2.3", "127.0.0.1", "169.254.1.1", "100.64.0.1", "ff0e::1")),
+    ],
+)
+def test_behind_a_proxy_a_registrys_name_leads_to_public_addresses_alone(others, hosts):
+    assert relay_hosts(None, others, 8360, named=8360) == hosts
+    assert relay_hosts(None, others, 53, named=8360) == ()
+
+
+@pytest.mark.parametrize(
     ("port", "named", "other"), [(53, 8360, False), (443, 8360, False), (443, 443, True), (8360, 443, True)]
 )
 def test_ports_of_system_services_are_left_alone_but_for_the_one_that_the_user_named(port, named, other):

@@ -84,14 +84,14 @@ def is_local(host: str) -> bool:
     return not address.is_unspecified and (address.is_loopback or address.is_link_local or address.is_private)
 
 
-def may_be_sent_to(host: str, port: int, *, because_of: str) -> bool:
+def may_be_sent_to(host: str, port: int, *, because_of: str | None) -> bool:
     """Return whether packets may go where somebody else says that a peer is.
 
     Never to loopback, link-local or multicast addresses nor to ports of system services, and to private and shared
     ones only because of somebody who has one. Of an IPv6 address that leads to an IPv4 one, that counts.
 
     Args:
-        because_of: the address of who says so.
+        because_of: the address of who says so; None: it is not known, and counts as a public one.
 
     Raises:
         ValueError: one of the addresses is none.
@@ -101,6 +101,8 @@ def may_be_sent_to(host: str, port: int, *, because_of: str) -> bool:
         return False
     if address.is_global:
         return True
+    if because_of is None:
+        return False
     # What is neither global nor private is shared by the customers of a provider (RFC 6598).
     return is_local(because_of) if address.is_private else not _is_global(because_of)
 

@@ -33,6 +33,8 @@ OTHERS_SECONDS = 2.0
 """How long a peer's other addresses may take once somebody else has answered at one of them."""
 RESOLVED = 4
 """Addresses of one name that are checked."""
+LOOKUPS = 4
+"""Names of one peer that are looked up at once."""
 
 
 class WebRtcTransport:
@@ -156,7 +158,7 @@ async def _finding(
     dialler: Dialler, addresses: Sequence[Multiaddr], wrong: Collection[Target]
 ) -> AsyncIterator[None]:
     """Let the dialler check the addresses, names as soon as they are resolved, inside the block."""
-    networks = local_networks()
+    networks, turns = local_networks(), asyncio.Semaphore(LOOKUPS)
 
     def add(targets: Sequence[Target]) -> None:
         dialler.add([each for each in rank_targets(targets, networks) if each.target not in wrong])
@@ -164,7 +166,8 @@ async def _finding(
     async def resolve(address: Multiaddr) -> None:
         found = []
         with contextlib.suppress(OSError):
-            found = await look_up(address.host, address.port, family=socket.AF_INET, kind=socket.SOCK_DGRAM)
+            async with turns:
+                found = await look_up(address.host, address.port, family=socket.AF_INET, kind=socket.SOCK_DGRAM)
         dialler.resolving -= 1
         add([Target(str(name[0]), address.port) for *_, name in found[:RESOLVED]])
         dialler.check_refused()

@@ -310,7 +310,7 @@ class Standby:
             return next((place for place in self._places if place.host in hosts), None)
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
-                hosts = {plain_host(str(name[0])) for *_, name in await look_up(self._carrier.host, 0)}
+                hosts = {plain_host(str(name[0])) for *_, name in await look_up(self._carrier.host, 0, server=True)}
         except (OSError, TimeoutError):
             # Perhaps only a proxy can look it up. A node tells the addresses that it has at relays last.
             return self._places[-1] if self._places else None

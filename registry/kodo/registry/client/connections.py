@@ -19,8 +19,10 @@ __all__ = ["open_websocket"]
 @contextlib.asynccontextmanager
 async def open_websocket(
     url: str, path: str, query: Mapping[str, str], *, alive_s: float, within_s: float, most_bytes: int
-) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """Connect to a path below a registry's URL; the connection is closed at the end of the block.
+) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, str | None]]:
+    """Connect to a path below a registry's URL; gives the connection, and the proxy by which it goes if it does.
+
+    The connection is closed at the end of the block.
 
     Args:
         alive_s: seconds between pings.
@@ -44,7 +46,7 @@ async def open_websocket(
         except aiohttp.ClientError as error:
             raise proxy_error(error, url, proxy) or error from error
         async with socket:
-            yield socket
+            yield socket, proxy
 
 
 async def _refuse_redirect(

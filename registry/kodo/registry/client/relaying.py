@@ -62,7 +62,7 @@ async def _carry(url: str, leg: Leg, tag: str | None) -> None:
             alive_s=_ALIVE_S,
             within_s=_CONNECT_S,
             most_bytes=MAX_BATCH_BYTES,
-        ) as socket:
+        ) as (socket, _):
             await leg.carry(socket.send_bytes, partial(_receive, socket))
     except TimeoutError as error:
         raise DeadlineError(f"the relay of {url} does not answer in time") from error

@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from kodo.access.outgoing import proxy_to
 from kodo.p2p.core.hosts import may_be_sent_to, plain_host
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
@@ -62,7 +61,7 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
             asyncio.timeout(_BEGIN_S) as deadline,
             open_websocket(
                 url, "/rendezvous", {}, alive_s=_ALIVE_S, within_s=_BEGIN_S, most_bytes=MAX_FRAME_BYTES
-            ) as opened,
+            ) as (opened, proxy),
         ):
             challenge = _field(await _frame(opened, url), "challenge", bytes)
             if len(challenge) != CHALLENGE_BYTES:
@@ -73,7 +72,7 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
             said = await _frame(opened, url)
             if said.get("waiting") is not True:
                 raise PeerError(f"{url} does not say that it lets this node wait")
-            told(await _relay(opened, said.get("relay"), at))
+            told(await _relay(opened, proxy, said.get("relay"), at))
             deadline.reschedule(None)
             while True:
                 # Sealed offers are for other programs.
@@ -107,8 +106,14 @@ def _field(said: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) -> OfferedRelay | None:
-    """Read what is said of a relay. It is where the registry is: at the address that answered, and at its others."""
+async def _relay(
+    opened: aiohttp.ClientWebSocketResponse, proxy: str | None, said: Any, at: URL
+) -> OfferedRelay | None:
+    """Read what is said of a relay. It is where the registry is: at the address that answered, and at its others.
+
+    Args:
+        proxy: by which the registry answered: it is at the other end then, and the registry where its name says.
+    """
     if not isinstance(said, dict):
         return None
     port, token, carries = said.get("port"), said.get("token"), said.get("carries")
@@ -117,31 +122,30 @@ async def _relay(opened: aiohttp.ClientWebSocketResponse, said: Any, at: URL) ->
     if not isinstance(token, str) or not token.isascii() or not 16 <= len(token) <= _MAX_TOKEN:
         raise PeerError("a registry gave no token for its relay")
     try:
-        others = await look_up(at.host or "", at.port or 0)
+        others = await look_up(at.host or "", at.port or 0, server=True)
     except OSError:
         others = []
     found = [str(name[0]) for *_, name in others]
-    peer = opened.get_extra_info("peername")
-    if await proxy_to(str(at)) is not None:
-        # At the other end is the proxy, and the registry is where its name says.
-        peer = (found[0],) if found else None
-    if not isinstance(peer, tuple):
+    peer = None if proxy is not None else opened.get_extra_info("peername")
+    if proxy is None and not isinstance(peer, tuple):
         return None
-    hosts = relay_hosts(peer[0], found, port, named=at.port)
-    return OfferedRelay(hosts, port, token, carries)
+    hosts = relay_hosts(None if peer is None else peer[0], found, port, named=at.port)
+    return OfferedRelay(hosts, port, token, carries) if hosts else None
 
 
-def relay_hosts(peer: str, others: Iterable[str], port: int, *, named: int | None = None) -> tuple[str, ...]:
+def relay_hosts(peer: str | None, others: Iterable[str], port: int, *, named: int | None = None) -> tuple[str, ...]:
     """Return where a registry's relay is, at most one address of each family.
 
     Args:
-        peer: the IP address at which the registry answered.
+        peer: the IP address at which the registry answered; None: a proxy's, and so none of the others is private.
         others: those that its name has. None has answered yet, so packets go only where the registry may send them.
         port: UDP, as the registry says.
         named: the TCP port in the registry's URL: the user named it, and a relay may have the same also below 1024.
     """
-    peer = plain_host(peer)
-    found = {":" in peer: peer}
+    found = {}
+    if peer is not None:
+        peer = plain_host(peer)
+        found[":" in peer] = peer
     for host in map(plain_host, others):
         if may_be_sent_to(host, max(port, 1024) if port == named else port, because_of=peer):
             found.setdefault(":" in host, host)

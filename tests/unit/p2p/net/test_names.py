@@ -13,8 +13,9 @@ import pytest
 import kodo.p2p.net.names
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
+from kodo.p2p.errors import KodoError
 from kodo.p2p.net import names
-from kodo.p2p.net.direct import WebRtcTransport
+from kodo.p2p.net.direct import LOOKUPS, WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.names import MAX_LOOKUPS, look_up
 
@@ -40,13 +41,17 @@ def test_a_name_server_that_says_nothing_holds_up_neither_a_call_nor_the_end_of_
         await asyncio.sleep(0)
         with pytest.raises(OSError, match="being looked up already"):
             await look_up("one.more.example", 80)
+        of_servers = [asyncio.ensure_future(look_up(f"s{number}.example", 80, server=True)) for number in range(2)]
+        await asyncio.sleep(0)
+        assert not any(lookup.done() for lookup in of_servers)
+        lookups += of_servers
         for lookup in lookups:
             lookup.cancel()
 
     monkeypatch.setattr(names.socket, "getaddrinfo", silent)
     try:
         asyncio.run(main())
-        for _ in range(MAX_LOOKUPS):
+        for _ in range(MAX_LOOKUPS + 2):
             assert asked.acquire(timeout=30)
     finally:
         speaks.set()
@@ -76,6 +81,30 @@ async def test_a_silent_name_among_addresses_keeps_nobody_from_the_others(monkey
             session = await caller.connect([Multiaddr.parse(text), address])
             assert session.remote_peer == server.peer_id
             await asyncio.get_running_loop().shutdown_default_executor()
+        finally:
+            speaks.set()
+
+
+async def test_a_peer_of_many_names_has_few_of_them_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    speaks, asked = threading.Event(), threading.Semaphore(0)
+
+    def silent(*_: object) -> list[object]:
+        asked.release()
+        speaks.wait()
+        raise socket.gaierror("too late")
+
+    def host(number: int) -> Host:
+        return Host(Identity.from_seed(bytes([number]) * 32), WebRtcTransport())
+
+    async with host(1) as server, host(2) as caller:
+        [address] = await server.listen(["127.0.0.1"], 0)
+        texts = [str(address).replace("/ip4/127.0.0.1/", f"/dns4/h{number}.example/") for number in range(16)]
+        many = [Multiaddr.parse(text) for text in texts]
+        monkeypatch.setattr(names.socket, "getaddrinfo", silent)
+        try:
+            with pytest.raises(KodoError):
+                await caller.connect(many, timeout=0.3)
+            assert sum(asked.acquire(blocking=False) for _ in many) == LOOKUPS
         finally:
             speaks.set()
 
