@@ -310,7 +310,7 @@ class Relay:
             request = stun.read_binding_request(data)
             tag = relay_wire.tag_in(request.server_ufrag)
             # What is not a dialler's is another relay's challenge: two relays would ask each other for ever.
-            if tag is not None and request.controlling:
+            if tag is not None and request.controlling and relay_wire.names_dialler(request):
                 self._check(request, tag, data, source, now)
 
     # nodes

@@ -42,6 +42,8 @@ __all__ = [
     "frame",
     "frame_of_check",
     "is_frame",
+    "is_question",
+    "names_dialler",
     "password_of",
     "question",
     "read_attach_answer",
@@ -94,11 +96,35 @@ def password_of(request: stun.BindingRequest) -> str:
     return ufrag[len(prefix) : -TAG_CHARACTERS - 1]
 
 
+def names_dialler(request: stun.BindingRequest) -> bool:
+    """Whether nobody but a dialler can answer the `question` that a check leads to.
+
+    Whoever listens has its own name for its password, and a name with a prefix. So a check whose own half could be a
+    listener's, unless it is the same as the other one and has a tag like that, is not taken for a dialler's: the
+    question would go to whoever's address is written on the check, and a listener there would answer it.
+    """
+    if request.client_ufrag == request.server_ufrag:
+        return True
+    if request.client_ufrag.startswith(stun.UFRAG_PREFIXES):
+        return False
+    return password_of(request) not in ("", request.client_ufrag)
+
+
+def is_question(request: stun.BindingRequest) -> bool:
+    """Whether a check is a relay's, or a node's, that asks whether a dialler is here: who listens does not answer it.
+
+    Who dials without a relay's tag may be controlled, as aiortc is.
+    """
+    halves = (request.server_ufrag, request.client_ufrag)
+    return not request.controlling and any(tag_in(half) is not None for half in halves)
+
+
 def question(request: stun.BindingRequest, transaction_id: bytes, priority: int = 1) -> bytes:
     """Return a check of a dialler itself, in its own name: it answers it, and learns from where it comes.
 
-    It is no longer than the dialler's own. Who listens is not to answer in a dialler's place: ours does not, and any
-    other finds the highest tie breaker in a conflict of roles with its own, and refuses (RFC 8445, section 7.3.1.1).
+    It is no longer than the dialler's own. Who listens is not to answer in a dialler's place: ours does not
+    (`is_question`), and any other finds the highest tie breaker in a conflict of roles with its own, and refuses
+    (RFC 8445, section 7.3.1.1). Ask only who `names_dialler`.
 
     Args:
         priority: for a browser, of where the check comes from, as RFC 8445, section 5.1.2, counts.

@@ -289,8 +289,8 @@ class WebRtcListener:
             request = stun.read_binding_request(data)
         except ValueError:
             return
-        if not request.controlling and relay_wire.tag_in(request.server_ufrag) is not None:
-            return  # a relay asks whether a dialer is here; who dials without one may be controlled, as aiortc is
+        if relay_wire.is_question(request):
+            return
         now = self._loop.time()
         username = request.username
         if username not in self._live:

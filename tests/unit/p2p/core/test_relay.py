@@ -364,6 +364,84 @@ def test_a_listener_that_is_a_full_agent_has_to_refuse_what_a_relay_asks() -> No
     assert stun.parse_message(asked, stun.BINDING_REQUEST).attributes[0x8029] == b"\xff" * 8
 
 
+TAGS = ("", "/" + relay_wire.tag_of(NODE), "/" + relay_wire.tag_of(OTHER_NODE))
+NAMES = ("bros", "abcdefgh", 22 * "p", "")
+"""Names and passwords of their own; one would do for both."""
+UFRAGS = st.builds(
+    lambda prefix, name, tag: f"{prefix}{name}{tag}",
+    st.sampled_from(("", *stun.UFRAG_PREFIXES, relay_wire.ATTACH_PREFIX)),
+    st.sampled_from((*NAMES, *(f"{prefix}{name}" for prefix in stun.UFRAG_PREFIXES for name in NAMES))),
+    st.sampled_from(TAGS),
+).filter(lambda ufrag: len(ufrag) >= 4)
+
+
+def answers_of(asked: bytes, who: str) -> list[bytes]:
+    """Return what somebody who listens says to a check: its own name is its password."""
+    first, _, _ = stun.read_username(stun.parse_message(asked, stun.BINDING_REQUEST)).partition(":")
+    try:
+        request = stun.read_binding_request(asked)
+    except ValueError:  # no name of a listener of ours, or another password
+        if who != "any agent":
+            return []
+        message = stun.parse_message(asked, stun.BINDING_REQUEST)
+        if not message.is_made_with(first):
+            return []
+        request = stun.BindingRequest(message.transaction_id, "", first, "", controlling=False)
+    if who == "ours" and relay_wire.is_question(request):
+        return []
+    if who == "ours, old" and not request.controlling and relay_wire.tag_in(request.server_ufrag) is not None:
+        return []
+    return [stun.binding_response(request, tuple(VICTIM))]
+
+
+@given(
+    # A check's server half may hold its own half, as whoever writes it likes.
+    st.tuples(UFRAGS, UFRAGS)
+    | UFRAGS.map(lambda own: (f"{stun.UFRAG_PREFIXES[1]}{own}{TAGS[1]}", own))
+    | UFRAGS.map(lambda own: (f"{stun.UFRAG_PREFIXES[0]}{own}{TAGS[1]}", own)),
+    st.sampled_from(("ours", "ours, old", "any agent")),
+)
+@settings(max_examples=400, deadline=None)
+def test_nobody_who_listens_answers_in_the_place_of_a_dialler(halves: tuple[str, str], who: str) -> None:
+    server, own = halves
+    if who == "any agent" and server == own:
+        return  # one that is whole refuses it because of its role: see below
+    it = Scene()
+    check = stun.binding_request(server, own, b"x" * 12, tie_breaker=1, priority=1)
+    for asked in it.give(VICTIM, check).get(VICTIM, []):
+        for answer in answers_of(asked, who):
+            it.give(VICTIM, answer)
+    channel = it.relay._channels.get(VICTIM)
+    assert channel is None or not channel.proved
+
+
+def test_a_check_that_bears_a_listeners_name_gets_nothing_sent_to_the_address_on_it() -> None:
+    it = Scene()
+    own = stun.UFRAG_PREFIXES[1] + "abcdefgh"
+    check = stun.binding_request(stun.UFRAG_PREFIXES[1] + own + TAGS[1], own, b"x" * 12, tie_breaker=1, priority=1)
+    assert it.give(VICTIM, check) == {}
+    for _ in range(20):
+        it.give(AT_NODE, *relay_wire.frame(FIRST, [RECORD] * 50))
+    assert it.sent[VICTIM] == 0
+
+
+@pytest.mark.parametrize("prefix", stun.UFRAG_PREFIXES)
+@pytest.mark.parametrize("own", ["", "bros", "abcdefgh"])
+def test_who_dials_by_any_version_shows_that_it_receives(prefix: str, own: str) -> None:
+    it = Scene()
+    password = 22 * "p"
+    ufrag = f"{prefix}{password}{TAGS[1]}"
+    check = stun.binding_request(ufrag, own or ufrag, b"x" * 12, tie_breaker=1, priority=1)
+    [asked] = it.give(DIALLER, check)[DIALLER]
+    message = stun.parse_message(asked, stun.BINDING_REQUEST)
+    mine = password if own else ufrag
+    assert stun.read_username(message) == f"{own or ufrag}:{ufrag}"
+    assert message.is_made_with(mine)
+    mapped = [(stun.XOR_MAPPED_ADDRESS, stun.pack_address(tuple(DIALLER), message.transaction_id))]
+    it.give(DIALLER, stun.pack_message(stun.BINDING_SUCCESS, message.transaction_id, mapped, mine))
+    assert it.relay._channels[DIALLER].proved
+
+
 @pytest.mark.parametrize("how", ["expired", "taken by another node"])
 def test_nothing_goes_to_where_a_node_is_attached_no_longer(how: str) -> None:
     it = Scene(idle_s=10_000)

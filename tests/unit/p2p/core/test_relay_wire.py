@@ -42,6 +42,39 @@ def test_without_a_tag_nobody_is_meant(ufrag: str) -> None:
     assert relay_wire.tag_in(ufrag) is None
 
 
+PASSWORD = 22 * "p"
+
+
+@pytest.mark.parametrize("prefix", stun.UFRAG_PREFIXES)
+@pytest.mark.parametrize(
+    ("middle", "own", "names"),
+    [
+        (PASSWORD, None, True),  # one name for both
+        (PASSWORD, "bros", True),  # a browser's
+        (PASSWORD, f"abcd/{TAG}", True),
+        (PASSWORD, PASSWORD, False),  # a name that is the password
+        ("", "bros", False),
+        (PASSWORD, f"{stun.UFRAG_PREFIXES[0]}abcdefgh", False),  # a listener's
+        (PASSWORD, f"{stun.UFRAG_PREFIXES[1]}abcdefgh", False),
+        (PASSWORD, f"{stun.UFRAG_PREFIXES[0]}abcdefgh/{TAG}", False),
+        (PASSWORD, f"{stun.UFRAG_PREFIXES[1]}{PASSWORD}", False),
+        (f"{stun.UFRAG_PREFIXES[1]}abcdefgh", f"{stun.UFRAG_PREFIXES[1]}abcdefgh", False),
+    ],
+)
+def test_a_check_names_a_dialler_unless_its_own_half_could_be_a_listeners(
+    prefix: str, middle: str, own: str | None, names: bool
+) -> None:
+    ufrag = f"{prefix}{middle}/{TAG}"
+    check = stun.binding_request(ufrag, own or ufrag, bytes(12), tie_breaker=1, priority=1)
+    request = stun.read_binding_request(check)
+    assert relay_wire.names_dialler(request) == names
+    # However it is named, who listens as we do sees what it is.
+    assert not relay_wire.is_question(request)
+    if own is None or own.startswith(stun.UFRAG_PREFIXES):
+        asked = stun.BindingRequest(bytes(12), "", request.client_ufrag, request.server_ufrag, controlling=False)
+        assert relay_wire.is_question(asked)
+
+
 @given(st.integers(0x4000, 0x4FFF), st.lists(st.binary(max_size=1500), max_size=3))
 def test_frames_are_read_as_they_were_made(channel: int, datagrams: list[bytes]) -> None:
     made = relay_wire.frame(channel, datagrams)

@@ -47,10 +47,14 @@ class Scene:
     def username(self) -> str:
         return stun.read_binding_request(self.checks[0]).server_ufrag
 
-    def check_from(self, source: Address, username: str | None = None, *, controlling: bool = True) -> int:
+    def check_from(
+        self, source: Address, username: str | None = None, own: str | None = None, *, controlling: bool = True
+    ) -> int:
         """Have the node hear a check from anywhere; return its bytes."""
         ufrag = username or self.username
-        check = stun.binding_request(ufrag, ufrag, b"t" * 12, tie_breaker=1, priority=1, controlling=controlling)
+        check = stun.binding_request(
+            ufrag, own or ufrag, b"t" * 12, tie_breaker=1, priority=1, controlling=controlling
+        )
         self.air.carry(check, source, TO_NODE)
         return len(check)
 
@@ -351,16 +355,22 @@ def test_sources_that_are_only_checked_are_forgotten_and_links_are_not(play: Pla
     play(scene)
 
 
-@pytest.mark.parametrize(
-    ("controlling", "tag", "answers"),
-    [(True, "/" + 20 * "t", True), (False, "/" + 20 * "t", False), (True, "", True), (False, "", True)],
-)
-def test_a_listener_answers_diallers_and_no_relay(play: Play, controlling: bool, tag: str, answers: bool) -> None:
+@pytest.mark.parametrize("prefix", stun.UFRAG_PREFIXES)
+@pytest.mark.parametrize("client", ["the same", "a name", "a listener's", "a listener's with a tag"])
+@pytest.mark.parametrize("tag", ["", "/" + 20 * "t"])
+@pytest.mark.parametrize("controlling", [True, False])
+def test_a_listener_answers_diallers_and_no_relay(
+    play: Play, prefix: str, client: str, tag: str, controlling: bool
+) -> None:
     # A relay asks in the same way whether there is a dialler, whose address anybody may have written on a check.
+    ufrag = f"{prefix}{32 * 'a'}{tag}"
+    tagged = f"{stun.UFRAG_PREFIXES[1]}{32 * 'b'}/{20 * 'u'}"
+    own = {"the same": ufrag, "a name": "name", "a listener's": f"{prefix}abcd"}.get(client, tagged)
+
     async def scene(it: Scene) -> None:
-        it.check_from(VICTIM, f"libp2p+webrtc+v1/{32 * 'a'}{tag}", controlling=controlling)
+        it.check_from(VICTIM, ufrag, own, controlling=controlling)
         await asyncio.sleep(1)
-        assert (it.air.received[VICTIM] > 0) == answers
+        assert (it.air.received[VICTIM] > 0) == (controlling or not (tag or own == tagged))
 
     play(scene)
 
