@@ -338,12 +338,12 @@ class WebRtcListener:
         own = None if attachment is None else attachment.address
         if own is None or (":" in source.host) != (":" in own[0]):
             return None
-        if not may_be_sent_to(source.host, source.port, because_of=source.via.relay.host):
+        relay = source.via.relay.host
+        if not may_be_sent_to(source.host, source.port, because_of=relay) or not relay_wire.names_dialler(request):
             return None
         dialler = Source(source.host, source.port)
-        hops = self._openings.next_hops(
-            (source.host, source.port), own, self._loop.time(), proved=self._is_proved(request.username, source)
-        )
+        proved = self._is_proved(request.username, source)
+        hops = self._openings.next_hops((source.host, source.port), own, relay, self._loop.time(), proved=proved)
         if hops < ALL_THE_WAY:
             self.endpoint.send_near(stun.plain_request(request.transaction_id), dialler, hops)
         else:

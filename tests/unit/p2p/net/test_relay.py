@@ -19,6 +19,7 @@ from kodo.p2p.net.calls import Call
 from kodo.p2p.net.dialler import ADDRESSES_TOLD
 from kodo.p2p.net.endpoint import Source
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.openings import MOST_FAR
 from kodo.p2p.net.path import PATH
 from kodo.p2p.net.relay import RelayServer
 from kodo.p2p.net.session import Session
@@ -430,6 +431,32 @@ def test_a_node_whose_nat_has_another_port_for_each_destination_is_met_at_that_p
         [at_node] = it.node.sessions
         assert (session.route, at_node.route) == ("punched", "punched")
         assert session.remote_address == other
+
+    play(scene, "early")
+
+
+def test_a_relay_that_lies_has_a_node_send_few_packets_to_where_it_says_a_dialler_is(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        checks: list[bytes] = []
+        came: list[bytes] = []
+
+        def drop(data: bytes, source: Address, to: Address) -> bool:
+            if to == AT_RELAY and stun.is_binding_request(data) and source[0] == it.air.home:
+                checks.append(data)
+            if source == (NODE, PORT) and to[0] == it.air.home:
+                came.append(data)
+            return it._drop(data, source, to)
+
+        it.air.drop = drop
+        session = await it.user.connect([await it.attach()])
+        [user] = [each for each in it.air.there.values() if not each.host]
+        for _ in range(600):
+            it.air.carry(checks[-1], it.air.seen(user), AT_RELAY)
+            await asyncio.sleep(0.02)
+        assert session.route == "relay"
+        # By these a dialler learns the port that a node's NAT has for it; then they end, however often it is said.
+        assert len(came) == MOST_FAR
+        assert all(stun.is_binding_request(each) and len(each) <= len(checks[-1]) for each in came)
 
     play(scene, "early")
 
