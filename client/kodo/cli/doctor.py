@@ -181,15 +181,25 @@ async def _registry(context: Context, url: str) -> Finding:
     return Finding("registry", f"{url}{by}: {why}", todo)
 
 
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would take the proxy's password along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Have the redirect be the answer."""
+
+
 def _date_at(url: str, proxy: str | None) -> str | None:
     """Return what a registry says is the time. Blocks."""
     ways = urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
+    opener = urllib.request.build_opener(ways, _Straight)
     try:
-        with urllib.request.build_opener(ways).open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
+        with opener.open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
             return str(answer.headers.get("Date"))
     except urllib.error.HTTPError as error:
         if proxy is not None and url.startswith("http:") and error.code in _PROXY_REFUSALS:
             raise OSError(f"HTTP {error.code}, from the proxy or what is behind it") from None
+        if error.code in range(300, 400):
+            raise OSError("it leads to another address; a registry does not") from None
         return error.headers.get("Date")
 
 

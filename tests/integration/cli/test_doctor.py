@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from kodo.cli import doctor
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
@@ -28,6 +32,35 @@ def test_a_fresh_home_is_well_and_a_key_that_others_may_read_is_not(tmp_path: Pa
     assert f"key: chmod 600 {home / 'user.key'}" in done.stdout
     for check in ("port: ", "registry: ", "disk: "):
         assert check in done.stdout, done.stdout
+
+
+async def told_of(url: str) -> doctor.Finding:
+    """Return what the doctor finds of a registry."""
+    context: Any = SimpleNamespace(loaded=SimpleNamespace(settings=SimpleNamespace(proxy=None)))
+    return await doctor._registry(context, url)
+
+
+async def test_a_registry_that_leads_elsewhere_is_not_followed() -> None:
+    paths = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        paths.append(path)
+        head = b"302 Found\r\nLocation: /other" if path == b"/from/" else b"404 Not Found"
+        date = email.utils.formatdate(usegmt=True).encode()
+        lines = [b"HTTP/1.1 " + head, b"Date: " + date, b"Content-Length: 0", b"Connection: close", b"", b""]
+        writer.write(b"\r\n".join(lines))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        led = await told_of(f"{url}/from")
+        there = await told_of(f"{url}/there/")
+    assert paths == [b"/from/", b"/there/"]
+    assert "leads to another address" in led.found
+    assert led.todo
+    assert (there.found.partition(";")[0], there.todo) == (f"{url}/there/ answers", "")
 
 
 async def test_how_a_node_is_reached_is_said_address_by_address(tmp_path: Path) -> None:
