@@ -196,11 +196,12 @@ def _date_at(url: str, proxy: str | None) -> str | None:
         with opener.open(f"{url.rstrip('/')}/", timeout=REGISTRY_SECONDS) as answer:
             return str(answer.headers.get("Date"))
     except urllib.error.HTTPError as error:
-        if proxy is not None and url.startswith("http:") and error.code in _PROXY_REFUSALS:
-            raise OSError(f"HTTP {error.code}, from the proxy or what is behind it") from None
-        if error.code in range(300, 400):
-            raise OSError("it leads to another address; a registry does not") from None
-        return error.headers.get("Date")
+        with error:  # it holds the connection
+            if proxy is not None and url.startswith("http:") and error.code in _PROXY_REFUSALS:
+                raise OSError(f"HTTP {error.code}, from the proxy or what is behind it") from None
+            if error.code in range(300, 400):
+                raise OSError("it leads to another address; a registry does not") from None
+            return error.headers.get("Date")
 
 
 def _clock_off(date: str | None) -> float | None:

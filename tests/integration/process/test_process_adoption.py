@@ -103,7 +103,7 @@ async def test_a_run_that_is_to_go_with_its_node_ends_when_that_is_killed_and_le
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert await until(lambda: all(map(gone, before)))
-    assert [path.name for path in (tmp_path / "runners").iterdir()] == ["server.log"]
+    assert await until(lambda: [path.name for path in (tmp_path / "runners").iterdir()] == ["server.log"])
 
 
 async def test_what_a_runner_that_died_meanwhile_left_is_removed_by_the_next_node(tmp_path, first_node):

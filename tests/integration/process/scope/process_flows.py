@@ -52,7 +52,7 @@ async def survives():
     for number in range(100):
         await result(n=number)
         await asyncio.sleep(0.02)
-        if number == 50:
+        if number == 10:
             more = await memory.short.get("more")
     return 1000 + more
 
