@@ -34,7 +34,10 @@ BLIND = re.compile(r"(Iterable|Sequence|Collection)\[(str|Any|object)\b")
 """Those that a text fits, as a type checker sees it."""
 
 
-APART = {f"kodo.flow.adapters.{name}" for name in ("crewai", "llama_index", "openai_agents", "pydantic_ai")}
+APART = {
+    f"kodo.flow.adapters.{name}"
+    for name in ("crewai", "crewai_memory", "llama_index", "openai_agents", "pydantic_ai")
+}
 """They import what only environments of their own have."""
 
 
