@@ -18,14 +18,14 @@ def python() -> Path:
 
 def test_agents_and_workflows_are_told_and_ask_by_locks_in_an_environment_that_has_them(python: Path):
     files = ["tests/integration/agents_of_libraries.py", "tests/integration/burr_applications.py"]
-    told = do(python, *PYTEST, *files, seconds=300)
+    told = do(python, *PYTEST, *files, seconds=600)
     assert " passed" in told
     assert "skipped" not in told
 
 
 def test_what_their_pages_show_works(python: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KODO_DOCS_ENVIRONMENT", "agents")
-    told = do(python, *PYTEST, "tests/docs/test_pages.py", "-k", "shows_works", seconds=300)
+    told = do(python, *PYTEST, "tests/docs/test_pages.py", "-k", "shows_works", seconds=600)
     pages = [page for page in Path("docs").rglob("*.md") if "<!-- runs in: agents" in page.read_text()]
     assert f"{len(pages)} passed" in told, told
 

@@ -26,7 +26,7 @@ def python() -> Path:
 
 @pytest.mark.skipif(INSTALLED, reason=f"{TESTS} runs in this environment")
 def test_crews_become_flows_in_an_environment_that_has_crewai(python: Path):
-    told = do(python, "-m", "pytest", "-q", TESTS, seconds=300)
+    told = do(python, "-m", "pytest", "-q", TESTS, seconds=600)
     assert " passed" in told
     assert "skipped" not in told
 
@@ -35,7 +35,7 @@ def test_crews_remember_over_runs_and_single_agents_are_told(python: Path, monke
     for name, value in {**TELEMETRY_OFF, "OPENAI_API_KEY": "sk-of-nobody"}.items():
         monkeypatch.setenv(name, value)
     # crewAI warns of itself when it is imported.
-    told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", REMEMBER, seconds=300)
+    told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", REMEMBER, seconds=600)
     assert " passed" in told
     assert "skipped" not in told
 
