@@ -594,13 +594,3 @@ def test_what_is_over_a_rate_is_dropped(bound: str, to_node: bool) -> None:
     relayed = it.relay.relayed - start
     assert 0.9 * 1_000_000 < relayed < 1_050_000
     assert relayed + it.relay.dropped == pytest.approx(4_000_000, rel=0.01)
-
-
-def test_channel_numbers_come_back_as_late_as_possible() -> None:
-    it = Scene(new_per_s=10_000, burst=1 << 30)
-    numbers = []
-    for port in range(1, relay_wire.LAST_CHANNEL - FIRST + 3):
-        numbers.append(it.connect(At("198.51.100.1", port), proves=False))
-        it.relay.expire(it.now + UNPROVED_SECONDS)
-    assert numbers[-1] == FIRST
-    assert len(set(numbers)) == len(numbers) - 1

@@ -1,4 +1,4 @@
-"""A relay that gets datagrams as the kernel has joined them."""
+"""A relay's channel numbers, and datagrams as the kernel has joined them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kodo.p2p.core import relay_wire
-from tests.unit.p2p.core.test_relay import AT_NODE, DIALLER, RECORD, At, Scene
+from kodo.p2p.core.relay import (
+    UNPROVED_SECONDS,
+)
+from tests.unit.p2p.core.test_relay import AT_NODE, DIALLER, FIRST, RECORD, At, Scene
 
 
 def datagram(kind: str, size: int, channel: int) -> bytes:
@@ -57,3 +60,13 @@ def test_datagrams_that_the_kernel_has_joined_do_what_each_of_them_does(
         for data in relay_wire.frame(channel, [RECORD] * 30):
             it.relay.received(data, AT_NODE, it.now)
     assert joined.relay.take(joined.now) == one.relay.take(one.now)
+
+
+def test_channel_numbers_come_back_as_late_as_possible() -> None:
+    it = Scene(new_per_s=10_000, burst=1 << 30)
+    numbers = []
+    for port in range(1, relay_wire.LAST_CHANNEL - FIRST + 3):
+        numbers.append(it.connect(At("198.51.100.1", port), proves=False))
+        it.relay.expire(it.now + UNPROVED_SECONDS)
+    assert numbers[-1] == FIRST
+    assert len(set(numbers)) == len(numbers) - 1
