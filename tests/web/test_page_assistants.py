@@ -24,7 +24,7 @@ from tests.web.conftest import koco_web
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PASSWORD = "a long enough password"
-TOLD = """['answered by somebody else', 'Somebody else has answered', 'is not open'].some(each =>
+TOLD = """['answered elsewhere', 'Somebody else has answered', 'is not open'].some(each =>
     document.body.innerText.includes(each))"""
 TAKEN = "document.body.innerText.includes('Your answer was taken.')"
 

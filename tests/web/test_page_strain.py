@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = 20_000
 LARGE_MIB = 64
-TOLD = """['Your answer was taken.', 'answered by somebody else', 'Somebody else has answered'].some(each =>
+TOLD = """['Your answer was taken.', 'answered elsewhere', 'Somebody else has answered'].some(each =>
     document.querySelector('#questions')?.parentElement.innerText.includes(each))"""
 """What one who answered is told, first or second."""
 LONG_S = 240.0

@@ -80,7 +80,7 @@ function canonicalHost(family: Family, text: string): string {
   return family === 'ip6' ? ip6Text(ip6Bytes(text)) : dnsName(text)
 }
 
-/** Read an IP address. @throws PeerError: it is none. */
+/** Read an IP address. @throws PeerError: it is not one. */
 export function parseHost(text: string): Pick<Multiaddr, 'family' | 'host'> {
   const family = text.includes(':') ? 'ip6' : 'ip4'
   return { family, host: canonicalHost(family, text) }

@@ -62,7 +62,7 @@ const NOBODYS = /^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^(::|fe[89ab]|ff)/
 const mayBeSentTo = (own: Place, relay: Place): boolean =>
   own.port >= FIRST_PORT && !NOBODYS.test(own.host) && (!isLocal(own) || isLocal(relay))
 
-/** Read the answer of a node. @throws PeerError: it is none. */
+/** Read the answer of a node. @throws PeerError: it is malformed. */
 export function readPath(value: Value): Path {
   const route = isRow(value) ? fieldOf(value, 'route') : undefined
   if (!isRow(value) || route === undefined || !ROUTES.includes(route)) throw new PeerError('the node says no way that is known')

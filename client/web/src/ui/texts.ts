@@ -227,7 +227,7 @@ export const say = {
     answerHint: 'Expires',
     judged: 'The flow is looking at an answer.',
     answered: 'Your answer was taken.',
-    answeredElsewhere: 'A question was answered by somebody else.',
+    answeredElsewhere: 'A question was answered elsewhere.',
     asked: (title: string) => `The run asks: ${title}`,
     gone: 'The question that this address leads to is not open: it was answered, or its time was up.',
     notForYou: 'Only these may answer:',

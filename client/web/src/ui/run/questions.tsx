@@ -24,10 +24,11 @@ interface QuestionsProps {
 export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsProps) {
   const known = useRef(new Map<string, string>())
   const mine = useRef(new Set<string>())
-  const [notice, setNotice] = useState('')
+  const [notices, setNotices] = useState<readonly string[]>([])
 
   const tellAnswered = () => {
-    setNotice(text.answeredElsewhere)
+    // Beside what became of an answer given here, which may be of another question.
+    setNotices(told => [...told.filter(each => each !== text.answeredElsewhere), text.answeredElsewhere])
     announce(text.answeredElsewhere)
   }
 
@@ -56,12 +57,14 @@ export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsP
   const shown = [...locks.filter(lock => lock.lid === wanted), ...locks.filter(lock => lock.lid !== wanted)]
 
   // A run that ends with the answer says so all the same.
-  if (over && locks.length === 0 && !notice && !isGone) return null
+  if (over && locks.length === 0 && notices.length === 0 && !isGone) return null
   return (
     <section class={`card stack ${locks.length > 0 ? 'asking' : ''}`} aria-labelledby="questions">
       <h2 id="questions">{text.questions}</h2>
       {locks.length === 0 && <p class="muted">{text.noQuestions}</p>}
-      {notice && <Note>{<p>{notice}</p>}</Note>}
+      {notices.map(notice => (
+        <Note key={notice}>{<p>{notice}</p>}</Note>
+      ))}
       {isGone && <Note kind="warn">{<p>{text.gone}</p>}</Note>}
       {shown.slice(0, 50).map(lock => (
         <Question
@@ -77,7 +80,7 @@ export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsP
             if (!ours && !known.current.has(lock.lid)) tellAnswered()
           }}
           answered={() => {
-            setNotice(text.answered)
+            setNotices([text.answered])
             announce(text.answered)
           }}
         />
