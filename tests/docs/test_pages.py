@@ -72,3 +72,11 @@ def test_the_reader_types_answers(tmp_path: Path) -> None:
     reader = Reader(tmp_path, environment(tmp_path / "home"))
     reader.follow(page)
     assert "got yes" in reader.printed[-1]
+
+
+def test_the_reader_asks_again_until_a_command_prints_what_is_expected(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- again until: ... -->\n```sh\nprintf . >> dots; cat dots\n```\n")
+    reader = Reader(tmp_path, environment(tmp_path / "home"))
+    reader.follow(page)
+    assert reader.printed == ["..."]

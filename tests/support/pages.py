@@ -93,17 +93,24 @@ class Reader:
         elif typed := block.asked("typed after"):
             self._type(line, [re.match(r'"(.*)": (.*)', each).groups() for each in typed])  # type: ignore[union-attr]
         else:
-            done = subprocess.run(
-                ["bash", "-c", line],
-                cwd=self.folder,
-                env=self.environment,
-                input=given,
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-            self._note(line, done.returncode, done.stdout + done.stderr)
+            wanted = block.asked("again until:") or [""]
+            deadline = time.monotonic() + SECONDS
+            while True:
+                done = subprocess.run(
+                    ["bash", "-c", line],
+                    cwd=self.folder,
+                    env=self.environment,
+                    input=given,
+                    capture_output=True,
+                    text=True,
+                    timeout=SECONDS,
+                    check=False,
+                )
+                printed = done.stdout + done.stderr
+                if wanted[0] in printed:
+                    break
+                assert time.monotonic() < deadline, f"{line} does not print {wanted[0]!r}, but:\n{printed[-4000:]}"
+            self._note(line, done.returncode, printed)
 
     def _note(self, line: str, code: int | None, printed: str) -> None:
         assert code == 0, f"{line} ended with {code}:\n{printed[-4000:]}"
