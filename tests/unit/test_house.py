@@ -292,7 +292,7 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", shipped(), ids=in_wheel)
 def test_docstrings_begin_with_a_verb_that_programmers_expect(path: Path) -> None:
     # "Return", "Make", "Report": what a function gives is what it returns.
-    found = [doc for doc in docstrings(parsed(path)) if re.match(r"(Give|Say|Have)s?\b", doc)]
+    found = [doc for doc in docstrings(parsed(path)) if re.match(r"(Give|Say|Have|Let|Tell)s?\b", doc)]
     own = ("Give a user roles", "Give a role grants")  # what `koco user grant` does
     assert [doc for doc in found if not doc.startswith(own)] == []
 

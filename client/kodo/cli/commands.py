@@ -127,7 +127,7 @@ COMMANDS: dict[str, Entry] = {
     "mcp": Entry(
         "mcp",
         "Serve",
-        "Let an assistant or editor run flows, as a server of MCP (Model Context Protocol) on stdin and stdout.",
+        "Serve flows to an assistant or editor, as a server of MCP (Model Context Protocol) on stdin and stdout.",
     ),
     "up": Entry("serve", "Serve", "Run a node until Ctrl-C."),
     "registry": Entry("serve", "Serve", "Run a registry until Ctrl-C."),

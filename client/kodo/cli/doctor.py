@@ -185,7 +185,7 @@ class _Straight(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: urllib would take the proxy's password along."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Take the redirect for the answer."""
+        """Treat the redirect as the answer."""
 
 
 def _date_at(url: str, proxy: str | None) -> str | None:

@@ -53,7 +53,7 @@ async def mcp(
         ),
     ] = None,
 ) -> int | None:
-    """Let an assistant or editor run flows, as a server of MCP (Model Context Protocol) on stdin and stdout."""
+    """Serve flows to an assistant or editor, as a server of MCP (Model Context Protocol) on stdin and stdout."""
     from kodo.mcp.options import BridgeOptions
     from kodo.p2p.errors import UsageError
     from kodo.settings.units import parse_seconds

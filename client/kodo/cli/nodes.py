@@ -182,7 +182,7 @@ def _rare_collections() -> Iterator[None]:
 
 @contextlib.contextmanager
 def short_turns_of_threads() -> Iterator[None]:
-    """Let the event loop have its turn soon, while threads beside it compute.
+    """Make threads give way to the event loop soon, while they beside it compute.
 
     A thread that computes in Python keeps the others waiting for as long as this interval each time that they come
     back from a system call, and the loop makes several for every call that it answers.

@@ -231,7 +231,7 @@ def _leave(context: Context) -> None:
 
 
 def report(error: BaseException, *, json: bool, verbose: bool) -> int:
-    """Tell of an error on one line, with `json` as an object on stdout; give the exit code. `verbose` shows where."""
+    """Print an error on one line, with `json` as an object on stdout; return the exit code. `verbose` shows where."""
     failure = failure_of(error)
     if verbose and not logs_json():
         print(lines("".join(traceback.format_exception(error))), file=sys.stderr)

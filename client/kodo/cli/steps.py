@@ -51,7 +51,7 @@ class Steps:
         self._open: dict[str, list[Mapping[str, Any]]] = {}
 
     def take(self, event: str, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Take what is told of a step; gives what is to be shown of it now, None at its start."""
+        """Read what is told of a step; return what is to be shown of it now, None at its start."""
         subject = _subject(data)
         if subject is None or data.get("phase") == "text":
             return data

@@ -15,7 +15,7 @@ __all__ = ["bars"]
 
 @contextlib.contextmanager
 def bars(context: Context) -> Iterator[Callable[[Progress], None] | None]:
-    """Show a transfer on a terminal: gives what is to be called with its progress; None without a terminal."""
+    """Show a transfer on a terminal; yield what is to be called with its progress, None without a terminal."""
     if not context.interactive:
         yield None
         return

@@ -330,7 +330,7 @@ class RegistryFinder:
 
 
 def tell_refused(registries: Sequence[RegistryFinder], *, found: bool) -> None:
-    """Tell of the registries that did not let this user read: in the log where others had something.
+    """Report the registries that did not let this user read: in the log where others had something.
 
     Raises:
         CallError: what one said, when nothing was found.

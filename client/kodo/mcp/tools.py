@@ -184,7 +184,7 @@ def own_tools(options: BridgeOptions, folders: Folders, *, many: bool) -> list[d
 
 
 def _needs(schema: Mapping[str, Any]) -> list[str]:
-    """Tell what a flow cannot begin without. No schema says so: hosts would refuse what the user can complete."""
+    """Describe what a flow cannot begin without. No schema says so: hosts would refuse what the user can complete."""
     needed = [one_line(name, 60) for name in missing_inputs(schema, {})[:20]]
     secret = sorted(one_line(name, 60) for name in secret_inputs(schema))[:20]
     parts = [f"It needs {json.dumps(needed)}; the user is asked for what is missing."] if needed else []

@@ -53,7 +53,7 @@ class Keys:
         return key
 
     def check(self, key: str) -> None:
-        """Let a page's key pass.
+        """Check a page's key.
 
         Raises:
             CallError: 401 `key-needed`.

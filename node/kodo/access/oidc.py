@@ -259,7 +259,7 @@ class OidcProvider:
         )
 
     def _check_bound(self, claims: Mapping[str, Any], peer_id: str) -> None:
-        """Let a token through that is bound to the key that the session proved (RFC 7800, 9449), or maybe to none."""
+        """Accept a token that is bound to the key that the session proved (RFC 7800, 9449), or maybe to none."""
         if "cnf" not in claims:
             if self.config.bound:
                 raise BadTokenError("it is not bound to a key, and only bound tokens (DPoP) are accepted here")

@@ -10,7 +10,7 @@ __all__ = ["Provider"]
 
 
 class Provider(Protocol):
-    """Tells which user a caller is and what it may do. A node asks at every call.
+    """Decides which user a caller is and what it may do. A node asks at every call.
 
     What it believes without looking again it believes for 60 s at most.
     """

@@ -37,7 +37,7 @@ def is_peer_id(text: str) -> bool:
 
 
 def check_operator(principal: Principal) -> None:
-    """Let operators through only.
+    """Refuse everybody but operators.
 
     Raises:
         CallError: 403 `operator-only`.

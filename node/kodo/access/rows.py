@@ -55,7 +55,7 @@ def there(database: sqlite3.Connection, table: str, name: str) -> bool:
 
 
 def check_room(database: sqlite3.Connection, table: str, most: int) -> None:
-    """Let one more row in.
+    """Check that there is room for one more row.
 
     Raises:
         CallError: 507 `full`.
@@ -65,7 +65,7 @@ def check_room(database: sqlite3.Connection, table: str, most: int) -> None:
 
 
 def check_user_there(database: sqlite3.Connection, name: str) -> None:
-    """Let pass who is a user.
+    """Check that somebody is a user.
 
     Raises:
         CallError: 404 `no-such-user`.
@@ -75,7 +75,7 @@ def check_user_there(database: sqlite3.Connection, name: str) -> None:
 
 
 def check_password(database: sqlite3.Connection, name: str, known: str) -> None:
-    """Let pass whose password has this hash still.
+    """Check that a user's password still has this hash.
 
     Raises:
         CallError: 401 `bad-login`.
@@ -86,7 +86,7 @@ def check_password(database: sqlite3.Connection, name: str, known: str) -> None:
 
 
 def check_holder(database: sqlite3.Connection, holder: Holder) -> None:
-    """Let pass a user or role that there is.
+    """Check that a user or role exists.
 
     Raises:
         CallError: 404 `no-such-user`, `no-such-role`.

@@ -202,7 +202,7 @@ def event(target: Any = None, /, *, name: str = "") -> Any:
 
 
 def _like(function: Any) -> Callable[[Any], Any]:
-    """Let a wrapper look like what it wraps; a callback may be an object without a name."""
+    """Make a wrapper look like what it wraps; a callback may be an object without a name."""
     return functools.wraps(
         function, assigned=[name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(function, name)]
     )

@@ -57,7 +57,7 @@ class Door:
         self._all = 0
 
     def enter(self, source: str) -> bool:
-        """Let one more in, unless there are too many in all, or of this source; return whether it came in."""
+        """Admit one more, unless there are too many in all, or of this source; return whether it was."""
         each = self._most_of_many if source in self._speak_for_many else self.most_each
         if self._all >= self.most or self._inside[source] >= each:
             self._inside += Counter()  # forgets who has none
@@ -184,7 +184,7 @@ class Connection(web.RequestHandler):
 
 @web.middleware
 async def attended(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-    """Tell a request's connection when it is answered: the outermost middleware."""
+    """Inform a request's connection when it is answered: the outermost middleware."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         answer: web.StreamResponse = await handler(request)

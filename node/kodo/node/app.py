@@ -194,7 +194,7 @@ class Node:
         return self._runs is not None and self._runs.keep_runs
 
     def keep_runs(self) -> None:
-        """Let runs that have begun go on when the node is stopped."""
+        """Keep runs that have begun when the node is stopped."""
         assert self._runs is not None, "the node is not open"
         self._runs.keep_runs = True
 

@@ -58,7 +58,7 @@ class Unit(Generic[Lent]):
         """Note that the commit failed, or was not tried; after a failing disk it may be stored nevertheless."""
 
     def tell(self) -> None:
-        """Tell others of the commit, on the event loop, before the works are answered."""
+        """Report the commit, on the event loop, before the works are answered."""
 
 
 class Alone(Unit[sqlite3.Connection]):

@@ -46,7 +46,7 @@ class RegistryMetrics(Collector):
         self._answered.labels(route).observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """Tell what was read last."""
+        """Return what was read last."""
         info = GaugeMetricFamily("kodo_registry_info", "The registry's version.", labels=["kodo"])
         info.add_metric([installed_version()], 1)
         yield info

@@ -191,7 +191,7 @@ class Lobby:
         _lower(self._sockets, source)
 
     def enter(self, guest: Guest) -> None:
-        """Let offers to `guest.peer_id` go to it; an older socket of the same node is told to leave.
+        """Send offers for `guest.peer_id` to it; an older socket of the same node is told to leave.
 
         Raises:
             CallError: 503, the lobby is full.

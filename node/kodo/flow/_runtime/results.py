@@ -90,7 +90,7 @@ def _has_text(kind: type) -> bool:
 
 
 def _left_out(name: str, reason: str, path: tuple[str, ...]) -> str:
-    """Tell what is missing of a result: what is around it is worth more than a failure."""
+    """Report what is missing of a result: what is around it is worth more than a failure."""
     text = f"the result's {'.'.join(path)}, a {name}, was left out: {reason}"
     current().emit("log", {"level": "WARNING", "logger": "kodo.flow", "text": text})
     return f"<{name}, left out>"

@@ -18,7 +18,7 @@ __all__ = ["ask_by_locks"]
 
 
 def ask_by_locks(last_line: Callable[[], str]) -> None:
-    """Let `input` and `getpass` of this process ask by locks from now on.
+    """Make `input` and `getpass` of this process ask by locks from now on.
 
     Args:
         last_line: returns what was printed last: the question, where it is not the call's argument.

@@ -66,7 +66,7 @@ async def _run(application: Any, given: dict[str, Any], teller: Teller) -> None:
 
 @contextmanager
 def _told(teller: Teller, name: str) -> Iterator[list[Any]]:
-    """Tell of an action; the block puts what came of it into the list: action, result, state."""
+    """Report an action; the block appends its outcome to the list: action, result, state."""
     teller.say("task", name=name)
     started, ended = time.monotonic(), list[Any]()
     try:

@@ -148,7 +148,7 @@ def _streamed(output: Any) -> Any:
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of all crews and crewAI flows within the block, and ask people for them."""
+    """Report all crews and crewAI flows within the block, and ask people for them."""
     from kodo.flow.adapters.crewai_memory import kept_over_runs
 
     listener = Listener()
@@ -265,7 +265,7 @@ def _without_panels() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _asking(human: _Human) -> Iterator[None]:
-    """Let crews and flows ask their humans by locks, unless their author chose how they ask."""
+    """Make crews and flows ask their humans by locks, unless their author chose how they ask."""
     from crewai.core.providers.human_input import SyncHumanInputProvider, get_provider, reset_provider, set_provider
     from crewai.flow.flow_config import flow_config
 

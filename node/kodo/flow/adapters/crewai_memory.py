@@ -39,7 +39,7 @@ _READERS = 8
 
 @contextlib.contextmanager
 def kept_over_runs() -> Iterator[None]:
-    """Let memories and knowledge that are made within the block be kept, where their authors chose no storage."""
+    """Keep memories and knowledge that are made within the block, unless their authors chose a storage."""
     memory = LongMemory()
     set_memory_storage_factory(lambda spec: memory if spec == _DEFAULT else None)
     set_knowledge_storage_factory(_knowledge)
@@ -51,7 +51,7 @@ def kept_over_runs() -> Iterator[None]:
 
 
 def take_memory_of(crew: Any) -> None:
-    """Let the memory of a crew that was made before the run, as in a module, be kept too."""
+    """Keep the memory of a crew that was made before the run, such as one of a module, too."""
     for owner in (crew, *(getattr(crew, "agents", None) or [])):
         for name in ("_memory", "memory"):
             memory: Any = getattr(owner, name, None)

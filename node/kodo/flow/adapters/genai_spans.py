@@ -48,7 +48,7 @@ _OPERATION = "gen_ai.operation.name"
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of spans within the block."""
+    """Report spans within the block."""
     spans, original = Spans(Teller()), trace.set_tracer_provider
     before: Any = trace._TRACER_PROVIDER
 
@@ -98,7 +98,7 @@ class Spans:
         self.active = True
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
-        """Tell what starts, when the span says so already."""
+        """Report what starts, if the span says so already."""
         if not self.active or len(self._open) >= _MAX_OPEN:
             return
         attributes = _attributes(span)
@@ -109,7 +109,7 @@ class Spans:
                 self._open[_key(span)] = opened
 
     def on_end(self, span: Any) -> None:
-        """Tell how it ended."""
+        """Report how it ended."""
         with self._guard:
             opened = self._open.pop(_key(span), None)
         attributes = _attributes(span)

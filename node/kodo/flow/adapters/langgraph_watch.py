@@ -40,7 +40,7 @@ _MAX_TASKS = 10_000
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of all graphs within the block, and ask people for those that are invoked."""
+    """Report all graphs within the block, and ask people for those that are invoked."""
     watched = _Watched()
     say, stream, astream = PregelLoop._emit, Pregel.stream, Pregel.astream
     invoke, ainvoke = Pregel.invoke, Pregel.ainvoke
@@ -181,7 +181,7 @@ class _Watched:
                     self.teller.announce("agent", name, graph=graph.get_name())
 
     def take(self, path: str, mode: str, chunk: Any) -> None:
-        """Tell of one thing that a graph does."""
+        """Report one thing that a graph does."""
         within = {"path": path} if path else {}
         if mode == "updates":
             for name, update in chunk.items():

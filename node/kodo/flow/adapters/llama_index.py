@@ -79,7 +79,7 @@ async def _run(workflow: Any, inputs: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of all workflows within the block, and ask people for them."""
+    """Report all workflows within the block, and ask people for them."""
     watched = _Watched(Teller())
     begin, stream, await_end = Workflow.run, WorkflowHandler.stream_events, WorkflowHandler.stop_event_result
     write, tell_time = InternalAsyncioAdapter.write_to_event_stream, InternalAsyncioAdapter.get_now
@@ -153,7 +153,7 @@ class _Watched:
         self._pauses[run_id] = (asked + change, time.monotonic(), self.waited(run_id))
 
     def take(self, run_id: str, event: Any) -> None:
-        """Tell of one event, or ask what it asks."""
+        """Report one event, or ask what it asks."""
         workflow = self.handlers.get(run_id, (None,))[0]
         if is_agent(workflow) and (isinstance(event, StepStateChanged) or self._agents.take(run_id, workflow, event)):
             return

@@ -40,7 +40,7 @@ class Agents:
         self._calls: dict[tuple[str, str], Span] = {}
 
     def take(self, run_id: str, workflow: Any, event: Any) -> bool:
-        """Tell of one event; gives whether it was an agent's."""
+        """Report one event; return whether it was an agent's."""
         match type(event).__name__:
             case "AgentInput":
                 name = event.current_agent_name

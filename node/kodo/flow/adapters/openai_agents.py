@@ -63,7 +63,7 @@ async def _run(agent: Any, prompt: str) -> Any:
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of all agents within the block, and ask people for them."""
+    """Report all agents within the block, and ask people for them."""
     teller = Teller()
     processor = _Processor(teller)
     quiet = os.environ.get(_OFF, "").lower() in ("1", "true")
@@ -177,13 +177,13 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
         self.active = True
 
     def on_trace_start(self, trace: Any) -> None:
-        """Tell nothing: an agent starts in it."""
+        """Report nothing: an agent starts in it."""
 
     def on_trace_end(self, trace: Any) -> None:
-        """Tell nothing."""
+        """Report nothing."""
 
     def on_span_start(self, span: Any) -> None:
-        """Tell what starts."""
+        """Report what starts."""
         about = self._about(span.span_data)
         if not self.active or about is None:
             return
@@ -194,7 +194,7 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
             self._open[span.span_id] = opened
 
     def on_span_end(self, span: Any) -> None:
-        """Tell how it ended."""
+        """Report how it ended."""
         data = span.span_data
         if not self.active:
             return

@@ -58,7 +58,7 @@ async def _run(agent: Any, prompt: str) -> Any:
 
 @contextlib.contextmanager
 def instrument() -> Iterator[None]:
-    """Tell of all agents within the block, and ask people for them."""
+    """Report all agents within the block, and ask people for them."""
     teller, original = Teller(), Agent.iter
 
     @functools.wraps(original)
@@ -73,7 +73,7 @@ def instrument() -> Iterator[None]:
 
 
 class _Told(AbstractCapability[Any]):  # type: ignore[misc]
-    """Tells what one run of an agent does."""
+    """Reports what one run of an agent does."""
 
     def __init__(self, teller: Teller):
         self._teller = teller

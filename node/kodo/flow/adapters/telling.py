@@ -60,13 +60,13 @@ class Teller:
         return emit(event, self.safe(fit({name: value for name, value in data.items() if value is not None})))
 
     def announce(self, event: str, name: str, /, **data: Any) -> None:
-        """Tell once who takes part: an `agent` or a `tool`."""
+        """Report once who takes part: an `agent` or a `tool`."""
         if (event, name) not in self._known:
             self._known.add((event, name))
             self.say(event, name=name, **data)
 
     def span(self, **about: Any) -> Span:
-        """Tell that something starts, as an `action`."""
+        """Report that something starts, as an `action`."""
         return Span(self, about)
 
 
@@ -78,11 +78,11 @@ class Span:
         teller.say("action", **{**self._about, "phase": "start"})
 
     def end(self, **data: Any) -> None:
-        """Tell that it ended well."""
+        """Report that it ended well."""
         self._teller.say("action", **{**self._about_the_end(), "phase": "end", **data})
 
     def fail(self, error: BaseException | str, **data: Any) -> None:
-        """Tell that it failed."""
+        """Report that it failed."""
         kind = None if isinstance(error, str) else type(error).__name__
         told = {"type": kind, "message": str(error)[:8000]}
         self._teller.say("action-error", **{**self._about_the_end(), **told, **data})
@@ -112,7 +112,7 @@ class Deltas:
             self._teller.say("action", **about, phase="text", text=held)
 
     def flush(self) -> None:
-        """Tell all that is held."""
+        """Report all that is held."""
         with self._guard:
             held, self._texts = self._texts, {}
         for source, (text, _) in held.items():

@@ -42,7 +42,7 @@ _SERVE = "ray.serve"
 
 
 def install() -> None:
-    """Let this process import them."""
+    """Make this process able to import them."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -83,7 +83,7 @@ class AuthAnswers:
 
 
 def check_still(before: Principal, now: Principal) -> None:
-    """Let a call go on while its caller is who it was and may do what it might.
+    """Continue a call while its caller is who it was and may do what it might.
 
     Raises:
         CallError: 503 `access-changed`: made again it is judged anew.

@@ -139,7 +139,7 @@ _BY_LINK = frozenset(["run.state", "run.stream", "lock.get", "output.list", "out
 
 
 def check_admitted(op: str, principal: Principal, node: str) -> None:
-    """Let through who may deal with the node called `node`; nothing else was looked at before.
+    """Admit callers who may deal with the node called `node`; nothing else was looked at before.
 
     Raises:
         CallError: 401 `login-needed`, 403 `not-admitted`.

@@ -53,7 +53,7 @@ class Seen:
         return account_of(self.row.principal) if self.manages else None
 
     def check_mode(self) -> None:
-        """Let through who may do more than read.
+        """Refuse callers who may only read.
 
         Raises:
             CallError: 403 `not-granted`.
@@ -62,7 +62,7 @@ class Seen:
             raise CallError(403, "not-granted", "you may read this run, but not change it")
 
     def check_own(self) -> None:
-        """Let through who launched the run and may manage it.
+        """Refuse all but who launched the run and may manage it.
 
         Raises:
             CallError: 403 `not-granted` or `not-yours`.
@@ -72,7 +72,7 @@ class Seen:
             raise CallError(403, "not-yours", "only the launcher of this run may do that; it is only shared with you")
 
     def check_end(self) -> None:
-        """Let through who may end the run.
+        """Refuse callers who may not end the run.
 
         Raises:
             CallError: 403 `not-granted`.
@@ -81,7 +81,7 @@ class Seen:
             self.check_mode()
 
     def check_delete(self) -> None:
-        """Let through who may delete the run once it is over.
+        """Refuse callers who may not delete the run once it is over.
 
         Raises:
             CallError: 403 `not-granted` or `not-yours`.
@@ -90,7 +90,7 @@ class Seen:
             self.check_own()
 
     def check_contents(self) -> None:
-        """Let through who may see what the run is about.
+        """Refuse callers who may not see what the run is about.
 
         Raises:
             CallError: 403 `private`.
@@ -99,7 +99,7 @@ class Seen:
             raise CallError(403, "private", "only the launcher of this run can see its contents")
 
     def check_outputs(self) -> None:
-        """Let through who may read outputs.
+        """Refuse callers who may not read outputs.
 
         Raises:
             CallError: 403 `private` or `not-granted`.

@@ -191,7 +191,7 @@ class Announcer:
         self._goodbyes.begin(self._goodbye())
 
     def look_again(self) -> None:
-        """Tell the registries at once if the node says something else than before, as after a change of networks."""
+        """Announce at once what has changed since the last record, for example after a change of networks."""
         for registry in self._registries:
             registry.hurry.set()
 
@@ -298,7 +298,7 @@ class Announcer:
 
     @contextlib.asynccontextmanager
     async def _watched(self, registry: _Attended) -> AsyncIterator[None]:
-        """Tell people when a registry says nothing for long inside the block, well before that is given up."""
+        """Warn if a registry does not answer for long inside the block, well before the wait is given up."""
 
         async def tell() -> None:
             await self._clock.sleep(_SILENT_S)
@@ -347,7 +347,7 @@ class Announcer:
             return self._signed
 
     async def _goodbye(self) -> None:
-        """Tell every registry that answers and has our record that the node leaves, all at once."""
+        """Send a goodbye to every registry that answers and has our record, all at once."""
         theirs = [each for each in self._registries if each.ever and each.claim.left_to is None]
         known = [registry for registry in theirs if not registry.away]
         if self._signed is None or not known:
@@ -396,7 +396,7 @@ async def advertised(current: Callable[[], Advertisement], after: asyncio.Event 
 
 
 def _tell_away(registry: _Attended, how: str) -> None:
-    """Tell people once that a registry does not answer."""
+    """Warn once that a registry does not answer."""
     if not registry.away:
         registry.away = True
         told = "the registry %s does not answer%s; the node goes on without it, and asks it again"

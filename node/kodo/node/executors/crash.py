@@ -33,7 +33,7 @@ def read_crash(text: str) -> tuple[str | None, str]:
 
 
 def add_crash(error: RunnerDiedError, path: Path) -> None:
-    """Let an error say what the report at `path`, if there is one, tells."""
+    """Add to an error what the report at `path` tells, if there is one."""
     try:
         with open_plain(path) as file:
             error.signal, error.stack = read_crash(file.read(_MAX_BYTES).decode("utf-8", "replace"))

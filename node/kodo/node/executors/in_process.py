@@ -199,7 +199,7 @@ class InProcessRunner:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def release(self) -> None:
-        """Let the flow's files go; see `Runner.release`."""
+        """Release the flow's files; see `Runner.release`."""
         self.released = True
         await self.kill()
 

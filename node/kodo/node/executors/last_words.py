@@ -64,7 +64,7 @@ class Pipes:
         return data
 
     def close(self) -> None:
-        """Let go of them; idempotent."""
+        """Release them; idempotent."""
         ends, self._ends = self._ends, {}
         for end in ends.values():
             os.close(end)

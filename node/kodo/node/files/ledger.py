@@ -34,7 +34,7 @@ class QuotaReachedError(CapacityError):
 
 
 class Ledger:
-    """Tells who may write how much. Its methods may be called in any thread.
+    """Decides who may write how much. Its methods may be called in any thread.
 
     Args:
         root: a folder of the disk.

@@ -228,7 +228,7 @@ class Uploads:
         )
 
     def keep(self, kept: Callable[[], Set[str]]) -> None:
-        """Let no upload go stale whose id is among those that `kept` gives."""
+        """Keep uploads whose ids `kept` returns from going stale."""
         self._kept = kept
 
     def stale(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
@@ -425,7 +425,7 @@ def _load(folder: Path) -> _Upload | None:
 
 @contextlib.contextmanager
 def _disk_told() -> Iterator[None]:
-    """Tell that the disk takes no more as what it is: a refusal that passes, and no fault of the node.
+    """Report a full disk as what it is: a refusal that passes, and no fault of the node.
 
     Raises:
         CapacityError: inside, a write failed as on a full disk.

@@ -136,7 +136,7 @@ class Debts:
         return [debt for debt in owed if debt.fid in self._over and not self._launching[debt.fid]]
 
     def _pay(self) -> None:
-        """Tell every node to which something is due: by a task of its own, while that is so."""
+        """Inform every node to which something is due, each by a task of its own."""
         for peer_id in self._owed:
             if not self._due(peer_id) or not self._tasks.is_open:
                 continue

@@ -98,7 +98,7 @@ class Driver:
             await self.bounded(live.runner.kill())
 
     async def retire(self, live: LiveRun) -> None:
-        """Let the runner of a run that is over go, and forget the run."""
+        """Release the runner of a run that is over, and forget the run."""
         self._live.pop(live.fid, None)
         self._retired()
         await self._secrets.forget(live.fid)

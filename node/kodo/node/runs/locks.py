@@ -419,7 +419,7 @@ def _judge(event: Event, cid: str) -> Verdict | None:
 
 
 async def _bounded(work: Callable[[], Any]) -> None:
-    """Tell a runner something; when it cannot be, its driver learns that too and ends the run."""
+    """Send a runner something; if that fails, its driver learns it too and ends the run."""
     try:
         async with awake_timeout(_HAND_S):
             await work()

@@ -85,7 +85,7 @@ class FairQueue:
             self._serve()
 
     def resume(self, fid: str) -> None:
-        """Let a parked run have its place again."""
+        """Return a parked run to its place."""
         self._to_park.pop(fid, None)
         principal = self._parked.pop(fid, None)
         if principal is not None:

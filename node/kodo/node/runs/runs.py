@@ -253,7 +253,7 @@ class Runs:
             listener(live, commit.events)
 
     def _park_or_resume(self, live: LiveRun) -> None:
-        """Let a run that waits for a person hold nobody up."""
+        """Park a run that waits for a person, so that it holds nobody up."""
         if live.view.state is RunState.LOCKED:
             self.queue.park(live.fid)
         else:

@@ -37,7 +37,7 @@ class Judge:
         self._waiting = Places("large values", most=MAX_WAITING, each=MAX_WAITING_EACH)
 
     def close(self) -> None:
-        """Let the thread go; what it is doing ends by its bound."""
+        """Release the thread; what it is doing ends by its bound."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def do(self, work: Callable[[Steps], T], payer: str) -> T:

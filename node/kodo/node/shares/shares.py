@@ -129,7 +129,7 @@ class Shares:
         store.subscribe(self._committed)
 
     def bounded_by(self, makers: Makers) -> None:
-        """Let no share show more than its maker may see, from now on."""
+        """Limit shares to what their makers may see, from now on."""
         self._makers = makers
 
     async def _bounded(self, rows: Sequence[ShareRow]) -> list[ShareRow | None]:

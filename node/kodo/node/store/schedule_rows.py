@@ -177,7 +177,7 @@ def pause(connection: sqlite3.Connection, sid: str, at: int) -> None:
 
 
 def resume(connection: sqlite3.Connection, sid: str, due: int | None) -> None:
-    """Let a schedule that is paused go on from `due`; one that was due for the last time is not due again."""
+    """Resume a paused schedule from `due`; one that was due for the last time is not due again."""
     connection.execute(
         "UPDATE schedules SET paused=NULL, due=iif(due IS NULL, NULL, ?), waits=0 WHERE sid=? AND paused IS NOT NULL",
         (due, sid),

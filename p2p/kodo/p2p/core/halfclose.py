@@ -179,7 +179,7 @@ class HalfClose:
         return self.write in _ENDED and self.read in _ENDED
 
     def on(self, event: Event) -> Flag | None:
-        """Let `event` happen; give the flag that is to be sent because of it, if any.
+        """Apply `event`; return the flag that is to be sent because of it, if any.
 
         Raises:
             UsageError: a local event is not possible now. Nothing has changed.

@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 
 def nat_kind(seen: Iterable[Seen], own: Collection[str]) -> NatKind:
-    """Tell the kind of NAT from what servers of one address family saw of one socket.
+    """Return the kind of NAT, from what servers of one address family saw of one socket.
 
     Args:
         own: this machine's addresses.

@@ -118,7 +118,7 @@ class Change(Enum):
 
 
 def rank_targets(targets: Sequence[Target], networks: Iterable[Network]) -> list[Candidate]:
-    """Tell how near the addresses of one peer are, the nearest first.
+    """Return how near the addresses of one peer are, the nearest first.
 
     Private addresses outside of this machine's networks are late: they are mostly those of bridges to containers. So
     are this machine's own addresses where the peer has others too: bridges have the same address on many machines.

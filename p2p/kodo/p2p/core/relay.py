@@ -153,7 +153,7 @@ class Relay:
     # who may attach
 
     def admit(self, peer_id: PeerId, token: str, now: float) -> None:
-        """Let a node attach by a token, which replaces the one that it had.
+        """Admit a node by a token, which replaces the one that it had.
 
         Raises:
             CapacityError: too many nodes are attached.
@@ -170,7 +170,7 @@ class Relay:
             leg.number = 0
 
     def dismiss(self, peer_id: PeerId, token: str, now: float) -> None:
-        """Let a node go in `STAY_SECONDS`, unless it was admitted anew with another token."""
+        """Forget a node in `STAY_SECONDS`, unless it was admitted anew with another token."""
         node = self._nodes.get(relay_wire.tag_of(peer_id))
         if node is not None and node.token == token:
             node.left_at = now

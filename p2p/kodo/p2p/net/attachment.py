@@ -94,7 +94,7 @@ class Attachment:
         self._ask()
 
     def close(self) -> None:
-        """Let the relay forget the listener; idempotent."""
+        """Make the relay forget the listener; idempotent."""
         if self.detour is not None:
             self.detour.close()
         self._forget_networks()

@@ -390,7 +390,7 @@ async def _more(stream: Stream) -> bytes:
 
 
 async def _pass_over(stream: Stream, count: int) -> None:
-    """Let bytes go by, so that their sender comes to read why they are not wanted."""
+    """Discard bytes, so that their sender comes to read why they are not wanted."""
     if count > callframe.MAX_FRAME_BYTES:
         raise PeerError(f"a call frame is over the limit of {callframe.MAX_FRAME_BYTES} bytes")
     while count > 0 and (data := await stream.read()):

@@ -12,7 +12,7 @@ _UNKNOWN = 256
 
 
 def raise_descriptors() -> int:
-    """Let this process have as many files and sockets open as its hard limit allows; give how many those are.
+    """Raise the number of files and sockets that this process may have open to its hard limit; return it.
 
     Systems start processes with 1,024 or 256, a limit for programs that no longer exist (they used `select`).
     """

@@ -385,7 +385,7 @@ class Dialler:
                 self._loop.call_soon(self._check_due)
 
     def check_refused(self) -> None:
-        """Let `found` fail when nothing is left that could answer."""
+        """Fail `found` when nothing is left that could answer."""
         if not self._found.done() and not self.resolving and self._paths.all_refused and not self._closed:
             for standby in self._standbys:
                 standby.need()

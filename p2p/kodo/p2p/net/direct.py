@@ -157,7 +157,7 @@ class WebRtcTransport:
 async def _finding(
     dialler: Dialler, addresses: Sequence[Multiaddr], wrong: Collection[Target]
 ) -> AsyncIterator[None]:
-    """Let the dialler check the addresses, names as soon as they are resolved, inside the block."""
+    """Make the dialler check the addresses inside the block, names as soon as they are resolved."""
     networks, turns = local_networks(), asyncio.Semaphore(LOOKUPS)
 
     def add(targets: Sequence[Target]) -> None:

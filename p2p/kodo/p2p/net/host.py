@@ -129,7 +129,7 @@ class Host:
         return list(self._sessions)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Let `handler` take every stream that a peer opens with `protocol`; it may return before the stream ends."""
+        """Pass every stream that a peer opens with `protocol` to `handler`; it may return before the stream ends."""
         self._handlers[protocol] = handler
 
     # listening

@@ -38,7 +38,7 @@ class Identification:
 
 
 async def answer_identify(stream: Stream, told: Identification) -> None:
-    """Tell the other side who this host is, what it speaks and where it listens."""
+    """Send the other side who this host is, what it speaks and where it listens."""
     body = (
         bytes_field(_PUBLIC_KEY, encode_public_key(told.peer_id.public_key))
         + b"".join(bytes_field(_LISTEN_ADDRS, each.to_bytes()) for each in told.addresses)

@@ -122,7 +122,7 @@ def on_networks_changed(callback: Callable[[], None]) -> Callable[[], None]:
 
 
 class _Watch:
-    """Tells those of one event loop who want to know; holds a socket only while there are any."""
+    """Notifies those of one event loop who want to know; holds a socket only while there are any."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

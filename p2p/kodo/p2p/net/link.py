@@ -320,7 +320,7 @@ class WebRtcLink:
             self._flushing = self._loop.call_soon(self._flush_now, context=self._later)
 
     def _arm(self) -> None:
-        """Let the timer fire when something is due, or earlier: moving it for each packet would cost more."""
+        """Set the timer for when something is due, or earlier: moving it for each packet would cost more."""
         if self._error is not None:
             return
         try:
@@ -499,7 +499,7 @@ class WebRtcLink:
         return self._sctp.queued
 
     def _check_drained(self) -> None:
-        """Let writers go on, or make them wait."""
+        """Wake writers, or make them wait."""
         queued = self._sctp.queued
         self.full = queued >= WRITE_AHEAD_BYTES
         if self.full:
@@ -550,7 +550,7 @@ class WebRtcLink:
             self._flush_soon()
 
     def let_in(self) -> OverRelay | None:
-        """Let the peer in beside its relay; see `transport.Link`."""
+        """Admit the peer beside its relay; see `transport.Link`."""
         return self._way.let_in()
 
     def probe(self) -> None:

@@ -328,7 +328,7 @@ class WebRtcListener:
         return self._admits(None)
 
     def open_way(self, source: Source, request: stun.BindingRequest) -> tuple[str, int] | None:
-        """Let a relayed dialer in through the NAT before this machine; return where that is, if it may know.
+        """Open the NAT before this machine for a relayed dialler; return where that is, if it may know.
 
         One packet towards the dialer, never longer than the check that came, does that; see `openings`.
         """

@@ -95,7 +95,7 @@ class RelayServer:
 
     @contextlib.contextmanager
     def admitted(self, peer_id: PeerId) -> Iterator[str]:
-        """Let a node attach inside the block, and a little longer, by the token that is given.
+        """Admit a node inside the block, and a little longer, by the token that is returned.
 
         Raises:
             CapacityError: too many nodes are attached.

@@ -166,7 +166,7 @@ class Session:
         return self._link.route
 
     def let_in(self) -> OverRelay | None:
-        """Let the peer in beside the relay that it comes over; see `transport.Link`."""
+        """Admit the peer beside the relay that it comes over; see `transport.Link`."""
         return self._link.let_in()
 
     @property

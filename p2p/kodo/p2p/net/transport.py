@@ -174,7 +174,7 @@ class Link(Protocol):
         ...
 
     def let_in(self) -> OverRelay | None:
-        """Let the peer in beside the relay that it comes over, as often as it asks; None where it comes over none.
+        """Admit the peer beside its relay, as often as it asks; return None if it comes over no relay.
 
         What the peer sends straight to `OverRelay.own` then passes the NAT before this machine.
         """

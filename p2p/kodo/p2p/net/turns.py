@@ -225,7 +225,7 @@ class FairSemaphore:
             raise
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Pass it to the next one."""
         while self._waiting:
             longest = (self._turns + 1) % LONGEST_EVERY == 0
             _, place = waiting = self._waiting[0] if longest else min(self._waiting, key=_rank)

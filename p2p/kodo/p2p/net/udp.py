@@ -183,7 +183,7 @@ def fragmenting(sock: socket.socket, *, allowed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hops(sock: socket.socket, count: int) -> Iterator[None]:
-    """Let what is sent inside the block pass so many routers at most.
+    """Limit how many routers packets pass that are sent inside the block.
 
     Raises:
         OSError: this system does not let us say.

@@ -33,7 +33,7 @@ def as_ours(error: Exception, host: str) -> KodoError:
 
 
 def tell(listener: Callable[[], None], host: str) -> None:
-    """Tell a listener of the end of the link to `host`; what fails there keeps no other from learning of it."""
+    """Inform a listener of the end of the link to `host`; what fails there keeps no other from learning of it."""
     try:
         listener()
     except Exception as error:

@@ -44,7 +44,7 @@ class Way(Protocol):
         ...
 
     def let_in(self) -> OverRelay | None:
-        """Let a peer in beside its relay, if it may know where; None where it comes over none."""
+        """Admit a peer beside its relay, if it may know where; return None if it comes over no relay."""
         ...
 
 

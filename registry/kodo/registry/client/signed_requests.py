@@ -80,7 +80,7 @@ def is_private(url: str) -> bool:
 
 
 def check_private_url(url: str) -> None:
-    """Let through the URL of a registry to which something private can be sent.
+    """Check that something private can be sent to the URL of a registry.
 
     Raises:
         CallError: 403 `tls-only`.

@@ -27,7 +27,7 @@ _BEARER = "bearer "
 
 @dataclass(slots=True)
 class Callers:
-    """Tells callers apart.
+    """Distinguishes callers.
 
     Attributes:
         provider: says who they are and what they may do; with `null` everybody reads.
@@ -90,7 +90,7 @@ class Callers:
         return principal
 
     async def reads_hidden(self, request: web.Request) -> bool:
-        """Let a reader of the contents through; say whether it sees what is hidden, as an operator.
+        """Admit a reader of the contents; return whether it sees what is hidden, as an operator.
 
         Raises:
             CallError: 401 there is an authorization that does not hold, or none where one is needed; 403 no grant.
@@ -108,7 +108,7 @@ class Callers:
         return principal.operator
 
     async def check_mesh_reader(self, request: web.Request) -> None:
-        """Let through who may read all that changed: members of the mesh, and readers.
+        """Admit callers who may read all that changed: members of the mesh, and readers.
 
         Raises:
             CallError: as `reads_hidden`.
@@ -154,7 +154,7 @@ def _plain(token: str) -> str:
 
 
 def check_private(request: web.Request) -> None:
-    """Let through what came over TLS, or from this machine.
+    """Refuse what came neither over TLS nor from this machine.
 
     Raises:
         CallError: 403 `tls-only`.
@@ -164,7 +164,7 @@ def check_private(request: web.Request) -> None:
 
 
 def check_named_operator(principal: Principal) -> None:
-    """Let operators through who signed what they ask.
+    """Refuse everybody but operators who signed what they ask.
 
     Raises:
         CallError: 401 `no-claim`, 403 `operator-only`.

@@ -53,7 +53,7 @@ class RelayConnections:
         return [web.get("/relay", self.carry)]
 
     async def aclose(self, app: web.Application | None = None) -> None:
-        """Tell everybody to come back later."""
+        """Ask everybody to come back later."""
         await asyncio.gather(
             *(socket.close(code=_GOING_AWAY, message=b"the registry is closing") for socket in list(self._sockets)),
             return_exceptions=True,

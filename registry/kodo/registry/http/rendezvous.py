@@ -70,7 +70,7 @@ class Rendezvous:
         return [web.get("/rendezvous", self.wait), web.post("/rendezvous/{peer_id}", self.offer)]
 
     async def aclose(self, app: web.Application | None = None) -> None:
-        """Tell every node that waits to come back later."""
+        """Ask every node that waits to come back later."""
         await asyncio.gather(
             *(socket.close(code=_GOING_AWAY, message=b"the registry is closing") for socket in list(self._sockets)),
             return_exceptions=True,
@@ -165,7 +165,7 @@ class Rendezvous:
                 logger.warning(told, peer_id, source_of(request.remote))
 
     def _offered(self, stack: contextlib.AsyncExitStack, peer_id: PeerId) -> dict[str, Any]:
-        """Let a node attach to the relay until the stack closes; return what it is told of that."""
+        """Admit a node to the relay until the stack closes; return what it is told of that."""
         relay = self.relay
         if relay is None or not relay.port:
             return {}

@@ -32,7 +32,7 @@ class Work:
         connection.set_progress_handler(self._over, _STEPS)
 
     def close(self) -> None:
-        """Let the connection work for as long as it likes again."""
+        """Remove the bound on how long the connection works."""
         self.connection.set_progress_handler(None, 0)
 
     def _over(self) -> bool:

@@ -445,7 +445,7 @@ class _Way(NamedTuple):
 
 
 def _way(each: Checked, change: sqlite3.Row | None, member: str, now: int, *, newer: bool) -> _Way:
-    """Tell how a node comes here of which `member` tells something new; `newer` when that is a record.
+    """Return how a node comes here of which `member` tells something new; `newer` when that is a record.
 
     A node that speaks to this registry came by nobody else, until it has been silent: else a member that passes on
     its heartbeat could take it away. One that others told of came by who told its record, whoever tells more of it.

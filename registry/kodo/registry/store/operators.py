@@ -302,7 +302,7 @@ class AdminStore:
 
 
 def _check_free(connection: sqlite3.Connection, name: str, peer_id: str | None, own: str) -> None:
-    """Let a user put a name on the list that is its own already, or nobody's."""
+    """Add a name to the list for a user: one that is its own already, or nobody's."""
     key = fold(name)
     owner = _owner(connection, key)
     user = connection.execute("SELECT peer_id FROM names WHERE k_name = ?", (key,)).fetchone()

@@ -59,7 +59,7 @@ class Line:
             self.lose()
 
     def lose(self) -> None:
-        """Tell everybody who waits that the other side has gone; idempotent."""
+        """Wake everybody who waits: the other side has gone; idempotent."""
         if not self.lost:
             self.lost = True
             self._on_lost()

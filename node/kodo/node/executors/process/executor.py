@@ -416,7 +416,7 @@ class ProcessExecutor:
         self._live.pop(runner.name, None)
 
     async def autopsy(self, runner: ProcessRunner, error: RunnerDiedError) -> None:
-        """Let an error say how a process ended, and what it left behind."""
+        """Add to an error how a process ended, and what it left behind."""
         status = await self._starter.status(runner.name, _STATUS_SECONDS) if self._starter is not None else None
         if status is not None:
             error.signal, text = describe_end(status)

@@ -90,11 +90,11 @@ class ProcessLink(asyncio.Protocol):
         return self.lost
 
     def close(self) -> None:
-        """Let go of the connection; idempotent."""
+        """Release the connection; idempotent."""
         self.lose(RunnerDiedError(GONE))
 
     def lose(self, error: KodoError) -> None:
-        """Tell all that waits, and all that comes, why there is no answer."""
+        """Fail all that waits, and all that comes, with why there is no answer."""
         if self._lost is not None:
             return
         self._lost = error

@@ -176,7 +176,7 @@ class _Host:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _forget(self) -> None:
-        """Let go, in a process that the flow forks, of what leads to the node: it would hold it open."""
+        """Close, in a process that the flow forks, what leads to the node: it would hold it open."""
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for end in (self._listener, *(link.socket for link in self.links)):
             with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ class Keeper(Protocol):
         ...
 
     async def autopsy(self, runner: ProcessRunner, error: RunnerDiedError) -> None:
-        """Let an error say how the process ended, and what it left behind."""
+        """Add to an error how the process ended, and what it left behind."""
         ...
 
     def folder_of(self, runner: ProcessRunner) -> Path:

@@ -126,7 +126,7 @@ def _fork(
 
 
 def _begun(pid: int, told: int, listener: socket.socket) -> None:
-    """Let go, in a keeper, of what is its runner's, and tell the runner's process id."""
+    """Close, in a keeper, what belongs to its runner, and pass on the runner's process id."""
     listener.close()
     os.write(told, pid.to_bytes(_PID_BYTES, "big"))
 

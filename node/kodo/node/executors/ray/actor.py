@@ -130,7 +130,7 @@ def _machine() -> str:
 
 
 def _notice_tasks(context: RunnerContext) -> None:
-    """Let the context know when the flow gives Ray a task or makes an actor: their lines come by another way."""
+    """Inform the context when the flow gives Ray a task or makes an actor: their lines come by another way."""
     from ray.actor import ActorClass
     from ray.remote_function import RemoteFunction
 

@@ -203,7 +203,7 @@ def _record_path(home: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Let one process at a time start or stop this home's Ray."""
+    """Keep all but one process at a time from starting or stopping this home's Ray."""
     descriptor = os.open(_folder(home) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + START_TIMEOUT + STOP_TIMEOUT
     try:

@@ -234,7 +234,7 @@ def prepare(address: str) -> None:
 
 
 def _read_settings_again(loopback: bool) -> None:
-    """Let Ray read its variables, which it does when it is imported: somebody else may have done that before us."""
+    """Make Ray read its variables, which it does when it is imported: somebody else may have done that before us."""
     from ray._private import ray_constants
 
     raylet: Any = importlib.import_module("ray._raylet")

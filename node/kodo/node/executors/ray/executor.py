@@ -464,7 +464,7 @@ class RayExecutor:
         return Pipes(pid)
 
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
-        """Let an error say what the dying process left behind on this machine."""
+        """Add to an error what the dying process left behind on this machine."""
         if self.far:
             return
         with runner.guard:

@@ -46,7 +46,7 @@ class Keeper(Protocol):
         ...
 
     def autopsy(self, runner: RayRunner, error: RunnerDiedError) -> None:
-        """Let an error say what the dying process left behind on this machine; blocks."""
+        """Add to an error what the dying process left behind on this machine; blocks."""
         ...
 
     def folder_of(self, runner: RayRunner) -> Path | None:

@@ -213,7 +213,7 @@ class RunnerService:
         self._context.consider(lid, cid, reveal(candidate, secrets))
 
     async def expire(self, lid: str) -> None:
-        """Let a lock go on with its default."""
+        """Answer a lock with its default."""
         self._context.expire(lid)
 
     async def asked(self, after: int, timeout: float) -> bytes:

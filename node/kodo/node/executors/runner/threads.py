@@ -21,7 +21,7 @@ _INSTEAD = (
 
 
 def explain_signals(warn: Callable[[str], object]) -> None:
-    """Let `signal.signal` outside of the main thread say what to use instead.
+    """Make `signal.signal` outside of the main thread say what to use instead.
 
     A handler of a signal that would end the program is left out with a warning: programs for terminals set one for
     Ctrl-C, and a run is ended otherwise.
@@ -49,7 +49,7 @@ def explain_signals(warn: Callable[[str], object]) -> None:
 
 
 def as_in_a_main_thread() -> None:
-    """Let threads that this one starts be no daemons unless they say so: they inherit it, and this one is one."""
+    """Make threads that this one starts no daemons unless they say so: they inherit it, and this one is one."""
     vars(threading.current_thread())["_daemonic"] = False
 
 
