@@ -79,7 +79,11 @@ def _default(field: str, value: object) -> str:
 
 def _duration(seconds: float) -> str:
     # 30s is easier to read than 0.5m, and a day than 24h.
-    return next((f"{seconds / step:g}{unit}" for step, unit in _STEPS if seconds % step == 0), f"{seconds:g}s")
+    return (
+        "0"
+        if not seconds
+        else next((f"{seconds / step:g}{unit}" for step, unit in _STEPS if seconds % step == 0), f"{seconds:g}s")
+    )
 
 
 def _size(size: int) -> str:

@@ -48,7 +48,7 @@ async def login(
         typer.Option(
             "--issuer",
             metavar="URL",
-            help="Approve in advance that it receives tokens of this issuer.",
+            help="Approve in advance that the node or registry receives tokens of this issuer.",
         ),
     ] = None,
 ) -> None:

@@ -51,8 +51,8 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        help="How long the command may take, e.g. 30 or 2m; one that may wait, ask or transfer:"
-        " each call and search.",
+        help="How long the command may take, e.g. 30 or 2m. For one that waits, asks or transfers:"
+        " how long each of its calls and searches may take.",
         rich_help_panel=HELP_COMMON,
     ),
 ]

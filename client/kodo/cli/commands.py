@@ -43,7 +43,7 @@ COMMANDS: dict[str, Entry] = {
         "Show on this desktop when a question waits for you or a run of yours has ended, until Ctrl-C.",
     ),
     "answer": Entry("running", "Run", "Answer a question (lock) of a run."),
-    "kill": Entry("ending", "Run", "End a run, or all that options mean. Operators can end any run."),
+    "kill": Entry("ending", "Run", "End a run, or all runs that the options select. Operators can end any run."),
     "restart": Entry("running", "Run", "Launch a flow again, with the inputs of an earlier run."),
     "schedule": Entry(
         "schedules",
@@ -59,18 +59,18 @@ COMMANDS: dict[str, Entry] = {
     "ack": Entry(
         "ending",
         "Run",
-        "Acknowledge a finished run, or all that options mean, so that their nodes may delete them later.",
+        "Acknowledge a finished run, or all that the options select: their nodes may delete them later.",
     ),
     "delete": Entry(
         "ending",
         "Run",
-        "Delete a finished run and its files from its node, or all that options mean. Operators can delete any run.",
+        "Delete a finished run and its files from its node, or all that the options select. Operators can delete any.",
     ),
     "outputs": Entry("outputs", "Outputs", "List the files that a run made."),
     "download": Entry(
         "outputs",
         "Outputs",
-        "Download and verify the files of a run, or of all that options mean, each into a folder of its own.",
+        "Download and verify the files of a run; or of all runs that the options select, each into its own folder.",
     ),
     "share": Entry(
         "shares",

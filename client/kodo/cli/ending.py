@@ -1,4 +1,4 @@
-"""`koco kill`, `ack`, `delete`: one run, or all that options mean."""
+"""`koco kill`, `ack`, `delete`: one run, or all that the options select."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RunId = Annotated[
         autocompletion=complete_run,
     ),
 ]
-EVERY = Annotated[bool, typer.Option("--all", help="All your runs to which this can be done.")]
-YES = Annotated[bool, typer.Option("--yes", help="Do not ask whether several runs are meant.")]
+EVERY = Annotated[bool, typer.Option("--all", help="Select all your runs.")]
+YES = Annotated[bool, typer.Option("--yes", help="Do not ask first when the options select several runs.")]
 
 
 async def kill(
     context: Context, wanted: RunSelection, fid: RunId = None, all_: EVERY = False, yes: YES = False
 ) -> int:
-    """End a run, or all that options mean. Operators can end any run."""
+    """End a run, or all runs that the options select. Operators can end any run."""
     from kodo.cli.bulk import Verb, is_over
 
     verb = Verb("kill", "killed", lambda row: not is_over(row), lambda found: found.kill())
@@ -42,7 +42,7 @@ async def kill(
 async def ack(
     context: Context, wanted: RunSelection, fid: RunId = None, all_: EVERY = False, yes: YES = False
 ) -> int:
-    """Acknowledge a finished run, or all that options mean, so that their nodes may delete them later."""
+    """Acknowledge a finished run, or all that the options select: their nodes may delete them later."""
     from kodo.cli.bulk import Verb, is_over
 
     def fits(row: Mapping[str, Any]) -> bool:
@@ -61,7 +61,7 @@ async def ack(
 async def delete(
     context: Context, wanted: RunSelection, fid: RunId = None, all_: EVERY = False, yes: YES = False
 ) -> int:
-    """Delete a finished run and its files from its node, or all that options mean. Operators can delete any run."""
+    """Delete a finished run and its files from its node, or all that the options select. Operators can delete any."""
     from kodo.cli.bulk import Verb, is_over
 
     verb = Verb("delete", "deleted", is_over, lambda found: found.delete())

@@ -87,9 +87,11 @@ async def download(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     keep: Keep = False,
     all_: Annotated[bool, typer.Option("--all", help="All your runs that are over.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether several runs are meant.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask first when the options select several runs.")
+    ] = False,
 ) -> int | None:
-    """Download and verify the files of a run, or of all that options mean, each into a folder of its own."""
+    """Download and verify the files of a run; or of all runs that the options select, each into its own folder."""
     import shlex
 
     from kodo.cli.bulk import Verb, change_runs, is_bulk, is_over

@@ -57,7 +57,7 @@ FILTERS: dict[str, tuple[Any, Any]] = {
             typer.Option(
                 "--since",
                 metavar="WHEN",
-                help="Launched within e.g. 2d or 12h, or at or after 2026-11-24 or 2026-11-24T18:00.",
+                help="Launched within this time, e.g. 2d or 12h, or since 2026-11-24 or 2026-11-24T18:00.",
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -69,7 +69,7 @@ FILTERS: dict[str, tuple[Any, Any]] = {
             typer.Option(
                 "--until",
                 metavar="WHEN",
-                help="Launched before that; of a day without a time also on that day.",
+                help="Launched before this, in the same form; a day without a time is included.",
                 rich_help_panel=_PANEL,
             ),
         ],

@@ -39,7 +39,9 @@ Words = Annotated[
 ]
 WordsKept = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME=VALUE", help="An input that its node keeps until then, so no secret."),
+    typer.Argument(
+        metavar="NAME=VALUE", help="An input. The node keeps it for the launch, so it cannot be a secret."
+    ),
 ]
 Inputs = Annotated[
     str | None, typer.Option("--inputs", metavar="FILE", help="JSON or YAML file with the values; - reads stdin.")
@@ -49,7 +51,7 @@ Texts = Annotated[
     typer.Option(
         "--text",
         metavar="NAME=VALUE",
-        help="An input taken as it is written, for texts that others wrote: @, - and env: mean nothing in it.",
+        help="An input that is taken literally, for texts that others wrote: @, - and env: have no meaning in it.",
     ),
 ]
 Yes = Annotated[
