@@ -64,7 +64,7 @@ COMMANDS: dict[str, Entry] = {
     "delete": Entry(
         "ending",
         "Run",
-        "Delete a finished run and its files from its node, or all that the options select. Operators can delete any.",
+        "Delete a finished run with its files, or all that the options select. Operators can delete any run.",
     ),
     "outputs": Entry("outputs", "Outputs", "List the files that a run made."),
     "download": Entry(

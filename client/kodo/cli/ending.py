@@ -61,7 +61,7 @@ async def ack(
 async def delete(
     context: Context, wanted: RunSelection, fid: RunId = None, all_: EVERY = False, yes: YES = False
 ) -> int:
-    """Delete a finished run and its files from its node, or all that the options select. Operators can delete any."""
+    """Delete a finished run with its files, or all that the options select. Operators can delete any run."""
     from kodo.cli.bulk import Verb, is_over
 
     verb = Verb("delete", "deleted", is_over, lambda found: found.delete())
