@@ -51,7 +51,7 @@ RECORDS = st.builds(
     peer_id=st.just(str(ME.peer_id)),
     name=st.from_regex(r"[A-Za-z0-9_]{1,20}(\.[a-z0-9]{1,20}){0,3}", fullmatch=True),
     addrs=st.sampled_from([(), (address(ME),), (address(ME),) * 2]),
-    hpke_key=st.just(b"") | st.binary(min_size=32, max_size=32),
+    hpke_key=st.none() | st.just(b"") | st.binary(min_size=32, max_size=32),
     flows=st.lists(FLOWS, max_size=4).map(tuple),
     seq=COUNTS,
     issued_at=TIMES,

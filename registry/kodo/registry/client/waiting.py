@@ -15,7 +15,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import BrokenSessionError, DeadlineError, PeerError, UnreachableError
 from kodo.p2p.net.names import look_up
 from kodo.registry.client.connections import open_websocket
-from kodo.registry.records.signed import pack, sign, unpack
+from kodo.registry.records.signed import sign, unpack
 from kodo.registry.rendezvous import CHALLENGE_BYTES, MAX_FRAME_BYTES, REPLACED, Presence, ReplacedError
 
 __all__ = ["OfferedRelay", "relay_hosts", "wait_at"]
@@ -75,8 +75,8 @@ async def wait_at(url: str, identity: Identity, told: Callable[[OfferedRelay | N
             told(await _relay(opened, proxy, said.get("relay"), at))
             deadline.reschedule(None)
             while True:
-                # Sealed offers are for other programs.
-                await opened.send_bytes(pack({"id": _field(await _frame(opened, url), "id", int), "refused": True}))
+                # A registry of 0.1.0 may pass sealed offers on: nobody answers them.
+                await _frame(opened, url)
     except TimeoutError as error:
         raise DeadlineError(f"{url} did not answer within {_BEGIN_S:g} s") from error
     except aiohttp.ClientConnectorError as error:

@@ -190,7 +190,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
     async def taken(peer_id: str) -> None:
         await service.store.signed_record(peer_id)
 
-    rendezvous = Rendezvous(taken=taken, read_body=_body, clock=service.clock, relay=service.relay)
+    rendezvous = Rendezvous(taken=taken, clock=service.clock, relay=service.relay)
     app.on_shutdown.append(rendezvous.aclose)
     connections = RelayConnections(clock=service.clock, relay=service.relay)
     app.on_shutdown.append(connections.aclose)

@@ -1,4 +1,4 @@
-"""The rendezvous over HTTP: a WebSocket for nodes, a POST for who wants to reach one."""
+"""The rendezvous over HTTP: a WebSocket by which nodes wait."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
 from kodo.p2p.core.identity import PeerId
-from kodo.p2p.errors import CallError, CapacityError, DeadlineError, PeerError
+from kodo.p2p.errors import CallError, CapacityError, PeerError
 from kodo.p2p.net.relay import RelayServer
 from kodo.registry.problems import problem
 from kodo.registry.records.signed import pack
 from kodo.registry.rendezvous import (
     CHALLENGE_BYTES,
     MAX_FRAME_BYTES,
-    MAX_SEALED_BYTES,
     REPLACED,
     Guest,
     Lobby,
@@ -34,7 +33,6 @@ __all__ = ["Rendezvous"]
 logger = logging.getLogger(__name__)
 
 _PROOF_S = 10.0
-_SEND_S = 10.0
 _ALIVE_S = 30.0
 """Seconds between WebSocket pings; a node that answers none has gone."""
 
@@ -49,19 +47,15 @@ class Rendezvous:
 
     Attributes:
         taken: raises `CallError` when a node of this peer id is not taken here.
-        read_body: reads a msgpack body of at most so many bytes, or raises `CallError`.
         clock: gives ms UTC.
-        offers: how often one source may post.
         entries: how often one source may open a WebSocket.
         relay: to which nodes that wait may attach.
     """
 
     taken: Callable[[str], Awaitable[None]]
-    read_body: Callable[[web.Request, int], Awaitable[bytes]]
     clock: Callable[[], int]
     relay: RelayServer | None = None
     lobby: Lobby = field(default_factory=Lobby)
-    offers: Throttle = field(default_factory=lambda: Throttle(burst=30, every_ms=1000))
     entries: Throttle = field(default_factory=lambda: Throttle(burst=30, every_ms=1000))
     _sockets: set[web.WebSocketResponse] = field(default_factory=set)
 
@@ -77,7 +71,7 @@ class Rendezvous:
         )
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
-        """Take a node's WebSocket: challenge, proof, then offers one way and answers the other."""
+        """Take a node's WebSocket: challenge, proof, then what it needs to attach to the relay."""
         source = source_of(request.remote)
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
             raise problem(426, "upgrade-required", "nodes wait here by a WebSocket (RFC 6455)")
@@ -98,21 +92,12 @@ class Rendezvous:
         return socket
 
     async def offer(self, request: web.Request) -> web.Response:
-        """Pass a sealed offer to a node that waits, and its sealed answer back."""
-        source = source_of(request.remote)
-        self._throttle(self.offers, source)
-        try:
-            peer_id = PeerId.parse(request.match_info["peer_id"])
-        except ValueError:
-            raise problem(404, "not-here", "this is not a peer id") from None
-        sealed = await self.read_body(request, MAX_SEALED_BYTES)
-        try:
-            answer = await self.lobby.offer(peer_id, sealed, source)
-        except PeerError as error:
-            raise problem(400, "malformed", str(error)) from None
-        except DeadlineError as error:
-            raise problem(504, "no-answer", str(error)) from None
-        return web.Response(body=answer, content_type="application/msgpack", headers={hdrs.CACHE_CONTROL: "no-store"})
+        """Refuse a sealed offer, as registries of 0.1.0 passed on. For one release; then there is nothing here."""
+        raise problem(
+            410,
+            "gone",
+            "registries pass no sealed offers on any more; dial the node by its addresses, the relay's too",
+        )
 
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request) -> None:
         challenge = secrets.token_bytes(CHALLENGE_BYTES)
@@ -134,12 +119,8 @@ class Rendezvous:
             await socket.close(code=_NOT_TAKEN, message=error.reason.encode())
             return
 
-        async def send(frame: bytes) -> None:
-            async with asyncio.timeout(_SEND_S):
-                await socket.send_bytes(frame)
-
         replaced = asyncio.Event()
-        guest = Guest(peer_id, send, replaced.set)
+        guest = Guest(peer_id, replaced.set)
         try:
             self.lobby.enter(guest)
         except CallError as error:
@@ -148,7 +129,7 @@ class Rendezvous:
         try:
             async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
                 said = {"waiting": True, **self._offered(stack, PeerId.parse(peer_id))}
-                reading = group.create_task(self._read(socket, guest))
+                reading = group.create_task(self._hear(socket, guest))
                 leaving = group.create_task(replaced.wait())
                 with contextlib.suppress(ConnectionError):
                     await socket.send_bytes(pack(said))
@@ -175,14 +156,14 @@ class Rendezvous:
             return {}
         return {"relay": {"port": relay.port, "token": token, "carries": relay.carries}}
 
-    async def _read(self, socket: web.WebSocketResponse, guest: Guest) -> None:
-        try:
-            while (frame := await _frame(socket)) is not None:
-                self.lobby.answered(guest, frame)
-        except PeerError:
-            # Out first: who is told that the socket is closed finds nobody here any more.
-            self.lobby.exit(guest)
-            await socket.close(code=_MISBEHAVED, message=b"not an answer")
+    async def _hear(self, socket: web.WebSocketResponse, guest: Guest) -> None:
+        """Wait for the end of a socket on which nothing is to come."""
+        with contextlib.suppress(PeerError):
+            if await _frame(socket) is None:
+                return
+        # Out first: who is told that the socket is closed finds nobody here any more.
+        self.lobby.exit(guest)
+        await socket.close(code=_MISBEHAVED, message=b"a node that waits has nothing to say")
 
     def _throttle(self, throttle: Throttle, source: str) -> None:
         wait = throttle.wait_ms(source, self.clock())

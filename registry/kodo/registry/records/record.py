@@ -148,7 +148,7 @@ class NodeRecord(Signed):
         peer_id: of the key that signs.
         name: a domain-like string, at most 253 characters.
         addrs: multiaddrs, each with this peer id at its end.
-        hpke_key: X25519 public key for sealed offers, `bytes[32]`; empty when the node takes none.
+        hpke_key: of records of 0.1.0; nothing reads it, and the next release refuses it.
         flows: at most 10,000.
         seq: rises with each record that the node signs.
         issued_at: ms UTC, the node's clock.
@@ -162,7 +162,7 @@ class NodeRecord(Signed):
     v: Literal[1] = 1
     name: NodeName
     addrs: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], Field(max_length=MAX_ADDRESSES)] = ()
-    hpke_key: Hash = b""
+    hpke_key: Hash | None = None
     flows: Annotated[tuple[FlowRecord, ...], Field(max_length=MAX_FLOWS, fail_fast=True)] = ()
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
     issued_at: Time
@@ -175,8 +175,6 @@ class NodeRecord(Signed):
 
     @model_validator(mode="after")
     def _check(self) -> NodeRecord:
-        if len(self.hpke_key) not in (0, 32):
-            raise ValueError("hpke_key is 32 bytes, or empty")
         if "\n" in self.name:
             raise ValueError("the name has a line break")
         peer_id = PeerId.parse(self.peer_id)

@@ -129,7 +129,7 @@ def test_a_payload_changed_after_signing_is_refused():
         ({"issued_at": -1}, "issued_at"),
         ({"ttl_s": 0}, "ttl_s"),
         ({"ttl_s": 7 * 86400 + 1}, "ttl_s"),
-        ({"hpke_key": b"short"}, "hpke_key"),
+        ({"hpke_key": b"x" * 33}, "hpke_key"),
         ({"hpke_key": "x" * 32}, "hpke_key"),
         ({"addrs": ["/ip4/192.0.2.7/tcp/80"]}, "not a WebRTC Direct address"),
         ({"addrs": [address(identity(2))]}, "does not end with"),
