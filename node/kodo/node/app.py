@@ -255,12 +255,8 @@ class Node:
             raise UsageError("--reload is for flows that this node runs itself, under its own account")
         # What other accounts and machines import cannot be kept for them.
         keeps = config.scope is not None and account is None and config.ray_address is None
-        code = ScopeCode(
-            [*packages_below(scope_roots), *config.roots],
-            home / "code" if keeps else None,
-            [config.scope] if config.scope else [],
-            without=home,
-        )
+        code = ScopeCode([], home / "code" if keeps else None, without=home)
+        await asyncio.to_thread(self._watch_code, code)
         await asyncio.to_thread(code.forget)
         self._catalog = catalog = self._make_catalog(scope_roots, account, code if config.scope is not None else None)
         stack.callback(catalog.judge.close)
@@ -462,16 +458,20 @@ class Node:
     async def _reload(self, catalog: Catalog, store: Store, executor: Executor, code: ScopeCode) -> list[str]:
         """Describe the flows anew, offer them, and have processes ready for them."""
         assert self.config.scope is not None
-        self._scope = await asyncio.to_thread(load_scope, self.config.scope)
-        faults = await catalog.reload(store, [*self._scope.flows, *self.config.entries], self._scope)
-        base = self.config.scope.resolve().parent
-        for root in await asyncio.to_thread(self._scope.import_roots, base):
-            if root not in self._roots:
-                faults.append(f"flows are imported from {root} when the node is started again")
+        self._scope = scope = await asyncio.to_thread(load_scope, self.config.scope)
+        self._roots = await asyncio.to_thread(scope.import_roots, self.config.scope.resolve().parent)
+        await asyncio.to_thread(self._watch_code, code)
+        specs, folders = [*scope.flows, *self.config.entries], [*self._roots, *self.config.roots]
+        faults = await catalog.reload(store, specs, scope, folders)
         executor.refresh()
         live = self._runs.live.values() if self._runs is not None else ()
         await asyncio.to_thread(code.forget, {each.code for each in [*catalog.flows, *live]})
         return faults
+
+    def _watch_code(self, code: ScopeCode) -> None:
+        """Name the folders with the code of flows, and what stands beside it. Reads files."""
+        file, roots = self.config.scope, [*packages_below(self._roots), *self.config.roots]
+        code.watch(roots, [file, *self._scope.files_beside(file.resolve().parent)] if file is not None else [])
 
     def _make_catalog(self, scope_roots: list[Path], account: Account | None, code: ScopeCode | None) -> Catalog:
         config = self.config

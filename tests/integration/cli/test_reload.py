@@ -110,6 +110,16 @@ def test_edited_code_is_offered_with_its_form_and_what_has_begun_keeps_its_own(f
             lambda: {flow["name"] for flow in scope.client.flows(node=scope.node.address)} == {"Says", "New"}
         )
         assert scope.result("new.new") == 1
+        # Folders to import from are named anew, and what is edited there is noticed.
+        (folder / ".lib").mkdir()
+        far = OTHER.replace("other", "far").replace("Other", "Far")
+        (folder / ".lib" / "far.py").write_text(far)
+        scope.scope.write_text("name: reload.example\nflows: [says, far]\nroots: [.lib]\n")
+        assert eventually(lambda: "Far" in {flow["name"] for flow in scope.client.flows(node=scope.node.address)})
+        assert scope.result("far.far") == 1
+        (folder / ".lib" / "far.py").write_text(far.replace("return 1", "return 22"))
+        scope.told("far.py changed: ")
+        assert scope.result("far.far") == 22
     assert scope.node.stop() == 0
 
 

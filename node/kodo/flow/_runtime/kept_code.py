@@ -3,7 +3,8 @@
 A form and the code behind it are of the same moment: what has been edited since is imported as it was. The node keeps
 the sources in one file, `{path: [mtime_ns, size, bytes]}` as msgpack; a process that was told of it (`use_kept_code`)
 imports a source that has another time or size by now from there. The code keeps its place: `__file__` is the same,
-and data that it reads beside itself is what is there now.
+and data that it reads beside itself is what is there now. Under an empty path stand the folders that the code is
+imported from, which a scope may change as well.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgpack
+
+from kodo.flow._runtime.sources import add_roots
 
 __all__ = ["CODE", "kept_text", "pack_code", "use_kept_code"]
 
@@ -29,19 +32,30 @@ _kept: Mapping[str, list[Any]] = {}
 _since = 0  # when it was kept, ns
 
 
-def pack_code(files: Mapping[str, tuple[int, int]], contents: Mapping[str, bytes]) -> bytes:
-    """Return what is kept: of each file its time (ns), size and content."""
-    packed: bytes = msgpack.packb({path: [*files[path], data] for path, data in sorted(contents.items())})
+_ROOTS = ""
+"""The path under which the folders stand."""
+
+
+def pack_code(
+    files: Mapping[str, tuple[int, int]], contents: Mapping[str, bytes], roots: Sequence[str] = ()
+) -> bytes:
+    """Return what is kept: of each file its time (ns), size and content; and the folders to import from."""
+    kept: dict[str, Any] = {path: [*files[path], data] for path, data in sorted(contents.items())}
+    packed: bytes = msgpack.packb({**kept, _ROOTS: list(roots)})
     return packed
 
 
 def use_kept_code(file: str) -> None:
-    """Import sources as this file has them from now on; one that is gone, or cannot be read, changes nothing."""
+    """Import sources as this file has them, and from where it says, from now on.
+
+    One that is gone, or cannot be read, changes nothing.
+    """
     global _kept, _since
     try:
         kept, since = msgpack.unpackb(Path(file).read_bytes()), os.stat(file).st_mtime_ns
     except (OSError, ValueError, msgpack.UnpackException):
         return
+    add_roots(kept.pop(_ROOTS, []))
     first = not _kept
     _kept, _since = kept, since
     if first:

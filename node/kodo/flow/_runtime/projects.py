@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+import logging
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kodo.flow.decorator import FlowDefinition
-from kodo.p2p.errors import NotFoundError, UsageError
+from kodo.p2p.distribution import how_to_install
+from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 
-__all__ = ["GRAPHS", "Graph", "graphs_of", "is_graphs", "project_definition", "roots_of_graphs"]
+__all__ = [
+    "GRAPHS",
+    "Graph",
+    "environment_file",
+    "graphs_of",
+    "has_environment",
+    "is_graphs",
+    "project_definition",
+    "roots_of_graphs",
+    "set_environment",
+]
+
+logger = logging.getLogger(__name__)
 
 GRAPHS = "langgraph.json"
 """The file's name."""
 
 _MAX_BYTES = 1 << 20
 _MAX_GRAPHS = 1000
+_MAX_VARIABLES = 1000
+_OURS = "KODO_"
+"""How variables begin that are the node's to set."""
 _MAX_UP = 4
 """Folders above a file in which its project is looked for."""
 
@@ -82,6 +102,50 @@ def roots_of_graphs(spec: str, base: Path) -> list[Path]:
     return [place for place in dict.fromkeys([*places, *sources]) if place.is_dir()]
 
 
+def environment_file(spec: str, base: Path) -> Path | None:
+    """Return the file of variables that a `langgraph.json` names as its `env`; None where it names none.
+
+    Raises:
+        NotFoundError: there is no such `langgraph.json`.
+        UsageError: it cannot be read.
+    """
+    file = (base / spec.partition(":")[0]).resolve()
+    said = _read(file).get("env")
+    return file.parent / said if isinstance(said, str) and said else None
+
+
+def has_environment(folder: Path) -> bool:
+    """Return whether a folder has a `langgraph.json` with an `env`."""
+    try:
+        return bool(_read(folder / GRAPHS).get("env"))
+    except KodoError:
+        return False
+
+
+def set_environment(module: str, roots: Sequence[str]) -> None:
+    """Set the variables that a `langgraph.json` in one of some roots has, as `env`, for a module with a graph of its.
+
+    What the process has stays: its node's own variables, and the switches that keep frameworks silent. Values are
+    told to nobody, also not in errors.
+
+    Raises:
+        UsageError: an `env` cannot be read; says why.
+    """
+    below = Path(*module.split(".")).with_suffix(".py")
+    places = {str(Path(root, below).resolve()) for root in roots}
+    for root in roots:
+        file = Path(root, GRAPHS)
+        try:
+            found = os.stat(file)
+            graphs = _known_graphs(root, found.st_mtime_ns, found.st_size)
+        except (OSError, KodoError):  # where it is offered, describing it will say so
+            continue
+        if any(graph.file in places or graph.spec.partition(":")[0] == module for graph in graphs):
+            for name, value in _environment(file).items():
+                if not name.startswith(_OURS):
+                    os.environ.setdefault(name, value)
+
+
 def project_definition(file: Path, name: str, description: str = "") -> FlowDefinition:
     """Return what the `pyproject.toml` above a file says of the flows in its project.
 
@@ -106,6 +170,51 @@ def project_definition(file: Path, name: str, description: str = "") -> FlowDefi
         organization=str(own.get("organization") or person),
         release=str(project.get("version") or ""),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _known_graphs(root: str, changed_ns: int, size: int) -> list[Graph]:
+    return graphs_of(GRAPHS, Path(root))
+
+
+def _environment(file: Path) -> dict[str, str]:
+    """Return the variables that a `langgraph.json` has: a map, or the name of a file."""
+    said = _read(file).get("env")
+    if not said:
+        return {}
+    if isinstance(said, str):
+        return _variables(file, file.parent / said)
+    if not isinstance(said, Mapping) or len(said) > _MAX_VARIABLES:
+        raise UsageError(f"`env` in {file} is neither a file, as .env, nor a map of variables")
+    wrong = next((name for name, value in said.items() if not _is_variable(name, value)), None)
+    if wrong is not None:
+        raise UsageError(f"`env` in {file}: {wrong[:100]!r} is no variable with a text, a number or a truth value")
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
+
+
+def _variables(file: Path, source: Path) -> dict[str, str]:
+    """Return the variables in a `.env` file; there may be none, where the node's own have them."""
+    try:
+        text = _text(source)
+    except FileNotFoundError:
+        logger.warning("there is no %s, which %s names as its env: the node's variables remain", source, file)
+        return {}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text of up to 1 MiB"
+        raise UsageError(f"{source}, which {file} names as its env, cannot be read: {reason}") from None
+    try:
+        from dotenv import dotenv_values
+    except ImportError:
+        needed = how_to_install("langgraph")
+        raise UsageError(f"python-dotenv, which reads {source}, is not installed; {needed}") from None
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in found.items() if value is not None and _is_variable(name, value)}
+
+
+def _is_variable(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, (str, int, float)):
+        return False
+    return bool(name) and "=" not in name and "\0" not in f"{name}{value}"
 
 
 def _graph(file: Path, name: str, value: Any, base: Path) -> Graph:

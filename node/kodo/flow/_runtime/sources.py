@@ -18,6 +18,7 @@ import sysconfig
 from pathlib import Path
 from types import ModuleType
 
+from kodo.flow._runtime.projects import set_environment
 from kodo.flow.kodosumi.standin import install as install_kodosumi
 from kodo.p2p.errors import NotFoundError, UsageError
 
@@ -88,9 +89,13 @@ def enter_scope(roots: list[str]) -> None:
 def import_source(name: str) -> ModuleType:
     """Import a flow's module. Where several roots have what it imports, its own root's is taken.
 
+    Before that, variables that its project's `langgraph.json` has for it are set.
+
     Raises:
+        UsageError: these variables cannot be read.
         Exception: whatever the module raises.
     """
+    set_environment(name, _roots)
     own = next((root for root in _holding(name.partition(".")[0]) if not _is_package(Path(root))), None)
     if own is not None and len(_roots) > 1 and own in sys.path:
         sys.path.remove(own)

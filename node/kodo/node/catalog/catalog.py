@@ -287,10 +287,15 @@ class Catalog:
         Raises:
             UsageError: an override is for no flow.
         """
-        await self._load(store, self._specs, self._scope, {})
+        await self._load(store, self._specs, self._scope, self._roots, {})
 
-    async def reload(self, store: Store, specs: Sequence[str], scope: Scope) -> list[str]:
+    async def reload(
+        self, store: Store, specs: Sequence[str], scope: Scope, roots: Sequence[Path] | None = None
+    ) -> list[str]:
         """Describe the flows anew; what is broken now and was not stays offered as it was.
+
+        Args:
+            roots: the folders that flows are imported from by now; None: as before.
 
         Returns:
             What is wrong with those, for people.
@@ -298,17 +303,23 @@ class Catalog:
         Raises:
             UsageError: an override is for no flow; then nothing has changed.
         """
-        return await self._load(store, specs, scope, self._flows)
+        folders = self._roots if roots is None else [str(root) for root in roots]
+        return await self._load(store, specs, scope, folders, self._flows)
 
-    async def _load(self, store: Store, specs: Sequence[str], scope: Scope, before: Mapping[str, Flow]) -> list[str]:
+    async def _load(
+        self, store: Store, specs: Sequence[str], scope: Scope, roots: list[str], before: Mapping[str, Flow]
+    ) -> list[str]:
         seen: Seen = {}
         code = ""
         if self._code is not None:
             seen = await asyncio.to_thread(self._code.look)
-            code = await asyncio.to_thread(self._code.keep, seen)
-        infos = await self._infos(specs, code)
+            code = await asyncio.to_thread(self._code.keep, seen, roots)
+        infos = await self._infos(specs, roots, code)
         flows = {flow.path: replace(flow, code=code) for flow in map(Flow.from_map, infos)}
-        kept, faults = keep_good(flows, before, self._module_of)
+        kept, faults = keep_good(flows, before, partial(self._module_of, roots))
+        if not code:  # by which processes learn of them
+            new = [root for root in roots if root not in self._roots]
+            faults += [f"flows are imported from {root} when the node is started again" for root in new]
         for path, override in scope.overrides.items():
             if path in kept:
                 continue
@@ -336,21 +347,21 @@ class Catalog:
         for flow, time in zip(unsaid, times, strict=True):
             flows[flow.path] = replace(flow, published=time)
         self._flows = dict(sorted(flows.items()))
-        self._specs, self._scope, self.seen = list(specs), scope, seen
+        self._specs, self._scope, self._roots, self.seen = list(specs), scope, roots, seen
         return faults
 
-    def _module_of(self, file: str) -> str:
-        base = self._base or Path(self._roots[0] if self._roots else ".")
+    def _module_of(self, roots: list[str], file: str) -> str:
+        base = self._base or Path(roots[0] if roots else ".")
         try:
-            return module_of(base / file, self._roots)
+            return module_of(base / file, roots)
         except KodoError:  # it is gone, say
             return ".".join(part for part in Path(file).with_suffix("").parts if part != "..")
 
-    async def _infos(self, specs: Sequence[str], code: str) -> list[dict[str, Any]]:
+    async def _infos(self, specs: Sequence[str], roots: list[str], code: str) -> list[dict[str, Any]]:
         """Describe what lines of the scope name: in one process or, when one of them ends that, each in its own."""
         if not specs:
             return []
-        request: dict[str, Any] = {"roots": self._roots, "flows": list(specs)}
+        request: dict[str, Any] = {"roots": roots, "flows": list(specs)}
         if self._base is not None:
             request["base"] = str(self._base)
         if code:
@@ -360,7 +371,7 @@ class Catalog:
         except KodoError as error:
             if len(specs) == 1:
                 return [{"path": specs[0].replace(":", "."), "entry": specs[0], "error": str(error)}]
-        return [info for spec in specs for info in await self._infos([spec], code)]
+        return [info for spec in specs for info in await self._infos([spec], roots, code)]
 
     def find(
         self, *, path: str | None = None, name: str | None = None, granted: Callable[[str], bool] = lambda path: True

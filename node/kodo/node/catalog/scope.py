@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from kodo.flow._runtime.projects import GRAPHS, graphs_of, is_graphs, roots_of_graphs
+from kodo.flow._runtime.projects import GRAPHS, environment_file, graphs_of, is_graphs, roots_of_graphs
 from kodo.flow._runtime.sources import file_of, root_of, strays
 from kodo.p2p.errors import KodoError, UsageError
 
@@ -123,6 +123,20 @@ class Scope(_Strict):
             elif (source := file_of(spec, base)) is not None and (root := root_of(source)) != source.parent:
                 implied.append(root)
         return list(dict.fromkeys([base.resolve(), *named, *implied]))
+
+    def files_beside(self, base: Path) -> list[Path]:
+        """Return the files that say more of its flows than their code: `langgraph.json` and its `env`. Reads files.
+
+        An `env` that is not there is logged: the node's own variables may do.
+        """
+        found: list[Path] = []
+        for spec in filter(is_graphs, self.flows):
+            with contextlib.suppress(KodoError):  # describing it will say so
+                file, variables = base / spec.partition(":")[0], environment_file(spec, base)
+                found += [file, *([variables] if variables is not None else [])]
+                if variables is not None and not variables.is_file():
+                    logger.warning("there is no %s, which %s names as its env", variables, file)
+        return list(dict.fromkeys(found))
 
 
 _KEYS = {

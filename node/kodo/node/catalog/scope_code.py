@@ -34,7 +34,7 @@ class ScopeCode:
     Args:
         roots: the folders.
         folder: where sources are kept; None: nowhere.
-        besides: further files that count, as the scope file.
+        besides: further files of which it counts when they were changed, as the scope file. They are not kept.
         without: a folder that does not count, as the node's home.
     """
 
@@ -46,11 +46,15 @@ class ScopeCode:
         *,
         without: Path | None = None,
     ):
-        self._roots = [root.resolve() for root in roots]
+        self.watch(roots, besides)
         self._folder = folder
-        self._besides = [path.resolve() for path in besides]
         self._without = os.fspath(without.resolve()) if without is not None else ""
         self._told = False
+
+    def watch(self, roots: Sequence[Path], besides: Sequence[Path] = ()) -> None:
+        """Look at these folders and files from now on."""
+        self._roots = [root.resolve() for root in roots]
+        self._besides = [Path(os.path.abspath(path)) for path in besides]
 
     def look(self) -> dict[str, tuple[int, int]]:
         """Return all sources as they are now, but for hidden ones and those of virtual environments."""
@@ -75,17 +79,24 @@ class ScopeCode:
                     waiting.append(entry.path)
         return seen
 
-    def keep(self, seen: Seen) -> str:
-        """Keep the sources as they are; return the file that has them, empty where nothing can be kept."""
+    def keep(self, seen: Seen, roots: Sequence[str] = ()) -> str:
+        """Keep the sources as they are; return the file that has them, empty where nothing can be kept.
+
+        Args:
+            roots: the folders that they are imported from.
+        """
         if self._folder is None:
             return ""
         contents: dict[str, bytes] = {}
         for path in seen:
+            if not path.endswith(_ENDINGS):  # what holds secrets, say: a process reads it when it begins
+                contents[path] = b""
+                continue
             try:
                 contents[path] = Path(path).read_bytes()
             except OSError:
                 continue
-        packed = pack_code(seen, contents)
+        packed = pack_code(seen, contents, roots)
         file = self._folder / hashlib.sha256(packed).hexdigest()[:32]
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

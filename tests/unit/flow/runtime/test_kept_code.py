@@ -66,6 +66,14 @@ def test_what_was_edited_since_is_imported_as_it_was(scope: Path, same_time: boo
     assert imported(kept, scope, "plain") == [[1, places[0]], "one"]
 
 
+def test_the_folders_that_it_was_imported_from_are_kept_too(scope: Path) -> None:
+    (scope.parent / "lib").mkdir()
+    (scope.parent / "lib" / "far.py").write_text("VALUE = 5")
+    code = ScopeCode([scope], scope.parent / "code")
+    kept = code.keep(code.look(), [str(scope), str(scope.parent / "lib")])
+    assert imported(kept, scope, "far") == [[5, str(scope.parent / "lib" / "far.py")], "one"]
+
+
 def test_what_came_since_and_what_is_kept_nowhere_is_imported_as_it_is(scope: Path) -> None:
     kept = keep(scope)
     (scope / "new.py").write_text("VALUE = 3")

@@ -1,13 +1,17 @@
 """Where flows' sources are imported from: packages, projects, relative imports, strays, names in several roots."""
 
 import json
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kodo.flow._runtime import sources
 from kodo.flow._runtime.projects import graphs_of, project_definition, roots_of_graphs
-from kodo.flow._runtime.sources import file_of, module_of, root_of, strays
+from kodo.flow._runtime.sources import add_roots, file_of, import_source, module_of, root_of, strays
 from kodo.node.catalog.catalog import describe_flows
 from kodo.node.catalog.scope import Scope
 from kodo.p2p.errors import NotFoundError, UsageError
@@ -217,6 +221,96 @@ def test_a_graph_or_file_that_is_not_there_is_not_found(tmp_path: Path):
     (tmp_path / "langgraph.json").write_text('{"graphs": {"a": "./a.py:graph"}}')
     with pytest.raises(NotFoundError, match="has no graph b; it has a"):
         graphs_of("langgraph.json:b", tmp_path)
+
+
+ENV = """
+import os
+SEEN = {name: os.environ.get(name) for name in ("SINGS", "SECRET", "STAYS", "LANGSMITH_TRACING", "KODO_TOKEN", "N")}
+if not os.environ.get("SINGS"):
+    raise KeyError("SINGS")
+"""
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], dict[str, str | None]]]:
+    """A function that imports a graph's module of a project with this `env`, as a runner does."""
+    for name in ("SINGS", "SECRET", "KODO_TOKEN", "N"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STAYS", "the node's")
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+    tree(tmp_path, src__singing__graph_PY=ENV, src__singing___INIT="", other_PY="")
+
+    def importing(env: object) -> dict[str, str | None]:
+        said = {"graphs": {"bird": "./src/singing/graph.py:graph"}, "env": env}
+        (tmp_path / "langgraph.json").write_text(json.dumps(said))
+        add_roots([str(root) for root in Scope(flows=["langgraph.json"]).import_roots(tmp_path)])
+        found: dict[str, str | None] = import_source("singing.graph").SEEN
+        return found
+
+    before, path, roots = dict(os.environ), list(sys.path), list(sources._roots)
+    yield importing
+    os.environ.clear()
+    os.environ.update(before)
+    sys.path[:], sources._roots[:] = path, roots
+    for name in [name for name in sys.modules if name.partition(".")[0] == "singing"]:
+        del sys.modules[name]
+
+
+def test_the_variables_of_a_langgraph_json_are_set_before_its_graphs_are_imported(
+    tmp_path: Path, seen: Callable[[object], dict[str, str | None]]
+):
+    text = (
+        "export SINGS='la la' # a comment\nSECRET=\"${SINGS}!\"\nSTAYS=x\nLANGSMITH_TRACING=true\nKODO_TOKEN=x\nN\n"
+    )
+    (tmp_path / ".env").write_text(text)
+    assert seen("./.env") == {
+        "SINGS": "la la",
+        "SECRET": "la la!",
+        "STAYS": "the node's",
+        "LANGSMITH_TRACING": "false",
+        "KODO_TOKEN": None,
+        "N": None,
+    }
+
+
+def test_they_may_stand_in_the_file_itself_and_reach_no_module_of_another_project(
+    tmp_path: Path, seen: Callable[[object], dict[str, str | None]]
+):
+    (tmp_path / "langgraph.json").write_text('{"graphs": {"a": "./other.py:graph"}, "env": {"SINGS": "x"}}')
+    add_roots([str(tmp_path), str(tmp_path / "src")])
+    with pytest.raises(KeyError, match="SINGS"):
+        import_source("singing.graph")
+    assert seen({"SINGS": "tweet", "N": 3})["N"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ([1], "is neither a file, as .env, nor a map"),
+        ({"A": ["secret"]}, "'A' is no variable"),
+        ({"A=B": "secret"}, "'A=B' is no variable"),
+        ("./src", "Is a directory"),
+        ("./bytes", "it is no text of up to 1 MiB"),
+    ],
+)
+def test_variables_that_cannot_be_read_are_refused_without_their_values(
+    tmp_path: Path, seen: Callable[[object], dict[str, str | None]], env: object, why: str
+):
+    (tmp_path / "bytes").write_bytes(b"A=\xff\xfe")
+    with pytest.raises(UsageError, match=why) as refused:
+        seen(env)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_project_whose_env_is_not_there_has_the_variables_of_its_node(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tree(tmp_path, agent__graph_PY=GRAPH, agent__state_PY=STATE, agent___INIT="")
+    (tmp_path / "langgraph.json").write_text('{"graphs": {"p": "./agent/graph.py:graph"}, "env": ".env"}')
+    assert await described(tmp_path, "langgraph.json") == {"agent.graph.graph": None}
+    files = Scope(flows=["langgraph.json"]).files_beside(tmp_path)
+    assert [file.name for file in files] == ["langgraph.json", ".env"]
+    assert f"there is no {tmp_path / '.env'}" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "[project]\nauthors = 3", "[project", "[project]\nauthors = [3]"])

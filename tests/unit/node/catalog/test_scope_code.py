@@ -81,6 +81,21 @@ def test_the_same_sources_are_kept_once_and_gone_when_they_are_forgotten(tmp_pat
     assert not Path(kept).exists()
 
 
+def test_what_stands_beside_the_code_counts_when_it_changes_and_is_not_kept(tmp_path: Path) -> None:
+    made(tmp_path / "scope", "a.py")
+    secrets = tmp_path / "scope" / ".env"
+    code = ScopeCode([tmp_path / "scope"], tmp_path / "code", [secrets])
+    before = code.keep(code.look())
+    secrets.write_text("KEY=sk-1234567890")
+    after = code.keep(code.look())
+    assert after != before
+    assert b"sk-1234567890" not in Path(after).read_bytes()
+    (tmp_path / "lib").mkdir()
+    made(tmp_path / "lib", "b.py")
+    code.watch([tmp_path / "scope", tmp_path / "lib"])
+    assert files(code, tmp_path) == ["lib/b.py", "scope/a.py"]
+
+
 def test_a_disk_that_takes_nothing_is_told_and_no_code_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from kodo.flow._runtime.projects import GRAPHS, has_environment
 from kodo.node.executors.ray.connection import RayLink, prepare
 from kodo.node.executors.ray.machines import Machine, Machines, knock_at, look
 from kodo.node.executors.ray.on_machine import clear_up, versions
@@ -94,6 +95,12 @@ class JoinedCluster:
             package.bytes,
             f"; {len(package.kept_back)} are kept back" if package.kept_back else "",
         )
+        for root in filter(has_environment, self._roots):
+            logger.warning(
+                "the variables of `env` in %s do not travel to the Ray cluster: set them on its machines, or by "
+                "`runtime_env` of the flow",
+                root / GRAPHS,
+            )
         places = stage(package, self._roots, self._home / "ray" / "sent")
         link = RayLink.join(self.address, namespace, places)
         self._cluster_id = view.cluster_id
