@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from kodo.flow._runtime.projects import GRAPHS, has_environment
 from kodo.node.executors.ray.connection import RayLink, prepare
-from kodo.node.executors.ray.machines import Machine, Machines, knock_at, look
+from kodo.node.executors.ray.machines import KNOCK_SECONDS, LOST_AFTER_S, Machine, Machines, knock_at, look
 from kodo.node.executors.ray.on_machine import clear_up, versions
 from kodo.node.executors.ray.package import gather, stage
 from kodo.p2p.errors import KodoError, UsageError
 
-__all__ = ["LOOK_SECONDS", "JoinedCluster"]
+__all__ = ["LOOK_SECONDS", "TOLD_WITHIN_S", "JoinedCluster"]
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3.0
 """How often the head and the machines are looked at."""
+TOLD_WITHIN_S = LOOK_SECONDS + LOST_AFTER_S + LOOK_SECONDS + KNOCK_SECONDS
+"""Seconds in which a silent machine is told of at the latest, however its silence and the knocks coincide."""
 _LOOK_TIMEOUT = 10.0
 _TASK_TIMEOUT = 60.0
 """Seconds in which a machine must do what it is asked: starting a process of its own included."""
@@ -51,6 +53,7 @@ class JoinedCluster:
         entries: gives what the catalogue offers; see `gather`.
         files: patterns of further files that travel.
         wait_s: how long a run waits for a machine that has what its flow asks for.
+        knock: tells which machines answer.
     """
 
     def __init__(
@@ -61,8 +64,11 @@ class JoinedCluster:
         entries: Callable[[], Sequence[str]],
         files: Sequence[str],
         wait_s: float = 0.0,
+        *,
+        knock: Callable[[Iterable[Machine]], Awaitable[dict[str, bool]]] = knock_at,
     ):
         self.address = address
+        self._knock = knock
         self._home = home
         self._roots = list(roots)
         self._entries = entries
@@ -127,7 +133,18 @@ class JoinedCluster:
             drop: forgets a warm runner, by its name.
             again: joins the cluster anew, after its head was restarted.
         """
-        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_head(link, placed, drop, again))
+            tasks.create_task(self._watch_machines(link, placed, drop))
+
+    async def _watch_head(
+        self,
+        link: Callable[[], RayLink | None],
+        placed: Callable[[], Iterable[_Placed]],
+        drop: Callable[[str], Any],
+        again: Callable[[], Any],
+    ) -> None:
+        """Take up which machines the head knows, and join it anew once it is another."""
         answers = True
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -140,19 +157,34 @@ class JoinedCluster:
                 if answers:
                     logger.warning("%s; runs that have begun go on meanwhile", error)
                 answers = False
-            else:
-                if not answers:
-                    logger.info("the head of Ray at %s answers again", self.address)
-                answers = True
-                if view.cluster_id != self._cluster_id:
-                    await again()
-                    continue
-                new, gone = self._machines.update(view.machines)
-                self._meet(now, new)
-                for machine in gone:
-                    self._lose(now, machine, "has left the Ray cluster", placed(), drop)
-            heard = await knock_at(self._machines.here)
-            for machine in self._machines.heard(heard, loop.time()):
+                continue
+            if not answers:
+                logger.info("the head of Ray at %s answers again", self.address)
+            answers = True
+            if view.cluster_id != self._cluster_id:
+                await again()
+                continue
+            new, gone = self._machines.update(view.machines)
+            self._meet(now, new)
+            for machine in gone:
+                self._lose(now, machine, "has left the Ray cluster", placed(), drop)
+
+    async def _watch_machines(
+        self,
+        link: Callable[[], RayLink | None],
+        placed: Callable[[], Iterable[_Placed]],
+        drop: Callable[[str], Any],
+    ) -> None:
+        """Knock at the machines, however long the head takes to answer, so that `TOLD_WITHIN_S` holds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = link()
+            if now is None or now.lost:
+                continue
+            began = loop.time()
+            heard = await self._knock(self._machines.here)
+            for machine in self._machines.heard(heard, began):
                 self._lose(now, machine, "does not answer any more", placed(), drop)
 
     async def check(self, asked: Mapping[str, float]) -> None:
@@ -177,7 +209,7 @@ class JoinedCluster:
         machine = self._machines.get(runner.machine)
         if machine is None:
             return None
-        if (await knock_at([machine]))[machine.id]:
+        if (await self._knock([machine]))[machine.id]:
             return None
         return f"the machine {machine}, which ran the flow, does not answer any more"
 
@@ -208,7 +240,7 @@ class JoinedCluster:
 
     async def _look_at(self, link: RayLink, machine: Machine) -> None:
         """Clear up what was left on a machine that has come, and tell when flows cannot run there."""
-        self._machines.heard(await knock_at([machine]), asyncio.get_running_loop().time())
+        self._machines.heard(await self._knock([machine]), asyncio.get_running_loop().time())
         try:
             left = self._left.pop(machine.address, None)
             if left:

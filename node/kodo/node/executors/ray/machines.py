@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from kodo.p2p.errors import UnreachableError, UsageError
 
 __all__ = [
+    "KNOCK_SECONDS",
     "LOST_AFTER_S",
     "ClusterView",
     "Machine",
@@ -31,9 +32,10 @@ __all__ = [
     "look",
 ]
 
-LOST_AFTER_S = 12.0
+LOST_AFTER_S = 10.0
 """Seconds of silence after which a machine that had answered before is lost."""
-_KNOCK_S = 3.0
+KNOCK_SECONDS = 3.0
+"""How long a machine has to answer a knock."""
 _ASK_S = 5.0
 _TOKEN = (
     "set RAY_AUTH_MODE=token, and the cluster's token by RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or in ~/.ray/auth_token"
@@ -123,7 +125,7 @@ def knock(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
     except OSError as error:
         raise UnreachableError(f"no Ray listens at {address!r}; give the head's host:port: {error}") from error
 
@@ -198,7 +200,7 @@ async def knock_at(machines: Iterable[Machine]) -> dict[str, bool]:
 
     async def one(machine: Machine) -> bool:
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_KNOCK_S):
+            async with asyncio.timeout(KNOCK_SECONDS):
                 _, writer = await asyncio.open_connection(machine.address, machine.port)
                 writer.close()
                 return True

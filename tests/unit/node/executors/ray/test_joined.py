@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kodo.node.executors.ray.joined import JoinedCluster
-from kodo.node.executors.ray.machines import Machine
+from kodo.node.executors.ray.joined import TOLD_WITHIN_S, JoinedCluster
+from kodo.node.executors.ray.machines import KNOCK_SECONDS, Machine
 from kodo.node.executors.ray.on_machine import versions
 from kodo.p2p.errors import DeadlineError, UsageError
 from tests.support.virtual_time import run_virtual
@@ -77,3 +79,59 @@ async def test_a_machine_with_another_python_or_kodo_is_named(
         assert re.search(said, caplog.text)
     else:
         assert caplog.text == ""
+
+
+class SilentHead:
+    """A connection to a head that takes all the time that it has, and says nothing; keeps which runners it lost."""
+
+    lost = False
+
+    def __init__(self) -> None:
+        self.losses: dict[str, str] = {}
+        self.told = asyncio.Event()
+
+    async def block(self, work: Any, timeout: float, words: str) -> Any:
+        await asyncio.sleep(timeout)
+        raise DeadlineError(words)
+
+    def lose_one(self, name: str, why: str) -> None:
+        self.losses[name] = why
+        self.told.set()
+
+    def kill(self, handle: Any) -> None:
+        pass
+
+
+@dataclass
+class Placed:
+    name: str
+    machine: str | None
+    handle: Any = None
+
+
+@pytest.mark.parametrize("silent_at", [each / 4 for each in range(13, 44)])
+def test_a_silent_machine_is_told_of_within_20_s_whenever_it_fell_silent_and_whatever_the_head_does(
+    tmp_path: Path, silent_at: float
+) -> None:
+    async def lose() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def knock(machines: Iterable[Machine]) -> dict[str, bool]:
+            answers = {each.id: each.id == "a" or loop.time() - began < silent_at for each in machines}
+            if not all(answers.values()):
+                await asyncio.sleep(KNOCK_SECONDS)
+            return answers
+
+        joined = JoinedCluster(tmp_path, "192.0.2.1:6379", [], list, [], knock=knock)
+        joined._machines.update([Machine(each, each, f"192.0.2.{each}", 1, {}) for each in ("a", "b")])
+        runners, link, dropped = [Placed("1", "a"), Placed("2", "b")], SilentHead(), []
+        given: Any = link
+        watching = asyncio.create_task(joined.watch(lambda: given, lambda: runners, dropped.append, lambda: None))
+        await asyncio.wait_for(link.told.wait(), 600)
+        assert dropped == ["2"]
+        assert link.losses == {"2": "the machine b (192.0.2.b), which ran the flow, does not answer any more"}
+        watching.cancel()
+        return loop.time() - began - silent_at
+
+    assert run_virtual(lose()) <= TOLD_WITHIN_S <= 20
