@@ -56,6 +56,8 @@ def describe(event: Event) -> str:
             return line(data.get("text", ""))
         case "flow":
             return line(f"{data.get('name', '')} {data.get('release', '')}")
+        case "share":
+            return line(f"{data.get('sid', '')}  {_terms(data)}")
         case "action" | "action-error" if (told := step_text(event.event, data)) is not None:
             return told
         case _:
@@ -126,8 +128,13 @@ def _state_text(name: str, value: Any) -> str:
 
 def share_text(share: Mapping[str, Any]) -> str:
     """Return a share for people: what it is now, for whom, and until when."""
-    level, until = f"level {share.get('level')} {share.get('mode')}", human_time(share.get("expires_at"))
-    return line(f"{share.get('sid')}  {share.get('state')}  {shared_with(share)}  {level}  (until {until})")
+    return line(f"{share.get('sid')}  {share.get('state')}  {_terms(share)}")
+
+
+def _terms(share: Mapping[str, Any]) -> str:
+    """Return for whom a share is, what it shows and allows, and until when."""
+    until = human_time(share.get("expires_at"))
+    return f"{shared_with(share)}  level {share.get('level')} {share.get('mode')}  (until {until})"
 
 
 def shared_with(share: Mapping[str, Any]) -> str:

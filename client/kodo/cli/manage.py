@@ -26,8 +26,12 @@ async def show_id(context: Context) -> None:
     if context.json:
         # The node's key is made here too when there is none yet, so that its peer id can be told before it starts.
         peer_id = node["peer_id"] if node else str(load_identity(home, "node").peer_id)
-        running = {"name": node.get("name"), "addrs": node.get("addrs", [])} if node else {"addrs": []}
-        context.emit({"peer_id": peer_id, **running, "user_peer_id": user})
+        named = {"name": node.get("name")} if node else {}
+        addrs = node.get("addrs", []) if node else []
+        here = {"peer_id": peer_id, **named, "addrs": addrs, "running": node is not None}
+        # The rest repeats these two for programs that were written before they were told.
+        before = {"peer_id": peer_id, **named, "addrs": addrs, "user_peer_id": user}
+        context.emit({"user": {"peer_id": user}, "node": here, **before})
         return
     context.show(f"user  {user}")
     if node is None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kodo.cli.display import PlainDisplay, describe, state_rows
 from kodo.cli.live import LiveDisplay, show_result
+from kodo.cli.text import human_time
 from kodo.protocol.events import EVENTS, Event, RunView
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\u202e[bold]x[/bold]\r"
@@ -48,6 +49,14 @@ def test_data_of_no_known_form_are_shown_as_names_and_values() -> None:
     assert describe(event("action", text="connect", modules=3)) == "connect (modules 3)"
     assert describe(event("action", text=["odd"])) == '["odd"]'
     assert describe(event("inputs")) == ""
+
+
+def test_a_share_says_for_whom_and_until_when_it_is() -> None:
+    terms = {"sid": "s1", "by": "ana", "level": 1, "mode": "r", "expires_at": 0, "downloads": None}
+    told = describe(event("share", link=True, to={"users": [], "roles": []}, **terms))
+    assert told == f"s1  link  level 1 r  (until {human_time(0)})"
+    named = describe(event("share", link=False, to={"users": ["bob"], "roles": ["user"]}, **terms))
+    assert named == f"s1  bob, user  level 1 r  (until {human_time(0)})"
 
 
 def test_no_event_acts_on_the_terminal() -> None:

@@ -278,7 +278,10 @@ def test_id_tells_both_peer_ids_and_keeps_them(tmp_path: Path, capsys: pytest.Ca
         told.append(json.loads(capsys.readouterr().out))
     assert told[0] == told[1]
     assert told[0]["addrs"] == []
-    assert told[0]["peer_id"] != told[0]["user_peer_id"]
+    [user, node] = [told[0][name]["peer_id"] for name in ("user", "node")]
+    assert user != node
+    assert (told[0]["user_peer_id"], told[0]["peer_id"]) == (user, node), "as programs before read them"
+    assert (told[0]["node"]["running"], told[0]["node"]["addrs"]) == (False, [])
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:

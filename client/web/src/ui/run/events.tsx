@@ -2,7 +2,7 @@
 import { useMemo, useRef, useState } from 'preact/hooks'
 import type { FollowedRun, RunEvent } from '../../net/api.ts'
 import { VirtualList } from '../parts/virtual.tsx'
-import { clock, exact, json, oneLine, pairs } from '../format.ts'
+import { clock, exact, isTime, json, oneLine, pairs } from '../format.ts'
 import { Tree } from '../show/data.tsx'
 import { say } from '../texts.ts'
 
@@ -34,8 +34,12 @@ const MAX_LINE = 240
 
 const kindOf = (event: RunEvent): string => KINDS[event.event] ?? 'other'
 
-/** What an event says, on one line; of a question without its form. */
+/** What an event says, on one line; of a question without its form, of a share with its time as one. */
 function lineOf(event: RunEvent): string {
+  const until = event.data['expires_at']
+  if (event.event === 'share' && isTime(until)) {
+    return pairs({ ...event.data, expires_at: exact(until) }, MAX_LINE)
+  }
   if (event.event !== 'lock') return pairs(event.data, MAX_LINE)
   return pairs(Object.fromEntries(Object.entries(event.data).filter(([name]) => name !== 'schema' && name !== 'lid')), MAX_LINE)
 }
