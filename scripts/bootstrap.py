@@ -86,8 +86,13 @@ def do(command: Sequence[str | Path], what: str, cwd: Path = ROOT, remedy: str =
 
 
 def environment() -> dict[str, str]:
-    """This process's environment as if `.venv` were activated."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    """This process's environment as if `.venv` were activated, and none of what Python alone is told.
+
+    Images for containers often forbid compiled code to be written. The tests start thousands of processes, and each
+    of them would compile kodo anew.
+    """
+    own = ("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     path = os.pathsep.join([str(BIN), kept.get("PATH", os.defpath)])
     return {**kept, "PATH": path, "VIRTUAL_ENV": str(VENV), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 

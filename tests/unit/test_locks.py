@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -112,6 +114,18 @@ def test_what_is_installed_is_left_alone(bootstrap: ModuleType) -> None:
     bootstrap.install_packages("test")
     bootstrap.install_packages("run")
     assert bootstrap.installed == []
+
+
+def test_processes_of_the_tests_find_kodo_compiled(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"],
+        env=bootstrap.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
 
 
 def test_a_changed_lock_is_installed(bootstrap: ModuleType, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,19 @@ def rows(count: int, size: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "locks", "agents", "config"),
+    "make",
     [
-        (rows(3, 10), rows(2, 10), [], {}),
-        (rows(100_000, 10), rows(2, 10), [], {"a": 1}),
-        (rows(1000, 1000), rows(10_000, 4000), rows(1000, 1000), {str(n): "y" * 1000 for n in range(1000)}),
-        (rows(1, 2_000_000), rows(5, 10), [], {}),
-        ([], [], [], {str(n): "y" * 2000 for n in range(1000)}),
+        lambda: (rows(3, 10), rows(2, 10), [], {}),
+        lambda: (rows(100_000, 10), rows(2, 10), [], {"a": 1}),
+        lambda: (rows(1000, 1000), rows(10_000, 4000), rows(1000, 1000), {str(n): "y" * 1000 for n in range(1000)}),
+        lambda: (rows(1, 2_000_000), rows(5, 10), [], {}),
+        lambda: ([], [], [], {str(n): "y" * 2000 for n in range(1000)}),
     ],
 )
 def test_of_what_does_not_fit_the_latest_is_shown_and_nothing_is_cut_that_fits(
-    steps: list[Any], locks: list[Any], agents: list[Any], config: dict[str, Any]
+    make: Callable[[], tuple[list[Any], list[Any], list[Any], dict[str, Any]]],
 ) -> None:
+    steps, locks, agents, config = make()
     whole = {"fid": "f", "final": {"result": "z" * 200_000}}
     whole |= {"steps": steps, "locks": locks, "agents": agents, "config": config}
     shown = fitted(whole, LISTS)
