@@ -205,6 +205,12 @@ def test_a_tool_of_openai_that_needs_approval_asks_by_a_lock(answer: dict[str, A
         assert server.asked[1]["messages"][-1]["content"] == sent
     assert "'what': 'a'" in made.locks[0].schema["description"]
     assert made.result == "done"
+    # It is told once, although the framework ends the agent to ask, and a tool begins when it may.
+    assert phases(made, "name") == [("Writer", "start"), ("Writer", "end")]
+    tools = [("delete", "start"), ("delete", "end")] if answer["decision"] == "approve" else []
+    assert phases(made, "tool") == tools
+    order = [event.event for event in made.events if event.event == "lock" or "tool" in event.data]
+    assert order == ["lock", *["action"] * len(tools)]
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])
@@ -221,6 +227,36 @@ def test_a_streamed_agent_of_openai_is_told_and_asks_and_goes_on(decision: str):
         assert server.asked[1]["messages"][-1]["content"] == sent
     assert made.result == ["all is well", True]
     assert "".join(data["text"] for data in made.told("action") if data["phase"] == "text") == "all is well"
+    assert phases(made, "tool") == ([("delete", "start"), ("delete", "end")] if decision == "approve" else [])
+
+
+def test_hooks_of_the_flow_are_called_and_an_agent_that_is_a_tool_and_waits_is_told_once():
+    seen: list[str] = []
+
+    class Hooks(agents.RunHooks[Any]):
+        async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+            seen.append(f"begins {tool.name}")
+
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            seen.append(f"ends {tool.name}")
+
+    script = [call_tool("writer", input="x"), call_tool("delete", what="a"), say("deleted"), say("done")]
+    with ChatServer(script) as server:
+
+        async def flow() -> Any:
+            inner = openai_agent(server)
+            tool = inner.as_tool("writer", "Writes.")
+            outer = agents.Agent(name="Boss", model=inner.model, tools=[tool])
+            return (await agents.Runner.run(outer, "x", hooks=Hooks())).final_output
+
+        made = run(flow, answers={"Call delete?": {"decision": "approve"}})
+    assert (made.result, len(made.locks)) == ("done", 1)
+    assert (seen[0], seen[-1]) == ("begins writer", "ends writer")
+    for name in ("Boss", "Writer"):
+        assert [phase for each, phase in phases(made, "name") if each == name] == ["start", "end"]
+    assert sorted(phases(made, "tool")) == sorted(
+        (each, p) for each in ("delete", "writer") for p in ("start", "end")
+    )
 
 
 def test_code_that_reads_interruptions_of_a_stream_decides_itself():

@@ -4,7 +4,7 @@
 |---|---|
 | an agent that runs | `agent`, once; `action` when it starts and ends |
 | a request to its model | `action` with the model, its usage in the end |
-| a tool that is called | `action` with the arguments and what it gives |
+| a tool that is called | `action` with the arguments and what it gives, once it has been approved |
 | a handoff, a guardrail that stops the agent | `action` |
 | one of these fails | `action-error` |
 | a tool that needs approval | a lock: approve or reject |
@@ -29,9 +29,10 @@ from types import FrameType
 from typing import Any
 
 from agents import Runner, set_trace_processors, set_tracing_disabled
+from agents.lifecycle import RunHooksBase
 from agents.result import RunResultStreaming
 from agents.run import AgentRunner
-from agents.tracing import TracingProcessor, get_trace_provider
+from agents.tracing import TracingProcessor, get_current_span, get_trace_provider
 
 from kodo.flow.adapters.telling import Deltas, Span, Teller, approval_of, prompt_of, prompt_schema
 from kodo.flow.locks import lock
@@ -77,6 +78,7 @@ def instrument() -> Iterator[None]:
     @functools.wraps(original)
     async def run_and_ask(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
         handled = _is_handled(sys._getframe(1))
+        kwargs["hooks"] = _hooks(kwargs.get("hooks"), processor)
         result = await original(self, starting_agent, input, **kwargs)
         while result.interruptions and not handled:
             state = result.to_state()
@@ -91,6 +93,7 @@ def instrument() -> Iterator[None]:
 
     @functools.wraps(begin)
     def begin_and_note(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
+        kwargs["hooks"] = _hooks(kwargs.get("hooks"), processor)
         result = begin(self, starting_agent, input, **kwargs)
         if not _is_handled(sys._getframe(1)):
             result.__dict__[_RESUME] = functools.partial(begin, self, starting_agent, **kwargs)
@@ -125,7 +128,7 @@ def instrument() -> Iterator[None]:
         AgentRunner.run = original
         AgentRunner.run_streamed = begin
         RunResultStreaming.stream_events = stream
-        processor.active = False
+        processor.finish()
         if quiet:
             set_trace_processors([])
             set_tracing_disabled(True)
@@ -167,13 +170,44 @@ def _read(value: Any) -> Any:
     return value
 
 
+class _Hooks(RunHooksBase):  # type: ignore[misc]
+    """Passes all on to the hooks of whoever runs an agent, and notes when a tool begins: by then it is approved."""
+
+    def __init__(self, own: Any, processor: _Processor):
+        self._own, self._processor = own, processor
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_") and name != "on_tool_start":
+            return getattr(object.__getattribute__(self, "_own"), name)
+        return object.__getattribute__(self, name)
+
+    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+        """Report that a tool begins."""
+        self._processor.begin_tool(get_current_span())
+        await self._own.on_tool_start(context, agent, tool)
+
+
+def _hooks(own: Any, processor: _Processor) -> Any:
+    """Return hooks that note when a tool begins; what is no hooks is given back, for the framework to refuse."""
+    if own is not None and not isinstance(own, RunHooksBase):
+        return own
+    return own if isinstance(own, _Hooks) else _Hooks(own if own is not None else RunHooksBase(), processor)
+
+
 class _Processor(TracingProcessor):  # type: ignore[misc]
-    """Turns spans into events; called in any thread."""
+    """Turns spans into events; called in any thread.
+
+    An agent that waits for an approval ends, and is run anew when there is one: it is told as one. So is a tool
+    that runs such an agent.
+    """
 
     def __init__(self, teller: Teller):
         self._teller = teller
         self._guard = threading.Lock()
         self._open: dict[str, Span] = {}
+        self._parents: dict[str, str | None] = {}
+        self._waits: set[str] = set()  # spans in which something waits for an approval
+        self._paused: dict[str, list[Span]] = {}  # what goes on after it, by what it is
         self.active = True
 
     def on_trace_start(self, trace: Any) -> None:
@@ -184,18 +218,36 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
 
     def on_span_start(self, span: Any) -> None:
         """Report what starts."""
+        with self._guard:
+            self._parents[span.span_id] = span.parent_id
         about = self._about(span.span_data)
-        if not self.active or about is None:
+        if not self.active or about is None or "tool" in about:
             return
         if "name" in about:
             self._teller.announce("agent", about["name"], handoffs=span.span_data.handoffs or None)
-        opened = self._teller.span(**about)
+        self._begin(span.span_id, about)
+
+    def begin_tool(self, span: Any) -> None:
+        """Report that a tool starts: its span was there before, when it may have had to be approved."""
+        if self.active and span is not None and span.span_data.type == "function":
+            with self._guard:
+                told = span.span_id in self._open
+            if not told:
+                self._begin(span.span_id, {"tool": span.span_data.name})
+
+    def _begin(self, span_id: str, about: dict[str, Any]) -> None:
         with self._guard:
-            self._open[span.span_id] = opened
+            paused = self._paused.get(str(about))
+            opened = paused.pop() if paused else None
+        opened = opened or self._teller.span(**about)
+        with self._guard:
+            self._open[span_id] = opened
 
     def on_span_end(self, span: Any) -> None:
         """Report how it ended."""
         data = span.span_data
+        with self._guard:
+            parent = self._parents.pop(span.span_id, None)
         if not self.active:
             return
         if data.type == "handoff":
@@ -204,7 +256,9 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
             self._teller.say("action", guardrail=data.name, triggered=True)
         with self._guard:
             opened = self._open.pop(span.span_id, None)
-        if opened is None:
+        if data.type == "function" and opened is None and (span.error or data.output is not None):
+            opened = self._teller.span(tool=data.name)  # it was refused before it began
+        if self._is_paused(span, parent, opened) or opened is None:
             return
         if span.error:
             opened.fail(str(span.error.get("message", "")), details=span.error.get("data"))
@@ -218,6 +272,28 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
             opened.end(model=data.model, usage=_tokens(data.usage))
         else:
             opened.end()
+
+    def _is_paused(self, span: Any, parent: str | None, opened: Span | None) -> bool:
+        """Return whether a span ended since it waits for an approval, and keep it for what goes on."""
+        data = span.span_data
+        unbegun = data.type == "function" and opened is None
+        with self._guard:
+            if not unbegun and (span.span_id not in self._waits or span.error):
+                return False
+            self._waits.discard(span.span_id)
+            if opened is not None:
+                self._paused.setdefault(str(self._about(data)), []).append(opened)
+            if parent is not None:
+                self._waits.add(parent)
+        return True
+
+    def finish(self) -> None:
+        """Report no more; what waits still has ended with the block."""
+        with self._guard:
+            paused, self._paused = self._paused, {}
+        for opened in [each for group in paused.values() for each in group]:
+            opened.end()
+        self.active = False
 
     def shutdown(self) -> None:
         """Hold nothing back."""
