@@ -30,7 +30,7 @@ def test_what_their_pages_show_works(python: Path, monkeypatch: pytest.MonkeyPat
     assert f"{len(pages)} passed" in told, told
 
 
-@pytest.mark.parametrize("name", ["llama-index-workflows", "openai-agents", "pydantic-ai"])
+@pytest.mark.parametrize("name", ["burr", "llama-index-workflows", "openai-agents", "pydantic-ai"])
 def test_they_say_nothing_to_anybody(python: Path, name: str):
     heard = listen_to(name, python)
     assert heard.answer == "all is well", heard.said
