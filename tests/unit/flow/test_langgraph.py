@@ -1,14 +1,17 @@
 """LangGraph graphs as flows: forms, messages, config, threads, reviews of tools, text as it comes."""
 
+import asyncio
+import contextlib
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import jsonschema
 import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -23,6 +26,7 @@ from kodo.flow._runtime.load import LoadedFlow
 from kodo.flow.adapters.langgraph_threads import Threads
 from kodo.flow.adapters.telling import Deltas, Teller
 from kodo.flow.decorator import FlowDefinition
+from kodo.p2p.errors import UsageError
 from kodo.testing import run
 
 
@@ -93,6 +97,85 @@ def test_a_factory_that_makes_nothing_here_takes_anything_and_one_with_parameter
 
     assert fits(needs_a_key, {"messages": 3})
     assert list(loaded(asks).inputs_schema()["properties"]) == ["topic"]
+
+
+def configured(config: RunnableConfig):
+    return graph_of(lambda state: {"notes": [str(config["configurable"].get("tone"))]})
+
+
+def configured_unhinted(config) -> CompiledStateGraph:
+    return configured(config)
+
+
+async def configured_later(config: RunnableConfig | None = None) -> Any:
+    return configured(config or {"configurable": {}})
+
+
+@contextlib.asynccontextmanager
+async def configured_within(config: RunnableConfig) -> AsyncIterator[CompiledStateGraph]:
+    loop = asyncio.get_running_loop()
+
+    async def node(state: Any) -> Any:
+        assert asyncio.get_running_loop() is loop, "what is held belongs to this loop"
+        return {"notes": [config["configurable"].get("tone"), *held]}
+
+    held = ["held"]
+    yield graph_of(node)
+    held.clear()
+
+
+@contextlib.contextmanager
+def configured_in_a_block(config):
+    yield configured(config)
+
+
+@pytest.mark.parametrize("factory", [configured, configured_unhinted, configured_later, configured_in_a_block])
+def test_a_factory_that_takes_the_config_has_the_form_of_what_it_makes_and_gets_it(factory: Any):
+    schema = loaded(factory).inputs_schema()
+    assert schema == loaded(configured({"configurable": {}})).inputs_schema()
+    assert run(factory, topic="x", configurable={"tone": "dry"}).result == {"topic": "x", "notes": ["dry"]}
+
+
+def test_what_a_factory_holds_open_is_there_while_its_graph_runs():
+    assert "notes" in loaded(configured_within).inputs_schema()["properties"]
+    result = run(configured_within, topic="x", configurable={"tone": "dry"}).result
+    assert result == {"topic": "x", "notes": ["dry", "held"]}
+
+
+def test_a_factory_may_have_parameters_beside_the_config_and_may_take_all_inputs_at_once():
+    def beside(topic: str, config: RunnableConfig) -> Any:
+        return graph_of(lambda state: {"notes": [sorted(config)[0]]})
+
+    def whole(inputs: dict[str, Any]) -> CompiledStateGraph:
+        return graph_of(lambda state: {"notes": sorted(inputs)})
+
+    assert list(loaded(beside).inputs_schema()["properties"]) == ["topic"]
+    assert run(beside, topic="x").result == {"topic": "x", "notes": ["configurable"]}
+    assert "topic" in loaded(whole).inputs_schema()["properties"]
+    assert run(whole, topic="x").result["notes"] == ["topic"]
+
+
+def test_a_function_that_a_project_names_as_a_graph_need_not_say_what_it_makes():
+    def unsaid():
+        return graph_of(lambda state: {"notes": ["made"]})
+
+    named = replace(loaded(unsaid), makes=True)
+    assert "topic" in named.inputs_schema()["properties"]
+    assert loaded(unsaid).inputs_schema()["properties"] == {}
+    install(ConsoleContext())
+    assert invoke(named, {"topic": "x"}) == {"topic": "x", "notes": ["made"]}
+
+
+def test_a_factory_that_wants_what_only_a_server_has_is_refused_with_what_to_take():
+    class ServerRuntime:
+        pass
+
+    def serves(runtime: ServerRuntime) -> CompiledStateGraph:
+        raise AssertionError
+
+    serves.__annotations__["runtime"] = ServerRuntime
+    with pytest.raises(UsageError, match=r"takes a ServerRuntime, .* take `config: RunnableConfig`"):
+        loaded(serves).inputs_schema()
 
 
 @pytest.mark.parametrize("wrong", [{}, {"messages": 3}, {"messages": [{"role": "robot", "content": "x"}]}])

@@ -39,6 +39,7 @@ from kodo.flow._runtime.projects import graphs_of, is_graphs, project_definition
 from kodo.flow._runtime.returns import returned_schema
 from kodo.flow._runtime.sources import enter_scope, forget_shared, hint_of, module_of
 from kodo.flow.adapters import is_adapted
+from kodo.flow.decorator import FlowDefinition
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 from kodo.protocol.flow_info import MAX_RETURNS_CHARACTERS, FlowInfo
 
@@ -163,8 +164,13 @@ def _offered_graphs(spec: str, base: Path, roots: list[str]) -> list[dict[str, A
             infos.append(_broken(f"{spec.partition(':')[0]}:{graph.name}", error))
             continue
         said = project_definition((base / spec).resolve(), graph.name, graph.description)
-        infos.append(_described(entry, partial(load_entry, entry, said)))
+        infos.append(_described(entry, partial(_maker, entry, said)))
     return infos
+
+
+def _maker(entry: str, said: FlowDefinition) -> LoadedFlow:
+    """Load what a `langgraph.json` names: a graph or, also where it does not say so, a function that makes one."""
+    return replace(load_entry(entry, said), makes=True)
 
 
 def _offered_below(spec: str, base: Path, roots: list[str], broken: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -7,10 +7,12 @@ import inspect
 from collections.abc import Generator, Mapping
 from typing import Any
 
+from kodo.flow._runtime.factories import config_names, config_of, is_context
 from kodo.flow._runtime.load import LoadedFlow, callable_of
 from kodo.flow._runtime.plain import MAX_DEPTH
-from kodo.flow.adapters import run_by_adapter
+from kodo.flow.adapters import run_by_adapter, run_later_by_adapter
 from kodo.flow.adapters.instrument import instrumented
+from kodo.flow.decorator import FLOW_ATTRIBUTE
 from kodo.flow.emit import result
 from kodo.p2p.errors import UsageError
 
@@ -39,18 +41,23 @@ def _invoke(loaded: LoadedFlow, inputs: Mapping[str, Any]) -> Any:
     adapted = run_by_adapter(target)
     if adapted is not None:
         return adapted(target, inputs)
-    if loaded.is_factory:
-        return _run_to_the_end(loaded.target(), inputs)
+    factory = loaded.factory()
+    if factory is not None:
+        return _run_to_the_end(factory.make(inputs), inputs)
     form = loaded.form()
     function, takes_map = callable_of(target)
     if form is None or takes_map:
         return _run_to_the_end(function(dict(inputs)), inputs)
+    if not form.names and inputs and inspect.isroutine(target) and not hasattr(target, FLOW_ATTRIBUTE):
+        # Nobody could give it these: they are for what it makes, as a function that a `langgraph.json` names.
+        return _run_to_the_end(function(), inputs)
     arguments = form.arguments(inputs)
-    value = function(**arguments)
+    config = {name: config_of(inputs) for name in config_names(function)}
+    value = function(**arguments, **config)
     # A factory: what it makes is run with the inputs that it was given, its own defaults among them.
-    given = inspect.signature(function).bind(**arguments)
+    given = inspect.signature(function).bind(**arguments, **config)
     given.apply_defaults()
-    return _run_to_the_end(value, given.arguments)
+    return _run_to_the_end(value, {name: part for name, part in given.arguments.items() if name not in config})
 
 
 def _run_to_the_end(value: Any, inputs: Mapping[str, Any]) -> Any:
@@ -59,6 +66,11 @@ def _run_to_the_end(value: Any, inputs: Mapping[str, Any]) -> Any:
         adapted = run_by_adapter(value)
         if adapted is not None:
             value = adapted(value, inputs)
+        elif is_context(value):
+            if hasattr(value, "__aenter__"):
+                return asyncio.run(_run_within(value, inputs))
+            with value as made:
+                return _run_to_the_end(made, inputs)
         elif inspect.isgenerator(value):
             value = _yielded(value)
         elif inspect.isawaitable(value) or hasattr(type(value), "__aiter__"):
@@ -68,6 +80,15 @@ def _run_to_the_end(value: Any, inputs: Mapping[str, Any]) -> Any:
     raise UsageError(
         f"the flow gave a {type(value).__name__} that has not run, and so on {MAX_TURNS} times: return data"
     )
+
+
+async def _run_within(context: Any, inputs: Mapping[str, Any]) -> Any:
+    """Run what an async context manager gives, while it is open: in its event loop, where the adapter can."""
+    async with context as made:
+        adapted = run_later_by_adapter(made)
+        if adapted is not None:
+            return await adapted(made, inputs)
+        return await asyncio.to_thread(_run_to_the_end, made, inputs)
 
 
 def _yielded(items: Generator[Any, Any, Any]) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import inspect
 import pkgutil
 import re
 import sys
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kodo.flow._runtime.form import Form, hints_of
+from kodo.flow._runtime.factories import Factory, config_names, factory_of, schema_made
+from kodo.flow._runtime.form import Form
 from kodo.flow._runtime.kept_code import kept_text
 from kodo.flow._runtime.projects import project_definition
 from kodo.flow._runtime.sources import file_of, import_source, module_of
@@ -53,6 +51,7 @@ class LoadedFlow:
         definition: what its author says of it.
         source: file and line, relative to its root.
         schema: the form that a YAML file gives instead of the callable's.
+        makes: whether it makes what is run, although it does not say so, as a function that a `langgraph.json` names.
     """
 
     path: str
@@ -61,6 +60,7 @@ class LoadedFlow:
     definition: FlowDefinition
     source: str
     schema: dict[str, Any] | None = None
+    makes: bool = False
 
     def form(self) -> Form | None:
         """Return the form of its parameters; None for an object that takes one map of inputs.
@@ -70,27 +70,21 @@ class LoadedFlow:
         """
         function, takes_map = callable_of(self.target)
         _check_class(self.target)
-        if takes_map or self.is_factory:
+        if takes_map or self.factory() is not None:
             return None
         unbound = inspect.isclass(self.target) and inspect.isfunction(
             inspect.getattr_static(self.target, function.__name__, None)
         )
-        return Form(function, int(unbound))
+        form, config = Form(function, int(unbound)), config_names(function)
+        return form.only(frozenset(form.names) - {*config}) if config else form
 
-    @property
-    def is_factory(self) -> bool:
-        """Whether it is a function without parameters that says it returns a crew, a graph or the like.
+    def factory(self) -> Factory | None:
+        """Return it as a function that makes what is run with the inputs, and has the form.
 
-        What it makes is run with the inputs, and has the form.
+        Raises:
+            UsageError: it wants what only the server of its framework has.
         """
-        if not inspect.isroutine(self.target) or inspect.isgeneratorfunction(self.target):
-            return False
-        try:
-            hint = hints_of(self.target).get("return")
-            made = typing.get_origin(hint) or hint
-            return inspect.isclass(made) and is_adapted(made) and not inspect.signature(self.target).parameters
-        except (NameError, TypeError, ValueError):
-            return False
+        return factory_of(self.target)
 
     def inputs_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its inputs; one that takes anything where nothing is known of them.
@@ -101,22 +95,14 @@ class LoadedFlow:
         form = self.form()
         if self.schema is not None:
             return self.schema
-        schema = (
-            form.schema()
-            if form
-            else _schema_made(self.target)
-            if self.is_factory
-            else schema_by_adapter(self.target)
-        )
+        factory = self.factory()
+        if factory is None and self.makes and form is not None and not form.names:
+            factory = Factory(self.target)
+        if factory is not None:
+            schema = schema_made(factory)
+        else:
+            schema = form.schema() if form else schema_by_adapter(self.target)
         return schema or {"type": "object", "properties": {}, "additionalProperties": True}
-
-
-def _schema_made(factory: Callable[[], Any]) -> dict[str, Any] | None:
-    """Return the form of what a factory makes; None where it cannot make it here, as without its model's key."""
-    with contextlib.suppress(Exception):
-        made = factory()
-        return schema_by_adapter(asyncio.run(made) if inspect.iscoroutine(made) else made)
-    return None
 
 
 def callable_of(target: Any) -> tuple[Any, bool]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-__all__ = ["is_adapted", "is_crew_class", "run_by_adapter", "schema_by_adapter"]
+__all__ = ["is_adapted", "is_crew_class", "run_by_adapter", "run_later_by_adapter", "schema_by_adapter"]
 
 _ADAPTERS: Mapping[tuple[str, str], str] = {
     ("agents", "AgentBase"): "kodo.flow.adapters.openai_agents",
@@ -36,6 +36,15 @@ def run_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Any] | Non
         return None
     run: Callable[[Any, Mapping[str, Any]], Any] = importlib.import_module(module).run
     return run
+
+
+def run_later_by_adapter(target: Any) -> Callable[[Any, Mapping[str, Any]], Coroutine[Any, Any, Any]] | None:
+    """Return what runs such an object in the event loop that there is; None where its adapter has one of its own."""
+    module = _module_for(target)
+    later: Callable[[Any, Mapping[str, Any]], Coroutine[Any, Any, Any]] | None = (
+        getattr(importlib.import_module(module), "run_later", None) if module is not None else None
+    )
+    return later
 
 
 def schema_by_adapter(target: Any) -> dict[str, Any] | None:

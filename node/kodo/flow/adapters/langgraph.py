@@ -39,7 +39,7 @@ from kodo.flow.adapters.langgraph_watch import path_of, saver
 from kodo.flow.adapters.telling import MAX_TITLE, Deltas, Teller
 from kodo.flow.locks import lock
 
-__all__ = ["run", "schema"]
+__all__ = ["run", "run_later", "schema"]
 
 _CONFIG = ("thread", "recursion_limit", "context", "configurable")
 _MESSAGES = "messages"
@@ -54,7 +54,17 @@ def run(graph: Any, inputs: Mapping[str, Any]) -> Any:
         LockExpiredError: an interrupt was not answered in time.
         Exception: whatever the graph raises.
     """
-    return asyncio.run(_run(_compiled(graph), dict(inputs)))
+    return asyncio.run(run_later(graph, inputs))
+
+
+async def run_later(graph: Any, inputs: Mapping[str, Any]) -> Any:
+    """Run a graph as `run`, in the event loop that there is.
+
+    Raises:
+        LockExpiredError: an interrupt was not answered in time.
+        Exception: whatever the graph raises.
+    """
+    return await _run(_compiled(graph), dict(inputs))
 
 
 def schema(graph: Any) -> dict[str, Any] | None:
