@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Literal
 
@@ -163,6 +162,8 @@ def openai_agent(server: ChatServer) -> agents.Agent[Any]:
     @agents.function_tool
     def lookup(word: str) -> str:
         """Look a word up."""
+        if word == "dark":
+            raise ValueError("nothing to see")
         return f"meaning of {word}"
 
     @agents.function_tool(needs_approval=True)
@@ -286,8 +287,18 @@ def test_code_that_reads_interruptions_decides_itself():
 def test_an_agent_of_openai_that_fails_is_told():
     with ChatServer([fail(400, "no such model")]) as server:
         made = run(lambda: openai_agent(server), check=False)
-    assert "no such model" in json.dumps(made.told("action-error"))
+    model, agent = made.told("action-error")
+    assert (model["model"], model["agent"], "no such model" in model["message"]) == ("test-model", "Writer", True)
+    assert agent["name"] == "Writer"
     assert made.error is not None
+
+
+def test_a_tool_of_openai_that_fails_is_told_as_its_model_is_told():
+    with ChatServer([call_tool("lookup", word="dark"), say("fine")]) as server:
+        made = run(lambda: openai_agent(server))
+        [told] = made.told("action-error")
+        given = server.asked[1]["messages"][-1]["content"]
+    assert (told["tool"], given in told["message"]) == ("lookup", True)
 
 
 def test_traces_of_openai_are_taken_in_process_alone_and_off_again_after_the_run():

@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kodo.cli.text import compact, line
+from kodo.cli.text import compact, line, lines
 from kodo.client.inputs import read_word
 from kodo.client.schemas import (
     Schema,
@@ -97,7 +97,9 @@ async def _ask_field(
 async def _ask_object(
     name: str, schema: Schema, root: Schema, ask: Ask, say: Say, default: Any, outermost: bool, depth: int
 ) -> dict[str, Any]:
-    if not outermost and (text := schema.get("description") or schema.get("title")):
+    if outermost and schema.get("description"):  # whoever asks has shown the title
+        say(lines(schema["description"]))
+    elif not outermost and (text := schema.get("description") or schema.get("title")):
         say(line(text))
     required = schema.get("required")
     needed = set(map(str, required)) if isinstance(required, list) else set()

@@ -200,3 +200,10 @@ def test_a_word_may_be_the_name_of_a_value(text: str, value: str) -> None:
 
 def test_a_value_wins_over_the_name_of_another() -> None:
     assert read_word("a", {"enum": ["b", "a"], "enumNames": ["A", "B"]}, {}) == "a"
+
+
+async def test_what_a_form_says_of_itself_is_shown_before_its_fields():
+    person = Person("1")
+    schema = {"type": "object", "description": "Arguments:\n{'what': 'a'}", "properties": {"x": {"type": "integer"}}}
+    assert await fill_form(schema, person.ask, person.say) == {"x": 1}
+    assert person.shown == ["Arguments:\n{'what': 'a'}"]

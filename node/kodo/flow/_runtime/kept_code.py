@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ _ROOTS = ""
 
 
 def pack_code(
-    files: Mapping[str, tuple[int, int]], contents: Mapping[str, bytes], roots: Sequence[str] = ()
+    files: Mapping[str, tuple[int, int]], contents: Mapping[str, bytes], roots: list[str] | tuple[str, ...] = ()
 ) -> bytes:
     """Return what is kept: of each file its time (ns), size and content; and the folders to import from."""
     kept: dict[str, Any] = {path: [*files[path], data] for path, data in sorted(contents.items())}

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def has_environment(folder: Path) -> bool:
         return False
 
 
-def set_environment(module: str, roots: Sequence[str]) -> None:
+def set_environment(module: str, roots: list[str]) -> None:
     """Set the variables that a `langgraph.json` in one of some roots has, as `env`, for a module with a graph of its.
 
     What the process has stays: its node's own variables, and the switches that keep frameworks silent. Values are

@@ -66,7 +66,8 @@ async def _run(agent: Any, prompt: str) -> Any:
 def instrument() -> Iterator[None]:
     """Report all agents within the block, and ask people for them."""
     teller = Teller()
-    processor = _Processor(teller)
+    deltas = Deltas(teller)
+    processor = _Processor(teller, deltas)
     quiet = os.environ.get(_OFF, "").lower() in ("1", "true")
     if quiet:
         set_trace_processors([processor])
@@ -89,7 +90,6 @@ def instrument() -> Iterator[None]:
         return result
 
     begin, stream = AgentRunner.run_streamed, RunResultStreaming.stream_events
-    deltas = Deltas(teller)
 
     @functools.wraps(begin)
     def begin_and_note(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
@@ -201,11 +201,12 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
     that runs such an agent.
     """
 
-    def __init__(self, teller: Teller):
-        self._teller = teller
+    def __init__(self, teller: Teller, deltas: Deltas):
+        self._teller, self._deltas = teller, deltas
         self._guard = threading.Lock()
         self._open: dict[str, Span] = {}
         self._parents: dict[str, str | None] = {}
+        self._names: dict[str, str] = {}  # of agents, by their spans
         self._waits: set[str] = set()  # spans in which something waits for an approval
         self._paused: dict[str, list[Span]] = {}  # what goes on after it, by what it is
         self.active = True
@@ -225,7 +226,18 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
             return
         if "name" in about:
             self._teller.announce("agent", about["name"], handoffs=span.span_data.handoffs or None)
+            with self._guard:
+                self._names[span.span_id] = about["name"]
+        else:
+            about |= self._within(span.parent_id)
         self._begin(span.span_id, about)
+
+    def _within(self, parent: str | None) -> dict[str, str]:
+        """Return which agent a span belongs to."""
+        with self._guard:
+            while parent is not None and parent not in self._names:
+                parent = self._parents.get(parent)
+            return {"agent": self._names[parent]} if parent is not None else {}
 
     def begin_tool(self, span: Any) -> None:
         """Report that a tool starts: its span was there before, when it may have had to be approved."""
@@ -248,8 +260,11 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
         data = span.span_data
         with self._guard:
             parent = self._parents.pop(span.span_id, None)
+            self._names.pop(span.span_id, None)
         if not self.active:
             return
+        if data.type in ("agent", "generation", "response"):
+            self._deltas.flush()
         if data.type == "handoff":
             self._teller.say("action", handoff=data.to_agent, agent=data.from_agent)
         elif data.type == "guardrail" and data.triggered:
@@ -261,7 +276,11 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
         if self._is_paused(span, parent, opened) or opened is None:
             return
         if span.error:
-            opened.fail(str(span.error.get("message", "")), details=span.error.get("data"))
+            about, why = str(span.error.get("message", "")), span.error.get("data") or {}
+            said = why.get("error") if isinstance(why, dict) else None
+            if data.type == "function" and isinstance(data.output, str):
+                said = data.output  # what the model is told, where the error itself is left out
+            opened.fail(f"{about}: {said}" if said else about, details=why or None)
         elif data.type == "function":
             opened.end(arguments=_read(data.input), output=data.output)
         elif data.type == "response":
@@ -319,4 +338,5 @@ def _tokens(usage: Any) -> dict[str, int] | None:
         return None
     get = usage.get if isinstance(usage, dict) else functools.partial(getattr, usage)
     found = {name: get(name, None) for name in ("input_tokens", "output_tokens")}
-    return {name: int(count) for name, count in found.items() if count is not None} or None
+    told = {name: int(count) for name, count in found.items() if count is not None}
+    return told if any(told.values()) else None  # a stream may have none

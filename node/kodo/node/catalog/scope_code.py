@@ -79,7 +79,7 @@ class ScopeCode:
                     waiting.append(entry.path)
         return seen
 
-    def keep(self, seen: Seen, roots: Sequence[str] = ()) -> str:
+    def keep(self, seen: Seen, roots: list[str] | tuple[str, ...] = ()) -> str:
         """Keep the sources as they are; return the file that has them, empty where nothing can be kept.
 
         Args:
