@@ -9,10 +9,8 @@ from random import Random
 from typing import Any
 
 import msgpack
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
-from kodo.node.schemas.forms import missing, places
+from kodo.node.schemas.forms import is_schema, missing, places
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, PeerError
 from kodo.protocol.calls import OPS, parse_args
@@ -176,8 +174,13 @@ _FINITE: tuple[Any, ...] = (
 )
 
 
+class _NoSchemaError(Exception):
+    """What a node asks first of a form: it is none."""
+
+
 def _hold_any(pair: tuple[dict[str, Any], Any]) -> None:
-    Draft202012Validator.check_schema(pair[0])
+    if not is_schema(pair[0]):
+        raise _NoSchemaError
     _hold(pair)
 
 
@@ -247,7 +250,7 @@ def targets() -> list[Target]:
         Target("rendezvous", _bytes(signed), lambda: _rendezvous, (PeerError,), 2000),
         Target("authorization", _bytes(signed), lambda: _authorization, (PeerError,), 2000),
         Target("form", _form, lambda: _hold, (), grows=False),
-        Target("form of any schema", _odd_form, lambda: _hold_any, (SchemaError,), free=1_000_000, grows=False),
+        Target("form of any schema", _odd_form, lambda: _hold_any, (_NoSchemaError,), free=1_000_000, grows=False),
         Target("secrets", _form, lambda: _secrets, (), grows=False),
         Target("args", _args, lambda: _read_args, (CallError,), grows=False),
         Target("event", _event, _view, grows=False),

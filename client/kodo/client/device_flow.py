@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from kodo.access import http
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import DeadlineError, NetworkError, PeerError, UsageError
+from kodo.protocol.numbers import seconds_within
 
 __all__ = ["DeviceFlow", "Prompt", "Tokens", "is_bound"]
 
@@ -95,8 +96,8 @@ class DeviceFlow:
         if answer.status != 200 or not (isinstance(code, str) and isinstance(shown, str) and isinstance(uri, str)):
             raise UsageError(f"{self.issuer} refused to start a login: {_why(body)}")
         complete = body.get("verification_uri_complete")
-        wait = _seconds(body.get("expires_in"), 600.0, 0.0, _MAX_WAIT_S)
-        pause = _seconds(body.get("interval"), _PAUSE_S, _MIN_PAUSE_S, _MAX_PAUSE_S)
+        wait = seconds_within(body.get("expires_in"), 600.0, most=_MAX_WAIT_S)
+        pause = seconds_within(body.get("interval"), _PAUSE_S, least=_MIN_PAUSE_S, most=_MAX_PAUSE_S)
         until = self.now() + wait
         show(Prompt(uri, complete if isinstance(complete, str) else None, shown, wait))
         first = True
@@ -183,7 +184,7 @@ class DeviceFlow:
                 f"{self.issuer} issued a token that is not bound to your key, and you allow bound tokens only"
             )
         new = body.get("refresh_token")
-        expires = self.now() + _seconds(body.get("expires_in"), 300.0, 1.0, 366 * 86400.0)
+        expires = self.now() + seconds_within(body.get("expires_in"), 300.0, least=1.0, most=366 * 86400.0)
         return Tokens(token, new if isinstance(new, str) else refresh, int(expires * 1000))
 
 
@@ -202,9 +203,3 @@ def is_bound(token: str, identity: Identity) -> bool:
 
 def _why(body: Mapping[str, Any]) -> str:
     return str(body.get("error_description") or body.get("error") or "it does not say why")[:300]
-
-
-def _seconds(value: Any, default: float, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        return default
-    return min(max(float(value), least), most)

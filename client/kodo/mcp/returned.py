@@ -9,7 +9,6 @@ What is left out of it only lets more results pass.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import jsonschema_rs
 
 from kodo.client.schemas import Schema, resolve
 from kodo.mcp.texts import one_line
+from kodo.protocol.numbers import finite
 
 __all__ = ["MAX_PARTS", "fits", "returned_schema"]
 
@@ -147,7 +147,7 @@ def _is_choice(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return finite(value) is not None
 
 
 def _is_count(value: Any) -> bool:

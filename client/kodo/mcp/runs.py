@@ -19,6 +19,7 @@ from kodo.mcp.texts import one_line
 from kodo.p2p.errors import CallError, KodoError, NotFoundError, UsageError
 from kodo.protocol.events import Event, OpenLock, is_whole
 from kodo.protocol.ids import is_id
+from kodo.protocol.numbers import finite
 
 __all__ = ["Lock", "OnProgress", "Runs", "Standing", "run_ref"]
 
@@ -251,6 +252,4 @@ class Runs:
 
 
 def _progress(data: Mapping[str, Any]) -> tuple[float | None, str]:
-    percent = data.get("percent")
-    number = float(percent) if isinstance(percent, (int, float)) and not isinstance(percent, bool) else None
-    return number, one_line(data.get("text") or "", 200)
+    return finite(data.get("percent")), one_line(data.get("text") or "", 200)

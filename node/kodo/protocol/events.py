@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from kodo.protocol.numbers import seconds_within
 from kodo.protocol.run_state import RunState, state_of
 
 __all__ = [
@@ -278,10 +279,11 @@ class RunView:
                 title=str(data.get("title", "")),
                 schema=schema if isinstance(schema := data.get("schema"), dict) else {},
                 opened_at=event.at,
-                expires_at=event.at + int(_seconds(data.get("expires_s"), LOCK_EXPIRES_S) * 1000),
+                expires_at=event.at
+                + int(seconds_within(data.get("expires_s"), LOCK_EXPIRES_S, most=_MAX_SECONDS) * 1000),
                 default=data.get("default"),
                 has_default="default" in data,
-                verdict_s=_seconds(data.get("verdict_s"), LOCK_VERDICT_S),
+                verdict_s=_seconds(data, "verdict_s", LOCK_VERDICT_S),
                 roles=_words(data.get("roles")),
                 users=_words(data.get("users")),
             )
@@ -368,11 +370,8 @@ def _weigh(value: Any) -> int:
     return total
 
 
-def _seconds(value: Any, default: float) -> float:
-    """Read seconds; a client's events are what some node says, and no number of it may be trusted to be one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        return default
-    return min(float(value), _MAX_SECONDS)
+def _seconds(data: Mapping[str, Any], name: str, default: float) -> float:
+    return seconds_within(data.get(name), default, most=_MAX_SECONDS)
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ so what a call let through never ends a run; what goes beyond them there came by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from kodo.p2p.core.callframe import check_value
 from kodo.p2p.errors import CapacityError, UsageError
 from kodo.protocol.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH
 from kodo.protocol.manifest import check_output_name
+from kodo.protocol.numbers import finite
 
 __all__ = [
     "MAX_LOCKS",
@@ -142,7 +142,7 @@ def check_output_room(outputs: int, *, result: bool = False) -> None:
 
 def is_seconds(value: Any, *, allow_zero: bool = False) -> bool:
     """Return whether a value is a duration in seconds, above 0 unless `allow_zero`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if finite(value) is None or not isinstance(value, int | float):
         return False
     return (value >= 0 if allow_zero else value > 0) and value <= MAX_SECONDS
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from kodo.p2p.errors import UsageError
 from kodo.protocol.events import EVENTS
+from kodo.protocol.numbers import finite
 
 __all__ = ["check_event", "normal"]
 
@@ -33,7 +33,7 @@ def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
         return data
     percent, done, total = (_number(data.get(name)) for name in ("percent", "done", "total"))
     if percent is None and done is not None and total:
-        percent = round(100 * done / total, 2)
+        percent = round(100 * (done / total), 2)
     if percent is not None:
         percent = min(100, max(0, percent))
     numbers = {"percent": percent, "done": done, "total": total}
@@ -43,6 +43,5 @@ def normal(event: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     """Return a finite number; anything else counts as not known."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, Integral) else float(value)
+    number = finite(value)
+    return int(value) if number is not None and isinstance(value, Integral) else number
