@@ -57,10 +57,22 @@ def frameworks() -> list[str]:
 
 def requirements(name: str) -> list[str]:
     """Return what has to be installed for a framework's flow: its `REQUIRES`."""
+    found = _said(name, "REQUIRES")
+    if not found:
+        raise ValueError(f"the flow of {name} says not what it REQUIRES")
+    return found
+
+
+def heeded(name: str) -> list[str]:
+    """Return the switches without which a framework talks: its `HEEDS`."""
+    return _said(name, "HEEDS")
+
+
+def _said(name: str, what: str) -> list[str]:
     for node in ast.parse((FLOWS / f"{name}.py").read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REQUIRES":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == what:
             return list(map(str, ast.literal_eval(node.value)))
-    raise ValueError(f"the flow of {name} says not what it REQUIRES")
+    return []
 
 
 def python_of(name: str, folder: Path) -> Path:

@@ -175,6 +175,24 @@ def test_an_agent_that_is_started_by_itself_is_told():
     assert KEY not in str(made.events)
 
 
+@pytest.mark.parametrize("script", [[fail(400, "no such model")], [say("stars shine")]])
+def test_a_request_to_a_model_is_told_once_however_it_ends_and_a_tasks_text_by_its_result(script: Any):
+    with ChatServer(script) as server:
+
+        def flow() -> Any:
+            writer = Agent(role="Writer", goal="write", backstory="curious", llm=model(server))
+            task = Task(description="Write.", expected_output="text", agent=writer)
+            return Crew(agents=[writer], tasks=[task]).kickoff().raw
+
+        made = run(flow, check=False)
+    begun = [data for data in made.told("action") if "model" in data and data["phase"] == "start"]
+    ended = [data for data in made.told("action") if "model" in data and data["phase"] == "end"]
+    failed = [data for data in made.told("action-error") if "model" in data]
+    assert begun
+    assert len(begun) == len(ended) + len(failed)
+    assert sum("stars shine" in str(data) for data in [*made.told("action"), *made.told("result")]) == len(ended)
+
+
 def test_an_agent_is_a_flow_that_takes_a_prompt():
     with ChatServer([say("stars shine")]) as server:
         agent = Agent(role="Writer", goal="write", backstory="curious", llm=model(server))

@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 
 from kodo.node.executors.runner.telemetry import TELEMETRY_OFF, silenced
-from scripts.silence import frameworks, listen_to, requirements
+from scripts.silence import frameworks, heeded, listen_to, requirements
 
 
 def test_every_flow_says_what_it_needs():
     assert {"crewai", "haystack", "langgraph", "openai-agents"} <= set(frameworks())
     assert all(requirements(name) for name in frameworks())
+
+
+def test_the_switches_that_frameworks_heed_are_set_in_runners():
+    heeding = {name: heeded(name) for name in frameworks()}
+    assert heeding["agno"] == ["AGNO_TELEMETRY"]
+    assert {switch for switches in heeding.values() for switch in switches} <= set(TELEMETRY_OFF)
 
 
 def test_what_somebody_has_set_stays():

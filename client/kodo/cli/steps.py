@@ -18,7 +18,7 @@ __all__ = ["Steps", "step_text"]
 MAX_OPEN = 100
 """Steps that are under way, of which the start is remembered."""
 
-_SUBJECTS = ("tool", "model", "name", "event")
+_SUBJECTS = ("tool", "model", "name", "event", "node")
 _MAX_TEXT = 500
 
 

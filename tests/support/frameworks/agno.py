@@ -4,6 +4,7 @@ from agno.agent import Agent
 from agno.models.openai.like import OpenAILike
 
 REQUIRES = ["agno", "openai", "sqlalchemy"]
+HEEDS = ["AGNO_TELEMETRY"]
 
 
 def work(url):

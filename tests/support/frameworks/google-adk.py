@@ -6,6 +6,7 @@ from google.adk.runners import InMemoryRunner
 from google.genai import types
 
 REQUIRES = ["google-adk", "litellm"]
+HEEDS = ["LITELLM_LOCAL_MODEL_COST_MAP"]
 
 
 async def work(url):

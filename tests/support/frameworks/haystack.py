@@ -7,6 +7,7 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import Secret
 
 REQUIRES = ["haystack-ai"]
+HEEDS = ["HAYSTACK_TELEMETRY_ENABLED"]
 
 
 def work(url):

@@ -3,6 +3,7 @@
 from mem0 import Memory
 
 REQUIRES = ["mem0ai"]
+HEEDS = ["MEM0_TELEMETRY"]
 
 
 def work(url):

@@ -292,6 +292,10 @@ def test_a_step_stays_below_until_it_ends_and_then_scrolls_by_once() -> None:
     assert '✗ Writer: lookup(word="star") failed: no' in failed
 
 
+def test_text_of_a_graphs_node_is_shown_as_its_own() -> None:
+    assert describe(event("action", node="speak", phase="text", text="Once upon")) == "speak: Once upon"
+
+
 def test_what_says_no_more_than_a_name_is_no_step() -> None:
     assert describe(event("action", name="x", number=3)) == "name x, number 3"
     many = [event("action", number, tool=str(number), phase="start") for number in range(200)]

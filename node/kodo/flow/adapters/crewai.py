@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,6 +160,10 @@ def instrument() -> Iterator[None]:
 class Listener(Teller):
     """Turns what happens on crewAI's event bus into events."""
 
+    def __init__(self, keys: frozenset[str] = frozenset()):
+        super().__init__(keys)
+        self._asked: Counter[tuple[Any, Any]] = Counter()  # requests that are under way, by model and agent
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Listen for as long as the block lasts.
@@ -215,7 +220,8 @@ class Listener(Teller):
             case "agent_execution_started":
                 self.say("action", name=about.agent, phase="start", task=about.task)
             case "agent_execution_completed":
-                self.say("action", name=about.agent, phase="end", task=about.task, output=event.output)
+                output = None if about.task else event.output  # the task's result has it
+                self.say("action", name=about.agent, phase="end", task=about.task, output=output)
             case "agent_execution_error":
                 self.say("action-error", name=about.agent, task=about.task, message=event.error)
             case "lite_agent_execution_started":
@@ -235,10 +241,13 @@ class Listener(Teller):
             case "tool_usage_error" | "tool_validate_input_error" | "tool_selection_error" | "tool_execution_error":
                 self.say("action-error", tool=event.tool_name, agent=about.agent, message=str(event.error))
             case "llm_call_started":
+                self._asked[event.model, about.agent] += 1
                 self.say("action", model=event.model, phase="start", agent=about.agent)
             case "llm_call_completed":
+                self._asked[event.model, about.agent] -= 1
                 self.say("action", model=event.model, phase="end", agent=about.agent, usage=event.usage)
-            case "llm_call_failed":
+            case "llm_call_failed" if self._asked[event.model, about.agent] > 0:  # one failure is told several times
+                self._asked[event.model, about.agent] -= 1
                 self.say("action-error", model=event.model, agent=about.agent, message=event.error)
             case "method_execution_started":
                 self.say("task", name=event.method_name, flow=event.flow_name)
@@ -336,7 +345,7 @@ class _Human:
         text = output if isinstance(output, str) else output.model_dump_json()
         shown = self._listener.safe(text)
         form = {"type": "string", "description": f"What should be better? Empty: nothing.\n\n{fit(shown)}"}
-        return f"Feedback on {name}?", form
+        return f"Feedback on {name.rstrip(' .!?')}?", form
 
     @staticmethod
     def _take(feedback: str, context: Any) -> bool:

@@ -76,7 +76,8 @@ class CodeWatch:
                 "runs go on with the code that the node started with; restart it to offer what is new, or start it "
                 "with --reload"
             )
-            logger.warning("%s changed: %s", names, what if self._keeps else "restart the node to offer what is new")
+            unkept = "restart the node: until then runs may take the new code under the form of the old one"
+            logger.warning("%s changed: %s", names, what if self._keeps else unkept)
             return
         try:
             faults = await self._reload()
