@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.page import Page
-from tests.support.page_world import World, looks_well, until_saved
+from tests.support.page_world import NARROW, World, looks_well, until_saved
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -192,3 +192,21 @@ async def test_runs_are_found_by_their_days_and_several_are_seen_to_at_once(page
     await page.click("checkbox", "Select the run of Tally")
     await page.find("button", "Download (1)")
     assert await page.all("button", "Acknowledge (1)") == []
+
+
+async def test_a_question_is_answered_on_a_phone_from_the_inbox(world: World, page: Page) -> None:
+    await world.launched(page, "Tally", N="5", Ask=True)
+    await page.find("checkbox", "Approved", within=("region", "Questions"))
+    phone = await world.same_profile(page, world.url)
+    await phone.resize(NARROW, 740)
+    await phone.wait("document.querySelector('nav .count')?.textContent === '1'")
+    await phone.click("link", "Inbox 1")
+    await phone.click("link", "Is that enough?")
+    await phone.click("checkbox", "Approved", within=("region", "Questions"))
+    await phone.click("button", "Answer")
+    await phone.sees("Counted to 5")
+    assert await phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    await looks_well(phone)
+    await page.sees("Counted to 5")
+    assert phone.complaints == []
+    await phone.close()
