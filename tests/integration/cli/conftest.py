@@ -117,7 +117,7 @@ class Person:
         return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
     # Not pytest's own folder: the sockets of Ray lie below, and their paths are bounded to 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="kc-"))
@@ -125,8 +125,14 @@ def base() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def node(base: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def on_ray() -> bool:
+    """Whether the node of a module of tests runs flows on Ray; a module for which it does overrides this."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def node(base: Path, on_ray: bool) -> Iterator[dict[str, Any]]:
     """What `koco up --json` printed, and its `home`, `process` and registry."""
     home = base / "node"
     scope = base / "scope.yaml"
@@ -134,8 +140,9 @@ def node(base: Path) -> Iterator[dict[str, Any]]:
     offered = ["flows.cli_flows", "flows.ways", "./flows/sized.yaml", "./flows/generated.yaml"]
     scope.write_text(f"name: cli-test.example\nflows: {json.dumps(offered)}\n")
     log = (base / "up.err").open("wb")
+    executor = () if on_ray else ("--executor", "process")
     process = subprocess.Popen(
-        [*KOCO, "up", str(scope), "--json", "--with-registry", "--registry-port", "0"],
+        [*KOCO, "up", str(scope), "--json", "--with-registry", "--registry-port", "0", *executor],
         env=environment(home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -165,7 +172,7 @@ def node(base: Path) -> Iterator[dict[str, Any]]:
     assert not (home / "node.json").exists()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(node: dict[str, Any]) -> str:
     """The node's loopback address: found without the network."""
     return str(next(each for each in node["addrs"] if each.startswith("/ip4/127.")))

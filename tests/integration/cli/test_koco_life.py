@@ -12,8 +12,14 @@ import pytest
 
 from kodo.client import Client
 from kodo.p2p.errors import CallError
+from tests.support.koco import eventually
 
 from .conftest import User
+
+
+@pytest.fixture(scope="module")
+def on_ray() -> bool:
+    return True
 
 
 def launched(user: User, address: str, *words: str) -> str:
@@ -101,6 +107,12 @@ def test_a_graph_is_watched_and_its_interrupt_answered(address: str, user: User)
     ended = [(data["name"], data["phase"]) for data in told["action"]]
     assert ended == [("write", "end"), ("review", "end")]
     assert [data["node"] for data in told["result"]] == ["write", "review"]
+
+
+def test_flows_that_need_ray_and_those_of_yaml_files_are_announced(node: dict[str, Any], user: User) -> None:
+    words = ("--json", "--no-lan", "--registry", node["registries"][0])
+    wanted = {"./flows/sized.yaml", "./flows/generated.yaml", "flows.ways.Kickoff"}
+    eventually(lambda: wanted < {row["path"] for row in user("flows", *words).rows}, 60)
 
 
 def test_what_a_yaml_file_alone_asks_of_ray_reaches_it(address: str, user: User) -> None:

@@ -43,6 +43,11 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
+def on_ray() -> bool:
+    return True
+
+
+@pytest.fixture(scope="module")
 def runs(address: str, base: Path) -> dict[str, Rows]:
     """What `koco run --json` printed of each."""
     user = User(base / "ways")
