@@ -7,25 +7,20 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kodo.access.audit import AuditedTables
-from kodo.access.local import LocalProvider
-from kodo.access.null import NullProvider
-from kodo.access.outgoing import use_proxy
 from kodo.access.provider import Provider
-from kodo.client.client import Client
-from kodo.client.config import Loaded, Settings
 from kodo.node.answers.node import NodeFacts
 from kodo.node.catalog.announce import Announcer, Goodbyes, Said, advertised
 from kodo.node.catalog.catalog import Catalog, Describe, Flow, describe_flows
 from kodo.node.catalog.code_watch import CodeWatch, running
 from kodo.node.catalog.listing import listed
-from kodo.node.catalog.load import LoadMeter, has_spare_memory, live_processes
+from kodo.node.catalog.load import LoadMeter, has_spare_memory
 from kodo.node.catalog.relays import Relays, addresses_told
 from kodo.node.catalog.scope import Scope, default_name, load_scope, tell_strays
 from kodo.node.catalog.scope_code import ScopeCode, packages_below
@@ -40,6 +35,14 @@ from kodo.node.housekeeping import cleanup
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.launches.launcher import Launcher
 from kodo.node.launches.schedules import Schedules
+from kodo.node.parts import (
+    access_provider,
+    apart_executor,
+    log_chore,
+    outgoing_client,
+    ray_executor,
+    settle_account,
+)
 from kodo.node.requests.delegation import Delegations
 from kodo.node.requests.imports import imports_said
 from kodo.node.requests.memories import Memories
@@ -62,7 +65,7 @@ from kodo.node.webhooks.targets import targets_of
 from kodo.node.webhooks.webhooks import Webhooks
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.distribution import how_to_install, installed_version
+from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer
 from kodo.p2p.net.descriptors import raise_descriptors
@@ -229,7 +232,7 @@ class Node:
         if config.metrics is not None:
             await stack.enter_async_context(self._watch.serve(config.metrics))
         self.waits_for = "its database to open"
-        account = await asyncio.to_thread(_settle, config, home, [*scope_roots, *config.roots])
+        account = await asyncio.to_thread(settle_account, config, home, [*scope_roots, *config.roots])
         ledger = Ledger(home, reserve_bytes=config.disk_reserve_bytes, quota_bytes=config.quota_bytes)
         store = await stack.enter_async_context(
             Store(home / "node.db", clock=clock, max_bytes=config.max_db_bytes, room=ledger)
@@ -237,7 +240,7 @@ class Node:
         ledger.count(lambda: store.taken, "database")
         ledger.owe(lambda: store.unfolded)
         tables = AuditedTables(store.change, store.ask)
-        self._provider = provider = await _provider(config, identity, home, tables, clock)
+        self._provider = provider = await access_provider(config, identity, home, tables, clock)
         feed = Feed(store)
         outputs = Outputs(home / "outputs", room=ledger)
         outputs.open()
@@ -270,7 +273,7 @@ class Node:
         keep_runs = config.ray_address is not None if config.keep_runs is None else config.keep_runs
         delegations = await stack.enter_async_context(
             Delegations(
-                partial(_outgoing, config, identity),
+                partial(outgoing_client, config, identity),
                 provider,
                 str(identity.peer_id),
                 seal=vault.digest,
@@ -333,7 +336,7 @@ class Node:
             besides=memories.short,
             more=[
                 cleanup.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
-                _logs(config, executor),
+                log_chore(config, executor),
                 cleanup.Runners(executor, config.keep_warm_s),
                 cleanup.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),
             ],
@@ -368,7 +371,7 @@ class Node:
         host.handle(CALL_PROTOCOL, CallServer(service, service.admit))
         if config.lan or config.registry:
             find = partial(addresses_of, identity.peer_id, config.registry, lan=config.lan)
-            dial = partial(reached, partial(_outgoing, config, identity))
+            dial = partial(reached, partial(outgoing_client, config, identity))
             self._twins = facts.twins = await stack.enter_async_context(Twins(find, host.all_addresses, dial, clock))
         self.waits_for = "its port"
         await self._listen(host, home)
@@ -420,13 +423,13 @@ class Node:
         needs_ray = any(flow.needs_ray and flow.error is None for flow in catalog.flows)
         on_ray = chosen == "ray" or (chosen == "auto" and needs_ray)
         if self._executor is None and account is not None:
-            executor = _apart(config, identity, roots, catalog, account, on_ray=on_ray)
+            executor = apart_executor(config, identity, roots, catalog, account, on_ray=on_ray)
         elif self._executor is None and on_ray:
             if executor is not None:
                 await executor.aclose()
             where = f"to be joined at {config.ray_address}" if config.ray_address else "to start"
             self.waits_for = f"Ray {where}"
-            executor = _ray(config, identity, roots, catalog, self._scope.files)
+            executor = ray_executor(config, identity, roots, catalog, self._scope.files)
         assert executor is not None
         stack.push_async_callback(executor.aclose)
         await executor.start()
@@ -505,96 +508,3 @@ class Node:
 
 def _new_id(clock: Clock) -> str:
     return make_id(clock.now_ms(), os.urandom(10))
-
-
-def _outgoing(config: NodeConfig, identity: Identity) -> Client:
-    """Make the client by which the node's runs use other nodes: the node's key, pins and logins of its own."""
-    settings = Settings.model_validate({"registry": config.registry, "lan": config.lan})
-    return Client(settings=Loaded(config.home / "outgoing", settings, {}), identity=identity)
-
-
-def _settle(config: NodeConfig, home: Path, folders: list[Path]) -> Account | None:
-    """Return the account that runs the flows, once it can; None: the node's own. Blocks."""
-    if config.runner_user is not None and config.ray_address is not None:
-        raise UsageError(
-            "runner_user is for a node's own runners; the Ray at ray_address runs flows as whoever started it: "
-            "leave one out"
-        )
-    from kodo.node.executors.apart.account import settle  # a node with an executor of its own does without
-
-    return settle(home, config.runner_user, folders, needs_ray=config.chosen_executor == "ray")
-
-
-def _logs(config: NodeConfig, executor: Executor) -> cleanup.Chore:
-    if config.runner_user is not None:
-        from kodo.node.executors.apart.executor import ApartExecutor
-
-        if isinstance(executor, ApartExecutor):
-            return cleanup.KeptLogs(executor)
-    return cleanup.Logs(config.home / "ray" / "sessions", config.keep_logs_s, live_processes)
-
-
-def _apart(
-    config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog, account: Account, *, on_ray: bool
-) -> Executor:
-    from kodo.node.executors.apart.account import FOLDER
-    from kodo.node.executors.apart.executor import ApartExecutor
-    from kodo.node.executors.apart.spawn import as_account
-
-    return ApartExecutor(
-        as_account(account),
-        {
-            "home": str(config.home / FOLDER),
-            "on_ray": on_ray,
-            "namespace": f"kodo-{identity.peer_id}",
-            "roots": [str(root) for root in roots],
-            "preload": catalog.warmed(),
-            "num_cpus": config.num_cpus,
-            "object_store_bytes": config.object_store_bytes,
-            "runners": config.runners,
-            "log_s": config.keep_logs_s,
-            "stays": config.outlive,
-        },
-    )
-
-
-def _ray(
-    config: NodeConfig, identity: Identity, roots: list[Path], catalog: Catalog, files: Sequence[str]
-) -> Executor:
-    # Imported here: a node with another executor, and every client, does without Ray.
-    try:
-        from kodo.node.executors.ray.executor import RayExecutor
-    except ImportError as error:
-        raise UsageError(f"this needs Ray, which is not installed ({error}); {how_to_install('node')}") from error
-    return RayExecutor(
-        config.home,
-        f"kodo-{identity.peer_id}",
-        roots=roots,
-        preload=catalog.warmed,
-        num_cpus=config.num_cpus,
-        object_store_bytes=config.object_store_bytes,
-        ray_address=config.ray_address,
-        runners=config.runners,
-        entries=lambda: [flow.entry for flow in catalog.flows if flow.error is None],
-        files=files,
-        wait_s=config.ray_wait_s,
-    )
-
-
-async def _provider(
-    config: NodeConfig, identity: Identity, home: Path, tables: AuditedTables, clock: Clock
-) -> Provider:
-    use_proxy(config.proxy)
-    operator = str(load_identity(home, "user").peer_id)
-    if config.auth == "null":
-        return NullProvider(operator, only=config.only, open=config.open)
-    if config.auth == "oidc":
-        from kodo.access.oidc import OidcProvider  # what signed tokens need takes a while to import
-
-        if config.oidc is None:
-            raise UsageError("the provider oidc needs an issuer, an audience and a client id")
-        now = asyncio.get_running_loop().time
-        return OidcProvider(operator, config.oidc, clock.now_ms, now, cache_s=config.access_s / 2)
-    local = LocalProvider(operator, str(identity.peer_id), tables, clock.now_ms, cache_s=config.access_s / 2)
-    await local.open()
-    return local

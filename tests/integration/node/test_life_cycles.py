@@ -93,7 +93,7 @@ async def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     def client(identity: Identity | None = None) -> Client:
         return Client(tmp_path / "user", registries=[], finders=[], transport=transport(), identity=identity)
 
-    monkeypatch.setattr(app, "_outgoing", outgoing)
+    monkeypatch.setattr(app, "outgoing_client", outgoing)
     async with AsyncExitStack() as stack:
         addresses = []
         for number in (1, 2):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.app import Node, _outgoing
+from kodo.node.app import Node
 from kodo.node.config import NodeConfig
+from kodo.node.parts import outgoing_client
 from kodo.node.twins import reached
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import NetworkError
@@ -77,6 +78,6 @@ async def test_a_node_that_reaches_itself_by_another_address_is_no_twin(tmp_path
         async with lossy_relay((own.host, own.port), seed=1) as forwarder:
             elsewhere = Multiaddr.webrtc_direct("127.0.0.1", forwarder.port, own.certhash, own.peer_id)
             with pytest.raises(NetworkError, match="this node itself"):
-                await reached(partial(_outgoing, config, identity), elsewhere)
+                await reached(partial(outgoing_client, config, identity), elsewhere)
             assert forwarder.newcomer.is_set()
         assert list(node.twins) == []
