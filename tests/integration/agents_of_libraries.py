@@ -368,6 +368,7 @@ def test_a_workflow_that_fails_is_told():
     made = run(Written(), topic="nothing", check=False)
     (error,) = made.told("action-error")
     assert (error["name"], error["type"], error["message"]) == ("publish", "ValueError", "empty")
+    assert ("publish", "end") not in phases(made, "name"), "it did not end as well"
     assert isinstance(made.error, ValueError)
 
 

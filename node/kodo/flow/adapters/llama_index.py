@@ -137,6 +137,7 @@ class _Watched:
         self._deltas = Deltas(teller)
         self._agents = Agents(teller, self._deltas)
         self._steps: dict[tuple[str, str, str], float] = {}
+        self._ended: dict[str, dict[str, Any]] = {}  # by run: a step that gave nothing, and may have failed
         self._asking: set[asyncio.Task[None]] = set()
         self.handlers: dict[str, tuple[Any, Any]] = {}
         self.streamed: set[str] = set()
@@ -157,6 +158,9 @@ class _Watched:
         workflow = self.handlers.get(run_id, (None,))[0]
         if is_agent(workflow) and (isinstance(event, StepStateChanged) or self._agents.take(run_id, workflow, event)):
             return
+        ended = self._ended.pop(run_id, None)
+        if ended is not None and not (isinstance(event, WorkflowFailedEvent) and event.step_name == ended["name"]):
+            self._teller.say("action", **ended)
         if isinstance(event, StepStateChanged):
             self._step(run_id, event)
         elif isinstance(event, WorkflowFailedEvent):
@@ -186,7 +190,11 @@ class _Watched:
             self._deltas.flush()
             seconds = round(time.monotonic() - self._steps.pop(key), 6)
             output = _class_name(event.output_event_name)
-            self._teller.say("action", name=event.name, phase="end", output=output, runtime_s=seconds)
+            told = {"name": event.name, "phase": "end", "output": output, "runtime_s": seconds}
+            if output is None:
+                self._ended[run_id] = told
+            else:
+                self._teller.say("action", **told)
 
     async def _ask(self, run_id: str, event: Any) -> None:
         workflow, handler = self.handlers[run_id]
