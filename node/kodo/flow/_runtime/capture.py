@@ -150,11 +150,12 @@ class StreamCapture:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if bar.told:
-                    self._draw(event, bar.draw(shown(line), time.monotonic() + EVERY_S))
+                    state = line.rpartition(MARK)[0] if MARK in line else line  # a flush may come behind it
+                    self._draw(event, bar.draw(shown(state), time.monotonic() + EVERY_S))
                     bar = Bar()
                 self._line(event, line)
             if b"\r" in rest:
-                self._draw(event, bar.draw(rest.decode("utf-8", "replace"), time.monotonic()))
+                self._draw(event, bar.draw(rest.partition(MARK)[0].decode("utf-8", "replace"), time.monotonic()))
                 rest = _latest(rest)
             rest = self._say_most(event, rest)
             self._keep_rest(event, rest, data if peek else b"")

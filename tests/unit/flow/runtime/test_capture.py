@@ -171,6 +171,22 @@ os.write(2, b'\\r100% e\\n')
     assert lines == [*drawn, ["stderr", "100% e"]]
 
 
+def test_a_bar_that_is_not_ended_is_told_without_what_flushes_it():
+    body = """
+drawn = []
+capture.draw = lambda event, data=None: drawn.append(event if data is None else data)
+for state in range(20):
+    os.write(2, b'\\r%d/20 |###|' % state)
+    import time; time.sleep(0.1)
+assert capture.flush(10)
+assert drawn, 'it is drawn'
+lines.append(['drawn', str(drawn)])
+"""
+    told = dict(map(tuple, captured(body)))
+    assert "19/20" in told["drawn"] + told["stderr"]
+    assert "kodo-" not in str(told)
+
+
 def test_a_bar_that_is_longer_than_a_line_may_be_is_told_once():
     body = "[os.write(1, b'\\r' + b'%d%%' % (n % 100)) for n in range(50_000)]\nos.write(1, b'\\rdone\\n')"
     lines = captured(body)
