@@ -214,13 +214,16 @@ def install_browsers() -> None:
 
 
 def install_network_tools() -> None:
-    """Find `ip` and `nft`, or install Debian's packages; without root there is no use for them."""
+    """Find `ip`, `nft` and coturn, or install Debian's packages; without root there is no use for them."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    needed = (("ip", "iproute2"), ("nft", "nftables"))
+    needed = (("ip", "iproute2"), ("nft", "nftables"), ("turnserver", "coturn"))
     packages = [package for name, package in needed if shutil.which(name, path=path) is None]
     install_of_debian(packages, "for the tests that lay networks with address translation")
+    if "coturn" in packages:
+        # Debian starts it as a service of this machine, which the tests have no use for.
+        works(["systemctl", "disable", "--now", "coturn"])
 
 
 def install_of_debian(packages: Sequence[str], why: str) -> None:

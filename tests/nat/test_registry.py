@@ -14,7 +14,9 @@ import pytest
 
 from tests.support.koco import KOCO, environment
 from tests.support.lab import needs_root
-from tests.support.nat_lab import REGISTRY, Nat, Site, Sites, sites
+from tests.support.lab_page import ORIGIN
+from tests.support.nat_lab import REGISTRY, REGISTRY_TOO, Nat, Site, Sites, sites
+from tests.support.turn_server import PORT, SECRET
 
 pytestmark = needs_root
 
@@ -46,11 +48,11 @@ class World:
         self.net, self.folder = net, folder
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, host: str, *words: str) -> None:
+    def start(self, host: str, *words: str, **more: str) -> None:
         """Start `koco` on a host, and wait until it is ready."""
         process = subprocess.Popen(
             self.net.lab.command(host, KOCO, *words, "--json"),
-            env=environment(self.folder / host, KODO_LAN="false"),
+            env=environment(self.folder / host, KODO_LAN="false", **more),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             text=True,
@@ -115,7 +117,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     (folder / "ticks.py").write_text(FLOW)
     with sites(Nat.SYM, Nat.SYM) as net, contextlib.closing(World(net, folder)) as made:
-        made.start("registry", "registry", "--host", REGISTRY, "--open")
+        turn = {"KODO_TURN": f"turn:{REGISTRY_TOO}:{PORT}?transport=tcp", "KODO_TURN_SECRET": SECRET}
+        made.start("registry", "registry", "--host", REGISTRY, "--open", "--origin", ORIGIN, **turn)
         made.start("b", "up", "ticks.py", "--executor", "process", "--name", NODE, "--open", "--registry", URL)
         # Until the record has the relay's address.
         deadline = time.monotonic() + READY_SECONDS

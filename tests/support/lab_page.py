@@ -1,9 +1,9 @@
 """A page of a real Chromium on a host of a lab: shows it, and evaluates in it what comes on its standard input.
 
-python -m tests.support.lab_page PROFILE URL|FOLDER
+python -m tests.support.lab_page PROFILE URL|FOLDER [REGISTRY ...]
 
-A folder is served on the host's loopback, as `web_page.serve` does. Each line is the JSON of `{script, values}`, and
-is answered by one line, `{value}` or `{error}`.
+A folder is served on the host's loopback, at `ORIGIN`, as `web_page.serve` does. Each line is the JSON of
+`{script, values}`, and is answered by one line, `{value}` or `{error}`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from tests.support.cdp import PageError, open_page, running_chromium
 from tests.support.lab import ROOT, Lab
 from tests.support.web_page import serve
 
-__all__ = ["LabPage", "lab_page"]
+__all__ = ["ORIGIN", "LabPage", "lab_page"]
 
 ANSWER_SECONDS = 90.0
+_PORT = 8365
+ORIGIN = f"http://127.0.0.1:{_PORT}"
 
 
 class LabPage:
@@ -51,10 +53,10 @@ class LabPage:
 
 
 @contextlib.asynccontextmanager
-async def lab_page(lab: Lab, host: str, profile: Path, shown: str | Path) -> AsyncIterator[LabPage]:
-    """Show a URL, or a page in a folder, in a Chromium on a host; it ends with the block."""
+async def lab_page(lab: Lab, host: str, profile: Path, shown: str | Path, *registries: str) -> AsyncIterator[LabPage]:
+    """Show a URL, or a page in a folder that may ask registries, in a Chromium on a host; it ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        *lab.command(host, sys.executable, "-m", "tests.support.lab_page", str(profile), str(shown)),
+        *lab.command(host, sys.executable, "-m", "tests.support.lab_page", str(profile), str(shown), *registries),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -67,10 +69,11 @@ async def lab_page(lab: Lab, host: str, profile: Path, shown: str | Path) -> Asy
         await process.wait()
 
 
-async def main(profile: Path, shown: str) -> None:
+async def main(profile: Path, shown: str, *registries: str) -> None:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        url = shown if "://" in shown else await stack.enter_async_context(serve(Path(shown)))
+        serving = serve(Path(shown), *registries, port=_PORT)
+        url = shown if "://" in shown else await stack.enter_async_context(serving)
         devtools = stack.enter_context(running_chromium(profile))
         page = await stack.enter_async_context(open_page(devtools, url, profile / "downloads"))
         while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -83,4 +86,4 @@ async def main(profile: Path, shown: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

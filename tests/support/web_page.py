@@ -111,13 +111,14 @@ def build_harness(folder: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def serve(folder: Path) -> AsyncIterator[str]:
-    """Serve a folder as the page is served: on loopback, with its policy."""
+async def serve(folder: Path, *registries: str, port: int = 0) -> AsyncIterator[str]:
+    """Serve a folder as the page is served: on loopback, with its policy, which lets it ask registries."""
+    policy = CSP.replace("connect-src 'self'", " ".join(["connect-src 'self'", *registries]))
 
     @web.middleware
     async def policed(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
-        response.headers["Content-Security-Policy"] = CSP
+        response.headers["Content-Security-Policy"] = policy
         return response
 
     async def index(_: web.Request) -> web.FileResponse:
@@ -130,7 +131,7 @@ async def serve(folder: Path) -> AsyncIterator[str]:
     app.add_routes([web.get("/", index), web.get("/favicon.ico", nothing), web.static("/", folder)])
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     try:
         yield f"{site.name}/"

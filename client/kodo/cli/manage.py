@@ -68,8 +68,9 @@ async def config(context: Context) -> None:
     context.show_table(table)
 
 
-def _masked(url: str) -> str:
-    return f"{url.partition(':')[0]}:…"
+def _masked(given: str) -> str:
+    scheme, colon, _ = given.partition("://")
+    return f"{scheme}:…" if colon else "…"
 
 
 async def forget(

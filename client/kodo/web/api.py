@@ -69,6 +69,7 @@ class Api:
             web.get("/api/nodes", self._nodes),
             web.get("/api/nodes/{peer_id}", self._node),
             web.get("/api/registries/{index:[0-9]{1,3}}/state", self._registry(self._state)),
+            web.get("/api/registries/{index:[0-9]{1,3}}/turn", self._registry(self._turn)),
             web.get("/api/registries/{index:[0-9]{1,3}}/nodes", self._registry(self._registry_nodes)),
             web.get("/api/registries/{index:[0-9]{1,3}}/nodes/{peer_id}", self._registry(self._registry_node)),
             web.get("/api/registries/{index:[0-9]{1,3}}/flows", self._registry(self._registry_flows)),
@@ -143,6 +144,9 @@ class Api:
 
     async def _state(self, request: web.Request, registry: RegistryClient) -> dict[str, Any]:
         return (await registry.registry_state()).model_dump()
+
+    async def _turn(self, request: web.Request, registry: RegistryClient) -> dict[str, Any]:
+        return await registry.turn()
 
     async def _registry_nodes(self, request: web.Request, registry: RegistryClient) -> dict[str, Any]:
         return await _page(request, registry.nodes)

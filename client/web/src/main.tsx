@@ -42,6 +42,7 @@ async function begin(root: HTMLElement): Promise<void> {
     openEngine({
       registries: host.value.kind === 'registry' ? [location.origin] : [],
       findAddresses: (peerId, stop) => host.peek().addresses(peerId, stop),
+      findTurn: (peerId, stop) => host.peek().turn(peerId, stop),
       ...(host.value.issuers && { issuers: host.value.issuers })
     })
   )

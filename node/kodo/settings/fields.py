@@ -21,6 +21,8 @@ __all__ = [
     "Seconds",
     "SettingsModel",
     "Truth",
+    "TurnSecret",
+    "TurnUrls",
     "Whole",
     "Words",
     "parse_words",
@@ -28,11 +30,16 @@ __all__ = [
     "unit_of",
 ]
 
-SECRETS = frozenset(["webhooks", "apprise", "proxy"])
+SECRETS = frozenset(["webhooks", "apprise", "proxy", "turn_secret"])
 """Settings whose values may hold passwords, and are not shown."""
 
 _UNITS = {"_s": "s", "_bytes": "bytes"}
 """Ends of fields' names, and the units that they stand for."""
+
+_MAX_TURNS = 4
+_MAX_TURN_CHARACTERS = 256
+_TURN_URL = re.compile(r"turns?:([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d{0,4})?(\?transport=(udp|tcp))?")
+"""RFC 7065."""
 
 _WITHOUT_UNIT = frozenset(["max_event_bytes"])
 """Settings whose own names end so."""
@@ -104,6 +111,21 @@ def _check_proxy(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_turn(value: tuple[str, ...]) -> tuple[str, ...]:
+    for url in value:
+        if len(url) > _MAX_TURN_CHARACTERS or not _TURN_URL.fullmatch(url):
+            raise ValueError("write turn:HOST[:PORT][?transport=tcp] or turns:HOST[:PORT][?transport=tcp]")
+    if len(value) > _MAX_TURNS:
+        raise ValueError(f"browsers are told at most {_MAX_TURNS} TURN servers")
+    return value
+
+
+def _check_turn_secret(value: str) -> str:
+    if not 16 <= len(value) <= 512 or not value.isprintable() or value != value.strip():
+        raise ValueError("write 16 to 512 characters, as the TURN server has them: openssl rand -hex 32 makes some")
+    return value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 """Several words: separated by spaces, or a list."""
 Bytes = Annotated[int, BeforeValidator(_parse_size)]
@@ -114,6 +136,9 @@ Whole = Annotated[int, BeforeValidator(_parse_whole)]
 Truth = Annotated[bool, BeforeValidator(_parse_truth)]
 Proxy = Annotated[str, AfterValidator(_check_proxy)]
 """The URL of an HTTP proxy, or `system`."""
+TurnUrls = Annotated[Words, AfterValidator(_check_turn)]
+"""Several URLs of TURN servers."""
+TurnSecret = Annotated[str, AfterValidator(_check_turn_secret)]
 HostPort = Annotated[str, AfterValidator(_check_host_and_port)]
 File = Annotated[Path, BeforeValidator(_parse_file)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kodo.settings.access import AccessSettings
-from kodo.settings.fields import File, Rate, Seconds, Words
+from kodo.settings.fields import File, Rate, Seconds, TurnSecret, TurnUrls, Words
 from kodo.settings.operating import OperatingSettings
 from kodo.settings.outgoing import OutgoingSettings
 
@@ -31,6 +31,18 @@ class RegistrySettings(OutgoingSettings, AccessSettings, OperatingSettings):
         default=40_000_000,
         description="What it relays in one second at most, for nodes that are not reached directly, e.g. `10MB`, over"
         " the UDP port of the same number as its TCP port and, where UDP is blocked, by WebSocket. `off`: nothing.",
+    )
+    turn: TurnUrls = Field(
+        default=(),
+        description="TURN servers for pages in networks that let no UDP out: URLs, e.g."
+        " `turns:turn.example.com:443?transport=tcp`, at most 4. `GET /turn` then gives readers credentials that hold"
+        " for 10 minutes. Default: none.",
+    )
+    turn_secret: TurnSecret | None = Field(
+        default=None,
+        repr=False,
+        description="What the registry shares with those servers (coturn: `static-auth-secret`): at least 16"
+        " characters. Nobody is told it.",
     )
     tls_cert: File | None = Field(
         default=None, description="TLS certificate chain: a PEM file. With it, the registry speaks HTTPS."

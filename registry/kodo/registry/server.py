@@ -87,7 +87,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 class RegistryConfig(RegistrySettings):
     """A registry's settings (`RegistrySettings`), and what else it is told by whoever starts it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=True)
 
     former_names: ClassVar[Mapping[str, str]] = {"mesh_s": "mesh_interval_s"}
 
@@ -250,6 +250,7 @@ class Registry:
                 hosts=frozenset(name.lower() for name in config.hosts),
                 proxies=config.proxies,
                 relay=self.relay,
+                turn=_turn(config),
             )
             if config.metrics is not None:
                 service.told = await self._watch(stack, store, config.metrics)
@@ -345,6 +346,20 @@ class Registry:
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
         self._address = None
         await stack.aclose()
+
+
+def _turn(config: RegistryConfig) -> tuple[tuple[str, ...], str]:
+    """Return which TURN servers pages are told, and what the registry shares with those.
+
+    Raises:
+        UsageError: what it would share is missing.
+    """
+    if config.turn and config.turn_secret is None:
+        raise UsageError(
+            "`turn` names a TURN server, and `turn_secret` is missing: the secret of that server (coturn:"
+            " static-auth-secret), in kodo.toml or as KODO_TURN_SECRET"
+        )
+    return config.turn, config.turn_secret or ""
 
 
 @contextlib.asynccontextmanager

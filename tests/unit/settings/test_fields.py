@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from kodo.cli.manage import _masked
 from kodo.cli.nodes import node_config
 from kodo.client.config import ENVIRONMENT, NAMES, Settings, load_settings
 from kodo.node.config import NodeConfig
+from kodo.p2p.errors import UsageError
 from kodo.registry.server import RegistryConfig
 from kodo.settings.client import ClientSettings
-from kodo.settings.fields import SettingsModel, setting_name, unit_of
+from kodo.settings.fields import SECRETS, SettingsModel, setting_name, unit_of
 from kodo.settings.node import NodeSettings
 from kodo.settings.registry import RegistrySettings
 
@@ -96,6 +98,27 @@ def test_what_is_not_set_is_what_a_node_has_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "rate"), [("off", 0), ("10MB", 10_000_000), ("1KiB", 1024), ("0", 0)])
 def test_a_rate_is_bytes_a_second_or_off(text: str, rate: int) -> None:
     assert RegistrySettings.model_validate({"relay": text}).relay_bytes == rate
+
+
+@pytest.mark.parametrize(
+    "urls", ["stun:a.example", "turn:a.example/x", "turn:a b", "turn:a.example:x", "turn:" + "a" * 260, "turn:a " * 5]
+)
+def test_a_url_of_no_turn_server_is_refused(urls: str) -> None:
+    with pytest.raises(ValueError, match=r"write turn:HOST|at most 4"):
+        RegistrySettings.model_validate({"turn": urls})
+
+
+def test_the_secret_of_a_turn_server_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hush-hush-0123456789"
+    loaded = load_settings(tmp_path, environment={"KODO_TURN_SECRET": secret})
+    assert loaded.settings.turn_secret == secret
+    assert secret not in repr(loaded.settings)
+    assert "turn_secret" in SECRETS
+    assert _masked(secret) == "…"
+    assert _masked("https://hooks.example.com/T0/secret") == "https:…"
+    with pytest.raises(UsageError, match="write 16 to 512 characters") as caught:
+        load_settings(tmp_path, environment={"KODO_TURN_SECRET": secret[:15]})
+    assert secret[:4] not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["fast", "-1", "10MB/s", ""])

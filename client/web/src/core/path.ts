@@ -45,6 +45,8 @@ export interface Path {
   relay?: Place
   /** Where the node is itself, and lets this browser in. */
   own?: Place
+  /** The host of the TURN server that packets go over before that. */
+  turn?: string
 }
 
 function readPlace(value: Value | undefined): Place | undefined {

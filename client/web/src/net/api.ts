@@ -9,6 +9,7 @@
 import type { Link } from '../core/link.ts'
 import type { Begun, Terms, Tokens } from '../core/oidc.ts'
 import type { Path } from '../core/path.ts'
+import type { TurnOffer } from '../core/turn.ts'
 import type { RunEvent, RunView } from '../core/runview.ts'
 import type { Bytes, Row, Sendable, Value } from '../core/value.ts'
 
@@ -30,6 +31,8 @@ export interface EngineOptions {
   registries?: readonly string[]
   /** Where else a node that moved is looked for (the local network, through `koco web`): its multiaddrs. */
   findAddresses?: (peerId: string, signal: AbortSignal) => Promise<readonly string[]>
+  /** Which TURN servers the registries besides `registries` offer for a node, and where they say that it is. */
+  findTurn?: (peerId: string, signal: AbortSignal) => Promise<readonly TurnOffer[]>
   /** Asks issuers of tokens for the page, which may ask its own origin alone. */
   issuers?: IssuerRelay
   /** Name of the database of identity, pins and logins; by default `kodo`. */

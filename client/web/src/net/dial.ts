@@ -12,17 +12,21 @@ import { type Multiaddr, isLocal } from '../core/multiaddr.ts'
 import { MAX_NOISE_BYTES, type Signer, prologueOf, respond } from '../core/noise.ts'
 import { tagOf } from '../core/path.ts'
 import { peerIdOf } from '../core/peerid.ts'
+import type { Turn } from '../core/turn.ts'
 import type { Bytes } from '../core/value.ts'
 import { abortError } from './calls.ts'
 import { noiseCrypto } from './crypto.ts'
 import { Session } from './session.ts'
-import { hostOf, writeCandidate } from './upgrade.ts'
 import { Stream } from './stream.ts'
+import { TurnWatch } from './turn.ts'
+import { hostOf, writeCandidate } from './upgrade.ts'
 
 
 export interface DialOptions {
   /** The other addresses of the node, to which the session moves if this one is a relay's. */
   others?: readonly Multiaddr[]
+  /** The servers over which all packets go; without them none is asked for anything. */
+  turn?: Turn
   /** Milliseconds. */
   timeout: number
   signal?: AbortSignal | undefined
@@ -164,11 +168,13 @@ async function handshake(connection: RTCPeerConnection, address: Multiaddr, peer
 export async function dial(address: Multiaddr, peerId: string, me: Signer, options: DialOptions): Promise<Session> {
   if (typeof RTCPeerConnection === 'undefined') throw new UsageError('This browser has no WebRTC, or it is turned off.')
   options.signal?.throwIfAborted()
-  const connection = new RTCPeerConnection({ iceServers: [] })
+  const { turn } = options
+  const connection = new RTCPeerConnection(turn ? { iceServers: [turn], iceTransportPolicy: 'relay' } : { iceServers: [] })
   let stop: (error: Error) => void = () => undefined
   const stopped = new Promise<never>((_, reject) => {
     stop = reject
   })
+  const watch = turn && new TurnWatch(connection, turn, stop)
   const timer = setTimeout(() => stop(new DeadlineError(`The node did not answer within ${options.timeout / 1000} s.`)), options.timeout)
   const aborted = () => stop(abortError(options.signal))
   options.signal?.addEventListener('abort', aborted)
@@ -180,14 +186,17 @@ export async function dial(address: Multiaddr, peerId: string, me: Signer, optio
     const key = await Promise.race([handshake(connection, address, peerId, me), stopped])
     const found = peerIdOf(key)
     if (found !== peerId) throw new IdentityError(`${found} answered where ${peerId} should be.`, peerId, found)
+    // A server that may send here alone is told of no other address of the node.
+    if (watch) return new Session(connection, found, { route: 'relay', turn: watch.host })
     const route = await Promise.race([routeOf(connection), stopped])
-    return new Session(connection, found, route, address, othersOf(address, options.others ?? []))
+    return new Session(connection, found, { route }, { dialled: address, others: othersOf(address, options.others ?? []) })
   } catch (error) {
     connection.close()
     if (error instanceof KodoError || options.signal?.aborted) throw error
     throw new PeerError(`The node could not be dialled: ${error instanceof Error ? error.message : String(error)}`)
   } finally {
     connection.onconnectionstatechange = null
+    watch?.close()
     clearTimeout(timer)
     options.signal?.removeEventListener('abort', aborted)
   }

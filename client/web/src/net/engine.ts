@@ -1,6 +1,7 @@
 /** The one engine of a page: `openEngine` puts everything together. */
 import { UnreachableError } from '../core/errors.ts'
 import type { Link } from '../core/link.ts'
+import type { TurnOffer } from '../core/turn.ts'
 import { fieldOf, isRow, textOf } from '../core/value.ts'
 import { listOpfs, removeOpfs, sweepOpfs } from '../files/opfs.ts'
 import { sinks } from '../files/sinks.ts'
@@ -40,7 +41,8 @@ class WebEngine implements Engine {
       identity: this.identity,
       pins: this.pins,
       database: this.#database,
-      findAddresses: (peerId, signal) => this.#findAddresses(peerId, signal)
+      findAddresses: (peerId, signal) => this.#findAddresses(peerId, signal),
+      findTurn: (peerId, signal) => this.#findTurn(peerId, signal)
     }
     this.registries = (options.registries ?? []).map(url => new HttpRegistry(this.operator(url)))
     void sweepOpfs(Date.now()).catch(() => undefined)
@@ -54,6 +56,15 @@ class WebEngine implements Engine {
   async #findAddresses(peerId: string, signal: AbortSignal): Promise<string[]> {
     const asked = this.registries.map(registry => registry.addresses(peerId, { signal }))
     const told = await Promise.allSettled([...asked, this.#options.findAddresses?.(peerId, signal) ?? []])
+    return told.flatMap(each => (each.status === 'fulfilled' ? [...each.value] : []))
+  }
+
+  async #findTurn(peerId: string, signal: AbortSignal): Promise<TurnOffer[]> {
+    const asked = this.registries.map(async registry => {
+      const turn = await registry.turn({ signal })
+      return [{ turn, addrs: await registry.addresses(peerId, { signal }) }]
+    })
+    const told = await Promise.allSettled([...asked, this.#options.findTurn?.(peerId, signal) ?? []])
     return told.flatMap(each => (each.status === 'fulfilled' ? [...each.value] : []))
   }
 

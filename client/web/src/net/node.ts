@@ -1,8 +1,10 @@
 /** A node as a page deals with it: dialled when needed, again when it was lost, found again when it moved. */
 import { CallError, DeadlineError, IdentityError, NetworkError, PeerError, UnreachableError } from '../core/errors.ts'
-import { type Multiaddr, parseMultiaddr } from '../core/multiaddr.ts'
+import { type Multiaddr, isLocal, parseMultiaddr } from '../core/multiaddr.ts'
 import { hex } from '../core/bytes.ts'
+import type { Signer } from '../core/noise.ts'
 import { type Path, delaysOf } from '../core/path.ts'
+import type { TurnOffer } from '../core/turn.ts'
 import { type Bytes, type Row, fieldOf } from '../core/value.ts'
 import type { CallOptions, NodeNews, NodeStatus, NodeTarget } from './api.ts'
 import { sleep } from './backoff.ts'
@@ -13,6 +15,7 @@ import { type LoginContext, LoginKeeper } from './logins.ts'
 import { NodeCalls } from './node_calls.ts'
 import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
+import { MOST_TURNED, TURN_AFTER, TurnError } from './turn.ts'
 
 const DIAL_MS = 10_000
 const MOST_DIALS = 16
@@ -24,6 +27,8 @@ export interface NodeContext extends LoginContext {
   pins: PinStore
   /** Return where a node is said to be now. */
   findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
+  /** Return what registries offer to reach a node over TURN servers. */
+  findTurn(peerId: string, signal: AbortSignal): Promise<readonly TurnOffer[]>
 }
 
 export class RemoteNode extends NodeCalls {
@@ -207,6 +212,7 @@ export class RemoteNode extends NodeCalls {
       if (delay > 0) await sleep(delay, either)
       return dial(address, this.peerId, signer, { timeout: DIAL_MS, signal: either, others })
     })
+    dials.push(this.#dialByTurn(dials, signer, either))
     try {
       const session = await Promise.any(dials)
       for (const each of dials) void each.then(late => late !== session && late.close(), () => undefined)
@@ -216,6 +222,34 @@ export class RemoteNode extends NodeCalls {
     } finally {
       won.abort()
     }
+  }
+
+  /**
+   * Dial over a TURN server, where a registry names one, once the other ways have had their time. It learns no address
+   * that the registry does not tell everybody; those at relays stand last there, and others are of no use to most.
+   */
+  async #dialByTurn(dials: readonly Promise<Session>[], me: Signer, signal: AbortSignal): Promise<Session> {
+    await Promise.race([sleep(TURN_AFTER, signal), Promise.allSettled(dials)])
+    signal.throwIfAborted()
+    const offers = await this.#context.findTurn(this.peerId, signal)
+    const ways = offers.flatMap(({ turn, addrs }) => this.#addressesOf(addrs).map(address => ({ turn, address })))
+    if (ways.length === 0) throw new UnreachableError('No registry names a TURN server for this node.')
+    const turned = ways.slice(0, MOST_TURNED).map(({ turn, address }) => dial(address, this.peerId, me, { timeout: DIAL_MS, signal, turn }))
+    const session = await Promise.any(turned)
+    for (const each of turned) void each.then(late => late !== session && late.close(), () => undefined)
+    return session
+  }
+
+  #addressesOf(texts: readonly string[]): Multiaddr[] {
+    const read = texts.flatMap(text => {
+      try {
+        const address = parseMultiaddr(text)
+        return address.peerId === this.peerId && !isLocal(address) ? [address] : []
+      } catch {
+        return []
+      }
+    })
+    return read.reverse()
   }
 
   async #pin(): Promise<void> {
@@ -261,9 +295,11 @@ export class RemoteNode extends NodeCalls {
   }
 }
 
-/** Return which of several failures says most: somebody else answers; then the node's own; then nobody answers. */
-function mostTelling(errors: readonly unknown[]): unknown {
-  return errors.find(error => error instanceof IdentityError) ?? errors.find(error => !(error instanceof NetworkError)) ?? errors[0]
+/** Return which of several failures says most: somebody else answers; a TURN server does not help; then the node's own; then nobody answers. */
+function mostTelling(failures: readonly unknown[]): unknown {
+  const errors = failures.flatMap((error): unknown[] => (error instanceof AggregateError ? error.errors : [error]))
+  const told = [IdentityError, TurnError].map(kind => errors.find(error => error instanceof kind))
+  return told.find(error => error !== undefined) ?? errors.find(error => !(error instanceof NetworkError)) ?? errors[0]
 }
 
 /** Wait for a promise that others wait for, too, until one's own signal. */

@@ -1,5 +1,6 @@
 /** A registry's reads, by HTTP. */
 import { CallError, PeerError } from '../core/errors.ts'
+import { type Turn, readTurn } from '../core/turn.ts'
 import { type Row, fieldOf, isRow, numberOf } from '../core/value.ts'
 import type { Logins, Page, RegistryClient, RegistryQuery } from './api.ts'
 import type { SignedRegistry } from './operator.ts'
@@ -56,6 +57,11 @@ export class HttpRegistry implements RegistryClient {
     if (!Array.isArray(rows) || !rows.every(isRow)) throw new PeerError(`The registry ${this.url} answered without rows.`)
     const [total, filtered, pages] = ['total_records', 'filtered_records', 'total_pages'].map(name => numberOf(answer, name) ?? 0)
     return { total: total!, filtered: filtered!, pages: pages!, rows }
+  }
+
+  /** Return the TURN servers that it names. @throws CallError 404 `no-turn`: none. PeerError: none that may be used. */
+  async turn(options: Options = {}): Promise<Turn> {
+    return readTurn(await this.#get('/turn', {}, options), this.url)
   }
 
   async addresses(peerId: string, options: Options = {}): Promise<string[]> {

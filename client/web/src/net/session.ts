@@ -3,7 +3,7 @@ import { Dialing } from '../core/negotiate.ts'
 import { CALL_PROTOCOL, encodeFrame } from '../core/callframe.ts'
 import { BrokenError, CapacityError, KodoError } from '../core/errors.ts'
 import { concat } from '../core/bytes.ts'
-import type { Path, Place, Route } from '../core/path.ts'
+import type { Path, Place } from '../core/path.ts'
 import type { Unsubscribe } from './api.ts'
 import { Call, type CallSettings } from './calls.ts'
 import { Stream } from './stream.ts'
@@ -22,7 +22,7 @@ export class Session {
   readonly #connection: RTCPeerConnection
   readonly #listeners = new Set<(error: KodoError) => void>()
   readonly #movers = new Set<() => void>()
-  readonly #upgrade: Upgrade
+  readonly #upgrade: Upgrade | undefined
   #path: Path
   #streams = 0
   #error: KodoError | undefined
@@ -36,16 +36,17 @@ export class Session {
     /** The peer id that the node proved. */
     readonly peerId: string,
     /** The way that packets take: as the address lets guess it, until the node has said it. */
-    route: Route,
-    dialled: Place,
-    others: readonly Place[]
+    path: Path,
+    /** Where the node is, to move to a better way; without it the session stays on this one. */
+    places?: { dialled: Place; others: readonly Place[] }
   ) {
     this.#connection = connection
-    this.#path = { route }
-    this.#upgrade = new Upgrade(connection, dialled, others, () => this.#open(), path => {
-      this.#path = path
+    this.#path = path
+    const moved = (to: Path) => {
+      this.#path = to
       for (const listener of this.#movers) listener()
-    })
+    }
+    this.#upgrade = places && new Upgrade(connection, places.dialled, places.others, () => this.#open(), moved)
     connection.addEventListener('connectionstatechange', this.#changed)
     // A node that ends says so; the browser tells it here at once, and of the connection only much later.
     connection.sctp?.addEventListener('statechange', this.#changed)
@@ -74,7 +75,7 @@ export class Session {
 
   /** Note that a call was answered: after a login the node may say where it is. */
   answered(): void {
-    if (!this.#error) this.#upgrade.answered()
+    if (!this.#error) this.#upgrade?.answered()
   }
 
   /** Whether the browser hears nothing from the node just now. */
@@ -88,7 +89,7 @@ export class Session {
     const ended = state === 'failed' || state === 'closed' || this.#connection.sctp?.state === 'closed'
     if (ended) this.close(new BrokenError('The connection to the node broke.'))
     else if (state === 'disconnected') {
-      this.#upgrade.retry()
+      this.#upgrade?.retry()
       this.#timer = setTimeout(() => this.close(new BrokenError('The node does not answer any more.')), DISCONNECTED_FOR)
     }
   }
@@ -163,7 +164,7 @@ export class Session {
     this.#error = error
     clearTimeout(this.#timer)
     clearInterval(this.#watch)
-    this.#upgrade.close()
+    this.#upgrade?.close()
     removeEventListener('online', this.#online)
     document.removeEventListener('visibilitychange', this.#seen)
     this.#connection.sctp?.removeEventListener('statechange', this.#changed)

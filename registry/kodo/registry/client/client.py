@@ -41,6 +41,7 @@ _MAX_VALUES = 1 << 16
 _TRIES = 4
 """Of one request: unsigned, signed, by the registry's clock, with another token."""
 
+_MAX_TURN_BYTES = 16 << 10
 _LONGEST_RETRY_S = 86400
 """Seconds; who asks to be left alone for longer is not taken at its word."""
 
@@ -116,6 +117,14 @@ class Page(_Answer):
     p: int
     pp: int
     result: list[dict[str, Any]]
+
+
+class _Turn(_Answer):
+    """What a browser is told of TURN servers; it checks itself what it takes of that."""
+
+    urls: list[str] = Field(max_length=16)
+    username: str = Field(max_length=512)
+    credential: str = Field(max_length=512)
 
 
 _Model = TypeVar("_Model", bound=_Answer)
@@ -207,6 +216,14 @@ class RegistryClient:
     async def registry_state(self) -> RegistryState:
         """Ask how the registry is."""
         return self._parse(RegistryState, await self.call("GET", "/state"))
+
+    async def turn(self) -> dict[str, Any]:
+        """Ask for credentials of TURN servers, for a page.
+
+        Raises:
+            CallError: 404 `no-turn`, the registry names none.
+        """
+        return self._parse(_Turn, await self.call("GET", "/turn", limit=_MAX_TURN_BYTES)).model_dump()
 
     async def nodes(
         self,

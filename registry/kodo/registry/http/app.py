@@ -34,6 +34,7 @@ from kodo.registry.http.forwarded import forwarded
 from kodo.registry.http.openapi import document
 from kodo.registry.http.relay import RelayConnections
 from kodo.registry.http.rendezvous import Rendezvous
+from kodo.registry.http.turn import Turn
 from kodo.registry.problems import problem, problem_of, problems
 from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS, Kind
 from kodo.registry.reads.pages import PageRequest, parse_page
@@ -90,6 +91,7 @@ class Service:
         reading: how many other registries wait for news, likewise.
         told: called with each request that was answered: its route, method, status, and seconds.
         relay: to which nodes that wait here may attach.
+        turn: URLs of TURN servers that pages are told, and what the registry shares with those.
     """
 
     store: Store
@@ -113,6 +115,7 @@ class Service:
     reading: Counter[str] = field(default_factory=Counter)
     told: Callable[[str, str, int, float], None] | None = None
     relay: RelayServer | None = None
+    turn: tuple[tuple[str, ...], str] = ((), "")
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
@@ -194,6 +197,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
     app.on_shutdown.append(rendezvous.aclose)
     connections = RelayConnections(clock=service.clock, relay=service.relay)
     app.on_shutdown.append(connections.aclose)
+    turn = Turn(*service.turn, admit=callers.reads_hidden, clock=service.clock)
     app.add_routes(
         [
             web.put("/up", _up),
@@ -211,6 +215,7 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
             web.get("/openapi.json", _openapi),
             *rendezvous.routes(),
             *connections.routes(),
+            *turn.routes(),
             *admin.routes(),
             *access.routes(),
             *page,

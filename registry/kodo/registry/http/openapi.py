@@ -115,6 +115,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/relay", "Reach the relay by a WebSocket, where UDP is blocked", success=101,
               query={"to": {"type": "string", "description": "the tag of the node that is dialled"}},
               refusals=(400, 404, 426, 429)),
+    Operation("get", "/turn", "Credentials for the TURN servers that pages use where UDP is blocked",
+              refusals=(401, 403, 404, 429), reads=True),
     Operation("post", "/rendezvous/{peer_id}", "Nothing any more: sealed offers are passed on no longer",
               refusals=(403, 410)),
     _operators("post", "/register", "Register a name", RegisterName),

@@ -3,7 +3,10 @@ import { useEffect, useState } from 'preact/hooks'
 import type { NodeClient, Path } from '../../net/api.ts'
 import { say } from '../texts.ts'
 
-const wordsOf = ({ route, relay }: Path): string => (route === 'relay' ? say.ways.relay(relay?.host) : say.ways[route])
+const wordsOf = ({ route, relay, turn }: Path): string => {
+  if (turn !== undefined) return say.ways.turn(turn)
+  return route === 'relay' ? say.ways.relay(relay?.host) : say.ways[route]
+}
 
 export function Way({ node }: { node: NodeClient }) {
   const [path, setPath] = useState(node.path)
@@ -13,5 +16,5 @@ export function Way({ node }: { node: NodeClient }) {
       if (news.type === 'path') setPath(news.path)
     })
   }, [node])
-  return path ? <span title={say.ways.about[path.route]}>{wordsOf(path)}</span> : null
+  return path ? <span title={say.ways.about[path.turn === undefined ? path.route : 'turn']}>{wordsOf(path)}</span> : null
 }
