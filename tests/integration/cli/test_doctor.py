@@ -8,12 +8,16 @@ import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
+
+import pytest
 
 from kodo.cli import doctor
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from tests.support.koco import koco, koco_json
+from tests.support.proxy import proxy
 
 
 def test_a_fresh_home_is_well_and_a_key_that_others_may_read_is_not(tmp_path: Path) -> None:
@@ -61,6 +65,27 @@ async def test_a_registry_that_leads_elsewhere_is_not_followed() -> None:
     assert "leads to another address" in led.found
     assert led.todo
     assert (there.found.partition(";")[0], there.todo) == (f"{url}/there/ answers", "")
+
+
+@pytest.mark.parametrize("login", [None, "ana:a b"])
+async def test_a_proxy_that_was_named_is_gone_by_whatever_no_proxy_says(
+    monkeypatch: pytest.MonkeyPatch, login: str | None
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        date = email.utils.formatdate(usegmt=True).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nDate: " + date + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    hosts = {"registry.example": "127.0.0.1"}
+    async with await asyncio.start_server(serve, "127.0.0.1") as server, proxy(hosts, login) as way:
+        url = f"http://registry.example:{server.sockets[0].getsockname()[1]}"
+        named = way.url if login is None else way.url.replace("://", f"://{quote(login, safe=':')}@")
+        date = await asyncio.to_thread(doctor._date_at, url, named)
+    assert way.asked == [url.removeprefix("http://")]
+    assert email.utils.parsedate_to_datetime(date or "")
 
 
 async def test_how_a_node_is_reached_is_said_address_by_address(tmp_path: Path) -> None:
