@@ -76,7 +76,7 @@ ROWS: list[tuple[Callable[[Session], Awaitable[None]], int, int]] = [
     (begins_frames, 1, MOST),
     (is_not_read, 1, MOST),
     (does_not_read, 4, MOST),
-    (sends_halves, 1, 600_000),
+    (sends_halves, 1, 200_000),  # reached by a dozen streams: a call that names no op is forgotten after 30 s
 ]
 """What is done, in how many sessions, and the budget of their source."""
 
