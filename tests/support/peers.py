@@ -30,6 +30,7 @@ class Pair:
         self.client = client
         self.addresses = addresses
         self.network = network
+        self.calls: CallServer
         self.cancelled = asyncio.Event()
         self.started = asyncio.Event()
 
@@ -93,6 +94,7 @@ async def make_pair(
         Host(CLIENT, _transport(wire), limits=limits) as client,
     ):
         pair = Pair(server, client, [], wire)
-        server.handle(CALL_PROTOCOL, CallServer(pair.answer, admit))
+        pair.calls = CallServer(pair.answer, admit)
+        server.handle(CALL_PROTOCOL, pair.calls)
         pair.addresses = await server.listen(["127.0.0.1"])
         yield pair

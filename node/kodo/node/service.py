@@ -11,7 +11,17 @@ from kodo.access.audit import AuditedTables
 from kodo.access.provider import Provider
 from kodo.node.answers.audit import AuditAnswers
 from kodo.node.answers.auth import AuthAnswers, bound_token, check_still, unbind
-from kodo.node.answers.caller import OPEN_OPS, Asked, Caller, Handlers, by_link, check_admitted, links_of, payer_of
+from kodo.node.answers.caller import (
+    OPEN_OPS,
+    Asked,
+    Caller,
+    Handlers,
+    account_paying,
+    by_link,
+    check_admitted,
+    links_of,
+    payer_of,
+)
 from kodo.node.answers.flows import FlowAnswers
 from kodo.node.answers.invitations import InvitationAnswers, guest_of
 from kodo.node.answers.locks import LockAnswers
@@ -41,6 +51,7 @@ from kodo.node.store.queries import has_traces
 from kodo.node.store.store import Store
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
+from kodo.p2p.net.turns import join_account
 from kodo.protocol.access import Principal
 from kodo.protocol.calls import OPS, Args, parse_args
 
@@ -166,6 +177,7 @@ class Service:
             return await self._answer_guest(asked, args, invitation)
         as_whom = principal if behalf is None else principal.on_behalf(behalf)
         caller = Caller(self._admitted(asked, args, as_whom), asked, payer_of(principal, asked.session))
+        _take_turns(asked.session, principal)
         answering = self._handlers[asked.op](caller, args)
         if asked.op not in _LONG:
             return await answering
@@ -196,8 +208,10 @@ class Service:
             CallError: it has none; 401 it may log in, 403 it has logged in.
         """
         peer = str(session.remote_peer)
-        check_admitted("", await self._provider.identify(peer, bound_token(session)), self._name)
+        principal = await self._provider.identify(peer, bound_token(session))
+        check_admitted("", principal, self._name)
         session.admitted = True
+        _take_turns(session, principal)
 
     def _admitted(self, asked: Asked, args: Args, principal: Principal) -> Principal:
         """Return in whose name the call is answered: a link lets in to its run who has no business here otherwise."""
@@ -229,6 +243,13 @@ class Service:
         while True:
             await self._clock.sleep(self._look_s)
             check_still(principal, await self._identify(asked))
+
+
+def _take_turns(session: Any, principal: Principal) -> None:
+    """Put what is done for an account that was admitted before what strangers want."""
+    session.account = account = account_paying(principal) if session.admitted else None
+    if account is not None:
+        join_account(account)
 
 
 async def _while(work: Awaitable[Any], watching: Awaitable[Any]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kodo.p2p.net.turns import LONGEST_EVERY, NEW_SECONDS, SLICE_SECONDS, FairLoop, line_of
+from kodo.p2p.net.turns import LONGEST_EVERY, NEW_SECONDS, SLICE_SECONDS, FairLoop, line_of, line_of_account
 from tests.support.virtual_time import JumpingSelector
 
 
@@ -42,7 +42,7 @@ class Scene:
         self.loop.call_soon(self._work, source, seconds, context=self.context(source))
 
     def context(self, source: str) -> contextvars.Context:
-        found = line_of(self.loop, source)
+        found = (line_of_account if source == "account" else line_of)(self.loop, source)
         assert found is not None
         return found
 
@@ -89,7 +89,7 @@ def run(scene: Callable[[_VirtualFairLoop], Coroutine[Any, Any, None]]) -> None:
         runner.run(scene(loop))
 
 
-KINDS = st.sampled_from(["new", "new", "new", "a", "b", "c"])
+KINDS = st.sampled_from(["new", "new", "new", "account", "a", "b", "c"])
 ASKED = st.tuples(KINDS, st.integers(1, 8), st.floats(SLICE_SECONDS, 0.05))
 
 

@@ -108,7 +108,9 @@ class Node:
 
     def session(self, peer: str) -> Any:
         """Give the peer's session."""
-        new = SimpleNamespace(remote_peer=peer, remote_address=("192.0.2.8", 4711), bindings={}, admitted=False)
+        new = SimpleNamespace(
+            remote_peer=peer, remote_address=("192.0.2.8", 4711), bindings={}, admitted=False, account=None
+        )
         return self.sessions.setdefault(peer, new)
 
     async def call(self, op: str, peer: str = "ana", pieces: Iterable[bytes] = (), **args: Any) -> Any:

@@ -49,6 +49,36 @@ async def test_a_login_binds_its_session(tmp_path: Path, clock: StillClock) -> N
         assert (await node.call("flow.list", DEVICE))["total_records"] == 2
 
 
+async def test_a_session_has_its_turns_as_an_account_while_a_login_that_the_node_admits_lasts(
+    tmp_path: Path, clock: StillClock
+) -> None:
+    async with node_of(tmp_path, clock, auth="local") as node:
+        session = node.session(DEVICE)
+        await node.refused("flow.list", DEVICE)
+        assert session.account is None
+        await login(node)
+        assert session.account is None  # it is known for what comes from now on
+        await node.call("flow.list", DEVICE)
+        assert session.account == "ana"
+        await node.call("grant.remove", "home", role="user", grant="node://*")
+        assert (await node.refused("flow.list", DEVICE)).reason == "not-admitted"
+        await node.call("auth.whoami", DEVICE)
+        assert session.account is None
+        await node.call("grant.add", "home", role="user", grant="node://*")
+        await node.call("flow.list", DEVICE)
+        assert session.account == "ana"
+        clock.advance(30 * 86400)
+        await node.refused("flow.list", DEVICE)
+        assert session.account is None
+        assert node.session("home").account == "home"  # the operator's
+
+
+async def test_where_nobody_logs_in_a_peer_has_its_turns_as_its_source(tmp_path: Path, clock: StillClock) -> None:
+    async with node_of(tmp_path, clock) as node:
+        await node.call("flow.list", "ana")
+        assert node.session("ana").account is None
+
+
 async def test_runs_belong_to_the_user_on_every_device(tmp_path: Path, clock: StillClock) -> None:
     async with node_of(tmp_path, clock, auth="local") as node:
         await login(node)

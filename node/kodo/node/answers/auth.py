@@ -30,6 +30,7 @@ def bound_token(session: Any) -> str | None:
 def unbind(session: Any) -> None:
     """Make a session nobody's again."""
     session.bindings.pop(_TOKEN, None)
+    session.account = None
 
 
 class AuthAnswers:

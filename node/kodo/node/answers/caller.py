@@ -18,6 +18,7 @@ __all__ = [
     "Handler",
     "Handlers",
     "Links",
+    "account_paying",
     "bind_link",
     "by_link",
     "check_admitted",
@@ -101,9 +102,13 @@ def payer_of(principal: Principal, session: Any) -> str:
     everybody where nobody logs in, but the operator, who must not be kept out by who else works on this machine, and
     elsewhere for who holds a link.
     """
-    if principal.operator or principal.user is not None:
-        return account_of(principal.id)
-    return source_of(session.remote_address[0])
+    account = account_paying(principal)
+    return source_of(session.remote_address[0]) if account is None else account
+
+
+def account_paying(principal: Principal) -> str | None:
+    """Return the account against whose bounds counts what a principal takes; None if it has none."""
+    return account_of(principal.id) if principal.operator or principal.user is not None else None
 
 
 def links_of(session: Any) -> Links:

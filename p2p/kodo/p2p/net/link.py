@@ -27,7 +27,7 @@ from kodo.p2p.net.channels import CLOSING_CHANNELS, EARLY_CHANNELS, LinkChannels
 from kodo.p2p.net.dtls import Dtls, record_number
 from kodo.p2p.net.handshake import NOISE_CHANNEL, LinkHandshake
 from kodo.p2p.net.transport import Channel, ChannelHandler, Limits, LinkHandler
-from kodo.p2p.net.turns import for_nobody, line_of
+from kodo.p2p.net.turns import for_nobody, line_of, line_of_account
 from kodo.p2p.net.unexpected import as_ours, tell
 from kodo.p2p.net.waiting_datagrams import WaitingDatagrams
 from kodo.p2p.net.ways import OverRelay, Stray, Way
@@ -83,7 +83,8 @@ class WebRtcLink:
         self._way = way
         self._send_datagrams = way.send
         self._loop = asyncio.get_running_loop()
-        source = source_block(remote_address[0])
+        self._source = source = source_block(remote_address[0])
+        self._of_account: str | None = None
         self.context = line_of(self._loop, source) if server else None
         """What is done for a peer that came to us is done in this context: its source waits for its turn."""
         self._later = self.context if server else for_nobody()
@@ -142,6 +143,17 @@ class WebRtcLink:
     def same_process(self) -> bool:
         """Whether the peer is in this process, too; see `transport.Link`."""
         return self._handshake.same_process
+
+    @property
+    def account(self) -> str | None:
+        """See `transport.Link`."""
+        return self._of_account
+
+    @account.setter
+    def account(self, account: str | None) -> None:
+        if account != self._of_account and self.context is not None:
+            self._of_account, turn = account, line_of if account is None else line_of_account
+            self.context = self._later = self.context.copy().run(turn, self._loop, account or self._source)
 
     @property
     def encrypted(self) -> bool:

@@ -194,6 +194,7 @@ class MemoryLink:
         self.route = "memory"
         self.same_process = True
         self.admitted = False
+        self.account: str | None = None
         self.dialled = dialled
         self.other: MemoryLink
         self._network = network

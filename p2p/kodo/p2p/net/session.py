@@ -159,6 +159,17 @@ class Session:
     @admitted.setter
     def admitted(self, admitted: bool) -> None:
         self._link.admitted = admitted
+        if not admitted:
+            self._link.account = None
+
+    @property
+    def account(self) -> str | None:
+        """The account that was admitted: what is done for it has its turn before that of others. None: its source."""
+        return self._link.account
+
+    @account.setter
+    def account(self, account: str | None) -> None:
+        self._link.account = account
 
     @property
     def route(self) -> str:

@@ -125,6 +125,8 @@ class Link(Protocol):
     dialled: bool
     admitted: bool
     """Whether the peer has shown any business here, as `Session.admitted` says."""
+    account: str | None
+    """In whose line waits what is done for the peer, as `Session.account` says."""
 
     @property
     def same_process(self) -> bool:

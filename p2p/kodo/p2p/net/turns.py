@@ -9,6 +9,9 @@ it) is counted on that source, and what nobody is named for is done at once, as 
     ready, for nobody ───────────────────────────────────────────────┐
     ready, for a source ─► its line ─► least used, or waited longest ┴─► TURN_SECONDS ─► look for what came
 
+Who has an account that its host admits is known: its line goes before those of sources. Among the known, too, goes on
+who used least.
+
 Sources cost nothing to who has a network of addresses. So those that are new take turns as if they were one source,
 and each `LONGEST_EVERY`th slice is for the line that has waited longest: however many come after it, a line has its
 turn after `LONGEST_EVERY` slices for itself and for each line that waited before it, at most.
@@ -34,9 +37,12 @@ __all__ = [
     "TURN_SECONDS",
     "FairLoop",
     "FairSemaphore",
+    "Line",
     "for_nobody",
+    "join_account",
     "line_for",
     "line_of",
+    "line_of_account",
     "new_loop",
 ]
 
@@ -60,16 +66,18 @@ class Line:
     """What waits for one source, first in, first out.
 
     Attributes:
+        known: whether it goes before those that are not.
         rank: compares with that of other lines at any time: the logarithm of the seconds used, all of which fade
             alike. The lowest goes on.
         total: seconds used in all.
         place: its number among those that wait; 0 if it does not.
     """
 
-    __slots__ = ("handles", "place", "rank", "total")
+    __slots__ = ("handles", "known", "place", "rank", "total")
 
     def __init__(self) -> None:
         self.handles: deque[asyncio.Handle] = deque()
+        self.known = False
         self.rank = -math.inf
         self.total = 0.0
         self.place = 0
@@ -94,7 +102,7 @@ class FairLoop(asyncio.SelectorEventLoop):
         """The lines that wait, by place: who has waited longest is the first."""
         self._new: OrderedDict[int, Line] = OrderedDict()
         """Those of them that are new."""
-        self._ranks: list[tuple[float, int, Line]] = []
+        self._ranks: list[tuple[bool, float, int, Line]] = []
         """A heap of the others. An entry whose place does not wait is of a turn that its line has had."""
         self._places = count(1)
         self._slices = 0
@@ -133,26 +141,26 @@ class FairLoop(asyncio.SelectorEventLoop):
     def _wait(self, line: Line) -> None:
         line.place = place = next(self._places)
         self._waiting[place] = line
-        if line.total < NEW_SECONDS:
+        if line.total < NEW_SECONDS and not line.known:
             self._new[place] = line
             return
         if len(self._ranks) > 2 * len(self._waiting) + 64:
-            self._ranks = [entry for entry in self._ranks if entry[1] in self._waiting]
+            self._ranks = [entry for entry in self._ranks if entry[2] in self._waiting]
             heapify(self._ranks)
-        heappush(self._ranks, (line.rank, place, line))
+        heappush(self._ranks, (not line.known, line.rank, place, line))
 
     def _next(self) -> Line:
         """Take the line that goes on out of those that wait."""
         self._slices += 1
         ranks, waiting = self._ranks, self._waiting
-        while ranks and ranks[0][1] not in waiting:
+        while ranks and ranks[0][2] not in waiting:
             heappop(ranks)
         if self._slices % LONGEST_EVERY == 0:
             place = next(iter(waiting))
-        elif self._new and (not ranks or self._newcomers.rank <= ranks[0][0]):
+        elif self._new and (not ranks or (True, self._newcomers.rank) <= ranks[0][:2]):
             place = next(iter(self._new))
         else:
-            place = heappop(ranks)[1]
+            place = heappop(ranks)[2]
         self._new.pop(place, None)
         return waiting.pop(place)
 
@@ -174,7 +182,7 @@ class FairLoop(asyncio.SelectorEventLoop):
                             handle._run()
                         now = self.time()
                 finally:
-                    if line.total < NEW_SECONDS:
+                    if line.total < NEW_SECONDS and not line.known:
                         self._newcomers.used(now - begin, now)
                     line.used(now - begin, now)
                     begin = now
@@ -188,7 +196,9 @@ class FairLoop(asyncio.SelectorEventLoop):
 
 
 class FairSemaphore:
-    """A semaphore that lets the source go first that has used least time lately; what is nobody's goes before all.
+    """A semaphore that lets the source go first that has used least time lately, and whom it knows before others.
+
+    What is nobody's goes before all.
 
     Each `LONGEST_EVERY`th time it is for who has waited longest.
 
@@ -237,9 +247,9 @@ class FairSemaphore:
         self._value += 1
 
 
-def _rank(waiting: tuple[Line | None, asyncio.Future[None]]) -> float:
+def _rank(waiting: tuple[Line | None, asyncio.Future[None]]) -> tuple[bool, float]:
     line, _ = waiting
-    return -math.inf if line is None else line.rank
+    return (False, -math.inf) if line is None else (not line.known, line.rank)
 
 
 def line_of(loop: asyncio.AbstractEventLoop, source: str) -> Context | None:
@@ -249,6 +259,21 @@ def line_of(loop: asyncio.AbstractEventLoop, source: str) -> Context | None:
     context = copy_context()
     context.run(_line.set, loop.line(source))
     return context
+
+
+def line_of_account(loop: asyncio.AbstractEventLoop, account: str) -> Context | None:
+    """Return a context in which work for an account that was admitted is to be begun; None as `line_of`."""
+    context = line_of(loop, account)
+    if context is not None and (line := context.get(_line)) is not None:
+        line.known = True
+    return context
+
+
+def join_account(account: str) -> None:
+    """Put what the current task does from here on into the line of an account; what is nobody's stays so."""
+    context = None if _line.get() is None else line_of_account(asyncio.get_running_loop(), account)
+    if context is not None:
+        _line.set(context.get(_line))
 
 
 def line_for(source: str) -> Context | None:

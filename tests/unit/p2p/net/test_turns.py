@@ -15,9 +15,13 @@ from kodo.p2p.net.turns import (
     TURN_SECONDS,
     FairLoop,
     FairSemaphore,
+    Line,
     for_nobody,
+    join_account,
     line_of,
+    line_of_account,
 )
+from kodo.p2p.net.turns import _line as current_line
 from tests.support.virtual_time import JumpingSelector
 
 MS = 0.001
@@ -141,6 +145,54 @@ def test_what_tasks_begin_waits_in_the_line_of_their_source() -> None:
     virtual(scene)
 
 
+def test_an_account_goes_before_all_sources_however_much_it_has_used() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        account = line_of_account(loop, "ana")
+        assert account is not None
+        loop.line("ana").used(1.0, loop.now)
+        loop.line("known").used(0.1, loop.now)
+        for number in range(20):
+            for source in ("known", f"new {number}"):
+                loop.call_soon(busy(loop, done, source), context=context(loop, source))
+        for _ in range(20):
+            loop.call_soon(busy(loop, done, "ana"), context=account)
+        await _turns(50)
+        last = max(place for place, source in enumerate(done) if source == "ana")
+        assert last + 1 - 20 <= last // LONGEST_EVERY + 1  # but for the turns of who has waited longest
+        assert len(done) == 60
+
+    virtual(scene)
+
+
+def test_among_accounts_goes_first_who_used_least() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for name, used in (("ana", 0.2), ("ben", 0.1)):
+            loop.line(name).used(used, loop.now)
+            loop.call_soon(busy(loop, done, name), context=line_of_account(loop, name))
+        await _turns(2)
+        assert done == ["ben", "ana"]
+
+    virtual(scene)
+
+
+@pytest.mark.parametrize("before", ["source", None])
+def test_a_task_that_joins_an_account_goes_on_in_its_line_unless_it_is_nobodys(before: str | None) -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        async def serve() -> Line | None:
+            join_account("ana")
+            await asyncio.sleep(0)
+            return current_line.get()
+
+        here = for_nobody() if before is None else context(loop, before)
+        line = await loop.create_task(serve(), context=here)
+        assert line is (None if before is None else loop.line("ana"))
+        assert line is None or line.known
+
+    virtual(scene)
+
+
 def test_what_a_source_has_used_is_forgiven_in_time() -> None:
     async def scene(loop: _VirtualFairLoop) -> None:
         line_a, line_b = loop.line("a"), loop.line("b")
@@ -219,6 +271,26 @@ def test_of_those_that_wait_for_a_semaphore_who_used_least_goes_first_whenever_i
         tasks.append(loop.create_task(start("user"), context=context(loop, "user")))
         await asyncio.wait(tasks)
         assert order == ["crowd", "user", *["crowd"] * 4]
+
+    virtual(scene)
+
+
+def test_an_account_gets_a_semaphore_before_sources() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        starts = FairSemaphore(1)
+        order: list[str] = []
+
+        async def start(name: str) -> None:
+            async with starts:
+                order.append(name)
+                await asyncio.sleep(1)
+
+        loop.line("ana").used(0.5, loop.now)
+        tasks = [loop.create_task(start("crowd"), context=context(loop, "crowd")) for _ in range(3)]
+        await _turns(3)
+        tasks.append(loop.create_task(start("ana"), context=line_of_account(loop, "ana")))
+        await asyncio.wait(tasks)
+        assert order == ["crowd", "ana", "crowd", "crowd"]
 
     virtual(scene)
 
