@@ -35,6 +35,7 @@ def runs(block: Block) -> bool:
 def environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KODO_", "RAY_", "PYTEST_"))}
     small = {"KODO_NUM_CPUS": "1", "KODO_RUNNERS": "1", "KODO_OBJECT_STORE": "100MB", "KODO_LAN": "no"}
+    small["KODO_EXECUTOR"] = "auto"  # a page whose flow needs Ray gets it
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     shown = {"NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
     return {**kept, **small, **shown, "PATH": path, "KODO_HOME": str(home)}
