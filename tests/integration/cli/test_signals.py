@@ -60,7 +60,7 @@ def test_a_node_that_keeps_runs_is_stopped_and_started_without_their_noticing(ba
         with Client(home, lan=False) as client:
             asking = client.launch(f"{first.address}/Ask", topic="bikes")
             later = client.launch(f"{first.address}/Ask")
-            counting = client.launch(f"{first.address}/Count", n=200, pause_ms=300)
+            counting = client.launch(f"{first.address}/Count", n=200, pause_ms=100)
             before, demanded = (eventually(lambda run=run: run.state()["locks"]) for run in (asking, later))
         koco_json(home, "down", "--drain", "1s", "--no-lan")
         assert first.process.wait(60) == 0
