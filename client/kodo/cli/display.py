@@ -114,7 +114,7 @@ def _state_text(name: str, value: Any) -> str:
     if name == "node":
         return line(f"{value.get('name')}  {value.get('peer_id')}")
     if name == "progress":
-        return progress_text(value)
+        return progress_text(value).lstrip()
     if name == "locks":
         return line(f"{value.get('lid')}  {value.get('title')}  (until {human_time(value.get('expires_at'))})")
     if name == "outputs":

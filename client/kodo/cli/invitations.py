@@ -15,10 +15,11 @@ from kodo.cli.running import NODE_FLOW_HELP, Inputs, Texts, Words, WordsKept
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.cli.table import Table
     from kodo.client import Run
     from kodo.client.invitations import OpenInvitation
 
-__all__ = ["register"]
+__all__ = ["invitation_table", "register"]
 
 
 async def invite(
@@ -88,7 +89,6 @@ async def invite(
 
 async def invitations(context: Context) -> None:
     """List your invitations and their state. `koco unshare` ends one."""
-    from kodo.cli.table import Table
     from kodo.cli.text import human_time, shell_word
 
     async with context.client() as client:
@@ -96,13 +96,21 @@ async def invitations(context: Context) -> None:
     if context.json:
         context.emit({"total_records": len(rows), "result": rows})
         return
-    table = Table("INVITATION", "STATE", "FLOW", "LAUNCHED", "UNTIL", "NOTE")
+    table = invitation_table()
     for row in rows:
         address = shell_word(f"{row['node']}/{row.get('sid')}")
         launched = f"{row.get('launched')} of {row.get('launches')}"
         until = human_time(row.get("expires_at"))
         table.add(address, row.get("state"), row.get("name"), launched, until, row.get("note"))
     context.show_table(table, "you have invited nobody")
+
+
+def invitation_table() -> Table:
+    """Return the table of invitations."""
+    from kodo.cli.table import Table
+
+    header = ("INVITATION", "STATE", "FLOW", "LAUNCHED", "UNTIL", "NOTE")
+    return Table(*header, whole=["INVITATION"], title="FLOW", spared=["STATE", "LAUNCHED", "UNTIL", "NOTE"])
 
 
 async def open_link(

@@ -280,7 +280,7 @@ async def ps(
         # How far a run had come says nothing once it is over.
         state = row.get("state")
         progress = row.get("progress") if state in ("queued", "running", "locked") else None
-        shown = progress_text(progress) if isinstance(progress, Mapping) else ""
+        shown = progress_text(progress).lstrip() if isinstance(progress, Mapping) else ""
         if state == "queued":
             state = f"queued ({row.get('queue_position')})"
         elif row.get("waits"):

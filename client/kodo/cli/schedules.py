@@ -13,8 +13,9 @@ from kodo.cli.running import NODE_FLOW_HELP, Inputs, Texts, WordsKept
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
+    from kodo.cli.table import Table
 
-__all__ = ["register"]
+__all__ = ["register", "schedule_table"]
 
 Sid = Annotated[str, typer.Argument(metavar="SID", help="The schedule: NODE/SID or SID.")]
 
@@ -121,7 +122,6 @@ async def schedules(
     ] = None,
 ) -> None:
     """List your schedules, and when each is due next. --pause and --resume change one."""
-    from kodo.cli.table import Table
     from kodo.cli.text import human_time, shell_word
     from kodo.p2p.errors import UsageError
 
@@ -141,7 +141,7 @@ async def schedules(
         context.emit({"total_records": len(rows), "result": rows})
         return
     mixed = any(row.get("own") is False for row in rows)
-    table = Table("SCHEDULE", "FLOW", "WHEN", "NEXT", *(["WHOSE"] if mixed else []), "RUNS", "LAST")
+    table = schedule_table(mixed)
     for row in rows:
         whose = ["yours" if row.get("own") is not False else row.get("launcher") or ""] if mixed else []
         last = row.get("last")
@@ -151,6 +151,14 @@ async def schedules(
         address = shell_word(f"{row['node']}/{row.get('sid')}")
         table.add(address, row.get("name"), when_text(row), _next_text(row), *whose, row.get("launches"), told)
     context.show_table(table, "nothing is scheduled on the nodes nearby; --node NODE asks a node elsewhere")
+
+
+def schedule_table(mixed: bool) -> Table:
+    """Return the table of schedules; `mixed`: of several people."""
+    from kodo.cli.table import Table
+
+    header = ("SCHEDULE", "FLOW", "WHEN", "NEXT", *(["WHOSE"] if mixed else []), "RUNS", "LAST")
+    return Table(*header, whole=["SCHEDULE"], title="FLOW", spared=["NEXT", "WHEN", "LAST", "RUNS"])
 
 
 async def unschedule(context: Context, sid: Sid) -> None:

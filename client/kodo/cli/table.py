@@ -35,15 +35,22 @@ class Table:
         title: the column that is cut last.
         spared: the columns that a narrow terminal does without, the most important one first; without anything in
             them they are left out.
+        whole: the columns that are never cut, as their cells are for being copied.
     """
 
     def __init__(
-        self, *header: str, ids: Collection[str] = (), title: str | None = None, spared: Collection[str] = ()
+        self,
+        *header: str,
+        ids: Collection[str] = (),
+        title: str | None = None,
+        spared: Collection[str] = (),
+        whole: Collection[str] = (),
     ):
         self._header = tuple(line(name, 60) for name in header)
         self._ids = ids
         self._title = title
         self._spared = spared
+        self._whole = whole
         self._rows: list[list[str]] = []
 
     @property
@@ -99,11 +106,11 @@ class Table:
         if excess() <= 0:
             return
         last = list(shown)[-1]
-        if not self._ids and self._title is None:
+        if not self._ids and self._title is None and not self._whole:
             narrow([last], NARROW)  # all else is for being copied
             return
         for name in shown:
-            if name not in self._ids and name != last:
+            if name not in self._ids and name not in self._whole and name != last:
                 shown[name] = min(shown[name], MAX_CELL)
         narrow([name for name in shown if name in self._ids], ID_WIDTH)
         spared = [name for name in self._spared if name in shown]
@@ -111,7 +118,8 @@ class Table:
             narrow(spared[-1:], NARROW)
             if excess() > 0:
                 del shown[spared.pop()]
-        narrow([name for name in shown if name not in self._ids and name != self._title], NARROW)
+        kept = {*self._ids, *self._whole, self._title}
+        narrow([name for name in shown if name not in kept], NARROW)
         narrow([name for name in shown if name == self._title], NARROW)
 
 

@@ -132,7 +132,8 @@ def _bound(name: str, error: Mapping[str, Any]) -> str:
     key, words = kinds[error["type"]]
     bound, unit = error["ctx"][key], unit_of(NAMES.get(name, ""))
     if unit == "bytes":
-        return f"{words} {bound >> 20}MiB" if bound % (1 << 20) == 0 and bound else f"{words} {bound} bytes"
+        mib = f"{bound >> 20}MiB, " if bound and bound % (1 << 20) == 0 else ""
+        return f"{words} {mib}{bound} bytes"
     return f"{words} {bound:g}{unit}"
 
 

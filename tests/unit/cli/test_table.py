@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kodo.cli.invitations import invitation_table
+from kodo.cli.schedules import schedule_table
 from kodo.cli.table import Table
 
 FID = "01jd2n8x4q5w6e7r8t9y0abcde"
@@ -69,3 +71,15 @@ def test_where_nothing_is_known_of_the_columns_only_the_last_is_cut() -> None:
     [_, row] = made.render(60).splitlines()
     assert "/a/very/long/folder/that/people/copy" in row
     assert row.endswith("…")
+
+
+@pytest.mark.parametrize("width", [160, 100, 80, 60])
+def test_ids_that_are_for_being_copied_stay_whole_on_a_narrow_terminal(width: int) -> None:
+    sid, at = f"flows.example.com/{FID}", "2026-12-02 06:00"
+    schedules, invitations = schedule_table(False), invitation_table()
+    schedules.add(sid, "Competitor Analysis", "0 7 * * MON-FRI (Europe/Berlin)", at, 3, f"{at} {FID}")
+    invitations.add(sid, "live", "Greeting", "0 of 3", at, "Try it")
+    for made in (schedules, invitations):
+        lines = made.render(width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[1].startswith(f"{sid} ")

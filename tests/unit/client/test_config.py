@@ -113,7 +113,7 @@ def test_a_further_flag_is_checked_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("quota", "1MB", "at least 1MiB"),
+        ("quota", "1MB", "at least 1MiB, 1048576 bytes"),
         ("object_store", "1k", "at least"),
         ("timeout", "9999d", "at most 86400s"),
         ("port", "70000", "at most 65535"),
