@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import operator
+import typing
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -215,6 +216,20 @@ def test_context_configurable_and_recursion_limit_are_inputs():
     assert fits(graph, {"topic": "x", **given})
     assert not fits(graph, {"topic": "x", "recursion_limit": 0})
     assert run(graph, {"topic": "x", **given}).result["notes"] == ["fa", "calm", "7"]
+
+
+class OfTheStandardLibrary(typing.TypedDict, total=False):
+    topic: str
+    notes: Annotated[list[str], operator.add]
+
+
+def test_a_typed_dict_of_the_standard_library_makes_the_same_form_and_leaves_config_to_the_config():
+    def node(state: Any, config: RunnableConfig) -> Any:
+        return {"notes": [str(config["configurable"].get("tone"))]}
+
+    graph = graph_of(node, OfTheStandardLibrary)
+    assert loaded(graph).inputs_schema() == loaded(graph_of(node)).inputs_schema()
+    assert run(graph, topic="x", configurable={"tone": "dry"}).result == {"topic": "x", "notes": ["dry"]}
 
 
 def test_a_field_of_the_state_is_not_taken_for_config():

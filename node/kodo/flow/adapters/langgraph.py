@@ -26,13 +26,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from kodo.flow._runtime.current import fid
+from kodo.flow._runtime.form import of_this_python
 from kodo.flow.adapters.langgraph_locks import answered
 from kodo.flow.adapters.langgraph_threads import Threads, is_kept_in_memory
 from kodo.flow.adapters.langgraph_watch import path_of, saver
@@ -71,7 +73,7 @@ def schema(graph: Any) -> dict[str, Any] | None:
     """Return the JSON Schema of a graph's input; None when its types have none."""
     try:
         graph = _compiled(graph)
-        found: dict[str, Any] = graph.get_input_jsonschema()
+        found = _input_schema(graph)
     except Exception:  # types of the author's, which JSON Schema may not know
         return None
     if found.get("type") != "object":
@@ -115,6 +117,20 @@ _MESSAGES_FORM: dict[str, Any] = {
         },
     ],
 }
+
+
+def _input_schema(graph: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a graph's input, also of a `typing.TypedDict` before Python 3.12.
+
+    Raises:
+        Exception: its types have none.
+    """
+    builder = getattr(graph, "builder", None)
+    kind = getattr(builder, "input_schema", None) or getattr(builder, "state_schema", None)
+    if typing.is_typeddict(kind) and (known := of_this_python(kind)) is not kind:
+        return TypeAdapter(known).json_schema()
+    found: dict[str, Any] = graph.get_input_jsonschema()
+    return found
 
 
 def _has_messages(graph: Any) -> bool:
@@ -180,8 +196,9 @@ async def _run(graph: Any, inputs: dict[str, Any]) -> Any:
 def _split(graph: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
     """Return what of some inputs is the graph's input, its config and its context."""
     try:
-        fields = set(graph.get_input_jsonschema().get("properties") or ())
-        takes_map = graph.get_input_jsonschema().get("type") in ("object", None)
+        found = _input_schema(graph)
+        fields = set(found.get("properties") or ())
+        takes_map = found.get("type") in ("object", None)
     except Exception:  # types of the author's, which JSON Schema may not know
         fields, takes_map = set(inputs), True
     said = {name: inputs[name] for name in _CONFIG if name in inputs and name not in fields}
