@@ -176,7 +176,8 @@ class Page:
 
     async def sees(self, text: str, seconds: float = WAIT_S) -> None:
         """Wait until a text is shown."""
-        await self.wait(f"document.body.innerText.includes({json.dumps(text)})", seconds)
+        shown = r"document.body.innerText.replaceAll('\u00a0', ' ')"
+        await self.wait(f"{shown}.includes({json.dumps(text)})", seconds)
 
     async def hash(self, begin: str) -> str:
         """Wait until the address's fragment begins so, and return it."""

@@ -46,6 +46,7 @@ async def shoot(page: Page, folder: Path, name: str, words: list[str]) -> None:
         await page.resize(width, height)
         for theme in ("light", "dark"):
             await page.dark(theme == "dark")
+            await page.send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 0, "y": 0})
             await page.evaluate("document.getAnimations().forEach(each => each.finish()); scrollTo(0, 0)")
             await asyncio.sleep(0.3)
             await page.screenshot(folder / f"{name}-{size}-{theme}.png", whole=False)

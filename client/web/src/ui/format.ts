@@ -1,6 +1,12 @@
 /** Values as people read them. Pure, but for the current language. */
 import { isRow, type Row, type Value } from '../core/value.ts'
 
+/** Stands between facts of one line. It stays with what is before it, so that no line begins with one. */
+export const DOT = '\u00a0· '
+
+/** Return facts as one line; those that are empty are left out. */
+export const dotted = (...facts: readonly (string | false | undefined)[]): string => facts.filter(Boolean).join(DOT)
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 /** Return a size, such as `1.4 MiB`. */

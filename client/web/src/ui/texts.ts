@@ -86,6 +86,7 @@ export const say = {
 
   find: {
     release: (release: string) => `release ${release}`,
+    listedBy: (registry: string) => `listed by ${registry}`,
     title: 'Flows',
     text: 'What the nodes around you, and those in your registries, can do for you.',
     search: 'Search',
@@ -340,7 +341,7 @@ export const say = {
     noneText: 'When one of your runs asks something or ends, it is here.',
     seen: 'Mark all as seen',
     notify: 'Tell me when this page is in the background',
-    until: 'until'
+    until: 'expires'
   },
 
   lock: {
@@ -403,6 +404,7 @@ export const say = {
     noWay: 'This node takes no login in a browser.',
     known: 'Nodes this browser has met',
     forget: (name: string) => `Forget ${name}`,
+    forgetShort: 'Forget',
     none: 'None yet.'
   },
 
@@ -516,6 +518,7 @@ export const say = {
     hidden: 'hidden',
     seen: 'Seen',
     annotate: (name: string) => `Annotate ${name}`,
+    annotateShort: 'Annotate',
     annotateText: 'Your words are shown in place of the node’s own. Empty fields leave its words as they are.',
     path: 'Path of a flow (empty: the node itself)',
     tags: 'Tags, separated by commas',

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { ago, brief, bytes, duration, json, oneLine, pairs } from '../../src/ui/format.ts'
+import { fileURLToPath } from 'node:url'
+import { ago, brief, bytes, dotted, duration, json, oneLine, pairs } from '../../src/ui/format.ts'
 import { fits, glob, type FlowRow } from '../../src/ui/flows/catalog.ts'
 import { readCsv } from '../../src/ui/show/csv.ts'
 import { shapeOf } from '../../src/ui/show/show.tsx'
@@ -12,6 +15,14 @@ test('sizes and times are read at a glance', () => {
   assert.equal(ago(1000, 1000), 'now')
   assert.equal(ago(0, 120_000), '2 minutes ago')
   assert.equal(ago(7 * 86_400_000, 0), 'in 7 days')
+})
+
+test('a dot between facts stays on the line of what is before it, wherever there is one', () => {
+  assert.equal(dotted('1 B', '', undefined, false, 'text/plain'), '1 B\u00a0· text/plain')
+  const folder = join(fileURLToPath(import.meta.url), '..', '..', '..', '..', 'src', 'ui')
+  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(name => /\.tsx?$/.test(name))
+  const loose = sources.filter(name => readFileSync(join(folder, name), 'utf8').replaceAll(/document\.title = .*/g, '').includes(' · '))
+  assert.deepEqual([sources.length > 40, loose], [true, []])
 })
 
 test('values are shown digit for digit, on one line, as names and values', () => {

@@ -8,7 +8,7 @@ import { fieldFor } from '../form/schema.ts'
 import { coded } from '../parts/coded.tsx'
 import { PasteInputs } from './paste.tsx'
 import { completed, withoutSecrets } from './prefill.ts'
-import { exact, isTime, json, oneLine } from '../format.ts'
+import { DOT, exact, isTime, json, oneLine } from '../format.ts'
 import { later } from '../parts/later.tsx'
 import { CopyLine, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
 import { host } from '../host.ts'
@@ -106,7 +106,7 @@ function Told({ peerId, path, told, earlier }: { peerId: string; path: string; t
         <p>
           {text.node}{' '}
           <a href={paths.flows('', peerId)}>{oneLine(nameOf(peerId), 80)}</a>
-          {textOf(told, 'organization') && ` · ${oneLine(textOf(told, 'organization'), 80)}`}
+          {textOf(told, 'organization') && `${DOT}${oneLine(textOf(told, 'organization'), 80)}`}
         </p>
       </PageHead>
       {asked?.what === 'schedule' && <ScheduleDialog {...{ peerId, path, name }} inputs={asked.inputs} close={() => setAsked(undefined)} />}

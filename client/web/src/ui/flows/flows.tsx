@@ -6,7 +6,7 @@ import { CallError } from '../../core/errors.ts'
 import { announce, engine, findNode, nodeOf, patiently } from '../app.ts'
 import { Login } from '../me/login.tsx'
 import { nameOf, remember } from '../book.ts'
-import { oneLine } from '../format.ts'
+import { dotted, oneLine } from '../format.ts'
 import { host } from '../host.ts'
 import { openToken } from '../link/open.ts'
 import { coded } from '../parts/coded.tsx'
@@ -171,8 +171,8 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
           )}
         </Empty>
       )}
-      {refused.length > 0 && !looking && <p class="fault">{refused.slice(0, 8).map(each => oneLine(each, 200)).join(' · ')}</p>}
-      {away.length > 0 && !looking && <p class="small muted">{away.slice(0, 8).map(each => text.away(oneLine(each, 80))).join(' · ')}</p>}
+      {refused.length > 0 && !looking && <p class="fault">{dotted(...refused.slice(0, 8).map(each => oneLine(each, 200)))}</p>}
+      {away.length > 0 && !looking && <p class="small muted">{dotted(...away.slice(0, 8).map(each => text.away(oneLine(each, 80))))}</p>}
       {!node && <OpenElsewhere />}
     </>
   )
@@ -186,6 +186,8 @@ const ORDERS: Record<string, (a: FlowRow, b: FlowRow) => number> = {
 }
 
 function FlowCard({ row }: { row: FlowRow }) {
+  // With one registry, or none, it goes without saying.
+  const isAmongMany = row.source !== 'near' && host.value.catalogs.length > 1
   const [line = ''] = row.description.trim().split('\n', 1)
   return (
     <li class="card flow-card">
@@ -195,12 +197,7 @@ function FlowCard({ row }: { row: FlowRow }) {
       </div>
       {line && <p class="flow-line">{oneLine(line, 400)}</p>}
       <p class="small muted flow-about">
-        <span>
-          {text.on} {oneLine(row.node || row.peerId, 80)}
-        </span>
-        {row.organization && <span>{oneLine(row.organization, 80)}</span>}
-        {row.release && <span>{text.release(oneLine(row.release, 40))}</span>}
-        {row.source !== 'near' && <span>{row.source}</span>}
+        {dotted(`${text.on} ${oneLine(row.node || row.peerId, 80)}`, oneLine(row.organization, 80), row.release && text.release(oneLine(row.release, 40)), isAmongMany && text.listedBy(row.source.replace(/^https?:\/\//, '')))}
       </p>
       {row.tags.length > 0 && (
         <div class="chips">

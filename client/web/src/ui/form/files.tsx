@@ -3,7 +3,7 @@ import { useEffect, useId, useRef, useState } from 'preact/hooks'
 import { UsageError } from '../../core/errors.ts'
 import type { UploadHandle } from '../../net/api.ts'
 import { explain } from '../app.ts'
-import { bytes, oneLine } from '../format.ts'
+import { bytes, dotted, oneLine } from '../format.ts'
 import { CrossIcon } from '../parts/icons.tsx'
 import { say } from '../texts.ts'
 import { Fieldset, type FieldProps, titleOf } from './field.tsx'
@@ -152,7 +152,7 @@ export function Files(props: FieldProps) {
         {elements.length > 0 && (
           <div class="row between small">
             <span role="status">
-              {text.files(elements.length, bytes(size))} · {text.filesThere(there, elements.length)}
+              {dotted(text.files(elements.length, bytes(size)), text.filesThere(there, elements.length))}
             </span>
             {elements.length > 1 && (
               <button type="button" class="button plain small" onClick={() => put([])}>

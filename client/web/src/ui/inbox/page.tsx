@@ -1,7 +1,7 @@
 /** Inbox: what waits, and what ended. */
 import { useMemo, useState } from 'preact/hooks'
 import { now } from '../app.ts'
-import { oneLine } from '../format.ts'
+import { DOT, dotted, oneLine } from '../format.ts'
 import { Empty, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { listRuns, type RunRow, usedNodes } from '../runs/runs.ts'
@@ -63,52 +63,54 @@ export function InboxPage() {
         </Empty>
       )}
       {locks.length > 0 && (
-        <section class="card stack" aria-labelledby="waiting">
+        <section class="card stack tight" aria-labelledby="waiting">
           <h2 id="waiting">{text.waiting}</h2>
-          <ul class="stack">
+          <ul class="lines">
             {locks.map(lock => (
-              <li key={lock.lid} class="row between">
-                <div class="grow">
+              <li key={lock.lid}>
+                <div class="line">
                   <a href={paths.run(lock.peerId, lock.fid, lock.lid)}>
                     <strong>{oneLine(lock.title, 300)}</strong>
                   </a>
-                  <p class="small muted">
-                    {oneLine(lock.flow, 120)} · {oneLine(lock.node, 60)}
-                    {lock.expiresAt !== undefined && (
-                      <>
-                        {' · '}
-                        {text.until} <Time at={lock.expiresAt} />
-                      </>
-                    )}
-                  </p>
+                  <State state="locked" />
                 </div>
-                <State state="locked" />
+                <p class="small muted">
+                  {dotted(oneLine(lock.flow, 120), oneLine(lock.node, 60))}
+                  {lock.expiresAt !== undefined && (
+                    <>
+                      {DOT}
+                      {text.until} <Time at={lock.expiresAt} />
+                    </>
+                  )}
+                </p>
               </li>
             ))}
           </ul>
         </section>
       )}
       {ended.length > 0 && (
-        <section class="card stack" aria-labelledby="ended">
+        <section class="card stack tight" aria-labelledby="ended">
           <div class="row between">
             <h2 id="ended">{text.ended}</h2>
             <button type="button" class="button small" onClick={() => markSeen(now.peek())}>
               {text.seen}
             </button>
           </div>
-          <ul class="stack">
+          <ul class="lines">
             {ended.map(row => (
-              <li key={row.key} class="row between">
-                <div class="grow">
+              <li key={row.key}>
+                <div class="line">
                   <a href={paths.run(row.peerId, row.fid)}>
                     <strong>{oneLine(row.name, 200)}</strong>
                   </a>
-                  <p class="small muted">
-                    {oneLine(row.node, 60)} · <Time at={row.modified} />
-                    {row.error && ` · ${oneLine(row.error, 80)}`}
-                  </p>
+                  <State state={row.state} />
                 </div>
-                <State state={row.state} />
+                <p class="small muted">
+                  {oneLine(row.node, 60)}
+                  {DOT}
+                  <Time at={row.modified} />
+                  {row.error && `${DOT}${oneLine(row.error, 80)}`}
+                </p>
               </li>
             ))}
           </ul>

@@ -6,7 +6,7 @@ import type { LinkedRun } from '../../net/api.ts'
 import { shortId } from '../book.ts'
 import { Form } from '../form/form.tsx'
 import { completed } from '../flows/prefill.ts'
-import { oneLine } from '../format.ts'
+import { DOT, oneLine } from '../format.ts'
 import { Note, PageHead, State, Time, useTask } from '../parts/parts.tsx'
 import { go, paths } from '../router.ts'
 import { Run } from '../run/run.tsx'
@@ -30,7 +30,9 @@ export function InvitationPage({ opened, invitation, run, ended }: InvitationPro
   if (run === undefined) return <Invited opened={opened} invitation={invitation} ended={ended} />
   const head = (
     <p>
-      <a href={paths.link(sid)}>{text.back}</a> · {say.run.node} <strong>{oneLine(node.label, 80)}</strong>
+      <a href={paths.link(sid)}>{text.back}</a>
+      {DOT}
+      {say.run.node} <strong>{oneLine(node.label, 80)}</strong>
     </p>
   )
   return <Run key={run} node={node} fid={run} linked={{ head, acts: true, ended }} />
@@ -79,7 +81,9 @@ function Invited({ opened, invitation, ended }: Omit<InvitationProps, 'run'>) {
     <>
       <PageHead title={oneLine(name, 160)}>
         <p>
-          <strong>{by}</strong> {text.by} · {say.run.node} {oneLine(node.label, 80)}
+          <strong>{by}</strong> {text.by}
+          {DOT}
+          {say.run.node} {oneLine(node.label, 80)}
         </p>
       </PageHead>
       {note && (
@@ -102,11 +106,13 @@ function Invited({ opened, invitation, ended }: Omit<InvitationProps, 'run'>) {
         )}
         <section class="card stack tight">
           {textOf(invitation, 'description') && <p class="description">{textOf(invitation, 'description').slice(0, 8192)}</p>}
-          <p class="small">{fieldOf(invitation, 'see') === true ? text.seen : text.unseen}</p>
+          <p class="small muted">{fieldOf(invitation, 'see') === true ? text.seen : text.unseen}</p>
           <p class="small muted">
-            {text.launched(launched, most)} · {say.link.until} <Time at={numberOf(told, 'expires_at')} />
+            {text.launched(launched, most)}
+            {DOT}
+            {say.link.until} <Time at={numberOf(told, 'expires_at')} />
           </p>
-          <h2>{text.runs}</h2>
+          <h2 class="after">{text.runs}</h2>
           {runs.length === 0 ? (
             <p class="muted">{text.none}</p>
           ) : (

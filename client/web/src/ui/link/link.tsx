@@ -5,7 +5,7 @@ import { fieldOf, numberOf, textOf } from '../../core/value.ts'
 import type { LinkedRun } from '../../net/api.ts'
 import { engine, patiently } from '../app.ts'
 import { remember } from '../book.ts'
-import { oneLine } from '../format.ts'
+import { DOT, oneLine } from '../format.ts'
 import { later } from '../parts/later.tsx'
 import { Empty, Failure, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { Run } from '../run/run.tsx'
@@ -63,11 +63,11 @@ function Opened({ run, failed }: { run: LinkedRun; failed: (error: unknown) => v
             {text.title}. {text.from} <strong>{oneLine(textOf(told, 'node') || node.label, 80)}</strong>
             {fieldOf(told, 'expires_at') !== undefined && (
               <>
-                {' · '}
+                {DOT}
                 {text.until} <Time at={numberOf(told, 'expires_at')} />
               </>
             )}
-            {' · '}
+            {DOT}
             {text.seen[level] ?? ''}
           </p>
         )

@@ -40,11 +40,11 @@ export function MePage() {
         <CopyLine text={peerId} label={text.peer} />
         <p class="small muted">{text.peerAbout}</p>
       </section>
-      <section class="card stack" aria-labelledby="logins">
+      <section class="card stack tight" aria-labelledby="logins">
         <h2 id="logins">{text.logins}</h2>
-        <p class="muted">{text.loginsAbout}</p>
+        <p class="small muted">{text.loginsAbout}</p>
         {used.length + engine().registries.length === 0 && <p class="muted">{text.none}</p>}
-        <ul class="stack">
+        <ul class="lines">
           {engine().registries.map(each => (
             <Account key={each.url} at={each} name={each.url} />
           ))}
@@ -55,9 +55,9 @@ export function MePage() {
       </section>
       <section class="card stack tight" aria-labelledby="pins">
         <h2 id="pins">{text.pins}</h2>
-        <p class="muted">{text.pinsAbout}</p>
+        <p class="small muted">{text.pinsAbout}</p>
         {pins.length === 0 && <p class="muted">{text.noPins}</p>}
-        <ul class="stack tight">
+        <ul class="lines">
           {pins.map(pin => (
             <li key={pin.name} class="row between">
               <div class="grow">
@@ -70,11 +70,12 @@ export function MePage() {
               <button
                 type="button"
                 class="button small"
+                aria-label={text.removePin(oneLine(pin.name, 40))}
                 onClick={() => {
                   void engine().pins.remove(pin.name).then(again)
                 }}
               >
-                {text.removePin(oneLine(pin.name, 40))}
+                {text.forgetShort}
               </button>
             </li>
           ))}
@@ -138,8 +139,8 @@ export function Account({ at, name, forget }: { at: { readonly logins: Logins };
             </button>
           )}
           {forget && (
-            <button type="button" class="button plain small" onClick={forget}>
-              {text.forget(oneLine(name, 40))}
+            <button type="button" class="button small" aria-label={text.forget(oneLine(name, 40))} onClick={forget}>
+              {text.forgetShort}
             </button>
           )}
         </div>

@@ -4,7 +4,7 @@ import { fieldOf, isRow, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { NodeClient } from '../../net/api.ts'
 import { announce, findNode, nodeOf, patiently } from '../app.ts'
 import { nameOf, remember, shortId } from '../book.ts'
-import { brief, bytes, duration, oneLine } from '../format.ts'
+import { brief, bytes, dotted, duration, oneLine } from '../format.ts'
 import { Confirm, Failure, Note, PageHead, Skeletons, Time, useTask } from '../parts/parts.tsx'
 import { Way } from '../parts/way.tsx'
 import { paths } from '../router.ts'
@@ -105,7 +105,7 @@ function Load({ node, state, who, roles }: { node: NodeClient; state: Row; who: 
         <dd>{duration(numberOf(state, 'uptime_s') ?? NaN)}</dd>
         <dt>{text.version}</dt>
         <dd>
-          kodo {brief(fieldOf(state, 'version'), 40)} · Python {brief(fieldOf(state, 'python'), 40)}
+          {dotted(`kodo ${brief(fieldOf(state, 'version'), 40)}`, `Python ${brief(fieldOf(state, 'python'), 40)}`)}
         </dd>
         <dt>{text.way}</dt>
         <dd>
@@ -214,7 +214,7 @@ function Operation({ node, again }: { node: NodeClient; again: () => void }) {
       {asked === 'clean' && goes && (
         <Confirm
           title={text.cleanTitle}
-          text={`${goes.total} · ${bytes(goes.bytes)}`}
+          text={dotted(String(goes.total), bytes(goes.bytes))}
           action={text.clean}
           close={() => setAsked(undefined)}
           act={async () => {

@@ -32,8 +32,8 @@ export function NodesPage() {
               <a class="button small" href={paths.flows('', each.peerId)}>
                 {text.flows}
               </a>
-              <button type="button" class="button plain small" onClick={() => forget(each.peerId)}>
-                {say.meText.forget(oneLine(each.name || shortId(each.peerId), 40))}
+              <button type="button" class="button small" aria-label={say.meText.forget(oneLine(each.name || shortId(each.peerId), 40))} onClick={() => forget(each.peerId)}>
+                {say.meText.forgetShort}
               </button>
             </div>
           </li>
@@ -52,7 +52,7 @@ function Registries() {
     <section class="card stack tight" aria-labelledby="registries">
       <h2 id="registries">{text.registries}</h2>
       <p class="small muted">{say.registry.where}</p>
-      <ul class="stack tight">
+      <ul class="lines">
         {catalogs.map(({ url }) => (
           <li key={url} class="row between">
             <span class="mono grow">{oneLine(url, 200)}</span>

@@ -6,7 +6,7 @@ import { fieldOf, isRow, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { RegistryOperator } from '../../net/api.ts'
 import { announce, engine } from '../app.ts'
 import { shortId } from '../book.ts'
-import { brief, oneLine } from '../format.ts'
+import { brief, dotted, oneLine } from '../format.ts'
 import { host } from '../host.ts'
 import { waysOf } from '../me/login.tsx'
 import { Account } from '../me/me.tsx'
@@ -136,7 +136,7 @@ function State({ state }: { state: Row }) {
         <dd>{fieldOf(state, 'open') === true ? text.isOpen : text.isClosed}</dd>
         <dt>{text.version}</dt>
         <dd>
-          kodo {brief(fieldOf(state, 'version'), 40)} · Python {brief(fieldOf(state, 'python'), 40)}
+          {dotted(`kodo ${brief(fieldOf(state, 'version'), 40)}`, `Python ${brief(fieldOf(state, 'python'), 40)}`)}
         </dd>
       </dl>
     </section>
@@ -227,7 +227,7 @@ function Names({ at }: { at: RegistryOperator }) {
       </div>
       {error !== undefined && <Failure error={error} />}
       {told && rows.length === 0 && <p class="muted">{text.none}</p>}
-      <ul class="stack tight">
+      <ul class="lines">
         {rows.map(row => (
           <li key={textOf(row, 'name')} class="row between">
             <div class="grow">
@@ -293,7 +293,7 @@ function Problems({ at }: { at: RegistryOperator }) {
       <h2 id="problems">{text.problems}</h2>
       {error !== undefined && <Failure error={error} />}
       {told && <p class="muted">{rows.length === 0 ? text.noStale : text.stale}</p>}
-      <ul class="stack tight">
+      <ul class="lines">
         {rows.slice(0, 100).map(row => (
           <li key={textOf(row, 'peer_id')} class="row between">
             <span class="grow">{oneLine(textOf(row, 'name'), 120)}</span>
@@ -342,7 +342,7 @@ function Mesh({ at }: { at: RegistryOperator }) {
       </div>
       {error !== undefined && <Failure error={error} />}
       {told && rows.length === 0 && <p class="muted">{text.none}</p>}
-      <ul class="stack tight">
+      <ul class="lines">
         {rows.map(row => {
           const [where, does] = [textOf(row, 'url'), textOf(row, 'does')]
           return (
@@ -431,7 +431,7 @@ function Operators({ at, told, again }: { at: RegistryOperator; told: Row; again
     <section class="card stack" aria-labelledby="operators">
       <h2 id="operators">{text.operators}</h2>
       {error !== undefined && <Failure error={error} />}
-      <ul class="stack tight">
+      <ul class="lines">
         <li>
           <p class="small mono">{oneLine(textOf(told, 'owner'), 80)}</p>
           <p class="small muted">{text.owner}</p>

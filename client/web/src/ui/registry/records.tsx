@@ -3,7 +3,7 @@ import { useId, useState } from 'preact/hooks'
 import { fieldOf, isRow, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { RegistryOperator } from '../../net/api.ts'
 import { announce } from '../app.ts'
-import { brief, oneLine } from '../format.ts'
+import { brief, dotted, oneLine } from '../format.ts'
 import { Dialog, Failure, Time, useTask } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 
@@ -40,7 +40,7 @@ export function Records({ at }: { at: RegistryOperator }) {
       </div>
       {error !== undefined && <Failure error={error} />}
       {rows?.length === 0 && <p class="muted">{text.none}</p>}
-      <ul class="stack tight">
+      <ul class="lines">
         {(rows ?? []).map(row => {
           const name = oneLine(textOf(row, 'name'), 80)
           return (
@@ -48,15 +48,14 @@ export function Records({ at }: { at: RegistryOperator }) {
               <div class="grow">
                 <strong>{name}</strong>{' '}
                 <span class="small muted">
-                  {oneLine(textOf(row, 'state'), 20)}
-                  {fieldOf(row, 'hidden') === true ? ` · ${text.hidden}` : ''} · {brief(fieldOf(row, 'flows') ?? 0)} {text.flows.toLowerCase()} · {text.seen.toLowerCase()}{' '}
+                  {dotted(oneLine(textOf(row, 'state'), 20), fieldOf(row, 'hidden') === true && text.hidden, `${brief(fieldOf(row, 'flows') ?? 0)} ${text.flows.toLowerCase()}`, text.seen.toLowerCase())}{' '}
                   <Time at={numberOf(row, 'seen_at')} />
                 </span>
                 {textOf(row, 'description') && <p class="small">{oneLine(textOf(row, 'description'), 300)}</p>}
                 <p class="small muted mono">{oneLine(textOf(row, 'peer_id'), 80)}</p>
               </div>
-              <button type="button" class="button small" onClick={() => setChosen(row)}>
-                {text.annotate(name)}
+              <button type="button" class="button small" aria-label={text.annotate(name)} onClick={() => setChosen(row)}>
+                {text.annotateShort}
               </button>
             </li>
           )

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { numberOf, textOf, type Row, type Value } from '../../core/value.ts'
 import type { DownloadHandle, NodeClient, TransferNews } from '../../net/api.ts'
 import { announce, explain } from '../app.ts'
-import { bytes, oneLine } from '../format.ts'
+import { bytes, dotted, oneLine } from '../format.ts'
 import { DownIcon, DoneIcon } from '../parts/icons.tsx'
 import { Tree } from '../show/data.tsx'
 import { LazyMarkdown } from '../show/lazy.tsx'
@@ -77,7 +77,7 @@ function Output({ node, fid, row }: { node: NodeClient; fid: string; row: Row })
             {oneLine(name, 500)}
           </strong>
           <p class="small muted">
-            {bytes(size)} · {oneLine(mediaType, 80)}
+            {dotted(bytes(size), oneLine(mediaType, 80))}
           </p>
         </div>
         <div class="row">

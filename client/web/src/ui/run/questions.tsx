@@ -4,7 +4,7 @@ import { CallError } from '../../core/errors.ts'
 import type { NodeClient, OpenLock } from '../../net/api.ts'
 import { announce } from '../app.ts'
 import { Form } from '../form/form.tsx'
-import { oneLine } from '../format.ts'
+import { DOT, oneLine } from '../format.ts'
 import { Note, Time } from '../parts/parts.tsx'
 import { say } from '../texts.ts'
 
@@ -115,7 +115,7 @@ function Question({ node, fid, lock, isWanted, sent, answered }: QuestionProps) 
         <h3>{oneLine(lock.title, 4096)}</h3>
         <p class="small muted">
           {text.answerHint} <Time at={lock.expiresAt} />
-          {narrowed.length > 0 && ` · ${text.notForYou} ${oneLine(narrowed.join(', '), 200)}`}
+          {narrowed.length > 0 && `${DOT}${text.notForYou} ${oneLine(narrowed.join(', '), 200)}`}
         </p>
       </div>
       {lock.candidate !== undefined && <p class="muted">{text.judged}</p>}

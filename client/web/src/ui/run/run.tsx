@@ -4,7 +4,7 @@ import { fieldOf, numberOf, textOf, type Row } from '../../core/value.ts'
 import type { FollowedRun, NodeClient } from '../../net/api.ts'
 import { announce, engine, findNode, nodeOf, now } from '../app.ts'
 import { book, nameOf, remember } from '../book.ts'
-import { brief, duration, exact, oneLine } from '../format.ts'
+import { brief, dotted, duration, exact, oneLine } from '../format.ts'
 import { CopyButton, Confirm, Failure, Note, PageHead, State, type StateWord, useTask } from '../parts/parts.tsx'
 import { ShareIcon } from '../parts/icons.tsx'
 import { Way } from '../parts/way.tsx'
@@ -169,7 +169,7 @@ function progressText(progress: Row | undefined): string {
   if (!progress) return ''
   const [done, total] = [fieldOf(progress, 'done'), fieldOf(progress, 'total')]
   const counted = done !== undefined && done !== null ? `${brief(done, 30)}${total !== undefined && total !== null ? ` / ${brief(total, 30)}` : ''}` : ''
-  return oneLine([textOf(progress, 'text'), counted].filter(Boolean).join(' · '), 300)
+  return oneLine(dotted(textOf(progress, 'text'), counted), 300)
 }
 
 interface HeadProps {
@@ -241,9 +241,7 @@ function Head({ run, state, name, told, isOwn, linked }: HeadProps) {
           <div class="stack tight">
             <progress class="meter" aria-label={text.progress} max={100} value={percent} />
             <span class="small muted">
-              {percent !== undefined && `${Math.round(percent)} %`}
-              {percent !== undefined && progressText(view.progress) && ' · '}
-              {progressText(view.progress)}
+              {dotted(percent !== undefined && `${Math.round(percent)} %`, progressText(view.progress))}
             </span>
           </div>
         )}

@@ -112,7 +112,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
           {STATES.map(each => [each, all.filter(row => row.state === each).length] as const).map(
             ([each, count]) =>
               count > 0 && (
-                <span key={each} class="nowrap">
+                <span key={each} class="tally">
                   {count} <State state={each} />
                 </span>
               )
@@ -121,7 +121,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
         </section>
       )}
       {(all.length > 0 || isDated) && (
-        <div class="row filters">
+        <div class="row filters dated">
           <input
             class="input grow"
             type="search"
@@ -138,11 +138,11 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
               </option>
             ))}
           </select>
-          <label class="row nowrap">
+          <label class="dating">
             {text.from}
             <input class="input" type="date" max={to || undefined} value={from} onChange={event => setFrom(event.currentTarget.value)} />
           </label>
-          <label class="row nowrap">
+          <label class="dating">
             {text.to}
             <input class="input" type="date" min={from || undefined} value={to} onChange={event => setTo(event.currentTarget.value)} />
           </label>
@@ -197,7 +197,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
       {(all.length > 0 || (isDated && !looking)) && shown.length === 0 && <Empty title={text.noneFits} />}
       {shown.length > 0 && (
         <div class="card scroll">
-          <table class="table folding">
+          <table class="table folding run-list">
             <caption class="unseen">{text.title}</caption>
             <thead>
               <tr>
@@ -219,7 +219,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
             <tbody>
               {shown.slice(0, most).map(row => (
                 <tr key={row.key}>
-                  <td>
+                  <td class="pick">
                     <input
                       type="checkbox"
                       aria-label={text.select(oneLine(row.name, 80))}
@@ -227,7 +227,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
                       onChange={event => toggle(row.key, event.currentTarget.checked)}
                     />
                   </td>
-                  <td>
+                  <td class="run-name">
                     <a href={paths.run(row.peerId, row.fid)}>{oneLine(row.name, 120)}</a>
                     {row.error && <p class="small muted">{oneLine(row.error, 80)}</p>}
                     {tag === undefined && row.tags.length > 0 && (
@@ -240,16 +240,16 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
                       </div>
                     )}
                   </td>
-                  <td>
+                  <td class="run-word">
                     <State state={row.state} />
                     {row.position !== undefined && <p class="small muted nowrap">{say.run.queue(row.position)}</p>}
                     {row.waits && <p class="small muted">{text.waits}</p>}
                   </td>
                   <td class="node-name">{oneLine(row.node, 60)}</td>
-                  <td>
+                  <td class="run-begun">
                     <Time at={row.created} />
                   </td>
-                  <td class="nowrap">{row.runtime === undefined ? '' : duration(row.runtime)}</td>
+                  <td class="run-took nowrap">{row.runtime === undefined ? '' : duration(row.runtime)}</td>
                 </tr>
               ))}
             </tbody>
