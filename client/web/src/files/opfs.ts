@@ -74,6 +74,8 @@ export class OpfsSink implements Sink {
   #at: number
   #writable: FileSystemWritableFileStream | undefined
   #buffered = 0
+  /** What a part is read into. */
+  #room: ArrayBuffer | undefined
 
   private constructor(
     readonly target: SinkTarget,
@@ -109,7 +111,30 @@ export class OpfsSink implements Sink {
     const number = Math.floor(from / PART_BYTES)
     const file = await (await this.place.getFileHandle(partName(number))).getFile()
     const start = number * PART_BYTES
-    return new Uint8Array(await file.slice(from - start, to - start).arrayBuffer())
+    return this.#read(file.slice(from - start, to - start))
+  }
+
+  /** Read into the memory of the part before: each with its own, they pile up by hundreds of MB before any is collected. */
+  async #read(part: Blob): Promise<Bytes> {
+    let room = this.#room?.byteLength === part.size ? this.#room : new ArrayBuffer(part.size)
+    this.#room = undefined
+    let reader: ReadableStreamBYOBReader | undefined
+    try {
+      reader = new Response(part).body?.getReader({ mode: 'byob' })
+    } catch {
+      // A browser without such readers.
+    }
+    if (!reader) return new Uint8Array(await part.arrayBuffer())
+    for (let filled = 0; filled < part.size; ) {
+      const { value, done } = await reader.read(new Uint8Array(room, filled))
+      // It is shorter than it was: not what the manifest says.
+      if (done) return new Uint8Array(0)
+      room = value.buffer
+      filled += value.length
+    }
+    await reader.cancel()
+    this.#room = room
+    return new Uint8Array(room)
   }
 
   async truncate(to: number): Promise<void> {

@@ -6,7 +6,7 @@ export interface Sink {
   readonly kind: SinkKind
   /** Bytes that are there already, of an earlier try: a multiple of a chunk, or all. */
   readonly have: number
-  /** Give back what is there, to be verified again; only where `have` is not 0. */
+  /** Return what is there, to be verified again, good until the next call; only where `have` is not 0. */
   stored?(from: number, to: number): Promise<Bytes>
   /** Forget what is there from a byte on. */
   truncate?(to: number): Promise<void>
