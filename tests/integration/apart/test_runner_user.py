@@ -259,20 +259,20 @@ INSIDE = {
 """Modules of tests on Ray, and those of their tests that look into the process that has it."""
 
 
-@pytest.mark.parametrize("module", INSIDE)
-def test_runs_on_ray_are_under_another_account_what_they_are_under_the_nodes(module: str, place: Place) -> None:
+def test_runs_on_ray_are_under_another_account_what_they_are_under_the_nodes(place: Place) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    tests = f"tests/integration/ray/test_ray_{module}.py"
-    without = [f"--deselect={tests}::{name}" for name in INSIDE[module]]
+    modules = {name: f"tests/integration/ray/test_ray_{name}.py" for name in INSIDE}
+    without = [f"--deselect={modules[name]}::{test}" for name, tests in INSIDE.items() for test in tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *modules.values(), *without]
     done = subprocess.run(
-        [*place.way, sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", tests, *without],
+        [*place.way, *command],
         cwd=open_way.ROOT,
         env={**kept, "KODO_TEST_RUNNER_USER": ACCOUNT},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-10_000:]
