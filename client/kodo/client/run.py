@@ -13,6 +13,7 @@ from typing import Any
 from kodo.client.flow import FlowOnNode, flow_on
 from kodo.client.inputs import is_data, to_data, to_inputs
 from kodo.client.links import Share, share_with
+from kodo.client.notebook import Cell, follow_in, open_cell
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import Proofs
 from kodo.client.resolve import safe_text
@@ -148,6 +149,15 @@ class Run:
         async with aclosing(self.follow(self.view.last_seq)) as events:
             async for _ in events:
                 pass
+        return self.view
+
+    async def show(self) -> RunView:
+        """Follow the run to its end, as `wait` does, and show it in the notebook's cell as it is at each moment."""
+        return await self._show(open_cell(self))
+
+    async def _show(self, cell: Cell | None) -> RunView:
+        async with aclosing(self.follow(self.view.last_seq)) as events:
+            await follow_in(cell, events)
         return self.view
 
     async def lock(self, lid: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from kodo.client.invitations import OpenInvitation as AsyncOpenInvitation
 from kodo.client.links import Confirm, Share
 from kodo.client.login import Approve
 from kodo.client.memory import memories, put_memory
+from kodo.client.notebook import open_cell
 from kodo.client.proof import ConfirmNode
 from kodo.client.resolve import Finder
 from kodo.client.run import VERDICT_SECONDS, run_html
@@ -169,6 +170,10 @@ class Run:
     def wait(self) -> RunView:
         """Follow the run to its end."""
         return self._loop.call(self._run.wait())
+
+    def show(self) -> RunView:
+        """Follow the run to its end, as `wait` does, and show it in the notebook's cell as it is at each moment."""
+        return self._loop.call(self._run._show(open_cell(self)))
 
     def lock(self, lid: str) -> dict[str, Any]:
         """Return what an open lock demands."""
