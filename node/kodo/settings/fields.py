@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +39,10 @@ _UNITS = {"_s": "s", "_bytes": "bytes"}
 
 _MAX_TURNS = 4
 _MAX_TURN_CHARACTERS = 256
-_TURN_URL = re.compile(r"turns?:([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d{0,4})?(\?transport=(udp|tcp))?")
+_TURN_URL = re.compile(r"turns?:([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::([1-9]\d{0,4}))?(\?transport=(udp|tcp))?")
 """RFC 7065."""
+_LOW_TURN_PORTS = frozenset([80, 443])
+"""Below 1024 pages use these alone."""
 
 _WITHOUT_UNIT = frozenset(["max_event_bytes"])
 """Settings whose own names end so."""
@@ -111,10 +114,24 @@ def _check_proxy(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_address(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(f"{host} is no address that browsers take") from error
+
+
 def _check_turn(value: tuple[str, ...]) -> tuple[str, ...]:
     for url in value:
-        if len(url) > _MAX_TURN_CHARACTERS or not _TURN_URL.fullmatch(url):
+        found = _TURN_URL.fullmatch(url)
+        if len(url) > _MAX_TURN_CHARACTERS or not found:
             raise ValueError("write turn:HOST[:PORT][?transport=tcp] or turns:HOST[:PORT][?transport=tcp]")
+        host, port = found[1], int(found[2] or 3478)
+        if not 1024 <= port <= 65535 and port not in _LOW_TURN_PORTS:
+            raise ValueError(f"browsers use TURN servers at port 80, 443 or from 1024 on, not at {port}")
+        # Browsers read such a host as an address, in whatever spelling.
+        if host.startswith("[") or re.search(r"(^|\.)(\d+|0[xX][0-9a-fA-F]*)\.?$", host):
+            _check_address(host.strip("[]"))
     if len(value) > _MAX_TURNS:
         raise ValueError(f"browsers are told at most {_MAX_TURNS} TURN servers")
     return value

@@ -352,8 +352,13 @@ def _turn(config: RegistryConfig) -> tuple[tuple[str, ...], str]:
     """Return which TURN servers pages are told, and what the registry shares with those.
 
     Raises:
-        UsageError: what it would share is missing.
+        UsageError: what it would share is missing, or nothing to share it with is named.
     """
+    if config.turn_secret is not None and not config.turn:
+        raise UsageError(
+            "`turn_secret` is set, and `turn` is missing: the URLs of the TURN servers that it is for, in kodo.toml"
+            " or as KODO_TURN"
+        )
     if config.turn and config.turn_secret is None:
         raise UsageError(
             "`turn` names a TURN server, and `turn_secret` is missing: the secret of that server (coturn:"

@@ -39,6 +39,13 @@ async def test_it_is_valid_openapi(http):
         body = await response.json()
     assert body["openapi"].startswith("3.1")
     validate(body)
+    gone = body["paths"]["/rendezvous/{peer_id}"]["post"]
+    assert gone["deprecated"]
+    assert "410" in gone["responses"]
+    assert "200" not in gone["responses"]
+    assert set(body["components"]["schemas"]["TurnAnswer"]["required"]) == {
+        *("urls", "username", "credential", "expires_at"),
+    }
 
 
 async def test_schemathesis_finds_nothing(tmp_path, client, registry):

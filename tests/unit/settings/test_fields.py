@@ -108,6 +108,23 @@ def test_a_url_of_no_turn_server_is_refused(urls: str) -> None:
         RegistrySettings.model_validate({"turn": urls})
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("turns:turn.example.com:99", "port 80, 443 or from 1024 on"),
+        ("turn:turn.example.com:70000", "port 80, 443 or from 1024 on"),
+        ("turn:[1:2]:3478", "no address"),
+        ("turn:127.1", "no address"),
+        ("turn:0x7f000001", "no address"),
+    ],
+)
+def test_a_turn_server_that_no_page_would_use_is_refused(url: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        RegistrySettings.model_validate({"turn": url})
+    good = "turns:turn.example.com:443?transport=tcp turn:t.example:80 turn:192.0.2.7 turn:[2001:db8::7]:1024"
+    assert RegistrySettings.model_validate({"turn": good}).turn == tuple(good.split())
+
+
 def test_the_secret_of_a_turn_server_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "hush-hush-0123456789"
     loaded = load_settings(tmp_path, environment={"KODO_TURN_SECRET": secret})

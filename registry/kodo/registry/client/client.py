@@ -30,7 +30,16 @@ from kodo.registry.records.mesh import Batch
 from kodo.registry.records.record import MAX_RECORD_BYTES, NodeRecord, verify_record
 from kodo.registry.records.signed import pack, unpack
 
-__all__ = ["BroughtAnswer", "FlowRefusal", "Page", "RegistryClient", "RegistryState", "StateAnswer", "UpAnswer"]
+__all__ = [
+    "BroughtAnswer",
+    "FlowRefusal",
+    "Page",
+    "RegistryClient",
+    "RegistryState",
+    "StateAnswer",
+    "TurnAnswer",
+    "UpAnswer",
+]
 
 MAX_ANSWER_BYTES = 32 << 20
 """Bound of an answer, uncompressed: 500 flows with the longest of everything."""
@@ -119,12 +128,13 @@ class Page(_Answer):
     result: list[dict[str, Any]]
 
 
-class _Turn(_Answer):
+class TurnAnswer(_Answer):
     """What a browser is told of TURN servers; it checks itself what it takes of that."""
 
     urls: list[str] = Field(max_length=16)
     username: str = Field(max_length=512)
     credential: str = Field(max_length=512)
+    expires_at: int
 
 
 _Model = TypeVar("_Model", bound=_Answer)
@@ -223,7 +233,7 @@ class RegistryClient:
         Raises:
             CallError: 404 `no-turn`, the registry names none.
         """
-        return self._parse(_Turn, await self.call("GET", "/turn", limit=_MAX_TURN_BYTES)).model_dump()
+        return self._parse(TurnAnswer, await self.call("GET", "/turn", limit=_MAX_TURN_BYTES)).model_dump()
 
     async def nodes(
         self,

@@ -115,7 +115,7 @@ class Service:
     reading: Counter[str] = field(default_factory=Counter)
     told: Callable[[str, str, int, float], None] | None = None
     relay: RelayServer | None = None
-    turn: tuple[tuple[str, ...], str] = ((), "")
+    turn: tuple[tuple[str, ...], str] = field(default=((), ""), repr=False)
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.

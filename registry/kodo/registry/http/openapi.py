@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from kodo.registry.client.client import BroughtAnswer, Page, RegistryState, StateAnswer, UpAnswer
+from kodo.registry.client.client import BroughtAnswer, Page, RegistryState, StateAnswer, TurnAnswer, UpAnswer
 from kodo.registry.federation import LONGEST_WAIT_S
 from kodo.registry.http.access import ACCESS_OPS
 from kodo.registry.http.admin import (
@@ -66,7 +66,7 @@ class Operation:
         refusals: the statuses of its problems.
         operator: whether it takes a signed claim.
         reads: whether it takes one, or a token, where it takes a grant.
-        success: the status of its answer.
+        success: the status of its answer; None: it refuses whoever calls it, and is deprecated.
     """
 
     method: str
@@ -78,7 +78,7 @@ class Operation:
     refusals: tuple[int, ...] = ()
     operator: bool = False
     reads: bool = False
-    success: int = 200
+    success: int | None = 200
 
 
 _WRITES = (400, 408, 409, 413, 415, 429, 503, 507)
@@ -116,9 +116,9 @@ OPERATIONS: tuple[Operation, ...] = (
               query={"to": {"type": "string", "description": "the tag of the node that is dialled"}},
               refusals=(400, 404, 426, 429)),
     Operation("get", "/turn", "Credentials for the TURN servers that pages use where UDP is blocked",
-              refusals=(401, 403, 404, 429), reads=True),
-    Operation("post", "/rendezvous/{peer_id}", "Nothing any more: sealed offers are passed on no longer",
-              refusals=(403, 410)),
+              None, TurnAnswer, refusals=(401, 403, 404, 429), reads=True),
+    Operation("post", "/rendezvous/{peer_id}", "Always refused: sealed offers are not passed on",
+              success=None, refusals=(403, 410)),
     _operators("post", "/register", "Register a name", RegisterName),
     _operators("delete", "/register", "Unregister a name and remove its node", UnregisterName),
     _operators("get", "/register", "A page of the list", query=_P),
@@ -197,7 +197,9 @@ def _operation(each: Operation) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "done"}
     if each.success == 200:
         success["content"] = {_JSON: {"schema": {"type": "object"}}} if each.answer is None else _content(each.answer)
-    told["responses"] = {str(each.success): success}
+    told["responses"] = {} if each.success is None else {str(each.success): success}
+    if each.success is None:
+        told["deprecated"] = True
     if each.method == "get" and each.path in ("/nodes", "/flows", "/nodes/{peer_id}"):
         told["responses"]["304"] = {"description": "the caller has it already, by its `ETag`"}
     # The guard before every route: Host and Origin.

@@ -92,11 +92,11 @@ class Rendezvous:
         return socket
 
     async def offer(self, request: web.Request) -> web.Response:
-        """Refuse a sealed offer, as registries of 0.1.0 passed on. For one release; then there is nothing here."""
+        """Refuse a sealed offer, as earlier registries passed on. For one release; then there is nothing here."""
         raise problem(
             410,
             "gone",
-            "registries pass no sealed offers on any more; dial the node by its addresses, the relay's too",
+            "registries pass no sealed offers on; dial the node by its addresses, the relay's too",
         )
 
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +23,9 @@ __all__ = ["TURN_TTL_S", "Turn", "credentials"]
 
 TURN_TTL_S = 600
 """Seconds for which credentials hold: a session that has begun by then goes on."""
+
+_DAY_MS = 86_400_000
+_NAME_CHARACTERS = 20
 
 
 @dataclass(slots=True)
@@ -54,13 +56,13 @@ class Turn:
             raise problem(404, "no-turn", "this registry names no TURN server")
         await self.admit(request)
         now = self.clock()
-        wait = self.asked.wait_ms(source_of(request.remote), now)
+        source = source_of(request.remote)
+        wait = self.asked.wait_ms(source, now)
         if wait:
             seconds = -(-wait // 1000)
             raise problem(429, "too-often", f"too many of these at once; wait {seconds} s", retry_after_s=seconds)
         expires_s = now // 1000 + TURN_TTL_S
-        # Nothing of who asks: the server counts by user names, and keeps logs of its own.
-        username, credential = credentials(self.secret, expires_s, secrets.token_hex(8))
+        username, credential = credentials(self.secret, expires_s, self._name(source, now))
         told = {
             "urls": list(self.urls),
             "username": username,
@@ -68,6 +70,11 @@ class Turn:
             "expires_at": expires_s * 1000,
         }
         return web.json_response(told, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    def _name(self, source: str, now: int) -> str:
+        """Return what the server counts a source's use by. Its logs tell nothing by it to who lacks the secret."""
+        text = f"name {now // _DAY_MS} {source}"
+        return hmac.digest(self.secret.encode(), text.encode(), "sha256").hex()[:_NAME_CHARACTERS]
 
 
 def credentials(secret: str, expires_s: int, name: str) -> tuple[str, str]:
