@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 from kodo.client import Client
+from kodo.node.executors.niceness import NICE as FLOWS_NICE
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError, KodoError
@@ -61,8 +62,6 @@ DISK_BYTES = 3 << 30
 RESERVE_BYTES = 256 << 20
 ROUND = ("call", "call", "search", "call", "connect", "call", "download", "call", "search", "run", "call", "login")
 """What the user does in turn: what is short more often, for the 99th percentile wants many."""
-FLOWS_NICE = 15
-"""How far Ray has flows step back."""
 FLOWS, USERS_NODE = "flows", "node with users"
 LEAST_BUSY = 0.3
 """How much of a CPU strangers have to get together to be any."""

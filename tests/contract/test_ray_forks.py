@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from kodo.node.executors.niceness import NICE, nice_of_session
 from kodo.node.executors.ray.cluster import driver_environment, find_cluster, start_cluster, stop_cluster
 
 SERVER = "kodo.node.executors.ray.forking.server"
@@ -113,6 +114,10 @@ def test_a_worker_is_forked_and_has_what_it_was_to_have(ask: Ask) -> None:
     told = ask(KODO_RUNNER="runner-1", KODO_TEXT="=a b\n")
     assert SERVER in psutil.Process(told["server"]).cmdline()
     assert told["group"] == told["pid"]
+    # Ray has workers nice, which Linux looks at within a session only.
+    assert os.getpriority(os.PRIO_PROCESS, told["pid"]) >= NICE
+    assert os.getsid(told["pid"]) == told["server"] != os.getsid(0)
+    assert nice_of_session(told["pid"]) in (NICE, None)
     assert told["script"] == told["main"]
     assert told["main"].endswith("default_worker.py")
     assert told["environment"]["KODO_TEXT"] == "=a b\n"

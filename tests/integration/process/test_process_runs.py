@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from kodo.node.executors.executor import RunnerDiedError, RunSpec
+from kodo.node.executors.niceness import NICE, nice_of_session
 from kodo.node.executors.process.executor import ProcessExecutor
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.protocol.ids import make_id
@@ -101,6 +102,15 @@ async def test_neither_the_node_nor_a_runner_has_imported_ray(run):
     maps = " ".join(map.path for map in psutil.Process(pid).memory_maps())
     assert "msgpack" in maps
     assert "/ray/" not in maps
+
+
+async def test_a_runner_and_its_session_have_the_processor_after_their_node(run):
+    made = await run("sleeps")
+    pid = (await made.until("result")).data["pid"]
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= NICE
+    assert os.getpgid(pid) == pid
+    assert os.getsid(pid) == server_of(pid).pid != os.getsid(0)
+    assert nice_of_session(pid) in (NICE, None)
 
 
 async def test_what_a_flow_is_given_stands_in_no_arguments_and_no_environment(run):

@@ -89,7 +89,7 @@ class Run:
 
     async def until(self, *names: str) -> RunnerEvent:
         """Poll until one of these events, which is given."""
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         seen = 0
         while True:
             for event in self.events[seen:]:

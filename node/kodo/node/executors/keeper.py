@@ -30,7 +30,8 @@ def keep_next(begun: Callable[[int], None]) -> None:
             descriptors only.
     """
     try:
-        os.setsid()
+        # Its own group, not a session: see `executors.niceness`.
+        os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         runner = os.fork()
         if runner == 0:

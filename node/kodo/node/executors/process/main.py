@@ -28,6 +28,7 @@ from typing import Any
 from kodo.flow._runtime.capture import StreamCapture
 from kodo.flow._runtime.kept_code import use_kept_code
 from kodo.flow._runtime.sources import enter_scope
+from kodo.node.executors.niceness import step_back, step_session_back
 from kodo.node.executors.process.wire import FrameReader, pack_answer, pack_refusal
 from kodo.node.executors.runner.service import RunnerService
 from kodo.node.executors.runner.storage import FOLDER, own_storage
@@ -97,6 +98,7 @@ def run_runner(plan: Plan, listener: socket.socket, mark: int | None = None) -> 
     """
     try:
         os.umask(0o077)
+        step_back()
         os.environ[MARK] = plan.name
         os.environ[FOLDER] = plan.folder
         own_storage(os.environ, plan.folder)
@@ -238,6 +240,7 @@ def main() -> None:
     """Be a runner as the words of the command say, where none is forked: name, folder, whether it stays."""
     name, folder, stays = sys.argv[1:]
     os.setsid()
+    step_session_back()
     mark = find_mark()
     run_runner(Plan(name, folder, stays == "stays"), socket.socket(fileno=DESCRIPTOR), mark)
 

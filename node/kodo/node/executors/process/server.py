@@ -26,6 +26,7 @@ import socket
 from typing import Any
 
 from kodo.node.executors.keeper import keep_next
+from kodo.node.executors.niceness import step_session_back
 from kodo.node.executors.process.main import DESCRIPTOR, MARK, Plan, find_mark, run_runner
 from kodo.node.executors.runner.service import warm_up
 
@@ -48,6 +49,7 @@ def main() -> None:
     del os.environ[MARK]
     warm_up()
     _freeze()
+    step_session_back()
     control = socket.socket(fileno=DESCRIPTOR)
     order = _serve(control)
     if order is not None:
@@ -113,7 +115,7 @@ def _fork(
         os.close(telling)
         keep_next(lambda pid: _begun(pid, told, listener))
         os.close(told)
-        os.setsid()  # what it starts ends with it
+        os.setpgid(0, 0)  # what it starts ends with it
         return plan, listener
     listener.close()
     os.close(told)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kodo.node.executors.keeper import keep_next
+from kodo.node.executors.niceness import step_session_back
 from kodo.node.executors.ray.forking.setup_worker import DECLINED, FORKED, MARK, OUTDATED, PLACE, unfielded
 from kodo.node.executors.runner.service import kodo_version, warm_up
 from kodo.node.executors.runner.telemetry import TELEMETRY_OFF
@@ -94,6 +95,7 @@ def main() -> None:
     library.getenv.restype = ctypes.c_void_p
     address = library.getenv(MARK.encode())
     _preload()
+    step_session_back()  # `setup_worker` has made it the leader of one
     request = _serve()
     if request is not None:
         _become(request, address)
