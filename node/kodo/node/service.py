@@ -177,7 +177,7 @@ class Service:
             return await self._answer_guest(asked, args, invitation)
         as_whom = principal if behalf is None else principal.on_behalf(behalf)
         caller = Caller(self._admitted(asked, args, as_whom), asked, payer_of(principal, asked.session))
-        _take_turns(asked.session, principal)
+        self._take_turns(asked.session, principal)
         answering = self._handlers[asked.op](caller, args)
         if asked.op not in _LONG:
             return await answering
@@ -211,7 +211,7 @@ class Service:
         principal = await self._provider.identify(peer, bound_token(session))
         check_admitted("", principal, self._name)
         session.admitted = True
-        _take_turns(session, principal)
+        self._take_turns(session, principal)
 
     def _admitted(self, asked: Asked, args: Args, principal: Principal) -> Principal:
         """Return in whose name the call is answered: a link lets in to its run who has no business here otherwise."""
@@ -225,6 +225,14 @@ class Service:
                 raise
             return guest
         return principal
+
+    def _take_turns(self, session: Any, principal: Principal) -> None:
+        """Put what is done for an account that was admitted before what strangers want."""
+        # What anybody may ask says nothing of whether the caller is still admitted.
+        session.admitted = session.admitted and principal.enters(self._name)
+        session.account = account = account_paying(principal) if session.admitted else None
+        if account is not None:
+            join_account(account)
 
     async def _identify(self, asked: Asked) -> Principal:
         peer = str(asked.session.remote_peer)
@@ -243,13 +251,6 @@ class Service:
         while True:
             await self._clock.sleep(self._look_s)
             check_still(principal, await self._identify(asked))
-
-
-def _take_turns(session: Any, principal: Principal) -> None:
-    """Put what is done for an account that was admitted before what strangers want."""
-    session.account = account = account_paying(principal) if session.admitted else None
-    if account is not None:
-        join_account(account)
 
 
 async def _while(work: Awaitable[Any], watching: Awaitable[Any]) -> Any:

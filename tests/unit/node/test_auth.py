@@ -61,9 +61,10 @@ async def test_a_session_has_its_turns_as_an_account_while_a_login_that_the_node
         await node.call("flow.list", DEVICE)
         assert session.account == "ana"
         await node.call("grant.remove", "home", role="user", grant="node://*")
-        assert (await node.refused("flow.list", DEVICE)).reason == "not-admitted"
         await node.call("auth.whoami", DEVICE)
         assert session.account is None
+        assert not session.admitted
+        assert (await node.refused("flow.list", DEVICE)).reason == "not-admitted"
         await node.call("grant.add", "home", role="user", grant="node://*")
         await node.call("flow.list", DEVICE)
         assert session.account == "ana"

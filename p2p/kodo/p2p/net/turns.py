@@ -9,8 +9,9 @@ it) is counted on that source, and what nobody is named for is done at once, as 
     ready, for nobody ───────────────────────────────────────────────┐
     ready, for a source ─► its line ─► least used, or waited longest ┴─► TURN_SECONDS ─► look for what came
 
-Who has an account that its host admits is known: its line goes before those of sources. Among the known, too, goes on
-who used least.
+Who has an account that its host admits is known. Among the known goes on who used least, too, and all others together
+are like one of them: an account that asks for little goes before all strangers, and one that asks for much keeps
+nobody from logging in.
 
 Sources cost nothing to who has a network of addresses. So those that are new take turns as if they were one source,
 and each `LONGEST_EVERY`th slice is for the line that has waited longest: however many come after it, a line has its
@@ -20,6 +21,7 @@ turn after `LONGEST_EVERY` slices for itself and for each line that waited befor
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import sys
 from collections import OrderedDict, deque
@@ -90,6 +92,9 @@ class Line:
             self.total += seconds
 
 
+_Entry = tuple[float, int, Line]
+"""A rank, a place, and the line that waits there."""
+
 _line: ContextVar[Line | None] = ContextVar("line", default=None)
 
 
@@ -102,12 +107,16 @@ class FairLoop(asyncio.SelectorEventLoop):
         """The lines that wait, by place: who has waited longest is the first."""
         self._new: OrderedDict[int, Line] = OrderedDict()
         """Those of them that are new."""
-        self._ranks: list[tuple[bool, float, int, Line]] = []
-        """A heap of the others. An entry whose place does not wait is of a turn that its line has had."""
+        self._ranks: list[_Entry] = []
+        """A heap of the others that are not known. An entry whose place does not wait is of a turn that is over."""
+        self._known: list[_Entry] = []
+        """The same of those that are known."""
         self._places = count(1)
         self._slices = 0
         self._newcomers = Line()
         """Counts what new lines use, all together."""
+        self._strangers = Line()
+        """Counts what all lines use that are not known."""
         self._serving = False
         self._own = Context()
         self._lines: OrderedDict[str, Line] = OrderedDict()
@@ -144,23 +153,27 @@ class FairLoop(asyncio.SelectorEventLoop):
         if line.total < NEW_SECONDS and not line.known:
             self._new[place] = line
             return
-        if len(self._ranks) > 2 * len(self._waiting) + 64:
-            self._ranks = [entry for entry in self._ranks if entry[2] in self._waiting]
-            heapify(self._ranks)
-        heappush(self._ranks, (not line.known, line.rank, place, line))
+        ranks = self._known if line.known else self._ranks
+        if len(ranks) > 2 * len(self._waiting) + 64:
+            ranks[:] = [entry for entry in ranks if entry[1] in self._waiting]
+            heapify(ranks)
+        heappush(ranks, (line.rank, place, line))
 
     def _next(self) -> Line:
         """Take the line that goes on out of those that wait."""
         self._slices += 1
-        ranks, waiting = self._ranks, self._waiting
-        while ranks and ranks[0][2] not in waiting:
-            heappop(ranks)
+        known, ranks, waiting = self._known, self._ranks, self._waiting
+        for heap in (known, ranks):
+            while heap and heap[0][1] not in waiting:
+                heappop(heap)
         if self._slices % LONGEST_EVERY == 0:
             place = next(iter(waiting))
-        elif self._new and (not ranks or (True, self._newcomers.rank) <= ranks[0][:2]):
+        elif known and (known[0][0] <= self._strangers.rank or not (self._new or ranks)):
+            place = heappop(known)[1]
+        elif self._new and (not ranks or self._newcomers.rank <= ranks[0][0]):
             place = next(iter(self._new))
         else:
-            place = heappop(ranks)[2]
+            place = heappop(ranks)[1]
         self._new.pop(place, None)
         return waiting.pop(place)
 
@@ -184,6 +197,8 @@ class FairLoop(asyncio.SelectorEventLoop):
                 finally:
                     if line.total < NEW_SECONDS and not line.known:
                         self._newcomers.used(now - begin, now)
+                    if not line.known:
+                        self._strangers.used(now - begin, now)
                     line.used(now - begin, now)
                     begin = now
                     line.place = 0
@@ -265,8 +280,17 @@ def line_of_account(loop: asyncio.AbstractEventLoop, account: str) -> Context | 
     """Return a context in which work for an account that was admitted is to be begun; None as `line_of`."""
     context = line_of(loop, account)
     if context is not None and (line := context.get(_line)) is not None:
-        line.known = True
+        line.known = line.known or not _is_address(account)
     return context
+
+
+def _is_address(name: str) -> bool:
+    """Whether a name is one that a source may have, too: all who come from there would be known."""
+    try:
+        ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def join_account(account: str) -> None:

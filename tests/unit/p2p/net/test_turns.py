@@ -145,22 +145,65 @@ def test_what_tasks_begin_waits_in_the_line_of_their_source() -> None:
     virtual(scene)
 
 
-def test_an_account_goes_before_all_sources_however_much_it_has_used() -> None:
+def test_an_account_that_used_less_than_all_strangers_together_goes_before_each_of_them() -> None:
     async def scene(loop: _VirtualFairLoop) -> None:
         done: list[str] = []
         account = line_of_account(loop, "ana")
         assert account is not None
-        loop.line("ana").used(1.0, loop.now)
-        loop.line("known").used(0.1, loop.now)
-        for number in range(20):
-            for source in ("known", f"new {number}"):
-                loop.call_soon(busy(loop, done, source), context=context(loop, source))
-        for _ in range(20):
+        loop.line("ana").used(0.02, loop.now)
+        for number in range(60):
+            loop.call_soon(busy(loop, done, "crowd"), context=context(loop, f"crowd {number}"))
+        await _turns(30)
+        before = len(done)
+        for number in range(60):
+            loop.call_soon(busy(loop, done, "crowd"), context=context(loop, f"fresh {number}"))
+        for _ in range(5):
             loop.call_soon(busy(loop, done, "ana"), context=account)
-        await _turns(50)
-        last = max(place for place, source in enumerate(done) if source == "ana")
-        assert last + 1 - 20 <= last // LONGEST_EVERY + 1  # but for the turns of who has waited longest
-        assert len(done) == 60
+        await _turns(100)
+        last = max(place for place, source in enumerate(done) if source == "ana") - before
+        assert last + 1 - 5 <= last // LONGEST_EVERY + 1  # but for the turns of who has waited longest
+        assert len(done) == 125
+
+    virtual(scene)
+
+
+@pytest.mark.parametrize("accounts", [1, 4])
+def test_who_is_new_has_a_turn_beside_accounts_and_a_crowd_that_always_want_more(accounts: int) -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+
+        def hog(name: str, found: contextvars.Context | None) -> None:
+            loop.line(name).used(1.0, loop.now)
+
+            def again() -> None:
+                busy(loop, done, name)()
+                loop.call_soon(again, context=found)
+
+            loop.call_soon(again, context=found)
+
+        for number in range(accounts):
+            hog(f"account {number}", line_of_account(loop, f"account {number}"))
+        for number in range(35):
+            hog(f"crowd {number}", context(loop, f"crowd {number}"))
+        await _turns(LONGEST_EVERY)
+
+        async def shake_hands() -> None:
+            for _ in range(20):
+                busy(loop, done, "new")()
+                await asyncio.sleep(0)
+
+        before = len(done)
+        await loop.create_task(shake_hands(), context=context(loop, "new"))
+        assert len(done) - before < 20 * 4 * (accounts + 1)
+
+    virtual(scene)
+
+
+def test_an_account_that_is_called_like_an_address_does_not_make_who_comes_from_there_known() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        for name in ("192.0.2.7", "2001:db8::/64", "::1"):
+            line_of_account(loop, name)
+            assert not loop.line(name).known
 
     virtual(scene)
 
