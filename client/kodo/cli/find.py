@@ -128,12 +128,18 @@ async def show(
         context.show(f"\n{answer['description']}")
     schema = answer.get("schema")
     rows = _input_rows(schema) if isinstance(schema, Mapping) else []
-    context.show("\nInputs:" if rows else "\nIt takes no inputs.")
+    context.show("\nInputs:" if rows else f"\n{_without_rows(schema)}")
     for row in rows:
         context.show(f"  {row}")
     if answer.get("contents_for"):
         context.show(f"\nWhat runs contain can be read by: {compact(answer['contents_for'])}")
     context.show(f"\n{_command(address, answer.get('example'))}")
+
+
+def _without_rows(schema: Any) -> str:
+    """Return what is said of a flow whose schema names no inputs."""
+    takes_any = isinstance(schema, Mapping) and schema.get("additionalProperties") not in (None, False)
+    return "Its inputs are not known here: it takes any." if takes_any else "It takes no inputs."
 
 
 def _command(address: str, example: Any) -> str:
