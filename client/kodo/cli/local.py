@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from kodo.cli.runtime import Context
 
 __all__ = ["LocalFlow", "describe_local", "embedded_node", "local_entry", "prepare_node"]
+
+logger = logging.getLogger(__name__)
 
 _FILE_AND_NAME = re.compile(r"(?s)(.+\.py)(:[A-Za-z_][\w.]*)?\Z")
 _GRAPHS = re.compile(r"(?s)(.*\blanggraph\.json)(:[^:]+)?\Z")
@@ -61,7 +64,7 @@ def local_entry(text: str, folder: Path) -> tuple[str, list[Path]]:
 
 def _file(text: str, folder: Path) -> Path:
     path = (folder / Path(text).expanduser()).resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise NotFoundError(f"there is no file {path}")
     return path
 
@@ -82,7 +85,7 @@ class LocalFlow:
 
 
 async def describe_local(flow: str) -> LocalFlow:
-    """Describe a local flow without a node.
+    """Describe a local flow without a node. An `env` of its `langgraph.json` that is not there is logged.
 
     Raises:
         UsageError: it cannot be run, or several are meant; says why, and which.
@@ -91,6 +94,7 @@ async def describe_local(flow: str) -> LocalFlow:
     from kodo.node.catalog.catalog import describe_flows
 
     entry, folders = local_entry(flow, Path.cwd())
+    _warn_of_environment(entry)
     infos = await describe_flows(
         {"roots": [str(folder) for folder in folders], "flows": [entry], "base": str(Path.cwd())}
     )
@@ -100,6 +104,14 @@ async def describe_local(flow: str) -> LocalFlow:
     if infos[0].get("error"):
         raise UsageError(f"the flow cannot be run: {infos[0]['error']}")
     return LocalFlow(entry, folders, infos[0])
+
+
+def _warn_of_environment(entry: str) -> None:
+    from kodo.flow._runtime.projects import MISSING_ENVIRONMENT, environment_file, is_graphs
+
+    variables = environment_file(entry, Path.cwd()) if is_graphs(entry) else None
+    if variables is not None and not os.path.isfile(variables):
+        logger.warning(MISSING_ENVIRONMENT, variables, entry.partition(":")[0])
 
 
 async def prepare_node() -> None:

@@ -85,3 +85,14 @@ def test_what_is_no_flow_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a-b.py").touch()
     with pytest.raises(UsageError):
         local_entry(text, tmp_path)
+
+
+async def test_an_env_that_is_not_there_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.py").write_text("def greet(name: str): ...\n")
+    (tmp_path / "langgraph.json").write_text('{"graphs": {"g": "./one.py:greet"}, "env": ".env"}')
+    await describe_local("./langgraph.json:g")
+    [told] = [record for record in caplog.records if "names as its env" in record.getMessage()]
+    assert told.levelname == "WARNING"

@@ -20,7 +20,9 @@ from kodo.p2p.errors import KodoError, NotFoundError, UsageError
 
 __all__ = [
     "GRAPHS",
+    "MISSING_ENVIRONMENT",
     "Graph",
+    "can_be_path",
     "environment_file",
     "graphs_of",
     "has_environment",
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 GRAPHS = "langgraph.json"
 """The file's name."""
+
+MISSING_ENVIRONMENT = "there is no %s, which %s names as its env: the node's variables remain"
+"""What is logged of an `env` that is not there, once: whoever describes and runs its graphs finds it missing, too."""
 
 _MAX_BYTES = 1 << 20
 _MAX_GRAPHS = 1000
@@ -57,6 +62,14 @@ class Graph:
         """The absolute path of its file; empty where it is named by its module."""
         module = self.spec.rpartition(":")[0]
         return module if module.endswith(".py") else ""
+
+
+def can_be_path(text: str) -> bool:
+    """Return whether a file may have this path: one with a NUL, or with half of a character, has none."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def is_graphs(spec: str) -> bool:
@@ -96,10 +109,10 @@ def roots_of_graphs(spec: str, base: Path) -> list[Path]:
     """
     file = (base / spec.partition(":")[0]).resolve()
     said = _read(file).get("dependencies")
-    names = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    names = [name for name in said if isinstance(name, str) and can_be_path(name)] if isinstance(said, list) else []
     places = [file.parent, *((file.parent / name).resolve() for name in names if name.startswith("."))]
     sources = [place / "src" for place in places]
-    return [place for place in dict.fromkeys([*places, *sources]) if place.is_dir()]
+    return [place for place in dict.fromkeys([*places, *sources]) if os.path.isdir(place)]
 
 
 def environment_file(spec: str, base: Path) -> Path | None:
@@ -125,22 +138,28 @@ def has_environment(folder: Path) -> bool:
 def set_environment(module: str, roots: list[str]) -> None:
     """Set the variables that a `langgraph.json` in one of some roots has, as `env`, for a module with a graph of its.
 
-    What the process has stays: its node's own variables, and the switches that keep frameworks silent. Values are
-    told to nobody, also not in errors.
+    Where several roots have such a module, that of the first is imported: variables of another's are not for it. What
+    the process has stays: its node's own variables, and the switches that keep frameworks silent. Values are told to
+    nobody, also not in errors.
 
     Raises:
         UsageError: an `env` cannot be read; says why.
     """
-    below = Path(*module.split(".")).with_suffix(".py")
-    places = {str(Path(root, below).resolve()) for root in roots}
-    for root in roots:
+    parts = module.split(".")
+    sources = [(root, Path(root, *parts).with_suffix(".py")) for root in roots]
+    sources += [(root, Path(root, *parts, "__init__.py")) for root in roots]
+    own, place = next((each for each in sources if os.path.isfile(each[1])), ("", Path()))
+    for root in dict.fromkeys(roots):
         file = Path(root, GRAPHS)
         try:
             found = os.stat(file)
             graphs = _known_graphs(root, found.st_mtime_ns, found.st_size)
+            named = any(graph.spec.partition(":")[0] == module for graph in graphs)
+            if named and own:
+                named = Path(own).resolve() in roots_of_graphs(GRAPHS, Path(root))
         except (OSError, KodoError):  # where it is offered, describing it will say so
             continue
-        if any(graph.file in places or graph.spec.partition(":")[0] == module for graph in graphs):
+        if named or (own and any(graph.file == str(place.resolve()) for graph in graphs)):
             for name, value in _environment(file).items():
                 if not name.startswith(_OURS):
                     os.environ.setdefault(name, value)
@@ -153,7 +172,7 @@ def project_definition(file: Path, name: str, description: str = "") -> FlowDefi
     """
     said: Mapping[str, Any] = {}
     for folder in list(file.resolve().parents)[:_MAX_UP]:
-        if (folder / "pyproject.toml").is_file():
+        if os.path.isfile(folder / "pyproject.toml"):
             try:
                 said = tomllib.loads(_text(folder / "pyproject.toml"))
             except (OSError, ValueError, RecursionError):
@@ -183,12 +202,17 @@ def _environment(file: Path) -> dict[str, str]:
     if not said:
         return {}
     if isinstance(said, str):
+        if not can_be_path(said):
+            raise UsageError(f"`env` in {file}: no file has the name {said[:100]!r}")
         return _variables(file, file.parent / said)
     if not isinstance(said, Mapping) or len(said) > _MAX_VARIABLES:
         raise UsageError(f"`env` in {file} is neither a file, as .env, nor a map of variables")
+    unnamed = next((name for name in said if not _is_variable(name, "")), None)
+    if unnamed is not None:
+        raise UsageError(f"`env` in {file}: {unnamed[:100]!r} is no name of a variable")
     wrong = next((name for name, value in said.items() if not _is_variable(name, value)), None)
     if wrong is not None:
-        raise UsageError(f"`env` in {file}: {wrong[:100]!r} is no variable with a text, a number or a truth value")
+        raise UsageError(f"`env` in {file}: the value of {wrong[:100]!r} must be text, a number, or true or false")
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
 
 
@@ -197,7 +221,7 @@ def _variables(file: Path, source: Path) -> dict[str, str]:
     try:
         text = _text(source)
     except FileNotFoundError:
-        logger.warning("there is no %s, which %s names as its env: the node's variables remain", source, file)
+        logger.debug(MISSING_ENVIRONMENT, source, file)
         return {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text of up to 1 MiB"
@@ -221,7 +245,7 @@ def _graph(file: Path, name: str, value: Any, base: Path) -> Graph:
     path = value.get("path") if isinstance(value, Mapping) else value
     description = str(value.get("description") or "") if isinstance(value, Mapping) else ""
     module, colon, attribute = path.rpartition(":") if isinstance(path, str) else ("", "", "")
-    if not colon or not re.fullmatch(r"[A-Za-z_]\w*", attribute):
+    if not colon or not re.fullmatch(r"[A-Za-z_]\w*", attribute) or not can_be_path(str(path)):
         raise UsageError(f"the graph {name} in {file} is not written as ./file.py:attribute or module:attribute")
     if module.endswith((".js", ".ts", ".mjs", ".mts")):
         raise UsageError(f"the graph {name} in {file} is not in Python")
@@ -231,7 +255,7 @@ def _graph(file: Path, name: str, value: Any, base: Path) -> Graph:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise NotFoundError(f"there is no file {file}")
     try:
         said = json.loads(_text(file))

@@ -95,8 +95,8 @@ def import_source(name: str) -> ModuleType:
         UsageError: these variables cannot be read.
         Exception: whatever the module raises.
     """
-    set_environment(name, _roots)
     own = next((root for root in _holding(name.partition(".")[0]) if not _is_package(Path(root))), None)
+    set_environment(name, [*([own] if own is not None else []), *_roots])
     if own is not None and len(_roots) > 1 and own in sys.path:
         sys.path.remove(own)
         sys.path.insert(0, own)
@@ -130,7 +130,7 @@ def file_of(spec: str, base: Path) -> Path | None:
     if not all(part.isidentifier() for part in parts):
         return None
     file = base.joinpath(*parts).with_suffix(".py").resolve()
-    return file if file.is_file() and _levels_of(file) >= len(parts) else None
+    return file if os.path.isfile(file) and _levels_of(file) >= len(parts) else None
 
 
 def module_of(file: Path, roots: list[str] | list[Path]) -> str:
@@ -141,7 +141,7 @@ def module_of(file: Path, roots: list[str] | list[Path]) -> str:
         UsageError: it cannot be imported; says why, and what would be instead.
     """
     file = file.resolve()
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise NotFoundError(f"there is no file {file}")
     places = [Path(root).resolve() for root in roots]
     own = root_of(file)
@@ -155,12 +155,12 @@ def module_of(file: Path, roots: list[str] | list[Path]) -> str:
         )
     if parts[0] in _STANDARD:
         first = root / parts[0]
-        name = first.name if first.is_dir() else f"{first.name}.py"
+        name = first.name if os.path.isdir(first) else f"{first.name}.py"
         raise UsageError(f"{name} in {root} has the name of a module of Python's: rename it")
     holding = _holding(parts[0], places)
     if holding and Path(holding[0]) != root:
         other = Path(holding[0]) / Path(*parts).with_suffix(".py")
-        if other.is_file():
+        if os.path.isfile(other):
             name = ".".join(parts)
             raise UsageError(
                 f"{file} and {other} are both imported as {name}: rename one of them or of their folders"
@@ -171,7 +171,7 @@ def module_of(file: Path, roots: list[str] | list[Path]) -> str:
 def strays(roots: list[str] | list[Path]) -> list[Path]:
     """Return files and packages in some roots that have the name of a module of Python's: they are not imported."""
     found = [Path(root) / name for root in roots for name in sorted(_STANDARD)]
-    files = [path.with_suffix(".py") for path in found if path.with_suffix(".py").is_file()]
+    files = [path.with_suffix(".py") for path in found if os.path.isfile(path.with_suffix(".py"))]
     return [*files, *(path for path in found if _is_package(path))]
 
 
@@ -201,12 +201,12 @@ def _holding(name: str, roots: list[str] | list[Path] | None = None) -> list[str
     places = [Path(root) for root in (_roots if roots is None else roots)]
     if not name.isidentifier():
         return []
-    found = [str(root) for root in places if _is_package(root / name) or (root / f"{name}.py").is_file()]
-    return found or [str(root) for root in places if (root / name).is_dir()]
+    found = [str(root) for root in places if _is_package(root / name) or os.path.isfile(root / f"{name}.py")]
+    return found or [str(root) for root in places if os.path.isdir(root / name)]
 
 
 def _is_package(folder: Path) -> bool:
-    return (folder / "__init__.py").is_file()
+    return os.path.isfile(folder / "__init__.py")
 
 
 def _levels_of(file: Path) -> int:

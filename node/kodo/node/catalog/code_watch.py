@@ -52,6 +52,7 @@ class CodeWatch:
         self._reload = reload
         self._keeps = keeps
         self._told: Seen | None = None
+        self._fault = ""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -59,10 +60,17 @@ class CodeWatch:
             await self._clock.sleep(max(LOOK_SECONDS, await self.look() * _SHARE))
 
     async def look(self) -> float:
-        """Look once, and do what is to be done; return how long looking took, in seconds."""
+        """Look once, and do what is to be done; return how long looking took, in seconds. Raises nothing."""
         begin = time.monotonic()
-        now = await asyncio.to_thread(self._code.look)
-        took, before = time.monotonic() - begin, self._seen()
+        try:
+            now = await asyncio.to_thread(self._code.look)
+        except Exception as error:  # whatever it is: the node and its runs go on without it
+            fault = _text_of(error)
+            if fault != self._fault:
+                logger.warning("the code of flows cannot be looked at, and the flows stay as they were: %s", fault)
+            self._fault = fault
+            return time.monotonic() - begin
+        took, before, self._fault = time.monotonic() - begin, self._seen(), ""
         if now == before:
             self._told = None
         elif now != self._told:
@@ -70,24 +78,37 @@ class CodeWatch:
             await self._note(_changed(before, now))
         return took
 
-    async def _note(self, names: str) -> None:
+    async def _note(self, paths: list[str]) -> None:
+        names = _names(paths)
         if self._reload is None:
-            what = (
-                "runs go on with the code that the node started with; restart it to offer what is new, or start it "
-                "with --reload"
-            )
-            unkept = "restart the node: until then runs may take the new code under the form of the old one"
-            logger.warning("%s changed: %s", names, what if self._keeps else unkept)
+            self._leave(paths)
             return
         try:
             faults = await self._reload()
-        except KodoError as error:
-            logger.warning("%s changed, and the flows stay as they were: %s", names, error)
+        except Exception as error:  # also what nobody thought of must not end the node
+            logger.warning("%s changed, and the flows stay as they were: %s", names, _text_of(error))
             return
         for fault in faults:
             logger.warning("%s changed: %s", names, fault)
         if not faults:
             logger.warning("%s changed: new runs take the new code", names)
+
+    def _leave(self, paths: list[str]) -> None:
+        """Log what becomes of changed files, as nothing is described anew."""
+        read = [path for path in paths if path in self._code.read_when_run]
+        if code := [path for path in paths if path not in read]:
+            what = (
+                "runs go on with the code that the node started with; restart it to offer what is new, or start it "
+                "with --reload"
+            )
+            unkept = "restart the node: until then runs may take the new code under the form of the old one"
+            logger.warning("%s changed: %s", _names(code), what if self._keeps else unkept)
+        if read:
+            logger.warning(
+                "%s changed: runs in processes that are ready have the variables of before, later ones those of now; "
+                "restart the node, or start it with --reload",
+                _names(read),
+            )
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +122,14 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             task.cancel()
 
 
-def _changed(before: Seen, now: Seen) -> str:
-    paths = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+def _changed(before: Seen, now: Seen) -> list[str]:
+    return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+
+
+def _text_of(error: Exception) -> str:
+    return str(error) if isinstance(error, KodoError) else f"{type(error).__name__}: {error}"
+
+
+def _names(paths: list[str]) -> str:
     names = ", ".join(os.path.basename(path) for path in paths[:_NAMED])
     return names + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import os
 import re
 import shlex
 import socket
@@ -14,7 +15,15 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from kodo.flow._runtime.projects import GRAPHS, environment_file, graphs_of, is_graphs, roots_of_graphs
+from kodo.flow._runtime.projects import (
+    GRAPHS,
+    MISSING_ENVIRONMENT,
+    can_be_path,
+    environment_file,
+    graphs_of,
+    is_graphs,
+    roots_of_graphs,
+)
 from kodo.flow._runtime.sources import file_of, root_of, strays
 from kodo.p2p.errors import KodoError, UsageError
 
@@ -48,6 +57,15 @@ def check_node_name(name: str) -> str:
             f"the node name {name!r} must look like a domain name: letters, digits, - and _ between dots"
         )
     return name
+
+
+def _check_line(line: str) -> str:
+    if not can_be_path(line):
+        raise ValueError(f"{line[:100]!r} names no file, and no module")
+    return line
+
+
+_Line = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_check_line)]
 
 
 class _Strict(BaseModel):
@@ -98,10 +116,10 @@ class Scope(_Strict):
     """
 
     name: Annotated[str, AfterValidator(check_node_name)] | None = None
-    flows: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=10_000)
+    flows: list[_Line] = Field(default_factory=list, max_length=10_000)
     overrides: dict[str, Override] = Field(default_factory=dict)
-    files: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=1000)
-    roots: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=100)
+    files: list[_Line] = Field(default_factory=list, max_length=1000)
+    roots: list[_Line] = Field(default_factory=list, max_length=100)
 
     def import_roots(self, base: Path) -> list[Path]:
         """Return the folders that flows are imported from: `base`, the scope's own, comes first. Reads files.
@@ -110,7 +128,7 @@ class Scope(_Strict):
             UsageError: one of `roots` is no folder.
         """
         named = [(base / name).resolve() for name in self.roots]
-        missing = next((place for place in named if not place.is_dir()), None)
+        missing = next((place for place in named if not os.path.isdir(place)), None)
         if missing is not None:
             raise UsageError(f"`roots` in the scope file: there is no folder {missing}")
         implied: list[Path] = []
@@ -130,12 +148,15 @@ class Scope(_Strict):
         An `env` that is not there is logged: the node's own variables may do.
         """
         found: list[Path] = []
+        missing: dict[Path, Path] = {}
         for spec in filter(is_graphs, self.flows):
             with contextlib.suppress(KodoError):  # describing it will say so
                 file, variables = base / spec.partition(":")[0], environment_file(spec, base)
                 found += [file, *([variables] if variables is not None else [])]
-                if variables is not None and not variables.is_file():
-                    logger.warning("there is no %s, which %s names as its env", variables, file)
+                if variables is not None and not os.path.isfile(variables):
+                    missing[variables] = file
+        for variables, file in missing.items():
+            logger.warning(MISSING_ENVIRONMENT, variables, file)
         return list(dict.fromkeys(found))
 
 
@@ -180,7 +201,7 @@ def tell_strays(roots: list[Path]) -> None:
 
 
 def _scope_of_file(path: Path) -> Scope:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"there is no file {path}")
     if path.suffix == ".py" and not path.stem.isidentifier():
         raise UsageError(f"{path} cannot be imported: its name is not a Python name")

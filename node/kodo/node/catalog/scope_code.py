@@ -56,6 +56,11 @@ class ScopeCode:
         self._roots = [root.resolve() for root in roots]
         self._besides = [Path(os.path.abspath(path)) for path in besides]
 
+    @property
+    def read_when_run(self) -> frozenset[str]:
+        """What is looked at and not kept: a process that runs flows reads it when it begins, as a `.env`."""
+        return frozenset(path for path in map(os.fspath, self._besides) if not path.endswith(_ENDINGS))
+
     def look(self) -> dict[str, tuple[int, int]]:
         """Return all sources as they are now, but for hidden ones and those of virtual environments."""
         seen: dict[str, tuple[int, int]] = {}
@@ -116,7 +121,7 @@ class ScopeCode:
     def _note(self, seen: dict[str, tuple[int, int]], path: str) -> int:
         try:
             found = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # there is no such file, nor can there be
             return 0
         seen[path] = (found.st_mtime_ns, found.st_size)
         return found.st_size

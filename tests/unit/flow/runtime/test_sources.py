@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kodo.flow._runtime import sources
-from kodo.flow._runtime.projects import graphs_of, project_definition, roots_of_graphs
+from kodo.flow._runtime.projects import graphs_of, project_definition, roots_of_graphs, set_environment
 from kodo.flow._runtime.sources import add_roots, file_of, import_source, module_of, root_of, strays
 from kodo.node.catalog.catalog import describe_flows
 from kodo.node.catalog.scope import Scope
@@ -287,8 +287,11 @@ def test_they_may_stand_in_the_file_itself_and_reach_no_module_of_another_projec
     ("env", "why"),
     [
         ([1], "is neither a file, as .env, nor a map"),
-        ({"A": ["secret"]}, "'A' is no variable"),
-        ({"A=B": "secret"}, "'A=B' is no variable"),
+        ({"A": ["secret"]}, "the value of 'A' must be text, a number, or true or false"),
+        ({"A=B": "secret"}, "'A=B' is no name of a variable"),
+        ("a" * 300, "File name too long"),
+        (".env\0", r"no file has the name '\.env\\x00'"),
+        ("\ud800.env", r"no file has the name '\\ud800\.env'"),
         ("./src", "Is a directory"),
         ("./bytes", "it is no text of up to 1 MiB"),
     ],
@@ -311,6 +314,58 @@ async def test_a_project_whose_env_is_not_there_has_the_variables_of_its_node(
     files = Scope(flows=["langgraph.json"]).files_beside(tmp_path)
     assert [file.name for file in files] == ["langgraph.json", ".env"]
     assert f"there is no {tmp_path / '.env'}" in caplog.text
+
+
+WHO = """
+import os
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+
+class State(TypedDict, total=False):
+    {who}: str
+
+builder = StateGraph(State)
+builder.add_node("sing", lambda state: state)
+builder.add_edge(START, "sing")
+seen = {{name for name in os.environ if name.startswith("SINGS_")}}
+assert seen == {{"SINGS_{who}"}}, seen
+graph = builder.compile()
+"""
+
+
+async def test_variables_of_a_project_do_not_reach_the_code_of_another(tmp_path: Path):
+    for who in ("a", "b"):
+        tree(tmp_path / who, graph_PY=WHO.format(who=who), **{f"{who}_PY": WHO.format(who=who)})
+        graphs = {"own": f"./{who}.py:graph", "shared": "./graph.py:graph"}
+        said = {"graphs": graphs, "env": {f"SINGS_{who}": "x"}}
+        (tmp_path / who / "langgraph.json").write_text(json.dumps(said))
+    found = await described(tmp_path, "a/langgraph.json", "b/langgraph.json")
+    assert {path: error for path, error in found.items() if "both imported as graph" not in (error or "")} == {
+        "a.graph": None,
+        "b.graph": None,
+        "graph.graph": None,
+    }
+
+
+def test_a_graph_that_is_named_by_its_module_has_the_variables_of_the_project_that_it_is_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    for who in ("a", "b"):
+        tree(tmp_path / who / "src", agents___INIT="", agents__graph_PY="")
+        said = {"graphs": {"g": "agents.graph:graph"}, "env": {f"SINGS_{who}": "x"}}
+        (tmp_path / who / "langgraph.json").write_text(json.dumps(said))
+    roots = [str(tmp_path / place) for place in ("a", "a/src", "b", "b/src")]
+    set_environment("agents.graph", roots)
+    assert [name for name in os.environ if name.startswith("SINGS_")] == ["SINGS_a"]
+
+
+@pytest.mark.parametrize("name", ["a" * 300, ".\0", ".\ud800"])
+def test_what_no_folder_or_file_is_called_ends_nothing(tmp_path: Path, name: str):
+    said = {"graphs": {"a": f"{name}.py:graph"}, "dependencies": [f".{name}", "."]}
+    (tmp_path / "langgraph.json").write_text(json.dumps(said))
+    assert roots_of_graphs("langgraph.json", tmp_path) == [tmp_path]
+    assert Scope(flows=["langgraph.json"]).import_roots(tmp_path) == [tmp_path]
 
 
 @pytest.mark.parametrize("text", ["", "[project]\nauthors = 3", "[project", "[project]\nauthors = [3]"])

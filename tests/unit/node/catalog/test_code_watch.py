@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kodo.node.catalog.code_watch import CodeWatch
+from kodo.node.catalog.scope import Scope
 from kodo.node.catalog.scope_code import ScopeCode
 from kodo.p2p.errors import UsageError
 from tests.unit.node.conftest import StillClock
@@ -20,13 +24,13 @@ class Rig:
         self.file.write_text("x = 1")
         self.code = ScopeCode([root], None)
         self.seen = self.code.look()
-        self.answers: list[list[str] | UsageError] = []
+        self.answers: list[list[str] | Exception] = []
         self.watch = CodeWatch(self.code, lambda: self.seen, clock, self._reload if reload else None, keeps=keeps)
         self._caplog = caplog
 
     async def _reload(self) -> list[str]:
         answer = self.answers.pop(0)
-        if isinstance(answer, UsageError):
+        if isinstance(answer, Exception):
             raise answer
         self.seen = self.code.look()
         return answer
@@ -83,3 +87,80 @@ async def test_what_cannot_be_taken_is_told_and_tried_again_when_it_was_edited(
     assert await rig.told() == []
     rig.file.write_text("x = 300")
     assert await rig.told() == ["a.py changed: new runs take the new code"]
+
+
+async def test_whatever_goes_wrong_when_flows_are_described_anew_is_told_and_ends_nothing(
+    tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(tmp_path, clock, caplog, reload=True, keeps=True)
+    rig.answers = [PermissionError(13, "Permission denied"), []]
+    rig.file.write_text("x = 20")
+    [told] = await rig.told()
+    assert told.startswith("a.py changed, and the flows stay as they were: PermissionError: [Errno 13]")
+    rig.file.write_text("x = 300")
+    assert await rig.told() == ["a.py changed: new runs take the new code"]
+
+
+async def test_sources_that_cannot_be_looked_at_are_told_once_and_end_nothing(
+    tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(ScopeCode):
+        def look(self) -> dict[str, tuple[int, int]]:
+            raise RuntimeError("nobody thought of this")
+
+    rig = Rig(tmp_path, clock, caplog, reload=True, keeps=True)
+    rig.watch = CodeWatch(Broken([tmp_path], None), lambda: rig.seen, clock, rig._reload)
+    [told] = await rig.told()
+    assert told.endswith("the flows stay as they were: RuntimeError: nobody thought of this")
+    assert await rig.told() == []
+
+
+async def test_without_reload_variables_that_change_are_told_as_they_are_read(
+    tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(tmp_path, clock, caplog, reload=False, keeps=True)
+    rig.code.watch([tmp_path], [tmp_path / ".env"])
+    rig.file.write_text("x = 20")
+    (tmp_path / ".env").write_text("A=1")
+    code, variables = await rig.told()
+    assert code.startswith("a.py changed: runs go on with the code that the node started with")
+    assert variables.startswith(".env changed: runs in processes that are ready have the variables of before")
+
+
+@pytest.fixture
+def unsearchable(tmp_path: Path) -> Iterator[Path]:
+    """A file in a folder that this process may not search, also where the tests run as root."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / ".env").write_text("A=1")
+    folder.chmod(0)
+    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        above.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder / ".env"
+    os.seteuid(user)
+    folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("env", ["closed/.env", "a" * 300, ".env\0", "\ud800.env"])
+async def test_an_env_that_cannot_be_looked_at_ends_nothing(
+    unsearchable: Path, tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture, env: str
+) -> None:
+    with pytest.raises((OSError, ValueError)):
+        os.stat(tmp_path / env)
+    said = tmp_path / "langgraph.json"
+    user = os.geteuid()
+    if user == 65534:
+        os.seteuid(0)
+    said.write_text(json.dumps({"graphs": {"a": "./a.py:graph"}, "env": env}))
+    rig = Rig(tmp_path, clock, caplog, reload=True, keeps=True)
+    os.seteuid(user)
+    beside = Scope(flows=[said.name]).files_beside(tmp_path)
+    assert beside[0] == said
+    assert "names as its env" in caplog.text
+    rig.code.watch([tmp_path], beside)
+    assert {os.path.basename(path) for path in rig.code.look()} == {"a.py", said.name}
+    rig.answers = [[]]
+    assert await rig.told() == [f"{said.name} changed: new runs take the new code"]

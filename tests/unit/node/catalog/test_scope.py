@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.node.catalog.scope import check_node_name, default_name, load_scope
+from kodo.node.catalog.scope import Scope, check_node_name, default_name, load_scope
 from kodo.p2p.errors import UsageError
 
 GOOD = """
@@ -44,6 +44,8 @@ def test_a_scope_names_the_node_and_its_flows(tmp_path: Path) -> None:
         ("overrides: {a: {limits: {zzz: 1}}}", "known are concurrent_runs"),
         ("name: 'a b'", "like a domain name"),
         ("flows: 5", "flows"),
+        ('flows: ["a\\0"]', "names no file"),
+        ('roots: ["a\\0"]', "names no file"),
         ("- a", "not a map"),
         ("flows: [", "not YAML"),
     ],
@@ -92,3 +94,8 @@ def test_other_names_are_refused(name: str) -> None:
 
 def test_the_default_name_is_one() -> None:
     assert check_node_name(default_name())
+
+
+def test_a_root_with_a_name_that_no_folder_has_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        Scope(roots=["a" * 300]).import_roots(tmp_path)
