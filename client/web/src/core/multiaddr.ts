@@ -178,3 +178,21 @@ export function isLocal(address: Pick<Multiaddr, 'family' | 'host'>): boolean {
   const loopback = bytes.every((byte, i) => byte === (i === 15 ? 1 : 0))
   return loopback || (bytes[0]! & 0xfe) === 0xfc || (bytes[0] === 0xfe && (bytes[1]! & 0xc0) === 0x80)
 }
+
+/** From where an address may be named: by everybody, by whom one provider serves too, within a local network, on this machine alone. */
+export const [ANYWHERE, PROVIDER, NETWORK, MACHINE] = [0, 1, 2, 3] as const
+export type Reach = typeof ANYWHERE | typeof PROVIDER | typeof NETWORK | typeof MACHINE
+
+/** Loopback, link-local and multicast addresses, and those of no machine; IPv4 addresses within IPv6 ones. */
+const NOBODYS = /^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^(::|fe[89ab]|ff)/
+/** Shared by the customers of a provider, RFC 6598. */
+const SHARED = /^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./
+/** Of protocols and of tests of networks; NAT64, 6to4 and site-local: a network decides what they lead to. */
+const WITHIN = /^(192\.0\.0|198\.1[89])\.|^(64:ff9b|2002|fe[cdef][0-9a-f]):/
+
+/** Return from where an IP address may be named. */
+export function reachOf(address: Pick<Multiaddr, 'family' | 'host'>): Reach {
+  if (NOBODYS.test(address.host)) return MACHINE
+  if (isLocal(address) || WITHIN.test(address.host)) return NETWORK
+  return SHARED.test(address.host) ? PROVIDER : ANYWHERE
+}

@@ -2,7 +2,7 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { base64url } from './bytes.ts'
 import { PeerError } from './errors.ts'
-import { type Multiaddr, isLocal, parseHost } from './multiaddr.ts'
+import { MACHINE, type Multiaddr, parseHost, reachOf } from './multiaddr.ts'
 import { parsePeerId } from './peerid.ts'
 import { type Value, fieldOf, isRow } from './value.ts'
 
@@ -57,12 +57,11 @@ function readPlace(value: Value | undefined): Place | undefined {
   return { ...parseHost(host), port }
 }
 
-/** Loopback, link-local and multicast addresses, and those of no machine; IPv4 addresses within IPv6 ones. */
-const NOBODYS = /^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^(::|fe[89ab]|ff)/
-
-/** Whether a browser may send where a node says that it is: to no service, and to local networks only if the relay is in one. */
-const mayBeSentTo = (own: Place, relay: Place): boolean =>
-  own.port >= FIRST_PORT && !NOBODYS.test(own.host) && (!isLocal(own) || isLocal(relay))
+/** Whether a browser may send where a node says that it is: to no service, and to no network that the relay is not in. */
+const mayBeSentTo = (own: Place, relay: Place): boolean => {
+  const reach = reachOf(own)
+  return own.port >= FIRST_PORT && reach !== MACHINE && reach <= reachOf(relay)
+}
 
 /** Read the answer of a node. @throws PeerError: it is malformed. */
 export function readPath(value: Value): Path {

@@ -3,14 +3,15 @@
  * nobody has checked what they name: a list is short, and leads to no place that only this browser's network has.
  */
 import { PeerError } from './errors.ts'
-import { isLocal, parseHost } from './multiaddr.ts'
-import { type Row, fieldOf, textOf } from './value.ts'
+import { ANYWHERE, MACHINE, NETWORK, type Reach, parseHost, reachOf } from './multiaddr.ts'
+import { type Row, fieldOf, numberOf, textOf } from './value.ts'
 
-/** What a browser needs to use some servers, as an `RTCIceServer` has it. */
+/** What a browser needs to use some servers, as an `RTCIceServer` has it, and until when that holds: ms UTC, by the registry's clock. */
 export interface Turn {
   urls: string[]
   username: string
   credential: string
+  expiresAt: number
 }
 
 /** What a registry offers to reach a node: servers, and where it says that the node is. */
@@ -27,22 +28,18 @@ const URL_FORM = /^(turns?):([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::([1-9]\d{0,4
 /** As Chromium has it: below 1024 are other services, but at these TURN servers are in use. */
 const LOW_PORTS: readonly number[] = [80, 443]
 
-/** Where a host is, and from where it may be named: by everybody, within a local network, on this machine alone. */
-const [ANYWHERE, NETWORK, MACHINE] = [0, 1, 2]
-/** Addresses of no machine, and of this one; IPv4 addresses within IPv6 ones. */
-const NOBODYS = /^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^(::|fe[89ab]|ff)/
+/** Names that a network gives its own machines: without a dot, or below what the internet does not have. */
+const OWN_NAMES = /^[^.]*\.?$|\.(local|localdomain|lan|home|home\.arpa|internal|intranet|private|corp)\.?$/i
 
-/** Return where a host is. What a browser may read as an address in another spelling is on this machine. */
-function placeOf(host: string): number {
+/** Return from where a host may be named. What a browser may read as an address in another spelling is on this machine. */
+function placeOf(host: string): Reach {
   const text = host.replace(/^\[|\]$/g, '')
   if (!text.includes(':') && !/^(0x[0-9a-f]*|\d+)\.?$/i.test(/[^.]*\.?$/.exec(text)?.[0] ?? '')) {
     if (/^(.*\.)?localhost\.?$/i.test(text)) return MACHINE
-    return /\.local\.?$/i.test(text) ? NETWORK : ANYWHERE
+    return OWN_NAMES.test(text) ? NETWORK : ANYWHERE
   }
   try {
-    const place = parseHost(text)
-    if (NOBODYS.test(place.host)) return MACHINE
-    return isLocal(place) ? NETWORK : ANYWHERE
+    return reachOf(parseHost(text))
   } catch {
     return MACHINE
   }
@@ -72,5 +69,5 @@ export function readTurn(row: Row, registry: string): Turn {
   const [username, credential] = [textOf(row, 'username'), textOf(row, 'credential')]
   const isBounded = [username, credential].every(text => text.length > 0 && text.length <= MAX_SECRET)
   if (urls.length === 0 || !isBounded) throw new PeerError('The registry names no TURN server that may be used.')
-  return { urls, username, credential }
+  return { urls, username, credential, expiresAt: numberOf(row, 'expires_at') ?? 0 }
 }

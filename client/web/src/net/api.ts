@@ -31,8 +31,8 @@ export interface EngineOptions {
   registries?: readonly string[]
   /** Where else a node that moved is looked for (the local network, through `koco web`): its multiaddrs. */
   findAddresses?: (peerId: string, signal: AbortSignal) => Promise<readonly string[]>
-  /** Which TURN servers the registries besides `registries` offer for a node, and where they say that it is. */
-  findTurn?: (peerId: string, signal: AbortSignal) => Promise<readonly TurnOffer[]>
+  /** Which TURN servers the registries besides `registries` offer for a node, and where they say that it is; each when it has said so. */
+  findTurn?: (peerId: string, signal: AbortSignal) => readonly Promise<TurnOffer>[]
   /** Asks issuers of tokens for the page, which may ask its own origin alone. */
   issuers?: IssuerRelay
   /** Name of the database of identity, pins and logins; by default `kodo`. */

@@ -59,13 +59,12 @@ class WebEngine implements Engine {
     return told.flatMap(each => (each.status === 'fulfilled' ? [...each.value] : []))
   }
 
-  async #findTurn(peerId: string, signal: AbortSignal): Promise<TurnOffer[]> {
+  #findTurn(peerId: string, signal: AbortSignal): Promise<TurnOffer>[] {
     const asked = this.registries.map(async registry => {
-      const turn = await registry.turn({ signal })
-      return [{ turn, addrs: await registry.addresses(peerId, { signal }) }]
+      const [turn, addrs] = await Promise.all([registry.turn(), registry.addresses(peerId, { signal })])
+      return { turn, addrs }
     })
-    const told = await Promise.allSettled([...asked, this.#options.findTurn?.(peerId, signal) ?? []])
-    return told.flatMap(each => (each.status === 'fulfilled' ? [...each.value] : []))
+    return [...asked, ...(this.#options.findTurn?.(peerId, signal) ?? [])]
   }
 
   node(target: NodeTarget): RemoteNode {

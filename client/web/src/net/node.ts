@@ -15,7 +15,7 @@ import { type LoginContext, LoginKeeper } from './logins.ts'
 import { NodeCalls } from './node_calls.ts'
 import type { PinStore } from './remembered.ts'
 import type { Session } from './session.ts'
-import { MOST_TURNED, TURN_AFTER, TurnError } from './turn.ts'
+import { MOST_TURNED, TURN_AFTER, TURN_FIND, TurnError, gather, inTurn } from './turn.ts'
 
 const DIAL_MS = 10_000
 const MOST_DIALS = 16
@@ -27,8 +27,8 @@ export interface NodeContext extends LoginContext {
   pins: PinStore
   /** Return where a node is said to be now. */
   findAddresses(peerId: string, signal: AbortSignal): Promise<readonly string[]>
-  /** Return what registries offer to reach a node over TURN servers. */
-  findTurn(peerId: string, signal: AbortSignal): Promise<readonly TurnOffer[]>
+  /** Ask each registry what it offers to reach a node over TURN servers. */
+  findTurn(peerId: string, signal: AbortSignal): readonly Promise<TurnOffer>[]
 }
 
 export class RemoteNode extends NodeCalls {
@@ -231,10 +231,12 @@ export class RemoteNode extends NodeCalls {
   async #dialByTurn(dials: readonly Promise<Session>[], me: Signer, signal: AbortSignal): Promise<Session> {
     await Promise.race([sleep(TURN_AFTER, signal), Promise.allSettled(dials)])
     signal.throwIfAborted()
-    const offers = await this.#context.findTurn(this.peerId, signal)
-    const ways = offers.flatMap(({ turn, addrs }) => this.#addressesOf(addrs).map(address => ({ turn, address })))
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(TURN_FIND)])
+    const offers = await gather(this.#context.findTurn(this.peerId, soon), soon)
+    signal.throwIfAborted()
+    const ways = inTurn(offers.map(({ turn, addrs }) => this.#addressesOf(addrs).map(address => ({ turn, address }))), MOST_TURNED)
     if (ways.length === 0) throw new UnreachableError('No registry names a TURN server for this node.')
-    const turned = ways.slice(0, MOST_TURNED).map(({ turn, address }) => dial(address, this.peerId, me, { timeout: DIAL_MS, signal, turn }))
+    const turned = ways.map(({ turn, address }) => dial(address, this.peerId, me, { timeout: DIAL_MS, signal, turn }))
     const session = await Promise.any(turned)
     for (const each of turned) void each.then(late => late !== session && late.close(), () => undefined)
     return session
@@ -295,11 +297,17 @@ export class RemoteNode extends NodeCalls {
   }
 }
 
-/** Return which of several failures says most: somebody else answers; a TURN server does not help; then the node's own; then nobody answers. */
-function mostTelling(failures: readonly unknown[]): unknown {
+/** Return which of several failures says most: somebody else answers; then the node's own; a TURN server does not help; then nobody answers. */
+export function mostTelling(failures: readonly unknown[]): unknown {
   const errors = failures.flatMap((error): unknown[] => (error instanceof AggregateError ? error.errors : [error]))
-  const told = [IdentityError, TurnError].map(kind => errors.find(error => error instanceof kind))
-  return told.find(error => error !== undefined) ?? errors.find(error => !(error instanceof NetworkError)) ?? errors[0]
+  const isLoss = (error: unknown) => error instanceof NetworkError || error instanceof DeadlineError
+  return (
+    errors.find(error => error instanceof IdentityError) ??
+    errors.find(error => !isLoss(error)) ??
+    errors.find(error => error instanceof TurnError) ??
+    errors.find(error => !(error instanceof NetworkError)) ??
+    errors[0]
+  )
 }
 
 /** Wait for a promise that others wait for, too, until one's own signal. */

@@ -5,6 +5,7 @@ import { type Row, fieldOf, isRow, numberOf } from '../core/value.ts'
 import type { Logins, Page, RegistryClient, RegistryQuery } from './api.ts'
 import type { SignedRegistry } from './operator.ts'
 import { exchange } from './registry_http.ts'
+import { KeptTurn } from './turn.ts'
 
 interface Options {
   signal?: AbortSignal
@@ -15,6 +16,7 @@ export class HttpRegistry implements RegistryClient {
   readonly #signed: SignedRegistry
   /** Whether the registry wants to know who reads. */
   #guarded = false
+  readonly #turn = new KeptTurn(async signal => readTurn(await this.#get('/turn', {}, { signal }), this.url))
 
   constructor(signed: SignedRegistry) {
     this.url = signed.url
@@ -59,9 +61,9 @@ export class HttpRegistry implements RegistryClient {
     return { total: total!, filtered: filtered!, pages: pages!, rows }
   }
 
-  /** Return the TURN servers that it names. @throws CallError 404 `no-turn`: none. PeerError: none that may be used. */
-  async turn(options: Options = {}): Promise<Turn> {
-    return readTurn(await this.#get('/turn', {}, options), this.url)
+  /** Return the TURN servers that it names, asked for where what is known has nearly expired. @throws CallError 404 `no-turn`: none. PeerError: none that may be used. */
+  turn(): Promise<Turn> {
+    return this.#turn.get()
   }
 
   async addresses(peerId: string, options: Options = {}): Promise<string[]> {

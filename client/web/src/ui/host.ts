@@ -7,6 +7,7 @@ import { UsageError, CallError, UnreachableError } from '../core/errors.ts'
 import { type TurnOffer, readTurn } from '../core/turn.ts'
 import { fieldOf, isRow, textOf, type Row } from '../core/value.ts'
 import type { IssuerRelay, RegistryClient } from '../net/api.ts'
+import { KeptTurn } from '../net/turn.ts'
 import { kept, keep } from './storage.ts'
 
 export interface Catalog {
@@ -49,8 +50,8 @@ export interface Host {
   nearby(stop: AbortSignal): Promise<Nearby[]>
   /** Where a node is said to be now. */
   addresses(peerId: string, stop: AbortSignal): Promise<string[]>
-  /** What the registries offer that this page's server reads, to reach a node over TURN servers. */
-  turn(peerId: string, stop: AbortSignal): Promise<TurnOffer[]>
+  /** What the registries offer that this page's server reads, to reach a node over TURN servers; each when it has said so. */
+  turn(peerId: string, stop: AbortSignal): Promise<TurnOffer>[]
   /** What assistants and editors are told, so that they can run a flow: texts by their names; undefined where nobody knows. */
   readonly configs: ((peerId: string, path: string, stop: AbortSignal) => Promise<Map<string, string>>) | undefined
   /** Who asks issuers of tokens for the page; undefined where nobody does. */
@@ -68,7 +69,7 @@ const closed = (kind: Host['kind'], status: Host['status']): Host => ({
   lan: false,
   nearby: () => Promise.resolve([]),
   addresses: () => Promise.resolve([]),
-  turn: () => Promise.resolve([]),
+  turn: () => [],
   configs: undefined,
   issuers: undefined
 })
@@ -178,6 +179,7 @@ async function ofWeb(entry: string | undefined): Promise<Host> {
   const urls = texts(fieldOf(about, 'registries'))
   const addressesAt = async (base: string, peerId: string, stop: AbortSignal) =>
     texts(fieldOf(await read(`${base}/nodes/${encodeURIComponent(peerId)}`, stop), 'addrs'))
+  const turns = urls.map((url, index) => new KeptTurn(async stop => readTurn(await read(`/api/registries/${index}/turn`, stop), url)))
   return {
     kind: 'web',
     status: 'open',
@@ -192,14 +194,11 @@ async function ofWeb(entry: string | undefined): Promise<Host> {
       const base = `/api/registries/${index}`
       return catalog(url, (path, stop) => read(base + path, stop), (peerId, stop) => addressesAt(base, peerId, stop))
     }),
-    turn: async (peerId, stop) => {
-      const asked = urls.map(async (url, index) => {
-        const base = `/api/registries/${index}`
-        const turn = readTurn(await read(`${base}/turn`, stop), url)
-        return { turn, addrs: await addressesAt(base, peerId, stop) }
-      })
-      return (await Promise.allSettled(asked)).flatMap(each => (each.status === 'fulfilled' ? [each.value] : []))
-    },
+    turn: (peerId, stop) =>
+      turns.map(async (turning, index) => {
+        const [turn, addrs] = await Promise.all([turning.get(), addressesAt(`/api/registries/${index}`, peerId, stop)])
+        return { turn, addrs }
+      }),
     nearby: async stop => {
       const result = fieldOf(await read('/api/nodes', stop), 'result')
       return (Array.isArray(result) ? result.filter(isRow) : []).map(row => ({

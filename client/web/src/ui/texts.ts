@@ -415,7 +415,7 @@ export const say = {
     relay: (host: string | undefined) => (host === undefined ? 'over a relay' : `over the relay at ${host}`),
     turn: (host: string) => `over the TURN server at ${host}`,
     about: {
-      turn: 'Your network lets no UDP out. Packets go through a TURN server that a registry names, which can read none of them.',
+      turn: 'No other way answered in time; your network probably blocks UDP. Packets go through a TURN server that a registry names, which cannot read them.',
       lan: 'Packets stay within your network.',
       direct: 'Packets go through routers, straight to the node.',
       punched: 'Packets go straight to the node, through a router that it has opened for this browser.',

@@ -26,10 +26,12 @@ test('a node says which way packets take, over which relay, and where it is', ()
 
 test('a node sends the browser to no local network but that of its relay, and to no service', () => {
   const nowhere = ['127.0.0.1', '0.0.0.0', '169.254.1.1', '224.0.0.1', '255.255.255.255', '::1', '::', 'fe80::1', 'ff02::1', '::ffff:127.0.0.1']
-  const refused = [...nowhere, '192.168.1.1', '10.0.0.1', 'fd00::1'].map(host => [host, 4711])
+  const refused = [...nowhere, '192.168.1.1', '10.0.0.1', 'fd00::1', '100.64.0.1', '64:ff9b::a00:1', '2002:a00:1::1', 'fec0::1'].map(host => [host, 4711])
   for (const own of [...refused, ['198.51.100.7', 1023]]) assert.equal(readPath({ route: 'relay', relay: RELAY, own }).own, undefined, String(own))
   for (const host of nowhere) assert.equal(readPath({ route: 'relay', relay: ['192.168.1.10', 8360], own: [host, 4711] }).own, undefined, host)
   assert.deepEqual(readPath({ route: 'relay', relay: ['192.168.1.10', 8360], own: ['10.0.0.1', 4711] }).own, place(['10.0.0.1', 4711]))
+  assert.equal(readPath({ route: 'relay', relay: ['100.64.0.1', 8360], own: ['10.0.0.1', 4711] }).own, undefined)
+  assert.deepEqual(readPath({ route: 'relay', relay: ['100.64.0.1', 8360], own: ['100.64.0.2', 4711] }).own, place(['100.64.0.2', 4711]))
   // Without a relay there is nothing to be let in beside.
   assert.deepEqual(readPath({ route: 'direct', own: ['198.51.100.7', 4711] }), { route: 'direct' })
 })
