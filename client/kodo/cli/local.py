@@ -107,10 +107,10 @@ async def describe_local(flow: str) -> LocalFlow:
 
 
 def _warn_of_environment(entry: str) -> None:
-    from kodo.flow._runtime.projects import MISSING_ENVIRONMENT, environment_file, is_graphs
+    from kodo.flow._runtime.projects import MISSING_ENVIRONMENT, environment_file, is_graphs, is_missing
 
     variables = environment_file(entry, Path.cwd()) if is_graphs(entry) else None
-    if variables is not None and not os.path.isfile(variables):
+    if variables is not None and is_missing(variables):
         logger.warning(MISSING_ENVIRONMENT, variables, entry.partition(":")[0])
 
 

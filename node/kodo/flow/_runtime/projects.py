@@ -27,6 +27,7 @@ __all__ = [
     "graphs_of",
     "has_environment",
     "is_graphs",
+    "is_missing",
     "project_definition",
     "roots_of_graphs",
     "set_environment",
@@ -125,6 +126,17 @@ def environment_file(spec: str, base: Path) -> Path | None:
     file = (base / spec.partition(":")[0]).resolve()
     said = _read(file).get("env")
     return file.parent / said if isinstance(said, str) and said else None
+
+
+def is_missing(file: Path) -> bool:
+    """Return whether there is no such file; False of one that cannot be looked at: reading it says why."""
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def has_environment(folder: Path) -> bool:

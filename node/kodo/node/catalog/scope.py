@@ -22,6 +22,7 @@ from kodo.flow._runtime.projects import (
     environment_file,
     graphs_of,
     is_graphs,
+    is_missing,
     roots_of_graphs,
 )
 from kodo.flow._runtime.sources import file_of, root_of, strays
@@ -153,7 +154,7 @@ class Scope(_Strict):
             with contextlib.suppress(KodoError):  # describing it will say so
                 file, variables = base / spec.partition(":")[0], environment_file(spec, base)
                 found += [file, *([variables] if variables is not None else [])]
-                if variables is not None and not os.path.isfile(variables):
+                if variables is not None and is_missing(variables):
                     missing[variables] = file
         for variables, file in missing.items():
             logger.warning(MISSING_ENVIRONMENT, variables, file)

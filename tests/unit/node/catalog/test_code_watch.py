@@ -159,7 +159,7 @@ async def test_an_env_that_cannot_be_looked_at_ends_nothing(
     os.seteuid(user)
     beside = Scope(flows=[said.name]).files_beside(tmp_path)
     assert beside[0] == said
-    assert "names as its env" in caplog.text
+    assert caplog.text == ""  # it may be there: describing says what is wrong
     rig.code.watch([tmp_path], beside)
     assert {os.path.basename(path) for path in rig.code.look()} == {"a.py", said.name}
     rig.answers = [[]]
