@@ -167,7 +167,8 @@ def test_five_flows_on_two_nodes_are_launched_answered_found_repeated_and_shared
 
     # An old run is found, and run again with one input changed.
     [found] = koco(ana, "ps", "--search", "lamps", "--since", "1d", "--flow", "*order*")[0]["result"]
-    assert (found["fid"], found["tags"]) == (each[0]["fid"], ["office"])
+    assert found["fid"] in {row["fid"] for row in each[:3]}  # told as they end
+    assert found["tags"] == ["office"]
     again = koco(ana, "run", "--like", f"{first}/{found['fid']}", "count=7", "--out", str(tmp_path / "out"))
     assert again[-1]["final"]["result"] == "# 7 lamps"
     assert (tmp_path / "out" / "order.txt").read_text() == "7 lamps"
