@@ -61,8 +61,9 @@ def watched_place() -> Iterator[WatchedPlace | None]:
 @contextlib.contextmanager
 def _recording(device: str, place: WatchedPlace) -> Iterator[None]:
     over = threading.Event()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL)) as wire:
-        wire.bind((device, 0))
+    # With a protocol from the beginning it would hear all devices until it is bound to one.
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+        wire.bind((device, _ALL))
         wire.settimeout(0.1)
 
         def listen() -> None:
