@@ -24,6 +24,12 @@ def seen() -> dict[str, Any]:
         "levels": {name: logging.getLogger(name).level for name in ("", "kodo.flow", "contract")},
         "handlers": [type(each).__name__ for each in logging.getLogger().handlers],
         "locale": locale.setlocale(locale.LC_ALL),
-        "signals": {number.name: str(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1)},
+        "signals": {number.name: _handler(number) for number in (signal.SIGTERM, signal.SIGUSR1)},
         "works in": os.path.basename(os.getcwd()),
     }
+
+
+def _handler(number: signal.Signals) -> str:
+    """Return what handles a signal by its name: where it lies in memory differs from process to process."""
+    found = signal.getsignal(number)
+    return getattr(found, "__qualname__", str(found))
