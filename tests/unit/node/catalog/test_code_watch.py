@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,36 +126,15 @@ async def test_without_reload_variables_that_change_are_told_as_they_are_read(
     assert variables.startswith(".env changed: runs in processes that are ready have the variables of before")
 
 
-@pytest.fixture
-def unsearchable(tmp_path: Path) -> Iterator[Path]:
-    """A file in a folder that this process may not search, also where the tests run as root."""
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    (folder / ".env").write_text("A=1")
-    folder.chmod(0)
-    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    yield folder / ".env"
-    os.seteuid(user)
-    folder.chmod(0o700)
-
-
-@pytest.mark.parametrize("env", ["closed/.env", "a" * 300, ".env\0", "\ud800.env"])
+@pytest.mark.parametrize("env", ["a" * 300, ".env\0", "\ud800.env"])
 async def test_an_env_that_cannot_be_looked_at_ends_nothing(
-    unsearchable: Path, tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture, env: str
+    tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture, env: str
 ) -> None:
     with pytest.raises((OSError, ValueError)):
         os.stat(tmp_path / env)
     said = tmp_path / "langgraph.json"
-    user = os.geteuid()
-    if user == 65534:
-        os.seteuid(0)
     said.write_text(json.dumps({"graphs": {"a": "./a.py:graph"}, "env": env}))
     rig = Rig(tmp_path, clock, caplog, reload=True, keeps=True)
-    os.seteuid(user)
     beside = Scope(flows=[said.name]).files_beside(tmp_path)
     assert beside[0] == said
     assert caplog.text == ""  # it may be there: describing says what is wrong

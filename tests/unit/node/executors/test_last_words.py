@@ -195,6 +195,8 @@ def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
         ("cluster.py", "readlink("),  # of what Ray makes
         ("keeper.py", "open("),  # children of its process, by /proc
         ("last_words.py", "open("),  # pipes, by /proc
+        ("niceness.py", "open("),  # its own session, by /proc
+        ("niceness.py", "read_text("),  # how nice a session is, by /proc
         ("local_files.py", "open("),  # outputs, by no link at any step
     }
 
