@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class RunnerContext(Context):
                 self._say("unlock-deny", {"lid": lid, "cid": cid, "reasons": reasons})
                 return
             self.buffer.put(accepted, wait=False)
-        opened.future.set_result(value)
+        _settle(opened.future, value)
 
     def expire(self, lid: str, error: Exception | None = None) -> None:
         """End a lock without an answer: by its default, or by an error, which may be given."""
@@ -184,12 +184,9 @@ class RunnerContext(Context):
             opened = self._locks.pop(lid, None)
         if opened is None:
             return
-        if error is not None:
-            opened.future.set_exception(error)
-        elif opened.demand.has_default:
-            opened.future.set_result(opened.demand.default)
-        else:
-            opened.future.set_exception(LockExpiredError(f"nobody answered {opened.demand.title!r} in time"))
+        if error is None and not opened.demand.has_default:
+            error = LockExpiredError(f"nobody answered {opened.demand.title!r} in time")
+        _settle(opened.future, opened.demand.default, error)
 
     def close_lock(self, future: Future[Any], answer: Any) -> None:
         with self._guard:
@@ -199,7 +196,7 @@ class RunnerContext(Context):
             opened = self._locks.pop(lid)
             hidden = hide(opened.demand.schema, plain(answer))[0]
             self._say("unlock", {"lid": lid, "cid": "", "answer": hidden})
-        opened.future.set_result(answer)
+        _settle(opened.future, answer)
 
     def _say(self, event: str, data: dict[str, Any]) -> None:
         """Make an event that must not wait: the actor's loop, or a lock's guard, would wait with it."""
@@ -276,6 +273,15 @@ class _OpenLock:
     def __init__(self, demand: Demand):
         self.demand = demand
         self.future: Future[Any] = Future()
+
+
+def _settle(future: Future[Any], value: Any, error: Exception | None = None) -> None:
+    """End what a flow waits for; it may have given up waiting, as `asyncio.wait_for` does, at just this moment."""
+    with contextlib.suppress(InvalidStateError):
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
 
 
 def _reasons_against(error: BaseException) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,28 @@ async def test_a_candidate_that_breaks_its_check_is_denied_and_the_lock_stays_op
     ((event, data),) = await said(context, conduct)
     assert (event, data["answer"]) == ("unlock", 2)
     assert answer.result(30) == 2
+
+
+def _answered(context: RunnerContext, lid: str, answer: Future[Any]) -> None:
+    context._judge(context._locks[lid], lid, "c1", 1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        _answered,
+        lambda context, lid, answer: context.expire(lid),
+        lambda context, lid, answer: context.expire(lid, RuntimeError("the run ends")),
+        lambda context, lid, answer: context.close_lock(answer, 1),
+    ],
+    ids=["answered", "expired", "ended", "closed"],
+)
+async def test_a_lock_that_ends_while_its_flow_gives_up_waiting_breaks_nothing(
+    tmp_path: Path, end: Callable[[RunnerContext, str, Future[Any]], None]
+) -> None:
+    context, conduct = opened(tmp_path), Conduct()
+    answer = context.lock(demand(lambda candidate: (candidate, candidate)))
+    ((_, lock),) = await said(context, conduct)
+    answer.cancel()
+    end(context, lock["lid"], answer)
+    assert answer.cancelled()
