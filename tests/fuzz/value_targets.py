@@ -175,7 +175,7 @@ _FINITE: tuple[Any, ...] = (
 
 
 class _NoSchemaError(Exception):
-    """What a node asks first of a form: it is none."""
+    """The form is no JSON Schema: a node refuses it before it holds any value against it."""
 
 
 def _hold_any(pair: tuple[dict[str, Any], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Numbers that others wrote: a whole number of 400 digits is one, too, and no `float`."""
+"""Numbers that others wrote, such as a whole number of 400 digits, which no `float` can hold."""
 
 from __future__ import annotations
 

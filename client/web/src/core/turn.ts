@@ -45,7 +45,7 @@ function placeOf(host: string): Reach {
   }
 }
 
-/** Return the host in the URL of a TURN server, else undefined: it is none, or of a port of other services. */
+/** Return the host of a TURN server's URL; undefined where it is no such URL, or its port belongs to other services. */
 export function turnHost(url: string): string | undefined {
   const found = url.length <= MAX_CHARACTERS ? URL_FORM.exec(url) : null
   if (!found) return undefined

@@ -293,7 +293,7 @@ class _Processor(TracingProcessor):  # type: ignore[misc]
             opened.end()
 
     def _is_paused(self, span: Any, parent: str | None, opened: Span | None) -> bool:
-        """Return whether a span ended since it waits for an approval, and keep it for what goes on."""
+        """Return whether a span ended because it waits for an approval, and keep it for when the run goes on."""
         data = span.span_data
         unbegun = data.type == "function" and opened is None
         with self._guard:

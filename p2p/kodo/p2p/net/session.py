@@ -164,7 +164,7 @@ class Session:
 
     @property
     def account(self) -> str | None:
-        """The account that was admitted: what is done for it has its turn before that of others. None: its source."""
+        """The admitted account in whose line the work for this session waits; None: the line of its source."""
         return self._link.account
 
     @account.setter

@@ -126,7 +126,7 @@ class Link(Protocol):
     admitted: bool
     """Whether the peer has shown any business here, as `Session.admitted` says."""
     account: str | None
-    """In whose line waits what is done for the peer, as `Session.account` says."""
+    """The account in whose line the work for the peer waits; see `Session.account`."""
 
     @property
     def same_process(self) -> bool:

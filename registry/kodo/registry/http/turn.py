@@ -72,7 +72,7 @@ class Turn:
         return web.json_response(told, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     def _name(self, source: str, now: int) -> str:
-        """Return what the server counts a source's use by. Its logs tell nothing by it to who lacks the secret."""
+        """Return the name by which the TURN server counts what a source uses; who it is, only the secret tells."""
         text = f"name {now // _DAY_MS} {source}"
         return hmac.digest(self.secret.encode(), text.encode(), "sha256").hex()[:_NAME_CHARACTERS]
 
