@@ -56,3 +56,31 @@ async def test_all_pairs_connect_each_by_the_best_route_that_there_is() -> None:
                 print({pair: (routes[pair], route) for pair, route in missing.items()})
     # Nobody wavers, and nobody has a better route first than he keeps.
     assert [pair for pair, each in routes.items() if each not in ([wanted[pair]], ["relay", wanted[pair]])] == []
+
+
+INTRODUCED = [Nat.FULL, Nat.CONE, Nat.LEAKY, Nat.SYM]
+
+
+async def test_a_registry_that_relays_nothing_introduces_who_can_be_and_says_of_the_others_what_to_do() -> None:
+    users, nodes = {f"a-{kind}": kind for kind in INTRODUCED}, {f"b-{kind}": kind for kind in INTRODUCED}
+    told: dict[tuple[str, str], str] = {}
+    addresses: dict[str, list[str]] = {}
+    with many_sites({**users, **nodes}) as net:
+        async with net.lab.programs() as programs, asyncio.timeout(REACH_SECONDS):
+            programs.start("registry", "relay", REGISTRY, "off", *nodes)
+            await programs.says()
+            for node in nodes:
+                programs.start(node, "introduced", REGISTRY, node)
+            for _ in nodes:
+                node, said = await programs.says()
+                addresses[node] = said
+            for user in users:
+                programs.start(user, "reach", json.dumps(addresses))
+            while len(told) < len(users) * len(nodes):
+                user, (node, route) = await programs.says()
+                told[user, node] = route
+    for (user, node), route in told.items():
+        if expected(users[user], nodes[node]) == "punched":
+            assert route == "punched", (user, node)
+        else:
+            assert "koco registry --relay" in route, (user, node)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kodo.p2p.core.multiaddr import Multiaddr
-from kodo.p2p.net import dialler, listener, relay, udp
+from kodo.p2p.net import checks, dialler, listener, relay, udp
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.endpoint import Source
@@ -156,7 +156,7 @@ async def air_pair(
     air = Air(delay_s)
     patch.setattr(udp, "bind", AirSocket)
     patch.setattr(udp, "unconnected", lambda family: AirSocket("", 0))
-    for module in (dialler, listener, relay):
+    for module in (checks, dialler, listener, relay):
         patch.setattr(module, "Endpoint", lambda *args, **named: AirEndpoint(air, *args))
     # A machine with no network but the one that the user is in.
     patch.setattr("kodo.p2p.net.direct.local_networks", list)

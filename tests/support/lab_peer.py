@@ -4,7 +4,7 @@ python -m tests.support.lab_peer serve HOST... | serve-singly HOST...
 python -m tests.support.lab_peer announce | look | follow SECONDS ADDRESS...
 python -m tests.support.lab_peer fetch BYTES ADDRESS... | fetch-by ROUTE BYTES ADDRESS...
 python -m tests.support.lab_peer dial SECONDS ADDRESS... | nat ADDRESS...
-python -m tests.support.lab_peer relay HOST RATE NAME... | attached RELAY NAME PUNCH
+python -m tests.support.lab_peer relay HOST RATE NAME... | attached RELAY NAME PUNCH | introduced RELAY NAME
 python -m tests.support.lab_peer reach '{"NAME": [ADDRESS, ...], ...}'
 """
 
@@ -164,12 +164,17 @@ async def relay(host: str, rate: str, names: Sequence[str]) -> None:
     """Relay for the nodes of these names, with the usual bounds or at a rate of so many bytes a second.
 
     Each SIGUSR1 starts it anew; it knows of nobody then.
+
+    Args:
+        rate: or `off`: it only introduces.
     """
-    each = {name: int(rate) for name in ("rate", "rate_per_node", "rate_per_channel")} if rate != "usual" else {}
+    bounds = RelayBounds.introducing_only() if rate == "off" else RelayBounds()
+    if rate.isdecimal():
+        bounds = RelayBounds(**{name: int(rate) for name in ("rate", "rate_per_node", "rate_per_channel")})
     restart = when_signalled()
     started = False
     while True:
-        server = RelayServer(RelayBounds(**each))
+        server = RelayServer(bounds)
         server.open([host], RELAY_PORT)
         for name in names:
             server.core.admit(identity_of(name).peer_id, token_of(name), asyncio.get_running_loop().time())
@@ -181,27 +186,34 @@ async def relay(host: str, rate: str, names: Sequence[str]) -> None:
         server.close()
 
 
-async def attached(relay: str, name: str, punch: Punch) -> None:
+async def attached(relay: str, name: str, punch: Punch, carries: bool) -> None:
     """Listen, attach to a relay, and say where to dial. Each SIGUSR1 has it attach anew."""
     async with Host(identity_of(name), WebRtcTransport(punch=punch)) as host:
         host.handle(CALL_PROTOCOL, CallServer(answer))
         await host.listen(["0.0.0.0"])
         changed = asyncio.Event()
-        host.attach((relay, RELAY_PORT), token_of(name), changed.set)
+        host.attach((relay, RELAY_PORT), token_of(name), changed.set, None, carries)
         await changed.wait()
         say([str(address) for address in host.all_addresses()])
         again = when_signalled()
         while True:
             await again.wait()
             again.clear()
-            host.attach((relay, RELAY_PORT), token_of(name), changed.set)
+            host.attach((relay, RELAY_PORT), token_of(name), changed.set, None, carries)
 
 
 async def reach(nodes: Mapping[str, Sequence[str]]) -> None:
-    """Dial nodes, have each of them send for ever, and say by which route that comes, each time that it changes."""
+    """Dial nodes, have each of them send for ever, and say by which route that comes, each time that it changes.
+
+    Or why it does not come.
+    """
 
     async def to(name: str, addresses: Sequence[str]) -> None:
-        session = await host.connect([Multiaddr.parse(address) for address in addresses], timeout=30)
+        try:
+            session = await host.connect([Multiaddr.parse(address) for address in addresses], timeout=30)
+        except KodoError as error:
+            say([name, str(error)])
+            return
         route = ""
         async with Call(session, "tick", {"every": 0.2}, timeout=None) as call:
             async for _ in call:
@@ -231,7 +243,9 @@ async def main(words: Sequence[str]) -> None:
         case ["relay", host, rate, *names]:
             await relay(host, rate, names)
         case ["attached", host, name, "early" | "never" as punch]:
-            await attached(host, name, punch)
+            await attached(host, name, punch, True)
+        case ["introduced", host, name]:
+            await attached(host, name, "early", False)
         case ["reach", nodes]:
             await reach(json.loads(nodes))
         case ["dial", seconds, *addresses]:

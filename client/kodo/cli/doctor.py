@@ -230,7 +230,7 @@ NATS = {
     "open": "nothing translates this machine's addresses: others reach a node here directly, where no firewall keeps "
     "them out",
     "endpoint-independent": "a NAT gives this machine one address and port for everybody (endpoint-independent): "
-    "others reach a node here directly once a registry that relays has introduced them",
+    "others reach a node here directly once a registry has introduced them",
     "address-dependent": "a NAT gives this machine another address or port for each host (address-dependent): others "
     "reach a node here through a registry that relays",
     "address- and port-dependent": "a NAT gives this machine another port for each that it talks to (symmetric): "
@@ -302,6 +302,8 @@ def _answer(way: dict[str, Any]) -> str:
     """Return what came of asking at an address, for people."""
     if way["answered"]:
         host, port = way["seen_at"]
+        if way["introduced"]:
+            return f"after {way['ms']} ms: introduces, and relays nothing; it sees this machine at {host} port {port}"
         over = " over the registry's relay" if way["relayed"] else ""
         if port < LEAST_PORT:
             return f"after {way['ms']} ms{over}; no UDP gets there from here"

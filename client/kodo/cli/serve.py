@@ -408,7 +408,7 @@ async def registry(
             "--relay",
             metavar="off|RATE",
             help="Relay at most so many bytes a second for nodes that are not reached directly, e.g. 10MB, by"
-            " UDP on the same port number or by WebSocket; or nothing.",
+            " UDP on the same port number or by WebSocket; off: only introduce callers to them.",
         ),
     ] = None,
     tls_cert: Annotated[

@@ -103,6 +103,7 @@ def _way_to_json(way: Way) -> dict[str, Any]:
         "address": way.address,
         "answered": answer is not None,
         "relayed": answer is not None and answer.relayed,
+        "introduced": answer is not None and answer.introduced,
         "ms": None if answer is None or answer.seconds is None else _ms(answer.seconds),
         "seen_at": None if answer is None or answer.mapped is None else list(answer.mapped),
         "refused": None if answer is not None else refused if way.checks else "its name does not resolve",

@@ -30,7 +30,8 @@ class RegistrySettings(OutgoingSettings, AccessSettings, OperatingSettings):
     relay_bytes: Rate = Field(
         default=40_000_000,
         description="What it relays in one second at most, for nodes that are not reached directly, e.g. `10MB`, over"
-        " the UDP port of the same number as its TCP port and, where UDP is blocked, by WebSocket. `off`: nothing.",
+        " the UDP port of the same number as its TCP port and, where UDP is blocked, by WebSocket. `off`: it only"
+        " introduces callers to nodes.",
     )
     turn: TurnUrls = Field(
         default=(),

@@ -282,11 +282,13 @@ class Registry:
         hosts = ["0.0.0.0", "::"] if host == "::" or config.proxies else [host]  # a proxy passes on no UDP
         rate = config.relay_bytes
         least = RelayBounds()
-        bounds = RelayBounds(
-            rate=rate or None,
-            rate_per_node=min(rate, least.rate_per_node),
-            rate_per_channel=min(rate, least.rate_per_channel),
-        )
+        bounds = RelayBounds.introducing_only()
+        if rate:
+            bounds = RelayBounds(
+                rate=rate,
+                rate_per_node=min(rate, least.rate_per_node),
+                rate_per_channel=min(rate, least.rate_per_channel),
+            )
         relay = RelayServer(bounds)
         try:
             relay.open(hosts, port)

@@ -12,6 +12,7 @@ from kodo.p2p.errors import BrokenSessionError, PeerError, UnreachableError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
+from kodo.registry.client.client import RegistryClient
 from kodo.registry.client.waiting import wait_at
 from kodo.registry.server import Registry
 from tests.support.records import identity, signed_record
@@ -60,7 +61,7 @@ async def test_a_node_that_waits_is_reached_through_the_relay(client, registry):
         assert (session.route, at_node.route) == ("relay", "relay")
 
 
-async def test_a_registry_that_relays_nothing_says_so_and_tells_everybody_his_address(config, clock):
+async def test_a_registry_that_relays_nothing_says_so_and_introduces(config, clock):
     config = config.model_copy(update={"relay_bytes": 0})
     async with Registry(config, clock=clock) as registry:
         loop = asyncio.get_running_loop()
@@ -73,6 +74,17 @@ async def test_a_registry_that_relays_nothing_says_so_and_tells_everybody_his_ad
             mapped = stun.read_address(message.attributes[stun.XOR_MAPPED_ADDRESS], message.transaction_id)
             assert mapped == sock.getsockname()
         assert not registry.relay.carries
+        # Nodes attach there all the same, to be introduced.
+        async with RegistryClient(registry.url) as client:
+            await client.up(signed_record(NODE))
+        attached = asyncio.Event()
+        async with Host(NODE, WebRtcTransport()) as node, waiting(registry) as (relay, _):
+            await node.listen(["127.0.0.1"])
+            assert not relay.carries
+            node.attach((relay.hosts[0], relay.port), relay.token, attached.set, None, relay.carries)
+            await asyncio.wait_for(attached.wait(), 10)
+            [address] = node.relay_addresses()
+            assert address.port == registry.relay.port
 
 
 async def test_who_may_not_wait_learns_why_and_gets_no_token(registry):

@@ -54,7 +54,7 @@ class Attaching(Protocol):
     """What it needs of the host; `Host` has it."""
 
     def attach(
-        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None = None, /
+        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None, carries: bool, /
     ) -> None: ...
     def detach(self, relay: Address, /) -> None: ...
 
@@ -134,7 +134,7 @@ class Relays:
     def _attach(self, url: str, relay: OfferedRelay | None, attached: list[Address]) -> None:
         """Attach to what is offered, and to nothing else of this registry; `attached` is kept up to date."""
         places: Sequence[Address] = []
-        if relay is not None and relay.carries:
+        if relay is not None:
             hosts = [host for host in relay.hosts if not is_own_host(host) and not is_link_local(host)]
             places = [(host, relay.port) for host in hosts]
         for gone in [place for place in attached if place not in places]:
@@ -143,6 +143,7 @@ class Relays:
         attached[:] = places
         if relay is not None:
             # By a connection to where the registry has answered, if UDP does not get there.
-            [carrier] = carriers_to([url]) or [None]
+            [carrier] = (carriers_to([url]) if relay.carries else ()) or [None]
             for place in places:
-                self._host.attach(place, relay.token, self._changed, carrier if place == places[0] else None)
+                by_tcp = carrier if place == places[0] else None
+                self._host.attach(place, relay.token, self._changed, by_tcp, relay.carries)

@@ -300,6 +300,12 @@ class Paths:
         self._look_anew(now)
         return Change.MOVED
 
+    def introduced(self, target: Target) -> None:
+        """Note that a relay at a target tells where else to ask: it is no path itself."""
+        known = self._known[target]
+        known.refused = False
+        known.candidate = replace(known.candidate, rank=min(known.candidate.rank, Rank.RELAYED))
+
     def refused(self, target: Target) -> None:
         """Note that the network says that nobody is at a target."""
         known = self._known.get(target)

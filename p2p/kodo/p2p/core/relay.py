@@ -6,6 +6,9 @@ which only whoever receives at its address can, at most `AMPLIFICATION` times wh
 anything because somebody else has written his address on a packet. What the relay carries it can neither read nor
 change: DTLS and Noise end at the node.
 
+A relay that carries nothing (no `rate`) only introduces: it passes on checks, and a node's word where else to ask (a
+binding error response), which is no way for a dialler. After its first check a dialler has to show that it receives.
+
 Where UDP is blocked, a dialler or a node comes by a connection instead of from an address (`Stream`): it shows by
 itself that who is at its other end receives. All else is the same.
 """
@@ -146,7 +149,8 @@ class Relay:
         self._sources: Counter[str] = Counter()
         self._asked: OrderedDict[bytes, _Asked] = OrderedDict()
         """By transaction id; who was asked last is last."""
-        self._rate = Bucket(bounds.rate or 0, bounds.burst, now)
+        self._carries = bounds.rate is not None
+        self._rate = Bucket(bounds.introducing if bounds.rate is None else bounds.rate, bounds.burst, now)
         self._busy: dict[_Channel, None] = {}
         self._answers: list[tuple[Address, bytes]] = []
 
@@ -194,9 +198,9 @@ class Relay:
         return self.bounds.rate_per_node if stream in self._at else self.bounds.rate_per_channel
 
     def reaches(self, tag: str) -> bool:
-        """Return whether the node that a tag names is attached."""
+        """Return whether streams are carried to the node that a tag names."""
         node = self._nodes.get(tag)
-        return self.bounds.rate is not None and node is not None and bool(node.legs)
+        return self._carries and node is not None and bool(node.legs)
 
     def ended(self, stream: Stream) -> None:
         """Forget a stream that has ended."""
@@ -263,6 +267,8 @@ class Relay:
         channel = node.channels.get(int.from_bytes(head[:2], "big"))
         if channel is None or any(int.from_bytes(head[2:], "big") != len(payload) for payload in payloads):
             return
+        if not self._carries:
+            payloads = [payload for payload in payloads if stun.is_binding_error(payload)]
         if not channel.proved:
             payloads = self._within_budget(channel, payloads)
         channel.outbound += payloads
@@ -280,6 +286,8 @@ class Relay:
         return sent
 
     def _to_node(self, channel: _Channel, datagrams: list[bytes], now: float) -> None:
+        if not self._carries:
+            return
         channel.heard_at = now
         if not channel.proved:
             channel.budget += AMPLIFICATION * sum(map(len, datagrams))
@@ -306,7 +314,7 @@ class Relay:
             self._answers.append((source, answer))
         elif username.startswith(relay_wire.ATTACH_PREFIX):
             self._attach(message, username.removeprefix(relay_wire.ATTACH_PREFIX), source, now)
-        elif self.bounds.rate is not None:
+        else:
             request = stun.read_binding_request(data)
             tag = relay_wire.tag_in(request.server_ufrag)
             # What is not a dialler's is another relay's challenge: two relays would ask each other for ever.
@@ -363,17 +371,21 @@ class Relay:
         if channel is not None and channel.node is not node:
             return
         if isinstance(source, Stream):
+            if not self._carries:
+                return
             if channel is None:
                 self._answered(_Asked(source, tag, relay_wire.password_of(request), data, now), now)
             else:
                 self._introduce(channel, data, now)
             return
-        if channel is None and self._has_room(node, source) and node.new.has(1, now):
+        is_new = channel is None and self._has_room(node, source) and node.new.has(1, now)
+        if is_new:
             node.new.level -= 1
             channel = self._open(node, source, now)
         budget = AMPLIFICATION * len(data)
         if channel is not None:
-            self._introduce(channel, data, now)
+            if self._carries or is_new or channel.proved:
+                self._introduce(channel, data, now)
             if channel.proved:
                 return
             channel.budget += budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 __all__ = ["Bucket", "RelayBounds"]
 
@@ -20,7 +21,9 @@ class RelayBounds:
             as many at once.
         asked: diallers whose answer to that is awaited.
         idle_s: seconds without anything from its dialler after which a channel ends.
-        rate: bytes a second in all, both directions together; None: nothing is relayed.
+        rate: bytes a second in all, both directions together; None: nothing is relayed, and what introduces diallers
+            to nodes is passed on at `introducing`.
+        introducing: bytes a second in all where nothing is relayed.
         rate_per_node: the same of one node.
         rate_per_channel: the same of one dialler.
         burst: bytes that may come at once beyond each rate.
@@ -35,10 +38,16 @@ class RelayBounds:
     asked: int = 4096
     idle_s: float = 30.0
     rate: int | None = 40_000_000
+    introducing: int = 1_000_000
     rate_per_node: int = 8_000_000
     rate_per_channel: int = 2_000_000
     burst: int = 512 << 10
     streams: int = 2_000
+
+    @classmethod
+    def introducing_only(cls) -> Self:
+        """Return those of a relay that carries nothing and only introduces: it needs little, and for a short time."""
+        return cls(rate=None, rate_per_node=100_000, rate_per_channel=8_000, burst=64 << 10, idle_s=10.0)
 
 
 class Bucket:

@@ -258,10 +258,8 @@ def attached_answer(transaction_id: bytes, address: tuple[str, int], token: str)
 
 def unattached_answer(transaction_id: bytes, nonce: bytes, token: str) -> bytes:
     """Return the answer to a node that is to ask again with `nonce`."""
-    code = struct.pack("!HBB", 0, STALE_NONCE // 100, STALE_NONCE % 100)
-    return stun.pack_message(
-        stun.BINDING_ERROR, transaction_id, [(stun.ERROR_CODE, code), (stun.NONCE, nonce)], token
-    )
+    attributes: stun.Attributes = [(stun.ERROR_CODE, stun.error_code(STALE_NONCE)), (stun.NONCE, nonce)]
+    return stun.pack_message(stun.BINDING_ERROR, transaction_id, attributes, token)
 
 
 def read_attach_answer(data: bytes, token: str) -> AttachAnswer:

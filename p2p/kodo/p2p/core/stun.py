@@ -30,8 +30,11 @@ __all__ = [
     "BindingAnswer",
     "BindingRequest",
     "Message",
+    "alternate_response",
     "binding_request",
     "binding_response",
+    "error_code",
+    "is_binding_error",
     "is_binding_request",
     "is_dtls",
     "is_dtls_handshake",
@@ -42,6 +45,7 @@ __all__ = [
     "parse_message",
     "plain_request",
     "read_address",
+    "read_alternate_response",
     "read_binding_request",
     "read_binding_response",
     "read_plain_response",
@@ -64,7 +68,9 @@ _RELAYED = 0xC0DE
 """Without a value, in the answer to a check: it came through a relay. Who does not know the attribute passes it over
 (RFC 8489, section 18.3: comprehension-optional, by designated expert)."""
 _OWN_ADDRESS = 0xC0DF
-"""Beside `_RELAYED`, encoded as XOR-MAPPED-ADDRESS: where the listener is seen, whose NAT lets the dialer in."""
+"""Encoded as XOR-MAPPED-ADDRESS: where the listener is seen, whose NAT lets the dialer in."""
+_TRY_ALTERNATE = 300
+"""Ask elsewhere (RFC 8489, section 14.8): here nothing else is passed on."""
 _FINGERPRINT_XOR = 0x5354554E
 _INTEGRITY_BYTES, _FINGERPRINT_BYTES = 24, 8
 """With the header of the attribute."""
@@ -84,6 +90,11 @@ def is_stun(data: bytes) -> bool:
 def is_binding_request(data: bytes) -> bool:
     """Whether a datagram is a STUN binding request by its header."""
     return data[:2] == b"\0\1" and is_stun(data)
+
+
+def is_binding_error(data: bytes) -> bool:
+    """Whether a datagram is a STUN binding error response by its header."""
+    return data[:2] == b"\1\x11" and is_stun(data)
 
 
 def is_dtls(data: bytes) -> bool:
@@ -140,7 +151,7 @@ class BindingAnswer(NamedTuple):
     Attributes:
         address: IP address and port from which the check came, as the other side saw it.
         relayed: whether the check came through a relay.
-        own: where the other side is itself, if it came through a relay and the other side says so.
+        own: where the other side is itself, if the check came through a relay and the other side says so.
     """
 
     address: tuple[str, int]
@@ -291,6 +302,25 @@ def binding_response(
     return pack_message(BINDING_SUCCESS, request.transaction_id, attributes, request.server_ufrag)
 
 
+def alternate_response(request: BindingRequest, address: tuple[str, int], own: tuple[str, int]) -> bytes:
+    """Answer `request`, which came from `address` through a relay that carries no session: ask at `own` instead.
+
+    Raises:
+        ValueError: an address is not an IP address.
+    """
+    attributes = [
+        (ERROR_CODE, error_code(_TRY_ALTERNATE)),
+        (XOR_MAPPED_ADDRESS, pack_address(address, request.transaction_id)),
+        (_OWN_ADDRESS, pack_address(own, request.transaction_id)),
+    ]
+    return pack_message(BINDING_ERROR, request.transaction_id, attributes, request.server_ufrag)
+
+
+def error_code(code: int) -> bytes:
+    """Return the value of ERROR-CODE, without a reason phrase (RFC 8489, section 14.8)."""
+    return struct.pack("!HBB", 0, code // 100, code % 100)
+
+
 def binding_request(
     server_ufrag: str,
     client_ufrag: str,
@@ -354,6 +384,25 @@ def read_binding_response(data: bytes, transaction_id: bytes, key: str) -> Bindi
         _RELAYED in message.attributes,
         None if own is None else read_address(own, transaction_id),
     )
+
+
+def read_alternate_response(data: bytes, transaction_id: bytes, key: str) -> BindingAnswer:
+    """Read an answer to our request that tells to ask elsewhere: at `own`.
+
+    Args:
+        key: the listener's password, which is its ufrag.
+
+    Raises:
+        ValueError: it is another answer, not to `transaction_id`, or its MESSAGE-INTEGRITY does not hold.
+    """
+    message = parse_message(data, BINDING_ERROR)
+    if message.transaction_id != transaction_id:
+        raise ValueError("a STUN response to another request")
+    _check_integrity(message, key)
+    mapped, own = message.attributes.get(XOR_MAPPED_ADDRESS), message.attributes.get(_OWN_ADDRESS)
+    if message.attributes.get(ERROR_CODE, b"")[:4] != error_code(_TRY_ALTERNATE) or mapped is None or own is None:
+        raise ValueError("a STUN error response that does not tell where else to ask")
+    return BindingAnswer(read_address(mapped, transaction_id), False, read_address(own, transaction_id))
 
 
 def plain_request(transaction_id: bytes) -> bytes:

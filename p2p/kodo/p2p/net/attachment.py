@@ -58,6 +58,8 @@ class Attachment:
     ) -> None:
         self.relay = relay
         self.detour = detour
+        self.carries = True
+        """Whether the relay carries sessions; else it only introduces diallers."""
         self.address: tuple[str, int] | None = None
         """The listener's own address as the relay sees it; None while it is not attached."""
         self._tag = tag

@@ -54,6 +54,7 @@ class Check:
         seconds: from the first question to the answer; None without one.
         refused: what the network said instead: that nobody listens there, or that no way leads there.
         relayed: whether the answer came through a relay.
+        introduced: whether a relay answers that carries nothing, and only introduces diallers to the node.
     """
 
     target: Target
@@ -61,6 +62,7 @@ class Check:
     seconds: float | None = None
     refused: str | None = None
     relayed: bool = False
+    introduced: bool = False
 
 
 async def check(
@@ -161,13 +163,16 @@ class _Checker:
         if (source.host, source.port) != (question.target.host, question.target.port):
             return
         with contextlib.suppress(ValueError):
+            introduced = stun.is_binding_error(data)
             if question.server:
                 mapped, relayed = stun.read_plain_response(data, transaction), False
             else:
-                answer = stun.read_binding_response(data, transaction, self._ufrag)
+                read = stun.read_alternate_response if introduced else stun.read_binding_response
+                answer = read(data, transaction, self._ufrag)
                 mapped, relayed = answer.address, answer.relayed
             seen = (plain_host(mapped[0]), mapped[1])
-            self._take(Check(question.target, seen, self._loop.time() - self._began, relayed=relayed))
+            took = self._loop.time() - self._began
+            self._take(Check(question.target, seen, took, relayed=relayed, introduced=introduced))
 
     def _failed(self, error: OSError, to: Source | None) -> None:
         if to is not None:

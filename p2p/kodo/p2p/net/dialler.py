@@ -40,6 +40,12 @@ HEAD_START_SECONDS = 1.0
 """How long UDP is given before relays are reached by connections."""
 LINGER_SECONDS = 5.0
 """How long those are kept once there is a better path."""
+INTRODUCED_SECONDS = 5.0
+"""How long packets may take to come through after a registry that relays nothing has introduced this dialler."""
+NOT_THROUGH = (
+    "its registry has introduced this machine to it and relays nothing, and the NATs between let no packet through. "
+    "It can be reached over a registry that relays (koco registry --relay 40MB), or if its UDP port is forwarded"
+)
 ADDRESSES_TOLD = 4
 """Addresses that are tried because a peer tells them through a relay."""
 _HOST_PRIORITY = (126 << 24) | (65535 << 8) | 255
@@ -85,8 +91,11 @@ class Dialler:
         self._timer: asyncio.TimerHandle | None = None
         self._calm = False
         """Whether the timer was set for checks while nothing is awaited."""
+        self._introducer: Target | None = None
+        """A relay that carries nothing and has told where the peer is."""
         self._told = 0
         """How many addresses the peer has told that were tried."""
+        self._giving_up: asyncio.TimerHandle | None = None
         self._closed = False
         self._reason: OSError | None = None
         self._forget_networks = on_networks_changed(self._networks_changed)
@@ -165,7 +174,7 @@ class Dialler:
         self._forget_networks()
         for standby in self._standbys:
             standby.close()
-        for timer in (self._timer, self._hello_timer, self._later):
+        for timer in (self._timer, self._hello_timer, self._later, self._giving_up):
             if timer is not None:
                 timer.cancel()
         for endpoint in self._endpoints.values():
@@ -317,6 +326,9 @@ class Dialler:
         asked = self._under_way.get(transaction)
         if asked is None or asked[0] != target:
             return
+        if stun.is_binding_error(data):
+            self._take_introduction(data, target)
+            return
         try:
             answer = stun.read_binding_response(data, transaction, self._ufrag)
         except ValueError:
@@ -339,16 +351,38 @@ class Dialler:
             self._try_own(answer.own, target)
         self._arm()
 
+    def _take_introduction(self, data: bytes, target: Target) -> None:
+        """Take the answer of a peer through a relay that carries nothing: it is elsewhere, and lets us in there."""
+        transaction = data[8:20]
+        try:
+            answer = stun.read_alternate_response(data, transaction, self._ufrag)
+        except ValueError:
+            return
+        del self._under_way[transaction]
+        self._paths.introduced(target)
+        self._introducer = target
+        if self._giving_up is None:
+            self._giving_up = self._loop.call_later(INTRODUCED_SECONDS, self._give_up)
+        if answer.own is not None:
+            self._try_own(answer.own, target)
+        self._check_due()
+
+    def _give_up(self) -> None:
+        """Fail `found`: a registry has introduced this dialler for long, and no packet has come through."""
+        if not self._found.done() and not self.resolving and not self._closed:
+            self._fail(UnreachableError(NOT_THROUGH))
+
     def _take_opening(self, data: bytes, source: Source) -> None:
         """Take the check of a peer that a relay leads to: its NAT may let our packets in by this address."""
-        if self._rank is not Rank.RELAYED or not stun.is_binding_request(data):
+        relay = self.target if self._rank is Rank.RELAYED else self._introducer
+        if relay is None or self._rank not in (None, Rank.RELAYED) or not stun.is_binding_request(data):
             return
         try:
             request = stun.read_binding_request(data)
         except ValueError:
             return
         if request.server_ufrag == self._ufrag and not request.controlling:
-            self._try_own((source.host, source.port), self.target)
+            self._try_own((source.host, source.port), relay)
             self._check_due()
 
     def _try_own(self, address: tuple[str, int], relay: Target) -> None:
@@ -393,8 +427,11 @@ class Dialler:
                 return
             error = UnreachableError((self._reason and self._reason.strerror) or "this machine has no way there")
             error.__cause__ = self._reason
-            self._found.set_exception(error)
-            self._found.exception()  # whoever waits raises it; nobody may wait
+            self._fail(error)
+
+    def _fail(self, error: UnreachableError) -> None:
+        self._found.set_exception(error)
+        self._found.exception()  # whoever waits raises it; nobody may wait
 
     # the link's way
 

@@ -172,7 +172,12 @@ class Host:
     # relays
 
     def attach(
-        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+        self,
+        relay: tuple[str, int],
+        token: str,
+        changed: Callable[[], None],
+        carrier: Carrier | None = None,
+        carries: bool = True,
     ) -> None:
         """Be reached through a relay too; one listener of each address family is.
 
@@ -181,9 +186,10 @@ class Host:
             token: that the relay gave to this peer; one given later replaces it.
             changed: called when `relay_addresses` has changed.
             carrier: connects to the relay where UDP does not get there.
+            carries: whether the relay carries sessions; else it only introduces diallers.
         """
         for listener in self._listeners:
-            attached = listener.attach(relay, token, changed, carrier)
+            attached = listener.attach(relay, token, changed, carrier, carries)
             if attached is not None:
                 self._attached[relay] = attached
                 return

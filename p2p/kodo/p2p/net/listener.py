@@ -183,10 +183,24 @@ class WebRtcListener:
         self.address = self.endpoint.address[:2]
 
     def attach(
-        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+        self,
+        relay: tuple[str, int],
+        token: str,
+        changed: Callable[[], None],
+        carrier: Carrier | None = None,
+        carries: bool = True,
     ) -> Attachment | None:
         """Attach to a relay; see `transport.Listener`."""
         if (":" in relay[0]) != (":" in self.address[0]):
+            return None
+        if not carries and self._punch != "early":
+            told = (
+                "no peer is introduced by the registry at %s, which relays nothing: with punch=%s none may know where"
+            )
+            logger.warning(
+                told + " this node is before it has logged in over a relay; early lets them", relay[0], self._punch
+            )
+            self.detach(relay)
             return None
         attachment = self._attachments.get(relay)
         if attachment is None:
@@ -198,6 +212,7 @@ class WebRtcListener:
             self._attachments[relay] = attachment
         else:
             attachment.renew(token)
+        attachment.carries = carries
         return attachment
 
     def detach(self, relay: tuple[str, int]) -> None:
@@ -299,6 +314,12 @@ class WebRtcListener:
                 return
             while len(self._first_seen) > self._limits.usernames:
                 self._first_seen.popitem(last=False)
+        # A page reads no answers to checks but asks for the way; until then no packet is to get to its router.
+        reads = relay_wire.password_of(request) == request.server_ufrag
+        if not self._is_carried(source):
+            if reads and (own := self.open_way(source, request)) is not None:
+                self.send([stun.alternate_response(request, (source.host, source.port), own)], source)
+            return
         known = self._sources.get(source)
         if known is None:
             known = self._sources[source] = _Source(username)
@@ -312,12 +333,17 @@ class WebRtcListener:
         relayed = source.via is not None
         if not relayed:
             self._openings.came((source.host, source.port))
-        # A page reads no answers to checks but asks for the way; until then no packet is to get to its router.
-        reads = relay_wire.password_of(request) == request.server_ufrag
         own = self.open_way(source, request) if relayed and reads else None
         answer = stun.binding_response(request, (source.host, source.port), relayed=relayed, own=own)
         known.budget -= len(answer)
         self.send([answer], source)
+
+    def _is_carried(self, source: Source) -> bool:
+        """Whether sessions with a source are carried: else it comes through a relay that only introduces it."""
+        if source.via is None:
+            return True
+        attachment = self._attachments.get((source.via.relay.host, source.via.relay.port))
+        return attachment is not None and attachment.carries
 
     def _answers(self, source: Source) -> bool:
         """Whether a source is answered. Where a dialer is that comes through a relay, nobody but the relay says."""
@@ -336,13 +362,14 @@ class WebRtcListener:
             return None
         attachment = self._attachments.get((source.via.relay.host, source.via.relay.port))
         own = None if attachment is None else attachment.address
-        if own is None or (":" in source.host) != (":" in own[0]):
+        if attachment is None or own is None or (":" in source.host) != (":" in own[0]):
             return None
         relay = source.via.relay.host
         if not may_be_sent_to(source.host, source.port, because_of=relay) or not relay_wire.names_dialler(request):
             return None
         dialler = Source(source.host, source.port)
-        proved = self._is_proved(request.username, source)
+        # Over a relay that only introduces nobody proves anything: who comes again has not got in by what was done.
+        proved = not attachment.carries or self._is_proved(request.username, source)
         hops = self._openings.next_hops((source.host, source.port), own, relay, self._loop.time(), proved=proved)
         if hops < ALL_THE_WAY:
             self.endpoint.send_near(stun.plain_request(request.transaction_id), dialler, hops)

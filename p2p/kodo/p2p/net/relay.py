@@ -52,7 +52,7 @@ class RelayServer:
 
     @property
     def carries(self) -> bool:
-        """Whether anything is relayed; else it answers only who asks for his own address."""
+        """Whether sessions are relayed; else it only introduces diallers to nodes."""
         return self.core.bounds.rate is not None
 
     def open(self, hosts: Sequence[str], port: int) -> None:

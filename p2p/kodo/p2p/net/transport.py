@@ -208,7 +208,12 @@ class Listener(Protocol):
     address: tuple[str, int]
 
     def attach(
-        self, relay: tuple[str, int], token: str, changed: Callable[[], None], carrier: Carrier | None = None
+        self,
+        relay: tuple[str, int],
+        token: str,
+        changed: Callable[[], None],
+        carrier: Carrier | None = None,
+        carries: bool = True,
     ) -> Attached | None:
         """Be reached through a relay too, by the token that it gave; a token given later replaces the one before.
 
@@ -216,6 +221,7 @@ class Listener(Protocol):
             relay: IP address and UDP port.
             changed: called whenever what `Attached.is_attached` says has changed, or the listener's address.
             carrier: connects to the relay where UDP does not get there.
+            carries: whether the relay carries sessions; else it only introduces diallers.
 
         Returns:
             None where this listener cannot reach that relay.

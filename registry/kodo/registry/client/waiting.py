@@ -34,7 +34,7 @@ class OfferedRelay:
         hosts: its IP addresses, at most one of each family.
         port: UDP.
         token: by which this node attaches to it.
-        carries: whether it relays; else it only tells nodes their address.
+        carries: whether it relays; else it only introduces diallers to nodes.
     """
 
     hosts: tuple[str, ...]

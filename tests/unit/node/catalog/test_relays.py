@@ -31,6 +31,7 @@ class Stage:
         self.clock, self.urls = clock, urls
         self.attached: dict[Address, str] = {}
         self.carriers: dict[Address, str] = {}
+        self.introducers: dict[Address, bool] = {}
         self.taken = asyncio.Event()
         self.taken.set()
         self.changes = 0
@@ -39,9 +40,10 @@ class Stage:
         self.ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def attach(
-        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None = None, /
+        self, relay: Address, token: str, changed: Callable[[], None], carrier: Carrier | None, carries: bool, /
     ) -> None:
         self.attached[relay] = token
+        self.introducers[relay] = not carries
         if carrier is not None:
             self.carriers[relay] = carrier.host
 
@@ -81,8 +83,8 @@ async def test_it_attaches_at_every_address_of_a_registrys_relay(clock: StillClo
 
 @pytest.mark.parametrize(
     "offer",
-    [None, offered(*PUBLIC, carries=False), offered("127.0.0.1", "::1", "fe80::1")],
-    ids=["no relay", "one that is off", "one on this machine"],
+    [None, offered("127.0.0.1", "::1", "fe80::1")],
+    ids=["no relay", "one on this machine"],
 )
 async def test_it_attaches_to_nothing_that_brings_nobody(clock: StillClock, offer: OfferedRelay | None) -> None:
     stage = Stage(clock, URL)
@@ -90,6 +92,14 @@ async def test_it_attaches_to_nothing_that_brings_nobody(clock: StillClock, offe
     async with stage.open():
         await settled(lambda: stage.waits)
         assert (stage.waits, stage.attached) == ([URL], {})
+
+
+async def test_it_attaches_by_udp_alone_where_a_relay_only_introduces(clock: StillClock) -> None:
+    stage = Stage(clock, URL)
+    stage.offer = offered(PUBLIC[0], carries=False)
+    async with stage.open():
+        await settled(lambda: stage.attached)
+        assert (stage.introducers, stage.carriers) == ({(PUBLIC[0], 8360): True}, {})
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8360", "http://localhost:8360", "http://[::1]:8360"])

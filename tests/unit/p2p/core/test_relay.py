@@ -157,12 +157,6 @@ def test_who_asks_for_his_address_is_told() -> None:
     assert it.give(Stream("198.51.100.1", 1), request) == {}
 
 
-def test_a_relay_that_is_off_relays_nothing_and_attaches_nodes() -> None:
-    it = Scene(rate=None)
-    assert it.relay.attached == 1
-    assert it.give(DIALLER, check_to(NODE), HELLO) == {}
-
-
 # attaching
 
 

@@ -68,7 +68,7 @@ class Scene:
     def admit(self) -> None:
         self.token = "t" + str(self.changes).zfill(31)
         self.server.core.admit(self.node.peer_id, self.token, asyncio.get_running_loop().time())
-        self.node.attach(AT_RELAY, self.token, self._changed)
+        self.node.attach(AT_RELAY, self.token, self._changed, None, self.server.carries)
 
     def _changed(self) -> None:
         self.changes += 1
