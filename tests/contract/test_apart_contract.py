@@ -117,6 +117,36 @@ class TestApartExecutor(ExecutorContract):
             assert (caught.value.signal, caught.value.stack) == ("SIGSEGV", "here")
             assert [(event.rseq, event.data) for event in caught.value.said] == [(e.rseq, e.data) for e in said]
 
+    async def test_the_process_is_told_of_other_code_and_its_next_one_begins_with_it(self):
+        bench, offered, told = ApartBench(), ["a:f@one"], asyncio.Queue[list[str]]()
+
+        @contextlib.asynccontextmanager
+        async def connect() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+            async with bench.connect() as ours:
+                host = bench.hosts[-1]
+                made = host._make
+
+                def make(settings: Any) -> Executor:
+                    told.put_nowait(list(settings["preload"]))
+                    executor = made(settings)
+                    executor.refresh = lambda: told.put_nowait(list(settings["preload"]))  # type: ignore[method-assign]
+                    return executor
+
+                host._make = make
+                yield ours
+
+        executor = ApartExecutor(connect, SETTINGS, lambda: offered)
+        await executor.start()
+        try:
+            assert await told.get() == ["a:f@one"]
+            offered[:] = ["a:f@two"]
+            executor.refresh()
+            assert await told.get() == ["a:f@two"]
+            bench.ends[0].close()
+            assert await told.get() == ["a:f@two"]
+        finally:
+            await executor.aclose()
+
     @pytest.mark.parametrize("kind", [CapacityError, IntegrityError, MisconductError, UsageError, KodoError])
     async def test_errors_are_the_same_on_both_sides(self, kind):
         bench = ApartBench()

@@ -68,6 +68,7 @@ FILE_MAKERS = {
     "kodo/node/home.py": "the node's lock and port",
     "kodo/node/executors/process/starter.py": "a log",
     "kodo/node/executors/ray/cluster.py": "a lock and a log",
+    "kodo/node/executors/ray/package.py": "copies of sources, in a folder that is made anew",
     "kodo/node/executors/runner/service.py": "where a crash is told of",
     "kodo/node/executors/runner/upload_receiver.py": "files that runs on other machines send",
     "kodo/node/files/outputs.py": "outputs",

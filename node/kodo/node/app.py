@@ -254,11 +254,9 @@ class Node:
         ledger.owe(lambda: memories.unfolded)
         vault = Vault(home / "secrets", home / "secrets.key")
         vault.open()
-        if config.reload and (account is not None or config.ray_address is not None):
-            raise UsageError("--reload is for flows that this node runs itself, under its own account")
-        # What other accounts and machines import cannot be kept for them.
-        keeps = config.scope is not None and account is None and config.ray_address is None
-        code = ScopeCode([], home / "code" if keeps else None, without=home)
+        if config.reload and config.ray_address is not None:
+            raise UsageError("--reload is for flows that this node runs itself, not for a Ray cluster that it joins")
+        code = ScopeCode([], home / "code" if config.scope is not None else None, without=home, account=account)
         await asyncio.to_thread(self._watch_code, code)
         await asyncio.to_thread(code.forget)
         self._catalog = catalog = self._make_catalog(scope_roots, account, code if config.scope is not None else None)
@@ -386,7 +384,7 @@ class Node:
                 lambda: catalog.seen,
                 clock,
                 partial(self._reload, catalog, store, executor, code) if config.reload else None,
-                keeps=keeps,
+                keeps=all(flow.code for flow in catalog.flows),
             )
             await stack.enter_async_context(running(watch.run()))
         if config.lan:

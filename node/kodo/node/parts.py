@@ -81,13 +81,13 @@ def apart_executor(
             "on_ray": on_ray,
             "namespace": f"kodo-{identity.peer_id}",
             "roots": [str(root) for root in roots],
-            "preload": catalog.warmed(),
             "num_cpus": config.num_cpus,
             "object_store_bytes": config.object_store_bytes,
             "runners": config.runners,
             "log_s": config.keep_logs_s,
             "stays": config.outlive,
         },
+        catalog.warmed,
     )
 
 
@@ -116,6 +116,7 @@ def ray_executor(
         entries=lambda: [flow.entry for flow in catalog.flows if flow.error is None],
         files=files,
         wait_s=config.ray_wait_s,
+        code=lambda: next((flow.code for flow in catalog.flows), ""),
     )
 
 

@@ -26,6 +26,15 @@ def everything(doc: File, plant: str = "") -> dict[str, object]:
     return {"uid": os.getuid(), "agreed": agreed, "seen": memory.long.get("seen"), "home": os.path.expanduser("~")}
 
 
+VERSION = 1
+
+
+@flow(name="Moment", **ABOUT)
+def moment(word: str = "") -> int:
+    """Return which code it is."""
+    return VERSION
+
+
 @flow(name="Planter", **ABOUT)
 def planter(target: str, outputs: bool) -> None:
     """Put links to somebody else's file wherever the run's files are, and die."""

@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
+from kodo.client.sync import Client
+from kodo.flow._runtime.kept_code import kept_sources
 from tests.support import open_way
 from tests.support.koco import KOCO, NodeProcess, end_all, environment, eventually, koco_json, processes_of
 
@@ -120,7 +122,7 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     eventually(lambda: state(place, fid)["state"] == "locked", 60)
     # The folder of the runners is the account's, and nothing else is.
     assert owners(place.home / "apart") == {uid}
-    others = [path for path in place.home.iterdir() if path.name != "apart"]
+    others = [path for path in place.home.iterdir() if path.name not in ("apart", "code")]
     assert {path.lstat().st_uid for path in others} == {os.getuid()}
     assert [path for path in others if stat.S_IMODE(path.lstat().st_mode) & 0o077] == []
     assert stat.S_IMODE((place.home / "apart").stat().st_mode) == 0o700
@@ -138,6 +140,38 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     assert node.stop() == 0
     assert processes_of(place.home) == []
     assert [p for p in psutil.process_iter() if is_of(p, uid, place)] == []
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_what_is_edited_is_kept_from_runs_or_offered_with_its_form_under_another_account(
+    place: Place, reload: bool
+) -> None:
+    (place.scope.parent / "link.yaml").symlink_to(place.secret)
+    node = GuestNode(place, "--runner-user", ACCOUNT, "--executor", "process", *(["--reload"] if reload else []))
+    source = place.scope.parent / "guest_flows.py"
+    [kept] = (place.home / "code").iterdir()
+    gid = pwd.getpwnam(ACCOUNT).pw_gid
+    rights = [
+        (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) for path in (kept.parent, kept)
+    ]
+    assert rights == [(os.getuid(), gid, 0o710), (os.getuid(), gid, 0o640)]
+    # The account reads what is kept for it: a link leads the node nowhere.
+    assert {Path(path).name for path in kept_sources(str(kept))} == {"guest_flows.py", "scope.yaml"}
+    with Client(place.home, lan=False) as client:
+
+        def results(**inputs: str) -> list[Any]:  # in processes that were ready, and in one that was not
+            runs = [client.launch(f"{node.address}/Moment", inputs=inputs) for _ in range(3)]
+            for each in runs:
+                each.wait()
+            return [each.state()["final"]["result"] for each in runs]
+
+        assert results(word="x") == [1] * 3
+        source.write_text(
+            source.read_text().replace("VERSION = 1", "VERSION = 2").replace("word: str", "phrase: str")
+        )
+        eventually(lambda: any("guest_flows.py changed: " in line for line in node.stderr))
+        assert results(**{"phrase" if reload else "word": "x"}) == [2 if reload else 1] * 3
+    assert node.stop() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is given what a process has left")

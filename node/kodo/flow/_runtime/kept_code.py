@@ -19,14 +19,17 @@ from typing import Any
 import msgpack
 
 from kodo.flow._runtime.sources import add_roots
+from kodo.p2p.net.files import read_regular
 
-__all__ = ["CODE", "kept_text", "pack_code", "use_kept_code"]
+__all__ = ["CODE", "kept_sources", "kept_text", "pack_code", "use_kept_code"]
 
 CODE = "KODO_CODE"
 """The variable that tells the workers of a run's Ray tasks which file it is."""
 
 _RACY_NS = 2_000_000_000
 """Compiled code knows its source by the second."""
+
+_MAX_TEXT_BYTES = 16 << 20
 
 _kept: Mapping[str, list[Any]] = {}
 _since = 0  # when it was kept, ns
@@ -63,14 +66,24 @@ def use_kept_code(file: str) -> None:
     sys.path_importer_cache.clear()
 
 
+def kept_sources(file: str) -> dict[str, bytes]:
+    """Return the sources that a file has, by their paths; none of one that is gone, or cannot be read."""
+    try:
+        kept = msgpack.unpackb(Path(file).read_bytes()) if file else {}
+    except (OSError, ValueError, msgpack.UnpackException):
+        return {}
+    # One with a size and no content is not kept.
+    return {path: each[2] for path, each in kept.items() if path != _ROOTS and (each[2] or not each[1])}
+
+
 def kept_text(path: Path) -> str:
     """Return the text of a file as it was kept, else as it is.
 
     Raises:
-        OSError, UnicodeError: it cannot be read.
+        OSError, ValueError: it cannot be read, or is no text of up to 16 MiB.
     """
     data = _changed(os.fspath(path.resolve()))
-    return path.read_text(encoding="utf-8") if data is None else data[2].decode()
+    return (read_regular(path, _MAX_TEXT_BYTES) if data is None else data[2]).decode()
 
 
 def _changed(path: str) -> list[Any] | None:

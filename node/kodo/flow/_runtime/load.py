@@ -274,7 +274,7 @@ def load_yaml(spec: str, base: Path) -> LoadedFlow:
         value = yaml.safe_load(kept_text(base / spec))
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {spec} in {base}") from None
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{spec} cannot be read as YAML: {error}") from error
     if not isinstance(value, dict) or isinstance(value.get("entry"), str) == ("crew" in value):
         raise UsageError(f"{spec} must name what to run: `entry: module:attribute` or a `crew`")

@@ -17,6 +17,7 @@ from typing import Any
 from kodo.flow.decorator import FlowDefinition
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import KodoError, NotFoundError, UsageError
+from kodo.p2p.net.files import read_regular
 
 __all__ = [
     "GRAPHS",
@@ -277,11 +278,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _text(file: Path) -> str:
-    with file.open("rb") as source:
-        data = source.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"it is larger than {_MAX_BYTES >> 20} MiB")
-    return data.decode()
+    return read_regular(file, _MAX_BYTES).decode()
 
 
 def _map(value: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from types import ModuleType
 from kodo.flow._runtime.projects import set_environment
 from kodo.flow.kodosumi.standin import install as install_kodosumi
 from kodo.p2p.errors import NotFoundError, UsageError
+from kodo.p2p.net.files import read_regular
 
 __all__ = [
     "add_roots",
@@ -212,8 +213,7 @@ def _is_package(folder: Path) -> bool:
 def _levels_of(file: Path) -> int:
     """Return how many folders up the relative imports of a file lead, from none to as many as it has dots."""
     try:
-        with file.open("rb") as source:
-            tree = ast.parse(source.read(_MAX_SOURCE_BYTES))
+        tree = ast.parse(read_regular(file, _MAX_SOURCE_BYTES))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return 0  # importing it will say so
     return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)

@@ -112,7 +112,7 @@ def _names_in_files(kind: Any) -> list[str]:
         path = getattr(kind, name, None)
         if not isinstance(path, str):
             continue
-        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):  # making the crew will say what is wrong
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # making the crew will say what is wrong
             said = yaml.safe_load(kept_text(Path(kind.base_directory) / path))
             parts = said.values() if isinstance(said, dict) else ()
             texts += [text for part in parts if isinstance(part, dict) for text in map(str, part.values())]

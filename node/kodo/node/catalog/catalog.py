@@ -48,6 +48,9 @@ _MAX_BROKEN = 16
 _MAX_APART = 16
 """Flows and modules that fail among others and are tried again in a process of their own, within a minute."""
 
+_MAX_NAMED = 3
+"""Broken flows that are named when flows were described anew."""
+
 _MAX_ANSWER = 64 << 20
 _SORTABLE = ("path", "name", "author", "organization", "release", "published", "description")
 
@@ -298,13 +301,17 @@ class Catalog:
             roots: the folders that flows are imported from by now; None: as before.
 
         Returns:
-            What is wrong with those, for people.
+            What is wrong with those, and with flows that were broken before, for people.
 
         Raises:
             UsageError: an override is for no flow; then nothing has changed.
         """
         folders = self._roots if roots is None else [str(root) for root in roots]
-        return await self._load(store, specs, scope, folders, self._flows)
+        faults = await self._load(store, specs, scope, folders, self._flows)
+        broken = [flow for flow in self._flows.values() if flow.error is not None]
+        more = f", and {len(broken) - _MAX_NAMED} more are" if len(broken) > _MAX_NAMED else ""
+        named = "; ".join(f"{flow.path} is broken: {flow.error}" for flow in broken[:_MAX_NAMED])
+        return [*faults, *([f"what works is offered; {named}{more}"] if broken else [])]
 
     async def _load(
         self, store: Store, specs: Sequence[str], scope: Scope, roots: list[str], before: Mapping[str, Flow]
@@ -313,7 +320,7 @@ class Catalog:
         code = ""
         if self._code is not None:
             seen = await asyncio.to_thread(self._code.look)
-            code = await asyncio.to_thread(self._code.keep, seen, roots)
+            code = await self._code.keep(seen, roots)
         infos = await self._infos(specs, roots, code)
         flows = {flow.path: replace(flow, code=code) for flow in map(Flow.from_map, infos)}
         kept, faults = keep_good(flows, before, partial(self._module_of, roots))

@@ -27,6 +27,7 @@ from kodo.flow._runtime.projects import (
 )
 from kodo.flow._runtime.sources import file_of, root_of, strays
 from kodo.p2p.errors import KodoError, UsageError
+from kodo.p2p.net.files import read_regular
 
 __all__ = [
     "FlowLimits",
@@ -178,13 +179,13 @@ def load_scope(path: Path) -> Scope:
     if path.suffix == ".py" or path.name == GRAPHS:
         return _scope_of_file(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise UsageError(f"the scope {path} is larger than {_MAX_BYTES >> 20} MiB")
-        content = yaml.safe_load(raw)
+        raw = read_regular(path, _MAX_BYTES)
+    except ValueError as error:
+        raise UsageError(f"the scope {path} cannot be read: {error}") from error
     except OSError as error:
         raise UsageError(f"the scope {path} cannot be read: {error.strerror}") from error
+    try:
+        content = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"the scope {path} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
+import stat
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kodo.flow._runtime.kept_code import pack_code
+from kodo.node.catalog.source_reader import read_as, read_sources
+from kodo.p2p.errors import KodoError
 from kodo.p2p.net.files import whole_file
+
+if TYPE_CHECKING:
+    from kodo.node.executors.apart.account import Account
 
 __all__ = ["MAX_BYTES", "MAX_FILES", "ScopeCode", "Seen", "packages_below"]
 
@@ -23,19 +31,23 @@ MAX_FILES = 2000
 MAX_BYTES = 16 << 20
 """Sources of a scope that are kept, the nearest to its folder first."""
 
+_MAX_KEPT_BYTES = 2 * MAX_BYTES
+"""The last file that is looked at may lead beyond."""
+
 _MAX_FOLDERS = 2000
 _ENDINGS = (".py", ".yaml", ".yml")
 _LEFT_OUT = frozenset(["node_modules", "__pycache__", "site-packages"])
 
 
 class ScopeCode:
-    """Looks at the sources below some folders. Its methods block.
+    """Looks at the sources below some folders. Its methods block, but for `keep`.
 
     Args:
         roots: the folders.
         folder: where sources are kept; None: nowhere.
         besides: further files of which it counts when they were changed, as the scope file. They are not kept.
         without: a folder that does not count, as the node's home.
+        account: that imports them, where it is not this process's. It reads them, and may read what is kept.
     """
 
     def __init__(
@@ -45,8 +57,10 @@ class ScopeCode:
         besides: Sequence[Path] = (),
         *,
         without: Path | None = None,
+        account: Account | None = None,
     ):
         self.watch(roots, besides)
+        self._account = account
         self._folder = folder
         self._without = os.fspath(without.resolve()) if without is not None else ""
         self._told = False
@@ -84,7 +98,7 @@ class ScopeCode:
                     waiting.append(entry.path)
         return seen
 
-    def keep(self, seen: Seen, roots: list[str] | tuple[str, ...] = ()) -> str:
+    async def keep(self, seen: Seen, roots: list[str] | tuple[str, ...] = ()) -> str:
         """Keep the sources as they are; return the file that has them, empty where nothing can be kept.
 
         Args:
@@ -92,24 +106,34 @@ class ScopeCode:
         """
         if self._folder is None:
             return ""
-        contents: dict[str, bytes] = {}
-        for path in seen:
-            if not path.endswith(_ENDINGS):  # what holds secrets, say: a process reads it when it begins
-                contents[path] = b""
-                continue
-            try:
-                contents[path] = Path(path).read_bytes()
-            except OSError:
-                continue
-        packed = pack_code(seen, contents, roots)
-        file = self._folder / hashlib.sha256(packed).hexdigest()[:32]
+        paths = [path for path in seen if path.endswith(_ENDINGS)]
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with whole_file(file) as writing:
-                writing.write(packed)
-        except OSError as error:
-            logger.warning("the code of flows cannot be kept: %s; what is edited from now on may run", error.strerror)
+            if self._account is None:
+                contents = await asyncio.to_thread(read_sources, paths, _MAX_KEPT_BYTES)
+            else:
+                contents = await read_as(self._account, paths, _MAX_KEPT_BYTES)
+            return await asyncio.to_thread(self._write, self._folder, seen, contents, roots)
+        except (OSError, KodoError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            logger.warning("the code of flows cannot be kept: %s; what is edited from now on may run", why)
             return ""
+
+    def _write(
+        self, folder: Path, seen: Seen, contents: Mapping[str, bytes], roots: list[str] | tuple[str, ...]
+    ) -> str:
+        # What holds secrets, say, is empty here: a process reads it when it begins.
+        unkept = {path: b"" for path in seen if not path.endswith(_ENDINGS)}
+        packed = pack_code(seen, {**contents, **unkept}, roots)
+        file = folder / hashlib.sha256(packed).hexdigest()[:32]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with whole_file(file) as writing:
+            writing.write(packed)
+            if self._account is not None:
+                os.fchown(writing.fileno(), -1, self._account.gid)
+                os.fchmod(writing.fileno(), 0o640)
+        if self._account is not None:  # it finds the file by its name, and lists none
+            os.chown(folder, -1, self._account.gid)
+            folder.chmod(0o710)
         return os.fspath(file)
 
     def forget(self, but: Collection[str] = ()) -> None:
@@ -122,6 +146,8 @@ class ScopeCode:
         try:
             found = os.stat(path)
         except (OSError, ValueError):  # there is no such file, nor can there be
+            return 0
+        if not stat.S_ISREG(found.st_mode):  # nothing imports a pipe, and reading it would wait
             return 0
         seen[path] = (found.st_mtime_ns, found.st_size)
         return found.st_size

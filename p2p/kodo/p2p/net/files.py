@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["clear_parts", "make_once", "open_plain", "opened", "plain_descriptor", "whole_file"]
+__all__ = ["clear_parts", "make_once", "open_plain", "opened", "plain_descriptor", "read_regular", "whole_file"]
 
 _NAME_BYTES = 8
 """Random bytes in a temporary name: no name that somebody chose can be expected to meet it."""
@@ -138,6 +138,23 @@ def plain_descriptor(path: Path, flags: int, *, dir_fd: int | None = None) -> in
         os.close(descriptor)
         raise
     return descriptor
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file that its owner put there, also by a link. A pipe or a device is not waited for.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is not a regular file.
+        ValueError: it is larger than `most_bytes`, or no file can have this name.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes >> 20} MiB")
+    return data
 
 
 def make_once(path: Path, data: bytes, *, link: Callable[[Path, Path], None] = os.link) -> bool:

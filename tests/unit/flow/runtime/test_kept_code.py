@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -48,7 +49,7 @@ def imported(kept: str, root: Path, *names: str) -> list[object]:
 
 def keep(scope: Path) -> str:
     code = ScopeCode([scope], scope.parent / "code")
-    return code.keep(code.look())
+    return asyncio.run(code.keep(code.look()))
 
 
 @pytest.mark.parametrize("same_time", [True, False])
@@ -70,7 +71,7 @@ def test_the_folders_that_it_was_imported_from_are_kept_too(scope: Path) -> None
     (scope.parent / "lib").mkdir()
     (scope.parent / "lib" / "far.py").write_text("VALUE = 5")
     code = ScopeCode([scope], scope.parent / "code")
-    kept = code.keep(code.look(), [str(scope), str(scope.parent / "lib")])
+    kept = asyncio.run(code.keep(code.look(), [str(scope), str(scope.parent / "lib")]))
     assert imported(kept, scope, "far") == [[5, str(scope.parent / "lib" / "far.py")], "one"]
 
 

@@ -186,6 +186,22 @@ async def test_what_is_broken_by_an_edit_stays_offered_as_it_was(store: Store) -
     assert [flow.name for flow in catalog.flows] == ["New", "C", "D"]
 
 
+async def test_what_was_broken_and_still_is_is_named_when_it_is_read_anew(store: Store) -> None:
+    told = {"a": [info("a.A", "A", entry="a:A")], "b": [info("b", "b", entry="b", error="SyntaxError: one")]}
+
+    async def describe(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [each for spec in request["flows"] for each in told[spec]]
+
+    catalog = Catalog(list(told), describe=describe)
+    await catalog.load(store)
+    told["b"] = [info("b", "b", entry="b", error="SyntaxError: two")]
+    assert await catalog.reload(store, list(told), Scope()) == [
+        "what works is offered; b is broken: SyntaxError: two"
+    ]
+    told["b"] = [info("b.B", "B", entry="b:B")]
+    assert await catalog.reload(store, list(told), Scope()) == []
+
+
 async def test_an_override_for_no_flow_changes_nothing_when_it_is_read_anew(store: Store) -> None:
     catalog = await made(store)
     before = catalog.flows

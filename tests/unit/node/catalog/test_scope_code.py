@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -70,11 +71,11 @@ def test_edits_new_files_and_removals_show(tmp_path: Path) -> None:
 def test_the_same_sources_are_kept_once_and_gone_when_they_are_forgotten(tmp_path: Path) -> None:
     made(tmp_path / "scope", "a.py")
     code = ScopeCode([tmp_path / "scope"], tmp_path / "code")
-    kept = code.keep(code.look())
-    assert code.keep(code.look()) == kept
+    kept = asyncio.run(code.keep(code.look()))
+    assert asyncio.run(code.keep(code.look())) == kept
     assert Path(kept).stat().st_mode & 0o777 == 0o600
     made(tmp_path / "scope", "b.py")
-    other = code.keep(code.look())
+    other = asyncio.run(code.keep(code.look()))
     code.forget([kept])
     assert (Path(kept).exists(), Path(other).exists()) == (True, False)
     code.forget()
@@ -85,9 +86,9 @@ def test_what_stands_beside_the_code_counts_when_it_changes_and_is_not_kept(tmp_
     made(tmp_path / "scope", "a.py")
     secrets = tmp_path / "scope" / ".env"
     code = ScopeCode([tmp_path / "scope"], tmp_path / "code", [secrets])
-    before = code.keep(code.look())
+    before = asyncio.run(code.keep(code.look()))
     secrets.write_text("KEY=sk-1234567890")
-    after = code.keep(code.look())
+    after = asyncio.run(code.keep(code.look()))
     assert after != before
     assert b"sk-1234567890" not in Path(after).read_bytes()
     (tmp_path / "lib").mkdir()
@@ -100,8 +101,16 @@ def test_a_disk_that_takes_nothing_is_told_and_no_code_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made(tmp_path, "a.py", "file")
-    assert ScopeCode([tmp_path], tmp_path / "file" / "code").keep({}) == ""
+    assert asyncio.run(ScopeCode([tmp_path], tmp_path / "file" / "code").keep({})) == ""
     assert "cannot be kept" in caplog.text
+
+
+def test_what_is_no_regular_file_is_no_source(tmp_path: Path) -> None:
+    made(tmp_path, "a.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    os.mkfifo(tmp_path / ".env")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    assert files(ScopeCode([tmp_path], None, [tmp_path / ".env"]), tmp_path) == ["a.py"]
 
 
 def test_of_a_root_above_the_scopes_folder_only_the_package_that_leads_there_counts(tmp_path: Path):

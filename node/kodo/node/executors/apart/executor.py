@@ -52,10 +52,14 @@ class ApartExecutor:
     Args:
         connect: opens the way to a process that keeps runners, and ends that process when the block ends.
         settings: what it is told at its start; see `kodo.node.executors.apart.host`.
+        preload: gives the entries of the flows for which runners are made ready; see `WarmPlan`.
     """
 
-    def __init__(self, connect: Connect, settings: Mapping[str, Any]):
+    def __init__(
+        self, connect: Connect, settings: Mapping[str, Any], preload: Callable[[], Sequence[str]] = lambda: ()
+    ):
         self._connect = connect
+        self._preload = preload
         self._settings = dict(settings)
         self._line: Line | None = None
         self._up = asyncio.Event()
@@ -118,7 +122,8 @@ class ApartExecutor:
             line = Line(reader, writer, self._up.clear)
             reading = group.create_task(line.read())
             try:
-                settings = {**self._settings, "runners": self._runners, "afresh": afresh}
+                told = {"runners": self._runners, "preload": list(self._preload()), "afresh": afresh}
+                settings = {**self._settings, **told}
                 try:
                     await line.call("start", [settings], START_SECONDS)
                 except RunnerDiedError:
@@ -233,7 +238,9 @@ class ApartExecutor:
             self._group.create_task(_quietly(self._line.call("scale", [runners], CALL_SECONDS)))
 
     def refresh(self) -> None:
-        """Nothing is kept of the code of flows that run as another account: what is warm stays."""
+        """See `Executor.refresh`."""
+        if self._line is not None and self._group is not None:
+            self._group.create_task(_quietly(self._line.call("refresh", [list(self._preload())], CALL_SECONDS)))
 
     async def spare(self, warm_s: float) -> list[str]:
         """See `Executor.spare`."""

@@ -48,7 +48,7 @@ class RunnerHost:
     def __init__(self, make: Callable[[Mapping[str, Any]], Executor]):
         self._make = make
         self._executor: Executor | None = None
-        self._settings: Mapping[str, Any] = {}
+        self._settings: dict[str, Any] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._runners: dict[str, Runner] = {}
         self._said: dict[str, _Said] = {}
@@ -122,6 +122,9 @@ class RunnerHost:
             return self._keep(await self._launch(executor, number, args[0]))
         if op == "load":
             return await self._load(executor, args[0])
+        if op == "refresh":
+            self._settings["preload"] = list(args[0])
+            return executor.refresh()
         if op == "scale":
             return executor.scale(args[0])
         if op == "spare":

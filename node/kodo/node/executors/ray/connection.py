@@ -77,11 +77,17 @@ class RayLink:
     ) -> Any:
         """Make a call that gives a reference, and give its value. Cancelling is safe.
 
-                Args:
-                    call: returns at once; or the future of a reference.
-                    seconds: the deadline; None: none.
-        XXonductError: the runner answered with something else than data, or an error of ours.
-                    KodoError: what the runner raised.
+        Args:
+            call: returns at once; or the future of a reference.
+            seconds: the deadline; None: none.
+            what: what did not happen when it has passed.
+            owner: the name of the runner that is asked.
+
+        Raises:
+            RunnerDiedError: Ray, or the runner, is gone.
+            DeadlineError: it took too long.
+            MisconductError: the runner answered with something else than data, or an error of ours.
+            KodoError: what the runner raised.
         """
         from ray.exceptions import (
             RayActorError,

@@ -67,6 +67,7 @@ class RayExecutor:
         entries: Callable[[], Sequence[str]] | None = None,
         files: Sequence[str] = (),
         wait_s: float = 0.0,
+        code: Callable[[], str] = str,
     ):
         """Keep the settings; nothing is started.
 
@@ -82,6 +83,7 @@ class RayExecutor:
             entries: gives what may be run; its sources travel to a cluster that is joined. None: `preload`.
             files: patterns of further files that travel there, relative to the first of `roots`.
             wait_s: how long a run waits there for a machine that has what its flow asks for.
+            code: gives the file with the sources as they are kept, of which those that travel there are taken.
         """
         self._home = home
         self._namespace = namespace
@@ -91,7 +93,7 @@ class RayExecutor:
         self._object_store_bytes = object_store_bytes
         self._joined: JoinedCluster | None = None
         if ray_address is not None:
-            self._joined = JoinedCluster(home, ray_address, self._roots, entries or preload, files, wait_s)
+            self._joined = JoinedCluster(home, ray_address, self._roots, entries or preload, files, wait_s, code=code)
         self._link: RayLink | None = None
         self._up = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -364,6 +366,8 @@ class RayExecutor:
         runner.machine = warm.machine
         runner.pipes = await asyncio.to_thread(self._pipes_of, warm.name, warm.pid)
         message = {**spec.message(), "kodo": kodo_version()}
+        if self.far:  # what has travelled is what is kept
+            message["code"] = ""
 
         def start() -> Any:
             started = warm.handle.start.remote(message, spec.secrets)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from kodo.flow._runtime.kept_code import kept_sources
 from kodo.flow._runtime.projects import GRAPHS, has_environment
 from kodo.node.executors.ray.connection import RayLink, prepare
 from kodo.node.executors.ray.machines import KNOCK_SECONDS, LOST_AFTER_S, Machine, Machines, knock_at, look
@@ -54,6 +55,7 @@ class JoinedCluster:
         files: patterns of further files that travel.
         wait_s: how long a run waits for a machine that has what its flow asks for.
         knock: tells which machines answer.
+        code: gives the file with the sources as they were when the flows were described; empty: none is kept.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class JoinedCluster:
         wait_s: float = 0.0,
         *,
         knock: Callable[[Iterable[Machine]], Awaitable[dict[str, bool]]] = knock_at,
+        code: Callable[[], str] = str,
     ):
         self.address = address
         self._knock = knock
@@ -73,6 +76,8 @@ class JoinedCluster:
         self._roots = list(roots)
         self._entries = entries
         self._files = list(files)
+        self._code = code
+        self._places: list[Path] | None = None
         self._wait_s = wait_s
         self._cluster_id = ""
         self._machines = Machines()
@@ -81,7 +86,7 @@ class JoinedCluster:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def join(self, namespace: str) -> RayLink:
-        """Connect, with the sources as they are now; blocks.
+        """Connect, with the sources as they were when the flows were described; blocks.
 
         Raises:
             UnreachableError: the cluster does not answer, or demands another token.
@@ -89,7 +94,18 @@ class JoinedCluster:
         """
         prepare(self.address)
         view = look(self.address)
-        package = gather(self._roots, self._entries(), self._files, not_in=self._home)
+        if self._places is None:  # one that is joined anew gets what it had: the forms are the same
+            self._places = self._pack()
+        link = RayLink.join(self.address, namespace, self._places)
+        self._cluster_id = view.cluster_id
+        self._machines = Machines()
+        self._machines.update(view.machines)
+        return link
+
+    def _pack(self) -> list[Path]:
+        """Copy what travels; return a folder for each root."""
+        kept = kept_sources(self._code())
+        package = gather(self._roots, self._entries(), self._files, not_in=self._home, kept=kept)
         for (_, name), size in sorted(package.files.items(), key=lambda item: item[0][1]):
             logger.debug("to the Ray cluster travels %s, %d bytes", name, size)
         for name in package.kept_back:
@@ -107,12 +123,7 @@ class JoinedCluster:
                 "`runtime_env` of the flow",
                 root / GRAPHS,
             )
-        places = stage(package, self._roots, self._home / "ray" / "sent")
-        link = RayLink.join(self.address, namespace, places)
-        self._cluster_id = view.cluster_id
-        self._machines = Machines()
-        self._machines.update(view.machines)
-        return link
+        return stage(package, self._roots, self._home / "ray" / "sent", kept)
 
     def begin(self, link: RayLink) -> None:
         """Look at the machines of a cluster that was just joined, in the background."""

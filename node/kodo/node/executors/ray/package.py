@@ -13,13 +13,15 @@ import ast
 import fnmatch
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 from kodo.p2p.errors import CapacityError, UsageError
+from kodo.p2p.net.files import read_regular
 
 __all__ = ["MAX_PACKAGE_BYTES", "MAX_PACKAGE_FILES", "Package", "gather", "place_name", "stage"]
 
@@ -86,7 +88,14 @@ class Package:
         return sorted(folders, key=lambda folder: -folders[folder])[:3]
 
 
-def gather(roots: Sequence[Path], entries: Iterable[str], declared: Iterable[str] = (), *, not_in: Path) -> Package:
+def gather(
+    roots: Sequence[Path],
+    entries: Iterable[str],
+    declared: Iterable[str] = (),
+    *,
+    not_in: Path,
+    kept: Mapping[str, bytes] = MappingProxyType({}),
+) -> Package:
     """Find what travels. Blocks.
 
     Args:
@@ -94,13 +103,14 @@ def gather(roots: Sequence[Path], entries: Iterable[str], declared: Iterable[str
         entries: `module:attribute`, or a YAML file below a root.
         declared: patterns of more files, relative to the first root: `prompts/*.md`, `data/**/*.json`.
         not_in: the node's home, of which nothing travels.
+        kept: what sources held when the flows were described, by their paths.
 
     Raises:
         CapacityError: it is more than may travel.
         UsageError: a declared pattern leads elsewhere, or matches nothing.
     """
     package = Package()
-    finder = _Finder(roots, package, not_in.resolve())
+    finder = _Finder(roots, package, not_in.resolve(), kept)
     for entry in entries:
         finder.take_entry(entry)
     for pattern in declared:
@@ -108,10 +118,13 @@ def gather(roots: Sequence[Path], entries: Iterable[str], declared: Iterable[str
     return package
 
 
-def stage(package: Package, roots: Sequence[Path], folder: Path) -> list[Path]:
+def stage(
+    package: Package, roots: Sequence[Path], folder: Path, kept: Mapping[str, bytes] = MappingProxyType({})
+) -> list[Path]:
     """Copy what travels below `folder`, which is emptied first; return a folder for each root. Blocks.
 
-    Each has a name of its own: by that name a worker finds it among what Ray unpacked.
+    Each has a name of its own: by that name a worker finds it among what Ray unpacked. Sources that are `kept` travel
+    as they were then.
     """
     shutil.rmtree(folder, ignore_errors=True)
     places = {root: folder / place_name(number) for number, root in enumerate(roots)}
@@ -120,7 +133,11 @@ def stage(package: Package, roots: Sequence[Path], folder: Path) -> list[Path]:
     for root, name in package.files:
         target = places[root] / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, target)
+        data = kept.get(os.fspath((root / name).resolve()))
+        if data is None:
+            shutil.copyfile(root / name, target)
+        else:
+            target.write_bytes(data)
     return list(places.values())
 
 
@@ -130,7 +147,8 @@ def place_name(number: int) -> str:
 
 
 class _Finder:
-    def __init__(self, roots: Sequence[Path], package: Package, home: Path):
+    def __init__(self, roots: Sequence[Path], package: Package, home: Path, kept: Mapping[str, bytes]):
+        self._kept = kept
         self._roots = roots
         self._package = package
         self._home = home
@@ -160,8 +178,8 @@ class _Finder:
 
     def _take_imports_of_yaml(self, path: Path) -> None:
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeError, yaml.YAMLError):
+            value = yaml.safe_load(self._content_of(path))
+        except (OSError, ValueError, yaml.YAMLError):
             return  # the catalogue tells what is wrong with it
         if isinstance(value, dict) and isinstance(value.get("entry"), str):
             self.take_entry(value["entry"])
@@ -182,7 +200,7 @@ class _Finder:
 
     def _take_file(self, root: Path, path: Path) -> None:
         if not path.is_dir() and self._package.add(root, path) and path.suffix == ".py":
-            for name in _imports_of(path):
+            for name in self._imports_of(path):
                 self._take_import(name)
 
     def _files_of(self, folder: Path) -> Iterator[Path]:
@@ -200,20 +218,21 @@ class _Finder:
                 if not name.endswith((".pyc", ".pyo")):
                     yield here / name
 
+    def _imports_of(self, path: Path) -> Iterator[str]:
+        """Return the top-level names that a source imports, anywhere in it."""
+        try:
+            tree = ast.parse(self._content_of(path))
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            return  # whoever imports it is told
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                yield node.module.partition(".")[0]
 
-def _imports_of(path: Path) -> Iterator[str]:
-    """Return the top-level names that a source imports, anywhere in it."""
-    try:
-        if path.stat().st_size > _MAX_SOURCE_BYTES:
-            return
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # whoever imports it is told
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+    def _content_of(self, path: Path) -> bytes:
+        data = self._kept.get(os.fspath(path.resolve()))
+        return read_regular(path, _MAX_SOURCE_BYTES) if data is None else data
 
 
 def _is_secret(name: str) -> bool:

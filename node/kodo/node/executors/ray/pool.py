@@ -179,7 +179,7 @@ class WarmPool:
             "KODO_PACKAGES": json.dumps([] if local else [place_name(number) for number in range(len(self._roots))]),
             GIVEN: json.dumps(sorted(given.get("env_vars") or {})),
             "RAY_USAGE_STATS_ENABLED": "0",
-            **({CODE: code} if code else {}),
+            **({CODE: code} if code and local else {}),
         }
         folder = self._folders / name if self._folders is not None else None
         if folder is not None:

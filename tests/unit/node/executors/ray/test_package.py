@@ -156,3 +156,14 @@ def test_the_copies_are_below_a_folder_for_each_root_and_are_made_anew(root: Pat
     places = stage(found, [root, second], tmp_path / "sent")
     assert [sorted(path.name for path in place.rglob("*")) for place in places] == [["main.py"], ["more.py"]]
     assert isinstance(found, Package)
+
+
+def test_sources_travel_as_they_were_when_the_flows_were_described(root: Path, tmp_path: Path) -> None:
+    put(root, "main.py", "import old")
+    put(root, "old.py")
+    put(root, "new.py")
+    kept = {str(root / "main.py"): b"import old"}
+    put(root, "main.py", "import new")
+    found = gather([root], ["main:start"], not_in=tmp_path / "home", kept=kept)
+    [place] = stage(found, [root], tmp_path / "sent", kept)
+    assert {path.name: path.read_text() for path in place.iterdir()} == {"main.py": "import old", "old.py": ""}
