@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from kodo.cli.commands import load
-from kodo.client.config import ENVIRONMENT, load_settings
+from kodo.client.config import load_settings
+from kodo.settings.home import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from kodo.cli.parameters import spare_pydantic
+
 __all__ = ["COMMANDS", "Commands", "Entry", "load"]
 
 
@@ -202,6 +204,7 @@ def load(name: str) -> Any:
     app.registered_commands = [each for each in app.registered_commands if each.name == name]
     app.registered_groups = [each for each in app.registered_groups if each.name == name]
     made: Any = typer.main.get_command(app)
+    spare_pydantic(made)
     return made.commands[name] if app.registered_groups else made
 
 
@@ -212,6 +215,7 @@ class Commands(TyperGroup):
         super().__init__(**options)
         for name, entry in COMMANDS.items():
             self.add_command(TyperCommand(name, help=entry.help))
+        spare_pydantic(self)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help to who typed `koco` alone; that is misuse, as a group without a command is."""

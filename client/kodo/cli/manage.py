@@ -46,8 +46,8 @@ async def config(context: Context) -> None:
     """Show every setting, its value and where the value comes from."""
     from kodo.access.outgoing import shown_proxy
     from kodo.cli.table import Table
-    from kodo.client.config import ENVIRONMENT, NAMES, Settings
     from kodo.settings.fields import SECRETS
+    from kodo.settings.home import ENVIRONMENT, NAMES, Settings
 
     said = context.loaded.settings.model_dump(mode="json")
     values = {"home": str(context.loaded.home), **{name: said[field] for name, field in NAMES.items()}}

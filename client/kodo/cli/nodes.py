@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kodo.cli.text import line
-from kodo.client.config import Loaded, Settings
+from kodo.client.config import Loaded
 from kodo.client.finders import HOME_NODE_FILE
 from kodo.p2p.core.hosts import is_own_host
 from kodo.p2p.errors import KodoError, UsageError
 from kodo.p2p.net.keystore import write_private
+from kodo.settings.home import Settings
 
 if TYPE_CHECKING:
     from kodo.access.oidc_config import OidcConfig

@@ -15,8 +15,9 @@ from kodo.cli.command import command
 
 if TYPE_CHECKING:
     from kodo.cli.runtime import Context
-    from kodo.client.config import Loaded, Settings
+    from kodo.client.config import Loaded
     from kodo.monitor.server import MonitorServer
+    from kodo.settings.home import Settings
     from kodo.web.server import WebServer
     from kodo.web.site import Site
 

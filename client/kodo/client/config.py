@@ -10,37 +10,69 @@ import difflib
 import logging
 import os
 import shlex
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-
-import platformdirs
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, cast
 
 from kodo.p2p.errors import UsageError
-from kodo.settings.client import ClientSettings
-from kodo.settings.fields import SECRETS, setting_name, unit_of
-from kodo.settings.node import NodeSettings
-from kodo.settings.registry import RegistrySettings
+from kodo.settings.defaults import CLIENT_DEFAULTS
 
-__all__ = ["ENVIRONMENT", "NAMES", "Loaded", "Settings", "default_home", "load_settings"]
+if TYPE_CHECKING:
+    from kodo.settings.home import Settings
+
+__all__ = ["Loaded", "default_home", "load_settings"]
 
 
 logger = logging.getLogger(__name__)
 
 
-class Settings(ClientSettings, NodeSettings, RegistrySettings):
-    """Everything that can be set: `kodo.toml` of a home is for client, node and registry together."""
+class _Unset:
+    """Settings of which only `lan` and `node` were given: a client's are at hand, the model is made for all others.
+
+    That spares commands what the model takes to import and build, a quarter of what `koco ps` took.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._values = {**CLIENT_DEFAULTS, **given}
+        self._given = given
+        self._model: Settings | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__["_values"]  # not there yet while it is copied
+        return values[name] if name in values else getattr(self._whole(), name)
+
+    def __eq__(self, other: object) -> bool:
+        return self._whole() == (other._whole() if isinstance(other, _Unset) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._whole())
+
+    def __repr__(self) -> str:
+        return repr(self._whole())
+
+    def _whole(self) -> Settings:
+        if self._model is None:
+            self._model = _validated(self._given, {})
+        return self._model
 
 
-NAMES: Mapping[str, str] = MappingProxyType(Settings.names())
-"""The field of each setting, by the setting's name."""
+class _Sources(Mapping[str, str]):
+    """Where each setting came from; `default` where nothing was given."""
 
-ENVIRONMENT: Mapping[str, str] = MappingProxyType({name: f"KODO_{name.upper()}" for name in NAMES})
-"""The environment variable of each setting; `KODO_HOME` besides."""
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = dict(given)
+
+    def __getitem__(self, name: str) -> str:
+        return self._given.get(name, "default")
+
+    def __iter__(self) -> Iterator[str]:
+        from kodo.settings.home import NAMES
+
+        return iter(dict.fromkeys([*self._given, *NAMES]))
+
+    def __len__(self) -> int:
+        return len([*self])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +89,18 @@ class Loaded:
         Raises:
             UsageError: naming the flag and what is wrong with it.
         """
+        from kodo.settings.home import NAMES
+
         given = {name: value for name, value in flags.items() if value is not None}
         values = {name: getattr(self.settings, field) for name, field in NAMES.items()} | given
         sources = {**self.sources, **dict.fromkeys(given, "flag")}
-        return Loaded(self.home, _validated(values, sources), MappingProxyType(sources))
+        return Loaded(self.home, _validated(values, sources), _Sources(sources))
 
 
 def default_home() -> Path:
     """Return the platform's folder for kodo's state."""
+    import platformdirs  # where a home is named it is not needed
+
     return Path(platformdirs.user_data_dir("kodo"))
 
 
@@ -84,7 +120,6 @@ def load_settings(
         UsageError: naming the setting, where it came from and what is wrong.
     """
     environment = os.environ if environment is None else environment
-    _warn_of_typos(environment)
     sources: dict[str, str] = {}
     if home is not None:
         sources["home"] = "flag"
@@ -97,19 +132,27 @@ def load_settings(
     file = folder / "kodo.toml"
     for name, value in _read_file(file).items():
         values[name], sources[name] = value, str(file)
-    for name, variable in ENVIRONMENT.items():
-        if environment.get(variable):
-            values[name], sources[name] = environment[variable], f"env {variable}"
-    for name, value in (flags or {}).items():
-        if value is not None:
-            values[name], sources[name] = value, "flag"
-    settings = _validated(values, sources)
-    for name in NAMES:
-        sources.setdefault(name, "default")
-    return Loaded(folder, settings, MappingProxyType(sources))
+    for name, (variable, word) in _words(environment).items():
+        values[name], sources[name] = word, f"env {variable}"
+    for name, flag in (flags or {}).items():
+        if flag is not None:
+            values[name], sources[name] = flag, "flag"
+    settings = cast("Settings", _Unset(values)) if _is_plain(values) else _validated(values, sources)
+    return Loaded(folder, settings, _Sources(sources))
+
+
+def _is_plain(values: Mapping[str, Any]) -> bool:
+    """Whether values are right as they are, without a model that checks them."""
+    kinds = {"lan": bool, "node": str}
+    return all(type(value) is kinds.get(name) and value != "" for name, value in values.items())
 
 
 def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Settings:
+    from pydantic import ValidationError
+
+    from kodo.settings.fields import SECRETS, setting_name
+    from kodo.settings.home import Settings
+
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -126,6 +169,9 @@ _FOR_FLOWS = ("KODO_RUNNER", "KODO_EVENTS")
 
 def _bound(name: str, error: Mapping[str, Any]) -> str:
     """Return what a value misses a bound of a setting by, in the units that people write; empty for other faults."""
+    from kodo.settings.fields import unit_of
+    from kodo.settings.home import NAMES
+
     kinds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
     if error["type"] not in kinds:
         return ""
@@ -137,26 +183,42 @@ def _bound(name: str, error: Mapping[str, Any]) -> str:
     return f"{words} {bound:g}{unit}"
 
 
-def _warn_of_typos(environment: Mapping[str, str]) -> None:
-    """Warn of variables that are read by nobody and nearly called like a setting's."""
+def _words(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the variables of settings that have a value, by the setting's name; warn of those nearly called so."""
+    own = [name for name in environment if name.startswith("KODO_") and name not in ("KODO_HOME", *_FOR_FLOWS)]
+    if not own:
+        return {}
+    from kodo.settings.home import ENVIRONMENT
+
     known = [*ENVIRONMENT.values(), "KODO_HOME", *_FOR_FLOWS]
-    for variable in environment:
-        if variable.startswith("KODO_") and variable not in known:
+    for variable in own:
+        if variable not in known:
             near = difflib.get_close_matches(variable, known, 1, 0.85)
             if near:
                 logger.warning("%s is no setting and is ignored; %s is one", variable[:80], near[0])
+    return {
+        name: (variable, environment[variable]) for name, variable in ENVIRONMENT.items() if environment.get(variable)
+    }
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
     except FileNotFoundError:
         return {}
     except NotADirectoryError:
         raise UsageError(f"{file.parent} is not a folder; set KODO_HOME to one") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not TOML: {error}") from None
+    import tomllib  # most homes have no such file
+
+    from kodo.settings.home import NAMES
+
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}") from None
     for name in values:
         if name not in NAMES:

@@ -9,7 +9,7 @@ import shlex
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kodo.client.filters import NodeFilter, check_flow_query
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder, found_in, tell_refused
@@ -32,7 +32,9 @@ from kodo.client.resolve import (
 )
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NotFoundError, PeerError, UsageError
-from kodo.settings.client import ClientSettings
+
+if TYPE_CHECKING:
+    from kodo.settings.client import ClientSettings
 
 __all__ = ["Directory"]
 

@@ -11,6 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kodo.client.device_flow import DeviceFlow, Prompt, Tokens, is_bound
@@ -150,10 +151,10 @@ class LoginKeeper:
             CallError: 401 `bad-token`, 403, 503 `provider-away`.
         """
         info = await desk.ask("auth.info")
-        said = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
+        said: dict[str, Any] = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
         if approved is not None and said["issuer"] != approved:
             raise UsageError(f"what is taken there are tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
-        login = Login.model_validate({"provider": "oidc", "secret": f"oidc {desk.place}", **said})
+        login = Login(provider="oidc", secret=f"oidc {desk.place}", **said)
         before = self.logins.get(desk.place)
         pinned = before if before is not None and before.provider == "oidc" else None
         changed = pinned is not None and pinned.terms != login.terms
@@ -164,13 +165,13 @@ class LoginKeeper:
             await _have_approved(question, approve, needed=approved is None or changed)
             shared = shared or (bool(others) and approve is not None)
         if shared:
-            login = login.model_copy(update={"secret": (pinned or next(iter(others.values()))).secret})
+            login = replace(login, secret=(pinned or next(iter(others.values()))).secret)
         bound = self._bound or (isinstance(info, Mapping) and info.get("bound") is True)
         tokens = await self._current(login, None) if shared else None
         if tokens is None or (bound and not is_bound(tokens.token, self._me)):
             tokens = await self._flow(login, bound=bound).run(show)
         answer = await desk.ask("auth.login", {"token": tokens.token})
-        login = login.model_copy(update={"user": _text(answer, "user"), "expires_at": tokens.expires_at})
+        login = replace(login, user=_text(answer, "user"), expires_at=tokens.expires_at)
         self.logins.put(desk.place, login, tokens._asdict())
         desk.holds_until(tokens.expires_at)
         return dict(answer)

@@ -14,10 +14,9 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from kodo.client.filelock import locked
 from kodo.p2p.core.identity import PeerId
@@ -33,13 +32,15 @@ MAX_LOGINS = 1000
 
 _SERVICE = "kodo"
 
-Text = Annotated[str, Field(max_length=4096)]
+MAX_TEXT = 4096
+"""Characters of each text of a login."""
 
 Place = PeerId | str
 """Where one is logged in: a node, or the URL of a registry."""
 
 
-class Login(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
     """How this user is logged in to one node or registry.
 
     Attributes:
@@ -50,16 +51,30 @@ class Login(BaseModel):
         issuer, client_id, audience, scope: of `oidc`: what was approved for this place.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    provider: Text
-    user: Text = ""
+    provider: str
+    user: str = ""
     expires_at: int | None = None
-    secret: Text
-    issuer: Text = ""
-    client_id: Text = ""
-    audience: Text = ""
-    scope: Text = ""
+    secret: str
+    issuer: str = ""
+    client_id: str = ""
+    audience: str = ""
+    scope: str = ""
+
+    @classmethod
+    def read(cls, entry: object) -> Login | None:
+        """Read what `to_entry` made; None where it is something else. What later releases add is left out."""
+        given = {each.name: value for each in fields(cls) if (value := _map(entry).get(each.name)) is not None}
+        ends = given.get("expires_at", 0)
+        texts = [value for name, value in given.items() if name != "expires_at"]
+        if not {"provider", "secret"} <= given.keys() or not isinstance(ends, int):
+            return None
+        if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):
+            return None
+        return cls(**given)
+
+    def to_entry(self) -> dict[str, Any]:
+        """Return what is kept of it: the fields that are not as they are by default."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
 
     @property
     def terms(self) -> tuple[str, str, str, str]:
@@ -78,27 +93,23 @@ class Logins:
         """Return every login, by the node's peer id."""
         found: dict[PeerId, Login] = {}
         for peer, entry in _map(self._read().get("nodes")).items():
-            with contextlib.suppress(ValueError, ValidationError):
-                found[PeerId.parse(peer)] = Login.model_validate(entry)
+            with contextlib.suppress(ValueError):
+                if (login := Login.read(entry)) is not None:
+                    found[PeerId.parse(peer)] = login
         return found
 
     def get(self, place: Place) -> Login | None:
         """Return the login to this place, if there is one."""
-        entry = _map(self._read().get(_section(place))).get(str(place))
-        try:
-            return None if entry is None else Login.model_validate(entry)
-        except ValidationError:
-            return None
+        return Login.read(_map(self._read().get(_section(place))).get(str(place)))
 
     def like(self, login: Login) -> dict[str, Login]:
         """Return the logins by tokens of the same issuer, client and audience, by place: peer ids and URLs."""
         content, found = self._read(), {}
         for section in _SECTIONS:
             for place, entry in _map(content.get(section)).items():
-                with contextlib.suppress(ValidationError):
-                    other = Login.model_validate(entry)
-                    if other.provider == "oidc" and other.terms[:3] == login.terms[:3]:
-                        found[place] = other
+                other = Login.read(entry)
+                if other is not None and other.provider == "oidc" and other.terms[:3] == login.terms[:3]:
+                    found[place] = other
         return found
 
     def put(self, place: Place, login: Login, tokens: Mapping[str, Any]) -> None:
@@ -110,7 +121,7 @@ class Logins:
         with locked(self.path):
             content = self._read()
             logins = _map(content.get(_section(place)))
-            logins[str(place)] = login.model_dump(exclude_defaults=True)
+            logins[str(place)] = login.to_entry()
             if len(logins) > MAX_LOGINS:
                 raise UsageError(f"there are {MAX_LOGINS} logins; end one with koco logout")
             self._write(content | {_section(place): logins, "tokens": self._kept(content, login.secret, tokens)})

@@ -10,7 +10,6 @@ from typing import Any
 
 from aiohttp import web
 
-from kodo.client.config import Settings
 from kodo.client.finders import HomeFinder, LanFinder, RegistryFinder
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.login import LoginKeeper
@@ -22,6 +21,7 @@ from kodo.p2p.net.files import whole_file
 from kodo.p2p.net.keystore import load_identity, make_home
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.problems import problems
+from kodo.settings.home import Settings
 from kodo.web.api import Api, Configs
 from kodo.web.doors import Keys, guard
 from kodo.web.issuers import issuer_routes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -52,6 +51,8 @@ async def proxy_to(url: str) -> str | None:
         return None
     if _chosen != SYSTEM:
         return _chosen
+    import urllib.request  # it imports much of what HTTP is
+
     proxies = urllib.request.getproxies()
     if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None

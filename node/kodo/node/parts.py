@@ -13,7 +13,7 @@ from kodo.access.null import NullProvider
 from kodo.access.outgoing import use_proxy
 from kodo.access.provider import Provider
 from kodo.client.client import Client
-from kodo.client.config import Loaded, Settings
+from kodo.client.config import Loaded
 from kodo.node.catalog.catalog import Catalog
 from kodo.node.catalog.load import live_processes
 from kodo.node.clock import Clock
@@ -24,6 +24,7 @@ from kodo.p2p.core.identity import Identity
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import load_identity
+from kodo.settings.home import Settings
 
 if TYPE_CHECKING:
     from kodo.node.executors.apart.account import Account

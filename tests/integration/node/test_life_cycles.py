@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kodo.client import Client
-from kodo.client.config import Loaded, Settings
+from kodo.client.config import Loaded
 from kodo.node import app
 from kodo.node.config import NodeConfig
 from kodo.node.executors.executor import Runner, RunSpec
@@ -26,6 +26,7 @@ from kodo.node.executors.in_process import InProcessExecutor, InProcessRunner
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
 from kodo.registry.server import Registry, RegistryConfig
+from kodo.settings.home import Settings
 from tests.support.census import Census, grown, old_objects_aside, take_census
 from tests.support.life_cycles import CYCLES, STRANGERS, Visitor
 

@@ -58,7 +58,11 @@ print("\\n", *[name for name in sys.modules if name.startswith("kodo.cli.") or n
         "asyncio",
         "pydantic",
     }
-    assert loaded - (reporting if words == ["nope"] else set()) == {"kodo.cli.main", "kodo.cli.commands"}
+    assert loaded - (reporting if words == ["nope"] else set()) == {
+        "kodo.cli.main",
+        "kodo.cli.commands",
+        "kodo.cli.parameters",
+    }
 
 
 COSTLY = (
@@ -72,26 +76,34 @@ COSTLY = (
         "keyring",
         "kodo.mcp",
         "kodo.node",
+        "kodo.p2p.core.sctp",
+        "kodo.p2p.net.certificate",
         "kodo.registry.client.client",
         "kodo.registry.query.query",
         "kodo.registry.query.tree",
         "mcp",
         "mcp_types",
+        "OpenSSL",
+        "pydantic",
         "ray",
         "rich",
     ),
-    *("sqlite3", "typer.rich_utils", "yaml", "yarl", "zeroconf"),
+    *("ctypes", "cryptography.x509", "email.message", "importlib.metadata", "platformdirs"),
+    *("sqlite3", "tomllib", "typer.rich_utils", "urllib.request", "yaml", "yarl", "zeroconf"),
 )
 """What takes long to import."""
 
-HTTP = frozenset(["aiohttp", "kodo.registry.client.client", "yarl"])
+MODELS = frozenset(["email.message", "importlib.metadata", "pydantic"])
+HTTP = MODELS | {"aiohttp", "kodo.registry.client.client", "urllib.request", "yarl"}
 QUERIES = frozenset(["kodo.registry.query.query", "kodo.registry.query.tree"])
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 MAY_IMPORT = {
-    "config": frozenset[str](),
+    "config": MODELS | {"urllib.request"},
     "id": frozenset[str](),
     "nodes": frozenset[str](),
+    "nodes --node alpha": frozenset[str](),
+    "nodes --timeout 5": MODELS,
     "nodes --query online": QUERIES,
     "flows": frozenset[str](),
     "flows --query broken": QUERIES,
@@ -136,7 +148,7 @@ print("\\n", *[name for name in {sorted(COSTLY)!r} if name in sys.modules])
 def test_a_command_builds_one_model_of_settings(tmp_path: Path) -> None:
     code = """
 import kodo.cli.main as main
-main.run(["ps", "--no-lan"])
+main.run(["ps", "--no-lan", "--timeout", "5"])
 from kodo.settings.fields import SettingsModel
 def models(of):
     return [of, *(each for under in of.__subclasses__() for each in models(under))]

@@ -14,11 +14,12 @@ from kodo.access import http
 from kodo.access.oidc import OidcConfig
 from kodo.cli.nodes import node_config, oidc_config, print_ready, telling, warn_of_unbound
 from kodo.cli.runtime import Context
-from kodo.client.config import Loaded, Settings
+from kodo.client.config import Loaded
 from kodo.node.app import Node
 from kodo.node.catalog.catalog import Flow
 from kodo.node.config import NodeConfig
 from kodo.p2p.errors import UnreachableError, UsageError
+from kodo.settings.home import Settings
 from tests.support.virtual_time import run_virtual
 
 

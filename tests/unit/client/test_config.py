@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kodo.client.config import ENVIRONMENT, Settings, load_settings
+from kodo.client.config import load_settings
 from kodo.p2p.errors import UsageError
+from kodo.settings.client import ClientSettings
+from kodo.settings.defaults import CLIENT_DEFAULTS
+from kodo.settings.home import ENVIRONMENT, Settings
 from kodo.settings.units import parse_bytes
 
 
@@ -19,6 +22,21 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
     loaded = load_settings(tmp_path, environment={})
     assert loaded.settings == Settings()
     assert set(loaded.sources.values()) == {"flag", "default"}
+
+
+def test_the_defaults_at_hand_are_those_of_the_model(tmp_path: Path) -> None:
+    model = ClientSettings()
+    assert {name: getattr(model, name) for name in ClientSettings.model_fields} == CLIENT_DEFAULTS
+    given = load_settings(tmp_path, {"lan": False, "node": "alpha"}, environment={})
+    assert given.settings == Settings(lan=False, node="alpha")
+    assert (given.settings.lan, given.settings.node, given.settings.port) == (False, "alpha", 0)
+    assert (given.sources["lan"], given.sources["port"]) == ("flag", "default")
+
+
+@pytest.mark.parametrize("flags", [{"lan": "maybe"}, {"node": ""}, {"node": 5}])
+def test_what_no_model_has_checked_is_right_as_it_is(tmp_path: Path, flags: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(flags))):
+        load_settings(tmp_path, flags, environment={})
 
 
 def test_the_file_wins_over_defaults(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from kodo.cli.manage import _masked
 from kodo.cli.nodes import node_config
-from kodo.client.config import ENVIRONMENT, NAMES, Settings, load_settings
+from kodo.client.config import load_settings
 from kodo.node.config import NodeConfig
 from kodo.p2p.errors import UsageError
 from kodo.registry.server import RegistryConfig
 from kodo.settings.client import ClientSettings
 from kodo.settings.fields import SECRETS, SettingsModel, setting_name, unit_of
+from kodo.settings.home import ENVIRONMENT, NAMES, Settings
 from kodo.settings.node import NodeSettings
 from kodo.settings.registry import RegistrySettings
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kodo.p2p.core.multibase import base58_decode, base58_encode
 
@@ -109,7 +108,7 @@ class Identity:
             raise ValueError(f"the seed of an Ed25519 key has 32 bytes, not {len(seed)}")
         self._seed = bytes(seed)
         self._key = Ed25519PrivateKey.from_private_bytes(self._seed)
-        self._peer_id = PeerId(self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+        self._peer_id = PeerId(self._key.public_key().public_bytes_raw())
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Identity:

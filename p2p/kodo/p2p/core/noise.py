@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kodo.p2p.core.identity import Identity, PeerId, decode_public_key, encode_public_key, verify
 from kodo.p2p.core.protobuf import bytes_field, fields
@@ -113,7 +112,7 @@ def read_payload(payload: bytes, static_public: bytes) -> PeerId:
 
 
 def _public(key: X25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return key.public_key().public_bytes_raw()
 
 
 def _hkdf(chaining_key: bytes, material: bytes) -> tuple[bytes, bytes]:

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kodo.p2p.core.hosts import is_link_local
 from kodo.p2p.core.identity import Identity
@@ -18,14 +20,17 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.core.paths import Target, rank_targets
 from kodo.p2p.errors import IdentityError, UnreachableError
 from kodo.p2p.net.budget import shared_budget
-from kodo.p2p.net.certificate import Certificate
-from kodo.p2p.net.dialler import Dialler
 from kodo.p2p.net.interfaces import link_local_interfaces, local_networks
 from kodo.p2p.net.leg import Carrier
-from kodo.p2p.net.link import WebRtcLink
-from kodo.p2p.net.listener import LiveLinks, WebRtcListener
 from kodo.p2p.net.names import look_up
 from kodo.p2p.net.transport import Limits, Link, Punch
+
+# TLS, SCTP and what they need are imported at the first dial: many a command finds nobody to dial.
+if TYPE_CHECKING:
+    from kodo.p2p.net.certificate import Certificate
+    from kodo.p2p.net.dialler import Dialler
+    from kodo.p2p.net.link import WebRtcLink
+    from kodo.p2p.net.listener import LiveLinks, WebRtcListener
 
 __all__ = ["WebRtcTransport"]
 
@@ -60,11 +65,27 @@ class WebRtcTransport:
         self._carriers = carriers
         self._udp_is_blocked = False
         """Whether the last peer that answered did so by a connection alone."""
-        self._certificate = certificate or Certificate.generate()
-        self._dialling_certificate = Certificate.generate()
+        self._given_certificate = certificate
         self._admits = admits
         self._punch: Punch = punch
-        self._live = LiveLinks()
+
+    @cached_property
+    def _certificate(self) -> Certificate:
+        from kodo.p2p.net.certificate import Certificate
+
+        return self._given_certificate or Certificate.generate()
+
+    @cached_property
+    def _dialling_certificate(self) -> Certificate:
+        from kodo.p2p.net.certificate import Certificate
+
+        return Certificate.generate()
+
+    @cached_property
+    def _live(self) -> LiveLinks:
+        from kodo.p2p.net.listener import LiveLinks
+
+        return LiveLinks()
 
     def address_for(self, host: str, port: int) -> Multiaddr:
         """Return the address at which a listener on this host and port is reached."""
@@ -74,6 +95,8 @@ class WebRtcTransport:
         self, host: str, port: int, identity: Identity, limits: Limits, accept: Callable[[Link], None]
     ) -> WebRtcListener:
         """Listen on one address; see `transport.Transport`."""
+        from kodo.p2p.net.listener import WebRtcListener
+
         listener = WebRtcListener(
             identity,
             self._certificate,
@@ -89,6 +112,8 @@ class WebRtcTransport:
 
     async def dial(self, addresses: Sequence[Multiaddr], identity: Identity, limits: Limits) -> Link:
         """Dial the addresses of one listener together; see `transport.Transport`."""
+        from kodo.p2p.net.dialler import Dialler
+
         wrong: set[Target] = set()
         failed: IdentityError | None = None
         while True:
@@ -118,6 +143,8 @@ class WebRtcTransport:
         limits: Limits,
     ) -> Link:
         """Run the handshake over the first path that is found; no path leads to a target that is wrong."""
+        from kodo.p2p.net.link import WebRtcLink
+
         expected = addresses[0]
         link: WebRtcLink | None = None
         try:

@@ -62,7 +62,7 @@ class Host:
     ) -> None:
         self.identity = identity
         self.peer_id = identity.peer_id
-        self.agent = agent or _agent()
+        self._agent = agent
         self.limits = limits or Limits()
         self._transport = transport
         self._welcome = welcome
@@ -114,6 +114,13 @@ class Host:
                 session.cancel()
             # Not the block's error: sessions ended above, the group has only to see their tasks end.
             await self._stack.aclose()
+
+    @property
+    def agent(self) -> str:
+        """What `identify` tells others; kodo's version by default."""
+        if self._agent is None:
+            self._agent = f"kodo/{installed_version()}"
+        return self._agent
 
     def _told(self) -> identify.Identification:
         return identify.Identification(self.peer_id, self.agent, tuple(self.protocols), tuple(self.addresses()))
@@ -322,7 +329,3 @@ class Host:
             raise errors[-1]
         where = ", ".join(f"{address.host} port {address.port}" for address in addresses[:4])
         raise UnreachableError(f"nobody answered within {timeout:g} s at {where}")
-
-
-def _agent() -> str:
-    return f"kodo/{installed_version()}"

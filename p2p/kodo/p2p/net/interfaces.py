@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-import ifaddr
-
 from kodo.p2p.core.paths import Network
 
 __all__ = [
@@ -39,6 +37,8 @@ _NETLINK_BYTES = 1 << 16
 
 def _interfaces() -> list[tuple[int, Network]]:
     """Return the number of each interface with each of its addresses; bridges of this machine's own come last."""
+    import ifaddr  # with it comes ctypes, which most commands do not need
+
     found: list[tuple[int, Network]] = []
     for adapter in sorted(ifaddr.get_adapters(), key=lambda adapter: _is_bridge(str(adapter.name))):
         for ip in adapter.ips:

@@ -7,12 +7,14 @@ import secrets
 import shlex
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import UsageError
-from kodo.p2p.net.certificate import Certificate
 from kodo.p2p.net.files import clear_parts, make_once, whole_file
+
+if TYPE_CHECKING:
+    from kodo.p2p.net.certificate import Certificate
 
 __all__ = ["load_certificate", "load_identity", "make_home", "make_private", "read_private", "write_private"]
 
@@ -105,6 +107,8 @@ def load_certificate(home: Path) -> Certificate:
     Raises:
         UsageError: as `load_identity`.
     """
+    from kodo.p2p.net.certificate import Certificate  # X.509 and TLS: users of nodes have keys alone
+
     path = home / "node.crt"
     data = read_private(path)
     if data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kodo.client.config import ENVIRONMENT
+from kodo.settings.home import ENVIRONMENT
 
 __all__ = ["NODE", "RUN", "flow_environment"]
 
