@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kodo.p2p.core.joined import Joined
 from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.net import checks, dialler, listener, relay, udp
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
@@ -118,6 +119,9 @@ class AirEndpoint:
             self.air.carry(datagram, (to.local or source[0], source[1]), (to.host, to.port))
 
     send_split = send
+
+    def send_joined(self, pieces: Sequence[Joined], to: Source) -> None:
+        self.send([data for piece in pieces for data in piece.datagrams()], to)
 
     def send_near(self, datagram: bytes, to: Source, hops: int) -> None:
         assert len(datagram) == 20

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kodo.p2p.core.joined import Joined
 from kodo.p2p.net import udp
 from kodo.p2p.net.endpoint import Endpoint, Source
 from tests.support.lab import needs_root
@@ -108,6 +109,22 @@ async def test_what_the_kernel_has_joined_is_given_as_it_is_to_who_wants_that(si
         client.send(sent, server.address)
         await collector.until(len(sent))
     assert collector.datagrams == sent
+
+
+@pytest.mark.parametrize("cuts", [True, False], ids=["the kernel cuts", "the kernel cuts nothing"])
+async def test_what_is_joined_already_arrives_as_its_datagrams(cuts: bool) -> None:
+    pieces = [
+        Joined(b"a" * 3000, 1000),
+        Joined(b"b" * 500, 500),
+        Joined(b"c" * 2500, 1200),
+        Joined(b"d" * 64_000, 1000),
+    ]
+    sent = [data for piece in pieces for data in piece.datagrams()]
+    with listening("127.0.0.1") as (server, at_server), unconnected("127.0.0.1") as (client, _):
+        client._gso = client._gso and cuts
+        client.send_joined(pieces, server.address)
+        await at_server.until(len(sent))
+    assert at_server.datagrams == sent
 
 
 async def test_many_datagrams_come_in_few_batches() -> None:

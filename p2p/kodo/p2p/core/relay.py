@@ -16,6 +16,7 @@ itself that who is at its other end receives. All else is the same.
 from __future__ import annotations
 
 import hmac
+import struct
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import Final, NamedTuple, Protocol
 from kodo.p2p.core import relay_wire, stun
 from kodo.p2p.core.hosts import plain_host, source_block
 from kodo.p2p.core.identity import PeerId
+from kodo.p2p.core.joined import Joined
 from kodo.p2p.core.relay_bounds import Bucket, RelayBounds
 from kodo.p2p.errors import CapacityError
 
@@ -41,7 +43,7 @@ _MAX_DATAGRAM = 4096
 """Longer ones are dropped: a link's datagrams are a third of that."""
 _BY_STREAM = 0
 """Where a node's legs by UDP have the family of their address."""
-_FRAME_BYTES = 4
+_FRAME, _FRAME_BYTES = struct.Struct("!HH"), 4
 """Before the data of a frame: channel and length."""
 
 
@@ -72,9 +74,12 @@ class Stream:
         self.host, self.number, self.port = host, number, relay_wire.NO_UDP_PORT
 
 
+_RECORDS = bytes(range(20, 64))
+
+
 def _are_records(firsts: bytes) -> bool:
     """Whether datagrams are DTLS by their first bytes (RFC 7983, section 7)."""
-    return min(firsts) >= 20 and max(firsts) < 64
+    return not firsts.translate(None, _RECORDS)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,9 +120,9 @@ class _Channel:
         self.proved = False
         self.heard_at = now
         self.rate = Bucket(bounds.rate_per_channel, bounds.burst, now)
-        self.inbound: list[bytes] = []
+        self.inbound: list[Joined] = []
         """Frames to the node that wait for the end of the batch."""
-        self.outbound: list[bytes] = []
+        self.outbound: list[Joined] = []
         """Datagrams to the dialler, likewise."""
 
 
@@ -235,16 +240,14 @@ class Relay:
 
         It is the same as to take one after the other, at a fraction of the work.
         """
-        alike = len(block) // size * size
-        if not self._takes_alike(block[:alike], size, source, now):
-            for begin in range(0, alike, size):
+        if not self._takes_alike(block, size, source, now):
+            for begin in range(0, len(block), size):
                 self.received(block[begin : begin + size], source, now)
-        if alike < len(block):
-            self.received(block[alike:], source, now)
 
     def _takes_alike(self, block: bytes, size: int, source: Address, now: float) -> bool:
         """Take records of a dialler, or frames of one channel of a node; return whether they are that."""
-        if not _FRAME_BYTES < size <= _MAX_DATAGRAM or not block:
+        count, last = divmod(len(block), size)
+        if not _FRAME_BYTES < size <= _MAX_DATAGRAM or not count:
             return False
         starts = range(0, len(block), size)
         if block[0] < 64:
@@ -253,25 +256,30 @@ class Relay:
                 return False
             self._to_node(channel, [block[begin : begin + size] for begin in starts], now)
             return True
-        node = self._at.get(source)
-        head = block[:_FRAME_BYTES]
-        if node is None or not _are_records(block[_FRAME_BYTES::size]):
+        node, even = self._at.get(source), count * size
+        if node is None or 0 < last <= _FRAME_BYTES or not _are_records(block[_FRAME_BYTES::size]):
             return False
-        if any(block[at::size].count(value) != len(starts) for at, value in enumerate(head)):
+        head = block[:_FRAME_BYTES]
+        if any(block[at:even:size] != head[at : at + 1] * count for at in range(_FRAME_BYTES)):
+            return False
+        if last and block[even : even + _FRAME_BYTES] != head[:2] + (last - _FRAME_BYTES).to_bytes(2, "big"):
             return False
         self._from_node(node, head, [block[begin + _FRAME_BYTES : begin + size] for begin in starts])
         return True
 
     def _from_node(self, node: _Node, head: bytes, payloads: list[bytes]) -> None:
-        """Take what comes in frames with the same head."""
-        channel = node.channels.get(int.from_bytes(head[:2], "big"))
-        if channel is None or any(int.from_bytes(head[2:], "big") != len(payload) for payload in payloads):
+        """Take what comes in frames of one channel, the first of which has this head; the last may be shorter."""
+        number, size = _FRAME.unpack(head)
+        channel = node.channels.get(number)
+        if channel is None or size != len(payloads[0]):
             return
         if not self._carries:
             payloads = [payload for payload in payloads if stun.is_binding_error(payload)]
         if not channel.proved:
             payloads = self._within_budget(channel, payloads)
-        channel.outbound += payloads
+        if not payloads:
+            return
+        channel.outbound.append(Joined(payloads[0] if len(payloads) == 1 else b"".join(payloads), size))
         self._busy[channel] = None
 
     def _within_budget(self, channel: _Channel, payloads: list[bytes]) -> list[bytes]:
@@ -286,12 +294,19 @@ class Relay:
         return sent
 
     def _to_node(self, channel: _Channel, datagrams: list[bytes], now: float) -> None:
+        """Pass on what comes from a dialler: datagrams that are equally long, but the last may be shorter."""
         if not self._carries:
             return
         channel.heard_at = now
         if not channel.proved:
             channel.budget += AMPLIFICATION * sum(map(len, datagrams))
-        channel.inbound += relay_wire.frame(channel.number, datagrams)
+        size, last = len(datagrams[0]), datagrams[-1]
+        head = _FRAME.pack(channel.number, size)
+        if len(last) == size:
+            frames = head + head.join(datagrams)
+        else:
+            frames = b"".join((head, head.join(datagrams[:-1]), _FRAME.pack(channel.number, len(last)), last))
+        channel.inbound.append(Joined(frames, size + _FRAME_BYTES))
         self._busy[channel] = None
 
     def _take_stun(self, data: bytes, source: Address, now: float) -> None:
@@ -438,9 +453,9 @@ class Relay:
         """Pass a check on to the node."""
         channel.heard_at = now
         dialler = channel.dialler
-        channel.inbound.append(
-            relay_wire.frame_of_check(channel.number, (dialler.host, dialler.port), check, channel.node.token)
-        )
+        address = (dialler.host, dialler.port)
+        frame = relay_wire.frame_of_check(channel.number, address, check, channel.node.token)
+        channel.inbound.append(Joined(frame, len(frame)))
         self._busy[channel] = None
 
     def _has_room(self, node: _Node, source: Address) -> bool:
@@ -499,12 +514,12 @@ class Relay:
 
     # what goes
 
-    def take(self, now: float) -> list[tuple[Address, list[bytes]]]:
+    def take(self, now: float) -> list[tuple[Address, list[Joined]]]:
         """Return what is to be sent, by receiver; what is over a rate is dropped."""
-        going: dict[Address, list[bytes]] = {}
+        going: dict[Address, list[Joined]] = {}
         answers, self._answers = self._answers, []
         for address, answer in answers:
-            going.setdefault(address, []).append(answer)
+            going.setdefault(address, []).append(Joined(answer, len(answer)))
         busy, self._busy = self._busy, {}
         for channel in busy:
             inbound, channel.inbound = channel.inbound, []
@@ -530,24 +545,24 @@ class Relay:
             channel.leg = legs.get(family) or next(iter(legs.values()), None)
         return channel.leg
 
-    def _admitted(self, channel: _Channel, datagrams: list[bytes], now: float) -> list[bytes]:
-        buckets = (channel.rate, channel.node.rate, self._rate)
-        size = sum(map(len, datagrams))
-        if not all(bucket.has(size, now) for bucket in buckets):
+    def _admitted(self, channel: _Channel, pieces: list[Joined], now: float) -> list[Joined]:
+        buckets = first, second, third = channel.rate, channel.node.rate, self._rate
+        size = len(pieces[0].data) if len(pieces) == 1 else sum(len(piece.data) for piece in pieces)
+        if not (first.has(size, now) and second.has(size, now) and third.has(size, now)):
             room = min(bucket.level for bucket in buckets)
             kept, size, dropped = [], 0, 0
-            for data in datagrams:
+            for data in (data for piece in pieces for data in piece.datagrams()):
                 if size + len(data) <= room:
-                    kept.append(data)
+                    kept.append(Joined(data, len(data)))
                     size += len(data)
                 else:
                     dropped += len(data)
-            datagrams = kept
+            pieces = kept
             self.dropped += dropped
         for bucket in buckets:
             bucket.level -= size
         self.relayed += size
-        return datagrams
+        return pieces
 
     def expire(self, now: float) -> None:
         """Forget who has said nothing for long."""

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kodo.p2p.core.joined import Joined, join_more
 from kodo.p2p.net import udp
 from kodo.p2p.net.unexpected import note
 
@@ -127,6 +128,7 @@ class Endpoint:
 
     def _read(self) -> None:
         sock, drained = self._sock, 0
+        known, source = None, Source("", 0)
         try:
             for _ in range(DRAIN_DATAGRAMS):
                 if sock.fileno() < 0:
@@ -146,7 +148,9 @@ class Endpoint:
                 drained += len(data)
                 if not name or not name[1]:
                     continue  # from port 0, to which nothing can be sent
-                source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0)
+                if (name, local) != known:  # most of a batch comes from one
+                    known = name, local
+                    source = Source(name[0], name[1], local, name[3] if len(name) == 4 else 0)
                 if size and self._received_block is not None:
                     self._take_block(data, size, source)
                 elif size:
@@ -218,6 +222,18 @@ class Endpoint:
             block = first if end == index + 1 else b"".join(datagrams[index:end])
             self._send(block, len(first) if end > index + 1 else 0, to)
             index = end
+
+    def send_joined(self, pieces: Sequence[Joined], to: Source) -> None:
+        """Send datagrams that are joined already, as `send` does."""
+        if self._sock.fileno() < 0:
+            return
+        for block, size in join_more(pieces, _SEGMENTS, _SEGMENT_BYTES) if len(pieces) > 1 else pieces:
+            if len(block) <= size:
+                self._send(block, 0, to)
+            elif self._gso and len(block) <= min(_SEGMENT_BYTES, _SEGMENTS * size):
+                self._send(block, size, to)
+            else:
+                self.send(Joined(block, size).datagrams(), to)
 
     def send_whole(self, datagram: bytes, to: Source) -> bool:
         """Send one datagram that is not to be fragmented on its way; False when this machine cannot."""

@@ -48,6 +48,7 @@ class RelayServer:
         self._sources: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._room = Room()
+        self._batch_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -139,21 +140,28 @@ class RelayServer:
             self._sources += Counter()  # forgets who has none
 
     def _received(self, data: bytes, source: Source | _Connection) -> None:
-        self.core.received(data, source, self._loop.time())
+        self.core.received(data, source, self._now())
 
     def _received_block(self, block: bytes, size: int, source: Source) -> None:
-        self.core.received_block(block, size, source, self._loop.time())
+        self.core.received_block(block, size, source, self._now())
+
+    def _now(self) -> float:
+        """Return the time at which the batch began to come."""
+        if self._batch_at is None:
+            self._batch_at = self._loop.time()
+        return self._batch_at
 
     def _batch_ended(self) -> None:
-        for address, datagrams in self.core.take(self._loop.time()):
+        self._batch_at = None
+        for address, pieces in self.core.take(self._loop.time()):
             if isinstance(address, _Connection):
                 if address.leg is not None:
-                    address.leg.send(datagrams)
+                    address.leg.send([data for piece in pieces for data in piece.datagrams()])
                 continue
             assert isinstance(address, Source)
             endpoint = self._endpoints.get(":" in address.host)
             if endpoint is not None:
-                endpoint.send(datagrams, address)
+                endpoint.send_joined(pieces, address)
 
     def _expire(self) -> None:
         now = self._loop.time()

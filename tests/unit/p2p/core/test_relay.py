@@ -68,8 +68,9 @@ class Scene:
         for data in datagrams:
             self.relay.received(data, source, self.now)
         sent: dict[At, list[bytes]] = {}
-        for to, going in self.relay.take(self.now):
+        for to, pieces in self.relay.take(self.now):
             assert isinstance(to, At)
+            going = [data for piece in pieces for data in piece.datagrams()]
             sent[to] = going
             self.sent[to] += sum(map(len, going))
             if to == AT_NODE and (heard := relay_wire.read_frame(going[-1]))[0] == relay_wire.CHECK_CHANNEL:
