@@ -14,8 +14,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -126,10 +127,18 @@ async def _process(*command: str, **more: Any) -> AsyncIterator[asyncio.subproce
 
 
 @contextlib.asynccontextmanager
-async def running_registry(home: Path, *more: str) -> AsyncIterator[tuple[int, str]]:
-    """Run a registry; return its process and URL."""
-    words = [KOCO, "registry", "--port", "0", "--json", *more]
-    async with _process(*words, env=environment(home)) as process:
+async def running_registry(
+    home: Path, *words: str, program: Sequence[str] = (KOCO,), more: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[tuple[int, str]]:
+    """Run a registry; return its process and URL.
+
+    Args:
+        words: further options.
+        program: what stands for `koco`.
+        more: further environment.
+    """
+    command = [*program, "registry", "--port", "0", "--json", *words]
+    async with _process(*command, env=environment(home, **more)) as process:
         async with asyncio.timeout(READY_S):
             url = (await _told(process))["url"]
         yield process.pid, str(url)

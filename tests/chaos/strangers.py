@@ -1,6 +1,6 @@
 """A user beside strangers: how long what it does takes alone, beside idle work, and beside all attacks at once.
 
-    koco up · koco registry · a node with users · a user ─► alone ─► beside strangers
+    koco up [--auth local] · koco registry · a node with users · a user ─► alone ─► beside strangers
     the same anew                                        ─► beside processes that spin as much as the strangers did
 
 The strangers have processes of their own, step back for the others' work (`nice`), and have addresses of their own,
@@ -36,15 +36,20 @@ from kodo.p2p.net import udp
 from kodo.p2p.net.calls import request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
+from kodo.p2p.net.keystore import load_identity
 from kodo.registry.client.client import RegistryClient
 from tests.chaos.attacks import ATTACKS, NICE
+from tests.chaos.slow_callbacks import LEAST_VARIABLE, VARIABLE, read_slow
 from tests.chaos.soak import running_registry
 from tests.chaos.users_node import PASSWORD, USERS
 from tests.support.koco import NodeProcess, end_all
 from tests.support.own_network import HERE, USER
 from tests.support.small_disk import small_disk
 
-__all__ = ["GOAL", "Beside", "beside_strangers"]
+__all__ = ["AUTHS", "GOAL", "Beside", "beside_strangers"]
+
+AUTHS = ("local", "null")
+"""Providers of the attacked node: with `local` its user has an account, with `null` it is one source among others."""
 
 SCOPE = Path(__file__).parent / "scope" / "strangers.yaml"
 GOAL = 2.0
@@ -102,6 +107,7 @@ class Beside:
             disk, MiB.
         busy: how much of a CPU each process of strangers took, then their flows and the node with users.
         spent: how much of a CPU everything else took beside them: the node, the registry, runners, the user …
+        slow: what kept the loops for long beside strangers: the party, its name, how often, the longest in ms, where.
     """
 
     alone: Acts
@@ -111,6 +117,7 @@ class Beside:
     most: dict[str, int]
     busy: list[float]
     spent: dict[str, float]
+    slow: list[tuple[str, str, int, float, str]]
 
     def ratio(self, act: str, *, spent: bool = False) -> float:
         """Return how many times as long an act takes beside strangers, at the 99th percentile."""
@@ -136,6 +143,15 @@ class User:
         """The processes whose loops are looked at."""
         self._logged_in = 0
         self._next_login = 0.0
+
+    async def sign_up(self, home: Path) -> None:
+        """Have the operator of a node, whose home it is, make an account, and log in to it."""
+        async with Host(load_identity(home, "user"), WebRtcTransport()) as operator:
+            session = await operator.connect([Multiaddr.parse(self._node)], timeout=PATIENCE_S)
+            await request(session, "user.add", {"name": "ana", "password": PASSWORD}, timeout=PATIENCE_S)
+        await self._client.login(self._node, name="ana", password=PASSWORD)
+        async with _client(self._folder / "again", self._client._open_host().identity) as client:
+            await client.login(self._node, name="ana", password=PASSWORD)
 
     async def prepare(self) -> str:
         """Make what is downloaded, log in once from each device; return a link for strangers."""
@@ -229,10 +245,23 @@ class _Scene:
     addresses: list[str]
     disk: Path
     pids: dict[str, int]
+    slow: dict[str, Path]
+
+    def forget_slow(self) -> None:
+        """Begin anew with what keeps the loops for long."""
+        for path in self.slow.values():
+            path.write_text("")
+
+    def tell_slow(self) -> list[tuple[str, str, int, float, str]]:
+        """Return what has kept them for long since."""
+        return [(name, *row) for name, path in self.slow.items() for row in read_slow(path)]
+
+
+_TRACED = (sys.executable, "-m", "tests.chaos.slow_callbacks")
 
 
 @contextlib.asynccontextmanager
-async def _scene(folder: Path) -> AsyncIterator[_Scene]:
+async def _scene(folder: Path, auth: str) -> AsyncIterator[_Scene]:
     """Start all of it in a folder."""
     async with contextlib.AsyncExitStack() as stack:
         homes = {name: folder / name for name in ("registry", "users", "user")}
@@ -241,24 +270,36 @@ async def _scene(folder: Path) -> AsyncIterator[_Scene]:
         stack.enter_context(small_disk(disk, DISK_BYTES))
         for home in (disk, *homes.values()):
             stack.callback(end_all, home)
-        registry_pid, registry = await stack.enter_async_context(running_registry(homes["registry"], "--host", HERE))
+        least = {LEAST_VARIABLE: os.environ[LEAST_VARIABLE]} if LEAST_VARIABLE in os.environ else {}
+        slow = {name: folder / f"slow-{name.replace(' ', '-')}" for name in ("node", "registry", USERS_NODE)}
+        registry_pid, registry = await stack.enter_async_context(
+            running_registry(
+                homes["registry"], "--host", HERE, program=_TRACED, more={VARIABLE: str(slow["registry"]), **least}
+            )
+        )
         words = ["--host", HERE, "--registry", registry, "--disk-reserve", f"{RESERVE_BYTES >> 20}MiB"]
-        node = await asyncio.to_thread(_Node, disk, *words)
+        words += [] if auth == "null" else ["--auth", auth]
+        node = await asyncio.to_thread(_Node, disk, *words, program=_TRACED, **{VARIABLE: str(slow["node"])}, **least)
         stack.callback(node.stop)
         command = [sys.executable, "-m", "tests.chaos.users_node", str(homes["users"]), HERE]
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, VARIABLE: str(slow[USERS_NODE])},
         )
         stack.push_async_callback(_end, process)
         assert process.stdout is not None
         users = json.loads(await process.stdout.readline())["address"]
         client = await stack.enter_async_context(_client(homes["user"]))
         user = User(client, node.address, registry, users, homes["user"])
+        if auth != "null":
+            await user.sign_up(disk)
         link = await user.prepare()
         await user.act_for(5.0)
         pids = {"node": node.process.pid, "registry": registry_pid, USERS_NODE: process.pid}
         user.pids = list(pids.values())
-        yield _Scene(user, link, [node.address, registry, users], disk, pids)
+        yield _Scene(user, link, [node.address, registry, users], disk, pids, slow)
 
 
 async def beside_strangers(
@@ -267,17 +308,19 @@ async def beside_strangers(
     attacks: Sequence[str] = (),
     say: Callable[[str], None] = print,
     profile: Callable[[dict[str, int]], None] = lambda pids: None,
+    auth: str = AUTHS[0],
 ) -> Beside:
     """Measure all three for so many seconds, and tell.
 
     Args:
+        auth: the provider of the attacked node, one of `AUTHS`.
         profile: is called with the process ids, by name, once the attacks are under way.
     """
     chosen = list(attacks) or list(ATTACKS)
     # The node dials itself in one of the attacks: that is not to be the user's source.
     udp.unconnected = lambda family: udp.bind(USER, 0)
     most: dict[str, int] = {}
-    async with _scene(folder / "first") as scene:
+    async with _scene(folder / "first", auth) as scene:
         spent_alone: dict[str, float] = {}
         with _spending(scene.pids, spent_alone):
             alone = await scene.user.act_for(seconds)
@@ -291,13 +334,15 @@ async def beside_strangers(
             await asyncio.sleep(LEAD_S)
             profile(scene.pids)
             spent: dict[str, float] = {}
+            scene.forget_slow()
             with _spending(scene.pids, spent):
                 crowded = await scene.user.act_for(seconds)
             ended = [await crowd for crowd in crowds]
             watching.cancel()
+        slow = scene.tell_slow()
     told = {name: counts for found, _ in ended for name, counts in found.items()}
     busy = [share for _, share in ended]
-    async with _scene(folder / "second") as scene, asyncio.TaskGroup() as group:
+    async with _scene(folder / "second", auth) as scene, asyncio.TaskGroup() as group:
         # What strangers have others do in processes of their own: their flows, and checks of passwords elsewhere.
         busy = [*busy, *(max(spent[name] - spent_alone[name], 0.0) for name in (FLOWS, USERS_NODE))]
         steps = [NICE] * CROWDS + [FLOWS_NICE, 0]
@@ -305,7 +350,7 @@ async def beside_strangers(
         spinning = await scene.user.act_for(seconds)
         for spinner in spinners:
             spinner.cancel()
-    result = Beside(alone, spinning, crowded, told, most, busy, spent)
+    result = Beside(alone, spinning, crowded, told, most, busy, spent, slow)
     tell(result, say)
     return result
 
@@ -410,6 +455,8 @@ def tell(result: Beside, say: Callable[[str], None]) -> None:
     say(f"strangers took {', '.join(f'{share:.2f}' for share in result.busy)} of a CPU, by process")
     say("others took " + ", ".join(f"{name} {share:.2f}" for name, share in result.spent.items() if share >= 0.01))
     say(f"the most: {result.most}")
+    for party, name, count, longest, seen in result.slow:
+        say(f"slow, {party}: {count} x {name}, {longest:.0f} ms of CPU at most{f', in {seen}' if seen else ''}")
     for attack, told in result.told.items():
         say(f"{attack}: {told}")
 

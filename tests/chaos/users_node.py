@@ -22,6 +22,7 @@ from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity
 from kodo.p2p.net.turns import new_loop
+from tests.chaos.slow_callbacks import watch
 
 __all__ = ["PASSWORD", "USERS"]
 
@@ -46,5 +47,6 @@ async def _run(home: Path, host: str) -> None:
 
 
 if __name__ == "__main__":
+    watch()
     with asyncio.Runner(loop_factory=new_loop) as runner:  # as `koco up`
         runner.run(_run(Path(sys.argv[1]), sys.argv[2]))

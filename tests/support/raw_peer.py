@@ -32,7 +32,8 @@ class RawLink(WebRtcLink):
     def _begin_authentication(self) -> None:
         self.remote_peer = self.local_peer
         self._sctp.admit()
-        self._ready.set_result(None)
+        if not self._ready.done():  # who waited for it may have given up
+            self._ready.set_result(None)
 
 
 class Echo:
