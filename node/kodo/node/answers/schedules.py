@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgpack
@@ -88,7 +89,9 @@ class ScheduleAnswers:
     async def _list(self, caller: Caller, args: ScheduleListArgs) -> dict[str, Any]:
         everybody = args.others and caller.principal.operator
         total, rows = await self._schedules.page(None if everybody else caller.principal.id, args.p, args.pp)
-        return paged([self._fields(row, caller) for row in rows], total, total, args.p, args.pp)
+        # The next times of a rare date take milliseconds to find, and there may be a hundred of them on a page.
+        shown = await asyncio.to_thread(lambda: [self._fields(row, caller) for row in rows])
+        return paged(shown, total, total, args.p, args.pp)
 
     async def _pause(self, caller: Caller, args: SchedulePauseArgs) -> dict[str, Any]:
         row = await self._found(caller, args.sid, "schedule.pause")

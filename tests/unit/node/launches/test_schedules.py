@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kodo.node.launches import schedules
+from kodo.node.launches.times import Timing
 from kodo.node.store import schedule_rows
 from kodo.node.store.store import Store
 from kodo.protocol.access import Grant, Principal
@@ -498,3 +500,22 @@ async def test_the_name_of_a_removed_user_with_schedules_is_not_given_away(tmp_p
         assert (await node.refused("user.add", "home", name="ana")).reason == "name-used"
         await passes(node, clock, 60)
         assert (await node.call("run.list", "home", others=True))["result"] == []
+
+
+async def test_a_list_of_rare_dates_is_made_beside_the_loop(
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upcoming = Timing.upcoming
+    threads: list[int] = []
+
+    def noted(timing: Timing, now: int, count: int) -> list[int]:
+        threads.append(threading.get_ident())
+        return upcoming(timing, now, count)
+
+    async with node_of(tmp_path, clock) as node:
+        for _ in range(2):
+            await scheduled(node, cron="0 0 29 2 0#5", every_s=None)
+        monkeypatch.setattr(Timing, "upcoming", noted)
+        assert [len(each["next"]) for each in (await node.call("schedule.list"))["result"]] == [3, 3]
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
