@@ -79,4 +79,11 @@ def test_once_published_an_extra_is_installed_by_name(monkeypatch: pytest.Monkey
 
 def test_without_an_installed_package_the_version_is_known_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "DISTRIBUTION", "kodo-that-nobody-installed")
-    assert installed_version() == "0"
+    assert installed_version.__wrapped__() == "0"
+
+
+def test_the_version_is_looked_up_once() -> None:
+    before = installed_version.cache_info()
+    assert installed_version() == installed_version()
+    assert installed_version.cache_info().misses <= before.misses + 1
+    assert installed_version.cache_info().hits > before.hits

@@ -333,7 +333,7 @@ class Node:
             forget=partial(memories.forget, "short"),
             besides=memories.short,
             more=[
-                cleanup.Uploaded(uploads, lambda: [live.view.inputs for live in runs.live.values()]),
+                cleanup.Uploaded(uploads, lambda: [uid for live in runs.live.values() for uid in live.uploads]),
                 log_chore(config, executor),
                 cleanup.Runners(executor, config.keep_warm_s),
                 cleanup.Memory(memories, lambda: runs.live, lambda: [flow.path for flow in catalog.flows]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 
 __all__ = ["DISTRIBUTION", "IS_PUBLISHED", "how_to_install", "installed_version"]
@@ -23,8 +24,12 @@ def how_to_install(extra: str) -> str:
     return f"in your clone of kodo, run: pip install -e {shlex.quote(f'.[{extra}]')}"
 
 
+@functools.cache
 def installed_version() -> str:
-    """Return the version of kodo that this process runs, `0` where kodo is not installed as a package."""
+    """Return the version of kodo that this process runs, `0` where kodo is not installed as a package.
+
+    It is looked up once: that parses the package's metadata, and every session is told the version.
+    """
     # Imported here: it takes longer to import than most commands need this.
     from importlib.metadata import PackageNotFoundError, version
 

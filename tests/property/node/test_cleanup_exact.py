@@ -79,7 +79,7 @@ class World:
             forget=partial(memories.forget, "short"),
             besides=memories.short,
             more=[
-                Uploaded(rig.uploads, lambda: [live.view.inputs for live in rig.runs.live.values()]),
+                Uploaded(rig.uploads, lambda: [uid for live in rig.runs.live.values() for uid in live.uploads]),
                 Memory(memories, lambda: rig.runs.live, lambda: ["flows.offered"]),
             ],
         )

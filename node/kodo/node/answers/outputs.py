@@ -141,7 +141,7 @@ class OutputAnswers:
         principal = caller.principal
         if not any(principal.flow_grant(flow.path, "x") for flow in self._catalog.flows):
             raise CallError(403, "not-granted", "you may not run any flow here, so you cannot upload files")
-        await self._uploads.sweep([live.view.inputs for live in self._runs.live.values()])
+        await self._uploads.sweep(uid for live in self._runs.live.values() for uid in live.uploads)
         return await self._uploads.write(principal.id, args, caller.asked.uploads(), payer=caller.payer)
 
     async def _output(self, caller: Caller, fid: str, name: str) -> tuple[OutputRow, ShareRow | None]:

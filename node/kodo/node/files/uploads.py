@@ -231,14 +231,13 @@ class Uploads:
         """Keep uploads whose ids `kept` returns from going stale."""
         self._kept = kept
 
-    def stale(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
-        """Return id and bytes of each upload that may go; `inputs_in_use`: those of the runs that are not over."""
-        needed = {uid for inputs in inputs_in_use for uid in find_uploads(inputs)} | self._kept()
-        return [
-            (each.uid, each.reached)
-            for each in sorted(self._all.values(), key=lambda each: each.touched)
-            if self._untouched(each) and each.uid not in needed
-        ]
+    def stale(self, in_use: Iterable[str] = ()) -> list[tuple[str, int]]:
+        """Return id and bytes of each upload that may go; `in_use`: those of the runs that are not over."""
+        untouched = sorted(filter(self._untouched, self._all.values()), key=lambda each: each.touched)
+        if not untouched:
+            return []  # what many runs use is asked for only then
+        needed = {*in_use, *self._kept()}
+        return [(each.uid, each.reached) for each in untouched if each.uid not in needed]
 
     async def drop(self, uid: str) -> None:
         """Remove an upload that was stale, unless a launch has named it or a call writes it since.
@@ -252,9 +251,9 @@ class Uploads:
     def _untouched(self, upload: _Upload) -> bool:
         return not upload.writing and upload.touched < self._clock.now_ms() - self.limits.keep_s * 1000
 
-    async def sweep(self, inputs_in_use: Iterable[Mapping[str, Any]] = ()) -> None:
+    async def sweep(self, in_use: Iterable[str] = ()) -> None:
         """Remove what is stale."""
-        for uid, _ in self.stale(inputs_in_use):
+        for uid, _ in self.stale(in_use):
             await self.drop(uid)
 
     @property

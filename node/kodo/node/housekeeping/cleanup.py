@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from kodo.node.executors.apart.executor import ApartExecutor
 from kodo.node.executors.executor import Executor
@@ -137,7 +137,7 @@ class Uploaded:
 
     kind = "upload"
 
-    def __init__(self, uploads: Uploads, needed: Callable[[], Iterable[Mapping[str, Any]]]):
+    def __init__(self, uploads: Uploads, needed: Callable[[], Iterable[str]]):
         self._uploads = uploads
         self._needed = needed
 

@@ -12,6 +12,7 @@ from kodo.node.store.rows import RunRow
 from kodo.protocol.access import account_of
 from kodo.protocol.events import Event, RunView
 from kodo.protocol.secrets import Secrets
+from kodo.protocol.uploads import find_uploads
 
 __all__ = ["STDERR_LINES", "LiveRun"]
 
@@ -56,6 +57,7 @@ class LiveRun:
     waits: str = ""
     waited: int = 0
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    _uploads: frozenset[str] | None = None
 
     @property
     def fid(self) -> str:
@@ -66,6 +68,13 @@ class LiveRun:
     def payer(self) -> str:
         """Against whose bounds it counts."""
         return self.row.payer or account_of(self.row.principal)
+
+    @property
+    def uploads(self) -> frozenset[str]:
+        """The ids of the uploads among its inputs, which are searched once."""
+        if self._uploads is None and self.view.inputs:
+            self._uploads = frozenset(find_uploads(self.view.inputs))
+        return self._uploads or frozenset()
 
     def spec(self, settings: RunSettings, files: tuple[InputFile, ...], secrets: Secrets) -> RunSpec:
         """Return what a runner needs of this run.

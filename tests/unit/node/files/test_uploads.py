@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +257,27 @@ async def test_what_nobody_needs_any_more_goes(tmp_path: Path, clock: StillClock
     assert made.stale() == []
     clock.advance(2)
     young = await whole(made, b"young")
-    assert made.stale([{"docs": [needed]}]) == [(old, len(DATA))]
+    assert made.stale([needed]) == [(old, len(DATA))]
     await made.drop(old)
     assert {folder.name for folder in made.root.iterdir()} == {needed, young}
     with pytest.raises(CallError):
         made.check("ana", SCHEMA, {"doc": old})
+
+
+async def test_what_runs_use_is_not_asked_for_while_nothing_could_go(tmp_path: Path, clock: StillClock) -> None:
+    """It is looked at whenever somebody uploads, and many runs may have many inputs."""
+    made = uploads(tmp_path, clock)
+    await whole(made)
+
+    def asked() -> Iterator[str]:
+        raise AssertionError
+        yield
+
+    assert made.stale(asked()) == []
+    await made.sweep(asked())
+    clock.advance(24 * 3600 + 1)
+    with pytest.raises(AssertionError):
+        made.stale(asked())
 
 
 async def test_a_launch_keeps_it_for_another_day(tmp_path: Path, clock: StillClock) -> None:
