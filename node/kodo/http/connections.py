@@ -1,7 +1,8 @@
 """Connections of an HTTP server: how many there are, of whom, and for how long one may say nothing and take nothing.
 
 Every connection is counted from the moment that it is accepted, its TLS handshake included, so that neither half
-handshakes nor half request heads nor answers that nobody takes use up what this process may have open.
+handshakes nor half request heads nor answers that nobody takes use up what this process may have open. What is to be
+done for it waits in the line of its source (`kodo.p2p.net.turns`), reading and TLS included.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextvars import Context
 from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
 
 from kodo.p2p.core.hosts import THIS_MACHINE, source_of
+from kodo.p2p.net.turns import line_of
 
 __all__ = ["HEAD_S", "TAKE_S", "Connection", "Door", "attended", "serve"]
 
@@ -52,7 +55,8 @@ class Door:
         self.most = min(_MOST, descriptors * 3 // 4)
         self.most_each = max(self.most // 4, 1)
         self._most_of_many = max(self.most - self.most // 4, 1)
-        self._speak_for_many = {THIS_MACHINE, *map(source_of, proxies)}
+        self._proxies = set(map(source_of, proxies))
+        self._speak_for_many = {THIS_MACHINE, *self._proxies}
         self._inside: Counter[str] = Counter()
         self._all = 0
 
@@ -65,6 +69,10 @@ class Door:
         self._inside[source] += 1
         self._all += 1
         return True
+
+    def line(self, source: str) -> Context | None:
+        """Return the context of what is done for a connection; None: of a named proxy's each request has its own."""
+        return None if source in self._proxies else line_of(asyncio.get_running_loop(), source)
 
     def leave(self, source: str) -> None:
         """Count one that came in out again."""
@@ -236,7 +244,8 @@ async def _accept(
             continue
         source = source_of(address[0])
         if door.enter(source):
-            task = asyncio.create_task(_begin(server, accepted, partial(door.leave, source), tls, options))
+            beginning_one = _begin(server, accepted, partial(door.leave, source), tls, options)
+            task = asyncio.create_task(beginning_one, context=door.line(source))
             beginning.add(task)
             task.add_done_callback(beginning.discard)
         else:

@@ -315,8 +315,17 @@ async def test_a_body_that_never_comes_is_408(raw, monkeypatch):
     assert b'"reason": "too-slow"' in answer
 
 
-async def test_bodies_over_the_bound_at_once_are_503(registry, http, monkeypatch):
+@pytest.fixture
+def one_body(monkeypatch):
     monkeypatch.setattr(app, "_BODIES", 1)
+
+
+@pytest.fixture
+def four_bodies(monkeypatch):
+    monkeypatch.setattr(app, "_BODIES", 4)
+
+
+async def test_bodies_over_the_bound_at_once_are_503(one_body, registry, http):
     host, port = registry.url.removeprefix("http://").split(":")
     body = signed_record()
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -335,8 +344,7 @@ async def test_bodies_over_the_bound_at_once_are_503(registry, http, monkeypatch
         assert response.status == 200
 
 
-async def test_slow_senders_of_one_address_leave_room_for_others(registry, http, monkeypatch):
-    monkeypatch.setattr(app, "_BODIES", 4)
+async def test_slow_senders_of_one_address_leave_room_for_others(four_bodies, registry, http):
     host, port = registry.url.removeprefix("http://").split(":")
     body = signed_record()
     more = b"\r\nX-Forwarded-For: 192.0.2.1\r\nExpect: 100-continue\r\n\r\n"

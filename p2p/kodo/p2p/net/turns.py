@@ -4,7 +4,8 @@ An ordinary loop does all that is ready, in order, before it looks for what came
 busy, each step of everybody else's question waits for a step of each of them. A `FairLoop` keeps a line for each
 source, and goes on with the one that has used least of its time lately. For whom a callback is, its context tells,
 which tasks, futures and timers inherit: whatever is begun for a source (a handshake, a call, a run, those who follow
-it) is counted on that source, and what nobody is named for is done at once, as ever.
+it) is counted on that source, and what nobody is named for is done at once, as ever. So is the reading of a socket
+that was opened for a source: what it has brought waits in the kernel until it is the source's turn.
 
     ready, for nobody ───────────────────────────────────────────────┐
     ready, for a source ─► its line ─► least used, or waited longest ┴─► TURN_SECONDS ─► look for what came
@@ -40,8 +41,10 @@ __all__ = [
     "FairLoop",
     "FairSemaphore",
     "Line",
+    "count_work",
     "for_nobody",
     "join_account",
+    "join_source",
     "line_for",
     "line_of",
     "line_of_account",
@@ -120,6 +123,8 @@ class FairLoop(asyncio.SelectorEventLoop):
         self._serving = False
         self._own = Context()
         self._lines: OrderedDict[str, Line] = OrderedDict()
+        self._sockets: set[asyncio.Handle] = set()
+        """What sockets have ready that waits in a line; the selector tells of it again until it is done."""
 
     def line(self, source: str) -> Line:
         """Return the line of a source."""
@@ -140,12 +145,33 @@ class FairLoop(asyncio.SelectorEventLoop):
         if line is None or self.is_closed():
             return super().call_soon(callback, *args, context=context)
         handle = asyncio.Handle(callback, args, self, context)
+        self._join(line, handle)
+        return handle
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        """Do what the selector has found ready: in its line, if the context in which it was registered names one."""
+        line = handle._context.get(_line)  # type: ignore[attr-defined]
+        if line is None:
+            super()._add_callback(handle)  # type: ignore[misc]
+        elif handle not in self._sockets:
+            self._sockets.add(handle)
+            self._join(line, handle)
+
+    def count(self, line: Line, seconds: float) -> None:
+        """Count what a line has used, here or in another thread."""
+        now = self.time()
+        if line.total < NEW_SECONDS and not line.known:
+            self._newcomers.used(seconds, now)
+        if not line.known:
+            self._strangers.used(seconds, now)
+        line.used(seconds, now)
+
+    def _join(self, line: Line, handle: asyncio.Handle) -> None:
         line.handles.append(handle)
         if not line.place:
             self._wait(line)
             if not self._serving:
                 self._serve_soon()
-        return handle
 
     def _wait(self, line: Line) -> None:
         line.place = place = next(self._places)
@@ -191,15 +217,13 @@ class FairLoop(asyncio.SelectorEventLoop):
                 try:
                     while handles and now < slice_end:
                         handle = handles.popleft()
+                        if self._sockets:
+                            self._sockets.discard(handle)
                         if not handle.cancelled():
                             handle._run()
                         now = self.time()
                 finally:
-                    if line.total < NEW_SECONDS and not line.known:
-                        self._newcomers.used(now - begin, now)
-                    if not line.known:
-                        self._strangers.used(now - begin, now)
-                    line.used(now - begin, now)
+                    self.count(line, now - begin)
                     begin = now
                     line.place = 0
                     if handles:
@@ -298,6 +322,20 @@ def join_account(account: str) -> None:
     context = None if _line.get() is None else line_of_account(asyncio.get_running_loop(), account)
     if context is not None:
         _line.set(context.get(_line))
+
+
+def join_source(source: str) -> None:
+    """Put what the current task does from here on into the line of a source."""
+    context = line_of(asyncio.get_running_loop(), source)
+    if context is not None:
+        _line.set(context.get(_line))
+
+
+def count_work(seconds: float) -> None:
+    """Count what was done for the current task in another thread, seconds of CPU, against whom its line is for."""
+    loop, line = asyncio.get_running_loop(), _line.get()
+    if line is not None and isinstance(loop, FairLoop):
+        loop.count(line, seconds)
 
 
 def line_for(source: str) -> Context | None:

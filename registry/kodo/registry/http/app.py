@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import hashlib
 import ipaddress
 import json
 import platform
 import re
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
 from kodo.p2p.net.relay import RelayServer
+from kodo.p2p.net.turns import FairSemaphore, count_work, join_source
 from kodo.registry.federation import Federation
 from kodo.registry.http.access import AccessRoutes
 from kodo.registry.http.admin import Admin
@@ -34,6 +37,7 @@ from kodo.registry.http.forwarded import forwarded
 from kodo.registry.http.openapi import document
 from kodo.registry.http.relay import RelayConnections
 from kodo.registry.http.rendezvous import Rendezvous
+from kodo.registry.http.shares import Shares
 from kodo.registry.http.turn import Turn
 from kodo.registry.problems import problem, problem_of, problems
 from kodo.registry.query.tree import FLOW_FIELDS, NODE_FIELDS, Kind
@@ -56,10 +60,19 @@ MSGPACK_TYPE = "application/msgpack"
 _BODY_S = 10.0
 """Seconds in which a body has to arrive."""
 _BODIES = 64
-"""Bodies that may be on their way at once; each is at most 1 MiB."""
+"""Bodies that may be on their way, or wait until they are verified, at once; each is at most 1 MiB."""
+_READINGS = 64
+"""Other registries that may wait for news at once."""
+_PAGES = 512
+"""Reads of pages and records that may wait for their turn at once."""
+_VERIFYING = 2
+"""Records, and answers that are long, that are worked on at once beside the loop."""
+_LONG_BYTES = 32 << 10
+"""From here on an answer is hashed and compressed beside the loop."""
 _BEATS_PER_S = 800
 """Heartbeats that are asked for; about a third of what one core takes."""
 _GZIP_FROM_BYTES = 1024
+_GZIP_LEVEL = 6
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Read = TypeVar("_Read")
@@ -87,8 +100,10 @@ class Service:
         announcements: how often one peer may send `up` and `down`.
         newcomers: how many nodes that are not known one source may announce; see `welcome`.
         readers: how often one source may read what changed.
-        bodies: how many are being read, by the address they come from.
-        reading: how many other registries wait for news, likewise.
+        bodies: places for what is being brought.
+        reading: places for other registries that wait for news.
+        pages: places for reads.
+        beside: turns of work that is done beside the loop, in threads.
         told: called with each request that was answered: its route, method, status, and seconds.
         relay: to which nodes that wait here may attach.
         turn: URLs of TURN servers that pages are told, and what the registry shares with those.
@@ -111,11 +126,31 @@ class Service:
     announcements: Throttle = field(default_factory=lambda: Throttle(burst=20, every_ms=1000))
     newcomers: Throttle = field(default_factory=lambda: Throttle(burst=64, every_ms=10_000))
     readers: Throttle = field(default_factory=lambda: Throttle(burst=2000, every_ms=50))
-    bodies: Counter[str] = field(default_factory=Counter)
-    reading: Counter[str] = field(default_factory=Counter)
+    bodies: Shares = field(default_factory=lambda: Shares(_BODIES, "bodies"))
+    reading: Shares = field(default_factory=lambda: Shares(_READINGS, "readers that wait for news", retry_after_s=5))
+    pages: Shares = field(default_factory=lambda: Shares(_PAGES, "reads"))
+    beside: FairSemaphore = field(default_factory=lambda: FairSemaphore(_VERIFYING))
     told: Callable[[str, str, int, float], None] | None = None
     relay: RelayServer | None = None
     turn: tuple[tuple[str, ...], str] = field(default=((), ""), repr=False)
+
+    async def work(self, work: Callable[[], _Read]) -> _Read:
+        """Do work in a thread, in the turn of whoever asks for it, and count it there; give its result."""
+        spent = 0.0
+
+        def timed() -> _Read:
+            nonlocal spent
+            begun = time.thread_time()
+            try:
+                return work()
+            finally:
+                spent = time.thread_time() - begun
+
+        async with self.beside:
+            try:
+                return await asyncio.to_thread(timed)
+            finally:
+                count_work(spent)
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
@@ -162,7 +197,8 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
     Args:
         page: routes besides the API's, such as those of a page for people.
     """
-    app = web.Application(middlewares=[_counted, attended, forwarded(service.proxies), problems, _guard])
+    middlewares = [_counted, attended, forwarded(service.proxies), _in_line, problems, _guard]
+    app = web.Application(middlewares=middlewares)
     app[_SERVICE] = service
     callers = app[_CALLERS] = Callers(
         provider=service.provider,
@@ -222,6 +258,13 @@ def make_app(service: Service, page: Iterable[web.AbstractRouteDef] = ()) -> web
         ]
     )
     return app
+
+
+@web.middleware
+async def _in_line(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Put a request into the line of whose it is: a proxy's connection carries those of many."""
+    join_source(source_of(request.remote))
+    return await handler(request)
 
 
 @web.middleware
@@ -292,8 +335,9 @@ def _is_own(name: str, hosts: frozenset[str]) -> bool:
 
 async def _up(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    signed = await _body(request, MAX_RECORD_BYTES)
-    record = await asyncio.to_thread(_verified, verify_record, signed)
+    # Its place is kept until then: else what has come waits for the threads, as much as anybody sends.
+    async with _brought(request, MAX_RECORD_BYTES) as signed:
+        record = await service.work(lambda: _verified(verify_record, signed))
     await service.store.admin.check(record, open_=service.open)
     _throttle(service.announcements, record.peer_id, service.clock())
     await service.welcome(record.peer_id, request.remote)
@@ -329,7 +373,8 @@ async def _heartbeat(request: web.Request) -> web.Response:
 
 async def _state(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    counts = await service.store.counts(service.clock())
+    with service.pages.hold(source_of(request.remote)):
+        counts = await service.store.counts(service.clock())
     flows = counts.pop("flows")
     known = {"peer_id": service.federation.own, "open": service.open}
     return _json({**_about(service), **known, "nodes": counts, "flows": flows})
@@ -339,18 +384,22 @@ async def _nodes(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     hidden = await request.app[_CALLERS].reads_hidden(request)
     asked = _page_request(request, NODE_FIELDS)
-    if hidden:
-        return _json(await service.store.nodes(replace(asked, hidden=True), service.clock()))
-    return _tagged(request, _encode(await service.store.nodes(asked, service.clock())), "application/json")
+    with service.pages.hold(source_of(request.remote)):
+        if hidden:
+            return _json(await service.store.nodes(replace(asked, hidden=True), service.clock()))
+        page = await service.store.nodes(asked, service.clock())
+        return await _tagged(request, page, "application/json")
 
 
 async def _flows(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     hidden = await request.app[_CALLERS].reads_hidden(request)
     asked = _page_request(request, FLOW_FIELDS)
-    if hidden:
-        return _json(await service.store.search(replace(asked, hidden=True), service.clock()))
-    return _tagged(request, _encode(await service.store.search(asked, service.clock())), "application/json")
+    with service.pages.hold(source_of(request.remote)):
+        if hidden:
+            return _json(await service.store.search(replace(asked, hidden=True), service.clock()))
+        page = await service.store.search(asked, service.clock())
+        return await _tagged(request, page, "application/json")
 
 
 async def _node(request: web.Request) -> web.Response:
@@ -359,11 +408,12 @@ async def _node(request: web.Request) -> web.Response:
         peer_id = PeerId.parse(request.match_info["peer_id"])
     except ValueError:
         raise problem(404, "no-such-node", "this is not a peer id") from None
-    store = request.app[_SERVICE].store
-    if hidden:
-        record = await store.signed_record(str(peer_id))
-        return web.Response(body=record, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
-    return _tagged(request, await store.signed_record(str(peer_id), hidden=False), MSGPACK_TYPE)
+    service = request.app[_SERVICE]
+    with service.pages.hold(source_of(request.remote)):
+        if hidden:
+            record = await service.store.signed_record(str(peer_id))
+            return web.Response(body=record, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
+        return await _tagged(request, await service.store.signed_record(str(peer_id), hidden=False), MSGPACK_TYPE)
 
 
 async def _records(request: web.Request) -> web.Response:
@@ -381,16 +431,8 @@ async def _records(request: web.Request) -> web.Response:
         raise problem(400, "bad-args", "wait is in seconds, under 100", arg="wait")
     source = source_of(request.remote)
     _throttle(service.readers, source, service.clock())
-    if service.reading.total() >= _BODIES:
-        raise problem(503, "busy", "too many registries read at once; try later", retry_after_s=5)
-    if _crowds(service.reading, source):
-        raise problem(429, "too-often", "too many of your readers are waiting here; try later", retry_after_s=5)
-    service.reading[source] += 1
-    try:
+    with service.reading.hold(source):
         batch = await service.federation.batch(int(since), bytes.fromhex(epoch) or None, float(wait))
-    finally:
-        service.reading[source] -= 1
-        service.reading += Counter()  # forgets who has none
     return web.Response(body=batch, content_type=MSGPACK_TYPE, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
@@ -399,11 +441,12 @@ async def _mesh(request: web.Request) -> web.Response:
     if not service.federation.members:
         raise problem(403, "not-a-member", "this registry accepts nodes from no other registry; see --mesh-member")
     _throttle(service.readers, source_of(request.remote), service.clock())
-    return _json(await service.federation.take(await _body(request, Batch.LIMIT)))
+    async with _brought(request, Batch.LIMIT) as signed:
+        return _json(await service.federation.take(signed))
 
 
 async def _openapi(request: web.Request) -> web.Response:
-    return _tagged(request, _encode(document(installed_version())), "application/json")
+    return await _tagged(request, document(installed_version()), "application/json")
 
 
 def _about(service: Service) -> dict[str, Any]:
@@ -429,12 +472,6 @@ def _throttle(throttle: Throttle, key: str, now: int) -> None:
         raise problem(429, "too-often", f"too many of these at once; wait {seconds} s", retry_after_s=seconds)
 
 
-def _crowds(held: Counter[str], source: str) -> bool:
-    """Return whether a source holds so many of `_BODIES` places that it has to leave the rest to others."""
-    each = _BODIES - _BODIES // 4 if source == THIS_MACHINE else max(_BODIES // 4, 1)
-    return held.total() >= _BODIES // 2 and held[source] >= each
-
-
 def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
     try:
         return verify(signed)
@@ -446,6 +483,13 @@ def _verified(verify: Callable[[bytes], _Read], signed: bytes) -> _Read:
 
 async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TYPE) -> bytes:
     """Read a body of this type and of at most `limit` bytes."""
+    async with _brought(request, limit, content_type) as body:
+        return body
+
+
+@contextlib.asynccontextmanager
+async def _brought(request: web.Request, limit: int, content_type: str = MSGPACK_TYPE) -> AsyncIterator[bytes]:
+    """Read a body as `_body`, which has its place until the end of the block."""
     if request.content_type != content_type:
         raise problem(415, "wrong-content-type", f"the body must be {content_type}")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
@@ -453,33 +497,19 @@ async def _body(request: web.Request, limit: int, content_type: str = MSGPACK_TY
     too_large = problem(413, "too-large", f"this call takes at most {limit} bytes", limit=limit)
     if request.content_length is not None and request.content_length > limit:
         raise too_large
-    service = request.app[_SERVICE]
-    source = source_of(request.remote)
-    if service.bodies.total() >= _BODIES:
-        raise problem(503, "busy", "too many requests at once; try later", retry_after_s=1)
-    if _crowds(service.bodies, source):
-        raise problem(
-            429,
-            "too-often",
-            "you are sending too many requests at once; wait until they have arrived",
-            retry_after_s=1,
-        )
-    service.bodies[source] += 1
-    try:
-        body = bytearray()
-        async with asyncio.timeout(_BODY_S):
-            async for chunk in request.content.iter_chunked(64 * 1024):
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-        return bytes(body)
-    except TimeoutError:
-        raise problem(408, "too-slow", f"the body did not arrive within {_BODY_S:.0f} s") from None
-    except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionError):
-        raise problem(400, "malformed", "the body did not arrive whole") from None
-    finally:
-        service.bodies[source] -= 1
-        service.bodies += Counter()  # forgets who has none
+    with request.app[_SERVICE].bodies.hold(source_of(request.remote)):
+        try:
+            body = bytearray()
+            async with asyncio.timeout(_BODY_S):
+                async for chunk in request.content.iter_chunked(64 * 1024):
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large
+        except TimeoutError:
+            raise problem(408, "too-slow", f"the body did not arrive within {_BODY_S:.0f} s") from None
+        except (BadHttpMessage, aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionError):
+            raise problem(400, "malformed", "the body did not arrive whole") from None
+        yield bytes(body)
 
 
 def _encode(value: Any) -> bytes:
@@ -495,18 +525,33 @@ def _json(value: Any) -> web.Response:
     )
 
 
-def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
-    """Answer `body`, or 304 when the caller has it; compressed when that pays and is welcome."""
+async def _tagged(request: web.Request, answer: Any, content_type: str) -> web.Response:
+    """Answer bytes, or a value as JSON, or 304 when the caller has it; compressed when that pays and is welcome."""
+    service = request.app[_SERVICE]
     # Weak: the same tag stands for the compressed and for the plain form (RFC 9110, section 8.8.1).
-    tag = aiohttp.ETag(hashlib.sha256(body).hexdigest()[:32], is_weak=True)
+    wants_gzip = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+    known = {other.value for other in request.if_none_match or ()}
+
+    def prepare(body: bytes) -> tuple[aiohttp.ETag, bytes | None, bool]:
+        tag = aiohttp.ETag(hashlib.sha256(body).hexdigest()[:32], is_weak=True)
+        if known & {tag.value, "*"}:
+            return tag, None, False
+        packs = wants_gzip and len(body) >= _GZIP_FROM_BYTES
+        return tag, gzip.compress(body, _GZIP_LEVEL, mtime=0) if packs else body, packs
+
+    if isinstance(answer, bytes) and len(answer) < _LONG_BYTES:
+        tag, body, packed = prepare(answer)
+    else:
+        tag, body, packed = await service.work(
+            lambda: prepare(answer if isinstance(answer, bytes) else _encode(answer))
+        )
     # What one reader may see a cache is not to show to another.
     headers = {hdrs.CACHE_CONTROL: "private, no-cache", hdrs.VARY: "Accept-Encoding, Authorization"}
-    known = request.if_none_match or ()
-    if any(other.value in (tag.value, "*") for other in known):
+    if packed:
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    if body is None:
         response = web.Response(status=304, headers=headers)
     else:
         response = web.Response(body=body, content_type=content_type, headers=headers)
-        if len(body) >= _GZIP_FROM_BYTES and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
-            response.enable_compression(web.ContentCoding.gzip)
     response.etag = tag
     return response

@@ -375,3 +375,37 @@ def test_a_semaphore_is_not_lost_when_those_who_wait_for_it_give_up() -> None:
         await starts.acquire()
 
     virtual(scene)
+
+
+def test_what_the_selector_finds_for_a_source_waits_in_its_line_once() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        ready = asyncio.Handle(busy(loop, done, "crowd"), (), loop, context(loop, "crowd"))
+        loop.line("crowd").used(0.5, loop.now)
+        for _ in range(3):
+            loop.call_soon(busy(loop, done, "user"), context=context(loop, "user"))
+        for _ in range(3):
+            loop._add_callback(ready)  # found again at each look, until it was read
+        await _turns(10)
+        assert done == ["user", "user", "user", "crowd"]
+        loop._add_callback(ready)
+        await _turns(2)
+        assert done[4:] == ["crowd"]
+        loop._add_callback(ready)
+        ready.cancel()  # as whoever reads no more does
+        await _turns(2)
+        assert len(done) == 5
+
+    virtual(scene)
+
+
+def test_what_the_selector_finds_for_nobody_is_done_at_once() -> None:
+    async def scene(loop: _VirtualFairLoop) -> None:
+        done: list[str] = []
+        for _ in range(3):
+            loop.call_soon(busy(loop, done, "user"), context=context(loop, "user"))
+        loop._add_callback(asyncio.Handle(busy(loop, done, "nobody"), (), loop, for_nobody()))
+        await _turns(5)
+        assert done.index("nobody") <= 1 + TURN_SECONDS / MS
+
+    virtual(scene)
