@@ -18,12 +18,11 @@ from kodo.access.rows import Holder
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import Principal, parse_grant
-from kodo.protocol.calls import (
+from kodo.protocol.args.auth import (
     AssignArgs,
     EnrolArgs,
     GrantArgs,
     GrantListArgs,
-    PageArgs,
     PasswordArgs,
     RoleArgs,
     UserAddArgs,
@@ -32,6 +31,7 @@ from kodo.protocol.calls import (
     UserLogoutArgs,
     UserPasswordArgs,
 )
+from kodo.protocol.args.base import PageArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["AccountAnswers", "Answer", "describe", "log_in"]

@@ -53,7 +53,8 @@ from kodo.p2p.core.multiaddr import Multiaddr
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.turns import join_account
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import OPS, Args, parse_args
+from kodo.protocol.args.base import Args
+from kodo.protocol.calls import OPS, parse_args
 
 __all__ = ["Service"]
 

@@ -15,7 +15,7 @@ import pytest
 from kodo.flow import output
 from kodo.node.executors.in_process import InProcessRunner
 from kodo.p2p.errors import CapacityError
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from tests.support.small_disk import fill, small_disk
 from tests.unit.node.conftest import StillClock, settled
 from tests.unit.node.rig import Rig, rig_of

@@ -20,7 +20,7 @@ from kodo.node.files.outputs import size_of
 from kodo.node.housekeeping.cleanup import Memory, Uploaded
 from kodo.node.housekeeping.deletion import Manager
 from kodo.node.requests.memories import Memories
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from tests.unit.node.conftest import StillClock, fid_of
 from tests.unit.node.rig import Rig, rig_of
 

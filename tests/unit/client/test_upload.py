@@ -20,7 +20,8 @@ from kodo.p2p.errors import CallError, IntegrityError, UsageError
 from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.memory import MemoryNetwork, MemoryTransport
-from kodo.protocol.calls import InputWriteArgs, parse_args
+from kodo.protocol.args.files import InputWriteArgs
+from kodo.protocol.calls import parse_args
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES
 

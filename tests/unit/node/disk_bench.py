@@ -25,7 +25,7 @@ from kodo.node.requests.memories import Memories
 from kodo.node.runs.flow_requests import Question
 from kodo.node.store.rows import NewEvent
 from kodo.node.store.store import Store
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.memory import MEMORY_PIECE_BYTES

@@ -17,7 +17,7 @@ from kodo.node.runs.launch import RunSettings
 from kodo.node.store.schema import SCHEMA_VERSION
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from tests.unit.node.conftest import FIRST, StillClock, fid_of, new_run
 from tests.unit.node.rig import rig
 

@@ -19,7 +19,7 @@ from kodo.node.answers.outputs import MAX_READS_EACH, MAX_READS_PAID
 from kodo.node.files.uploads import UploadLimits
 from kodo.p2p.errors import CallError
 from kodo.p2p.net.descriptors import raise_descriptors
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from kodo.protocol.link import decode_token
 from tests.unit.node.conftest import StillClock
 from tests.unit.node.service_rig import Node, node_of

@@ -26,7 +26,7 @@ from kodo.node.runs.launch import RunSettings
 from kodo.node.runs.queue import FairQueue
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.protocol.access import Principal, Role
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from tests.unit.node.conftest import StillClock, fid_of
 from tests.unit.node.rig import ANA, rig_of
 from tests.unit.node.service_rig import node_of

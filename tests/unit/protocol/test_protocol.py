@@ -8,7 +8,9 @@ import pytest
 
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import Grant, Principal, parse_grant
-from kodo.protocol.calls import ManifestArgs, StreamArgs, parse_args
+from kodo.protocol.args.files import ManifestArgs
+from kodo.protocol.args.runs import StreamArgs
+from kodo.protocol.calls import parse_args
 from kodo.protocol.events import LOCK_EXPIRES_S, MAX_LISTED, Event, RunState, RunView, visible
 from kodo.protocol.ids import id_time_ms, make_id
 from kodo.protocol.manifest import MAX_NAME_BYTES, ManifestBuilder, check_output_name

@@ -9,7 +9,7 @@ from kodo.access.audit import ACCOUNT_CHANGES, AuditedTables, AuditLine
 from kodo.access.roles import check_operator
 from kodo.node.answers.caller import Caller, Handler, Handlers
 from kodo.node.clock import Clock
-from kodo.protocol.calls import Args, PageArgs
+from kodo.protocol.args.base import Args, PageArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["AuditAnswers"]

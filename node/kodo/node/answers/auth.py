@@ -14,7 +14,8 @@ from kodo.access.provider import Provider
 from kodo.node.answers.caller import Caller, Handler, Handlers
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import EnrolArgs, LoginArgs, NoArgs, PasswordArgs
+from kodo.protocol.args.auth import EnrolArgs, LoginArgs, PasswordArgs
+from kodo.protocol.args.base import NoArgs
 
 __all__ = ["AuthAnswers", "bound_token", "check_still", "unbind"]
 

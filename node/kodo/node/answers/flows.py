@@ -8,7 +8,7 @@ from typing import Any
 from kodo.node.answers.caller import Caller, Handlers, granted
 from kodo.node.catalog.catalog import Catalog
 from kodo.p2p.errors import CallError
-from kodo.protocol.calls import FlowListArgs, FlowSchemaArgs
+from kodo.protocol.args.flows import FlowListArgs, FlowSchemaArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["FlowAnswers"]

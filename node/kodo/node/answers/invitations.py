@@ -14,7 +14,8 @@ from kodo.node.shares.invitations import Invitations
 from kodo.node.store.invitation_rows import InvitationRow
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import InviteArgs, PageArgs
+from kodo.protocol.args.base import PageArgs
+from kodo.protocol.args.shares import InviteArgs
 from kodo.protocol.pages import paged
 from kodo.protocol.uploads import find_uploads
 

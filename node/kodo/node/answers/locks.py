@@ -8,7 +8,7 @@ from kodo.node.answers.caller import Caller, Handlers
 from kodo.node.answers.visibility import Sight
 from kodo.node.runs.locks import Locks
 from kodo.node.shares.shares import Shares
-from kodo.protocol.calls import LockAnswerArgs, LockGetArgs, LockListArgs
+from kodo.protocol.args.runs import LockAnswerArgs, LockGetArgs, LockListArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["LockAnswers"]

@@ -12,7 +12,7 @@ from kodo.node.files.uploads import PIECE_S, timely
 from kodo.node.requests.memories import Memories, may_share
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
 from kodo.protocol.access import Principal, Role
-from kodo.protocol.calls import MemoryListArgs, MemoryPutArgs
+from kodo.protocol.args.memories import MemoryListArgs, MemoryPutArgs
 from kodo.protocol.memory import MEMORY_PIECE_BYTES, check_shared
 from kodo.protocol.pages import paged
 

@@ -18,7 +18,8 @@ from kodo.node.runs.runs import Runs
 from kodo.node.twins import Twins
 from kodo.node.webhooks.webhooks import Webhooks
 from kodo.p2p.errors import CallError, CapacityError
-from kodo.protocol.calls import CleanupArgs, NoArgs, ScaleArgs, ShutdownArgs
+from kodo.protocol.args.base import NoArgs
+from kodo.protocol.args.node import CleanupArgs, ScaleArgs, ShutdownArgs
 from kodo.protocol.pages import fitting
 
 __all__ = ["NodeAnswers", "NodeFacts"]

@@ -18,7 +18,7 @@ from kodo.node.store.rows import OutputRow
 from kodo.node.store.share_rows import ShareRow
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, NotFoundError
-from kodo.protocol.calls import InputWriteArgs, ManifestArgs, OutputListArgs, ReadArgs
+from kodo.protocol.args.files import InputWriteArgs, ManifestArgs, OutputListArgs, ReadArgs
 from kodo.protocol.manifest import CHUNK_BYTES
 from kodo.protocol.pages import paged
 

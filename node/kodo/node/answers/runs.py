@@ -29,8 +29,8 @@ from kodo.node.store.share_rows import gone
 from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import Principal
+from kodo.protocol.args.runs import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, RunMatch, StreamArgs
 from kodo.protocol.bounds import MAX_SHARE_SECONDS
-from kodo.protocol.calls import ChainLink, FidArgs, LaunchArgs, RestartArgs, RunListArgs, RunMatch, StreamArgs
 from kodo.protocol.events import RunState, RunView
 from kodo.protocol.pages import fitted, paged
 from kodo.protocol.run_state import shown_state

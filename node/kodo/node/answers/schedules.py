@@ -16,7 +16,8 @@ from kodo.node.launches.times import Timing
 from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.p2p.errors import CallError, UsageError
 from kodo.protocol.access import account_of
-from kodo.protocol.calls import ScheduleAddArgs, ScheduleListArgs, SchedulePauseArgs, SidArgs
+from kodo.protocol.args.schedules import ScheduleAddArgs, ScheduleListArgs, SchedulePauseArgs
+from kodo.protocol.args.shares import SidArgs
 from kodo.protocol.pages import paged
 
 __all__ = ["ScheduleAnswers"]

@@ -20,7 +20,7 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.core.multiaddr import Multiaddr, for_others
 from kodo.p2p.errors import CallError
 from kodo.protocol.access import account_of
-from kodo.protocol.calls import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
+from kodo.protocol.args.shares import ShareArgs, ShareListArgs, ShareOpenArgs, SidArgs
 from kodo.protocol.link import MAX_HINTS, Link, digest_of_secret, encode_token, write_link
 from kodo.protocol.pages import paged
 

@@ -25,7 +25,7 @@ from kodo.node.clock import Clock
 from kodo.node.executors.executor import InputFile
 from kodo.p2p.errors import CallError, CapacityError
 from kodo.p2p.net.files import open_plain, opened, plain_descriptor
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from kodo.protocol.manifest import CHUNK_BYTES, check_output_name
 from kodo.protocol.room import ENDLESS, Promise, Room
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files

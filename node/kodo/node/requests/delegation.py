@@ -34,7 +34,7 @@ from kodo.node.store.store import Store
 from kodo.p2p.errors import CallError, DeadlineError, KodoError, NetworkError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.files import open_plain
 from kodo.protocol.access import Principal, account_of
-from kodo.protocol.calls import MAX_CHAIN
+from kodo.protocol.args.runs import MAX_CHAIN
 from kodo.protocol.events import Event
 from kodo.protocol.ids import is_id
 from kodo.protocol.manifest import check_output_name

@@ -14,7 +14,8 @@ from kodo.access.throttle import Throttle
 from kodo.p2p.core.hosts import source_of
 from kodo.p2p.errors import PeerError
 from kodo.protocol.access import Principal
-from kodo.protocol.calls import EnrolArgs, LoginArgs, PasswordArgs, parse_args
+from kodo.protocol.args.auth import EnrolArgs, LoginArgs, PasswordArgs
+from kodo.protocol.calls import parse_args
 from kodo.registry.http.callers import Callers, shown_token
 from kodo.registry.problems import problem
 from kodo.registry.records.signed import pack, unpack

@@ -20,7 +20,7 @@ from kodo.node.executors.upload_sender import RAY_PIECE_BYTES, send_files
 from kodo.node.files.ledger import Ledger
 from kodo.node.files.uploads import UploadLimits, Uploads, timely
 from kodo.p2p.errors import CallError, CapacityError, IntegrityError, UsageError
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from kodo.protocol.ids import make_id
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
 from kodo.protocol.uploads import find_uploads, is_upload_id, wants_files

@@ -13,7 +13,7 @@ from kodo.node.executors.in_process import InProcessRunner
 from kodo.node.housekeeping.cleanup import Logs, Stale, Uploaded
 from kodo.node.housekeeping.deletion import Manager
 from kodo.p2p.errors import UsageError
-from kodo.protocol.calls import InputWriteArgs
+from kodo.protocol.args.files import InputWriteArgs
 from tests.unit.node.conftest import StillClock, fid_of, settled
 from tests.unit.node.rig import Rig, rig_of
 
