@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from kodo.p2p.core.identity import Identity
 from kodo.p2p.errors import CallError, IdentityError, KodoError, PeerError
+from kodo.p2p.net.turns import FairThreads, for_nobody
 from kodo.registry.client.client import RegistryClient
 from kodo.registry.client.signed_requests import Claimant
 from kodo.registry.problems import problem
@@ -25,7 +26,10 @@ from kodo.registry.records.mesh import BROUGHT_S, Batch, Brought, Item, Ledger, 
 from kodo.registry.records.signed import open_envelope, read, sign, verify
 from kodo.registry.store.mesh_store import Checked, Cursor, MeshStore, Page, check_item
 
-__all__ = ["LONGEST_WAIT_S", "Federation"]
+__all__ = ["BESIDE", "LONGEST_WAIT_S", "Federation"]
+
+BESIDE = 2
+"""Batches, records and long answers that are worked on at once beside the loop."""
 
 LONGEST_WAIT_S = 25.0
 """Seconds that one request may wait for news: under what proxies cut."""
@@ -56,6 +60,7 @@ class Federation:
         interval_s: seconds after which a registry that failed is asked again.
         bounds: what is put up with.
         ledgers: how each member has behaved, by peer id.
+        beside: checks and signs batches in threads, in turn.
     """
 
     store: MeshStore
@@ -67,6 +72,7 @@ class Federation:
     interval_s: float = 30.0
     bounds: MeshBounds = field(default_factory=MeshBounds)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
+    beside: FairThreads = field(default_factory=lambda: FairThreads(BESIDE))
     _brought_at: int = 0
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _group: asyncio.TaskGroup | None = None
@@ -101,7 +107,8 @@ class Federation:
         """Read, or feed, the registry at `url` from now on."""
         if self._group is not None and (url, feed) not in self._tasks:
             deal = self._feed if feed else self._read
-            self._tasks[url, feed] = self._group.create_task(self._keep(url, deal))
+            # An operator who adds it by a call is not whom it is done for.
+            self._tasks[url, feed] = self._group.create_task(self._keep(url, deal), context=for_nobody())
 
     async def leave(self, url: str) -> None:
         """Deal with the registry at `url` no more; what it told stays until it expires."""
@@ -126,7 +133,7 @@ class Federation:
             await news.wait(min(wait_s, LONGEST_WAIT_S))
             await asyncio.sleep(_GATHER_S)
             page = await self.store.page(self.own, since, epoch, self.clock())
-        return await asyncio.to_thread(self._signed, page)
+        return await self.beside.do(lambda: self._signed(page))
 
     async def take(self, signed: bytes) -> dict[str, Any]:
         """Take a batch that a member brings; give the counts of what became of its items, and this file's epoch.
@@ -135,12 +142,12 @@ class Federation:
             CallError: 400 malformed, forged or replayed, 403 not a member, 429 flooding, or cut off.
         """
         try:
-            envelope = await asyncio.to_thread(open_envelope, Brought, signed)
+            envelope = await self.beside.do(lambda: open_envelope(Brought, signed))
             if str(envelope.peer_id) not in self.members:
                 raise problem(
                     403, "not-a-member", f"the registry {envelope.peer_id} is not a member of this mesh here"
                 )
-            batch = await asyncio.to_thread(read, Brought, envelope)
+            batch = await self.beside.do(lambda: read(Brought, envelope))
         except PeerError as error:
             raise problem(400, "malformed", str(error)) from None
         ledger, now = self._ledger(batch.peer_id), self.clock()
@@ -222,7 +229,7 @@ class Federation:
         wait_s = min(self.interval_s, LONGEST_WAIT_S)
         begun = time.monotonic()
         signed = await client.records(since, None if epoch is None else epoch.hex(), wait_s)
-        batch = await asyncio.to_thread(verify, Batch, signed)
+        batch = await self.beside.do(lambda: verify(Batch, signed))
         if batch.peer_id == self.own:
             raise PeerError("this is the URL of this registry itself; remove it from the list")
         if cursor is not None and batch.peer_id != cursor.peer_id:
@@ -255,7 +262,7 @@ class Federation:
             await asyncio.sleep(_GATHER_S)
             page = await self.store.page(self.own, since, epoch, self.clock(), own_only=True)
         # An empty batch asks whether the other side still has what it was told.
-        told = await client.bring(await asyncio.to_thread(self._signed, page, self._next_at()))
+        told = await client.bring(await self.beside.do(lambda: self._signed(page, self._next_at())))
         if cursor is not None and cursor.peer_id != told:
             logger.warning("the registry %s has a new file and is told everything again", client.url)
             await self.store.set_cursor(url, Cursor(told, page.epoch, 0))
@@ -268,7 +275,7 @@ class Federation:
     async def _merge(
         self, items: tuple[Item, ...], member: str, ledger: Ledger, cursor: tuple[str, Cursor] | None
     ) -> None:
-        checked, forged = await asyncio.to_thread(_checked, items)
+        checked, forged = await self.beside.do(lambda: _checked(items))
         now = self.clock()
         merged = await self.store.merge(checked, member, self.own, now, most_nodes=self.bounds.nodes, cursor=cursor)
         ledger.taken += merged.taken

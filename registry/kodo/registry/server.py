@@ -241,6 +241,7 @@ class Registry:
                 name=config.name,
                 interval_s=config.heartbeat_s,
                 federation=federation,
+                beside=federation.beside,
                 owner=owner,
                 retention_s=config.retention_s,
                 stop=self.asked_to_stop.set,

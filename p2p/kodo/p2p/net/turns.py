@@ -25,12 +25,13 @@ import asyncio
 import ipaddress
 import math
 import sys
+import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 __all__ = [
     "HALF_LIFE_SECONDS",
@@ -40,6 +41,7 @@ __all__ = [
     "TURN_SECONDS",
     "FairLoop",
     "FairSemaphore",
+    "FairThreads",
     "Line",
     "count_work",
     "for_nobody",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _Arguments = TypeVarTuple("_Arguments")
+_Done = TypeVar("_Done")
 
 HALF_LIFE_SECONDS = 1.0
 """After which half of what a source has used is forgiven."""
@@ -284,6 +287,46 @@ class FairSemaphore:
                 place.set_result(None)
                 return
         self._value += 1
+
+
+class FairThreads:
+    """Work beside the loop, in the turn of whoever it is done for, and counted against them.
+
+    Args:
+        value: how much is done at once.
+    """
+
+    def __init__(self, value: int) -> None:
+        self._places = FairSemaphore(value)
+
+    async def do(
+        self,
+        work: Callable[[*_Arguments], _Done],
+        run: Callable[[Callable[[*_Arguments], _Done]], Awaitable[_Done]] = asyncio.to_thread,
+    ) -> _Done:
+        """Do `work` in a thread, and return what it returns. Cancelling is safe; what has begun ends nevertheless.
+
+        Args:
+            run: has it done; in the default executor if nothing else is said.
+
+        Raises:
+            Exception: what `work` raised.
+        """
+        spent = 0.0
+
+        def timed(*arguments: *_Arguments) -> _Done:
+            nonlocal spent
+            begun = time.thread_time()
+            try:
+                return work(*arguments)
+            finally:
+                spent = time.thread_time() - begun
+
+        async with self._places:
+            try:
+                return await run(timed)
+            finally:
+                count_work(spent)
 
 
 def _rank(waiting: tuple[Line | None, asyncio.Future[None]]) -> tuple[bool, float]:

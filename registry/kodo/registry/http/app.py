@@ -10,7 +10,6 @@ import ipaddress
 import json
 import platform
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -28,8 +27,8 @@ from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
 from kodo.p2p.errors import CallError, IdentityError, PeerError
 from kodo.p2p.net.relay import RelayServer
-from kodo.p2p.net.turns import FairSemaphore, count_work, join_source
-from kodo.registry.federation import Federation
+from kodo.p2p.net.turns import FairThreads, join_source
+from kodo.registry.federation import BESIDE, Federation
 from kodo.registry.http.access import AccessRoutes
 from kodo.registry.http.admin import Admin
 from kodo.registry.http.callers import Callers
@@ -65,8 +64,6 @@ _READINGS = 64
 """Other registries that may wait for news at once."""
 _PAGES = 512
 """Reads of pages and records that may wait for their turn at once."""
-_VERIFYING = 2
-"""Records, and answers that are long, that are worked on at once beside the loop."""
 _LONG_BYTES = 32 << 10
 """From here on an answer is hashed and compressed beside the loop."""
 _BEATS_PER_S = 800
@@ -103,7 +100,7 @@ class Service:
         bodies: places for what is being brought.
         reading: places for other registries that wait for news.
         pages: places for reads.
-        beside: turns of work that is done beside the loop, in threads.
+        beside: does what takes long in threads, in turn.
         told: called with each request that was answered: its route, method, status, and seconds.
         relay: to which nodes that wait here may attach.
         turn: URLs of TURN servers that pages are told, and what the registry shares with those.
@@ -129,28 +126,10 @@ class Service:
     bodies: Shares = field(default_factory=lambda: Shares(_BODIES, "bodies"))
     reading: Shares = field(default_factory=lambda: Shares(_READINGS, "readers that wait for news", retry_after_s=5))
     pages: Shares = field(default_factory=lambda: Shares(_PAGES, "reads"))
-    beside: FairSemaphore = field(default_factory=lambda: FairSemaphore(_VERIFYING))
+    beside: FairThreads = field(default_factory=lambda: FairThreads(BESIDE))
     told: Callable[[str, str, int, float], None] | None = None
     relay: RelayServer | None = None
     turn: tuple[tuple[str, ...], str] = field(default=((), ""), repr=False)
-
-    async def work(self, work: Callable[[], _Read]) -> _Read:
-        """Do work in a thread, in the turn of whoever asks for it, and count it there; give its result."""
-        spent = 0.0
-
-        def timed() -> _Read:
-            nonlocal spent
-            begun = time.thread_time()
-            try:
-                return work()
-            finally:
-                spent = time.thread_time() - begun
-
-        async with self.beside:
-            try:
-                return await asyncio.to_thread(timed)
-            finally:
-                count_work(spent)
 
     async def welcome(self, peer_id: str, remote: str | None) -> None:
         """Count a node that is not known yet against where it is announced from: peer ids and names cost nothing.
@@ -337,7 +316,7 @@ async def _up(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     # Its place is kept until then: else what has come waits for the threads, as much as anybody sends.
     async with _brought(request, MAX_RECORD_BYTES) as signed:
-        record = await service.work(lambda: _verified(verify_record, signed))
+        record = await service.beside.do(lambda: _verified(verify_record, signed))
     await service.store.admin.check(record, open_=service.open)
     _throttle(service.announcements, record.peer_id, service.clock())
     await service.welcome(record.peer_id, request.remote)
@@ -542,7 +521,7 @@ async def _tagged(request: web.Request, answer: Any, content_type: str) -> web.R
     if isinstance(answer, bytes) and len(answer) < _LONG_BYTES:
         tag, body, packed = prepare(answer)
     else:
-        tag, body, packed = await service.work(
+        tag, body, packed = await service.beside.do(
             lambda: prepare(answer if isinstance(answer, bytes) else _encode(answer))
         )
     # What one reader may see a cache is not to show to another.

@@ -13,14 +13,13 @@ import logging
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kodo.access.audit import AuditedTables, AuditLine
 from kodo.p2p.errors import CallError, CapacityError, UsageError
-from kodo.p2p.net.turns import FairSemaphore, count_work
+from kodo.p2p.net.turns import FairThreads
 from kodo.registry.health import Due
 from kodo.registry.reads.flow_pages import read_flows
 from kodo.registry.reads.node_pages import read_nodes
@@ -65,7 +64,7 @@ class Store:
         self._closing = contextlib.ExitStack()
         self._writer: GroupWriter[sqlite3.Connection] | None = None
         self._readers: Readers | None = None
-        self._turns = FairSemaphore(_READERS)
+        self._turns = FairThreads(_READERS)
         self._due = 0
         self.kept = 0
         """Nodes that it keeps."""
@@ -314,26 +313,16 @@ class Store:
         return await self._read(lambda read: work(read.connection))
 
     async def _read(self, read: Callable[[Work], _Result]) -> _Result:
-        spent = 0.0
-
         def bounded(connection: sqlite3.Connection) -> _Result:
-            nonlocal spent
-            begun = time.thread_time()
-            try:
-                with contextlib.closing(Work(connection, self._bounds.read_s)) as work:
-                    return read(work)
-            finally:
-                spent = time.thread_time() - begun
+            with contextlib.closing(Work(connection, self._bounds.read_s)) as work:
+                return read(work)
 
         readers = self._readers
         if readers is None:
             raise _closed()
         with _told(self._database):
-            async with asyncio.timeout(_DEADLINE_S), self._turns:
-                try:
-                    return await readers.read(bounded)
-                finally:
-                    count_work(spent)
+            async with asyncio.timeout(_DEADLINE_S):
+                return await self._turns.do(bounded, readers.read)
 
 
 def _kept(connection: sqlite3.Connection) -> int:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from functools import partial
 
-from kodo.p2p.net.turns import FairLoop, Line, count_work, join_source, line_of
+import pytest
+
+from kodo.p2p.net.turns import FairLoop, FairThreads, Line, count_work, join_source, line_of
 from kodo.p2p.net.turns import _line as current_line
 
 
@@ -96,6 +100,55 @@ def test_work_in_a_thread_counts_against_whom_it_is_done_for() -> None:
         runner.run(scene())
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(_without_turns())
+
+
+def test_threads_work_for_who_used_least_first_and_count_it() -> None:
+    async def scene() -> None:
+        loop = fair_loop()
+        threads = FairThreads(1)
+        order: list[str] = []
+        go_on = threading.Event()
+
+        begun = asyncio.Event()
+
+        def work(source: str) -> str:
+            loop.call_soon_threadsafe(begun.set)
+            go_on.wait(30)
+            order.append(source)
+            return str(sum(range(20_000)))
+
+        def ask(source: str) -> asyncio.Task[str]:
+            return loop.create_task(threads.do(partial(work, source)), context=line_of(loop, source))
+
+        loop.line("crowd").used(0.5, loop.time())
+        tasks = [ask("crowd") for _ in range(3)]
+        await begun.wait()
+        tasks.append(ask("user"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        go_on.set()
+        done, _ = await asyncio.wait(tasks)
+        assert order[:2] == ["crowd", "user"]  # the first has begun already
+        assert {task.result() for task in done} == {"199990000"}
+        assert loop.line("user").total > 0
+
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
+        runner.run(scene())
+
+
+def test_what_work_in_a_thread_raises_is_raised_and_its_place_is_free_again() -> None:
+    def fail() -> None:
+        raise ValueError("it")
+
+    async def scene() -> None:
+        threads = FairThreads(1)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="it"):
+                await threads.do(fail)
+        assert await threads.do(lambda: 1) == 1
+
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
+        runner.run(scene())
 
 
 async def _without_turns() -> None:
