@@ -1,6 +1,8 @@
 """A registry as its operator uses it: `koco registry` in a process of its own."""
 
+import contextlib
 import json
+import os
 import subprocess
 import time
 
@@ -13,25 +15,41 @@ from tests.support.records import flow, identity, signed_record
 NAME = "flows.example.com"
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    home = tmp_path_factory.mktemp("registry")
+@contextlib.contextmanager
+def running(home, stderr):
     process = subprocess.Popen(
         [KOCO, "registry", "--port", "0", "--closed", "--json"],
         env=environment(home),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         stdin=subprocess.DEVNULL,
         text=True,
     )
-    url = json.loads(process.stdout.readline())["url"]
-    # The hint with the code is the first thing said.
-    code = process.stderr.readline().split("and enter ")[1].strip()
-    yield home, url, code
-    process.terminate()
-    assert process.wait(20) == 0
-    process.stdout.close()
-    process.stderr.close()
+    try:
+        yield process, json.loads(process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    home = tmp_path_factory.mktemp("registry")
+    ours, its = os.openpty()
+    with open(ours) as terminal, open(its, "w") as stderr, running(home, stderr) as (_, url):
+        # The hint with the code is the first thing said.
+        yield home, url, terminal.readline().split("and enter ")[1].strip()
+
+
+def test_the_first_code_stands_in_no_log(tmp_path):
+    """Whoever has it becomes an operator, and many read the logs of services and containers."""
+    with running(tmp_path, subprocess.PIPE) as (process, _):
+        assert process.stderr.readline().endswith("make a code in its home: koco operator --invite\n")
+        process.terminate()
+        assert "enter" not in process.stderr.read()
 
 
 async def test_an_operator_curates_what_is_listed(registry, tmp_path):
