@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from kodo.node.webhooks.notices import text_of
-from kodo.p2p.core.hosts import plain_host
+from kodo.p2p.core.hosts import is_public, plain_host
 from kodo.p2p.distribution import how_to_install
 from kodo.p2p.errors import UsageError
 from kodo.p2p.net.keystore import make_private
@@ -126,7 +126,7 @@ class Webhook:
         ip = ipaddress.ip_address(plain_host(address))
         if ip.is_unspecified or ip.is_multicast:
             return False
-        return self.url.startswith("https:") if ip.is_global else self.private
+        return self.url.startswith("https:") if is_public(address) else self.private
 
     async def send(self, notice: str, ident: str, now: int) -> None:
         """See `Target`."""
@@ -237,7 +237,7 @@ def _check_url(url: str, what: str, *, private: bool) -> None:
         raise UsageError(
             f"{what}: http is for targets in your own network only; use https, or set webhooks_private = true"
         )
-    if _is_address(host) and not private and not ipaddress.ip_address(plain_host(host)).is_global:
+    if _is_address(host) and not private and not is_public(host):
         raise UsageError(f"{what}: {_why_private(url)}")
 
 

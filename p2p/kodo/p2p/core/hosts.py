@@ -11,6 +11,7 @@ __all__ = [
     "is_local",
     "is_loopback",
     "is_own_host",
+    "is_public",
     "may_be_sent_to",
     "plain_host",
     "source_block",
@@ -97,7 +98,7 @@ def may_be_sent_to(host: str, port: int, *, because_of: str | None) -> bool:
         ValueError: one of the addresses is none.
     """
     address = _reached(ipaddress.ip_address(plain_host(host)))
-    if port < 1024 or any(address in network for network in _NOBODYS if network.version == address.version):
+    if port < 1024 or _is_nobodys(address):
         return False
     if address.is_global:
         return True
@@ -105,6 +106,20 @@ def may_be_sent_to(host: str, port: int, *, because_of: str | None) -> bool:
         return False
     # What is neither global nor private is shared by the customers of a provider (RFC 6598).
     return is_local(because_of) if address.is_private else not _is_global(because_of)
+
+
+def is_public(host: str) -> bool:
+    """Return whether an address is a machine's on the internet; of an IPv6 one that leads to IPv4, that counts.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    address = _reached(ipaddress.ip_address(plain_host(host)))
+    return address.is_global and not _is_nobodys(address)
+
+
+def _is_nobodys(address: _IPAddress) -> bool:
+    return any(address in network for network in _NOBODYS if network.version == address.version)
 
 
 def _reached(address: _IPAddress) -> _IPAddress:

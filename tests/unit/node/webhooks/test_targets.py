@@ -127,6 +127,10 @@ async def test_what_cannot_be_understood_is_not_taken(tmp_path: Path, server: Se
         ("169.254.169.254", False, True, True),
         ("fe80::1%eth0", False, True, True),
         ("fd00::1", False, True, True),
+        ("64:ff9b::8.8.8.8", True, True, False),  # what IPv6 addresses lead to by NAT64 and 6to4
+        ("64:ff9b::127.0.0.1", False, True, True),
+        ("64:ff9b::169.254.169.254", False, True, True),
+        ("2002:a01:203::1", False, True, True),
         ("0.0.0.0", False, False, False),
         ("224.0.0.1", False, False, False),
     ],
