@@ -201,6 +201,9 @@ async def test_a_question_is_answered_on_a_phone_from_the_inbox(world: World, pa
     await phone.resize(NARROW, 740)
     await phone.wait("document.querySelector('nav .count')?.textContent === '1'")
     await phone.click("link", "Inbox 1")
+    await phone.find("link", "Is that enough?")
+    named = "[...document.querySelectorAll('main li [title]')].map(each => [each.textContent, each.title])"
+    assert ["Tally", "pages.tally"] in await phone.evaluate(named)
     await phone.click("link", "Is that enough?")
     await phone.click("checkbox", "Approved", within=("region", "Questions"))
     await phone.click("button", "Answer")

@@ -509,7 +509,7 @@ export const say = {
     peer: 'Peer id (optional)',
     since: 'Since',
     add: 'Put on the list',
-    none: 'There is none.',
+    none: 'There are none.',
     takeOff: (name: string) => `Take ${name} off`,
     takeOffTitle: (name: string) => `Take ${name} off the list?`,
     takeOffText: 'Its node is removed, here and at the registries that were told of it from here.',

@@ -1,7 +1,7 @@
 /** Inbox: what waits, and what ended. */
 import { useMemo, useState } from 'preact/hooks'
 import { now } from '../app.ts'
-import { DOT, dotted, oneLine } from '../format.ts'
+import { DOT, oneLine } from '../format.ts'
 import { Empty, PageHead, Skeletons, State, Time, useTask } from '../parts/parts.tsx'
 import { paths } from '../router.ts'
 import { listRuns, type RunRow, usedNodes } from '../runs/runs.ts'
@@ -75,7 +75,9 @@ export function InboxPage() {
                   <State state="locked" />
                 </div>
                 <p class="small muted">
-                  {dotted(oneLine(lock.flow, 120), oneLine(lock.node, 60))}
+                  <span title={oneLine(lock.path, 300)}>{oneLine(lock.name, 120)}</span>
+                  {DOT}
+                  {oneLine(lock.node, 60)}
                   {lock.expiresAt !== undefined && (
                     <>
                       {DOT}
@@ -100,7 +102,7 @@ export function InboxPage() {
             {ended.map(row => (
               <li key={row.key}>
                 <div class="line">
-                  <a href={paths.run(row.peerId, row.fid)}>
+                  <a href={paths.run(row.peerId, row.fid)} title={oneLine(row.path, 300)}>
                     <strong>{oneLine(row.name, 200)}</strong>
                   </a>
                   <State state={row.state} />

@@ -14,7 +14,9 @@ export interface Waiting {
   fid: string
   lid: string
   title: string
-  flow: string
+  /** Of the flow. */
+  path: string
+  name: string
   expiresAt: number | undefined
 }
 
@@ -57,7 +59,9 @@ export async function look(stop: AbortSignal): Promise<void> {
             fid: textOf(row, 'fid'),
             lid: textOf(row, 'lid'),
             title: textOf(row, 'title'),
-            flow: textOf(row, 'flow'),
+            path: textOf(row, 'flow'),
+            // A node that is older tells the path alone.
+            name: textOf(row, 'name') || textOf(row, 'flow'),
             expiresAt: numberOf(row, 'expires_at')
           })
           if (found.length >= MOST) break

@@ -61,7 +61,7 @@ export function Questions({ node, fid, locks, over, wanted, isRead }: QuestionsP
   return (
     <section class={`card stack ${locks.length > 0 ? 'asking' : ''}`} aria-labelledby="questions">
       <h2 id="questions">{text.questions}</h2>
-      {locks.length === 0 && <p class="muted">{text.noQuestions}</p>}
+      {locks.length === 0 && notices.length === 0 && !isGone && <p class="muted">{text.noQuestions}</p>}
       {notices.map(notice => (
         <Note key={notice}>{<p>{notice}</p>}</Note>
       ))}

@@ -228,7 +228,9 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
                     />
                   </td>
                   <td class="run-name">
-                    <a href={paths.run(row.peerId, row.fid)}>{oneLine(row.name, 120)}</a>
+                    <a href={paths.run(row.peerId, row.fid)} title={oneLine(row.path, 300)}>
+                      {oneLine(row.name, 120)}
+                    </a>
                     {row.error && <p class="small muted">{oneLine(row.error, 80)}</p>}
                     {tag === undefined && row.tags.length > 0 && (
                       <div class="chips">
