@@ -178,6 +178,7 @@ async def test_runs_are_found_by_their_days_and_several_are_seen_to_at_once(page
     await between("2001-02-03", "2001-02-03")
     await page.sees("No run fits this filter")
     await looks_well(page)
+    await page.wait("!document.querySelector('.skeleton')")  # its nodes have answered meanwhile: there is none
     await between("2001-02-03", "")
     await page.find("checkbox", "Select the run of Tally")
     await page.downloads(tmp_path)

@@ -193,7 +193,7 @@ export function RunsPage({ tag }: { tag: string | undefined }) {
           </p>
         </Empty>
       )}
-      {!isEmpty && all.length === 0 && <Skeletons label={say.loading} />}
+      {looking && all.length === 0 && <Skeletons label={say.loading} />}
       {(all.length > 0 || (isDated && !looking)) && shown.length === 0 && <Empty title={text.noneFits} />}
       {shown.length > 0 && (
         <div class="card scroll">
