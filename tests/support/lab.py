@@ -29,9 +29,9 @@ ANSWER_SECONDS = 60.0
 _count = itertools.count()
 
 
-def ip(*words: str) -> None:
+def ip(*words: str, given: str = "") -> None:
     """Run `ip`; what it says when it fails is the error."""
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *words], input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
@@ -48,21 +48,26 @@ class Lab:
         """Make a host, with loopback only."""
         namespace = self._hosts[name] = f"{self._mark}-{name}"
         ip("netns", "add", namespace)
-        self.ip(name, "link", "set", "lo", "up")
-        # An address can be used at once.
-        self.set(name, "net.ipv6.conf.default.accept_dad", 0)
+        settings = {"net.ipv6.conf.default.accept_dad": 0}  # an address can be used at once
         if forwards:
-            self.set(name, "net.ipv4.ip_forward", 1)
-            self.set(name, "net.ipv6.conf.all.forwarding", 1)
+            settings |= {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+        self._set(name, settings, "ip link set lo up")
 
     def ip(self, name: str, *words: str) -> None:
         """Run `ip` on a host."""
         ip("-n", self._hosts[name], *words)
 
+    def ips(self, name: str, *lines: str) -> None:
+        """Run `ip` on a host for each of these lines, in one process."""
+        ip("-n", self._hosts[name], "-batch", "-", given="".join(f"{line}\n" for line in lines))
+
     def set(self, name: str, setting: str, value: int) -> None:
         """Set a kernel parameter of a host."""
-        path = "/proc/sys/" + setting.replace(".", "/")
-        self.run(name, "sh", "-c", f"echo {value} > {path}")
+        self._set(name, {setting: value})
+
+    def _set(self, name: str, settings: Mapping[str, int], *more: str) -> None:
+        writes = [f"echo {value} > /proc/sys/{setting.replace('.', '/')}" for setting, value in settings.items()]
+        self.run(name, "sh", "-ec", "\n".join([*writes, *more]))
 
     def command(self, name: str, *words: str) -> list[str]:
         """Return the words that run a command on a host."""

@@ -121,19 +121,21 @@ async def call(
         session = await host.connect([Multiaddr.parse(address) for address in addresses])
         told: dict[str, Any] = {"connected_ms": round(1000 * (loop.time() - began)), "bytes": 0, "items": 0}
         longest, error = 0.0, None
+        last: float | None = None
         while route not in ("", session.route):  # noqa: ASYNC110 - a session tells nobody
             await asyncio.sleep(0.05)
         say({"connected": session.remote_address[0]})
-        begin = last = loop.time()
+        begin = loop.time()
         try:
             async with asyncio.timeout(seconds), Call(session, op, args, timeout=None) as call:
                 async for item in call:
-                    longest, last = max(longest, loop.time() - last), loop.time()
+                    now = loop.time()
+                    longest, last = max(longest, now - (last or now)), now
                     told["bytes"] += len(item)
                     told["items"] += 1
         except (KodoError, TimeoutError) as caught:
             error = None if isinstance(caught, TimeoutError) and op == "tick" else repr(caught)
-        longest = max(longest, loop.time() - last)
+        longest = max(longest, loop.time() - (last or begin))
         return {
             **told,
             "seconds": loop.time() - begin,

@@ -109,8 +109,8 @@ class Sites:
         self.lab.host(name)
         self.lab.wire("internet", name)
         self.lab.address("internet", name, f"{router}/24")
-        self.lab.address(name, "internet", *(f"{address}/24" for address in addresses))
-        self.lab.route(name, router)
+        own = [f"addr add {address}/24 dev internet" for address in addresses]
+        self.lab.ips(name, *own, f"route replace default via {router}")
 
     def host_behind(self, site: Site, name: str, kind: Nat) -> None:
         """Make a site's host a router of a kind, with another host behind it: the site's router is its provider's."""
@@ -132,23 +132,27 @@ class Sites:
 
     def rebind(self, site: Site) -> None:
         """Let a router forget all mappings, as one does that restarts; new ones get other ports."""
-        self._forget(site, self._wan[site])
         first, last = next(_PORTS)
         self._translate(site, f"to :{first}-{last}")
+        self._forget(site, self._wan[site])
 
     def renumber(self, site: Site) -> None:
         """Give a router another public address, as providers do over night."""
         network, _, host = self._wan[site].rpartition(".")
-        self._forget(site, f"{network}.{int(host) + 1}")
+        before, self._wan[site] = self._wan[site], f"{network}.{int(host) + 1}"
         self._translate(site)
+        self._forget(site, before)
 
     def move(self, site: Site, host: int) -> None:
         """Give a site's host another address in its network, for good; it ends with this number."""
-        own = self.address(site)
+        own, way_out = self.address(site), f"router-{site}"
         network = own.rpartition(".")[0]
-        self.lab.ip(site, "addr", "del", f"{own}/24", "dev", f"router-{site}")
-        self.lab.address(site, f"router-{site}", f"{network}.{host}/24")
-        self.lab.route(site, f"{network}.1")
+        self.lab.ips(
+            site,
+            f"addr del {own}/24 dev {way_out}",
+            f"addr add {network}.{host}/24 dev {way_out}",
+            f"route replace default via {network}.1",
+        )
 
     def _make(self, site: Site) -> None:
         number, router = self._numbers[site], f"router-{site}"
@@ -158,26 +162,30 @@ class Sites:
         self.lab.host(router, forwards=True)
         self.lab.wire(router, site)
         self.lab.address(router, site, f"{network}.1/24")
-        self.lab.address(site, router, f"{network}.2/24")
-        self.lab.route(site, f"{network}.1")
+        self.lab.ips(site, f"addr add {network}.2/24 dev {router}", f"route replace default via {network}.1")
         if self._delay_s:
             self.lab.slow_wire(router, "internet", self._delay_s)
         else:
             self.lab.wire(router, "internet")
-        self.lab.address("internet", router, f"100.64.{number}.1/24")
-        self._forget(site, self._wan[site])
+        there = [f"addr add 100.64.{number}.1/24 dev {router}"]
         if self.kinds[site] is Nat.OPEN:
-            self.lab.ip("internet", "route", "add", f"{network}.0/24", "via", self._wan[site])
+            there.append(f"route add {network}.0/24 via {self._wan[site]}")
+        self.lab.ips("internet", *there)
         self._translate(site)
+        self._forget(site, "")
 
-    def _forget(self, site: Site, wan: str) -> None:
-        """Give a router its public address anew: the kernel forgets what it has masqueraded behind the former."""
-        router, number = f"router-{site}", self._numbers[site]
-        with contextlib.suppress(RuntimeError):
-            self.lab.ip(router, "addr", "del", f"{self._wan[site]}/24", "dev", "internet")
-        self._wan[site] = wan
-        self.lab.address(router, "internet", f"{wan}/24")
-        self.lab.route(router, f"100.64.{number}.1")
+    def _forget(self, site: Site, before: str) -> None:
+        """Give a router its public address anew: the kernel forgets what it has masqueraded behind the former.
+
+        It is done at once, as a router does it: packets that come meanwhile find no way.
+        """
+        lines = [f"addr add {self._wan[site]}/24 dev internet", f"route replace default via {self._gateway(site)}"]
+        if before:
+            lines.insert(0, f"addr del {before}/24 dev internet")
+        self.lab.ips(f"router-{site}", *lines)
+
+    def _gateway(self, site: Site) -> str:
+        return f"100.64.{self._numbers[site]}.1"
 
     def _translate(self, site: Site, ports: str = "") -> None:
         lan = self.address(site).rpartition(".")[0] + ".0/24"

@@ -58,6 +58,8 @@ UPGRADE_SECONDS: Final = 4.0
 """How long after the choice better addresses are checked like new ones; then every `IDLE_SECONDS`."""
 _LEAST_WAIT, _MOST_WAIT = 0.2, 1.0
 """Bounds of the time that an answer may take, twice the last round trip."""
+_LEAST_FIRST_WAIT, _FIRST_ROUND_TRIPS = 0.12, 1.5
+"""The same of the first check in a silence: while a router changes, one is easily lost."""
 
 
 class Rank(IntEnum):
@@ -141,13 +143,15 @@ def rank_targets(targets: Sequence[Target], networks: Iterable[Network]) -> list
 class _Known:
     """What is known of one candidate."""
 
-    __slots__ = ("candidate", "due_at", "refused", "wait")
+    __slots__ = ("candidate", "due_at", "early", "refused", "wait")
 
     def __init__(self, candidate: Candidate, due_at: float) -> None:
         self.candidate = candidate
         self.due_at = due_at
         self.wait = FIRST_RETRY_SECONDS
         self.refused = False
+        self.early = False
+        """Whether it has answered before it could be taken."""
 
 
 class Paths:
@@ -254,6 +258,8 @@ class Paths:
 
     def _current_due(self) -> float:
         if self._unechoed:
+            if self._unechoed == 1:
+                return self._asked_at + min(max(_FIRST_ROUND_TRIPS * self._rtt, _LEAST_FIRST_WAIT), _MOST_WAIT)
             wait = min(max(2 * self._rtt, _LEAST_WAIT), _MOST_WAIT) * 2.0 ** (min(self._unechoed, 5) - 1)
             return self._asked_at + min(wait, AWAITED_SECONDS)
         if self._asked_at < self._chosen_at + UPGRADE_SECONDS and self._is_relayed:
@@ -264,6 +270,14 @@ class Paths:
         return min(self._asked_at + AWAITED_SECONDS, max(self._heard_at, self._asked_at) + quiet)
 
     # what came of it
+
+    def settle(self, now: float) -> None:
+        """Allow better paths to replace the current one, and check those at once that have answered before."""
+        if not self.settled:
+            self.settled = True
+            for known in self._known.values():
+                if known.early:
+                    known.due_at = now
 
     def heard(self, now: float) -> None:
         """Note that something authentic came from the peer over the current path."""
@@ -292,7 +306,8 @@ class Paths:
         current = self.current
         if current is not None:
             better = known.candidate.rank > self._known[current].candidate.rank
-            if not self.settled or not (better or self.lost):
+            known.early = better and not self.settled
+            if known.early or not (better or self.lost) or not self.settled:
                 return Change.NOTHING
         self.current, self._mapped, self._rtt = target, mapped, rtt
         self._chosen_at = self._asked_at = self._heard_at = now

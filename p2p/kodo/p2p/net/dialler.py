@@ -120,6 +120,10 @@ class Dialler:
         elif self._later is None:
             self._later = self._loop.call_later(HEAD_START_SECONDS, self._connect)
 
+    def settled(self) -> None:
+        """Take a better path from now on: the link's peer has proved who it is."""
+        self._check_due()
+
     async def found(self) -> None:
         """Wait until an address answers; the caller's deadline ends it. Cancelling is safe.
 
@@ -262,7 +266,8 @@ class Dialler:
     def _update(self) -> None:
         link = self.link
         if link is not None:
-            self._paths.settled = link.settled
+            if link.settled:
+                self._paths.settle(self._loop.time())
             self._paths.awaiting = link.awaits
             self._calm = not link.awaits
 

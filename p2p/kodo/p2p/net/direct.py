@@ -177,6 +177,7 @@ class WebRtcTransport:
             dialler.close()
             raise
         link.on_end = dialler.close
+        dialler.settled()
         return link
 
 

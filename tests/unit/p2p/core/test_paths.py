@@ -178,6 +178,17 @@ def test_an_answer_that_sees_us_elsewhere_is_told_once() -> None:
     assert paths.answered(NEAR, ME_ELSEWHERE, 3.0, RTT) is Change.NOTHING
 
 
+def test_a_better_address_that_has_answered_too_early_to_be_taken_is_asked_again_once_it_can_be() -> None:
+    paths = Paths([Candidate(FAR, Rank.RELAYED), Candidate(OTHER, Rank.FAR)], 0.0)
+    paths.take_due(0.0)
+    assert paths.answered(FAR, ME, 0.1, RTT) is Change.MOVED
+    run(paths, 0.35, {})
+    assert paths.answered(OTHER, ME, 0.35, RTT) is Change.NOTHING
+    paths.settle(0.36)
+    assert paths.take_due(0.36) == [OTHER]
+    assert paths.answered(OTHER, ME, 0.4, RTT) is Change.MOVED
+
+
 def test_a_path_that_answers_no_more_is_left_for_one_that_does_but_not_at_the_first_loss() -> None:
     paths = held()
     paths.take_due(QUIET_SECONDS)

@@ -122,6 +122,23 @@ def test_a_stream_goes_on_when_a_nat_forgets_the_user(play: Play) -> None:
     play(scene)
 
 
+def test_a_stream_goes_on_soon_even_if_the_first_check_after_a_change_is_lost(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        it.air.nat = True
+        lost: list[bytes] = []
+
+        def rebind() -> None:
+            it.air.rebind()
+            it.air.drop = lambda data, source, to: bool(
+                stun.is_binding_request(data) and not lost and not lost.append(data)
+            )
+
+        assert await longest_gap(it.session, {50: rebind}) < 0.45
+        assert lost
+
+    play(scene)
+
+
 def test_a_stream_goes_on_when_the_user_moves_to_another_network(play: Play) -> None:
     async def scene(it: Scene) -> None:
         assert await longest_gap(it.session, {50: lambda: setattr(it.air, "home", OTHER)}) < 0.5
