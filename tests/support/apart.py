@@ -7,7 +7,7 @@ import sys
 import venv
 from pathlib import Path
 
-from scripts.locks import install_commands, is_newest_wanted, path_of
+from scripts.locks import install_commands, is_newest_wanted, path_of, uv
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL_SECONDS = 1200
@@ -38,8 +38,21 @@ def environment(name: str) -> Path:
     sources = (ROOT / "pyproject.toml").read_bytes() + path_of(name).read_bytes()
     wanted = hashlib.sha256(sources + sys.version.encode()).hexdigest()
     if is_newest_wanted() or not stamp.is_file() or stamp.read_text() != wanted:
-        venv.create(folder, with_pip=True, clear=True)
-        for command in install_commands(made, name, newest=is_newest_wanted()):
-            do(*command)
+        try:
+            _install(folder, made, name, uv())
+        except (
+            AssertionError,
+            SystemExit,
+            subprocess.TimeoutExpired,
+        ):  # uv knows nothing of an index that only pip is told of
+            _install(folder, made, name, None)
         stamp.write_text(wanted)
     return made
+
+
+def _install(folder: Path, python: Path, name: str, installer: Path | None) -> None:
+    venv.create(folder, with_pip=installer is None, clear=True)
+    for command in install_commands(python, name, newest=is_newest_wanted(), installer=installer):
+        do(*command)
+    for ray in folder.glob("lib/*/site-packages/ray"):  # uv compiles nothing, and Ray has to start in a given time
+        do(python, "-m", "compileall", "-q", ray)

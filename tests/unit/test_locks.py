@@ -79,9 +79,11 @@ def test_a_run_has_the_versions_that_were_tested(python: str) -> None:
     assert chosen("run", python).items() <= chosen("test", python).items()
 
 
+@pytest.mark.parametrize("installer", [None, Path("uv")], ids=["pip", "uv"])
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_locked_is_installed_by_its_hashes_and_by_nothing_else(name: str) -> None:
-    for command in install_commands("python", name, newest=False):
+def test_what_is_locked_is_installed_by_its_hashes_and_by_nothing_else(name: str, installer: Path | None) -> None:
+    for command in install_commands("python", name, newest=False, installer=installer):
+        assert "python" in command
         assert {"--require-hashes", "--no-index"} & set(command)
 
 
