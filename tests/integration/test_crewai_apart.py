@@ -11,7 +11,7 @@ from scripts.silence import listen_to
 from tests.support.apart import do, environment
 
 TESTS = "tests/integration/ray/test_ray_crewai.py"
-REMEMBER = "tests/integration/crews_that_remember.py"
+IN_ONE_PROCESS = ["tests/integration/crews_that_are_told.py", "tests/integration/crews_that_remember.py"]
 
 INSTALLED = importlib.util.find_spec("crewai") is not None
 
@@ -24,18 +24,11 @@ def python() -> Path:
     return environment("crewai")
 
 
-@pytest.mark.skipif(INSTALLED, reason=f"{TESTS} runs in this environment")
-def test_crews_become_flows_in_an_environment_that_has_crewai(python: Path):
-    told = do(python, "-m", "pytest", "-q", TESTS, seconds=600)
-    assert " passed" in told
-    assert "skipped" not in told
-
-
-def test_crews_remember_over_runs_and_single_agents_are_told(python: Path, monkeypatch: pytest.MonkeyPatch):
+def test_crews_and_agents_are_told_ask_by_locks_and_remember_over_runs(python: Path, monkeypatch: pytest.MonkeyPatch):
     for name, value in {**TELEMETRY_OFF, "OPENAI_API_KEY": "sk-of-nobody"}.items():
         monkeypatch.setenv(name, value)
     # crewAI warns of itself when it is imported.
-    told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", REMEMBER, seconds=600)
+    told = do(python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", *IN_ONE_PROCESS, seconds=600)
     assert " passed" in told
     assert "skipped" not in told
 
@@ -58,3 +51,10 @@ def test_what_its_page_shows_works(python: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KODO_DOCS_ENVIRONMENT", "crewai")
     told = do(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/docs/test_pages.py", "-k", "shows_works")
     assert "1 passed" in told, told
+
+
+@pytest.mark.skipif(INSTALLED, reason=f"{TESTS} runs in this environment")
+def test_crews_become_flows_in_an_environment_that_has_crewai(python: Path):
+    told = do(python, "-m", "pytest", "-q", TESTS, seconds=600)
+    assert " passed" in told
+    assert "skipped" not in told

@@ -1,6 +1,6 @@
 """Every way to write a flow and to make events, launched by `koco`; kinds, levels and producers as they were agreed.
 
-LangGraph and crewAI have theirs in `test_koco_life` and `ray/test_ray_crewai`.
+LangGraph and crewAI have theirs in `test_koco_life` and `crews_that_are_told`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from kodo.p2p.errors import UsageError
 PAGE = Path(__file__).parents[4] / "docs" / "reference" / "results.md"
 ELSEWHERE = {
     "a result of more than 256 KiB": "tests/integration/ray/test_ray_runs.py",
-    "crew, graph, chain, workflow": "tests/integration/ray/test_ray_langgraph.py and test_ray_crewai.py",
+    "crew, graph, chain, workflow": "tests/integration/ray/test_ray_langgraph.py and ../crews_that_are_told.py",
 }
 
 
