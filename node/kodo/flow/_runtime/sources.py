@@ -37,13 +37,16 @@ __all__ = [
 
 _MAX_SOURCE_BYTES = 1 << 20
 _MAX_LEVELS = 20
-_STANDARD = frozenset(
-    name
-    for name in sys.stdlib_module_names - {"test", "idlelib", "turtledemo", "antigravity", "this"}
-    if not name.startswith("_")
-)
+_SLOPPY = frozenset(["test", "idlelib", "turtledemo", "antigravity", "this"])
+"""Modules of Python's own that no other needs: names that scripts may have."""
+
+_STANDARD = frozenset(name for name in sys.stdlib_module_names - _SLOPPY if not name.startswith("_"))
 _PLACES = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-_PLACES.append(os.path.join(_PLACES[1], "lib-dynload"))
+_PLACES += [os.path.join(place, "lib-dynload") for place in _PLACES]
+_PLACES = list(dict.fromkeys(_PLACES))
+"""Where modules of Python's own lie; in a virtual environment the second is none of them."""
+
+_ZIP = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
 
 _roots: list[str] = []
 _shared: set[str] = set()
@@ -51,32 +54,59 @@ _shared: set[str] = set()
 
 
 class _StandardFirst:
-    """Finds modules of Python's own in Python's own folders alone."""
+    """Finds Python's own modules in Python's own folders alone, and sloppy names, as `test`, in the roots first."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        """Return where a module of Python's is; None for any other."""
-        if path is not None or name not in _STANDARD:
+        """Return where a module with a name of Python's is; None for any other, and where it is not."""
+        if path is None and name in _STANDARD:
+            return importlib.machinery.PathFinder.find_spec(name, _PLACES)
+        if path is not None or name not in _SLOPPY:
             return None
-        return importlib.machinery.PathFinder.find_spec(name, _PLACES)
+        found = importlib.machinery.PathFinder.find_spec(name, _roots)
+        return found if found is not None and found.loader is not None else None  # a mere folder is the last choice
 
 
 def add_roots(roots: list[str]) -> None:
-    """Put folders of sources first on the import path, in their order; one that is a package itself comes last."""
+    """Put folders of sources first on the import path, in their order; one that is a package itself comes last.
+
+    Where one has a file with the name of a module of Python's, Python's own folders come before them: processes that
+    a flow starts by `multiprocessing` get this path.
+    """
     found = [str(Path(root).resolve()) for root in roots]
+    _roots[:] = [*found, *(root for root in _roots if root not in found)]
+    if any(map(_has_stray, found)):
+        sys.path[:] = [*(place for place in sys.path if _is_pythons(place)), *sys.path]
+        sys.path[:] = dict.fromkeys(sys.path)
     for root in reversed(found):
         if root in sys.path:
             sys.path.remove(root)
         if not _is_package(Path(root)):
-            sys.path.insert(0, root)
+            _put_first(root)
     sys.path.extend(root for root in found if root not in sys.path)
-    _roots[:] = [*found, *(root for root in _roots if root not in found)]
     _note_shared()
     if _StandardFirst not in sys.meta_path:
         places = [place for place, finder in enumerate(sys.meta_path) if finder is importlib.machinery.PathFinder]
         sys.meta_path.insert(places[0] if places else len(sys.meta_path), _StandardFirst)
     importlib.invalidate_caches()
     install_kodosumi()
+
+
+def _put_first(root: str) -> None:
+    """Put a folder first on the import path, but for Python's own where those stand first."""
+    own = next((place for place, folder in enumerate(sys.path) if not _is_pythons(folder)), len(sys.path))
+    sys.path.insert(own, root)
+
+
+def _is_pythons(place: str) -> bool:
+    return place in _PLACES or os.path.basename(place) == _ZIP
+
+
+def _has_stray(root: str) -> bool:
+    with contextlib.suppress(OSError):
+        names = set(os.listdir(root))
+        return any(f"{name}.py" in names or (name in names and _is_package(Path(root, name))) for name in _STANDARD)
+    return False
 
 
 def enter_scope(roots: list[str]) -> None:
@@ -100,7 +130,7 @@ def import_source(name: str) -> ModuleType:
     set_environment(name, [*([own] if own is not None else []), *_roots])
     if own is not None and len(_roots) > 1 and own in sys.path:
         sys.path.remove(own)
-        sys.path.insert(0, own)
+        _put_first(own)
     return importlib.import_module(name)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,36 @@ async def test_relative_imports_work_in_whichever_way_a_packages_file_is_named(t
         assert set(above) == {f"out.inner.{name}.{name}" for name in ("one", "two", "three", "four")}
         within = await described(base / "out" / "inner", "one.py", "./two.py:two", "three", "four:four")
         assert within == above == dict.fromkeys(above)
+
+
+IN_CHILDREN = """
+import json, multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from kodo.flow._runtime.sources import add_roots
+add_roots([sys.argv[1]])
+import work, test
+for method in ("spawn", "forkserver"):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        assert pool.submit(work.places, 1).result(30) == work.places(1)
+print(json.dumps([work.places(1), test.__file__]))
+"""
+
+
+def test_a_stray_file_is_imported_in_no_process_that_a_flow_starts(tmp_path: Path):
+    for name in ("random", "types", "array", "select"):  # also one in C, whose folder no virtual environment has
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('stray')")
+    (tmp_path / "test.py").write_text("")  # a name that sloppy scripts have
+    (tmp_path / "work.py").write_text(
+        "import random, types, array, select\n"
+        "def places(_): return [getattr(each, '__file__', '') for each in (random, types, array, select)]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", IN_CHILDREN, tmp_path], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    python, sloppy = json.loads(done.stdout)
+    assert [place for place in python if str(tmp_path) in place] == []
+    assert sloppy == str(tmp_path / "test.py")
 
 
 async def test_a_stray_file_breaks_no_flow_and_is_named_where_it_is_meant(tmp_path: Path):
