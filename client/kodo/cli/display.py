@@ -26,6 +26,12 @@ __all__ = [
 ]
 
 
+_MESSAGE = frozenset(["additional_kwargs", "response_metadata", "role"])
+"""What maps with a `content` have that are messages of LangChain or of OpenAI."""
+_MAX_DEPTH = 6
+_MAX_ITEMS = 50
+
+
 def describe(event: Event) -> str:
     """Return what an event says, for people, on one line (the texts of `stdout`, `log` and results may have more)."""
     data = event.data
@@ -67,11 +73,26 @@ def describe(event: Event) -> str:
 
 def _facts(data: Mapping[str, Any]) -> str:
     """Return data of no known form: its text first, then names and values, those within values as JSON."""
-    pairs = ", ".join(f"{name} {compact(value, 200)}" for name, value in data.items() if name != "text")
+    pairs = ", ".join(f"{name} {compact(_brief(value), 200)}" for name, value in data.items() if name != "text")
     if "text" not in data:
         return line(pairs, 500)
     text = compact(data["text"], 300)
     return line(f"{text} ({pairs})" if pairs else text, 500)
+
+
+def _brief(value: Any, depth: int = 0) -> Any:
+    """Return a value in which messages of models are what they say, or the tools that they call."""
+    if depth == _MAX_DEPTH:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_brief(each, depth + 1) for each in value[:_MAX_ITEMS]]
+    if not isinstance(value, Mapping):
+        return value
+    if "content" in value and not _MESSAGE.isdisjoint(value):
+        calls = value.get("tool_calls")
+        names = [call.get("name") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+        return value["content"] if value["content"] or not names else {"calls": names}
+    return {name: _brief(each, depth + 1) for name, each in value.items()}
 
 
 def progress_text(data: Mapping[str, Any]) -> str:
@@ -158,8 +179,8 @@ class Display(Protocol):
         """Take the next event; `view` includes it already."""
         ...
 
-    def pause(self) -> AbstractContextManager[None]:
-        """Leave the terminal to a form."""
+    def pause(self, lid: str = "") -> AbstractContextManager[None]:
+        """Leave the terminal to a form, which shows the title of this lock and what is wrong with an answer."""
         ...
 
     @property
@@ -186,7 +207,7 @@ class _Simple:
     ) -> None:
         return None
 
-    def pause(self) -> AbstractContextManager[None]:
+    def pause(self, lid: str = "") -> AbstractContextManager[None]:
         return _NoPause()
 
     @property

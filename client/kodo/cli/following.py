@@ -7,7 +7,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,21 +148,27 @@ async def _see_to_locks(
         UsageError: only defaults are wanted, there is none, and nobody to ask.
     """
     seen: set[str] = set()
+
+    def new_lock() -> OpenLock | None:
+        lock = next((each for lid, each in run.view.locks.items() if lid not in seen), None)
+        if lock is not None:
+            seen.add(lock.lid)
+        return lock
+
     while True:
         await changed.wait()
         changed.clear()
         await asyncio.sleep(SETTLE_SECONDS)
-        while lock := next((each for lid, each in run.view.locks.items() if lid not in seen), None):
-            seen.add(lock.lid)
+        while lock := new_lock():
             if _is_for_the_debugger(lock.schema):
                 with display.pause():
                     goes_on.clear()
                     await _try_answer(context, run, lock, True)
-                    await goes_on.wait()
+                    await _debug(context, run, display, changed, goes_on, new_lock)
             elif defaults and lock.has_default:
                 await _try_answer(context, run, lock, lock.default)
             elif context.interactive:
-                with display.pause():
+                with display.pause(lock.lid):
                     await _ask_while_open(context, run, lock, changed)
             elif defaults:
                 # A node that this command has started ends with it: nobody could come back.
@@ -173,6 +179,31 @@ async def _see_to_locks(
                 )
             else:
                 context.say(f"waits for an answer: {lock.title}; give it with: {_how(run, lock)}")
+
+
+async def _debug(
+    context: Context,
+    run: Run,
+    display: Display,
+    changed: asyncio.Event,
+    goes_on: asyncio.Event,
+    new_lock: Callable[[], OpenLock | None],
+) -> None:
+    """Wait until the debugger lets the flow go on. What it steps over may ask: then it does not read the terminal."""
+    while not goes_on.is_set():
+        waiting = [asyncio.ensure_future(each.wait()) for each in (goes_on, changed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        changed.clear()
+        while not goes_on.is_set() and (lock := new_lock()):
+            if _is_for_the_debugger(lock.schema):
+                await _try_answer(context, run, lock, True)
+            else:
+                with display.pause(lock.lid):
+                    await _ask_while_open(context, run, lock, changed)
 
 
 def _is_for_the_debugger(schema: Any) -> bool:
@@ -217,7 +248,7 @@ async def ask_for(context: Context, title: str, schema: Any, default: Any, has_d
     from kodo.cli.terminal import ask_line
 
     context.say("")
-    context.say(title)
+    context.say(f"? {title}")
     preset = {"default": default} if has_default else {}
     return await fill_form(schema, ask_line, context.say, **preset)
 

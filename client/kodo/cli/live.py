@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kodo.cli.display import describe, progress_text
 from kodo.cli.steps import Steps
+from kodo.cli.terminal import forget_typed, unseen_typing
 from kodo.cli.text import compact, human_seconds, line, lines, short
 from kodo.protocol.events import Event, RunState, RunView
 
@@ -140,6 +141,10 @@ class LiveDisplay:
         self._folded = 0
         self._rows: list[dict[str, Any]] = []
         self._steps = Steps()
+        self._titles: dict[str, Event] = {}
+        """Locks that came, and whose titles nobody has shown yet: a form does, if somebody is asked here."""
+        self._asked: str | None = None
+        self._quiet = contextlib.ExitStack()
         self._plain = not (console.encoding or "").lower().startswith("utf")
         self._live = self._make_live()
 
@@ -154,15 +159,26 @@ class LiveDisplay:
             redirect_stdout=False,
         )
 
+    def _start(self) -> None:
+        # What is typed now would move the live part, which then leaves some of itself behind.
+        self._quiet.enter_context(unseen_typing())
+        self._live.start(refresh=True)
+
+    def _stop(self) -> None:
+        self._live.stop()
+        self._quiet.close()
+
     def __enter__(self) -> Self:
-        self._live.start()
+        self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self._stop()
         self._end_table()
+        for lid in list(self._titles):
+            self._show_title(lid)
         if self._view.state.over:
             self._console.print(self._header(), no_wrap=True, overflow="ellipsis")
         if self._folded:
@@ -191,21 +207,36 @@ class LiveDisplay:
             if told is not None:  # what starts is shown below until it ends
                 self._end_table()
                 self._scroll(event._replace(data=dict(told)))
+        elif event.event == "lock":
+            self._titles[str(event.data.get("lid"))] = event
         elif event.event not in _BELOW:
             self._end_table()
-            self._scroll(event)
+            lid = str(event.data.get("lid"))
+            self._show_title(lid)
+            if event.event != "unlock-deny" or lid != self._asked:
+                self._scroll(event)
 
     @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Take the live part away while a form is filled in."""
+    def pause(self, lid: str = "") -> Iterator[None]:
+        """Take the live part away while a form is filled in; see `Display.pause`. A form may follow within."""
         self._end_table()
-        self._live.stop()
+        self._titles.pop(lid, None)
+        before, self._asked = self._asked, lid
+        if before is None:
+            self._stop()
+            forget_typed()
         try:
             yield
         finally:
-            # A new one: the old one would draw over the form, where it stood itself.
-            self._live = self._make_live()
-            self._live.start(refresh=True)
+            self._asked = before
+            if before is None:
+                # A new one: the old one would draw over the form, where it stood itself.
+                self._live = self._make_live()
+                self._start()
+
+    def _show_title(self, lid: str) -> None:
+        if lid in self._titles:
+            self._scroll(self._titles.pop(lid))
 
     def render(self) -> RenderableType:
         """Return what stays as it is now."""
@@ -329,7 +360,9 @@ class LiveDisplay:
                 tree.add(Text(f"{kind} {name}", style="magenta", no_wrap=True, overflow="ellipsis"))
         for told_step in self._steps.under_way()[-MAX_NAMES:]:
             tree.add(Text(told_step, style="blue", no_wrap=True, overflow="ellipsis"))
-        for lock in list(view.locks.values())[:8]:
+        # Not those that a form asks for in a moment: nobody shall answer before it is there.
+        waiting = [lock for lid, lock in view.locks.items() if lid not in self._titles]
+        for lock in waiting[:8]:
             tree.add(Text(f"? {line(lock.title, 200)}", style="bold yellow"))
         return tree
 

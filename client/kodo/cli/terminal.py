@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kodo.cli.text import line
 from kodo.p2p.errors import UsageError
 
-__all__ = ["ask_line"]
+__all__ = ["ask_line", "forget_typed", "unseen_typing"]
 
 MAX_LINE_BYTES = 1 << 20
 
@@ -58,6 +58,30 @@ async def ask_line(prompt: str, secret: bool = False) -> str:
     if not answer:
         raise UsageError("the input ended before the form was complete")
     return answer.decode("utf-8", "replace").rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def unseen_typing() -> Iterator[None]:
+    """Show nothing of what is typed for as long as the block lasts; it is kept for whoever reads it later."""
+    handle = _own_terminal()
+    with _echo(handle or 0, handle is None):
+        yield
+
+
+def forget_typed() -> None:
+    """Forget what was typed so far: it answers no question that comes now."""
+    handle = _own_terminal()
+    if handle is not None:
+        termios.tcflush(handle, termios.TCIFLUSH)
+
+
+def _own_terminal() -> int | None:
+    """Return the terminal on stdin; None where there is none, or another program has it."""
+    try:
+        handle = sys.stdin.fileno()
+        return handle if os.isatty(handle) and os.tcgetpgrp(handle) == os.getpgrp() else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,12 @@ def stops(n: int = 4) -> str:
     return f"ended with {total}"
 
 @flow
+def steps() -> str:
+    breakpoint()
+    fine = lock("Fine?", bool)
+    return f"ended with {fine}"
+
+@flow
 def asks(topic: str) -> bool:
     return lock("Really?", bool)
 
@@ -39,7 +45,8 @@ def file(tmp_path: Path) -> str:
     [
         ([":asks", "topik=x"], "did you mean topic?"),
         ([":asks"], "the flow needs topic; give topic=…"),
-        (["", "topic=x"], "3 flows (stops, asks, told); name one"),
+        ([":stop"], "did you mean stops?"),
+        (["", "topic=x"], "4 flows (stops, steps, asks, told); name one"),
         ([":stops", "n=many"], "n should be"),
     ],
 )
@@ -70,6 +77,18 @@ def test_a_breakpoint_stops_on_the_terminal_of_the_run(user: User, file: str) ->
     person.sees("ended with 7")
     assert person.leaves() == 0
     assert "unlock" not in person.screen
+
+
+def test_a_question_that_the_debugger_steps_over_is_asked_on_its_terminal(user: User, file: str) -> None:
+    person = Person(user.home, "run", f"{file}:steps")
+    person.sees("(Pdb) ")
+    person.types("next\n")
+    person.sees("? Fine?")
+    person.types("yes\n")
+    person.sees("(Pdb) ")
+    person.types("continue\n")
+    person.sees("ended with True")
+    assert person.leaves() == 0
 
 
 def test_a_breakpoint_without_a_terminal_is_skipped_and_told(user: User, file: str) -> None:

@@ -220,6 +220,37 @@ def test_a_terminal_that_takes_ascii_alone_gets_no_other_signs() -> None:
     assert "* r" in text
 
 
+def test_messages_of_models_are_shown_as_what_they_say() -> None:
+    more: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}, "id": "x" * 300}
+    said = {"content": "it shines", "type": "ai", "tool_calls": [], **more}
+    call = {"content": "", "type": "ai", "tool_calls": [{"name": "lookup", "args": {"key": 1}}], **more}
+    text = describe(event("result", 1, node="think", update={"messages": [said, call], "content": "mine", "n": 2}))
+    assert text == 'node think, update {"messages": ["it shines", {"calls": ["lookup"]}], "content": "mine", "n": 2}'
+    assert (
+        describe(event("result", 2, page={"content": "whole", "size": 3})) == 'page {"content": "whole", "size": 3}'
+    )
+
+
+def test_the_title_of_a_lock_is_shown_by_its_form_or_once_by_what_becomes_of_it() -> None:
+    out = io.StringIO()
+    view = RunView()
+    locks = [event("lock", seq, title=f"Title {lid}?", lid=lid) for seq, lid in enumerate("abc", 1)]
+    with LiveDisplay(Console(file=out, force_terminal=False, width=80), "title", now=lambda: 0.0) as display:
+        for each in locks:
+            view.apply(each)
+            display.show(each, view)
+        with display.pause("a"):
+            for each in (
+                event("unlock-deny", 4, lid="a", reasons=["too small"]),
+                event("unlock", 5, lid="b", answer=1),
+            ):
+                view.apply(each)
+                display.show(each, view)
+        display.show(event("unlock", 6, lid="a", answer=2), view)
+    told = [row for row in out.getvalue().splitlines() if row[:1] in "?✓✗" and "title" not in row]
+    assert told == ["? Title b?", "✓ 1", "✓ 2", "? Title c?"]  # the form shows what is wrong, too
+
+
 def test_a_run_that_waits_for_its_turn_shows_its_place_until_it_begins() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=100, color_system=None)
     display, view = LiveDisplay(console, "title", now=lambda: 0.0), RunView()

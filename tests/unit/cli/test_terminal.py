@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -34,3 +36,43 @@ async def test_an_interrupted_question_ends_its_line(person: int, capsys: pytest
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert capsys.readouterr().err == "name: \n"
+
+
+AHEAD = """
+import asyncio, fcntl, sys, termios
+from kodo.cli.terminal import ask_line, forget_typed, unseen_typing
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+async def main():
+    with unseen_typing():
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print("typed", flush=True)
+        while not int.from_bytes(fcntl.ioctl(0, termios.FIONREAD, bytes(4)), sys.byteorder):
+            pass
+    forget_typed()
+    print(await ask_line("Delete all?"), flush=True)
+asyncio.run(main())
+"""
+
+
+def test_what_was_typed_before_a_question_is_not_shown_and_answers_nothing() -> None:
+    typing, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AHEAD], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, start_new_session=True
+    ) as process:
+        os.close(terminal)
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            os.write(typing, b"go on\n")
+            assert process.stdout.readline() == b"typed\n"
+            os.write(typing, b"yes\n")
+            shown = b""
+            while b"Delete all?" not in shown:
+                shown += os.read(typing, 1000)
+            os.write(typing, b"no\n")
+            assert process.stdout.readline() == b"no\n"
+        finally:
+            process.kill()
+            os.close(typing)
+    assert shown.strip() == b"Delete all?"

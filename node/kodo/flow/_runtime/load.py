@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import pkgutil
 import re
@@ -147,7 +148,9 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
         try:
             target = getattr(target, name)
         except AttributeError:
-            raise NotFoundError(f"the module {module_name} has no {attribute}") from None
+            near = difflib.get_close_matches(name, [each for each in dir(target) if not each.startswith("_")], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise NotFoundError(f"the module {module_name} has no {attribute}{hint}") from None
     callable_of(target)
     found = definition or inspect.getattr_static(target, FLOW_ATTRIBUTE, None)
     if not isinstance(found, FlowDefinition):
