@@ -17,8 +17,8 @@ def python() -> Path:
 
 
 def test_agents_and_workflows_are_told_and_ask_by_locks_in_an_environment_that_has_them(python: Path):
-    files = ["tests/integration/agents_of_libraries.py", "tests/integration/burr_applications.py"]
-    told = do(python, *PYTEST, *files, seconds=600)
+    names = ["agents_of_libraries", "answers_of_agents", "burr_applications"]
+    told = do(python, *PYTEST, *(f"tests/integration/{name}.py" for name in names), seconds=600)
     assert " passed" in told
     assert "skipped" not in told
 

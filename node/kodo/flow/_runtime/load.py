@@ -6,6 +6,7 @@ import difflib
 import inspect
 import pkgutil
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ def load_entry(entry: str, definition: FlowDefinition | None = None) -> LoadedFl
             target = getattr(target, name)
         except AttributeError:
             near = difflib.get_close_matches(name, [each for each in dir(target) if not each.startswith("_")], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {shlex.quote(near[0])}?" if near else ""
             raise NotFoundError(f"the module {module_name} has no {attribute}{hint}") from None
     callable_of(target)
     found = definition or inspect.getattr_static(target, FLOW_ATTRIBUTE, None)

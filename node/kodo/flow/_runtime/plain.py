@@ -20,6 +20,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from kodo.flow._runtime.answers import answer_of
 from kodo.flow._runtime.not_awaited import NotAwaitedError
 
 __all__ = ["MAX_DEPTH", "MAX_ITEMS", "Converter", "StopError", "describe", "is_plain", "plain"]
@@ -138,6 +139,8 @@ class Converter:
 
     def _of_a_library(self, value: Any, path: tuple[str, ...]) -> Any:
         names = _names_of(type(value))
+        if (answer := answer_of(value, names)) is not None:
+            return self.convert(answer[0], (*path, ""))
         dump = getattr(value, "model_dump", None)
         if callable(dump):
             try:

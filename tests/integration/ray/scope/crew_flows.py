@@ -56,11 +56,11 @@ def streaming(topic: str, base_url: str):
 
 @flow
 def starting(base_url: str):
-    """Start crews, as a script does, and return what they say."""
+    """Start crews, as a script does, and return what they give."""
     crews = [made(base_url), made(base_url)]
     for each in crews:
         each.verbose = each.agents[0].verbose = True
-    return [each.kickoff(inputs={"topic": topic}).raw for each, topic in zip(crews, ("stars", "moons"), strict=True)]
+    return [each.kickoff(inputs={"topic": topic}) for each, topic in zip(crews, ("stars", "moons"), strict=True)]
 
 
 @flow

@@ -26,8 +26,27 @@ from kodo.p2p.errors import UsageError
 PAGE = Path(__file__).parents[4] / "docs" / "reference" / "results.md"
 ELSEWHERE = {
     "a result of more than 256 KiB": "tests/integration/ray/test_ray_runs.py",
+    "what a run of crewAI, Pydantic AI, OpenAI Agents or a LlamaIndex agent gave": (
+        "tests/integration/answers_of_agents.py and crews_that_are_told.py"
+    ),
     "crew, graph, chain, workflow": "tests/integration/ray/test_ray_langgraph.py and ../crews_that_are_told.py",
 }
+
+
+class Example:
+    """As DSPy's: no map, and its text is for programmers."""
+
+    __module__ = "dspy.primitives.example"
+
+    def items(self):
+        return [("answer", "all is well")]
+
+    def __str__(self):
+        return "Prediction(answer='all is well')"
+
+
+class Prediction(Example):
+    """As DSPy's."""
 
 
 class Recorder(Context):
@@ -197,6 +216,7 @@ ROWS = {
             {**FRAME, "output": f"final.{'parquet' if importlib.util.find_spec('pyarrow') else 'csv'}"},
         )
     ],
+    "DSPy `Prediction`, `Example`": [(lambda: [Prediction()], [{"answer": "all is well"}])],
     "another object, inside of a value": [
         (lambda: {"a": [1, object()]}, {"a": [1, "<builtins.object, left out>"]}),
     ],
