@@ -23,6 +23,7 @@ __all__ = ["instrumented"]
 _FRAMEWORKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "agents": ("openai_agents", ("set_trace_processors", "RunState")),
     "crewai": ("crewai", ("Crew", "Flow")),
+    "dspy": ("dspy", ("Module", "Predict", "settings")),
     "langgraph.pregel": ("langgraph_watch", ("Pregel",)),
     "opentelemetry.trace": ("genai_spans", ("set_tracer_provider", "TracerProvider")),
     "pydantic_ai": ("pydantic_ai", ("Agent",)),
