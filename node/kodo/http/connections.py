@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.net.turns import line_of
@@ -154,6 +155,23 @@ class Connection(web.RequestHandler):
                 timer.cancel()
         super().connection_lost(exc)
         self._left()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse what cannot be read without a word in the log.
+
+        Anybody may send that as often as he likes, and its URL may hold what somebody searches.
+        """
+        if status >= 500 or not isinstance(exc, HttpProcessingError) or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, text=f"{message or 'the request cannot be read'}\n")
+        response.force_close()
+        return response
 
     def begin(self) -> None:
         """A head is there, and its request is being answered."""

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import choose_encoder
 
 from kodo.http.connections import Door, attended, serve
+from kodo.http.named_host import named_host
 from kodo.p2p.core.hosts import is_own_host, plain_host
 from kodo.p2p.errors import UsageError
 
@@ -132,7 +133,10 @@ class MonitorServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         for refresh in self._refreshers:
             await refresh()
-        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        except (TypeError, ValueError):  # a version that is none
+            encode, content_type = choose_encoder("")
         return web.Response(body=encode(self.registry), headers={hdrs.CONTENT_TYPE: content_type})
 
 
@@ -142,7 +146,7 @@ async def _no_pages(
 ) -> web.StreamResponse:
     """Answer no script of a web page, which may have been led here by a name of its own (DNS rebinding)."""
     here = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    if here and is_own_host(here[0]) and not is_own_host(request.url.host or ""):
+    if here and is_own_host(here[0]) and not is_own_host(named_host(request) or ""):
         raise web.HTTPForbidden(text="on this machine, ask for 127.0.0.1 or localhost\n")
     if hdrs.ORIGIN in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise web.HTTPForbidden(text="not for web pages\n")

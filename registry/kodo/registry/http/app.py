@@ -13,7 +13,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -22,6 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kodo.access.provider import Provider
 from kodo.access.throttle import Throttle
 from kodo.http.connections import attended
+from kodo.http.named_host import named_host
 from kodo.p2p.core.hosts import THIS_MACHINE, source_of
 from kodo.p2p.core.identity import PeerId
 from kodo.p2p.distribution import installed_version
@@ -250,7 +250,7 @@ async def _in_line(request: web.Request, handler: _Handler) -> web.StreamRespons
 async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse what a foreign web page made a browser send: DNS rebinding (Host), cross-site requests (Origin)."""
     hosts = request.headers.getall(hdrs.HOST, [])
-    name = _host_name(hosts[0]) if len(hosts) == 1 else None
+    name = named_host(request)
     if name is None or not _is_own(name, request.app[_SERVICE].hosts):
         raise problem(
             421,
@@ -288,17 +288,6 @@ def _preflight() -> web.Response:
         hdrs.ACCESS_CONTROL_MAX_AGE: "600",
     }
     return web.Response(status=204, headers=headers)
-
-
-def _host_name(header: str) -> str | None:
-    try:
-        parts = urlsplit(f"//{header}")
-        _ = parts.port
-    except ValueError:
-        return None
-    if parts.netloc != header or "@" in header or parts.path or parts.query:
-        return None
-    return parts.hostname
 
 
 def _is_own(name: str, hosts: frozenset[str]) -> bool:
