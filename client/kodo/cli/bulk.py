@@ -102,13 +102,15 @@ async def _agreed(context: Context, rows: Sequence[Mapping[str, Any]], left_out:
 
     count = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
     if not context.interactive:
-        raise UsageError(f"this would {verb.name} {count}; say --yes, or add --limit and other options to mean fewer")
+        raise UsageError(
+            f"this would {verb.name} {count}; confirm with --yes, or select fewer with --limit and other options"
+        )
     for row in rows[:SHOWN]:
         context.say(f"  {row.get('node')}/{row.get('fid')}  {row.get('name')}  {row.get('state')}")
     if len(rows) > SHOWN:
         context.say(f"  and {len(rows) - SHOWN} more")
     if left_out:
-        context.say(f"({left_out} more are meant, to which that cannot be done)")
+        context.say(f"({left_out} more match, but this cannot be done to them)")
     answer = await ask_line(f"{verb.name} {count}? {_CONTINUE} ")
     return answer.strip().lower() in ("y", "yes")
 

@@ -80,7 +80,7 @@ COMMANDS: dict[str, Entry] = {
         "Share a run with users or roles, or by a link.",
     ),
     "shares": Entry("shares", "Outputs", "List your shares and their state."),
-    "unshare": Entry("shares", "Outputs", "End a share or an invitation. What goes on by it stops within a second."),
+    "unshare": Entry("shares", "Outputs", "End a share or an invitation. Access through it stops within a second."),
     "invite": Entry(
         "invitations",
         "Outputs",

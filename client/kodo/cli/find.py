@@ -58,7 +58,9 @@ async def flows(
     search: Annotated[
         str | None,
         typer.Option(
-            "--search", metavar="GLOB", help="Pattern for name, description, author and tags, e.g. '*market*'."
+            "--search",
+            metavar="GLOB",
+            help="Pattern that name, description, author or tags must match, e.g. '*market*'.",
         ),
     ] = None,
     query: Query = None,

@@ -52,8 +52,10 @@ def notifier() -> list[str] | None:
 
 async def inbox(
     context: Context,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and show what is new, until Ctrl-C.")] = False,
-    peek: Annotated[bool, typer.Option("--peek", help="Show what has ended again the next time, too.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running and show what is new, until Ctrl-C.")] = False,
+    peek: Annotated[
+        bool, typer.Option("--peek", help="Do not mark anything as seen: what has ended is shown again next time.")
+    ] = False,
 ) -> None:
     """Show which questions wait for you, and which of your runs have ended since you last looked."""
     from kodo.client.inbox import LookedAt

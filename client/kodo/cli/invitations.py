@@ -43,7 +43,9 @@ async def invite(
             help="What its holder sees of its runs: 0 state and result; 1 also files; 2 everything. Default: 1.",
         ),
     ] = None,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What its holder is told first.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="A note that is shown to whoever opens the link.")
+    ] = "",
     see: Annotated[
         bool, typer.Option("--see", help="See its runs yourself, with their inputs. Its holder is told.")
     ] = False,
@@ -123,10 +125,13 @@ async def open_link(
     inputs: Inputs = None,
     texts: Texts = None,
     runs: Annotated[
-        bool, typer.Option("--runs", help="List the runs launched by it instead of launching one.")
+        bool, typer.Option("--runs", help="List the runs launched by the invitation instead of launching one.")
     ] = False,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="FID", help="Follow this run of it, instead of launching one.")
+        str | None,
+        typer.Option(
+            "--run", metavar="FID", help="Follow this run, launched by the invitation, instead of launching one."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Download the outputs to this folder at the end.")

@@ -24,14 +24,23 @@ async def mcp(
     context: Context,
     flow: Annotated[
         list[str] | None,
-        typer.Option("--flow", metavar="GLOB", help="Show only such flows (path or NODE/path); may be repeated."),
+        typer.Option(
+            "--flow", metavar="GLOB", help="Show only flows whose path, or NODE/path, matches; may be repeated."
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="GLOB", help="Launch only such flows; may be repeated. Default: all shown."),
+        typer.Option(
+            "--allow",
+            metavar="GLOB",
+            help="Allow launching only flows that match; may be repeated. Default: all that are shown.",
+        ),
     ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Launch, answer, end, share and write nothing.")
+        bool,
+        typer.Option(
+            "--read-only", help="Only read: refuse to launch, answer, end or share runs, and to write files."
+        ),
     ] = False,
     level: Annotated[
         int, typer.Option("--level", min=0, max=2, metavar="LEVEL", help="Show events up to this level.")
@@ -49,7 +58,9 @@ async def mcp(
     print_config: Annotated[
         str | None,
         typer.Option(
-            "--print-config", metavar="HOST", help="Print what to paste: claude, vscode, cursor or codex; and end."
+            "--print-config",
+            metavar="HOST",
+            help="Print the configuration to paste into HOST (claude, vscode, cursor or codex) and exit.",
         ),
     ] = None,
 ) -> int | None:

@@ -26,7 +26,10 @@ async def new(
         typer.Argument(metavar="NAME", help="What the flow, and the folder that is made, are called, e.g. greeting."),
     ],
     yaml: Annotated[
-        bool, typer.Option("--yaml", help="A Python function whose name, form and texts are in a YAML file.")
+        bool,
+        typer.Option(
+            "--yaml", help="Keep the flow's name, form and texts in a YAML file, and its code in a Python function."
+        ),
     ] = False,
     crew: Annotated[bool, typer.Option("--crew", help="A crewAI crew. Needs the extra crewai.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="A LangGraph graph. Needs the extra langgraph.")] = False,

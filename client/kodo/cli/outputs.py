@@ -31,7 +31,9 @@ async def outputs(
     show: Annotated[
         str | None,
         typer.Option(
-            "--show", metavar="NAME", help="Show this file instead: Markdown, JSON and CSV as they are meant."
+            "--show",
+            metavar="NAME",
+            help="Show the content of this file instead; Markdown, JSON and CSV are formatted.",
         ),
     ] = None,
 ) -> None:
@@ -100,7 +102,9 @@ async def download(
     several = is_bulk(fid, wanted, every=all_)
     poured = zip_ is not None or out == Path("-")
     if poured and (several or context.json or (zip_ is not None and out is not None)):
-        raise UsageError("--zip FILE and --out - are for one run, without each other and without --json")
+        raise UsageError(
+            "--zip FILE and --out - take one run; they cannot be combined with each other or with --json"
+        )
 
     async def fetch_one(run: Run) -> dict[str, Any]:
         return await fetch(context, run, (out or Path()) / run.fid, None, overwrite, keep=keep)

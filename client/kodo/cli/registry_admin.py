@@ -119,7 +119,7 @@ async def mesh_add(
 async def mesh_remove(
     context: Context, url: Annotated[str, typer.Argument(metavar="URL", help="URL of the other registry.")]
 ) -> None:
-    """Make a registry ignore another one from now on. Records that it told stay until they expire."""
+    """Make a registry ignore another one from now on. Records that came from it stay until they expire."""
     async with _registry(context) as at:
         answer = await at.remove_from_mesh(url)
     _tell(context, answer, f"{url} is left alone")
@@ -144,7 +144,9 @@ async def stale(
 
 async def audit(
     context: Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="How many lines.")] = 500,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="How many changes to list.")
+    ] = 500,
 ) -> None:
     """List what operators changed at a registry or node, latest first.
 

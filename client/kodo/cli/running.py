@@ -60,7 +60,8 @@ Yes = Annotated[
 
 
 Logs = Annotated[
-    bool, typer.Option("--logs", help="On a terminal: show what the flow logs and prints, too, not only how much.")
+    bool,
+    typer.Option("--logs", help="On a terminal: also show what the flow logs and prints, not only how many lines."),
 ]
 Wide = Annotated[bool, typer.Option("--wide", help="On a terminal: shorten nothing.")]
 
@@ -78,7 +79,7 @@ async def run(
         typer.Option(
             "--like",
             metavar="RUN",
-            help="Run the flow of this run again, without FLOW: its inputs, those that are named changed.",
+            help="Run the flow of this run again, with its inputs; NAME=VALUE changes some of them. Leave FLOW out.",
         ),
     ] = None,
     each: Annotated[
@@ -143,7 +144,7 @@ async def run(
             "a local flow ends with this command, so it cannot be detached; offer it with `koco up` instead"
         )
     if each is not None and (like is not None or local or yes or later):
-        raise UsageError("--each is for a flow on a node; it goes with neither --like nor --yes nor --later")
+        raise UsageError("--each is for a flow on a node; it cannot be combined with --like, --yes or --later")
     if executor and not local:
         raise UsageError("--executor is for a local flow; a node's flows are run as its operator says")
     async with AsyncExitStack() as stack:

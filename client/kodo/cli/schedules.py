@@ -39,7 +39,7 @@ async def schedule(
     ] = None,
     every: Annotated[
         str | None,
-        typer.Option("--every", metavar="TIME", help="Again and again, counted from now, e.g. 30m or 12h."),
+        typer.Option("--every", metavar="TIME", help="Repeatedly, counted from now, e.g. 30m or 12h."),
     ] = None,
     tz: Annotated[
         str | None,
@@ -60,7 +60,8 @@ async def schedule(
         typer.Option(
             "--overlap",
             metavar="skip|queue|allow",
-            help="What to do while an earlier run goes on: skip this time, launch when that run is over, or launch.",
+            help="What to do while an earlier run is unfinished: skip this launch, queue it until that run is"
+            " over, or allow both.",
         ),
     ] = "skip",
     tag: Annotated[

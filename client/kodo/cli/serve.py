@@ -105,7 +105,7 @@ async def up(
         bool,
         typer.Option(
             "--reload",
-            help="Offer flows anew when their code is edited. Runs that have begun keep theirs.",
+            help="Reload flows when their code is edited. Runs that have begun keep the code they began with.",
         ),
     ] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The node's name.")] = None,
@@ -409,7 +409,7 @@ async def registry(
         typer.Option(
             "--relay",
             metavar="off|RATE",
-            help="Relay at most so many bytes a second for nodes that are not reached directly, e.g. 10MB, by"
+            help="Relay at most this many bytes a second for nodes that are not reached directly, e.g. 10MB, by"
             " UDP on the same port number or by WebSocket; off: only introduce callers to them.",
         ),
     ] = None,

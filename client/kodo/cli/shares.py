@@ -136,7 +136,7 @@ async def unshare(
     context: Context,
     sid: Annotated[str, typer.Argument(metavar="SID", help="The share or invitation: NODE/SID or SID.")],
 ) -> None:
-    """End a share or an invitation. What goes on by it stops within a second."""
+    """End a share or an invitation. Access through it stops within a second."""
     async with context.client() as client:
         answer = await client.unshare(sid)
     if context.json:

@@ -177,7 +177,7 @@ class _Reader:
         unknown = [error for error in refused if isinstance(error, _UnknownError)]
         raise next(
             (error for error in refused if error not in unknown),
-            unknown[0] if unknown else UsageError(f"{words[0].word.partition('=')[0]} is too deep inside"),
+            unknown[0] if unknown else UsageError(f"{words[0].word.partition('=')[0]} is nested too deeply"),
         )
 
     def _place(self, word: _Word, schema: Schema) -> tuple[str, Any, str | None]:

@@ -37,6 +37,10 @@ _DONE = "login"
 _FOREVER = 1 << 62
 
 
+_TERMS = ("issuer", "client_id", "audience", "scope")
+"""What is approved for a place."""
+
+
 class Approval(NamedTuple):
     """What a place asks of its users: tokens of `issuer` for `audience`, got as `client_id` with `scope`.
 
@@ -151,9 +155,9 @@ class LoginKeeper:
             CallError: 401 `bad-token`, 403, 503 `provider-away`.
         """
         info = await desk.ask("auth.info")
-        said: dict[str, Any] = {name: _text(info, name) for name in ("issuer", "client_id", "audience", "scope")}
+        said: dict[str, Any] = {name: _text(info, name) for name in _TERMS}
         if approved is not None and said["issuer"] != approved:
-            raise UsageError(f"what is taken there are tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
+            raise UsageError(f"{desk.place} accepts tokens of {said['issuer'] or 'no issuer'}, not of {approved}")
         login = Login(provider="oidc", secret=f"oidc {desk.place}", **said)
         before = self.logins.get(desk.place)
         pinned = before if before is not None and before.provider == "oidc" else None
@@ -337,13 +341,16 @@ async def _have_approved(question: Approval, approve: Approve | None, *, needed:
             return
         raise UsageError("not approved")
     if question.before is not None:
+        pairs = {name: (getattr(question, name), getattr(question.before, name)) for name in _TERMS}
+        changed = [
+            f"{name} {now or 'none'}, not {then or 'none'}" for name, (now, then) in pairs.items() if now != then
+        ]
         raise UsageError(
-            f"{question.place} asks for other tokens than it was approved for: of {question.issuer} for"
-            f" {question.audience}, no more of {question.before.issuer} for {question.before.audience}; if that is"
-            " right, log out there first"
+            f"{question.place} asks for other tokens than you approved: {'; '.join(changed)}. If the change is right,"
+            " log out there first"
         )
     if needed:
-        raise UsageError(f"a token of {question.issuer} takes your approval")
+        raise UsageError(f"a token of {question.issuer} needs your approval")
 
 
 def _text(answer: Any, name: str) -> str:

@@ -139,7 +139,7 @@ async def test_terms_that_changed_are_approved_anew(issuer: FakeIssuer, logins: 
     keeper = LoginKeeper(logins, ME)
     await keeper.issuer(Node(GOOD), ISSUER, nothing)
     moved, questions = Node(GOOD, **{term: "another"}), []
-    with pytest.raises(UsageError, match="other tokens"):
+    with pytest.raises(UsageError, match=f"other tokens than you approved: {term} another, not [^;]+\\. If"):
         await keeper.issuer(moved, ISSUER, nothing)
     assert moved.shown == []
     await keeper.issuer(moved, ISSUER, nothing, asked(questions))
