@@ -520,6 +520,20 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
             assert anchor in {heading_anchor(heading) for heading in headings}, target
 
 
+def test_the_signs_to_where_things_are_changed_lead_somewhere() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (an? .*) \|$", text.partition("## Where would I change")[2], re.MULTILINE)
+    assert len(rows) > 9
+    astray = []
+    for row in rows:
+        folder = ROOT
+        for name in re.findall(r"`([\w./-]+\.\w+|[\w./-]+/)`", row):
+            path = ROOT / name if "/" in name else folder / name  # a name alone lies beside what was named before
+            folder = path if name.endswith("/") else path.parent
+            astray += [] if path.exists() else [f"{row.partition(' |')[0]}: {name}"]
+    assert astray == []
+
+
 def test_the_readme_of_the_client_says_what_each_of_its_modules_is_for() -> None:
     rows = re.findall(r"^\| ((?:`[\w.]+` ?)+)\|", (ROOT / "client" / "README.md").read_text(), re.MULTILINE)
     named = []
