@@ -30,6 +30,7 @@ from kodo.flow._runtime.not_awaited import NotAwaitedError
 from kodo.flow._runtime.pending import FORGOTTEN, tell_forgotten
 from kodo.flow._runtime.plain import plain
 from kodo.flow._runtime.results import result_of
+from kodo.flow._runtime.terminal_input import asking_by_locks
 from kodo.flow.decorator import FLOW_ATTRIBUTE, FlowDefinition
 from kodo.node.executors.runner.context import RunnerContext
 from kodo.node.executors.runner.leftovers import handle_leftovers
@@ -198,7 +199,8 @@ def _installed(context: _TestContext) -> Iterator[None]:
     os.chdir(context.work)
     installed.install(context)
     try:
-        yield
+        with asking_by_locks():
+            yield
     finally:
         os.chdir(place)
         installed.install(before)

@@ -1,6 +1,8 @@
 """What `kodo.testing.run` gives to the tests of an author."""
 
 import asyncio
+import builtins
+import getpass
 import os
 import subprocess
 import sys
@@ -226,3 +228,16 @@ def test_no_ray_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_input_and_getpass_are_locks_in_a_test_too(monkeypatch):
+    def flow():
+        return [input("Your name? "), len(getpass.getpass("The word: "))]
+
+    before = (builtins.input, getpass.getpass)
+    made = run(flow, answers={"Your name?": "Ada", "The word:": "sesame"})
+    assert made.result == ["Ada", 6]
+    assert made.locks[1].schema["writeOnly"] is True
+    assert (builtins.input, getpass.getpass) == before
+    monkeypatch.setattr("builtins.input", lambda prompt: "of the test")
+    assert run(lambda: input("Your name? ")).result == "of the test"

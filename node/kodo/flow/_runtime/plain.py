@@ -10,13 +10,14 @@ import base64
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, MappingView
+from collections.abc import Iterator, Mapping, MappingView, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
 from pathlib import PurePath
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -133,7 +134,9 @@ class Converter:
             found = self._of_a_library(value, path)
             if found is not _NOTHING:
                 return found
-        if isinstance(value, (range, Iterator, MappingView)) and not hasattr(value, "read"):
+        if isinstance(value, SimpleNamespace):
+            return self._map(list(vars(value).items()), path)
+        if isinstance(value, (Sequence, Iterator, MappingView)) and not hasattr(value, "read"):
             return self._items(value, path)
         return self.unknown(value, path)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,21 @@ from kodo.flow._runtime.current import current
 from kodo.flow.locks import lock
 from kodo.protocol.flow_limits import MAX_TITLE_CHARACTERS
 
-__all__ = ["ask_by_locks"]
+__all__ = ["ask_by_locks", "asking_by_locks"]
+
+_PYTHONS = (builtins.input, getpass.getpass)
+
+
+@contextlib.contextmanager
+def asking_by_locks() -> Iterator[None]:
+    """Make them ask by locks within the block, unless somebody has replaced them, as a test may."""
+    before = (builtins.input, getpass.getpass)
+    if before == _PYTHONS:
+        ask_by_locks(str)
+    try:
+        yield
+    finally:
+        builtins.input, getpass.getpass = before
 
 
 def ask_by_locks(last_line: Callable[[], str]) -> None:

@@ -1,5 +1,6 @@
 """The forms of docs/reference/results.md, one test a row."""
 
+import array
 import asyncio
 import collections
 import dataclasses
@@ -7,6 +8,7 @@ import enum
 import fractions
 import importlib.util
 import re
+import types
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -162,8 +164,14 @@ ROWS = {
     "`Path`, `UUID`": [(lambda: [Path("a/b"), uuid.UUID(int=1)], ["a/b", "00000000-0000-0000-0000-000000000001"])],
     "`bytes`, `bytearray`, `memoryview`": [(lambda: [b"\0", bytearray(b"\0"), memoryview(b"\0")], ["AA=="] * 3)],
     "`Enum`": [(lambda: {Colour.RED: Colour.RED}, {"red": "red"})],
-    "list, tuple, set, `deque`": [(lambda: [(1,), {2}, collections.deque([3])], [[1], [2], [3]])],
-    "a map": [(lambda: {1: 2, None: 3}, {"1": 2, "None": 3})],
+    "list, tuple, set, `deque`, `array`, `UserList` and other sequences": [
+        (lambda: [(1,), {2}, collections.deque([3])], [[1], [2], [3]]),
+        (lambda: [array.array("d", [0.5]), collections.UserList(["a", Decimal(1)])], [[0.5], ["a", "1"]]),
+    ],
+    "a map, `SimpleNamespace`": [
+        (lambda: {1: 2, None: 3}, {"1": 2, "None": 3}),
+        (lambda: types.SimpleNamespace(a=Decimal(1)), {"a": "1"}),
+    ],
     "a map with keys that are the same as text": [(lambda: {1: "a", "1": "b"}, [[1, "a"], ["1", "b"]])],
     "`range`, views of maps, iterators, generators inside of a value": [
         (lambda: [range(2), {1: 2}.values(), map(str, [1]), (n for n in (1, 2))], [[0, 1], [2], ["1"], [1, 2]]),
