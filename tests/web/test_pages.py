@@ -1,4 +1,4 @@
-"""The page as a person uses it: `koco web` and `koco up` in processes of their own, a real Chromium, real Ray."""
+"""The page as a person uses it: `koco web` and `koco up` in processes of their own, a real Chromium."""
 
 from __future__ import annotations
 
