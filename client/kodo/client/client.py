@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kodo.access.outgoing import use_proxy
+from kodo.client.accounts import Accounts
 from kodo.client.config import Loaded, load_settings
 from kodo.client.device_flow import Prompt
 from kodo.client.directory import Directory
@@ -24,12 +25,11 @@ from kodo.client.known_addresses import KnownAddresses
 from kodo.client.known_nodes import KnownNodes
 from kodo.client.known_runs import KnownRuns
 from kodo.client.links import Confirm, LinkedNode, read_link, revoke_share
-from kodo.client.login import Approve, LoginKeeper
-from kodo.client.logins import Logins
+from kodo.client.login import Approve
 from kodo.client.near import Change, rows_of
 from kodo.client.peer import RemoteNode
 from kodo.client.proof import ConfirmNode, Proofs
-from kodo.client.registry_account import RegistryDesk, is_registry, log_in, login_desk, named_desk, place_of
+from kodo.client.registry_account import RegistryDesk
 from kodo.client.resolve import (
     Finder,
     Reference,
@@ -46,7 +46,7 @@ from kodo.client.schemas import properties
 from kodo.client.transfer import OnProgress
 from kodo.client.upload import upload, upload_inputs
 from kodo.p2p.core.identity import Identity, PeerId
-from kodo.p2p.errors import KodoError, LocallyClosedError, NotFoundError, PeerError, UsageError
+from kodo.p2p.errors import LocallyClosedError, NotFoundError, PeerError, UsageError
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.p2p.net.keystore import load_identity, make_home
@@ -111,18 +111,22 @@ class Client:
         self._identity = identity
         self._host: Host | None = None
         self._stack = AsyncExitStack()
-        self._desks: dict[str, RegistryDesk] = {}
-        self.logins = Logins(self.home / "logins.json", keyring=self.settings.keyring)
-        self._keeper: LoginKeeper | None = None
+        self._accounts = Accounts(
+            self.home,
+            self.node,
+            self.known,
+            self._directory.registries,
+            timeout_s=self.settings.timeout_s,
+            keyring=self.settings.keyring,
+        )
+        self.logins = self._accounts.logins
 
     async def __aenter__(self) -> Self:
         identity = self._identity or load_identity(make_home(self.home), "user")
         transport = self._transport or WebRtcTransport(carriers=carriers_to(self.settings.registry))
         self._host = await self._stack.enter_async_context(Host(identity, transport))
         self._stack.push_async_callback(self._directory.aclose)
-        self._keeper = LoginKeeper(self.logins, identity, bound=self.settings.login_bound)
-        for registry in self._directory.registries:
-            registry.claimant = self._keeper.claimant(registry.url)
+        self._accounts.open(identity, self._stack, bound=self.settings.login_bound)
         return self
 
     async def __aexit__(
@@ -206,8 +210,7 @@ class Client:
 
         Instead of a node a registry's URL may be given, here and to log in or out.
         """
-        remote = await self.desk(node)
-        return {**_mapping(await remote.request("auth.whoami"), "auth.whoami"), **named_desk(remote)}
+        return await self._accounts.whoami(node)
 
     async def desk(self, place: str) -> RemoteNode | RegistryDesk:
         """Return what takes the ops on users: the node that NODE means, or the registry of a URL.
@@ -215,14 +218,7 @@ class Client:
         Raises:
             UsageError, NotFoundError, UnreachableError, IdentityError: as `node`.
         """
-        if not is_registry(place):
-            return await self.node(place)
-        made = RegistryDesk(place, self._open_keeper(), self.settings.timeout_s)
-        desk = self._desks.get(made.url)
-        if desk is None:
-            desk = self._desks[made.url] = await self._stack.enter_async_context(made)
-        await desk.meet()
-        return desk
+        return await self._accounts.desk(place)
 
     async def login(
         self,
@@ -248,29 +244,15 @@ class Client:
                 that it is the one that is meant.
             CallError: 401 `bad-code`, `bad-login`, `bad-token`, `no-login`; 429 `slow-down`; 503 `provider-away`.
         """
-        remote = await self.desk(node)
-        if password is not None and isinstance(remote, RemoteNode):
-            await self._proofs.check_password(remote)
         how = (code, name, password, issuer, show, approve)
-        answer = await log_in(self._open_keeper(), remote, *how)
-        self._look_for_logins()
-        return {**answer, **named_desk(remote)}
+        return await self._accounts.login(node, how, self._proofs.check_password)
 
     async def logout(self, node: str) -> bool:
         """End the login to a node, there and here; say whether there was one.
 
         Where the node is away, or accepts no more of it, the login is forgotten here, and the log says so.
         """
-        try:
-            ended = await self._open_keeper().logout(await login_desk(await self.desk(node)))
-        except KodoError as error:
-            place = place_of(node, self.known)
-            if isinstance(error, LocallyClosedError) or place is None or not self.logins.forget(place):
-                raise
-            logger.warning("the login is forgotten here only; %s was not told: %s", safe_text(node), error)
-            ended = True
-        self._look_for_logins()
-        return ended
+        return await self._accounts.logout(node)
 
     # running
 
@@ -537,18 +519,6 @@ class Client:
         self._host.check_process()
         return self._host
 
-    def _look_for_logins(self) -> None:
-        for registry in self._directory.registries:
-            if registry.claimant is not None:
-                registry.claimant.forget()
-        for desk in self._desks.values():
-            desk.claimant.forget()
-
-    def _open_keeper(self) -> LoginKeeper:
-        if self._keeper is None:
-            raise LocallyClosedError("use a Client inside `async with`")
-        return self._keeper
-
     def _remote(self, target: Target) -> RemoteNode:
         return RemoteNode(
             target,
@@ -556,7 +526,7 @@ class Client:
             self._directory.everywhere,
             self.known,
             timeout=self.settings.timeout_s,
-            logins=self._keeper,
+            logins=self._accounts.keeper,
             places=self._directory.places,
         )
 
@@ -576,12 +546,6 @@ class Client:
             given = (await self._directory.nearby.rows(op, filters)).check()
         self._proofs.listed(given, named=node is not None)
         return [row for _, rows in given for row in rows]
-
-
-def _mapping(answer: Any, op: str) -> dict[str, Any]:
-    if not isinstance(answer, Mapping):
-        raise PeerError(f"the answer to {op} is not a map")
-    return {str(key): value for key, value in answer.items()}
 
 
 def _check_options(found: FlowOnNode, options: Sequence[str]) -> None:
