@@ -21,7 +21,7 @@ from benchmarks.measure import Row
 from benchmarks.pairs import KODO, REFERENCES, ROOT
 from benchmarks.shared_link import series
 
-from tests.support.browser import chromium
+from tests.support.browser import running_chromium
 from tests.support.partners import INTEROP, Partner, partner
 from tests.support.raw_peer import MeasuredServer, answer_to_offer, raw_listener
 
@@ -42,7 +42,7 @@ async def browser(rounds: int) -> Measured:
         base, reported = await stack.enter_async_context(_page_server(ours, theirs))
         profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         url = f"{base}/#rounds={rounds}&count={COUNT}&size={SIZE}"
-        async with chromium(url, Path(profile)):
+        with running_chromium(Path(profile), url=url):
             report = await reported
     if "error" in report:
         raise RuntimeError(f"the page failed: {report['error']}")

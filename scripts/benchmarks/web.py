@@ -21,7 +21,8 @@ from benchmarks.measure import Row, Series, Table, interleave
 from benchmarks.pairs import ROOT
 
 from kodo.client import Client
-from tests.support.cdp import Page, open_page, running_chromium
+from tests.support.browser import open_page, running_chromium
+from tests.support.page import Page
 from tests.support.web_page import FLOWS, SurvivingExecutor, build_harness, node_at, serve, target
 
 SIZE = 64 << 20

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.support.browser import chromium
+from tests.support.browser import running_chromium
 from tests.support.raw_peer import echo_server
 
 HERE = Path(__file__).parent
@@ -56,7 +56,7 @@ async def test_a_plain_page_opens_channels_and_gets_back_what_it_sent(
     ):
         fingerprint = certificate.digest.hex(":").upper()
         host, port = listener.address
-        async with chromium(f"{base}/#host={host}&port={port}&fingerprint={fingerprint}", tmp_path):
+        with running_chromium(tmp_path, url=f"{base}/#host={host}&port={port}&fingerprint={fingerprint}"):
             report = await reported
         assert "error" not in report, report["error"]
         sizes = {

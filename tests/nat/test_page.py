@@ -14,8 +14,9 @@ from aioice import stun, turn
 from kodo.registry.http.turn import credentials
 from tests.nat.test_registry import NODE, URL, World, become, world
 from tests.support.lab import needs_root
-from tests.support.lab_page import LabPage, lab_page
+from tests.support.lab_page import lab_page
 from tests.support.nat_lab import REGISTRY, REGISTRY_TOO, Nat
+from tests.support.page import Page
 from tests.support.turn_server import SECRET, turn_server
 from tests.support.web_page import build_harness
 
@@ -97,7 +98,7 @@ async def test_where_no_udp_gets_out_a_page_goes_over_the_turn_server_that_a_reg
     [flow] = world.user("flows", "--registry", URL)
     host = world.net.lab.command("registry")
 
-    async def use(page: LabPage, database: str) -> object:
+    async def use(page: Page, database: str) -> object:
         known = {"peerId": row["peer_id"], "addrs": row["addrs"], "path": flow["path"]}
         return await page.run(TURNED, **known, registry=URL, database=database)
 

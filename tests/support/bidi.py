@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.cdp import PageError, as_function
+from tests.support.page import PageError, as_function
 
 __all__ = ["FIREFOX", "FirefoxPage", "open_firefox"]
 
@@ -71,7 +71,7 @@ class FirefoxPage:
         await self.send("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     async def run(self, script: str, **values: Any) -> Any:
-        """Evaluate the body of an async function, as `tests.support.cdp.Page.run`."""
+        """Evaluate the body of an async function, as `tests.support.page.Page.run`."""
         async with asyncio.timeout(RUN_SECONDS):
             said = await self.send(
                 "script.evaluate",
@@ -80,10 +80,10 @@ class FirefoxPage:
                 awaitPromise=True,
             )
         if said["type"] != "success":
-            raise PageError("SyntaxError", json.dumps(said["exceptionDetails"]))
+            raise PageError(json.dumps(said["exceptionDetails"]), "SyntaxError")
         answer = json.loads(said["result"]["value"])
         if "text" in answer:
-            raise PageError(answer["name"], answer["text"])
+            raise PageError(answer["text"], answer["name"])
         return answer.get("value")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import itertools
 import json
@@ -26,6 +27,7 @@ __all__ = ["Lab", "Program", "Programs", "lab", "needs_root"]
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces take root")
 ANSWER_SECONDS = 60.0
+_CLONE_NEWNET = 0x40000000
 _count = itertools.count()
 
 
@@ -34,6 +36,13 @@ def ip(*words: str, given: str = "") -> None:
     done = subprocess.run(["ip", *words], input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+def _enter(namespace: int) -> None:
+    """Take this thread into a network namespace."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 class Lab:
@@ -80,6 +89,17 @@ class Lab:
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)} on {name}: {done.stderr.strip()}")
+
+    @contextlib.contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        """Open sockets and start processes of this thread on a host; they stay there after the block."""
+        with Path("/proc/thread-self/ns/net").open("rb") as outside:
+            with Path("/run/netns", self._hosts[name]).open("rb") as namespace:
+                _enter(namespace.fileno())
+            try:
+                yield
+            finally:
+                _enter(outside.fileno())
 
     def wire(self, a: str, b: str) -> None:
         """Lay a wire between two hosts: an interface on each, with the other host's name."""

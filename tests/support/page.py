@@ -10,89 +10,41 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
+if TYPE_CHECKING:
+    from tests.support.browser import Browser
 
-from tests.support.browser import FLAGS
+__all__ = ["WAIT_S", "Page", "PageError", "as_function"]
 
 WAIT_S = 60.0
 """What hangs fails by it."""
 
 
 class PageError(AssertionError):
-    """The page did not do what a test waits for."""
+    """The page did not do what a test waits for, or threw; `name` is then the error's own."""
+
+    def __init__(self, text: str, name: str = "") -> None:
+        super().__init__(text)
+        self.name = name
 
 
-class Browser:
-    """A Chromium with a profile of its own."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse):
-        self._socket = socket
-        self._next = 0
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._pages: dict[str, Page] = {}
-
-    async def send(self, method: str, params: dict[str, Any] | None = None, session: str | None = None) -> Any:
-        """Make a call of the protocol and return its result."""
-        self._next += 1
-        number = self._next
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        message = {
-            "id": number,
-            "method": method,
-            "params": params or {},
-            **({"sessionId": session} if session else {}),
-        }
-        await self._socket.send_str(json.dumps(message))
-        async with asyncio.timeout(WAIT_S):
-            return await answer
-
-    async def read(self) -> None:
-        """Take what the browser says until it ends."""
-        async for message in self._socket:
-            said = json.loads(message.data)
-            if "id" in said:
-                answer = self._answers.pop(said["id"], None)
-                if answer is not None and not answer.done():
-                    if "error" in said:
-                        answer.set_exception(PageError(said["error"]["message"]))
-                    else:
-                        answer.set_result(said["result"])
-            elif (page := self._pages.get(said.get("sessionId", ""))) is not None:
-                page.take(said["method"], said["params"])
-
-    async def context(self) -> str:
-        """Return a new profile without anything in it, as another person has."""
-        return str((await self.send("Target.createBrowserContext"))["browserContextId"])
-
-    async def page(self, url: str, *, context: str | None = None, width: int = 1280, height: int = 900) -> Page:
-        """Open a page in a tab of its own."""
-        given = {"browserContextId": context} if context else {}
-        target = (await self.send("Target.createTarget", {"url": "about:blank", "newWindow": True, **given}))[
-            "targetId"
-        ]
-        session = (await self.send("Target.attachToTarget", {"targetId": target, "flatten": True}))["sessionId"]
-        page = self._pages[session] = Page(self, session, target)
-        for domain in ("Page", "Runtime", "Network", "Log", "DOM", "Accessibility"):
-            await page.send(f"{domain}.enable")
-        # Each tab is as one in front: what is behind others draws nothing.
-        await page.send("Emulation.setFocusEmulationEnabled", {"enabled": True})
-        await page.resize(width, height)
-        await page.goto(url)
-        return page
+def as_function(script: str, values: Mapping[str, Any]) -> str:
+    """Write the call of an async function of a body and names; it gives `{value}`, or `{name, text}` of an error."""
+    names = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    return f"""(async () => {{ try {{ return {{ value: await (async () => {{ {names}{script} }})() }} }}
+        catch (error) {{ return {{ name: error?.name, text: String(error?.stack ?? error) }} }} }})()"""
 
 
 class Page:
-    """A tab.
+    """A tab; `Browser.page` opens one.
 
     Attributes:
         requests: the URLs that it asked for.
         complaints: errors and refused policies, as the console says them.
+        ended: how each download of its browser ended, `completed` or `canceled`, once `downloads` was called.
     """
 
     def __init__(self, browser: Browser, session: str, target: str):
@@ -101,6 +53,7 @@ class Page:
         self._target = target
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.ended = browser.ended
 
     def take(self, method: str, params: dict[str, Any]) -> None:
         """Note what happens."""
@@ -151,6 +104,17 @@ class Page:
             raise PageError(result["exceptionDetails"].get("exception", {}).get("description", "it failed"))
         return result["result"].get("value")
 
+    async def run(self, script: str, **values: Any) -> Any:
+        """Evaluate the body of an async function, with `values` as its names; return what it returns, as JSON.
+
+        Raises:
+            PageError: it threw.
+        """
+        answer = await self.evaluate(as_function(script, values))
+        if "text" in answer:
+            raise PageError(answer["text"], answer["name"])
+        return answer.get("value")
+
     async def wait(self, code: str, seconds: float = WAIT_S) -> Any:
         """Wait until an expression is true; a deadline, not a measurement."""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -186,7 +150,7 @@ class Page:
     async def all(self, role: str, name: str | None = None, *, within: tuple[str, str] | None = None) -> list[int]:
         """Return the nodes of a role and accessible name that a screen reader is told of."""
         if within is None:
-            root = {"objectId": await self._root()}
+            root: dict[str, Any] = {"objectId": await self._root()}
         else:
             outer = await self.all(*within)
             if not outer:
@@ -303,7 +267,7 @@ class Page:
 
     async def downloads(self, folder: Path) -> None:
         """Let it save files in a folder without asking."""
-        given = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": False}
+        given = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True}
         context = await self.context()
         await self._browser.send(
             "Browser.setDownloadBehavior", {**given, **({"browserContextId": context} if context else {})}
@@ -323,50 +287,3 @@ class Page:
     async def close(self) -> None:
         """Close the tab."""
         await self._browser.send("Target.closeTarget", {"targetId": self._target})
-
-
-@contextlib.asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[Browser]:
-    """Run a Chromium for as long as the block lasts."""
-    executable = shutil.which("chromium")
-    if executable is None:
-        raise RuntimeError("Chromium is missing; scripts/test installs it")
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), "--disable-dev-shm-usage"]
-    process = await asyncio.create_subprocess_exec(
-        executable,
-        *flags,
-        f"--user-data-dir={profile}",
-        "--remote-debugging-port=0",
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(WAIT_S):
-            url = ""
-            while not url:
-                line = (await process.stderr.readline()).decode(errors="replace")
-                assert line, "Chromium ended before it was ready"
-                url = line.partition("DevTools listening on ")[2].strip()
-        drain = asyncio.create_task(_drain(process.stderr))
-        async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as socket:
-            browser = Browser(socket)
-            reading = asyncio.create_task(browser.read())
-            try:
-                yield browser
-            finally:
-                for task in (reading, drain):
-                    task.cancel()
-                await asyncio.gather(reading, drain, return_exceptions=True)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        await process.wait()
-
-
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65536):
-        pass

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import koco as support
-from tests.support.page import Browser, Page
+from tests.support.browser import Browser
+from tests.support.page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "client" / "web"

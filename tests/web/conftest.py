@@ -14,8 +14,8 @@ import pytest_asyncio
 from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
 from tests.support import koco as support
-from tests.support import page as whole_page
-from tests.support.cdp import Page, open_page, running_chromium
+from tests.support.browser import connected, open_page, running_chromium
+from tests.support.page import Page
 from tests.support.page_world import ROOT, PagesNode, World
 from tests.support.web_page import FLOWS, SurvivingExecutor, build_harness, node_at, serve
 
@@ -37,7 +37,7 @@ def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def page(devtools: str, built: Path, tmp_path: Path) -> AsyncIterator[Page]:
     async with serve(built) as url, open_page(devtools, url, tmp_path / "downloads") as page:
         yield page
-        assert page.problems == []
+        assert page.complaints == []
         assert [each for each in page.requests if not each.startswith((url, "blob:"))] == []
 
 
@@ -73,11 +73,14 @@ def whole_built() -> None:
 
 
 @contextlib.contextmanager
-def koco_web(home: Path, *words: str) -> Iterator[str]:
-    """Run `koco web`; gives the page's address with its key."""
-    command = [support.KOCO, "web", "--json", "--no-lan", "--port", "0", *words]
+def koco_serving(home: Path, *words: str) -> Iterator[str]:
+    """Run a `koco` that serves HTTP; gives the URL that it is ready at."""
     with subprocess.Popen(
-        command, env=support.environment(home), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        [support.KOCO, *words, "--json"],
+        env=support.environment(home),
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
@@ -89,6 +92,11 @@ def koco_web(home: Path, *words: str) -> Iterator[str]:
             process.wait(30)
 
 
+def koco_web(home: Path, *words: str) -> contextlib.AbstractContextManager[str]:
+    """Run `koco web`; gives the page's address with its key."""
+    return koco_serving(home, "web", "--no-lan", "--port", "0", *words)
+
+
 @pytest.fixture(scope="session")
 def koco_url(tmp_path_factory: pytest.TempPathFactory, koco_node: PagesNode, whole_built: None) -> Iterator[str]:
     """The address of `koco web`, which knows the node by its registry."""
@@ -98,14 +106,14 @@ def koco_url(tmp_path_factory: pytest.TempPathFactory, koco_node: PagesNode, who
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(
-    tmp_path_factory: pytest.TempPathFactory, koco_node: PagesNode, koco_url: str
+    tmp_path_factory: pytest.TempPathFactory, devtools: str, koco_node: PagesNode, koco_url: str
 ) -> AsyncIterator[World]:
-    async with whole_page.chromium(tmp_path_factory.mktemp("browser")) as browser:
+    async with connected(devtools) as browser:
         yield World(koco_node, koco_url, browser, tmp_path_factory.mktemp("files"))
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def opened(world: World) -> AsyncIterator[whole_page.Page]:
+async def opened(world: World) -> AsyncIterator[Page]:
     """The page, open; afterwards nothing was asked of a third party, and no policy was offended."""
     page = await world.page()
     await page.find("link", "Tally")

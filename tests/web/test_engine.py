@@ -10,7 +10,7 @@ from kodo.client import Client
 from kodo.node.app import Node
 from kodo.node.executors.in_process import InProcessExecutor
 from kodo.p2p.core.identity import Identity
-from tests.support.cdp import Page, PageError
+from tests.support.page import Page, PageError
 from tests.support.web_page import LID, node_at, target
 
 STRANGER = str(Identity.from_seed(b"x" * 32).peer_id)
@@ -49,8 +49,7 @@ async def test_the_library_in_place_of_webcrypto_is_the_same_to_a_node(page: Pag
 
 async def test_the_identity_is_kept_and_nobody_can_read_it(page: Page, node: Node) -> None:
     first = await page.run("return await openEngine().identity.peerId()")
-    await page.send("Page.reload")
-    await page.heard("Page.loadEventFired")
+    await page.reload()
     second = await page.run(
         """
         const peer = await openEngine().identity.peerId()

@@ -12,7 +12,7 @@ import pytest
 
 from kodo.node.app import Node
 from kodo.protocol.portable_names import WINDOWS, original_name, stored_names
-from tests.support.cdp import Page
+from tests.support.page import Page
 from tests.support.web_page import content, target
 
 MIB = 1 << 20
@@ -27,7 +27,7 @@ MAKE = """
 async def saved(page: Page, folder: Path) -> Path:
     """Wait for the browser's own download; return its file."""
     async with asyncio.timeout(30):
-        assert await page.downloads.get() == "completed"
+        assert await page.ended.get() == "completed"
     return only_file(folder)
 
 
@@ -80,8 +80,7 @@ async def test_a_download_goes_on_after_a_reload_where_it_was(page: Page, node: 
         target=about["target"],
         fid=fid,
     )
-    await page.send("Page.reload")
-    await page.heard("Page.loadEventFired")
+    await page.reload()
     answer = await page.run(
         """
         const engine = openEngine(), node = engine.node(target)
@@ -105,7 +104,7 @@ async def test_what_the_disk_changed_is_fetched_again(page: Page, node: Node, tm
     about: dict[str, Any] = {"target": target(node), "files": {"file.bin": 24 * MIB}}
     fid = await page.run(MAKE + "await node.download(fid, 'file.bin', { sink: 'opfs' }).done\nreturn fid", **about)
     async with asyncio.timeout(30):
-        assert await page.downloads.get() == "completed"  # the browser reads the file itself until then
+        assert await page.ended.get() == "completed"  # the browser reads the file itself until then
     first = await page.run(
         """
         const node = openEngine().node(target)
@@ -128,7 +127,7 @@ async def test_what_the_disk_changed_is_fetched_again(page: Page, node: Node, tm
     )
     assert first < 16 * MIB
     async with asyncio.timeout(30):
-        assert await page.downloads.get() == "completed"
+        assert await page.ended.get() == "completed"
     assert only_file(tmp_path / "downloads").read_bytes() == content(24 * MIB), (
         "the second is in the place of the first"
     )
@@ -161,7 +160,7 @@ async def test_names_that_not_each_disk_stores_can_be_told_from_their_files(
     folder = tmp_path / "downloads"
     async with asyncio.timeout(30):
         for _ in names:
-            assert await page.downloads.get() == "completed"
+            assert await page.ended.get() == "completed"
     single = {file.name for file in folder.iterdir()}
     assert {original_name(file) for file in single} == {name.split("/")[-1] for name in names}
     await page.run(
@@ -170,7 +169,7 @@ async def test_names_that_not_each_disk_stores_can_be_told_from_their_files(
         files=dict.fromkeys(names, 3),
     )
     async with asyncio.timeout(30):
-        assert await page.downloads.get() == "completed"
+        assert await page.ended.get() == "completed"
     with zipfile.ZipFile(folder / "all.zip") as archive:
         assert archive.namelist() == list(stored_names(names, WINDOWS).values())
 

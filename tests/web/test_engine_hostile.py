@@ -20,8 +20,8 @@ from kodo.p2p.net.calls import CALL_PROTOCOL, CallServer, Request
 from kodo.p2p.net.direct import WebRtcTransport
 from kodo.p2p.net.host import Host
 from kodo.protocol.manifest import CHUNK_BYTES, ManifestBuilder
-from tests.support.cdp import Page
 from tests.support.lossy_relay import lossy_relay
+from tests.support.page import Page
 from tests.support.web_page import content, target
 
 FID = "01jd2n8x4q5w6e7r8t9y0abcde"
@@ -110,7 +110,7 @@ async def test_the_answers_of_these_tests_are_good_where_they_do_not_lie(
 ) -> None:
     await page.run(f"const node = openEngine().node(target); {DOWNLOAD}", target=liar.target, fid=FID)
     async with asyncio.timeout(30):
-        assert await page.downloads.get() == "completed"
+        assert await page.ended.get() == "completed"
     [file] = list((tmp_path / "downloads").iterdir())
     assert file.read_bytes() == DATA
 
@@ -126,7 +126,7 @@ async def test_a_chunk_that_is_wrong_twice_ends_the_download_and_nothing_is_save
 
     liar.answers["output.read"] = wrong
     assert await failure(page, liar, DOWNLOAD) == "IntegrityError"
-    assert page.downloads.empty()
+    assert page.ended.empty()
     assert not list((tmp_path / "downloads").glob("*"))
 
 

@@ -16,8 +16,9 @@ from mcp.client.stdio import stdio_client
 from mcp_types import ElicitResult
 
 from tests.integration.mcp.conftest import REVISIONS, Bridge, BridgeNode, bridge, started, text_of
+from tests.support.browser import Browser, connected
 from tests.support.koco import environment, koco, koco_json
-from tests.support.page import Browser, Page, chromium
+from tests.support.page import Page
 from tests.support.page_world import looks_well
 from tests.web.conftest import koco_web
 
@@ -76,9 +77,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, whole_built: None) -> Itera
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(served: tuple[BridgeNode, Path, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+async def desk(served: tuple[BridgeNode, Path, str], devtools: str) -> AsyncIterator[Desk]:
     node, home, url = served
-    async with chromium(tmp_path_factory.mktemp("browser")) as browser:
+    async with connected(devtools) as browser:
         context = await browser.context()
         page = await browser.page(url, context=context)
         await page.fill("textbox", "Address or link", node.address)

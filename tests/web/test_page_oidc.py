@@ -23,8 +23,8 @@ from kodo.registry.server import Registry, RegistryConfig
 from kodo.web.issuers import issuer_routes
 from kodo.web.server import WebConfig, WebServer
 from kodo.web.site import Site
-from tests.support import page as whole_page
 from tests.support import records
+from tests.support.browser import Browser, connected
 from tests.support.issuer import CLIENT, Issuer, running_issuer
 from tests.support.page import Page
 from tests.support.page_world import looks_well
@@ -59,13 +59,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory, whole_built: None) ->
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[whole_page.Browser]:
-    async with whole_page.chromium(tmp_path_factory.mktemp("browser")) as running:
+async def browser(devtools: str) -> AsyncIterator[Browser]:
+    async with connected(devtools) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: whole_page.Browser, server: WebServer, oidc_node: Node) -> AsyncIterator[Page]:
+async def page(browser: Browser, server: WebServer, oidc_node: Node) -> AsyncIterator[Page]:
     """The page at a node that wants to know who one is."""
     page = await browser.page(server.url, context=await browser.context())
     await page.fill("textbox", "Address or link", str(oidc_node.addresses[0]))
@@ -213,7 +213,7 @@ async def registry(issuer: Issuer, tmp_path: Path, whole_built: None) -> AsyncIt
 
 
 async def test_a_registry_is_read_in_its_own_page_by_whom_its_issuer_knows(
-    browser: whole_page.Browser, registry: Registry, issuer: Issuer
+    browser: Browser, registry: Registry, issuer: Issuer
 ) -> None:
     page = await browser.page(f"{registry.url}/#/flows", context=await browser.context())
     try:

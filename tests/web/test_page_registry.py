@@ -17,8 +17,8 @@ from kodo.registry.client.operators import OperatorClient
 from kodo.registry.client.signed_requests import Claimant
 from kodo.registry.server import Registry, RegistryConfig
 from kodo.web.site import Site
-from tests.support import page as whole_page
 from tests.support import records
+from tests.support.browser import Browser, connected
 from tests.support.page import Page
 from tests.support.page_world import looks_well
 
@@ -52,13 +52,13 @@ async def guarded(tmp_path: Path, whole_built: None) -> AsyncIterator[Registry]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[whole_page.Browser]:
-    async with whole_page.chromium(tmp_path_factory.mktemp("browser")) as running:
+async def browser(devtools: str) -> AsyncIterator[Browser]:
+    async with connected(devtools) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def panel(browser: whole_page.Browser, registry: Registry) -> AsyncIterator[Page]:
+async def panel(browser: Browser, registry: Registry) -> AsyncIterator[Page]:
     page = await browser.page(f"{registry.url}/#/registry", context=await browser.context())
     try:
         yield page
@@ -172,7 +172,7 @@ async def code_for(page: Page, registry: Registry) -> str:
 
 
 async def test_a_registry_with_users_is_read_in_its_own_page_by_who_logs_in(
-    browser: whole_page.Browser, guarded: Registry
+    browser: Browser, guarded: Registry
 ) -> None:
     page = await browser.page(f"{guarded.url}/#/flows", context=await browser.context())
     try:
@@ -201,9 +201,7 @@ async def test_a_registry_with_users_is_read_in_its_own_page_by_who_logs_in(
         await page.close()
 
 
-async def test_a_login_that_the_registry_ended_is_asked_for_again(
-    browser: whole_page.Browser, guarded: Registry
-) -> None:
+async def test_a_login_that_the_registry_ended_is_asked_for_again(browser: Browser, guarded: Registry) -> None:
     page = await browser.page(f"{guarded.url}/#/me", context=await browser.context())
     try:
         code = await code_for(page, guarded)
