@@ -16,24 +16,24 @@ import tempfile
 from pathlib import Path
 
 from tests.support import koco as support
-from tests.support.page import Page, chromium
+from tests.support.browser import chromium
+from tests.support.page import Page
 from tests.support.page_world import ROOT, PagesNode, World
 from tests.web.conftest import koco_web
 
+ROWS = "supplier,amount,currency\nNorthwind,420,\nFabrikam,12400,USD\nContoso,unknown,\nTailspin Toys,99.5,EUR"
 WIDE, NARROW = (1200, 800), (360, 740)
 
 
 class Offering(PagesNode):
-    """A node without the hostile flow, which is for tests."""
+    """A node with flows as an office would have them."""
 
 
 def offer(base: Path) -> Path:
     """Write a scope of the flows that are shown; return its path."""
-    flows = ROOT / "tests" / "web" / "scope" / "pages.py"
-    (base / "pages.py").write_text(flows.read_text())
-    names = ("tally", "gallery", "nested", "large")
+    (base / "office.py").write_text((ROOT / "tests" / "web" / "scope" / "office.py").read_text())
     scope = base / "scope.yaml"
-    scope.write_text(json.dumps({"name": "flows.example.com", "flows": [f"pages:{name}" for name in names]}))
+    scope.write_text(json.dumps({"name": "flows.example.com", "flows": ["kodo.samples.atlas:atlas", "office"]}))
     return scope
 
 
@@ -63,20 +63,22 @@ async def go(page: Page, hash_: str, sees: str) -> None:
 async def take(world: World, registry: str, code: str, folder: Path, words: list[str]) -> None:
     """Do what a person does, and take a picture of each page."""
     page = await world.page()
-    await page.find("link", "Tally")
+    await page.find("link", "Code Atlas")
     await shoot(page, folder, "flows", words)
-    await page.click("link", "Nested form")
+    await page.click("link", "Delivery Round")
     await page.find("button", "Launch")
     await shoot(page, folder, "flow", words)
-    await go(page, "#/flows", "Tally")
-    await world.launched(page, "Gallery")
-    await page.sees("done")
+    await go(page, "#/flows", "Code Atlas")
+    await world.launched(page, "Demand Forecast", Product="Teapot, blue")
+    await page.sees("there are no orders")
+    await go(page, "#/flows", "Code Atlas")
+    where = await world.launched(page, "Code Atlas")
+    await page.find("button", "Answer", seconds=300)
+    await shoot(page, folder, "question", words)
+    await page.click("button", "Answer")
+    await page.sees("chart.svg", seconds=300)
     await page.click("button", "Show", within=("region", "Outputs"))
     await shoot(page, folder, "run", words)
-    await go(page, "#/flows", "Tally")
-    where = await world.launched(page, "Tally", N="25", Ask=True)
-    await page.find("button", "Answer")
-    await shoot(page, folder, "question", words)
     await page.click("button", "Share")
     await page.find("button", "Make the link")
     await shoot(page, folder, "share", words)
@@ -97,9 +99,9 @@ async def take(world: World, registry: str, code: str, folder: Path, words: list
     await shoot(page, folder, "node", words)
     await go(page, "#/me", "Your peer id")
     await shoot(page, folder, "me", words)
-    await go(page, where, "locked")
+    await go(page, where, "done")
     other = await world.browser.page(link, context=await world.browser.context())
-    await other.find("heading", "Tally")
+    await other.find("heading", "Code Atlas")
     await shoot(other, folder, "link", words)
     await other.close()
     operator = await world.browser.page(f"{registry}/#/registry", context=await world.browser.context())
@@ -114,12 +116,12 @@ async def take(world: World, registry: str, code: str, folder: Path, words: list
 
 async def take_invitation(world: World, page: Page, folder: Path, words: list[str]) -> None:
     """Invite somebody, and look at what they see."""
-    await go(page, "#/flows", "Nested form")
-    await page.click("link", "Tally")
+    await go(page, "#/flows", "Code Atlas")
+    await page.click("link", "Press Review")
     await page.find("button", "Launch")
-    await page.fill("textbox", "N", "10")
+    await page.fill("textbox", "Topic", "Northwind Traders")
     await page.click("button", "Invite…")
-    await page.fill("textbox", "Message for whoever opens the link", "Try it with a number of your own.")
+    await page.fill("textbox", "Message for whoever opens the link", "Try it with a company of your own.")
     await page.click("button", "Make the invitation")
     await page.click("button", "Show as a QR code")
     await page.find("image", "The link as a QR code")
@@ -140,20 +142,20 @@ async def take_schedule(page: Page, folder: Path, words: list[str]) -> None:
     await shoot(page, folder, "schedule", words)
     await page.click("button", "Schedule it")
     await page.click("link", "Schedules")
-    await page.find("button", "Pause: Tally")
+    await page.find("button", "Pause: Press Review")
     await shoot(page, folder, "schedules", words)
 
 
 async def take_many(page: Page, folder: Path, words: list[str]) -> None:
     """Launch a flow for many rows, and look at them as one group."""
-    await go(page, "#/flows", "Nested form")
-    await page.click("link", "Tally")
+    await go(page, "#/flows", "Code Atlas")
+    await page.click("link", "Invoice Check")
     await page.find("button", "Launch")
     await page.click("button", "Many…")
     rows = "Rows: a table with the names of inputs as its first line, or JSON"
-    await page.fill("textbox", rows, "n,pause_ms,ask\n20,,\n40,100,\nmany,,\n3,,yes")
+    await page.fill("textbox", rows, ROWS)
     await shoot(page, folder, "many", words)
-    await page.fill("textbox", "Tag of these runs", "counting")
+    await page.fill("textbox", "Tag of these runs", "march")
     await page.click("button", "Launch 3 runs")
     await page.click("link", "Show these runs")
     await page.sees("locked")
