@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure; the median counts")
     parser.add_argument("--nodes", type=int, default=100_000, help="of the registry; each with ten flows")
     parser.add_argument("--keep", type=Path, help="a folder for the registry's file, filled once and used again")
+    parser.add_argument("--gib", type=int, default=1, help="of large: how large the file is, GiB")
     groups_of = {"sessions": list(sessions.GROUPS), "runs": list(runs.GROUPS), "paths": list(paths.GROUPS)}
     picks = "; ".join(f"of {what}: {', '.join(groups)}" for what, groups in groups_of.items())
     parser.add_argument("--rows", default="", metavar="GROUP,…", help=f"only some rows; {picks}")
@@ -56,6 +57,7 @@ def main() -> int:
     TABLES["sessions"] = partial(sessions.measure, groups=groups)
     TABLES["runs"] = partial(runs.measure, groups=groups)
     TABLES["paths"] = partial(paths.measure, groups=groups)
+    TABLES["large"] = partial(large.measure, gib=arguments.gib)
     TABLES["registry"] = partial(registry.measure, nodes=arguments.nodes, keep=arguments.keep)
     names = [name for name in TABLES if name != "large"] if arguments.what == "all" else [arguments.what]
     asyncio.run(measure(names, arguments.rounds, arguments.json))

@@ -7,7 +7,7 @@ import contextlib
 import random
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ async def ask(run: InProcessRunner) -> Any:
 
 async def make(run: InProcessRunner) -> str:
     for name, size in run.spec.inputs["files"].items():
-        run.output(name, content(size))
+        await asyncio.to_thread(run.output, name, pieces(size))
     return "made"
 
 
@@ -62,10 +62,16 @@ async def mirror(run: InProcessRunner) -> Any:
 FLOWS = {"count": count, "ask": ask, "make": make, "wait": wait, "mirror": mirror}
 
 
-def content(size: int) -> bytes:
-    """Bytes in which no chunk is like another."""
+def pieces(size: int) -> Iterator[bytes]:
+    """Bytes in which no chunk is like another, piece by piece."""
     source = random.Random(1)
-    return b"".join(source.randbytes(min(size - at, 64 << 20)) for at in range(0, size, 64 << 20))
+    for at in range(0, size, 64 << 20):
+        yield source.randbytes(min(size - at, 64 << 20))
+
+
+def content(size: int) -> bytes:
+    """The same as one."""
+    return b"".join(pieces(size))
 
 
 async def describe(asked: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,7 +78,7 @@ class InProcessRunner:
         """Make an event."""
         self.context.emit(event, data or {})
 
-    def output(self, name: str, content: bytes, *, media_type: str | None = None) -> None:
+    def output(self, name: str, content: bytes | Iterator[bytes], *, media_type: str | None = None) -> None:
         """Make an output."""
         self.context.write_output(name, content, media_type)
 
