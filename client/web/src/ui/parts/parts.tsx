@@ -150,7 +150,7 @@ export function Dialog({ title, close, children }: { title: string; close: () =>
       }}
     >
       <div class="stack">
-        <div class="row between">
+        <div class="row between title">
           <h2 id="dialog-title">{title}</h2>
           <button type="button" class="button plain small" aria-label={say.close} onClick={close}>
             <CrossIcon />
