@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from kodo.node.catalog.scope_code import ScopeCode
 from kodo.node.executors.executor import RunSpec
 from kodo.node.executors.ray.cluster import driver_environment, find_cluster, start_cluster, stop_cluster
 from kodo.node.executors.ray.executor import RayExecutor
@@ -34,13 +35,23 @@ async def test_a_joined_cluster_gets_the_sources_and_stays_when_the_node_leaves(
         "@ray.remote(num_cpus=1)\ndef task():\n    return helper.TEXT\n\n"
         "def start():\n    output.write('x.txt', 'x')\n    return [__file__, ray.get(task.remote())]\n"
     )
+    sources = ScopeCode([scope], tmp_path / "code")
+    code = await sources.keep(sources.look(), [str(scope)])
+    (scope / "pack" / "helper.py").write_text("TEXT = 'edited since'")  # the form is of what was before
     executor = RayExecutor(
-        tmp_path / "node", "kodo-test", [scope], lambda: ["joined_flow:start"], ray_address=cluster.address, runners=1
+        tmp_path / "node",
+        "kodo-test",
+        [scope],
+        lambda: [f"joined_flow:start@{code}"],
+        ray_address=cluster.address,
+        runners=1,
+        entries=lambda: ["joined_flow:start"],
+        code=lambda: code,
     )
     await executor.start()
     try:
         shutil.rmtree(scope)  # what is there now is Ray's copy
-        runner = await executor.launch(RunSpec("0" * 26, "p", "joined_flow:start", {}))
+        runner = await executor.launch(RunSpec("0" * 26, "p", "joined_flow:start", {}, code=code))
         events = []
         while not events or events[-1].event not in ("final", "fatal"):
             events += await runner.poll(events[-1].rseq if events else 0, 5.0)

@@ -168,6 +168,12 @@ def _demand(name: str, model: Any, judge: Callable[[Any], Any], expires_s: float
     schema = model.schema()
     told = schema.get("description", "")
     title = re.search(r"^#+ +(.+)$", told, re.MULTILINE) or re.match(r"(.+)", told)
+    if title is not None and title.start() == 0 and len(title[1]) <= _MAX_TITLE:  # it is shown above the form
+        rest = told[title.end() :].strip()
+        schema = {
+            **{key: value for key, value in schema.items() if key != "description"},
+            **({"description": rest} if rest else {}),
+        }
     validator = jsonschema.Draft202012Validator(schema)
 
     def accept(candidate: Any) -> tuple[Any, Any]:
