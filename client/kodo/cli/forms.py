@@ -170,8 +170,13 @@ def _hint(field: Schema, options: list[Schema], values: list[Any] | None) -> str
         return f" (1–{len(values)})"
     kinds = {str(option.get("type")) for option in options} - {"null", "None"}
     words = {"boolean": "yes/no", "integer": "whole number", "number": "number", "object": "JSON"}
+    if any(option.get("format") == "file" for option in options):
+        return " (@ and the path of a file)"
     if kinds == {"array"}:
-        return " (comma separated, or JSON)"
+        items: Mapping[str, Any] = next(
+            (option["items"] for option in options if isinstance(option.get("items"), Mapping)), {}
+        )
+        return " (comma separated, or JSON)" if items.get("format") != "file" else " (@ and a path, comma separated)"
     parts = [words[kind] for kind in sorted(kinds) if kind in words]
     low, high = field.get("minimum"), field.get("maximum")
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):

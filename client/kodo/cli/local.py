@@ -99,11 +99,16 @@ async def describe_local(flow: str) -> LocalFlow:
         {"roots": [str(folder) for folder in folders], "flows": [entry], "base": str(Path.cwd())}
     )
     if len(infos) != 1:
-        names = ", ".join(str(info.get("path")).rpartition(".")[2] for info in infos[:20])
+        names = ", ".join(_attribute(info) for info in infos[:20])
         raise UsageError(f"that means {len(infos)} flows ({names}); name one: ./file.py:flow or module:flow")
     if infos[0].get("error"):
         raise UsageError(f"the flow cannot be run: {infos[0]['error']}")
     return LocalFlow(entry, folders, infos[0])
+
+
+def _attribute(info: Mapping[str, Any]) -> str:
+    """Return what stands behind the colon to name a flow: several may have one function's name."""
+    return str(info.get("entry")).partition(":")[2] or str(info.get("path")).rpartition(".")[2]
 
 
 def _warn_of_environment(entry: str) -> None:

@@ -207,3 +207,10 @@ async def test_what_a_form_says_of_itself_is_shown_before_its_fields():
     schema = {"type": "object", "description": "Arguments:\n{'what': 'a'}", "properties": {"x": {"type": "integer"}}}
     assert await fill_form(schema, person.ask, person.say) == {"x": 1}
     assert person.shown == ["Arguments:\n{'what': 'a'}"]
+
+
+async def test_how_a_file_is_given_is_said() -> None:
+    person = Person("@a.txt", "@b.txt, @c.txt")
+    fields = {"one": {"type": "string", "format": "file"}, "many": {"type": "array", "items": {"format": "file"}}}
+    await fill(person, {"type": "object", "properties": fields, "required": ["one", "many"]})
+    assert person.asked == ["one (@ and the path of a file): ", "many (@ and a path, comma separated): "]

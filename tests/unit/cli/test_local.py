@@ -30,6 +30,16 @@ async def test_a_local_flow_is_described_without_a_node(tmp_path: Path, monkeypa
     assert (await describe_local("one:greet")).info == answer
     with pytest.raises(UsageError, match=r"2 flows \(a, b\); name one"):
         await describe_local("./two.py")
+    app = """from kodosumi.core import Launch, ServeAPI, forms as F
+app = ServeAPI()
+@app.enter("/", F.Model())
+def enter(request): ...
+@app.enter("/b", F.Model())
+def enter(request): ...
+"""
+    (tmp_path / "app_of_two.py").write_text(app)
+    with pytest.raises(UsageError, match=r"2 flows \(enter, app\.flows\.enter\); name one"):
+        await describe_local("./app_of_two.py")
     with pytest.raises(UsageError, match="cannot be run: the module two has no c"):
         await describe_local("./two.py:c")
 
