@@ -1,12 +1,20 @@
-"""What every test process does alike: it collects quickly, and begins with what takes longest."""
+"""What every test process does alike: it collects quickly, begins with what takes longest, and times nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+with contextlib.suppress(ImportError):  # environments for some frameworks have no Hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # A slow machine is not a failure.
+    settings.register_profile("kodo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("kodo")
 
 UNIT = Path(__file__).parent / "unit"
 
