@@ -6,6 +6,8 @@ It needs root, an account `nobody`, and, where this Python or this repository li
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import pwd
 import shutil
@@ -20,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from kodo.client import Client as AsyncClient
 from kodo.client.sync import Client
 from kodo.flow._runtime.kept_code import kept_sources
 from tests.support import open_way
@@ -99,6 +102,21 @@ def state(place: Place, fid: str) -> dict[str, Any]:
     return found
 
 
+def until(place: Place, fid: str, event: str) -> dict[str, Any]:
+    """Follow a run until it tells an event of this name; gives its data."""
+
+    async def follow() -> dict[str, Any]:
+        async with asyncio.timeout(90), AsyncClient(place.home, lan=False) as client:
+            run = await client.run(f"guests.local/{fid}")
+            async with contextlib.aclosing(run.follow()) as events:
+                async for each in events:
+                    if each.event == event:
+                        return each.data
+        raise AssertionError(f"the run ended without {event}")
+
+    return asyncio.run(follow())
+
+
 def as_account(name: str) -> list[str]:
     """What has a command run as an account."""
     account = pwd.getpwnam(name)
@@ -119,7 +137,7 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     words = ("--runner-user", ACCOUNT, "--executor", executor)
     node = GuestNode(place, *words)
     fid = run(place, "Everything", f"doc=@{doc}")
-    eventually(lambda: state(place, fid)["state"] == "locked", 60)
+    until(place, fid, "lock")
     # The folder of the runners is the account's, and nothing else is.
     assert owners(place.home / "apart") == {uid}
     others = [path for path in place.home.iterdir() if path.name not in ("apart", "code")]
@@ -130,8 +148,9 @@ def test_a_flow_of_another_account_has_all_that_a_node_offers_over_a_crash_of_th
     node.kill()
     node = GuestNode(place, *words)
     koco_json(place.home, "answer", f"guests.local/{fid}", "true", "--no-lan")
-    eventually(lambda: state(place, fid)["state"] == "done", 60)
+    until(place, fid, "final")
     found = state(place, fid)
+    assert found["state"] == "done"
     assert {**found["final"]["result"], "home": None} == {"uid": uid, "agreed": True, "seen": 1, "home": None}
     assert os.path.isdir(found["final"]["result"]["home"])
     out = place.scope.parent / "out"
@@ -179,12 +198,12 @@ def test_what_is_edited_is_kept_from_runs_or_offered_with_its_form_under_another
 def test_without_ray_a_run_of_another_account_leaves_nothing_running_however_it_ends(place: Place, how: str) -> None:
     node = GuestNode(place, "--runner-user", ACCOUNT, "--executor", "process")
     fid = run(place, "Leaver", f"ends={str(how == 'final').lower()}")
-    processes = [psutil.Process(int(pid)) for pid in eventually(lambda: progress_of(place, fid), 60)[0].split()]
+    processes = [psutil.Process(int(pid)) for pid in until(place, fid, "progress")["text"].split()]
     assert len(processes) == 3  # the runner, a child in a session of its own, and a daemon
     assert {process.uids().real for process in processes} == {pwd.getpwnam(ACCOUNT).pw_uid}
     if how == "final":
         (place.scope.parent / "go").touch()
-        eventually(lambda: state(place, fid)["state"] == "done", 60)
+        until(place, fid, "final")
     elif how == "kill":
         koco_json(place.home, "kill", f"guests.local/{fid}", "--no-lan")
     else:
@@ -193,12 +212,6 @@ def test_without_ray_a_run_of_another_account_leaves_nothing_running_however_it_
     if how != "stop":
         assert node.stop() == 0
     assert processes_of(place.home) == []
-
-
-def progress_of(place: Place, fid: str) -> list[str]:
-    """What a run that goes on has said so far."""
-    told = koco_json(place.home, "follow", fid, "--node", "guests.local", "--no-lan", "--no-wait", "--keep")
-    return [each["data"]["text"] for each in told if each.get("event") == "progress"]
 
 
 def is_of(process: psutil.Process, uid: int, place: Place) -> bool:
