@@ -34,7 +34,7 @@ def runs(block: Block) -> bool:
 
 def environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KODO_", "RAY_", "PYTEST_"))}
-    small = {"KODO_NUM_CPUS": "1", "KODO_RUNNERS": "1", "KODO_OBJECT_STORE": "100MB", "KODO_LAN": "no"}
+    small = {"KODO_NUM_CPUS": "1", "KODO_RUNNERS": "0", "KODO_OBJECT_STORE": "100MB", "KODO_LAN": "no"}
     small["KODO_EXECUTOR"] = "auto"  # a page whose flow needs Ray gets it
     small["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a reader has pytest alone, and ours take seconds
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
