@@ -31,6 +31,9 @@ _RACY_NS = 2_000_000_000
 
 _MAX_TEXT_BYTES = 16 << 20
 
+_NAMES = "surrogateescape"
+"""How Python has what is no UTF-8 in names of files: such a file may lie beside flows."""
+
 _kept: Mapping[str, list[Any]] = {}
 _since = 0  # when it was kept, ns
 
@@ -44,7 +47,7 @@ def pack_code(
 ) -> bytes:
     """Return what is kept: of each file its time (ns), size and content; and the folders to import from."""
     kept: dict[str, Any] = {path: [*files[path], data] for path, data in sorted(contents.items())}
-    packed: bytes = msgpack.packb({**kept, _ROOTS: list(roots)})
+    packed: bytes = msgpack.packb({**kept, _ROOTS: list(roots)}, unicode_errors=_NAMES)
     return packed
 
 
@@ -55,7 +58,7 @@ def use_kept_code(file: str) -> None:
     """
     global _kept, _since
     try:
-        kept, since = msgpack.unpackb(Path(file).read_bytes()), os.stat(file).st_mtime_ns
+        kept, since = _unpack(file), os.stat(file).st_mtime_ns
     except (OSError, ValueError, msgpack.UnpackException):
         return
     add_roots(kept.pop(_ROOTS, []))
@@ -66,10 +69,15 @@ def use_kept_code(file: str) -> None:
     sys.path_importer_cache.clear()
 
 
+def _unpack(file: str) -> dict[str, Any]:
+    kept: dict[str, Any] = msgpack.unpackb(Path(file).read_bytes(), unicode_errors=_NAMES)
+    return kept
+
+
 def kept_sources(file: str) -> dict[str, bytes]:
     """Return the sources that a file has, by their paths; none of one that is gone, or cannot be read."""
     try:
-        kept = msgpack.unpackb(Path(file).read_bytes()) if file else {}
+        kept = _unpack(file) if file else {}
     except (OSError, ValueError, msgpack.UnpackException):
         return {}
     # One with a size and no content is not kept.

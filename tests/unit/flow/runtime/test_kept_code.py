@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kodo.flow._runtime.kept_code import kept_sources
 from kodo.node.catalog.scope_code import ScopeCode
 
 PROGRAM = """
@@ -50,6 +51,22 @@ def imported(kept: str, root: Path, *names: str) -> list[object]:
 def keep(scope: Path) -> str:
     code = ScopeCode([scope], scope.parent / "code")
     return asyncio.run(code.keep(code.look()))
+
+
+@pytest.mark.parametrize("folder", ["a", "caf\udce9", "報"])
+@pytest.mark.parametrize("name", ["caf\udce9", "\udcff\udcfe", "報", "a b\n"])
+def test_code_is_kept_whatever_names_files_and_folders_have(tmp_path: Path, folder: str, name: str) -> None:
+    root = tmp_path / folder
+    root.mkdir()
+    sources = {os.fspath(root / f"{each}.py"): b"VALUE = 1" for each in (name, "helper")}
+    for path, content in sources.items():
+        Path(path).write_bytes(content)
+    code = ScopeCode([root], tmp_path / "code")
+    kept = asyncio.run(code.keep(code.look(), [os.fspath(root)]))
+    assert kept_sources(kept) == sources
+    (root / "crew.yaml").write_text("one")
+    (root / "helper.py").write_text("VALUE = 22")
+    assert imported(kept, root, "helper")[0] == [1, os.fspath(root / "helper.py")]
 
 
 @pytest.mark.parametrize("same_time", [True, False])
