@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 import argon2
@@ -50,26 +49,21 @@ class _Turns:
         self._known: deque[asyncio.Future[None]] = deque()
         self._others: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @contextlib.asynccontextmanager
-    async def have(self, source: str | None) -> AsyncIterator[None]:
-        """Make a turn inside the block; None is somebody known."""
+    async def take(self, source: str | None) -> None:
+        """Wait for a turn, which `go_on` ends; None is somebody known. Cancelling is safe."""
         if self._free:
             self._free -= 1
-        else:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            (self._known if source is None else self._others.setdefault(source, deque())).append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._go_on()
-                raise
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._known if source is None else self._others.setdefault(source, deque())).append(turn)
         try:
-            yield
-        finally:
-            self._go_on()
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.go_on()
+            raise
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Pass the turn that ended to the next who still waits."""
         while self._known or self._others:
             if self._known:
@@ -146,7 +140,10 @@ class Passwords:
             raise CallError(429, "busy", "too many logins at once; try again", {"retry_after_ms": 1000})
         self._waiting += 1
         try:
-            async with self._turns.have(source):
-                return await asyncio.to_thread(work)
+            await self._turns.take(source)
+            checking = asyncio.ensure_future(asyncio.to_thread(work))
+            # Not when the caller gives up: its thread goes on until then, and so do its 64 MiB.
+            checking.add_done_callback(lambda _: self._turns.go_on())
+            return await asyncio.shield(checking)
         finally:
             self._waiting -= 1

@@ -19,10 +19,12 @@ class Checks(argon2.PasswordHasher):
     def __init__(self) -> None:
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.begun: list[str] = []
+        self.started = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
         self.begun.append(str(password))
+        self.started.release()
         self.gate.acquire()
         return False
 
@@ -63,6 +65,22 @@ async def test_who_gives_up_in_line_keeps_no_turn(checks: Checks) -> None:
     assert await first is await third is False
     assert checks.begun == ["1", "3"]
     assert await passwords.fits(None, "4", source="d") is False
+
+
+async def test_who_gives_up_while_its_password_is_checked_has_its_turn_until_the_end(checks: Checks) -> None:
+    passwords = Passwords(checks)
+    await passwords.open()
+    given_up, *others = await asked(passwords, ("a" * 8, "mallory"), ("b" * 8, "mallory"), ("c" * 8, "ana"))
+    await asyncio.to_thread(checks.started.acquire)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    # A thread for the next would have begun by now.
+    await asyncio.to_thread(lambda: None)
+    begun = list(checks.begun)
+    checks.gate.release(3)
+    assert begun == ["a" * 8]
+    assert await asyncio.gather(*others) == [False, False]
 
 
 async def test_a_line_that_is_full_takes_known_devices_only(checks: Checks) -> None:
