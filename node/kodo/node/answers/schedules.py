@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgpack
@@ -15,6 +14,7 @@ from kodo.node.launches.schedules import Schedules
 from kodo.node.launches.times import Timing
 from kodo.node.store.schedule_rows import ScheduleRow
 from kodo.p2p.errors import CallError, UsageError
+from kodo.p2p.net.turns import FairThreads
 from kodo.protocol.access import account_of
 from kodo.protocol.args.schedules import ScheduleAddArgs, ScheduleListArgs, SchedulePauseArgs
 from kodo.protocol.args.shares import SidArgs
@@ -37,6 +37,7 @@ class ScheduleAnswers:
         self._schedules = schedules
         self._launcher = launcher
         self._catalog = catalog
+        self._beside = FairThreads(1)
 
     def handlers(self) -> Handlers:
         """Return the handlers of these ops."""
@@ -90,8 +91,9 @@ class ScheduleAnswers:
     async def _list(self, caller: Caller, args: ScheduleListArgs) -> dict[str, Any]:
         everybody = args.others and caller.principal.operator
         total, rows = await self._schedules.page(None if everybody else caller.principal.id, args.p, args.pp)
-        # The next times of a rare date take milliseconds to find, and there may be a hundred of them on a page.
-        shown = await asyncio.to_thread(lambda: [self._fields(row, caller) for row in rows])
+        # The next times of a rare date take milliseconds to find, and there may be a hundred of them on a page. Pages
+        # wait for each other: the threads are everybody's.
+        shown = await self._beside.do(lambda: [self._fields(row, caller) for row in rows])
         return paged(shown, total, total, args.p, args.pp)
 
     async def _pause(self, caller: Caller, args: SchedulePauseArgs) -> dict[str, Any]:

@@ -304,7 +304,9 @@ class FairThreads:
         work: Callable[[*_Arguments], _Done],
         run: Callable[[Callable[[*_Arguments], _Done]], Awaitable[_Done]] = asyncio.to_thread,
     ) -> _Done:
-        """Do `work` in a thread, and return what it returns. Cancelling is safe; what has begun ends nevertheless.
+        """Do `work` in a thread, and return what it returns.
+
+        Cancelling is safe. What has begun ends nevertheless: it keeps its place until then, and is counted.
 
         Args:
             run: has it done; in the default executor if nothing else is said.
@@ -322,11 +324,14 @@ class FairThreads:
             finally:
                 spent = time.thread_time() - begun
 
-        async with self._places:
-            try:
-                return await run(timed)
-            finally:
-                count_work(spent)
+        def ended(_: asyncio.Future[_Done]) -> None:
+            self._places.release()
+            count_work(spent)
+
+        await self._places.acquire()
+        begun_work = asyncio.ensure_future(run(timed))
+        begun_work.add_done_callback(ended)
+        return await asyncio.shield(begun_work)
 
 
 def _rank(waiting: tuple[Line | None, asyncio.Future[None]]) -> tuple[bool, float]:

@@ -151,6 +151,40 @@ def test_what_work_in_a_thread_raises_is_raised_and_its_place_is_free_again() ->
         runner.run(scene())
 
 
+def test_work_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends_and_is_counted() -> None:
+    async def scene() -> None:
+        loop = fair_loop()
+        threads = FairThreads(1)
+        begun, go_on = asyncio.Event(), threading.Event()
+        order: list[str] = []
+
+        def long() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            go_on.wait(30)
+            sum(range(20_000))
+            order.append("long")
+
+        given_up = loop.create_task(threads.do(long), context=line_of(loop, "crowd"))
+        await begun.wait()
+        before = loop.line("crowd").total
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        after = loop.create_task(threads.do(partial(order.append, "next")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(lambda: None)
+        begun_beside = list(order)
+        go_on.set()
+        await after
+        assert not begun_beside
+        assert order == ["long", "next"]
+        assert loop.line("crowd").total > before
+
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
+        runner.run(scene())
+
+
 async def _without_turns() -> None:
     join_source("crowd")
     count_work(1.0)
