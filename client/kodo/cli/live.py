@@ -162,11 +162,17 @@ class LiveDisplay:
     def _start(self) -> None:
         # What is typed now would move the live part, which then leaves some of itself behind.
         self._quiet.enter_context(unseen_typing())
-        self._live.start(refresh=True)
+        try:
+            self._live.start(refresh=True)
+        except BaseException:
+            self._quiet.close()
+            raise
 
     def _stop(self) -> None:
-        self._live.stop()
-        self._quiet.close()
+        try:
+            self._live.stop()
+        finally:
+            self._quiet.close()
 
     def __enter__(self) -> Self:
         self._start()

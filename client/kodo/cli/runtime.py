@@ -221,6 +221,9 @@ def _say_farewell(context: Context) -> int:
 
 
 def _leave(context: Context) -> None:
+    terminal = sys.modules.get("kodo.cli.terminal")
+    if terminal is not None:
+        terminal.show_typing()  # a form asked for a secret, or a live display showed nothing that is typed
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
             sys.stderr.write("\x1b[?25h")  # a live display may have hidden the cursor

@@ -8,13 +8,17 @@ import os
 import sys
 import termios
 from collections.abc import Iterator
+from typing import Any
 
 from kodo.cli.text import line
 from kodo.p2p.errors import UsageError
 
-__all__ = ["ask_line", "forget_typed", "unseen_typing"]
+__all__ = ["ask_line", "forget_typed", "show_typing", "unseen_typing"]
 
 MAX_LINE_BYTES = 1 << 20
+
+_unseen: dict[int, list[Any]] = {}
+"""Terminals that do not show what is typed, and how they were set before."""
 
 
 async def ask_line(prompt: str, secret: bool = False) -> str:
@@ -75,13 +79,35 @@ def forget_typed() -> None:
         termios.tcflush(handle, termios.TCIFLUSH)
 
 
+def show_typing() -> None:
+    """Show again what is typed: this process ends at once."""
+    for handle in list(_unseen):
+        _restore(handle)
+
+
 def _own_terminal() -> int | None:
     """Return the terminal on stdin; None where there is none, or another program has it."""
     try:
         handle = sys.stdin.fileno()
-        return handle if os.isatty(handle) and os.tcgetpgrp(handle) == os.getpgrp() else None
     except (OSError, ValueError, AttributeError):
         return None
+    return handle if _is_ours(handle) else None
+
+
+def _is_ours(handle: int) -> bool:
+    """Return whether a terminal is there and this program's: who sets it from the background is stopped."""
+    try:
+        return os.isatty(handle) and os.tcgetpgrp(handle) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _restore(handle: int) -> None:
+    """Set a terminal as it was. One that another program has by now, the shell say, was set by that."""
+    before = _unseen.pop(handle, None)
+    if before is not None and _is_ours(handle):
+        with contextlib.suppress(termios.error):  # it was closed
+            termios.tcsetattr(handle, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager
@@ -89,11 +115,13 @@ def _echo(handle: int, wanted: bool) -> Iterator[None]:
     if wanted:
         yield
         return
-    before = termios.tcgetattr(handle)
     quiet = termios.tcgetattr(handle)
+    outermost = handle not in _unseen
+    _unseen.setdefault(handle, termios.tcgetattr(handle))
     quiet[3] &= ~termios.ECHO
-    termios.tcsetattr(handle, termios.TCSADRAIN, quiet)
     try:
+        termios.tcsetattr(handle, termios.TCSADRAIN, quiet)
         yield
     finally:
-        termios.tcsetattr(handle, termios.TCSADRAIN, before)
+        if outermost:
+            _restore(handle)

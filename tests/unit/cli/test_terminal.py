@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -76,3 +77,56 @@ def test_what_was_typed_before_a_question_is_not_shown_and_answers_nothing() -> 
             process.kill()
             os.close(typing)
     assert shown.strip() == b"Delete all?"
+
+
+LEFT = """
+import fcntl, os, signal, sys, termios
+from kodo.cli.runtime import Context, _leave
+from kodo.cli.terminal import unseen_typing
+from kodo.client.config import load_settings
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with unseen_typing():
+    print("ready", flush=True)
+    sys.stdin.buffer.raw.read(1)
+    if sys.argv[1] == "at once":
+        _leave(Context(load_settings("/nowhere", {}, {}), json=True, verbose=False))
+    if sys.argv[1] == "background":
+        shell = os.fork()
+        if not shell:
+            os.setpgid(0, 0)
+            signal.pause()
+        while os.getpgid(shell) != shell:
+            pass
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.tcsetpgrp(0, shell)
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        os.kill(shell, signal.SIGKILL)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("how", "shows"), [("in order", True), ("at once", True), ("background", False)])
+def test_a_terminal_shows_again_what_is_typed_however_a_command_ends(how: str, shows: bool) -> None:
+    typing, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT, how],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+            os.write(typing, b"\n")
+            # One that sets the terminal of another program is stopped.
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert not os.WIFSTOPPED(status)
+            assert os.waitstatus_to_exitcode(status) == (130 if how == "at once" else 0)
+            # What another program has set by then stays.
+            assert bool(termios.tcgetattr(terminal)[3] & termios.ECHO) is shows
+        finally:
+            process.kill()
+            os.close(typing)
+            os.close(terminal)
