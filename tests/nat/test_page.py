@@ -12,15 +12,13 @@ import pytest
 from aioice import stun, turn
 
 from kodo.registry.http.turn import credentials
-from tests.nat.test_registry import NODE, URL, World, become, world
 from tests.support.lab import needs_root
 from tests.support.lab_page import lab_page
 from tests.support.nat_lab import REGISTRY, REGISTRY_TOO, Nat
+from tests.support.nat_world import NODE, URL, World
 from tests.support.page import Page
 from tests.support.turn_server import SECRET, turn_server
 from tests.support.web_page import build_harness
-
-__all__ = ["world"]
 
 pytestmark = needs_root
 
@@ -49,12 +47,11 @@ return { name, way: ways.at(-1), over, ticks, read, last: node.path.route }
 async def test_a_browser_uses_a_node_over_the_relay_and_leaves_it_where_it_can(world: World, tmp_path: Path) -> None:
     built = build_harness(tmp_path / "harness")
     cases = [(Nat.CONE, Nat.CONE, "punched"), (Nat.SYM, Nat.CONE, "relay"), (Nat.LEAKY, Nat.LEAKY, "punched")]
-    [row] = world.user("nodes", "--registry", URL)
-    [flow] = world.user("flows", "--registry", URL)
+    row, flow = world.node, world.flow
     async with lab_page(world.net.lab, "a", tmp_path / "profile", built) as page:
         for user, node, way in cases:
             is_new = world.net.kinds["b"] is not node
-            become(world, (user, node))
+            world.become(user, node)
             if is_new:
                 world.reached()
             told = await page.run(
@@ -92,10 +89,9 @@ async def test_where_no_udp_gets_out_a_page_goes_over_the_turn_server_that_a_reg
     world: World, tmp_path: Path
 ) -> None:
     built = build_harness(tmp_path / "harness")
-    become(world, (Nat.NOUDP, Nat.CONE))
+    world.become(Nat.NOUDP, Nat.CONE)
     world.reached()
-    [row] = world.user("nodes", "--registry", URL)
-    [flow] = world.user("flows", "--registry", URL)
+    row, flow = world.node, world.flow
     host = world.net.lab.command("registry")
 
     async def use(page: Page, database: str) -> object:

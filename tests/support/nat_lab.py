@@ -154,6 +154,11 @@ class Sites:
             f"route replace default via {network}.1",
         )
 
+    def second_address(self, site: Site, present: bool) -> None:
+        """Give a site's host a second address in its network, or take it away; it ends with 3."""
+        network = self.address(site).rpartition(".")[0]
+        self.lab.ips(site, f"addr {'add' if present else 'del'} {network}.3/24 dev router-{site}")
+
     def _make(self, site: Site) -> None:
         number, router = self._numbers[site], f"router-{site}"
         network = self.address(site).rpartition(".")[0]

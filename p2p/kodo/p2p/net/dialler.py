@@ -43,7 +43,7 @@ LINGER_SECONDS = 5.0
 INTRODUCED_SECONDS = 5.0
 """How long packets may take to come through after a registry that relays nothing has introduced this dialler."""
 NOT_THROUGH = (
-    "its registry has introduced this machine to it and relays nothing, and the NATs between let no packet through. "
+    "the node's registry has introduced this machine and relays nothing, and the NATs between let no packet through. "
     "It can be reached over a registry that relays (koco registry --relay 40MB), or if its UDP port is forwarded"
 )
 ADDRESSES_TOLD = 4
