@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import pytest_asyncio
 from mcp import Client, StdioServerParameters
 from mcp.client import session
 from mcp.client.stdio import stdio_client
@@ -109,6 +111,65 @@ async def bridge(
         transport = stdio_client(parameters, errlog=errlog)
         async with Client(transport, mode=known, cache=None, **options) as client:
             yield Bridge(client, stderr, before)
+
+
+class Hosts:
+    """Hosts that stay, each with its bridge, for tests that need none of their own: a bridge costs a second to start.
+
+    One for each revision, and of each two: of a host that can ask a person, and of one that cannot.
+    """
+
+    def __init__(self, home: Path, tmp: Path) -> None:
+        self._home = home
+        self._tmp = tmp
+        self._person: Callable[[Any, Any], Awaitable[Any]] | None = None
+        self._open: dict[tuple[str, bool], Bridge] = {}
+        self._kept: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def host(
+        self, mode: str, person: Callable[[Any, Any], Awaitable[Any]] | None = None
+    ) -> AsyncIterator[Bridge]:
+        """Provide the host of a revision; `person` is whom it asks meanwhile."""
+        key = (mode, person is not None)
+        if key not in self._open:
+            ready: asyncio.Future[Bridge] = asyncio.get_running_loop().create_future()
+            self._kept.append(asyncio.create_task(self._keep(*key, ready)))
+            await asyncio.wait([ready, self._kept[-1]], return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                await self._kept.pop()  # it says why
+            self._open[key] = ready.result()
+        self._person = person
+        try:
+            yield self._open[key]
+        finally:
+            self._person = None
+
+    async def aclose(self) -> None:
+        self._over.set()
+        await asyncio.gather(*self._kept)
+
+    async def _keep(self, mode: str, can_ask: bool, ready: asyncio.Future[Bridge]) -> None:
+        """Keep a host in a task of its own: what opens its streams has to close them."""
+        folder = self._tmp / f"{mode}-{can_ask}"
+        folder.mkdir()
+        options = {"elicitation_callback": self._ask} if can_ask else {}
+        async with bridge(self._home, mode=mode, tmp=folder, **options) as here:
+            ready.set_result(here)
+            await self._over.wait()
+
+    async def _ask(self, context: Any, params: Any) -> Any:
+        assert self._person is not None, "nobody is there to be asked"
+        return await self._person(context, params)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def hosts(shared_node: BridgeNode, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosts]:
+    """Hosts of the node that all tests share; for tests whose loop is the session's."""
+    made = Hosts(shared_node.home, tmp_path_factory.mktemp("hosts"))
+    yield made
+    await made.aclose()
 
 
 def text_of(result: Any) -> str:

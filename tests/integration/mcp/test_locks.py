@@ -11,8 +11,10 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
-from tests.integration.mcp.conftest import REVISIONS, Bridge, BridgeNode, bridge, text_of
+from tests.integration.mcp.conftest import REVISIONS, Bridge, BridgeNode, Hosts, text_of
 from tests.support.koco import koco, koco_json
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MODERN = "2026-07-28"
 YES = {"approved": True, "why": "fine"}
@@ -49,9 +51,9 @@ def unlocks(node: BridgeNode, run: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("mode", REVISIONS)
-async def test_a_lock_is_answered_by_a_form(shared_node: BridgeNode, mode: str, tmp_path: Path) -> None:
+async def test_a_lock_is_answered_by_a_form(hosts: Hosts, shared_node: BridgeNode, mode: str) -> None:
     answer, asked = person(YES)
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path, elicitation_callback=answer) as here:
+    async with hosts.host(mode, answer) as here:
         done = await here.tool("approve", topic="bikes")
         assert done.structured_content["result"] == {"topic": "bikes", **YES}
     [params] = asked
@@ -62,10 +64,10 @@ async def test_a_lock_is_answered_by_a_form(shared_node: BridgeNode, mode: str, 
 
 @pytest.mark.parametrize("mode", REVISIONS)
 async def test_a_denied_answer_is_asked_for_again_with_the_reasons(
-    shared_node: BridgeNode, mode: str, tmp_path: Path
+    hosts: Hosts, shared_node: BridgeNode, mode: str
 ) -> None:
     answer, asked = person({"approved": True, "why": ""}, {"approved": "not a truth"}, YES)
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path, elicitation_callback=answer) as here:
+    async with hosts.host(mode, answer) as here:
         done = await here.tool("approve", topic="bikes")
         assert done.structured_content["result"]["why"] == "fine"
     first, second, third = asked
@@ -78,10 +80,10 @@ async def test_a_denied_answer_is_asked_for_again_with_the_reasons(
 @pytest.mark.parametrize("mode", REVISIONS)
 @pytest.mark.parametrize("how", ["decline", "cancel"])
 async def test_declining_leaves_a_lock_open_for_later(
-    shared_node: BridgeNode, mode: str, how: str, tmp_path: Path
+    hosts: Hosts, shared_node: BridgeNode, mode: str, how: str
 ) -> None:
     answer, asked = person(how, YES)
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path, elicitation_callback=answer) as here:
+    async with hosts.host(mode, answer) as here:
         left = await here.tool("approve", topic="bikes")
         assert left.structured_content["state"] == "locked"
         assert not left.is_error
@@ -95,7 +97,7 @@ async def test_declining_leaves_a_lock_open_for_later(
     assert len(asked) == 2
 
 
-async def test_a_question_ends_when_it_is_answered_elsewhere(shared_node: BridgeNode, tmp_path: Path) -> None:
+async def test_a_question_ends_when_it_is_answered_elsewhere(hosts: Hosts, shared_node: BridgeNode) -> None:
     shown, dropped = asyncio.Event(), asyncio.Event()
 
     async def hesitate(context: Any, params: Any) -> ElicitResult:
@@ -107,7 +109,7 @@ async def test_a_question_ends_when_it_is_answered_elsewhere(shared_node: Bridge
             raise
         raise AssertionError("nobody waits so long")
 
-    async with bridge(shared_node.home, mode="legacy", tmp=tmp_path, elicitation_callback=hesitate) as here:
+    async with hosts.host("legacy", hesitate) as here:
         call = asyncio.create_task(here.tool("approve", topic="bikes"))
         await asyncio.wait_for(shown.wait(), 60)
         [row] = [row for row in rows(shared_node, "ps") if row.get("state") == "locked"][:1]
@@ -146,8 +148,8 @@ async def no_person(context: Any, params: Any) -> ElicitResult:
     raise AssertionError("it asks by its results")
 
 
-async def test_an_answer_that_comes_second_is_told_so(shared_node: BridgeNode, tmp_path: Path) -> None:
-    async with bridge(shared_node.home, mode=MODERN, tmp=tmp_path, elicitation_callback=no_person) as here:
+async def test_an_answer_that_comes_second_is_told_so(hosts: Hosts, shared_node: BridgeNode) -> None:
+    async with hosts.host(MODERN, no_person) as here:
         asked = await begun(here, "approve", topic="bikes")
         [(lid, _)] = (asked.input_requests or {}).items()
         [lock] = [row for row in rows(shared_node, "locks") if row.get("lid") == lid]
@@ -158,10 +160,12 @@ async def test_an_answer_that_comes_second_is_told_so(shared_node: BridgeNode, t
     assert unlocks(shared_node, run) == [{"approved": False, "why": ""}]
 
 
-async def test_a_repeated_round_launches_and_answers_once(shared_node: BridgeNode, tmp_path: Path) -> None:
+async def test_a_repeated_round_launches_and_answers_once(
+    hosts: Hosts, shared_node: BridgeNode, tmp_path: Path
+) -> None:
     marks = tmp_path / "marks"
     arguments = {"topic": "bikes", "marks": str(marks)}
-    async with bridge(shared_node.home, mode=MODERN, tmp=tmp_path, elicitation_callback=no_person) as here:
+    async with hosts.host(MODERN, no_person) as here:
         asked = await begun(here, "approve", **arguments)
         rounds = [again(here, "approve", asked, YES, **arguments) for _ in range(3)]
         answers = await asyncio.gather(*rounds)
@@ -174,9 +178,9 @@ async def test_a_repeated_round_launches_and_answers_once(shared_node: BridgeNod
     assert unlocks(shared_node, runs.pop()) == [YES]
 
 
-async def test_a_repeated_round_with_inputs_launches_once(shared_node: BridgeNode, tmp_path: Path) -> None:
+async def test_a_repeated_round_with_inputs_launches_once(hosts: Hosts, tmp_path: Path) -> None:
     marks = str(tmp_path / "marks")
-    async with bridge(shared_node.home, mode=MODERN, tmp=tmp_path, elicitation_callback=no_person) as here:
+    async with hosts.host(MODERN, no_person) as here:
         asked = await begun(here, "greet", marks=marks)
         assert not (tmp_path / "marks").exists()
         rounds = [again(here, "greet", asked, {"name": "Ada"}, marks=marks) for _ in range(3)]
@@ -185,8 +189,8 @@ async def test_a_repeated_round_with_inputs_launches_once(shared_node: BridgeNod
     assert (tmp_path / "marks").read_text() == "Ada\n"
 
 
-async def test_what_a_host_carries_cannot_be_made_up(shared_node: BridgeNode, tmp_path: Path) -> None:
-    async with bridge(shared_node.home, mode=MODERN, tmp=tmp_path, elicitation_callback=no_person) as here:
+async def test_what_a_host_carries_cannot_be_made_up(hosts: Hosts) -> None:
+    async with hosts.host(MODERN, no_person) as here:
         asked = await begun(here, "approve", topic="bikes")
         state = asked.request_state or ""
         middle = len(state) // 2
@@ -212,10 +216,10 @@ async def test_what_a_host_carries_cannot_be_made_up(shared_node: BridgeNode, tm
 @pytest.mark.parametrize("mode", REVISIONS)
 @pytest.mark.parametrize("kind", ["nested", "secret"])
 async def test_what_no_form_may_ask_is_told_where_to_answer(
-    shared_node: BridgeNode, mode: str, kind: str, tmp_path: Path
+    hosts: Hosts, shared_node: BridgeNode, mode: str, kind: str, tmp_path: Path
 ) -> None:
     answer, asked = person()
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path, elicitation_callback=answer) as here:
+    async with hosts.host(mode, answer) as here:
         told = await here.tool("ask_deeply", kind=kind)
         facts = told.structured_content
         assert facts["state"] == "locked"
@@ -235,9 +239,9 @@ async def test_what_no_form_may_ask_is_told_where_to_answer(
 
 
 @pytest.mark.parametrize("mode", REVISIONS)
-async def test_a_lock_of_others_is_told_and_not_offered(shared_node: BridgeNode, mode: str, tmp_path: Path) -> None:
+async def test_a_lock_of_others_is_told_and_not_offered(hosts: Hosts, mode: str) -> None:
     answer, asked = person()
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path, elicitation_callback=answer) as here:
+    async with hosts.host(mode, answer) as here:
         told = await here.tool("approve", topic="bikes", roles=["boss"])
         [lock] = told.structured_content["locks"]
         assert lock["may_answer"] is False
@@ -248,10 +252,8 @@ async def test_a_lock_of_others_is_told_and_not_offered(shared_node: BridgeNode,
 
 
 @pytest.mark.parametrize("mode", REVISIONS)
-async def test_a_host_that_cannot_ask_tells_where_to_answer(
-    shared_node: BridgeNode, mode: str, tmp_path: Path
-) -> None:
-    async with bridge(shared_node.home, mode=mode, tmp=tmp_path) as here:
+async def test_a_host_that_cannot_ask_tells_where_to_answer(hosts: Hosts, shared_node: BridgeNode, mode: str) -> None:
+    async with hosts.host(mode) as here:
         told = await here.tool("approve", topic="bikes")
         facts = told.structured_content
         assert f"koco answer {facts['run']}" in text_of(told)
