@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.page_world import PagesNode, World, events, looks_well, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = 20_000
+FILES = 1000
 LARGE_MIB = 64
 TOLD = """['Your answer was taken.', 'answered elsewhere', 'Somebody else has answered'].some(each =>
     document.querySelector('#questions')?.parentElement.innerText.includes(each))"""
@@ -44,6 +46,31 @@ async def test_twenty_thousand_events_are_followed_and_few_of_them_are_drawn(wor
         f"[...document.querySelectorAll('.event-data')].some(each => each.textContent === 'i {MANY // 2}')"
     )
     await looks_well(page)
+
+
+async def test_of_a_thousand_outputs_few_are_drawn_and_all_are_downloaded_as_one_archive(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    await world.launched(page, "Many files", Count=str(FILES))
+    await page.sees(f"Made {FILES} files.", LONG_S)
+    await page.find("button", "All as one zip")
+    assert 0 < await page.evaluate("document.querySelectorAll('.output').length") <= 200
+    await page.click("button", "Show more")
+    await page.sees(f"part-{FILES - 1:04}.txt")
+    await page.click("button", "Share")
+    await page.click("button", "Make the link")
+    await page.sees("For koco")
+    link = await page.evaluate("document.querySelector('dialog code').textContent")
+    other = await world.browser.page(link, context=await world.browser.context())
+    await other.downloads(tmp_path)
+    await other.click("button", "Download all")
+    await other.sees("verified", LONG_S)
+    saved = await asyncio.to_thread(support.eventually, lambda: [*tmp_path.glob("*.zip")])
+    with zipfile.ZipFile(saved[0]) as archive:
+        assert sorted(archive.namelist()) == [f"part-{number:04}.txt" for number in range(FILES)]
+        assert archive.read(f"part-{FILES - 1:04}.txt") == f"{FILES - 1}\n".encode()
+    assert other.complaints == []
+    await other.close()
 
 
 async def test_of_two_answers_at_once_exactly_one_wins(world: World, page: Page) -> None:

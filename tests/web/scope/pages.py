@@ -76,6 +76,14 @@ async def large(mib: int = 64) -> str:
     return "Made."
 
 
+@flow(name="Many files", **MADE_BY)
+async def files(count: int = 1000) -> str:
+    """Make many small files."""
+    for number in range(count):
+        await output.write(f"part-{number:04}.txt", f"{number}\n")
+    return f"Made {count} files."
+
+
 @flow(name="Album", **MADE_BY)
 async def album(photos: list[File]) -> dict[str, object]:
     """Say which files there are in the folder that the photos have in common."""
