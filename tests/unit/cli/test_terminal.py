@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 
 import pytest
@@ -85,48 +84,54 @@ from kodo.cli.runtime import Context, _leave
 from kodo.cli.terminal import unseen_typing
 from kodo.client.config import load_settings
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-with unseen_typing():
-    print("ready", flush=True)
-    sys.stdin.buffer.raw.read(1)
-    if sys.argv[1] == "at once":
-        _leave(Context(load_settings("/nowhere", {}, {}), json=True, verbose=False))
-    if sys.argv[1] == "background":
-        shell = os.fork()
-        if not shell:
-            os.setpgid(0, 0)
-            signal.pause()
-        while os.getpgid(shell) != shell:
-            pass
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        os.tcsetpgrp(0, shell)
-        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-        os.kill(shell, signal.SIGKILL)
-print("ended", flush=True)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as shells do, who take the terminal back
+ready, is_ready = os.pipe()
+go_on, goes_on = os.pipe()
+command = os.fork()
+if not command:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    with unseen_typing():
+        os.write(is_ready, b" ")
+        os.read(go_on, 1)
+        if sys.argv[1] == "at once":
+            _leave(Context(load_settings("/nowhere", {}, {}), json=True, verbose=False))
+    os._exit(0)
+os.read(ready, 1)
+print("seen" if termios.tcgetattr(0)[3] & termios.ECHO else "unseen")
+if sys.argv[1] == "background":
+    os.tcsetpgrp(0, os.getpid())
+os.write(goes_on, b" ")
+_, status = os.waitpid(command, os.WUNTRACED)
+print("stopped" if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status))
+print("seen" if termios.tcgetattr(0)[3] & termios.ECHO else "unseen")
+os.kill(command, signal.SIGKILL) if os.WIFSTOPPED(status) else None
 """
 
 
-@pytest.mark.parametrize(("how", "shows"), [("in order", True), ("at once", True), ("background", False)])
-def test_a_terminal_shows_again_what_is_typed_however_a_command_ends(how: str, shows: bool) -> None:
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("in order", ["unseen", "0", "seen"]),
+        ("at once", ["unseen", "130", "seen"]),
+        # What the shell has set by then stays; who sets it nevertheless is stopped.
+        ("background", ["unseen", "0", "unseen"]),
+    ],
+)
+def test_a_terminal_shows_again_what_is_typed_however_a_command_ends(how: str, told: list[str]) -> None:
     typing, terminal = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", LEFT, how],
-        stdin=terminal,
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-        start_new_session=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            assert not termios.tcgetattr(terminal)[3] & termios.ECHO
-            os.write(typing, b"\n")
-            # One that sets the terminal of another program is stopped.
-            _, status = os.waitpid(process.pid, os.WUNTRACED)
-            assert not os.WIFSTOPPED(status)
-            assert os.waitstatus_to_exitcode(status) == (130 if how == "at once" else 0)
-            # What another program has set by then stays.
-            assert bool(termios.tcgetattr(terminal)[3] & termios.ECHO) is shows
-        finally:
-            process.kill()
-            os.close(typing)
-            os.close(terminal)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", LEFT, how],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(typing)
+        os.close(terminal)
+    assert done.stdout.decode().split() == told
