@@ -200,6 +200,9 @@ class Host:
             if attached is not None:
                 self._attached[relay] = attached
                 return
+        before = self._attached.pop(relay, None)
+        if before is not None:  # it was left
+            changed()
 
     def detach(self, relay: tuple[str, int]) -> None:
         """Undo `attach`; idempotent."""

@@ -203,6 +203,10 @@ class WebRtcListener:
             self.detach(relay)
             return None
         attachment = self._attachments.get(relay)
+        if attachment is not None and attachment.carries != carries:
+            # The registry was started anew: one that only introduced is reached by no connection, one that relays is.
+            self.detach(relay)
+            attachment = None
         if attachment is None:
             tag = relay_wire.tag_of(self._identity.peer_id)
             detour = None

@@ -107,6 +107,16 @@ def test_a_node_that_tells_strangers_nothing_attaches_to_no_relay_where_nobody_c
     assert f"punch={punch}" in caplog.text
 
 
+def test_a_node_that_tells_strangers_nothing_leaves_a_relay_that_carries_no_longer(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        await it.attach()
+        before = it.changes
+        it.node.attach(AT_RELAY, it.token, it._changed, None, False)
+        assert (it.node.relay_addresses(), it.changes) == ([], before + 1)
+
+    play(scene, "after-login")
+
+
 def test_a_relay_that_lies_has_a_node_send_few_packets_to_where_it_says_a_dialler_is(play: Play) -> None:
     async def scene(it: Scene) -> None:
         await it.attach(OFF)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -28,6 +28,7 @@ from kodo.p2p.net.leg import (
 )
 from kodo.p2p.net.relay import UNUSED_SECONDS, RelayServer
 from kodo.p2p.net.session import Session
+from kodo.p2p.net.transport import Punch
 from tests.support.air import NODE, USER, Address, Air, air_pair
 from tests.support.peers import CLIENT
 from tests.support.virtual_time import run_virtual
@@ -90,13 +91,19 @@ class Scene:
         return self.node.relay_addresses()[0]
 
 
+class Play(Protocol):
+    """Plays a scene in virtual time."""
+
+    def __call__(self, work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch = "never", /) -> None: ...
+
+
 @pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]:
-    async def whole(work: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    async def whole(work: Callable[[Scene], Coroutine[Any, Any, None]], punch: Punch) -> None:
         scene = Scene(RelayServer())
         async with (
             asyncio.timeout(900),
-            air_pair(monkeypatch, carriers=[scene.carrier(USER)]) as (air, node, user, direct),
+            air_pair(monkeypatch, carriers=[scene.carrier(USER)], punch=punch) as (air, node, user, direct),
         ):
             # The relay's sockets are made up only from here on.
             scene.set_up(air, node, user, direct)
@@ -105,10 +112,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Scene], Corouti
             finally:
                 scene.server.close()
 
-    return lambda work: run_virtual(whole(work))
-
-
-Play = Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]
+    return lambda work, punch="never": run_virtual(whole(work, punch))
 
 
 async def pull(session: Session, n: int = 1, size: int = 0, every: float = 0.0) -> float:
@@ -182,6 +186,16 @@ def test_a_session_goes_on_when_a_connection_is_ended(play: Play, whose: str) ->
         assert len(it.node.sessions) == 1
 
     play(scene)
+
+
+def test_a_node_is_reached_by_a_connection_once_its_registry_relays_that_only_introduced_before(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        it.blocked = {NODE}
+        it.node.attach((RELAY, RELAY_PORT), TOKEN, it.changed.set, None, False)
+        await pull(await it.user.connect([await it.attach()]))
+        assert it.opened[NODE] == 1
+
+    play(scene, "early")
 
 
 def test_who_does_not_need_it_opens_no_connection(play: Play) -> None:
