@@ -51,6 +51,35 @@ class Prediction(Example):
     """As DSPy's."""
 
 
+class RunResultStreaming:
+    """As OpenAI Agents' while nobody has read its events."""
+
+    __module__ = "agents.result"
+    final_output = None
+    is_complete = False
+
+
+class AgentRunResult:
+    """As Pydantic AI's before there was `output`."""
+
+    __module__ = "pydantic_ai.agent"
+
+    def model_dump(self, mode=""):
+        return {"data": "all is well"}
+
+
+class AgentOutput:
+    """As LlamaIndex's before there was `structured_response`."""
+
+    __module__ = "llama_index.core.agent.workflow"
+
+    def __str__(self):
+        return "all is well"
+
+
+RunResultBase = type("RunResultBase", (), {"__module__": "agents.result"})
+
+
 class Recorder(Context):
     def __init__(self, folder):
         self.folder = folder
@@ -292,6 +321,17 @@ class Broken:
 def test_a_result_whose_own_code_fails_is_an_error_and_not_a_text():
     with pytest.raises(ResultError, match="RuntimeError: no dump today"):
         run(Broken)
+
+
+def test_agents_that_nobody_has_let_run_gave_no_result():
+    unread = type("RunResultStreaming", (RunResultStreaming, RunResultBase), {"__module__": "agents.result"})
+    with pytest.raises(ResultError, match="have not run to their end"):
+        run(unread)
+
+
+@pytest.mark.parametrize(("made", "form"), [(AgentRunResult, {"data": "all is well"}), (AgentOutput, "all is well")])
+def test_what_other_versions_of_a_framework_gave_is_a_result_too(made, form):
+    assert run(made) == form
 
 
 class Runs:
