@@ -168,6 +168,8 @@ class WebRtcListener:
         self._punch = punch
         self._openings = Openings()
         self._attachments: dict[tuple[str, int], Attachment] = {}
+        self._left: set[tuple[str, int]] = set()
+        """Relays that carry nothing and are of no use here."""
         self._handshaking: Counter[str] = Counter()
         self._links: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -197,11 +199,14 @@ class WebRtcListener:
             told = (
                 "no peer is introduced by the registry at %s, which relays nothing: with punch=%s none may know where"
             )
-            logger.warning(
-                told + " this node is before it has logged in over a relay; early lets them", relay[0], self._punch
-            )
+            # Once: it is offered again with each new connection to the registry, which a proxy may cut every minute.
+            level = logging.DEBUG if relay in self._left else logging.WARNING
+            told += " this node is before it has logged in over a relay; early lets them"
+            logger.log(level, told, relay[0], self._punch)
             self.detach(relay)
+            self._left.add(relay)
             return None
+        self._left.discard(relay)
         attachment = self._attachments.get(relay)
         if attachment is not None and attachment.carries != carries:
             # The registry was started anew: one that only introduced is reached by no connection, one that relays is.
@@ -221,6 +226,7 @@ class WebRtcListener:
 
     def detach(self, relay: tuple[str, int]) -> None:
         """Attach to a relay no longer; see `transport.Listener`."""
+        self._left.discard(relay)
         attachment = self._attachments.pop(relay, None)
         if attachment is not None:
             attachment.close()
