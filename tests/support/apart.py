@@ -16,7 +16,9 @@ INSTALL_SECONDS = 1200
 
 def do(*command: str | Path, seconds: float = INSTALL_SECONDS) -> str:
     """Run a command in the repository; gives what it printed, which is the failure when it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # What is not compiled at the first import would be compiled at each.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in kept.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [str(word) for word in command],
         cwd=ROOT,
@@ -41,11 +43,8 @@ def environment(name: str) -> Path:
     if is_newest_wanted() or not stamp.is_file() or stamp.read_text() != wanted:
         try:
             _install(folder, made, name, uv())
-        except (
-            AssertionError,
-            SystemExit,
-            subprocess.TimeoutExpired,
-        ):  # uv knows nothing of an index that only pip is told of
+        except (AssertionError, SystemExit, subprocess.TimeoutExpired):
+            # uv knows nothing of an index that only pip is told of.
             _install(folder, made, name, None)
         stamp.write_text(wanted)
     return made
