@@ -21,7 +21,7 @@ import msgpack
 from kodo.flow._runtime.sources import add_roots
 from kodo.p2p.net.files import read_regular
 
-__all__ = ["CODE", "kept_sources", "kept_text", "pack_code", "use_kept_code"]
+__all__ = ["CODE", "kept_as", "kept_sources", "kept_text", "pack_code", "use_kept_code"]
 
 CODE = "KODO_CODE"
 """The variable that tells the workers of a run's Ray tasks which file it is."""
@@ -84,13 +84,18 @@ def kept_sources(file: str) -> dict[str, bytes]:
     return {path: each[2] for path, each in kept.items() if path != _ROOTS and (each[2] or not each[1])}
 
 
+def kept_as(path: Path) -> str:
+    """Return the path under which a file is kept: by the name in its folder, also where that is a link."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def kept_text(path: Path) -> str:
     """Return the text of a file as it was kept, else as it is.
 
     Raises:
         OSError, ValueError: it cannot be read, or is no text of up to 16 MiB.
     """
-    data = _changed(os.fspath(path.resolve()))
+    data = _changed(kept_as(path))
     return (read_regular(path, _MAX_TEXT_BYTES) if data is None else data[2]).decode()
 
 

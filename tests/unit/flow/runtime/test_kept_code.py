@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kodo.flow._runtime.kept_code import kept_sources
+from kodo.flow._runtime.kept_code import kept_as, kept_sources
 from kodo.node.catalog.scope_code import ScopeCode
 
 PROGRAM = """
@@ -51,6 +51,19 @@ def imported(kept: str, root: Path, *names: str) -> list[object]:
 def keep(scope: Path) -> str:
     code = ScopeCode([scope], scope.parent / "code")
     return asyncio.run(code.keep(code.look()))
+
+
+def test_sources_that_lie_elsewhere_are_kept_where_they_are_linked(scope: Path) -> None:
+    elsewhere = scope.parent / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("helper.py", "crew.yaml"):
+        (scope / name).rename(elsewhere / name)
+        (scope / name).symlink_to(elsewhere / name)
+    kept = keep(scope)
+    (elsewhere / "helper.py").write_text("VALUE = 22")
+    (elsewhere / "crew.yaml").write_text("two and more")
+    assert imported(kept, scope, "helper") == [[1, os.fspath(scope / "helper.py")], "one"]
+    assert {kept_as(scope / name) for name in ("helper.py", "crew.yaml")} <= kept_sources(kept).keys()
 
 
 @pytest.mark.parametrize("folder", ["a", "caf\udce9", "報"])

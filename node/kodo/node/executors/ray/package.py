@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 import yaml
 
+from kodo.flow._runtime.kept_code import kept_as
 from kodo.p2p.errors import CapacityError, UsageError
 from kodo.p2p.net.files import read_regular
 
@@ -133,7 +134,7 @@ def stage(
     for root, name in package.files:
         target = places[root] / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        data = kept.get(os.fspath((root / name).resolve()))
+        data = kept.get(kept_as(root / name))
         if data is None:
             shutil.copyfile(root / name, target)
         else:
@@ -231,7 +232,7 @@ class _Finder:
                 yield node.module.partition(".")[0]
 
     def _content_of(self, path: Path) -> bytes:
-        data = self._kept.get(os.fspath(path.resolve()))
+        data = self._kept.get(kept_as(path))
         return read_regular(path, _MAX_SOURCE_BYTES) if data is None else data
 
 
