@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -493,7 +494,8 @@ async def _serve_registry(context: Context, settings: Settings, running: Any) ->
         context.say("Ctrl-C stops it")
     # Whoever has it is an operator: it is for eyes at a terminal, and for no log of a service or container.
     if running.first_code is not None and (settings.log_format == "json" or not sys.stderr.isatty()):
-        context.say("to operate it from another machine, make a code in its home: koco operator --invite")
+        invite = f"koco operator --registry {shlex.quote(running.url)} --invite"
+        context.say(f"to operate it from another machine, make a code in its home: {invite}")
     elif running.first_code is not None:
         enrol = f"koco operator --registry URL --enrol -, and enter {running.first_code}"
         context.say(f"to operate it from another machine, within a day: {enrol}")

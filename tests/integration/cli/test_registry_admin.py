@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import time
 
@@ -47,9 +48,11 @@ def registry(tmp_path_factory):
 def test_the_first_code_stands_in_no_log(tmp_path):
     """Whoever has it becomes an operator, and many read the logs of services and containers."""
     with running(tmp_path, subprocess.PIPE) as (process, _):
-        assert process.stderr.readline().endswith("make a code in its home: koco operator --invite\n")
+        _, hint = process.stderr.readline().split("make a code in its home: koco ")
+        [made] = koco_json(tmp_path, *shlex.split(hint))
         process.terminate()
         assert "enter" not in process.stderr.read()
+    assert made["code"]
 
 
 async def test_an_operator_curates_what_is_listed(registry, tmp_path):
