@@ -98,8 +98,8 @@ async def looks_well(page: Page) -> None:
 
 
 async def until_saved(file: Path) -> None:
-    """Wait until a download has its name."""
-    await asyncio.to_thread(support.eventually, file.exists)
+    """Wait until a download has its name, which Chromium keeps with an empty file until then."""
+    await asyncio.to_thread(support.eventually, lambda: file.exists() and file.stat().st_size > 0)
 
 
 async def events(page: Page) -> list[str]:

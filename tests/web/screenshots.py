@@ -181,15 +181,13 @@ def main(folder: Path, words: list[str]) -> None:
             [support.KOCO, "registry", "--port", "0", "--json"],
             env=support.environment(home),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
         ) as process:
             try:
                 assert process.stdout is not None
-                assert process.stderr is not None
                 registry = json.loads(process.stdout.readline())["url"]
-                code = process.stderr.readline().rsplit(maxsplit=1)[-1]
+                code = support.koco_json(home, "operator", "--invite", "--registry", registry)[0]["code"]
                 environment = {"KODO_REGISTRY": registry}
                 Offering.scope = offer(Path(base))
                 node = Offering(

@@ -65,8 +65,9 @@ async def test_of_a_thousand_outputs_few_are_drawn_and_all_are_downloaded_as_one
     await other.downloads(tmp_path)
     await other.click("button", "Download all")
     await other.sees("verified", LONG_S)
-    saved = await asyncio.to_thread(support.eventually, lambda: [*tmp_path.glob("*.zip")])
-    with zipfile.ZipFile(saved[0]) as archive:
+    [archived] = await asyncio.to_thread(support.eventually, lambda: [*tmp_path.glob("*.zip")])
+    await until_saved(archived)
+    with zipfile.ZipFile(archived) as archive:
         assert sorted(archive.namelist()) == [f"part-{number:04}.txt" for number in range(FILES)]
         assert archive.read(f"part-{FILES - 1:04}.txt") == f"{FILES - 1}\n".encode()
     assert other.complaints == []
