@@ -81,12 +81,16 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as self._group:
-                self._link.start(self)
-                self._watch_later()
-                await self._over.wait()
-                for task in self._serving:
-                    task.cancel()
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                try:
+                    self._link.start(self)
+                    self._watch_later()
+                    await self._over.wait()
+                    for task in self._serving:
+                        task.cancel()
+                finally:
+                    self._group = None  # on its way out it takes no tasks
         except Exception:
             # The host's group is that of all sessions: what fails in one ends this one.
             logger.exception("the session with %s failed", self.remote_peer)

@@ -263,3 +263,27 @@ async def test_readers_of_what_broke_keep_nothing_until_garbage_is_looked_for(ki
             assert [each() for each in kept] == [None] * 6
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_stream_that_comes_while_a_session_is_ended_is_reset(turns: int) -> None:
+    """Whatever turn of the loop it comes in: a task group that is on its way out takes no tasks."""
+
+    async def story() -> None:
+        async with make_pair("memory") as pair:
+            session = await pair.client.connect(pair.addresses)
+            async with Call(session, "hang", timeout=None):
+                await pair.started.wait()
+                [ending] = pair.server.sessions
+                late = await session.open_stream(CALL_PROTOCOL)
+                ending.cancel()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(NetworkError):
+                    await late.write(b"x")
+                    await late.read()
+                with contextlib.suppress(NetworkError):
+                    await session.wait_closed()
+            gc.collect()
+
+    run_virtual(story())
