@@ -123,7 +123,11 @@ export function go(hash: string, options: { replace?: boolean } = {}): void {
   } else location.hash = hash
 }
 
-/** Write into the address what the Flows page shows now; a person who has gone elsewhere meanwhile stays there. */
-export function settleFlows(search: string, node: string | undefined): void {
-  if (parseRoute(location.hash).page === 'flows') history.replaceState(null, '', paths.flows(search, node))
+/**
+ * Return the address of what the Flows page shows now; undefined for whoever has gone elsewhere meanwhile, and stays there.
+ * `drawn`: the fragment when the page was drawn; `now`: the present one, whose `hashchange` may still be to come.
+ */
+export function settledFlows(drawn: string, now: string, search: string, node: string | undefined): string | undefined {
+  const at = parseRoute(now)
+  return now === drawn && at.page === 'flows' && at.node === node ? paths.flows(search, node) : undefined
 }

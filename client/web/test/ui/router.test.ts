@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseRoute, paths, takeSecrets } from '../../src/ui/router.ts'
+import { parseRoute, paths, settledFlows, takeSecrets } from '../../src/ui/router.ts'
 
 const FID = '01m8njwfbd6egmz35jw91mwpgd'
 const LID = '01m8njwfbd6egmz35jw91mwpge'
@@ -47,4 +47,16 @@ test('keys and tokens are taken out of the address', () => {
   assert.deepEqual(takeSecrets('#get=TOKEN'), { key: undefined, get: 'TOKEN', rest: '' })
   assert.deepEqual(takeSecrets('#get='), { key: undefined, get: '', rest: '' })
   assert.deepEqual(takeSecrets('#/runs'), { key: undefined, get: undefined, rest: '#/runs' })
+})
+
+test('what is typed is written into the address of the page where it was typed, and into no other', () => {
+  for (const node of [undefined, 'node']) {
+    const here = paths.flows('', node)
+    assert.equal(settledFlows(here, here, 'x', node), paths.flows('x', node))
+    for (const gone of [paths.flows('', 'other'), paths.flows('y', node), paths.flow('node', 'path'), paths.inbox, paths.link(FID)])
+      assert.equal(settledFlows(here, gone, 'x', node), undefined)
+    // It went elsewhere before the page was drawn.
+    assert.equal(settledFlows(paths.flows('', 'other'), paths.flows('', 'other'), 'x', node), undefined)
+  }
+  assert.equal(settledFlows('', '', '', undefined), paths.flows())
 })

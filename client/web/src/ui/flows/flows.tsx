@@ -12,7 +12,7 @@ import { openToken } from '../link/open.ts'
 import { coded } from '../parts/coded.tsx'
 import { SearchIcon } from '../parts/icons.tsx'
 import { CopyLine, Empty, Failure, Note, PageHead, Skeletons, useTask } from '../parts/parts.tsx'
-import { go, paths, settleFlows } from '../router.ts'
+import { go, paths, settledFlows } from '../router.ts'
 import { say } from '../texts.ts'
 import { asked, fits, type FlowRow, flowsOfNode, lookAround, searchCatalogs } from './catalog.ts'
 
@@ -35,9 +35,11 @@ export function FlowsPage({ search, node }: { search: string; node: string | und
   const served = host.value
 
   useEffect(() => {
+    const drawn = location.hash
     const timer = setTimeout(() => {
       setWanted(typed)
-      settleFlows(typed, node)
+      const settled = settledFlows(drawn, location.hash, typed, node)
+      if (settled !== undefined) history.replaceState(null, '', settled)
     }, WAIT_MS)
     return () => clearTimeout(timer)
   }, [typed, node])
