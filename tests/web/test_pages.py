@@ -169,7 +169,7 @@ async def test_outputs_are_shown_in_place_and_nothing_of_them_acts(world: World)
 
 
 async def test_what_a_hostile_node_says_is_text(world: World, page: Page) -> None:
-    await page.wait("document.querySelectorAll('.flow-card').length === 6")
+    await page.wait("document.querySelectorAll('.flow-card').length === 7")
     await page.find("link", "Nested form")
     await page.evaluate("document.querySelector('.flow-card a').click()")
     await page.find("button", "Launch")

@@ -179,19 +179,21 @@ def test_a_node_reads_no_file_of_a_flow_but_a_plain_one(tmp_path: Path, read: st
     assert reads(tmp_path / "run") is None
 
 
+CALLS = "open|read_text|read_bytes|read_regular|readlink"
+
+
 def test_every_file_of_a_flow_that_a_node_reads_is_in_the_table() -> None:
     found = set()
     for path in Path(executors.__path__[0]).rglob("*.py"):
         source = path.read_text("utf-8")
         theirs = path.parent.name in ("apart", "runner", "forking") or path.name in ("actor.py", "main.py")
         if not theirs:
-            found |= {(path.name, call) for call in re.findall(r"\b(?:open|read_text|read_bytes|readlink)\(", source)}
+            found |= {(path.name, call) for call in re.findall(rf"\b(?:{CALLS})\(", source)}
     assert found == {
         ("cluster.py", "open("),  # its own lock and log, beside the folders of flows
         ("cluster.py", "read_text("),  # its own record and token there, and the log of its start
         ("machines.py", "read_text("),  # the token of a cluster that is joined
-        ("package.py", "read_bytes("),  # sources of the scope, plain files only, before any flow runs
-        ("package.py", "read_text("),  # and its YAML files
+        ("package.py", "read_regular("),  # sources of the scope that were not kept, plain files only
         ("cluster.py", "readlink("),  # of what Ray makes
         ("keeper.py", "open("),  # children of its process, by /proc
         ("last_words.py", "open("),  # pipes, by /proc
