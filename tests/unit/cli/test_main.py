@@ -35,7 +35,8 @@ HEAVY = (
 
 
 def python(code: str, home: Path) -> str:
-    environment = {**os.environ, "KODO_HOME": str(home)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KODO_")}
+    environment = {**kept, "KODO_HOME": str(home)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
