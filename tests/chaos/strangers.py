@@ -145,7 +145,7 @@ class User:
         self._next_login = 0.0
 
     async def sign_up(self, home: Path) -> None:
-        """Have the operator of a node, whose home it is, make an account, and log in to it."""
+        """Make an account in the home of a node's operator, and log in to it."""
         async with Host(load_identity(home, "user"), WebRtcTransport()) as operator:
             session = await operator.connect([Multiaddr.parse(self._node)], timeout=PATIENCE_S)
             await request(session, "user.add", {"name": "ana", "password": PASSWORD}, timeout=PATIENCE_S)

@@ -155,7 +155,7 @@ class Sites:
         )
 
     def second_address(self, site: Site, present: bool) -> None:
-        """Give a site's host a second address in its network, or take it away; it ends with 3."""
+        """Add a second address, which ends with 3, to a site's host, or remove it."""
         network = self.address(site).rpartition(".")[0]
         self.lab.ips(site, f"addr {'add' if present else 'del'} {network}.3/24 dev router-{site}")
 
@@ -180,7 +180,7 @@ class Sites:
         self._forget(site, "")
 
     def _forget(self, site: Site, before: str) -> None:
-        """Give a router its public address anew: the kernel forgets what it has masqueraded behind the former.
+        """Set a router's public address anew, so that the kernel forgets what it masqueraded behind the old one.
 
         It is done at once, as a router does it: packets that come meanwhile find no way.
         """

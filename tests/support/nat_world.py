@@ -29,7 +29,7 @@ from kodo.flow import flow, output, progress
 
 @flow(name="Ticks", author="you@example.com", organization="Example", release="0.1.0")
 async def ticks(count: int, size: int = 0) -> str:
-    """Tell of progress 20 times a second, and write a file."""
+    """Report progress 20 times a second, then write a file."""
     for number in range(count):
         await progress(100 * number // count, f"tick {number}")
         await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ __all__ = ["host_name", "named_host"]
 
 
 def named_host(request: web.BaseRequest) -> str | None:
-    """Return the host name or address in a request's one `Host` header, without its port; None if it is none."""
+    """Return the host of a request's `Host` header, without its port; None unless it has exactly one valid one."""
     hosts = request.headers.getall(hdrs.HOST, [])
     return host_name(hosts[0]) if len(hosts) == 1 else None
 

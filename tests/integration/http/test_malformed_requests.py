@@ -68,7 +68,7 @@ PATHS = (
 
 
 def requests(port: int) -> list[bytes]:
-    """Give requests of which each has something wrong."""
+    """Return requests, each with one thing wrong."""
     own = f"127.0.0.1:{port}"
     made = [("GET", path, host, "X: y") for path in PATHS[:4] for host in HOSTS]
     made += [("GET", "/metrics", own, f"Accept: {each}") for each in VERSIONS]

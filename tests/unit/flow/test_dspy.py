@@ -31,7 +31,7 @@ LOOKUP = SimpleNamespace(name="lookup")
 
 
 def told(*calls: tuple[str, Any, str, Any, BaseException | None], **more: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Give the events of calls, each within the one before: kind, whose, id, what it gave, how it failed."""
+    """Return the events of nested calls: kind, caller, id, result and error of each."""
 
     def flow() -> None:
         within: list[str] = []
